@@ -1,0 +1,197 @@
+"""From a handle to files: built-in names, repositories of the Hub, folders.
+
+Every form ends in a `PresetFiles`, so that nobody downstream asks where a checkpoint lies.
+"""
+
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from hub.presets.remote import open_snapshot
+from hub.presets.table import HANDLE_FORMS, find_preset, unknown_preset
+
+_REPO = r"[\w-][\w.-]*/[\w-][\w.-]*"
+_URL = re.compile(
+    rf"hf://(?P<repo>{_REPO})(@(?P<revision>refs/\w+/[^/]+|[^/]+))?(/(?P<folder>.+?)/?)?", re.ASCII
+)
+_LISTED = 12  # names in an error message
+
+
+@dataclass(frozen=True, eq=False)
+class PresetFiles:
+    """The files of one checkpoint, wherever they lie.
+
+    Attributes:
+        handle: what was asked for.
+        row: the row of a built-in preset, else None.
+        commit: the commit of a remote checkpoint, else None.
+        names: the files there are, relative to the checkpoint's folder.
+        location: where they lie, in words.
+    """
+
+    handle: str
+    row: dict[str, Any] | None
+    commit: str | None
+    names: frozenset[str]
+    location: str
+    _fetch: Callable[[str], Path] = field(repr=False)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def path(self, name: str) -> Path:
+        """Returns the path of a file on this machine, after downloading it if need be.
+
+        Raises:
+            FileNotFoundError: there is no such file; lists what there is.
+        """
+        if name not in self.names:
+            raise FileNotFoundError(f"{self.location} has no {name!r}; {self.listing()}")
+        return self._fetch(name)
+
+    def text(self, name: str) -> str:
+        """Returns a UTF-8 file as text; raises as `path` does, ValueError if it is not UTF-8."""
+        try:
+            return self.path(name).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name} of {self.location} is not UTF-8 text: {error}") from error
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Returns a JSON file as a dict; raises as `path` does, ValueError if it is no object."""
+        try:
+            value = json.loads(self.text(name))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{name} of {self.location} is not JSON: {error}") from error
+        if isinstance(value, dict):
+            return value
+        kind = type(value).__name__
+        raise ValueError(f"{name} of {self.location} must hold a JSON object, holds a {kind}")
+
+    def listing(self) -> str:
+        """Returns the names of the files for an error message."""
+        names = sorted(self.names, key=lambda name: (name.count("/"), name))
+        more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        return f"it has: {', '.join(names[:_LISTED])}{more}" if names else "it is empty"
+
+
+def resolve(
+    handle: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+) -> PresetFiles:
+    """Finds the files that a handle stands for.
+
+    Args:
+        handle: a built-in name, "org/repo", "hf://org/repo@revision/subfolder" or a local folder.
+            A folder named like a built-in preset is given as "./name".
+        revision: a branch, tag or commit of a remote checkpoint.
+        token: an access token for private repositories; it is handed to the Hub's client only.
+        local_files_only: use what is cached and open no socket.
+
+    Raises:
+        ValueError: the handle is none of these.
+        FileNotFoundError: no such folder, repository or revision, or it is not cached offline.
+        PermissionError: the repository is private or gated.
+        ConnectionError: the Hub was not reached and nothing is cached.
+
+    Example:
+        >>> resolve("minilm_l6_en").json("config.json")["hidden_size"]  # doctest: +SKIP
+        384
+    """
+    if not isinstance(handle, str | os.PathLike):
+        raise TypeError(f"a preset is {HANDLE_FORMS}; got {type(handle).__name__} {handle!r:.80}")
+    text = os.fspath(handle)
+    remote = {"revision": revision, "token": token, "local_files_only": local_files_only}
+    row = None if isinstance(handle, os.PathLike) else find_preset(text)
+    if row is not None:
+        folder = _installed_folder(row) if revision is None else None
+        if folder is not None:
+            return _local(folder, text, row)
+        remote["revision"] = revision or row["revision"]
+        return _remote(text, row["repo"], "", row=row, **remote)
+    if text.startswith("hf://"):
+        return _remote(text, *_parse_url(text, remote), **remote)
+    if _looks_local(handle):
+        if revision is not None:
+            raise ValueError(f"revision={revision!r} is for repositories; {text!r} is a folder")
+        return _local(Path(text).expanduser(), text, None)
+    if re.fullmatch(_REPO, text, re.ASCII):
+        return _remote(text, text, "", **remote)
+    raise unknown_preset(text)
+
+
+def _looks_local(handle: str | os.PathLike) -> bool:
+    if isinstance(handle, os.PathLike) or handle.startswith(("./", "../", "~", ".\\", "..\\")):
+        return True
+    return os.path.isabs(handle) or handle in (".", "..") or os.path.exists(handle)
+
+
+def _local(folder: Path, handle: str, row: dict[str, Any] | None) -> PresetFiles:
+    if not folder.exists():
+        raise FileNotFoundError(f"there is no folder {folder}; a preset is {HANDLE_FORMS}")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; give the folder that holds it")
+    # Published layouts are two levels deep; a deeper walk could wander through a whole disk.
+    found = (path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
+    names = frozenset(path.relative_to(folder).as_posix() for path in found)
+    return PresetFiles(handle, row, None, names, f"the folder {folder}", folder.joinpath)
+
+
+def _installed_folder(row: dict[str, Any]) -> Path | None:
+    """Returns where an installed package carries the files of a preset, without importing it."""
+    place = row.get("installed")
+    spec = importlib.util.find_spec(place["package"]) if place else None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0], place["path"])
+    return folder if (folder / "config.json").is_file() else None
+
+
+def _parse_url(handle: str, remote: dict[str, Any]) -> tuple[str, str]:
+    """Returns repository and subfolder of an hf:// handle; its revision goes into `remote`."""
+    match = _URL.fullmatch(handle)
+    if match is None:
+        raise ValueError(f"{handle!r} is not of the form 'hf://org/repo@revision/subfolder'")
+    given = match["revision"] and unquote(match["revision"])
+    if given and remote["revision"] not in (None, given):
+        raise ValueError(f"{handle!r} and revision={remote['revision']!r} disagree: give one")
+    remote["revision"] = remote["revision"] or given
+    return match["repo"], match["folder"] or ""
+
+
+def _remote(
+    handle: str,
+    repo: str,
+    folder: str,
+    *,
+    row: dict[str, Any] | None = None,
+    revision: str | None,
+    token: str | bool | None,
+    local_files_only: bool,
+) -> PresetFiles:
+    revision = revision or "main"
+    if ".." in revision or ".." in folder.split("/") or revision.startswith("/"):
+        raise ValueError(f"revision {revision!r} or subfolder {folder!r} of {handle!r} is no name")
+    snapshot = open_snapshot(repo, revision, token, local_files_only)
+    part = "the cached part of " if snapshot.cached_only else ""
+    location = f"{part}{repo!r} at {revision!r} (commit {snapshot.commit[:12]})"
+    prefix = f"{folder}/" if folder else ""
+    names = frozenset(
+        name.removeprefix(prefix) for name in snapshot.names if name.startswith(prefix)
+    )
+    if not names:
+        folders = sorted({name.rpartition("/")[0] or "." for name in snapshot.names})
+        raise FileNotFoundError(
+            f"{location} has no folder {folder!r}; it has: {', '.join(folders[:_LISTED])}"
+        )
+    return PresetFiles(
+        handle, row, snapshot.commit, names, location, lambda name: snapshot.fetch(prefix + name)
+    )

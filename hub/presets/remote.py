@@ -1,0 +1,201 @@
+"""Repositories of the Hugging Face Hub, through its own client and its own cache.
+
+A revision is resolved to a commit once; every file comes from that commit. The client is
+imported when a remote preset is first asked for, and it alone sees the token.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_log = logging.getLogger(__name__)
+_TIMEOUT = 30.0  # seconds for the listing; the client itself would wait for ever
+_TOKEN_HINT = "pass token= or set HF_TOKEN to a token of an account that may read it"
+
+# The client's errors, most specific first: its class, ours, and what to do.
+_ERRORS = (
+    (
+        "GatedRepoError",
+        PermissionError,
+        f"it is gated: accept its terms on its page, {_TOKEN_HINT}",
+    ),
+    ("DisabledRepoError", PermissionError, "its author has disabled it"),
+    (
+        "RepositoryNotFoundError",
+        FileNotFoundError,
+        f"there is no such repository, nor a folder of that name; if it is private, {_TOKEN_HINT}",
+    ),
+    ("RevisionNotFoundError", FileNotFoundError, "no such revision: give a branch, tag or commit"),
+    ("RemoteEntryNotFoundError", FileNotFoundError, "it has no such file"),
+    ("HFValidationError", ValueError, "the name of a repository looks like org/repo"),
+)
+_OFFLINE = (
+    "it is not in the local cache, and going online is switched off (local_files_only=True or "
+    "HF_HUB_OFFLINE); load it once with a connection"
+)
+
+
+class Snapshot(NamedTuple):
+    """One commit of a repository: the names of its files, and a way to get one."""
+
+    commit: str
+    names: frozenset[str]
+    fetch: Callable[[str], Path]
+    cached_only: bool
+
+
+def open_snapshot(
+    repo: str, revision: str, token: str | bool | None = None, local_files_only: bool = False
+) -> Snapshot:
+    """Resolves a revision of a repository to a commit and lists its files.
+
+    Without a connection the cached part of the commit that was last seen under this revision is
+    used, and the log says so.
+
+    Args:
+        repo: such as "google-bert/bert-base-cased".
+        revision: a branch, tag or commit.
+        token: handed to the client; None means the one it has saved.
+        local_files_only: open no socket. HF_HUB_OFFLINE means the same.
+
+    Raises:
+        FileNotFoundError: no such repository or revision, or it is needed offline and not cached.
+        PermissionError: it is private or gated.
+        ConnectionError: the Hub was not reached.
+    """
+    import huggingface_hub as client
+
+    what = f"{repo!r} at revision {revision!r}"
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    folder = Path(client.constants.HF_HUB_CACHE, "models--" + repo.replace("/", "--"))
+    offline = local_files_only or client.constants.HF_HUB_OFFLINE or _is_set("HF_HUB_OFFLINE")
+    if offline:
+        commit = _cached_commit(folder, revision)
+        if commit is None:
+            raise FileNotFoundError(f"cannot get {what}: {_OFFLINE}")
+    else:
+        try:
+            with _explained(what):
+                api = client.HfApi(endpoint=endpoint, token=token)
+                info = api.model_info(repo, revision=revision, timeout=_TIMEOUT)
+            commit, names = info.sha, frozenset(item.rfilename for item in info.siblings)
+            _remember_commit(folder, revision, commit)
+        except ConnectionError as error:
+            commit, offline = _cached_commit(folder, revision), True
+            if commit is None:
+                raise
+            _log.warning("%s; using commit %s from the local cache", error, commit)
+    snapshot = folder / "snapshots" / commit
+    if offline:
+        names = frozenset(
+            path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()
+        )
+
+    def fetch(name: str) -> Path:
+        cached = (snapshot / name).exists()
+        with _explained(f"{name!r} of {what}"):
+            path = client.hf_hub_download(
+                repo,
+                name,
+                revision=commit,
+                token=token,
+                endpoint=endpoint,
+                local_files_only=offline,
+            )
+        if not cached:
+            _verify(Path(path))
+        return Path(path)
+
+    return Snapshot(commit, names, fetch, offline)
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def _cached_commit(folder: Path, revision: str) -> str | None:
+    reference = folder / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    known = re.fullmatch(r"[0-9a-f]{40}", commit) and (folder / "snapshots" / commit).is_dir()
+    return commit if known else None
+
+
+def _remember_commit(folder: Path, revision: str, commit: str) -> None:
+    # The client keeps this note only when a file is asked for by branch; we ask by commit.
+    reference = folder / "refs" / revision
+    if revision == commit or (reference.is_file() and reference.read_text() == commit):
+        return
+    temporary = reference.with_name(f"{reference.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(commit)
+        os.replace(temporary, reference)
+    except OSError as error:  # a read-only cache still serves what it holds
+        _log.debug("did not note that %s is %s: %s", reference, commit, error)
+
+
+def _verify(path: Path) -> None:
+    """Compares a large file just downloaded with the SHA-256 that its blob is named after."""
+    if not path.is_symlink():  # a cache without symlinks does not keep the digest
+        return
+    blob = path.parent / os.readlink(path)
+    if not re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        return
+    with open(blob, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != blob.name:
+        path.unlink()
+        blob.unlink()
+        raise OSError(
+            f"{path.name} was damaged on its way: its SHA-256 is {digest}, published is "
+            f"{blob.name}. It was removed; try again"
+        )
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        explained = _explain(error, f"cannot get {what}: ")
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def _explain(error: BaseException, start: str) -> Exception | None:
+    """Returns our error for one of the client's, or None for one that is none of its business."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        return _explain(error.__cause__, start)  # "not in the cache", since something failed online
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        return FileNotFoundError(start + _OFFLINE)
+    for name, kind, text in _ERRORS:
+        if isinstance(error, getattr(errors, name)):
+            return kind(start + text)
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return PermissionError(f"{start}the server refused it ({status}); {_TOKEN_HINT}")
+    if status is not None:
+        return ConnectionError(f"{start}the server answered {status}; try again later")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        text = f"{start}no space left on the device; free some, or set HF_HOME to a larger one"
+        return OSError(errno.ENOSPC, text)
+    if isinstance(error, OSError) and error.errno is not None:
+        return None  # a folder of the cache, not the network
+    if isinstance(error, errors.HTTPError | OSError | json.JSONDecodeError):
+        kind = type(error).__name__
+        return ConnectionError(
+            f"{start}the connection failed ({kind}: {error}). Check it and try again; files "
+            f"loaded before can be used with local_files_only=True"
+        )
+    return None

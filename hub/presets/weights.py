@@ -1,0 +1,117 @@
+"""The weights of a checkpoint: one safetensors file, or several behind an index."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from hub.presets.files import PresetFiles
+from keraslite.saving.safetensors import SafetensorsFile, open_safetensors
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+# Formats of other frameworks, named in the error so that nobody has to guess.
+_UNREAD = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
+
+
+class Weights(Mapping[str, np.ndarray]):
+    """The tensors of a checkpoint by their names on disk, whichever file they are in.
+
+    Behaves as one `SafetensorsFile`: items are zero-copy arrays that may be written to.
+    """
+
+    def __init__(self, files: list[SafetensorsFile]) -> None:
+        self.files = files
+        self._sources = {name: file for file in files for name in file}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.source(name)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._sources
+
+    def source(self, name: str) -> SafetensorsFile:
+        """Returns the file that holds a tensor; an unknown name is a KeyError."""
+        try:
+            return self._sources[name]
+        except KeyError:
+            where = ", ".join(str(file.path) for file in self.files)
+            raise KeyError(f"{where} holds no tensor {name!r}") from None
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Returns the shape of a tensor without reading it."""
+        return self.source(name).shape(name)
+
+    def dtype(self, name: str) -> str:
+        """Returns the dtype of a tensor, such as "bfloat16"."""
+        return self.source(name).dtype(name)
+
+    def release(self, name: str) -> None:
+        """Gives the memory of a tensor that was copied back to the system."""
+        self.source(name).release(name)
+
+
+def open_weights(files: PresetFiles) -> Weights:
+    """Opens the safetensors weights of a checkpoint; nothing is read before it is used.
+
+    Args:
+        files: what `resolve` returned.
+
+    Raises:
+        FileNotFoundError: there are no weights, or a shard is missing.
+        NotImplementedError: the weights are there in a format that is not read yet only.
+        ValueError: a file is damaged, or the index and the shards disagree.
+    """
+    if WEIGHTS in files:
+        return Weights([open_safetensors(files.path(WEIGHTS))])
+    if INDEX in files:
+        return _open_shards(files)
+    for name in _UNREAD:
+        if name in files:
+            raise NotImplementedError(
+                f"{files.location} has its weights as {name} only. That format is not read yet "
+                f"(it comes later); use a checkpoint with {WEIGHTS}, or save it as one"
+            )
+    raise FileNotFoundError(
+        f"{files.location} holds no weights: neither {WEIGHTS} nor {INDEX}; {files.listing()}"
+    )
+
+
+def _open_shards(files: PresetFiles) -> Weights:
+    shards = _shard_names(files, files.json(INDEX).get("weight_map"))
+    # Paths first, so that a missing shard is found before anything is mapped.
+    paths = {shard: files.path(shard) for shard in shards}
+    opened = []
+    for shard, promised in shards.items():
+        file = open_safetensors(paths[shard])
+        missing, extra = sorted(promised - file.keys()), sorted(file.keys() - promised)
+        if missing or extra:
+            raise ValueError(
+                f"{INDEX} of {files.location} and {shard} disagree: missing in the shard "
+                f"{missing[:8]} ({len(missing)}), not in the index {extra[:8]} ({len(extra)})"
+            )
+        opened.append(file)
+    return Weights(opened)
+
+
+def _shard_names(files: PresetFiles, weight_map: Any) -> dict[str, set[str]]:
+    """Returns the tensors each shard should hold; file names out of an index are not trusted."""
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{INDEX} of {files.location} has no weight_map")
+    shards: dict[str, set[str]] = {}
+    for tensor, shard in weight_map.items():
+        plain = isinstance(shard, str) and re.fullmatch(r"\w[\w.-]*\.safetensors", shard, re.ASCII)
+        if not plain or ".." in shard:
+            raise ValueError(
+                f"{INDEX} of {files.location} puts tensor {tensor!r} into {shard!r}: expected the "
+                f"name of a .safetensors file beside the index"
+            )
+        shards.setdefault(shard, set()).add(tensor)
+    return dict(sorted(shards.items()))

@@ -1,0 +1,97 @@
+"""ENGINE: variables, gradients, compilation and control flow on JAX."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from keraslite.backend.jax.tensors import native
+
+__all__ = [
+    "FUNCTIONAL", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
+    "gradients_of", "jit", "new_variable", "read", "scan", "value_and_grad", "vmap",
+    "while_loop", "zeros",
+]  # fmt: skip
+
+FUNCTIONAL = True  # a compiled step takes and returns the variables
+TRAINS = True
+LAYER_BASE = None
+
+
+def new_variable(value: jax.Array, trainable: bool, name: str) -> jax.Array:
+    """Storage for a variable: the array itself."""
+    return value
+
+
+def read(raw: jax.Array) -> jax.Array:
+    """The value of a variable."""
+    return raw
+
+
+def assign(raw: jax.Array, value: jax.Array) -> jax.Array:
+    """The new storage; a value still being traced must not get out of its trace."""
+    if isinstance(value, jax.core.Tracer):
+        raise RuntimeError(
+            "A variable was assigned inside a traced function. Give the variables to "
+            "keraslite.jit(fn, variables=...) or use a StatelessScope."
+        )
+    return value
+
+
+def zeros(shape: tuple, dtype: str) -> jax.Array:
+    """Zeros; abstract inside `abstract`."""
+    return jnp.zeros(shape, native(dtype))
+
+
+def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:
+    """Run `fn` on arrays without data."""
+    structs = [jax.ShapeDtypeStruct(shape, native(dtype)) for shape, dtype in specs]
+    return jax.eval_shape(fn, *structs)
+
+
+def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Callable:
+    """Compile, giving the buffers of the donated arguments away."""
+    return fn if compile is False else jax.jit(fn, donate_argnums=donate)
+
+
+def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
+    """Differentiate with respect to arguments."""
+    return jax.value_and_grad(fn, argnums=argnums, has_aux=has_aux, allow_int=True)
+
+
+def gradients_of(fn: Callable, raws: list) -> Any:
+    """JAX differentiates functions of values only; the caller threads the variables."""
+    raise TypeError("JAX has no live variables: use value_and_grad over their values.")
+
+
+custom_gradient = jax.custom_gradient
+
+
+def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    """Run one of two branches."""
+    return jax.lax.cond(pred, true_fn, false_fn)
+
+
+def while_loop(test: Callable, body: Callable, state: tuple, maximum_iterations: int | None) -> Any:
+    """Repeat `body` while `test` holds."""
+
+    def step(carry: tuple) -> tuple:
+        new = body(*carry[1])
+        return carry[0] + 1, tuple(new) if isinstance(new, list | tuple) else (new,)
+
+    def holds(carry: tuple) -> Any:
+        going = jnp.asarray(test(*carry[1])).reshape(())
+        return going if maximum_iterations is None else going & (carry[0] < maximum_iterations)
+
+    return jax.lax.while_loop(holds, step, (jnp.int32(0), state))[1]
+
+
+def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: Any) -> Any:
+    """Thread a carry along the leading axis and stack what each step gives."""
+    return jax.lax.scan(f, init, xs=xs, length=length, reverse=reverse, unroll=unroll)
+
+
+def vmap(fn: Callable, in_axes: Any, out_axes: Any) -> Callable:
+    """Map over a batch axis."""
+    return jax.vmap(fn, in_axes=in_axes, out_axes=out_axes)

@@ -1,0 +1,76 @@
+"""TENSORS: making, casting and reading JAX arrays."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import dtypes as jax_dtypes
+
+from keraslite import dtypes
+
+__all__ = [
+    "FLOATING", "TYPES", "canonical", "cast", "convert", "detach", "dtype_of", "from_dlpack",
+    "from_numpy", "native", "new_value", "to_numpy",
+]  # fmt: skip
+
+TYPES: tuple = (jax.Array,)
+FLOATING = {dtypes.to_numpy(n) for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
+
+
+def canonical(name: str) -> str:
+    """The type that JAX uses for a name: 32 bits unless jax_enable_x64 is set."""
+    return jax_dtypes.canonicalize_dtype(dtypes.to_numpy(name)).name
+
+
+def native(dtype: Any) -> np.dtype:
+    """The JAX dtype of a name."""
+    return jax_dtypes.canonicalize_dtype(dtypes.to_numpy(dtypes.standardize(dtype)))
+
+
+def dtype_of(x: jax.Array) -> str:
+    """The name of an array's dtype."""
+    return x.dtype.name
+
+
+def cast(x: jax.Array, dtype: str) -> jax.Array:
+    """Change the dtype."""
+    return x.astype(native(dtype))
+
+
+def convert(value: Any, dtype: str | None = None) -> jax.Array:
+    """An array of any value: an array, a literal, a list with arrays inside."""
+    if isinstance(value, jax.Array):
+        return value if dtype is None else value.astype(native(dtype))
+    if isinstance(value, list | tuple) and any(isinstance(v, jax.Array) for v in value):
+        return jnp.stack([convert(v, dtype) for v in value])
+    array = dtypes.of_literal(value)
+    if array.dtype.kind in "SUO":
+        raise TypeError("jax has no tensors of strings; keep them as lists or numpy arrays.")
+    return jnp.asarray(array, native(dtype or array.dtype))
+
+
+def from_numpy(array: np.ndarray) -> jax.Array:
+    """Copy an array to the default device."""
+    return convert(array)
+
+
+def from_dlpack(x: Any) -> jax.Array:
+    """Take another framework's tensor without a copy."""
+    return jnp.from_dlpack(x)
+
+
+def detach(x: jax.Array) -> jax.Array:
+    """The array itself: gradients are not kept on it."""
+    return x
+
+
+def to_numpy(x: jax.Array) -> np.ndarray:
+    """The values as numpy; a view where they lie in this machine's memory."""
+    return np.asarray(x)
+
+
+def new_value(value: Any, dtype: str) -> jax.Array:
+    """The first value of a variable, outside any trace that is under way."""
+    with jax.ensure_compile_time_eval():
+        return convert(value, dtype)

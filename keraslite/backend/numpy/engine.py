@@ -1,0 +1,121 @@
+"""ENGINE: variables and control flow on numpy, which runs models but does not differentiate."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keraslite import tree
+from keraslite.backend.numpy.tensors import native
+
+__all__ = [
+    "FUNCTIONAL", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
+    "gradients_of", "jit", "new_variable", "read", "scan", "value_and_grad", "vmap",
+    "while_loop", "zeros",
+]  # fmt: skip
+
+FUNCTIONAL = False
+TRAINS = False
+LAYER_BASE = None
+
+
+def new_variable(value: np.ndarray, trainable: bool, name: str) -> np.ndarray:
+    """Storage for a variable: the array itself."""
+    return value
+
+
+def read(raw: np.ndarray) -> np.ndarray:
+    """The value of a variable."""
+    return raw
+
+
+def assign(raw: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """The new storage."""
+    return np.asarray(value)
+
+
+def zeros(shape: tuple, dtype: str) -> np.ndarray:
+    """Zeros that take no memory."""
+    return np.broadcast_to(np.zeros((), native(dtype)), shape)
+
+
+def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:
+    """Run `fn` on zeros: numpy has no abstract values."""
+    with np.errstate(all="ignore"):
+        return fn(*(zeros(shape, dtype) for shape, dtype in specs))
+
+
+def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Callable:
+    """The function itself: numpy does not compile."""
+    return fn
+
+
+def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
+    """Refuse: numpy has no gradients."""
+    raise NotImplementedError(
+        "The numpy backend has no gradients. Use jax, torch or tensorflow: "
+        'keraslite.use_backend("jax"), or model.to_backend("jax").'
+    )
+
+
+def gradients_of(fn: Callable, raws: list) -> Any:
+    """Refuse: numpy has no gradients."""
+    return value_and_grad(fn, 0, True)
+
+
+def custom_gradient(fn: Callable) -> Callable:
+    """The value of a function that brings its own gradient."""
+    return lambda *args: fn(*args)[0]
+
+
+def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    """Run one of two branches."""
+    return true_fn() if bool(pred) else false_fn()
+
+
+def while_loop(test: Callable, body: Callable, state: tuple, maximum_iterations: int | None) -> Any:
+    """Repeat `body` while `test` holds."""
+    count = 0
+    while bool(test(*state)) and (maximum_iterations is None or count < maximum_iterations):
+        state = body(*state)
+        state = tuple(state) if isinstance(state, list | tuple) else (state,)
+        count += 1
+    return state
+
+
+def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: Any) -> Any:
+    """Thread a carry along the leading axis and stack what each step gives."""
+    carry, ys = init, []
+    for i in range(length - 1, -1, -1) if reverse else range(length):
+        carry, y = f(carry, None if xs is None else tree.map_structure(lambda x, i=i: x[i], xs))
+        ys.append(y)
+    if not ys or ys[0] is None:
+        return carry, None
+    ys = ys[::-1] if reverse else ys
+    return carry, tree.map_structure(lambda *column: np.stack(column), *ys)
+
+
+def vmap(fn: Callable, in_axes: Any, out_axes: Any) -> Callable:
+    """Map over a batch axis, one row after the other."""
+
+    def call(*args: Any) -> Any:
+        axes = in_axes if isinstance(in_axes, list | tuple) else [in_axes] * len(args)
+        sizes = {
+            np.shape(x)[a]
+            for v, a in zip(args, axes, strict=True)
+            if a is not None
+            for x in tree.flatten(v)
+        }
+        if len(sizes) != 1:
+            raise ValueError(f"vmap needs one size along the mapped axes, got {sorted(sizes)}.")
+        rows = [
+            fn(*(
+                v if a is None
+                else tree.map_structure(lambda x, a=a, i=i: np.take(x, i, axis=a), v)
+                for v, a in zip(args, axes, strict=True)
+            ))
+            for i in range(sizes.pop())
+        ]  # fmt: skip
+        return tree.map_structure(lambda *column: np.stack(column, axis=out_axes), *rows)
+
+    return call

@@ -1,0 +1,68 @@
+"""TENSORS: numpy arrays under this backend."""
+
+from typing import Any
+
+import ml_dtypes  # noqa: F401 - registers bfloat16 and float8 with numpy
+import numpy as np
+
+from keraslite import dtypes
+
+__all__ = [
+    "FLOATING", "TYPES", "canonical", "cast", "convert", "detach", "dtype_of", "from_dlpack",
+    "from_numpy", "native", "new_value", "to_numpy",
+]  # fmt: skip
+
+TYPES: tuple = (np.ndarray, np.generic)
+FLOATING = {dtypes.to_numpy(n) for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
+
+
+def native(dtype: Any) -> np.dtype:
+    """The numpy dtype of a name."""
+    return dtypes.to_numpy(dtypes.standardize(dtype))
+
+
+def dtype_of(x: np.ndarray) -> str:
+    """The name of an array's dtype."""
+    return x.dtype.name
+
+
+def canonical(name: str) -> str:
+    """The type that this backend uses for a name: numpy has them all."""
+    return name
+
+
+def cast(x: np.ndarray, dtype: str) -> np.ndarray:
+    """Change the dtype."""
+    return np.asarray(x).astype(native(dtype), copy=False)
+
+
+def convert(value: Any, dtype: str | None = None) -> np.ndarray:
+    """An array of any value."""
+    array = dtypes.of_literal(value)
+    return array if dtype is None else cast(array, dtype)
+
+
+def from_numpy(array: np.ndarray) -> np.ndarray:
+    """The array itself."""
+    return array
+
+
+def from_dlpack(x: Any) -> np.ndarray:
+    """Take another framework's tensor without a copy."""
+    return np.from_dlpack(x)
+
+
+def detach(x: np.ndarray) -> np.ndarray:
+    """The array itself: numpy has no gradients."""
+    return x
+
+
+def to_numpy(x: np.ndarray) -> np.ndarray:
+    """The array itself."""
+    return np.asarray(x)
+
+
+
+def new_value(value: Any, dtype: str) -> np.ndarray:
+    """The first value of a variable: the array itself."""
+    return convert(value, dtype)

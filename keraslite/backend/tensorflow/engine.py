@@ -1,0 +1,154 @@
+"""ENGINE: variables, gradients, compilation and control flow on TensorFlow."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keraslite.backend.tensorflow.tensors import convert, native
+
+__all__ = [
+    "FUNCTIONAL", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
+    "gradients_of", "jit", "new_variable", "read", "scan", "value_and_grad", "vmap",
+    "while_loop", "zeros",
+]  # fmt: skip
+
+FUNCTIONAL = False  # variables are live: a step reads and writes them in place
+TRAINS = True
+LAYER_BASE = tf.Module
+
+
+def new_variable(value: tf.Tensor, trainable: bool, name: str) -> tf.Variable:
+    """Storage for a variable, made outside any graph being traced."""
+    with tf.init_scope():
+        return tf.Variable(value, trainable=trainable, name=name.replace("/", "_") or "variable")
+
+
+def read(raw: tf.Variable) -> tf.Tensor:
+    """The value of a variable."""
+    return raw.value()
+
+
+def assign(raw: tf.Variable, value: tf.Tensor) -> tf.Variable:
+    """Write a variable in place."""
+    raw.assign(value)
+    return raw
+
+
+def zeros(shape: tuple, dtype: str) -> tf.Tensor:
+    """Zeros; symbolic inside `abstract`."""
+    return tf.zeros(shape, native(dtype))
+
+
+def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:
+    """Run `fn` on placeholders of a scratch graph."""
+    with tf.Graph().as_default():
+        return fn(*(tf.compat.v1.placeholder(native(dtype), shape) for shape, dtype in specs))
+
+
+def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Callable:
+    """Compile to a graph; `compile=True` has XLA compile it."""
+    return fn if compile is False else tf.function(fn, jit_compile=compile is True)
+
+
+def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
+    """Differentiate with respect to arguments."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args = [tf.nest.map_structure(convert, a) if i in _numbers(argnums) else a
+                for i, a in enumerate(args)]  # fmt: skip
+        wanted = [args[i] for i in _numbers(argnums)]
+        with tf.GradientTape() as tape:
+            tape.watch(tf.nest.flatten(wanted))
+            out = fn(*args, **kwargs)
+            value = out[0] if has_aux else out
+        grads = tape.gradient(value, wanted, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return out, grads[0] if isinstance(argnums, int) else tuple(grads)
+
+    return call
+
+
+def _numbers(argnums: Any) -> tuple[int, ...]:
+    return (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+
+def gradients_of(fn: Callable, raws: list) -> tuple[Any, list]:
+    """Run fn() -> (scalar, aux) and differentiate the scalar with respect to live variables."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(raws)
+        value, aux = fn()
+    return (value, aux), [
+        tf.convert_to_tensor(g) if isinstance(g, tf.IndexedSlices) else g
+        for g in tape.gradient(value, raws)
+    ]
+
+
+def custom_gradient(fn: Callable) -> Callable:
+    """Give a function its own gradient: `fn(*args)` returns the value and a gradient function."""
+    return tf.custom_gradient(fn)
+
+
+def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    """Run one of two branches."""
+    return tf.cond(pred, true_fn, false_fn)
+
+
+def while_loop(test: Callable, body: Callable, state: tuple, maximum_iterations: int | None) -> Any:
+    """Repeat `body` while `test` holds."""
+
+    def step(*now: Any) -> tuple:
+        new = body(*now)
+        return tuple(new) if isinstance(new, list | tuple) else (new,)
+
+    return tf.while_loop(test, step, state, maximum_iterations=maximum_iterations)
+
+
+def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: Any) -> Any:
+    """Thread a carry along the leading axis and stack what each step gives."""
+    carry0 = tf.nest.map_structure(convert, init)
+    order = range(length - 1, -1, -1) if reverse else range(length)
+    take = lambda i: None if xs is None else tf.nest.map_structure(lambda x: x[i], xs)  # noqa: E731
+    if length == 0:
+        return carry0, None
+    carry, first = f(carry0, take(order[0]))
+    flat = [] if first is None else [convert(v) for v in tf.nest.flatten(first)]
+    arrays = tuple(
+        tf.TensorArray(v.dtype, size=length, element_shape=v.shape).write(order[0], v)
+        for v in flat
+    )
+
+    def body(k: Any, carry: Any, arrays: tuple) -> tuple:
+        i = length - 1 - k if reverse else k
+        carry, y = f(carry, take(i))
+        ys = [] if y is None else tf.nest.flatten(y)
+        arrays = tuple(a.write(i, v) for a, v in zip(arrays, ys, strict=True))
+        return k + 1, tf.nest.map_structure(convert, carry), arrays
+
+    _, carry, arrays = tf.while_loop(
+        lambda k, *_: k < length, body, (1, tf.nest.map_structure(convert, carry), arrays)
+    )
+    if first is None:
+        return carry, None
+    return carry, tf.nest.pack_sequence_as(first, [a.stack() for a in arrays])
+
+
+def vmap(fn: Callable, in_axes: Any, out_axes: Any) -> Callable:
+    """Map over a batch axis."""
+
+    def call(*args: Any) -> Any:
+        axes = in_axes if isinstance(in_axes, list | tuple) else [in_axes] * len(args)
+        move = lambda x, a, b: tf.experimental.numpy.moveaxis(x, a, b)  # noqa: E731
+        mapped = [
+            tf.nest.map_structure(lambda x, a=a: move(convert(x), a, 0), v)
+            for v, a in zip(args, axes, strict=True)
+            if a is not None
+        ]
+
+        def one(parts: Any) -> Any:
+            parts = iter(parts)
+            return fn(*(v if a is None else next(parts) for v, a in zip(args, axes, strict=True)))
+
+        out = tf.vectorized_map(one, mapped)
+        return tf.nest.map_structure(lambda x: move(x, 0, out_axes), out)
+
+    return call

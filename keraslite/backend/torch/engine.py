@@ -1,0 +1,140 @@
+"""ENGINE: variables, gradients, compilation and control flow on PyTorch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from keraslite.backend.torch.module import TorchLayer as LAYER_BASE
+from keraslite.backend.torch.tensors import convert, native
+
+__all__ = [
+    "FUNCTIONAL", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
+    "gradients_of", "jit", "new_variable", "read", "scan", "value_and_grad", "vmap",
+    "while_loop", "zeros",
+]  # fmt: skip
+
+FUNCTIONAL = False  # variables are live: a step reads and writes them in place
+TRAINS = True
+
+
+def new_variable(value: torch.Tensor, trainable: bool, name: str) -> torch.nn.Parameter:
+    """Storage for a variable."""
+    differentiable = value.dtype.is_floating_point or value.dtype.is_complex
+    return torch.nn.Parameter(value.detach(), requires_grad=trainable and differentiable)
+
+
+def read(raw: torch.nn.Parameter) -> torch.Tensor:
+    """The value of a variable."""
+    return raw
+
+
+def assign(raw: torch.nn.Parameter, value: torch.Tensor) -> torch.nn.Parameter:
+    """Write a variable in place."""
+    with torch.no_grad():
+        raw.copy_(value)
+    return raw
+
+
+def zeros(shape: tuple, dtype: str) -> torch.Tensor:
+    """Zeros; on the abstract device inside `abstract`."""
+    return torch.zeros(shape, dtype=native(dtype))
+
+
+def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:
+    """Run `fn` on tensors without data."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        return fn(*(torch.empty(shape, dtype=native(dtype)) for shape, dtype in specs))
+
+
+def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Callable:
+    """Compile where asked for: eager torch is the default, since compiling takes long here."""
+    return torch.compile(fn) if compile is True else fn
+
+
+def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
+    """Differentiate with respect to arguments."""
+    transformed = torch.func.grad_and_value(fn, argnums=argnums, has_aux=has_aux)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        grads, value = transformed(*args, **kwargs)
+        return value, grads
+
+    return call
+
+
+def gradients_of(fn: Callable, raws: list) -> tuple[Any, list]:
+    """Run fn() -> (scalar, aux) and differentiate the scalar with respect to live variables."""
+    with torch.enable_grad():
+        value, aux = fn()
+    wanted = [r for r in raws if r.requires_grad]
+    if not value.requires_grad:
+        return (value, aux), [None] * len(raws)
+    grads = dict(
+        zip(map(id, wanted), torch.autograd.grad(value, wanted, allow_unused=True), strict=True)
+    )
+    return (value.detach(), aux), [grads.get(id(r)) for r in raws]
+
+
+class _CustomGradient(torch.autograd.Function):
+    """A function that brings its own gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, fn: Callable, *args: Any) -> Any:
+        with torch.enable_grad():  # the gradient may itself be differentiated
+            out, ctx.gradient = fn(*args)
+        ctx.count = len(args)
+        return torch.utils._pytree.tree_map(
+            lambda x: x.detach() if isinstance(x, torch.Tensor) else x, out
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> Any:
+        grads = ctx.gradient(*upstream)
+        grads = tuple(grads) if isinstance(grads, list | tuple) else (grads,)
+        return (None, *grads, *([None] * (ctx.count - len(grads))))
+
+
+def custom_gradient(fn: Callable) -> Callable:
+    """Give a function its own gradient: `fn(*args)` returns the value and a gradient function."""
+    return lambda *args: _CustomGradient.apply(fn, *args)
+
+
+def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    """Run one of two branches."""
+    if torch.compiler.is_compiling() and isinstance(pred, torch.Tensor):
+        return torch.cond(pred, true_fn, false_fn)
+    return true_fn() if bool(pred) else false_fn()
+
+
+def while_loop(test: Callable, body: Callable, state: tuple, maximum_iterations: int | None) -> Any:
+    """Repeat `body` while `test` holds."""
+    count = 0
+    while bool(test(*state)) and (maximum_iterations is None or count < maximum_iterations):
+        state = body(*state)
+        state = tuple(state) if isinstance(state, list | tuple) else (state,)
+        count += 1
+    return state
+
+
+def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: Any) -> Any:
+    """Thread a carry along the leading axis and stack what each step gives."""
+    tree = torch.utils._pytree
+    carry, ys = init, []
+    for i in range(length - 1, -1, -1) if reverse else range(length):
+        step = None if xs is None else tree.tree_map(lambda x, i=i: x[i], xs)
+        carry, y = f(carry, step)
+        ys.append(y)
+    if reverse:
+        ys.reverse()
+    if not ys or ys[0] is None:
+        return carry, None
+    leaves, spec = zip(*(tree.tree_flatten(y) for y in ys), strict=True)
+    stacked = [torch.stack([convert(v) for v in column]) for column in zip(*leaves, strict=True)]
+    return carry, tree.tree_unflatten(stacked, spec[0])
+
+
+def vmap(fn: Callable, in_axes: Any, out_axes: Any) -> Callable:
+    """Map over a batch axis."""
+    return torch.func.vmap(fn, in_dims=in_axes, out_dims=out_axes)

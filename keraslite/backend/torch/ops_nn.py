@@ -1,0 +1,5 @@
+"""PRIMITIVES for ops/nn.py on torch."""
+
+from typing import Any
+
+TABLE: dict[str, Any] = {}

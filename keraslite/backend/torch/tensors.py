@@ -1,0 +1,101 @@
+"""TENSORS: making, casting and reading torch tensors."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from keraslite import dtypes
+
+__all__ = [
+    "FLOATING", "TYPES", "canonical", "cast", "convert", "detach", "dtype_of", "from_dlpack",
+    "from_numpy", "native", "new_value", "to_numpy",
+]  # fmt: skip
+
+TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
+_NATIVE = {name: getattr(torch, name) for name in dtypes.ALL}
+_NAMES = {native: name for name, native in _NATIVE.items()}
+FLOATING = {_NATIVE[n] for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
+# numpy has no bfloat16 or float8 of its own: their bits travel as integers of the same width.
+_AS_BITS = {"bfloat16": "int16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
+
+
+def default_device() -> torch.device:
+    """Where new tensors go: the device torch was told to use, else the accelerator, else the CPU."""
+    device = torch.get_default_device()
+    if device.type == "cpu" and torch.cuda.is_available():
+        return torch.device("cuda")
+    return device
+
+
+def native(dtype: Any) -> torch.dtype:
+    """The torch dtype of a name."""
+    return dtype if isinstance(dtype, torch.dtype) else _NATIVE[dtypes.standardize(dtype)]
+
+
+def dtype_of(x: torch.Tensor) -> str:
+    """The name of a tensor's dtype."""
+    return _NAMES[x.dtype]
+
+
+def canonical(name: str) -> str:
+    """The type that this backend uses for a name: torch has them all."""
+    return name
+
+
+def cast(x: torch.Tensor, dtype: str) -> torch.Tensor:
+    """Change the dtype."""
+    return x.to(native(dtype))
+
+
+def convert(value: Any, dtype: str | None = None) -> torch.Tensor:
+    """A tensor of any value: a tensor, a literal, a list with tensors inside."""
+    if isinstance(value, torch.Tensor):
+        return value if dtype is None else value.to(native(dtype))
+    if isinstance(value, list | tuple) and any(isinstance(v, torch.Tensor) for v in value):
+        return torch.stack([convert(v, dtype) for v in value])
+    if type(value) in (int, float, bool):
+        name = dtype or dtypes.strong(dtypes.weak(type(value)))
+        if name == "int32" and not -(2**31) <= value < 2**31:
+            name = "int64"
+        return torch.tensor(value, dtype=_NATIVE[name], device=default_device())
+    x = from_numpy(dtypes.of_literal(value))
+    return x if dtype is None else x.to(native(dtype))
+
+
+def from_numpy(array: np.ndarray) -> torch.Tensor:
+    """A tensor over the array's memory where torch can share it."""
+    name = array.dtype.name
+    if array.dtype.kind in "SUO":
+        raise TypeError("torch has no tensors of strings; keep them as lists or numpy arrays.")
+    if not array.flags.writeable or any(s < 0 for s in array.strides):
+        array = array.copy()
+    if name in _AS_BITS:
+        x = torch.from_numpy(array.view(_AS_BITS[name])).view(_NATIVE[name])
+    else:
+        x = torch.from_numpy(np.asarray(array))
+    return x.to(default_device())
+
+
+def from_dlpack(x: Any) -> torch.Tensor:
+    """Take another framework's tensor without a copy."""
+    return torch.from_dlpack(x).to(default_device())
+
+
+def detach(x: torch.Tensor) -> torch.Tensor:
+    """The tensor without its gradient."""
+    return x.detach()
+
+
+def to_numpy(x: torch.Tensor) -> np.ndarray:
+    """The values as numpy."""
+    x = x.detach().cpu().resolve_conj()
+    bits = _AS_BITS.get(_NAMES[x.dtype])
+    if bits:
+        return x.view(_NATIVE[bits]).numpy().view(dtypes.to_numpy(_NAMES[x.dtype]))
+    return x.numpy()
+
+
+def new_value(value: Any, dtype: str) -> torch.Tensor:
+    """The first value of a variable: a writable array's memory is taken over, not copied."""
+    return convert(value, dtype)

@@ -1,0 +1,80 @@
+"""Process-wide settings: the float type, the fuzz factor, the data format, and the default backend."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+_FLOAT_TYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+def _config_file() -> dict[str, Any]:
+    """The user's keras.json, if there is one; it is only read, never made."""
+    home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+    path = Path(home) / "keras.json"
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a JSON object: {error}. Mend or remove it.") from None
+
+
+_FILE = _config_file()
+_settings: dict[str, Any] = {
+    "floatx": _FILE.get("floatx", "float32"),
+    "epsilon": float(_FILE.get("epsilon", 1e-7)),
+    "image_data_format": _FILE.get("image_data_format", "channels_last"),
+}
+
+
+def preferred_backend() -> str | None:
+    """The backend asked for by the environment or the config file, or None."""
+    names = ("KERASLITE_BACKEND", "KERAS_BACKEND")
+    return next((os.environ[n] for n in names if os.environ.get(n)), _FILE.get("backend"))
+
+
+def floatx() -> str:
+    """Return the default float type, as a string.
+
+    >>> floatx()
+    'float32'
+    """
+    return _settings["floatx"]
+
+
+def set_floatx(value: str) -> None:
+    """Set the default float type: one of float16, bfloat16, float32, float64."""
+    if value not in _FLOAT_TYPES:
+        raise ValueError(f"floatx must be one of {_FLOAT_TYPES}, got {value!r}.")
+    _settings["floatx"] = value
+
+
+def epsilon() -> float:
+    """Return the small number that keeps divisions and logarithms finite.
+
+    >>> epsilon()
+    1e-07
+    """
+    return _settings["epsilon"]
+
+
+def set_epsilon(value: float) -> None:
+    """Set the small number that keeps divisions and logarithms finite."""
+    _settings["epsilon"] = float(value)
+
+
+def image_data_format() -> str:
+    """Return "channels_last" or "channels_first", the default of the image layers.
+
+    >>> image_data_format()
+    'channels_last'
+    """
+    return _settings["image_data_format"]
+
+
+def set_image_data_format(data_format: str) -> None:
+    """Set the default of the image layers: "channels_last" or "channels_first"."""
+    if data_format not in ("channels_last", "channels_first"):
+        raise ValueError(f"Expected channels_last or channels_first, got {data_format!r}.")
+    _settings["image_data_format"] = data_format

@@ -1,0 +1,133 @@
+"""Data types by their names, and the one promotion lattice (JAX's, as Keras documents it)."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from keraslite import config
+
+FLOATS = ("float8_e4m3fn", "float8_e5m2", "float16", "bfloat16", "float32", "float64")
+INTS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+COMPLEX = ("complex64", "complex128")
+ALL = ("bool", *INTS, *FLOATS, *COMPLEX)
+
+# What stands directly above each type. A trailing * marks the weak types of Python numbers.
+_ABOVE = {
+    "bool": ("int*",),
+    "int*": ("uint8", "int8"),
+    "uint8": ("uint16", "int16"),
+    "uint16": ("uint32", "int32"),
+    "uint32": ("uint64", "int64"),
+    "uint64": ("float*",),
+    "int8": ("int16",),
+    "int16": ("int32",),
+    "int32": ("int64",),
+    "int64": ("float*",),
+    "float*": ("float8_e4m3fn", "float8_e5m2", "bfloat16", "float16", "complex*"),
+    "float8_e4m3fn": (),
+    "float8_e5m2": (),
+    "bfloat16": ("float32",),
+    "float16": ("float32",),
+    "float32": ("float64", "complex64"),
+    "float64": ("complex128",),
+    "complex*": ("complex64",),
+    "complex64": ("complex128",),
+    "complex128": (),
+}
+_WEAK = {bool: "bool", int: "int*", float: "float*", complex: "complex*"}
+_ALIASES = {"float": "float32", "int": "int32", "half": "float16", "double": "float64"}
+
+
+@cache
+def _reachable(name: str) -> frozenset[str]:
+    return frozenset({name}).union(*(_reachable(up) for up in _ABOVE[name]))
+
+
+@cache
+def join(*names: str) -> str:
+    """The least type above all of `names` in the lattice; weak names (`float*`) are allowed."""
+    common = frozenset.intersection(*(_reachable(n) for n in names))
+    least = [n for n in common if common <= _reachable(n)]
+    if not least:
+        raise TypeError(f"No common data type for {', '.join(names)}: cast one of them.")
+    return least[0]
+
+
+def strong(name: str) -> str:
+    """A weak type's concrete one: int32, floatx, complex64."""
+    if name == "float*":
+        return config.floatx()
+    return {"int*": "int32", "complex*": "complex64"}.get(name, name)
+
+
+def weak(kind: type) -> str | None:
+    """The weak name of a Python number's class, or None for any other class."""
+    return _WEAK.get(kind)
+
+
+def standardize(dtype: Any) -> str:
+    """The standard name of a data type given as a name, a Python or numpy type, or a framework's.
+
+    >>> standardize(np.float32), standardize(int), standardize(None)
+    ('float32', 'int32', 'float32')
+    """
+    if dtype is None:
+        return config.floatx()
+    if isinstance(dtype, str):
+        name = _ALIASES.get(dtype, dtype)
+    elif isinstance(dtype, type) and dtype in _WEAK:
+        name = strong(_WEAK[dtype])
+    else:
+        name = getattr(dtype, "name", None) or str(dtype).rpartition(".")[2]
+        if name not in ALL:
+            name = np.dtype(dtype).name
+    if name not in ALL and name != "string":
+        raise ValueError(f"Unknown data type {dtype!r}. Expected one of {', '.join(ALL)}.")
+    return name
+
+
+def result_type(*dtypes: Any) -> str:
+    """The type of an operation on values of these types; Python classes count as weak.
+
+    >>> result_type("int32", "float16"), result_type("bfloat16", float)
+    ('float16', 'bfloat16')
+    """
+    if not dtypes:
+        return config.floatx()
+    names = [(isinstance(d, type) and _WEAK.get(d)) or standardize(d) for d in dtypes]
+    return strong(join(*names))
+
+
+def is_float(name: str) -> bool:
+    """Whether the named type is a floating-point one."""
+    return name in FLOATS
+
+
+def is_int(name: str) -> bool:
+    """Whether the named type is a signed or unsigned integer."""
+    return name in INTS
+
+
+def to_numpy(name: str) -> np.dtype:
+    """The numpy dtype of a name; bfloat16 and float8 come from ml_dtypes."""
+    if name == "bfloat16" or name.startswith("float8"):
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, name))
+    return np.dtype(name)
+
+
+def of_literal(value: Any) -> np.ndarray:
+    """A number, list or array as a numpy array: Python floats become floatx, Python ints int32."""
+    array = np.asarray(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return array
+    if array.dtype == np.float64 and not hasattr(value, "dtype"):
+        return array.astype(to_numpy(config.floatx()))
+    if array.dtype == np.int64 and not hasattr(value, "dtype"):
+        narrow = array.astype(np.int32)
+        return narrow if (narrow == array).all() else array
+    if array.dtype == object:
+        raise TypeError(f"Cannot make a tensor of {type(value).__name__}: {str(value)[:80]!r}.")
+    return array

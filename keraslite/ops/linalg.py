@@ -1,0 +1,3 @@
+"""Ops of neural networks: one definition each."""
+
+__all__: list[str] = []

@@ -1,0 +1,316 @@
+"""Gradients, compilation and control flow: one interface over the engines of the backends.
+
+State is threaded here once for all: where an engine is functional (JAX), variables become inputs
+and outputs of the transformed function; where it is not, they are read and written in place.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+from keraslite import backend as backends
+from keraslite import tree
+from keraslite.ops.op import choose
+from keraslite.variable import StatelessScope, Variable
+
+
+def _engine(*structures: Any) -> Any:
+    """The module of the backend that the tensors in the arguments belong to."""
+    found = {
+        x.backend if isinstance(x, Variable) else backends.of(x)
+        for x in tree.flatten(structures)
+        if isinstance(x, Variable) or backends.of(x) is not None
+    }
+    return backends.load(choose("A transformed function", found - {"symbolic"}))
+
+
+def _tensors(module: Any, structure: Any) -> Any:
+    return tree.map_structure(
+        lambda x: module.convert(x) if type(x) in (int, float) or hasattr(x, "__array__") else x,
+        structure,
+    )
+
+
+def value_and_grad(
+    fn: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    variables: Sequence[Variable] | None = None,
+) -> Callable:
+    """Make a function that gives both the value of `fn` and its gradient.
+
+    Args:
+        fn: a function with a scalar result; with `has_aux`, a pair of the scalar and anything else.
+        argnums: which positional arguments to differentiate by, where `variables` is not given.
+        has_aux: whether `fn` returns such a pair.
+        variables: differentiate by these variables instead; None stands for the gradient of a
+            variable that the result does not depend on.
+
+    Returns:
+        A function of the same arguments that returns (what `fn` returns, the gradients).
+
+    >>> float(value_and_grad(lambda x: x * x)(3.0)[1])
+    6.0
+    """
+    argnums = argnums if isinstance(argnums, int) else tuple(argnums)
+
+    @wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        module = _engine(args, kwargs, variables)
+        if variables is None:
+            positions = (argnums,) if isinstance(argnums, int) else argnums
+            args = [_tensors(module, a) if i in positions else a for i, a in enumerate(args)]
+            if not module.FUNCTIONAL:
+                return module.value_and_grad(fn, argnums, has_aux)(*args, **kwargs)
+            return _lifted(module, fn, args, kwargs, argnums, has_aux)
+        if module.FUNCTIONAL:
+            return _lifted_variables(module, fn, args, kwargs, has_aux, list(variables))
+
+        def closed() -> tuple:
+            out = fn(*args, **kwargs)
+            return out if has_aux else (out, None)
+
+        (value, aux), grads = module.gradients_of(closed, [v._kl_raw for v in variables])
+        return ((value, aux) if has_aux else value), grads
+
+    return call
+
+
+def _threaded(fn: Callable, has_aux: bool, touched: list[Variable]) -> Callable:
+    """`fn` with the assignments it makes returned as a further auxiliary output."""
+
+    def pure(*args: Any, **kwargs: Any) -> tuple:
+        with StatelessScope() as scope:
+            out = fn(*args, **kwargs)
+        value, aux = out if has_aux else (out, None)
+        updates = scope.updates()
+        touched[:] = [v for v, _ in updates]
+        return value, (aux, [x for _, x in updates])
+
+    return pure
+
+
+def _finish(out: tuple, has_aux: bool, touched: list[Variable]) -> tuple:
+    (value, (aux, updates)), grads = out
+    for variable, new in zip(touched, updates, strict=True):
+        variable.assign(new)
+    return ((value, aux) if has_aux else value), grads
+
+
+def _lifted(
+    module: Any, fn: Callable, args: list, kwargs: dict, argnums: Any, has_aux: bool
+) -> tuple:
+    touched: list[Variable] = []
+    pure = _threaded(fn, has_aux, touched)
+    return _finish(module.value_and_grad(pure, argnums, True)(*args, **kwargs), has_aux, touched)
+
+
+def _lifted_variables(
+    module: Any, fn: Callable, args: Any, kwargs: dict, has_aux: bool, variables: list[Variable]
+) -> tuple:
+    touched: list[Variable] = []
+
+    def closed(values: list) -> Any:
+        with StatelessScope(zip(variables, values, strict=True)):
+            return pure(*args, **kwargs)
+
+    pure = _threaded(fn, has_aux, touched)
+    values = [v.value for v in variables]
+    return _finish(module.value_and_grad(closed, 0, True)(values), has_aux, touched)
+
+
+def grad(
+    fn: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    variables: Sequence[Variable] | None = None,
+) -> Callable:
+    """Make a function that gives the gradient of `fn`; the arguments are `value_and_grad`'s.
+
+    Returns:
+        A function that returns the gradients; with `has_aux`, the gradients and the auxiliary part.
+
+    >>> float(grad(lambda x: x * x * x)(2.0))
+    12.0
+    """
+    both = value_and_grad(fn, argnums, has_aux, variables)
+
+    @wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        out, grads = both(*args, **kwargs)
+        return (grads, out[1]) if has_aux else grads
+
+    return call
+
+
+def jit(
+    fn: Callable, variables: Sequence[Variable] | None = None, compile: bool | str = "auto"
+) -> Callable:
+    """Compile a function for the backend of its arguments.
+
+    Args:
+        fn: a function of nested tensors.
+        variables: the variables that it assigns. On JAX they become inputs and outputs of the
+            compiled program, and their old buffers are reused.
+        compile: "auto" compiles on jax and tensorflow and runs eagerly on torch and numpy, True
+            compiles wherever there is a compiler (torch.compile, XLA), False never does.
+
+    >>> float(jit(lambda x: x + 1.0)(ops.convert_to_tensor(1.0)))
+    2.0
+    """
+    compiled: dict[str, Callable] = {}
+    held = None if variables is None else list(variables)
+
+    @wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        module = _engine(args, kwargs, held)
+        name = module.__name__
+        if name not in compiled:
+            threaded = module.FUNCTIONAL and held and compile is not False
+            make = _jit_threaded if threaded else _jit_plain
+            compiled[name] = make(module, fn, held, compile)
+        return compiled[name](*args, **kwargs)
+
+    return call
+
+
+def _jit_plain(module: Any, fn: Callable, variables: list | None, compile: Any) -> Callable:
+    return module.jit(fn, compile=compile)
+
+
+def _jit_threaded(module: Any, fn: Callable, variables: list[Variable], compile: Any) -> Callable:
+    def pure(values: list, args: tuple, kwargs: dict) -> tuple:
+        with StatelessScope(zip(variables, values, strict=True)) as scope:
+            out = fn(*args, **kwargs)
+        strangers = [v.path for v, _ in scope.updates() if id(v) not in known]
+        if strangers:
+            raise RuntimeError(
+                f"The compiled function assigned variables that it was not given: {strangers}. "
+                "Add them to jit(fn, variables=...)."
+            )
+        return out, [scope.get(v) for v in variables]
+
+    known = {id(v) for v in variables}
+    run = module.jit(pure, donate=(0,), compile=compile)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        out, values = run([v.value for v in variables], args, kwargs)
+        for variable, value in zip(variables, values, strict=True):
+            variable._raw = value
+        return out
+
+    return call
+
+
+def stop_gradient(variable: Any) -> Any:
+    """Treat a value as a constant in gradients.
+
+    Args:
+        variable: a tensor, a variable or a nested structure of them.
+    """
+    if tree.is_nested(variable):
+        return tree.map_structure(stop_gradient, variable)
+    from keraslite.ops.core import stop_gradient as one
+
+    return one(variable)
+
+
+def custom_gradient(fn: Callable) -> Callable:
+    """Give a function its own gradient.
+
+    Args:
+        fn: a function of tensors that returns (value, gradient function); the gradient function
+            takes the upstream gradient and returns one gradient an argument.
+
+    >>> @custom_gradient
+    ... def twice(x):
+    ...     return 2.0 * x, lambda upstream: upstream * 100.0
+    >>> float(grad(twice)(1.0))
+    100.0
+    """
+
+    @wraps(fn)
+    def call(*args: Any) -> Any:
+        module = _engine(args)
+        return module.custom_gradient(fn)(*_tensors(module, args))
+
+    return call
+
+
+def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
+    """Make a function that maps `fn` over a batch axis.
+
+    Args:
+        fn: a function of tensors.
+        in_axes: the axis of each argument that is mapped, None for those that are not.
+        out_axes: where the mapped axis stands in the result.
+
+    >>> print(vmap(lambda x: x * 2.0)(ops.convert_to_tensor([1.0, 2.0])).tolist())
+    [2.0, 4.0]
+    """
+
+    @wraps(fn)
+    def call(*args: Any) -> Any:
+        module = _engine(args)
+        return module.vmap(fn, in_axes, out_axes)(*_tensors(module, args))
+
+    return call
+
+
+def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    """Run `true_fn()` where a scalar condition holds, else `false_fn()`.
+
+    >>> cond(ops.convert_to_tensor(True), lambda: 1, lambda: 2) is not None
+    True
+    """
+    return _engine(pred).cond(getattr(pred, "_kl_value", pred), true_fn, false_fn)
+
+
+def while_loop(
+    cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None
+) -> Any:
+    """Repeat `loop_vars = body(*loop_vars)` while `cond(*loop_vars)` holds.
+
+    Args:
+        cond: a function of the loop variables that gives a scalar boolean.
+        body: a function of the loop variables that gives new ones of the same shapes and dtypes.
+        loop_vars: the first values, a tensor or a nested structure of them.
+        maximum_iterations: where to stop at the latest.
+    """
+    single = not isinstance(loop_vars, list | tuple)
+    state = (loop_vars,) if single else tuple(loop_vars)
+    module = _engine(state)
+    state = _tensors(module, state)
+    out = module.while_loop(cond, body, state, maximum_iterations)
+    return out[0] if single else type(loop_vars)(out)
+
+
+def scan(
+    f: Callable,
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+) -> tuple[Any, Any]:
+    """Thread a carry along the leading axis of `xs` and stack what each step gives.
+
+    Args:
+        f: a function of (carry, x) that gives (new carry, y).
+        init: the first carry, nested.
+        xs: what is scanned over, nested; None with `length`.
+        length: the number of steps, where `xs` does not tell.
+        reverse: whether to run from the end.
+        unroll: how many steps the compiler lays out in a row, where it can.
+
+    Returns:
+        The last carry, and the stacked ys in the order of `xs`.
+    """
+    module = _engine(init, xs)
+    init, xs = _tensors(module, init), None if xs is None else _tensors(module, xs)
+    sizes = set() if xs is None else {x.shape[0] for x in tree.flatten(xs)}
+    if length is not None:
+        sizes.add(length)
+    if len(sizes) != 1:
+        raise ValueError(f"ops.scan needs one length, got {sorted(sizes) or 'neither xs nor one'}.")
+    return module.scan(f, init, xs, sizes.pop(), reverse, unroll)

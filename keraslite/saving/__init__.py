@@ -1,0 +1,1 @@
+"""Weights and whole models as files."""

@@ -1,0 +1,347 @@
+"""Variable: lazy, autocasting state of layers, optimizers and metrics; and scopes that redirect it.
+
+A variable is made on first read. A loader that assigns first never pays for initialisation: the
+assigned array waits as it is (a view of a memory map, say) and becomes a tensor when it is read.
+"""
+
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from keraslite import backend as backends
+from keraslite import dtypes
+
+_scope: ContextVar["StatelessScope | None"] = ContextVar("keraslite_scope", default=None)
+_autocast: ContextVar[str | None] = ContextVar("keraslite_autocast", default=None)
+
+
+class Variable:
+    """A named tensor that can be assigned, trained and moved between backends.
+
+    Args:
+        initializer: a function of (shape, dtype), or the initial value.
+        shape: the shape, where the initializer is a function.
+        dtype: a dtype name; the value's own, or floatx.
+        trainable: whether optimizers change it.
+        autocast: whether reading it inside a layer gives the layer's compute dtype.
+        aggregation: how replicas of it are combined; kept for Keras code.
+        name: a name; its path is made of the names of the layers around it.
+
+    >>> v = Variable([1.0, 2.0], name="v")
+    >>> v.assign_add([1.0, 1.0]); print(v.numpy())
+    [2. 3.]
+    """
+
+    def __init__(
+        self,
+        initializer: Any,
+        shape: tuple | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        aggregation: str = "none",
+        synchronization: str = "auto",
+        name: str | None = None,
+    ):
+        self.name = self.path = name or "variable"
+        self.trainable, self.autocast = trainable, autocast
+        self.aggregation, self.synchronization = aggregation, synchronization
+        self.regularizer: Any = None
+        self.constraint: Any = None
+        self.overwrite_with_gradient = False
+        self.backend = backends.backend()
+        self._raw: Any = None
+        self._pending: Any = None  # an assigned value that has not become a tensor yet
+        if callable(initializer):
+            if shape is None:
+                raise ValueError(f"Variable {self.name!r}: an initializer needs a shape.")
+            self._initializer: Callable | None = initializer
+            self._dtype = dtypes.standardize(dtype)
+        else:
+            self._initializer = None
+            value = backends.to_numpy(initializer)
+            name = dtypes.standardize(dtype or value.dtype)
+            self._pending = np.array(value, dtypes.to_numpy(name))
+            self._dtype, shape = name, value.shape
+        self._shape = tuple(int(d) for d in shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape."""
+        return self._shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self._shape)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that a read gives: the compute dtype inside an autocasting layer."""
+        target = _autocast.get()
+        if target is not None and self.autocast and dtypes.is_float(self._dtype):
+            return target
+        return self._dtype
+
+    @property
+    def _module(self) -> Any:
+        return backends.load(self.backend)
+
+    @property
+    def _kl_raw(self) -> Any:
+        """The backend's storage, made now if it was not yet."""
+        raw = self._raw
+        return self._materialize() if raw is None else raw
+
+    def _materialize(self) -> Any:
+        module = self._module
+        value, self._pending = self._pending, None
+        if value is None:
+            value = self._initial()
+        array = value.take() if isinstance(value, Pending) else value
+        tensor = module.new_value(array, module.canonical(self._dtype))
+        self._raw = module.new_variable(tensor, self.trainable, self.path)
+        if isinstance(value, Pending):
+            value.done()
+        return self._raw
+
+    def _initial(self) -> np.ndarray:
+        # Computed by numpy for every backend: the same numbers everywhere, and outside any trace.
+        with backends.use_backend("numpy"):
+            token = _scope.set(None)
+            try:
+                value = backends.to_numpy(self._initializer(self._shape, dtype=self._dtype))
+            finally:
+                _scope.reset(token)
+        if tuple(value.shape) != self._shape:
+            raise ValueError(
+                f"The initializer of {self.path!r} gave shape {value.shape}, "
+                f"expected {self._shape}."
+            )
+        return value.astype(dtypes.to_numpy(self._dtype), copy=False)
+
+    @property
+    def value(self) -> Any:
+        """The tensor: from the innermost scope that has one, cast if an autocast scope says so."""
+        scope = _scope.get()
+        found = scope.get(self) if scope is not None else None
+        if found is None:
+            raw = self._raw
+            found = self._module.read(self._materialize() if raw is None else raw)
+        if self.autocast:
+            target = _autocast.get()
+            if target is not None and target != self._dtype and dtypes.is_float(self._dtype):
+                return self._module.cast(found, target)
+        return found
+
+    _kl_value = value
+
+    def assign(self, value: Any) -> Any:
+        """Set the value; in a StatelessScope, only there."""
+        scope = _scope.get()
+        if isinstance(value, Variable):
+            value = value.value
+        if scope is None and self._raw is None and isinstance(value, np.ndarray | Pending):
+            self._check(value.shape)
+            self._pending = value
+            return value
+        if isinstance(value, Pending):
+            value = value.take()
+        module = self._module
+        name = backends.of(value)
+        if name is not None and name != self.backend:
+            value = backends.to_backend(value, self.backend)
+        value = module.convert(value, module.canonical(self._dtype))
+        self._check(value.shape)
+        if scope is not None and scope.assign(self, value):
+            return value
+        if self._raw is None:
+            self._materialize()
+        self._raw = module.assign(self._raw, value)
+        return value
+
+    def _check(self, shape: Any) -> None:
+        if tuple(shape) != self._shape:
+            raise ValueError(
+                f"Variable {self.path!r} has shape {self._shape}, "
+                f"it cannot be assigned a value of shape {tuple(shape)}."
+            )
+
+    def assign_add(self, value: Any) -> Any:
+        """Add to the value."""
+        self.assign(self._plain() + self._module.convert(value, self._module.canonical(self._dtype)))
+
+    def assign_sub(self, value: Any) -> Any:
+        """Subtract from the value."""
+        self.assign(self._plain() - self._module.convert(value, self._module.canonical(self._dtype)))
+
+    def _plain(self) -> Any:
+        token = _autocast.set(None)
+        try:
+            return self.value
+        finally:
+            _autocast.reset(token)
+
+    def numpy(self) -> np.ndarray:
+        """The value as a numpy array."""
+        if self._raw is None and isinstance(self._pending, np.ndarray) and _scope.get() is None:
+            return self._pending
+        return self._module.to_numpy(self._plain())
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return self.numpy() if dtype is None else self.numpy().astype(dtype)
+
+    def to_backend(self, name: str) -> None:
+        """Move to another backend, in place; a variable that was never read stays unmade."""
+        if name == self.backend:
+            return
+        if self._raw is not None:
+            module = backends.load(name)
+            value = backends.to_backend(self._module.read(self._raw), name)
+            value = module.new_value(value, module.canonical(self._dtype))
+            self._raw = module.new_variable(value, self.trainable, self.path)
+        self.backend = name
+
+    def __repr__(self) -> str:
+        return f"<Variable path={self.path}, shape={self._shape}, dtype={self._dtype}>"
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.value[key]
+
+    def __getattr__(self, name: str) -> Any:
+        # What a tensor can do: .T, .sum(), .reshape() ... ; private names are never forwarded.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.value, name)
+
+
+def _forward_operators() -> None:
+    names = "add sub mul truediv floordiv mod pow matmul and or xor lt le gt ge"
+    for name in names.split():
+        for dunder in (f"__{name}__", f"__r{name}__")[: 1 if name in "lt le gt ge" else 2]:
+            def call(self: Variable, other: Any, dunder: str = dunder) -> Any:
+                other = other.value if isinstance(other, Variable) else other
+                return getattr(self.value, dunder)(other)
+
+            setattr(Variable, dunder, call)
+    for dunder in ("__neg__", "__abs__", "__invert__", "__len__", "__iter__", "__float__",
+                   "__int__", "__bool__"):  # fmt: skip
+        setattr(Variable, dunder, lambda self, d=dunder: getattr(self.value, d)())
+
+
+_forward_operators()
+backends.OF[Variable] = None
+
+
+class Pending:
+    """A value to be taken when it is first needed, such as a tensor in a memory-mapped file.
+
+    Args:
+        shape: its shape.
+        take: gives the array.
+        done: called once the array has been used.
+    """
+
+    def __init__(
+        self, shape: tuple, take: Callable[[], np.ndarray], done: Callable[[], None] | None = None
+    ):
+        self.shape, self.take, self.done = shape, take, done or (lambda: None)
+
+
+class StatelessScope:
+    """A block in which reads and assignments of variables go to a mapping instead.
+
+    Args:
+        state_mapping: pairs of (variable, value).
+        all_variables: whether assignments to variables outside the mapping are caught too.
+
+    >>> v = Variable(1.0)
+    >>> with StatelessScope([(v, ops.convert_to_tensor(5.0))]):
+    ...     float(v.value)
+    5.0
+    """
+
+    def __init__(self, state_mapping: Iterable[tuple[Variable, Any]] = ()):
+        self._values: dict[int, Any] = {}
+        self._variables: dict[int, Variable] = {}
+        self.losses: list[Any] = []
+        for variable, value in state_mapping:
+            backend = backends.of(value)
+            if backend is None:
+                value = backends.load(variable.backend).convert(value)
+            variable._check(value.shape)
+            self._values[id(variable)] = value
+            self._variables[id(variable)] = variable
+        self._given = dict(self._values)
+
+    def get(self, variable: Variable) -> Any:
+        """The variable's value here or in an enclosing scope, or None."""
+        found = self._values.get(id(variable))
+        if found is None and self._outer is not None:
+            return self._outer.get(variable)
+        return found
+
+    get_current_value = get
+
+    def assign(self, variable: Variable, value: Any) -> bool:
+        """Note an assignment."""
+        self._values[id(variable)] = value
+        self._variables[id(variable)] = variable
+        return True
+
+    def updates(self) -> list[tuple[Variable, Any]]:
+        """The variables assigned in the block, with their new values."""
+        return [
+            (self._variables[i], v) for i, v in self._values.items() if self._given.get(i) is not v
+        ]
+
+    def __enter__(self) -> "StatelessScope":
+        self._outer = _scope.get()
+        self._token = _scope.set(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        _scope.reset(self._token)
+
+    _outer: "StatelessScope | None" = None
+
+
+class SpecScope(StatelessScope):
+    """A scope for shape inference: every variable reads as zeros, nothing is made or kept."""
+
+    def get(self, variable: Variable) -> Any:
+        """Zeros of the variable's shape, abstract under the backend's abstract evaluation."""
+        module = backends.load(variable.backend)
+        return module.zeros(variable.shape, module.canonical(variable._dtype))
+
+
+def in_stateless_scope() -> bool:
+    """Whether a StatelessScope is open here."""
+    return _scope.get() is not None
+
+
+class AutocastScope:
+    """A block in which float variables read as the given dtype.
+
+    Args:
+        dtype: a float dtype name, or None to switch autocasting off.
+    """
+
+    def __init__(self, dtype: str | None):
+        self.dtype = dtype
+
+    def __enter__(self) -> None:
+        self._token = _autocast.set(self.dtype)
+
+    def __exit__(self, *_: Any) -> None:
+        _autocast.reset(self._token)
+
+
+def autocast_enter(dtype: str | None) -> Any:
+    """Open an autocast scope at least cost; give the token to `autocast_leave`."""
+    return _autocast.set(dtype)
+
+
+autocast_leave = _autocast.reset
