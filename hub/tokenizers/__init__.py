@@ -1,0 +1,5 @@
+"""Tokenizers: thin classes over the `tokenizers` library, one for each kind."""
+
+from hub.tokenizers.wordpiece import WordPieceTokenizer
+
+__all__ = ["WordPieceTokenizer"]

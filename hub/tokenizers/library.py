@@ -1,0 +1,91 @@
+"""The `tokenizers` library's own objects: made here, read here, and imported only when needed."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hub.presets import PresetFiles
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+def build_wordpiece(
+    vocabulary: dict[str, int],
+    unk_token: str,
+    lowercase: bool,
+    strip_accents: bool | None,
+    tokenize_chinese_chars: bool,
+) -> "Tokenizer":
+    """Returns the library's WordPiece as BERT uses it, from tokens and their ids."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    core = Tokenizer(
+        models.WordPiece(vocabulary, unk_token=unk_token, max_input_chars_per_word=100)
+    )
+    core.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=tokenize_chinese_chars,
+        strip_accents=strip_accents,
+        lowercase=lowercase,
+    )
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece(prefix="##")
+    return core
+
+
+def read_tokenizer(files: PresetFiles, kind: str) -> "Tokenizer":
+    """Returns the tokenizer in tokenizer.json, with its padding and truncation switched off.
+
+    Args:
+        files: a checkpoint that has a tokenizer.json.
+        kind: the model it must be, such as "WordPiece".
+
+    Raises:
+        ValueError: the file is damaged, or holds another kind.
+    """
+    from tokenizers import Tokenizer
+
+    text = files.text("tokenizer.json")
+    try:
+        core = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises nothing more specific
+        raise ValueError(f"tokenizer.json of {files.location} is damaged: {error}") from error
+    found = type(core.model).__name__
+    if found != kind:
+        raise ValueError(f"tokenizer.json of {files.location} is a {found}, expected a {kind}")
+    core.no_padding()
+    core.no_truncation()
+    return core
+
+
+def add_special_tokens(core: "Tokenizer", tokens: dict[str, str]) -> None:
+    """Lets special tokens inside a text stand for themselves, and puts [CLS] and [SEP] around."""
+    from tokenizers import AddedToken, processors
+
+    known = {added.content for added in core.get_added_tokens_decoder().values()}
+    new = [token for token in tokens.values() if token not in known]
+    core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in new])
+    if core.post_processor is None:
+        start, end = tokens["cls_token"], tokens["sep_token"]
+        core.post_processor = processors.TemplateProcessing(
+            single=[start, "$A", end],
+            pair=[start, "$A", end, "$B:1", f"{end}:1"],
+            special_tokens=[(token, core.token_to_id(token)) for token in (start, end)],
+        )
+
+
+def vocabulary_ids(vocabulary: Any) -> dict[str, int]:
+    """Returns tokens and their ids, given so, as a list in the order of ids, or as a path."""
+    if isinstance(vocabulary, str | os.PathLike):
+        return parse_vocabulary(Path(vocabulary).read_text(encoding="utf-8"))
+    if isinstance(vocabulary, Mapping):
+        return dict(vocabulary)
+    return {token: i for i, token in enumerate(vocabulary)}
+
+
+def parse_vocabulary(text: str) -> dict[str, int]:
+    """Returns the tokens of a vocab.txt and their ids, which are the numbers of their lines."""
+    # Only \n separates tokens: a vocabulary may hold characters that str.splitlines would split at.
+    return {token: i for i, token in enumerate(text.removesuffix("\n").split("\n"))}

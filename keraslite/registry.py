@@ -1,0 +1,191 @@
+"""Objects as plain configs and back, through a closed registry: nothing is imported by path.
+
+The form is Keras's: {"module", "class_name", "config", "registered_name"}. A config names a public
+class of this package or one registered by the user; anything else is refused.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from keraslite import backend as backends
+from keraslite import dtypes
+
+_MODULES = (
+    "layers", "models", "losses", "metrics", "optimizers", "optimizers.schedules", "initializers",
+    "regularizers", "constraints", "activations", "dtype_policies", "random", "callbacks",
+)  # fmt: skip
+_registered: dict[str, Any] = {}
+_names: dict[Any, str] = {}
+_custom: ContextVar[Mapping[str, Any]] = ContextVar("keraslite_custom_objects", default={})
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable:
+    """Register a class or function so that configs can name it.
+
+    Args:
+        package: a prefix that keeps names of different projects apart.
+        name: the name; the object's own by default.
+
+    >>> @register_keras_serializable("doc")
+    ... def double(x):
+    ...     return x * 2
+    >>> get_registered_name(double)
+    'doc>double'
+    """
+
+    def decorate(item: Any) -> Any:
+        full = f"{package}>{name or item.__name__}"
+        _registered[full] = item
+        _names[item] = full
+        return item
+
+    return decorate
+
+
+def get_registered_name(item: Any) -> str:
+    """The name under which a class or function was registered, else its own."""
+    return _names.get(item, item.__name__)
+
+
+@contextmanager
+def custom_object_scope(objects: Mapping[str, Any]) -> Any:
+    """A block in which configs may also name these classes and functions."""
+    token = _custom.set({**_custom.get(), **objects})
+    try:
+        yield
+    finally:
+        _custom.reset(token)
+
+
+CustomObjectScope = custom_object_scope
+
+
+def public_class(cls: type) -> type:
+    """The class a user wrote, for one that was derived for a backend."""
+    return cls.__dict__.get("_kl_public", cls)
+
+
+def serialize_keras_object(item: Any) -> Any:
+    """A plain, JSON-able form of numbers, structures, arrays, and objects with `get_config`.
+
+    >>> serialize_keras_object({"a": (1, 2)})
+    {'a': [1, 2]}
+    """
+    if item is None or isinstance(item, str | bool | int | float):
+        return item
+    if isinstance(item, list | tuple):
+        return [serialize_keras_object(x) for x in item]
+    if isinstance(item, dict):
+        return {k: serialize_keras_object(v) for k, v in item.items()}
+    if isinstance(item, np.generic):
+        return item.item()
+    if hasattr(item, "get_config"):
+        cls = public_class(type(item))
+        entry = {
+            "module": _public_module(cls),
+            "class_name": cls.__name__,
+            "config": serialize_keras_object(item.get_config()),
+            "registered_name": _names.get(cls),
+        }
+        if getattr(item, "built", False) and hasattr(item, "get_build_config"):
+            entry["build_config"] = serialize_keras_object(item.get_build_config())
+        return entry
+    if callable(item) and getattr(item, "__name__", "<lambda>") != "<lambda>":
+        return get_registered_name(item)
+    array = getattr(item, "__array__", None)
+    if array is not None or backends.of(item) is not None:
+        values = backends.to_numpy(item)
+        return {
+            "class_name": "__numpy__",
+            "config": {"value": values.tolist(), "dtype": values.dtype.name},
+        }
+    raise TypeError(
+        f"Cannot make a config of {item!r}: give its class a get_config(), or register the "
+        "function with keraslite.saving.register_keras_serializable()."
+    )
+
+
+def _public_module(cls: type) -> str | None:
+    for name in _MODULES:
+        if getattr(sys.modules.get(f"keraslite.{name}"), cls.__name__, None) is cls:
+            return f"keras.{name}"
+    return None
+
+
+def resolve(name: str, module: str | None = None, registered: str | None = None) -> Any:
+    """The class or function that a config names."""
+    custom = _custom.get()
+    for key in (registered, name):
+        if key in custom:
+            return custom[key]
+        if key in _registered:
+            return _registered[key]
+    for full, item in _registered.items():
+        if full.partition(">")[2] == name:
+            return item
+    wanted = (module or "").partition(".")[2]
+    for part in (wanted, *_MODULES) if wanted in _MODULES else _MODULES:
+        found = getattr(sys.modules.get(f"keraslite.{part}"), name, None)
+        if callable(found) and not name.startswith("_"):
+            return found
+    raise ValueError(
+        f"Unknown object {name!r} (module {module!r}). Register it with "
+        "keraslite.saving.register_keras_serializable(), or give custom_objects={...}."
+    )
+
+
+def deserialize_keras_object(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The inverse of `serialize_keras_object`.
+
+    Args:
+        config: what it returned.
+        custom_objects: classes and functions by name, beside the registered ones.
+    """
+    if custom_objects:
+        with custom_object_scope(custom_objects):
+            return deserialize_keras_object(config)
+    if isinstance(config, list | tuple):
+        return [deserialize_keras_object(x) for x in config]
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == "__numpy__":
+        inner = config["config"]
+        return np.array(inner["value"], dtypes.to_numpy(inner["dtype"]))
+    if "class_name" not in config or "config" not in config:
+        return {k: deserialize_keras_object(v) for k, v in config.items()}
+    cls = resolve(config["class_name"], config.get("module"), config.get("registered_name"))
+    inner = config["config"]
+    made = cls.from_config(inner) if hasattr(cls, "from_config") else cls(**inner)
+    if config.get("build_config") and not getattr(made, "built", True):
+        made.build_from_config(config["build_config"])
+    return made
+
+
+def get(identifier: Any, table: Mapping[str, Any], kind: str) -> Any:
+    """What `losses.get` and its like do: a name, a config or the thing itself.
+
+    Args:
+        identifier: None, a name of `table`, a config dict, or a ready object.
+        table: the public names; classes are instantiated, functions returned as they are.
+        kind: what the error calls it.
+    """
+    if identifier is None or (callable(identifier) and not isinstance(identifier, type)):
+        return identifier
+    if isinstance(identifier, dict):
+        return deserialize_keras_object(identifier)
+    if isinstance(identifier, str):
+        found = _custom.get().get(identifier) or table.get(identifier)
+        if found is None:
+            known = ", ".join(sorted(table))
+            raise ValueError(f"Unknown {kind} {identifier!r}. Known ones: {known}.")
+        return found() if isinstance(found, type) else found
+    if isinstance(identifier, type):
+        return identifier()
+    if hasattr(identifier, "get_config"):
+        return identifier
+    raise ValueError(f"Cannot read {identifier!r} as a {kind}.")
