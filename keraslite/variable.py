@@ -46,7 +46,8 @@ class Variable:
         name: str | None = None,
     ):
         self.name = self.path = name or "variable"
-        self.trainable, self.autocast = trainable, autocast
+        self._trainable = self.made_trainable = trainable
+        self.autocast = autocast
         self.aggregation, self.synchronization = aggregation, synchronization
         self.regularizer: Any = None
         self.constraint: Any = None
@@ -76,6 +77,17 @@ class Variable:
     def ndim(self) -> int:
         """The number of dimensions."""
         return len(self._shape)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether optimizers change it."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        if self._raw is not None:
+            self._module.set_trainable(self._raw, self._trainable)
 
     @property
     def dtype(self) -> str:

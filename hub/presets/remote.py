@@ -71,12 +71,12 @@ def open_snapshot(
         PermissionError: it is private or gated.
         ConnectionError: the Hub was not reached.
     """
-    import huggingface_hub as client
+    from huggingface_hub import HfApi, constants, hf_hub_download
 
     what = f"{repo!r} at revision {revision!r}"
     endpoint = os.environ.get("HF_ENDPOINT") or None
-    folder = Path(client.constants.HF_HUB_CACHE, "models--" + repo.replace("/", "--"))
-    offline = local_files_only or client.constants.HF_HUB_OFFLINE or _is_set("HF_HUB_OFFLINE")
+    folder = Path(constants.HF_HUB_CACHE, "models--" + repo.replace("/", "--"))
+    offline = local_files_only or constants.HF_HUB_OFFLINE or _is_set("HF_HUB_OFFLINE")
     if offline:
         commit = _cached_commit(folder, revision)
         if commit is None:
@@ -84,7 +84,7 @@ def open_snapshot(
     else:
         try:
             with _explained(what):
-                api = client.HfApi(endpoint=endpoint, token=token)
+                api = HfApi(endpoint=endpoint, token=token)
                 info = api.model_info(repo, revision=revision, timeout=_TIMEOUT)
             commit, names = info.sha, frozenset(item.rfilename for item in info.siblings)
             _remember_commit(folder, revision, commit)
@@ -102,7 +102,7 @@ def open_snapshot(
     def fetch(name: str) -> Path:
         cached = (snapshot / name).exists()
         with _explained(f"{name!r} of {what}"):
-            path = client.hf_hub_download(
+            path = hf_hub_download(
                 repo,
                 name,
                 revision=commit,

@@ -33,7 +33,8 @@ def _strings(name: str, texts: Any) -> list[str]:
         raise ValueError(f"{name} is an empty batch: give at least one text")
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"{name}[{i}] is a {type(text).__name__} ({text!r:.40}), not a string")
+            kind = type(text).__name__
+            raise TypeError(f"{name}[{i}] is of type {kind} ({text!r:.40}), expected a string")
         if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
             raise ValueError(f"{name}[{i}] has half of a surrogate pair, so it is no Unicode text")
     return texts

@@ -232,7 +232,8 @@ class WordPieceTokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """Returns the pieces of a text, without [CLS] and [SEP]."""
-        return self._core.encode_batch_fast(batch_inputs(text), add_special_tokens=False)[0].tokens
+        (text,) = batch_inputs(text)
+        return self._core.encode(text, add_special_tokens=False).tokens
 
     def detokenize(self, ids: Iterable[int]) -> str:
         """Returns the text of one row of ids; special tokens and padding are left out."""

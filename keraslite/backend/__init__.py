@@ -217,3 +217,13 @@ def to_backend(value: Any, name: str) -> Any:
 def loaded(name: str) -> bool:
     """Whether the framework of a backend has been imported by anyone."""
     return name in sys.modules
+
+
+class _CallableModule(ModuleType):
+    """`keraslite.backend()` names the current backend; `keraslite.backend` is this module too."""
+
+    def __call__(self) -> str:
+        return backend()
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -27,12 +27,12 @@ class Op:
         body: the composite definition, or a body that raises where only a primitive will do.
         tensors: how many leading parameters are tensors (None is allowed for optional ones).
         promote: the positions of those that are brought to one common dtype.
-        to_float: whether integers and booleans become floats first.
+        lift: the weak type that the common dtype is at least: "float*", "int*" or none.
     """
 
-    def __init__(self, body: Callable, tensors: int, promote: tuple[int, ...], to_float: bool):
+    def __init__(self, body: Callable, tensors: int, promote: tuple[int, ...], lift: str | None):
         self.name, self.body, self.tensors = body.__name__, body, tensors
-        self.promote, self.to_float = promote, to_float
+        self.promote, self.lift = promote, lift
         self.parameters = list(inspect.signature(body).parameters.values())
         self.impls: dict[str, Callable] = {}
         self.scalars: set[str] = set()  # the backends whose primitive takes Python numbers as such
@@ -65,8 +65,8 @@ def _prepare(row: Op, tensors: list, backend: str) -> None:
             names.append(dtypes.weak(type(x)) or _name_of(module, x))
     common = dtypes.join(*names) if names else None
     target = common and dtypes.strong(common)
-    if target and row.to_float and not target.startswith(("float", "bfloat", "complex")):
-        target = dtypes.strong(dtypes.join(common, "float*"))
+    if target and row.lift and not target.startswith(("float", "bfloat", "complex")):
+        target = dtypes.strong(dtypes.join(common, row.lift))
     target = target and module.canonical(target)
     for i, x in enumerate(tensors):
         if x is None:
@@ -77,7 +77,7 @@ def _prepare(row: Op, tensors: list, backend: str) -> None:
         elif isinstance(x, module.TYPES):
             if module.dtype_of(x) != target:
                 tensors[i] = module.cast(x, target)
-        elif backend in row.scalars and type(x) in (int, float, bool) and target in names:
+        elif i and backend in row.scalars and type(x) in (int, float) and target in names:
             pass  # a native number follows the tensor that already has the result's type
         else:
             tensors[i] = module.convert(x, target)
@@ -118,13 +118,48 @@ def _slow(row: Op, args: tuple, kwargs: dict) -> Any:
     found: set[str] = set()
     tensors = [_contents(x, found) for x in args[: row.tensors]]
     backend = choose(f"ops.{row.name}", found)
-    if backend == "symbolic":
-        from keraslite.symbolic import call_op
+    rest = args[row.tensors :]
+    try:
+        if backend == "symbolic":
+            from keraslite.symbolic import call_op
 
-        return call_op(row, (*tensors, *args[row.tensors :]), kwargs)
-    _load(backend)
-    _prepare(row, tensors, backend)
-    return row.impls[backend](*tensors, *args[row.tensors :], **kwargs)
+            return call_op(row, (*tensors, *rest), kwargs)
+        _load(backend)
+        _prepare(row, tensors, backend)
+        return row.impls[backend](*tensors, *rest, **kwargs)
+    except Exception as error:
+        _fail(row, error, args, kwargs)
+
+
+_ABOUT_TYPES = ("dtype", "data type", "scalar type", "allowed values", "implemented for", "of type",
+                "not supported for", "Could not find device")  # fmt: skip
+_ABOUT_SHAPES = ("shape", "broadcast", "axis", "dim", "size", "index", "out of range", "must match")
+
+
+def _fail(row: Op, error: Exception, args: tuple, kwargs: dict) -> None:
+    """Raise what a framework raised as one kind of error: bad shapes as ValueError, bad types as
+    TypeError, with the operation's name and what it was given. Anything special passes as it is.
+    """
+    plain = type(error) in (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError)
+    named = type(error).__name__ in ("InvalidArgumentError", "NotFoundError", "UnimplementedError",
+                                     "AxisError", "UFuncTypeError", "_UFuncNoLoopError")  # fmt: skip
+    text = str(error).strip() or type(error).__name__
+    if not (plain or named) or text.startswith("ops."):
+        raise
+    types = any(word in text for word in _ABOUT_TYPES) or type(error).__name__.startswith("_UFunc")
+    shapes = any(word in text for word in _ABOUT_SHAPES)
+    kind = TypeError if types or (isinstance(error, TypeError) and not shapes) else ValueError
+    given = ", ".join([_brief(x) for x in args] + [f"{k}={_brief(x)}" for k, x in kwargs.items()])
+    raise kind(f"ops.{row.name}({given}): {text.splitlines()[0]}") from error
+
+
+def _brief(x: Any) -> str:
+    """A value in a few words: the dtype and shape of a tensor."""
+    if isinstance(x, list | tuple) and any(hasattr(y, "shape") for y in x):
+        return f"[{', '.join(map(_brief, x))}]"
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return f"{dtypes.standardize(x.dtype)}{tuple(x.shape)}"
+    return repr(x) if len(repr(x)) < 60 else f"{repr(x)[:57]}..."
 
 
 def _load(backend: str) -> None:
@@ -134,41 +169,82 @@ def _load(backend: str) -> None:
 
 def _one(row: Op) -> Callable:
     """The wrapper of an operation on one tensor."""
-    impls, to_float, count = row.impls, row.to_float, row.tensors
+    impls, lift = row.impls, row.lift
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if len(args) >= count:
+        if args:
             x = args[0]
             backend = OF.get(type(x))
-            if backend is not None and (not to_float or x.dtype in FLOATING):
+            if backend is not None and (not lift or x.dtype in FLOATING):
                 impl = impls.get(backend)
                 if impl is not None:
-                    return impl(*args, **kwargs)
+                    try:
+                        return impl(*args, **kwargs)
+                    except Exception as error:
+                        _fail(row, error, args, kwargs)
+        return _slow(row, args, kwargs)
+
+    return call
+
+
+def _two(row: Op) -> Callable:
+    """The wrapper of an operation on two tensors that promote together."""
+    impls, lift, scalars = row.impls, row.lift, row.scalars
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if len(args) >= 2:
+            a, b = args[0], args[1]
+            kind = type(a)
+            backend = OF.get(kind)
+            if backend is not None and backend != "symbolic":
+                other = type(b)
+                dtype = a.dtype
+                number = other is float or other is int
+                if (
+                    backend in scalars if number
+                    else (other is kind or OF.get(other) == backend) and dtype == b.dtype
+                ) and (not (lift or number) or dtype in FLOATING):  # fmt: skip
+                    try:
+                        return impls[backend](*args, **kwargs)
+                    except Exception as error:
+                        _fail(row, error, args, kwargs)
         return _slow(row, args, kwargs)
 
     return call
 
 
 def _many(row: Op) -> Callable:
-    """The wrapper of an operation on several tensors that promote together."""
-    impls, to_float, count, scalars = row.impls, row.to_float, row.tensors, row.scalars
-    first, second = row.promote[0], row.promote[-1]
+    """The wrapper of an operation on several tensors, of which some promote together."""
+    impls, lift, scalars = row.impls, row.lift, row.scalars
+    promotes = tuple(i in row.promote for i in range(row.tensors))
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if count == 2 and len(args) >= 2:
-            a, b = args[first], args[second]
-            kind = type(a)
-            backend = OF.get(kind)
-            if backend is not None and backend != "symbolic":
-                other = type(b)
-                dtype = a.dtype
-                if (
-                    (other is kind or OF.get(other) == backend) and dtype == b.dtype
-                    if other is not float
-                    else backend in scalars
-                ) and ((not to_float and other is not float) or dtype in FLOATING):
-                    return impls[backend](*args, **kwargs)
-        return _slow(row, args, kwargs)
+        backend = dtype = None
+        number = len(args) < len(promotes)
+        for x, together in zip(args, promotes):
+            kind = type(x)
+            name = OF.get(kind)
+            if name is None and together and (kind is float or kind is int):
+                number = True
+            elif name is None or name != (backend or name):
+                return _slow(row, args, kwargs)
+            elif together:
+                backend = name
+                if x.dtype != (dtype or x.dtype):
+                    return _slow(row, args, kwargs)
+                dtype = x.dtype
+            else:
+                backend = name
+        if (
+            backend is None or backend == "symbolic" or len(args) < len(promotes)
+            or (number and not (backend in scalars and dtype in FLOATING))
+            or (lift and dtype not in FLOATING)
+        ):  # fmt: skip
+            return _slow(row, args, kwargs)
+        try:
+            return impls[backend](*args, **kwargs)
+        except Exception as error:
+            _fail(row, error, args, kwargs)
 
     return call
 
@@ -179,56 +255,86 @@ def _sequence(row: Op) -> Callable:
     def call(*args: Any, **kwargs: Any) -> Any:
         if not args:
             args, kwargs = row.bind(args, kwargs)
-        found: set[str] = set()
         given = args[0]
         if not isinstance(given, list | tuple):
             given = list(given) if not hasattr(given, "shape") else [given[i] for i in
                                                                      range(given.shape[0])]
-        items = [_contents(x, found) for x in given]
-        backend = choose(f"ops.{row.name}", found)
-        if backend == "symbolic":
-            from keraslite.symbolic import call_op
-
-            return call_op(row, (items, *args[1:]), kwargs)
-        _load(backend)
-        items = promote_list(row, items, backend)
-        return row.impls[backend](items, *args[1:], **kwargs)
+        return _listed(row, given, lambda items: (items, *args[1:]), kwargs)
 
     return call
 
 
+def _operands(row: Op) -> Callable:
+    """The wrapper of an operation whose tensors are all its positional arguments from `first` on."""
+    first = [p.kind for p in row.parameters].index(inspect.Parameter.VAR_POSITIONAL)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return _listed(row, args[first:], lambda items: (*args[:first], *items), kwargs)
+
+    return call
+
+
+def _listed(row: Op, given: Any, place: Callable, kwargs: dict) -> Any:
+    """Run an operation on a list of tensors that promote together."""
+    backend = OF.get(type(given[0])) if given else None
+    if backend is not None and backend != "symbolic":
+        kind, dtype = type(given[0]), given[0].dtype
+        if all([type(x) is kind and x.dtype == dtype for x in given]):
+            try:
+                return row.impls[backend](*place(given), **kwargs)
+            except Exception as error:
+                _fail(row, error, place(given), kwargs)
+    found: set[str] = set()
+    items = [_contents(x, found) for x in given]
+    backend = choose(f"ops.{row.name}", found)
+    try:
+        if backend == "symbolic":
+            from keraslite.symbolic import call_op
+
+            return call_op(row, place(items), kwargs)
+        _load(backend)
+        return row.impls[backend](*place(promote_list(row, items, backend)), **kwargs)
+    except Exception as error:
+        _fail(row, error, place(given), kwargs)
+
+
 def promote_list(row: Op, items: list, backend: str) -> list:
     """Bring a list of tensors and literals of one backend to their common dtype."""
-    if items and all(type(x) is type(items[0]) for x in items) and hasattr(items[0], "dtype"):
-        dtype = items[0].dtype
-        if OF.get(type(items[0])) == backend and all(x.dtype == dtype for x in items):
-            return items
     together = Op.__new__(Op)
-    together.promote, together.to_float, together.scalars = tuple(range(len(items))), False, set()
+    together.promote, together.lift, together.scalars = tuple(range(len(items))), row.lift, set()
     items = list(items)
     _prepare(together, items, backend)
     return items
 
 
 def _creation(row: Op) -> Callable:
-    """The wrapper of an operation without tensor arguments: the current backend runs it."""
+    """The wrapper of an operation that makes a tensor: the current backend runs it, unless a size
+    or a value given is itself a tensor.
+    """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        backend = backends.backend()
+        given = (OF.get(type(x)) for x in (*args, *kwargs.values()))
+        backend = next((n for n in given if n is not None), None) or backends.backend()
         _load(backend)
-        return row.impls[backend](*args, **kwargs)
+        try:
+            return row.impls[backend](*args, **kwargs)
+        except Exception as error:
+            _fail(row, error, args, kwargs)
 
     return call
 
 
-# kind -> (wrapper, whether the tensors promote, whether integers become floats)
+# kind -> (wrapper, whether the tensors promote, the weak type they become at least)
 _KINDS = {
-    "same": (_one, False, False),
-    "float": (_one, True, True),
-    "promote": (_many, True, False),
-    "promote_float": (_many, True, True),
-    "sequence": (_sequence, False, False),
-    "creation": (_creation, False, False),
+    "same": (_one, False, None),
+    "float": (_one, True, "float*"),
+    "number": (_one, True, "int*"),
+    "promote": (_many, True, None),
+    "promote_float": (_many, True, "float*"),
+    "promote_number": (_many, True, "int*"),
+    "sequence": (_sequence, False, None),
+    "operands": (_operands, False, None),
+    "creation": (_creation, False, None),
 }
 
 
@@ -236,19 +342,23 @@ def op(kind: str, tensors: int = 1, keep: tuple[int, ...] = ()) -> Callable:
     """Make a function an operation.
 
     Args:
-        kind: "same" (dtypes stay), "float" (integers become floats), "promote" (to a common
-            dtype), "promote_float" (to a common float), "sequence" (the first argument is a list
-            that promotes together), "creation" (no tensor arguments).
+        kind: "same" (dtypes stay), "float" (integers become floats), "number" (booleans become
+            integers), "promote" (to a common dtype), "promote_float" (to a common float),
+            "promote_number" (to a common type, at least an integer), "sequence" (the first argument
+            is a list that promotes together), "operands" (so do the arguments from `*` on),
+            "creation" (no tensor arguments).
         tensors: how many leading parameters are tensors.
         keep: the positions among them that do not take part in promotion (conditions, indices).
     """
-    make, promotes, to_float = _KINDS[kind]
+    make, promotes, lift = _KINDS[kind]
 
     def decorate(body: Callable) -> Callable:
-        count = 0 if kind == "creation" else tensors
+        count = 0 if kind in ("creation", "operands") else tensors
         positions = tuple(i for i in range(count) if i not in keep) if promotes else ()
-        row = Op(body, count, positions, to_float)
-        wrapper = _many if make is _one and count > 1 and promotes else make
+        row = Op(body, count, positions, lift)
+        wrapper = make
+        if make in (_one, _many) and count > 1:
+            wrapper = _two if positions == (0, 1) == tuple(range(count)) else _many
         call = wraps(body)(wrapper(row))
         row.call = call
         call.op = row

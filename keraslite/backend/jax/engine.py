@@ -10,7 +10,7 @@ from keraslite.backend.jax.tensors import native
 
 __all__ = [
     "FUNCTIONAL", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
-    "gradients_of", "jit", "new_variable", "read", "scan", "value_and_grad", "vmap",
+    "gradients_of", "jit", "new_variable", "read", "scan", "set_trainable", "value_and_grad", "vmap",
     "while_loop", "zeros",
 ]  # fmt: skip
 
@@ -37,6 +37,10 @@ def assign(raw: jax.Array, value: jax.Array) -> jax.Array:
             "keraslite.jit(fn, variables=...) or use a StatelessScope."
         )
     return value
+
+
+def set_trainable(raw: Any, trainable: bool) -> None:
+    """Nothing to do: gradients are asked for by value."""
 
 
 def zeros(shape: tuple, dtype: str) -> jax.Array:

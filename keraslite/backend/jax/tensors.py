@@ -1,5 +1,6 @@
 """TENSORS: making, casting and reading JAX arrays."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,10 +9,11 @@ import numpy as np
 from jax import dtypes as jax_dtypes
 
 from keraslite import dtypes
+from keraslite.backend.counter import hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "canonical", "cast", "convert", "detach", "dtype_of", "from_dlpack",
-    "from_numpy", "native", "new_value", "to_numpy",
+    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of", "from_dlpack",
+    "from_numpy", "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (jax.Array,)
@@ -74,3 +76,20 @@ def new_value(value: Any, dtype: str) -> jax.Array:
     """The first value of a variable, outside any trace that is under way."""
     with jax.ensure_compile_time_eval():
         return convert(value, dtype)
+
+
+def copy(x: jax.Array) -> jax.Array:
+    """The array itself: arrays are immutable."""
+    return x
+
+
+def random_bits(seed: Any, count: int, high: int) -> jax.Array:
+    """The `high` top bits of `count` hashed positions, as int32."""
+    seed = jnp.asarray(seed, jnp.int32).astype(jnp.uint32)
+    return _random_bits(seed, count, high)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _random_bits(seed: jax.Array, count: int, high: int) -> jax.Array:
+    bits = hashed(jnp.arange(count, dtype=jnp.uint32), *keys(seed[0], seed[1]))
+    return (bits >> jnp.uint32(32 - high)).astype(jnp.int32)

@@ -10,7 +10,7 @@ from keraslite.backend.numpy.tensors import native
 
 __all__ = [
     "FUNCTIONAL", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
-    "gradients_of", "jit", "new_variable", "read", "scan", "value_and_grad", "vmap",
+    "gradients_of", "jit", "new_variable", "read", "scan", "set_trainable", "value_and_grad", "vmap",
     "while_loop", "zeros",
 ]  # fmt: skip
 
@@ -32,6 +32,10 @@ def read(raw: np.ndarray) -> np.ndarray:
 def assign(raw: np.ndarray, value: np.ndarray) -> np.ndarray:
     """The new storage."""
     return np.asarray(value)
+
+
+def set_trainable(raw: Any, trainable: bool) -> None:
+    """Nothing to do: numpy has no gradients."""
 
 
 def zeros(shape: tuple, dtype: str) -> np.ndarray:

@@ -6,10 +6,11 @@ import ml_dtypes  # noqa: F401 - registers bfloat16 and float8 with numpy
 import numpy as np
 
 from keraslite import dtypes
+from keraslite.backend.counter import MASK, hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "canonical", "cast", "convert", "detach", "dtype_of", "from_dlpack",
-    "from_numpy", "native", "new_value", "to_numpy",
+    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of", "from_dlpack",
+    "from_numpy", "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (np.ndarray, np.generic)
@@ -66,3 +67,16 @@ def to_numpy(x: np.ndarray) -> np.ndarray:
 def new_value(value: Any, dtype: str) -> np.ndarray:
     """The first value of a variable: the array itself."""
     return convert(value, dtype)
+
+
+def copy(x: np.ndarray) -> np.ndarray:
+    """The array itself: assignment replaces it."""
+    return x
+
+
+def random_bits(seed: Any, count: int, high: int) -> np.ndarray:
+    """The `high` top bits of `count` hashed positions, as int32."""
+    with np.errstate(over="ignore"):
+        key = keys(np.uint32(int(seed[0]) & MASK), np.uint32(int(seed[1]) & MASK))
+        bits = hashed(np.arange(count, dtype=np.uint32), *key)
+    return (bits >> np.uint32(32 - high)).astype(np.int32)

@@ -9,7 +9,7 @@ from keraslite.backend.tensorflow.tensors import convert, native
 
 __all__ = [
     "FUNCTIONAL", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
-    "gradients_of", "jit", "new_variable", "read", "scan", "value_and_grad", "vmap",
+    "gradients_of", "jit", "new_variable", "read", "scan", "set_trainable", "value_and_grad", "vmap",
     "while_loop", "zeros",
 ]  # fmt: skip
 
@@ -33,6 +33,10 @@ def assign(raw: tf.Variable, value: tf.Tensor) -> tf.Variable:
     """Write a variable in place."""
     raw.assign(value)
     return raw
+
+
+def set_trainable(raw: Any, trainable: bool) -> None:
+    """Nothing to do: gradients are asked for by variable."""
 
 
 def zeros(shape: tuple, dtype: str) -> tf.Tensor:

@@ -6,11 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from keraslite import dtypes
+from keraslite.backend.counter import hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "canonical", "cast", "convert", "detach", "dtype_of", "dynamic_shape",
+    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of", "dynamic_shape",
     "from_dlpack",
-    "from_numpy", "native", "new_value", "to_numpy",
+    "from_numpy", "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
@@ -85,3 +86,38 @@ def dynamic_shape(x: tf.Tensor) -> tuple:
         return static
     run_time = tf.shape(x)
     return tuple(run_time[i] if d is None else d for i, d in enumerate(static))
+
+
+def copy(x: tf.Tensor) -> tf.Tensor:
+    """A tensor of its own memory."""
+    return tf.identity(x)
+
+
+def random_bits(seed: Any, count: Any, high: int) -> tf.Tensor:
+    """The `high` top bits of `count` hashed positions, as int32."""
+    seed = tf.bitcast(tf.convert_to_tensor(seed, tf.int32), tf.uint32)
+    bits = hashed(_Word(tf.bitcast(tf.range(count), tf.uint32)), *keys(_Word(seed[0]), _Word(seed[1])))
+    return tf.bitcast(tf.bitwise.right_shift(bits.x, tf.constant(32 - high, tf.uint32)), tf.int32)
+
+
+class _Word:
+    """uint32 arithmetic with the operators that the shared hash is written in."""
+
+    def __init__(self, x: tf.Tensor):
+        self.x = x
+
+    def __xor__(self, other: Any) -> "_Word":
+        return _Word(tf.bitwise.bitwise_xor(self.x, _word(other)))
+
+    def __rshift__(self, other: Any) -> "_Word":
+        return _Word(tf.bitwise.right_shift(self.x, _word(other)))
+
+    def __add__(self, other: Any) -> "_Word":
+        return _Word(self.x + _word(other))
+
+    def __mul__(self, other: Any) -> "_Word":
+        return _Word(self.x * _word(other))
+
+
+def _word(value: Any) -> tf.Tensor:
+    return value.x if isinstance(value, _Word) else tf.constant(int(value), tf.uint32)

@@ -11,7 +11,7 @@ from keraslite.backend.torch.tensors import convert, native
 
 __all__ = [
     "FUNCTIONAL", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
-    "gradients_of", "jit", "new_variable", "read", "scan", "value_and_grad", "vmap",
+    "gradients_of", "jit", "new_variable", "read", "scan", "set_trainable", "value_and_grad", "vmap",
     "while_loop", "zeros",
 ]  # fmt: skip
 
@@ -35,6 +35,11 @@ def assign(raw: torch.nn.Parameter, value: torch.Tensor) -> torch.nn.Parameter:
     with torch.no_grad():
         raw.copy_(value)
     return raw
+
+
+def set_trainable(raw: Any, trainable: bool) -> None:
+    """Have gradients recorded for a variable or not."""
+    raw.requires_grad_(trainable and (raw.is_floating_point() or raw.is_complex()))
 
 
 def zeros(shape: tuple, dtype: str) -> torch.Tensor:

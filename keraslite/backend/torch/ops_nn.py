@@ -1,5 +1,226 @@
-"""PRIMITIVES for ops/nn.py on torch."""
+"""PRIMITIVES for ops/nn.py on torch.
 
+Spatial data stays channels-last: a permuted NHWC tensor is exactly torch's channels_last NCHW, so the
+kernels take it and give it back without a copy. One spatial axis is treated as two, one of size 1.
+"""
+
+import math
 from typing import Any
 
-TABLE: dict[str, Any] = {}
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from keraslite.backend.torch import kernels
+from keraslite.backend.torch.tensors import native
+from keraslite.backend.windows import output_size, padding_pairs
+
+TABLE: dict[str, Any] = {
+    "relu": torch.relu,
+    "relu6": F.relu6,
+    "sigmoid": torch.sigmoid,
+    "softplus": F.softplus,
+    "softsign": F.softsign,
+    "silu": F.silu,
+    "log_sigmoid": F.logsigmoid,
+    "hard_sigmoid": F.hardsigmoid,
+    "hard_silu": F.hardswish,
+    "elu": F.elu,
+    "selu": F.selu,
+    "celu": F.celu,
+    "tanh_shrink": F.tanhshrink,
+    "hard_tanh": F.hardtanh,
+    "leaky_relu": lambda x, negative_slope=0.2: F.leaky_relu(x, negative_slope),
+    "glu": lambda x, axis=-1: F.glu(x, axis),
+    "hard_shrink": lambda x, threshold=0.5: F.hardshrink(x, threshold),
+    "soft_shrink": lambda x, threshold=0.5: F.softshrink(x, threshold),
+    "threshold": lambda x, threshold, default_value: F.threshold(x, threshold, default_value),
+    "gelu": lambda x, approximate=True: F.gelu(x, approximate="tanh" if approximate else "none"),
+    "linear": kernels.linear,
+}
+
+
+def _primitive(fn: Any) -> Any:
+    TABLE[fn.__name__] = fn
+    return fn
+
+
+@_primitive
+def softmax(x: Tensor, axis: Any = -1) -> Tensor:
+    if isinstance(axis, int):
+        return torch.softmax(x, axis)
+    return log_softmax(x.float() if x.element_size() < 4 else x, axis).exp().to(x.dtype)
+
+
+@_primitive
+def log_softmax(x: Tensor, axis: Any = -1) -> Tensor:
+    if isinstance(axis, int):
+        return torch.log_softmax(x, axis)
+    return x - torch.logsumexp(x, tuple(range(x.ndim)) if axis is None else axis, keepdim=True)
+
+
+@_primitive
+def one_hot(
+    x: Tensor, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
+) -> Tensor:
+    if sparse:
+        raise NotImplementedError("ops.one_hot makes dense tensors only: leave sparse=False.")
+    place = axis % (x.ndim + 1)
+    classes = torch.arange(num_classes, device=x.device).view(-1, *[1] * (x.ndim - place))
+    return (x.unsqueeze(place) == classes).to(native(dtype))
+
+
+@_primitive
+def _negative_likelihood(target: Tensor, logits: Tensor, axis: int, normalize: bool) -> Tensor:
+    if logits.ndim == 1:
+        return _negative_likelihood(target[None], logits[None], 1, normalize)[0]
+    logits = logits.movedim(axis, 1)
+    loss = F.cross_entropy if normalize else F.nll_loss
+    return loss(logits, target.long(), reduction="none")
+
+
+@_primitive
+def layer_normalization(
+    x: Tensor,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    axis: Any = -1,
+    epsilon: float | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    axes = sorted(a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis))
+    if kwargs or axes != list(range(axes[0], x.ndim)):
+        return _COMPOSITES["layer_normalization"](x, gamma, beta, axis, epsilon, **kwargs)
+    shape = x.shape[axes[0] :]
+    gamma, beta = (v if v is None else v.to(x.dtype).reshape(shape) for v in (gamma, beta))
+    return F.layer_norm(x, shape, gamma, beta, _epsilon() if epsilon is None else epsilon)
+
+
+# ---- convolutions and pools ----
+
+
+def _planes(x: Tensor) -> Tensor:
+    """Channels-last data as channels-first in memory format channels_last."""
+    x = x.unsqueeze(1) if x.ndim == 3 else x
+    return x.movedim(-1, 1)
+
+
+def _rows(x: Tensor, rank: int) -> Tensor:
+    """The inverse of `_planes`."""
+    x = x.movedim(1, -1)
+    return x.squeeze(1) if rank == 1 else x
+
+
+def _pad(x: Tensor, pairs: list, value: float = 0.0) -> Tensor:
+    """Pad the spatial axes of channels-last data."""
+    return F.pad(x, [0, 0, *(v for pair in reversed(pairs) for v in pair)], value=value)
+
+
+def _two(values: Any, fill: Any) -> tuple:
+    """Arguments of one spatial axis as those of two."""
+    return (fill, *values) if len(values) == 1 else tuple(values)
+
+
+@_primitive
+def _conv(
+    x: Tensor, kernel: Tensor, strides: tuple, padding: Any, dilation: tuple, groups: int
+) -> Tensor:
+    rank, window = len(strides), kernel.shape[:-2]
+    pairs = padding_pairs(padding, x.shape[1:-1], window, strides, dilation)
+    if any(a != b for a, b in pairs):
+        x, pairs = _pad(x, pairs), [(0, 0)] * rank
+    weight = kernel.unsqueeze(0) if rank == 1 else kernel
+    weight = weight.movedim((-1, -2), (0, 1))
+    fn = F.conv3d if rank == 3 else F.conv2d
+    before = _two([a for a, _ in pairs], 0)
+    out = fn(
+        _planes(x), weight, None, _two(strides, 1), before, _two(dilation, 1), groups
+    )
+    return _rows(out, rank)
+
+
+@_primitive
+def _conv_transpose(
+    x: Tensor, kernel: Tensor, strides: tuple, crops: list, dilation: tuple
+) -> Tensor:
+    rank = len(strides)
+    weight = kernel.unsqueeze(0) if rank == 1 else kernel
+    weight = weight.movedim((-1, -2), (0, 1))
+    both = [max(0, min(pair)) for pair in crops]  # what torch can cut from both ends alike
+    fn = F.conv_transpose3d if rank == 3 else F.conv_transpose2d
+    out = fn(
+        _planes(x), weight, None, _two(strides, 1), _two(both, 0), 0, 1, _two(dilation, 1)
+    )
+    rest = [(cut - a, cut - b) for cut, (a, b) in zip(both, crops, strict=True)]
+    out = _rows(out, rank)
+    return _pad(out, rest) if any(a or b for a, b in rest) else out
+
+
+@_primitive
+def _window(x: Tensor, kind: str, size: tuple, strides: tuple, padding: Any) -> Tensor:
+    rank = len(size)
+    pairs = padding_pairs(padding, x.shape[1:-1], size, strides, (1,) * rank)
+    inside = all(a == b and 2 * a <= s for (a, b), s in zip(pairs, size, strict=True))
+    before = _two([a for a, _ in pairs], 0) if inside else 0
+    steps = (_two(size, 1), _two(strides, 1), before)
+    if kind == "max_pool":
+        if not inside:
+            low = -math.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
+            x = _pad(x, pairs, low)
+        return _rows((F.max_pool3d if rank == 3 else F.max_pool2d)(_planes(x), *steps), rank)
+    pool = F.avg_pool3d if rank == 3 else F.avg_pool2d
+    if inside:
+        return _rows(pool(_planes(x), *steps, count_include_pad=False), rank)
+    sums = _rows(pool(_planes(_pad(x, pairs)), *steps, divisor_override=1), rank)
+    return sums / _counts(x, size, strides, pairs)
+
+
+def _counts(x: Tensor, size: tuple, strides: tuple, pairs: list) -> Tensor:
+    """How many elements of the input each window covers, over the spatial axes and a last one."""
+    counts = torch.ones((), dtype=x.dtype, device=x.device)
+    for n, k, s, (a, b) in zip(x.shape[1:-1], size, strides, pairs, strict=True):
+        starts = torch.arange(output_size(n + a + b, k, s), device=x.device) * s - a
+        inside = (starts + k).clamp(max=n) - starts.clamp(min=0)
+        counts = counts.unsqueeze(-1) * inside.to(x.dtype)
+    return counts.unsqueeze(-1)
+
+
+# ---- attention ----
+
+
+@_primitive
+def dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+    flash_attention: bool | None = None,
+    attn_logits_soft_cap: float | None = None,
+) -> Tensor:
+    if flash_attention is False or attn_logits_soft_cap is not None:
+        return _COMPOSITES["dot_product_attention"](
+            query, key, value, bias, mask, scale, is_causal, flash_attention, attn_logits_soft_cap
+        )
+    if mask is not None:
+        if is_causal:
+            mask = mask.bool() & torch.ones(
+                query.shape[1], key.shape[1], dtype=torch.bool, device=mask.device
+            ).tril()
+            is_causal = False
+        # A finite number, not -inf: a row with everything masked is uniform, not NaN.
+        low = -0.7 * torch.finfo(query.dtype).max
+        mask = torch.zeros((), dtype=query.dtype, device=mask.device).where(mask.bool(), low)
+        bias = mask if bias is None else bias + mask
+    if bias is not None and is_causal:
+        hidden = torch.ones(
+            query.shape[1], key.shape[1], dtype=torch.bool, device=bias.device
+        ).triu(1)
+        bias, is_causal = bias.masked_fill(hidden, -0.7 * torch.finfo(query.dtype).max), False
+    out = F.scaled_dot_product_attention(
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), bias,
+        is_causal=is_causal, scale=scale, enable_gqa=query.shape[2] != key.shape[2],
+    )  # fmt: skip
+    return out.transpose(1, 2)

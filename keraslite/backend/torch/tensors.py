@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from keraslite import dtypes
+from keraslite.backend.counter import KEY_SALT, MASK, MIXERS, keys, signed
 
 __all__ = [
-    "FLOATING", "TYPES", "canonical", "cast", "convert", "detach", "dtype_of", "from_dlpack",
-    "from_numpy", "native", "new_value", "to_numpy",
+    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of", "from_dlpack",
+    "from_numpy", "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
@@ -99,3 +100,33 @@ def to_numpy(x: torch.Tensor) -> np.ndarray:
 def new_value(value: Any, dtype: str) -> torch.Tensor:
     """The first value of a variable: a writable array's memory is taken over, not copied."""
     return convert(value, dtype)
+
+
+def copy(x: torch.Tensor) -> torch.Tensor:
+    """A tensor of its own memory."""
+    return x.detach().clone()
+
+
+def _mix_(x: torch.Tensor, constants: tuple) -> torch.Tensor:
+    """`counter.mix` in place on int32, whose right shift must be made a logical one."""
+    for shift, factor in constants:
+        x ^= (x >> shift) & ((1 << (32 - shift)) - 1)
+        if factor:
+            x *= signed(factor)
+    return x
+
+
+def random_bits(seed: Any, count: int, high: int) -> torch.Tensor:
+    """The `high` top bits of `count` hashed positions, as int32."""
+    device = seed.device if isinstance(seed, torch.Tensor) else default_device()
+    if isinstance(seed, torch.Tensor) and (device.type != "cpu" or torch.compiler.is_compiling()):
+        first, second = seed.detach()[0:1].clone(), seed.detach()[1:2].clone()
+        k0 = _mix_(first ^ _mix_(second + signed(KEY_SALT[0]), MIXERS[0]), MIXERS[1])
+        k1 = _mix_(second ^ _mix_(first + signed(KEY_SALT[1]), MIXERS[1]), MIXERS[0])
+    else:  # plain integers: no small tensors to make
+        a, b = (int(s) & MASK for s in (seed.tolist() if isinstance(seed, torch.Tensor) else seed))
+        k0, k1 = (signed(k) for k in keys(a, b))
+    position = torch.arange(count, dtype=torch.int32, device=device)
+    x = _mix_(position ^ k0, MIXERS[0])
+    x += _mix_(position ^ k1, MIXERS[1])
+    return (x >> (32 - high)) & ((1 << high) - 1)

@@ -1,0 +1,77 @@
+"""Dtype policies: the dtype in which a layer keeps its variables and the one it computes in."""
+
+from typing import Any
+
+from keraslite import config, dtypes
+
+_MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
+
+
+class DTypePolicy:
+    """The variable dtype and compute dtype of a layer.
+
+    Args:
+        name: a float dtype for both, or "mixed_float16" / "mixed_bfloat16": float32 variables,
+            half-precision computation.
+
+    >>> DTypePolicy("mixed_bfloat16").compute_dtype
+    'bfloat16'
+    """
+
+    def __init__(self, name: str | None = None):
+        name = name or config.floatx()
+        self.name = name if name in _MIXED else dtypes.standardize(name)
+        self.compute_dtype = _MIXED.get(self.name, self.name)
+        self.variable_dtype = "float32" if self.name in _MIXED else self.name
+        self.quantization_mode = None
+
+    def get_config(self) -> dict[str, Any]:
+        """The policy's config."""
+        return {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "DTypePolicy":
+        """The policy of a config."""
+        return cls(**config)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DTypePolicy) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f'<DTypePolicy "{self.name}">'
+
+
+_policy: DTypePolicy | None = None
+
+
+def dtype_policy() -> DTypePolicy:
+    """The policy that layers take when they are given none.
+
+    >>> dtype_policy().name
+    'float32'
+    """
+    return _policy or DTypePolicy()
+
+
+def set_dtype_policy(policy: Any) -> None:
+    """Set the policy that layers take when they are given none."""
+    global _policy
+    _policy = None if policy is None else get(policy)
+
+
+def get(identifier: Any) -> DTypePolicy:
+    """A policy from a name, a config, a dtype or None (the global policy).
+
+    >>> get("bfloat16").variable_dtype
+    'bfloat16'
+    """
+    if identifier is None:
+        return dtype_policy()
+    if isinstance(identifier, DTypePolicy):
+        return identifier
+    if isinstance(identifier, dict):
+        return DTypePolicy(**identifier.get("config", identifier))
+    return DTypePolicy(identifier if isinstance(identifier, str) else dtypes.standardize(identifier))

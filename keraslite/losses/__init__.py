@@ -1,0 +1,194 @@
+"""Losses: what training makes small. Functions of (y_true, y_pred), and classes around them.
+
+A class is a row below: its function, its default name, and the arguments it passes on.
+"""
+
+from typing import Any
+
+from keraslite import registry
+from keraslite.declare import declare
+from keraslite.losses.functions import (
+    binary_crossentropy,
+    binary_focal_crossentropy,
+    categorical_crossentropy,
+    categorical_focal_crossentropy,
+    categorical_generalized_cross_entropy,
+    categorical_hinge,
+    cosine_similarity,
+    dice,
+    hinge,
+    huber,
+    kl_divergence,
+    log_cosh,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+    mean_squared_logarithmic_error,
+    poisson,
+    sparse_categorical_crossentropy,
+    squared_hinge,
+    tversky,
+)
+from keraslite.losses.loss import Loss, squeeze_or_expand_to_same_rank
+
+
+class LossFunctionWrapper(Loss):
+    """A loss made of a function.
+
+    Args:
+        fn: a function of (y_true, y_pred) that gives one loss a sample.
+        reduction: see `Loss`.
+        name: see `Loss`.
+        dtype: see `Loss`.
+        kwargs: further arguments of `fn`.
+
+    >>> float(LossFunctionWrapper(huber, delta=2.0)([[0.0]], [[4.0]]))
+    6.0
+    """
+
+    _unwritten: tuple[str, ...] = ()  # arguments that Keras leaves out of configs
+
+    def __init__(
+        self,
+        fn: Any,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.fn, self._fn_kwargs = fn, kwargs
+
+    def _setup(self, reduction: Any, name: Any, dtype: Any, **arguments: Any) -> None:
+        LossFunctionWrapper.__init__(self, type(self).function, reduction, name, dtype, **arguments)
+        self.__dict__.update(arguments)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The losses of samples."""
+        if hasattr(y_true, "shape") and hasattr(y_pred, "shape"):
+            y_true, y_pred = squeeze_or_expand_to_same_rank(y_true, y_pred)
+        return self.fn(y_true, y_pred, **self._fn_kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make it."""
+        if not hasattr(self, "function"):
+            own = {"fn": self.fn} | self._fn_kwargs
+            return super().get_config() | registry.serialize_keras_object(own)
+        own = {
+            k: v
+            for k, v in self._fn_kwargs.items()
+            if k not in self._unwritten or v != self._defaults[k]
+        }
+        return super().get_config() | own
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "LossFunctionWrapper":
+        """The loss of a config."""
+        config = dict(config)
+        if isinstance(config.get("fn"), str | dict):
+            config["fn"] = get(config["fn"])
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}({self.fn.__name__}, {self._fn_kwargs})>"
+
+
+_COMMON = {"reduction": "sum_over_batch_size", "name": None, "dtype": None}
+_ABOUT = """
+    Args:
+        {own}reduction: "sum_over_batch_size" (or "mean"), "sum", "mean_with_sample_weight", "none".
+        name: a name for logs.
+        dtype: the dtype to compute in; floatx if None.
+
+    See `{function}` for its own arguments.
+    """
+
+
+def _loss(
+    class_name: str, function: Any, name: str = "", unwritten: tuple = (), **arguments: Any
+) -> type:
+    """A class for a function; parameters stand in Keras's order where `arguments` names them all."""
+    parameters = arguments | {k: v for k, v in _COMMON.items() if k not in arguments}
+    parameters["name"] = name or function.__name__
+    own = "".join(f"{a}: see `{function.__name__}`.\n        " for a in arguments if a not in _COMMON)
+    summary = function.__doc__.partition("\n")[0]
+    about = _ABOUT.format(own=own, function=function.__name__)
+    return declare(
+        LossFunctionWrapper, class_name, f"{summary}\n{about}", parameters,
+        function=staticmethod(function), _unwritten=unwritten, _defaults=arguments,
+    )  # fmt: skip
+
+
+_SMOOTH = {"from_logits": False, "label_smoothing": 0.0, "axis": -1}
+_REDUCE = {"reduction": "sum_over_batch_size"}
+
+MeanSquaredError = _loss("MeanSquaredError", mean_squared_error)
+MeanAbsoluteError = _loss("MeanAbsoluteError", mean_absolute_error)
+MeanAbsolutePercentageError = _loss("MeanAbsolutePercentageError", mean_absolute_percentage_error)
+MeanSquaredLogarithmicError = _loss("MeanSquaredLogarithmicError", mean_squared_logarithmic_error)
+CosineSimilarity = _loss("CosineSimilarity", cosine_similarity, unwritten=("axis",), axis=-1)
+Huber = _loss("Huber", huber, "huber_loss", unwritten=("delta",), delta=1.0)
+LogCosh = _loss("LogCosh", log_cosh)
+KLDivergence = _loss("KLDivergence", kl_divergence)
+Poisson = _loss("Poisson", poisson)
+Hinge = _loss("Hinge", hinge)
+SquaredHinge = _loss("SquaredHinge", squared_hinge)
+CategoricalHinge = _loss("CategoricalHinge", categorical_hinge)
+BinaryCrossentropy = _loss("BinaryCrossentropy", binary_crossentropy, **_SMOOTH)
+BinaryFocalCrossentropy = _loss(
+    "BinaryFocalCrossentropy", binary_focal_crossentropy,
+    apply_class_balancing=False, alpha=0.25, gamma=2.0, **_SMOOTH,
+)  # fmt: skip
+CategoricalCrossentropy = _loss("CategoricalCrossentropy", categorical_crossentropy, **_SMOOTH)
+CategoricalFocalCrossentropy = _loss(
+    "CategoricalFocalCrossentropy", categorical_focal_crossentropy,
+    alpha=0.25, gamma=2.0, **_SMOOTH,
+)  # fmt: skip
+SparseCategoricalCrossentropy = _loss(
+    "SparseCategoricalCrossentropy", sparse_categorical_crossentropy, unwritten=("axis",),
+    from_logits=False, ignore_class=None, **_REDUCE, axis=-1,
+)  # fmt: skip
+CategoricalGeneralizedCrossEntropy = _loss(
+    "CategoricalGeneralizedCrossEntropy", categorical_generalized_cross_entropy, q=0.5
+)
+Dice = _loss("Dice", dice, **_REDUCE, name_="", axis=None)
+Tversky = _loss("Tversky", tversky, alpha=0.5, beta=0.5, **_REDUCE, axis=None)
+
+_CLASSES = {
+    k: v for k, v in globals().items() if isinstance(v, type) and issubclass(v, Loss)
+}
+_FUNCTIONS = {
+    cls.__dict__["function"].__func__.__name__: cls.__dict__["function"].__func__
+    for cls in _CLASSES.values()
+    if "function" in cls.__dict__
+}
+_ALIASES = {
+    "bce": binary_crossentropy,
+    "kld": kl_divergence,
+    "mae": mean_absolute_error,
+    "mse": mean_squared_error,
+    "mape": mean_absolute_percentage_error,
+    "msle": mean_squared_logarithmic_error,
+}
+_TABLE = _CLASSES | _FUNCTIONS | _ALIASES | {k.upper(): v for k, v in _ALIASES.items()}
+
+
+def serialize(loss: Any) -> Any:
+    """The config of a loss, or the name of a loss function."""
+    return registry.serialize_keras_object(loss)
+
+
+def deserialize(name: Any, custom_objects: Any = None) -> Any:
+    """The loss of a config or name."""
+    return get(name) if isinstance(name, str) else registry.deserialize_keras_object(
+        name, custom_objects
+    )
+
+
+def get(identifier: Any) -> Any:
+    """A loss from a name, a config, a class, a function, or None.
+
+    >>> get("mse").__name__, type(get("MeanSquaredError")).__name__
+    ('mean_squared_error', 'MeanSquaredError')
+    """
+    return registry.get(identifier, _TABLE, "loss")

@@ -1,0 +1,215 @@
+"""Loss, and how the losses of samples become one number: weights, masks, reductions."""
+
+from typing import Any
+
+from keraslite import backend as backends
+from keraslite import config, dtype_policies, dtypes, masking, ops, tree
+from keraslite.naming import auto_name, to_snake_case
+from keraslite.ops.op import choose
+
+REDUCTIONS = (None, "none", "sum", "sum_over_batch_size", "mean", "mean_with_sample_weight")
+
+
+def one_backend(*values: Any) -> str:
+    """The backend of the tensors among some values (literals and variables may be among them)."""
+    found = {backends.of(getattr(v, "_kl_value", v)) for v in values} - {None}
+    return choose("A loss or metric", found)
+
+
+def tensor(x: Any, backend: str, dtype: Any = None) -> Any:
+    """A value as a tensor of a backend, cast to a dtype if one is given."""
+    x = getattr(x, "_kl_value", x)
+    name = None if dtype is None else dtypes.standardize(dtype)
+    if backend == "symbolic":
+        return x if name is None else ops.cast(x, name)
+    module = backends.load(backend)
+    return module.convert(x, None if name is None else module.canonical(name))
+
+
+def pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """Targets and predictions as tensors of one backend, of the dtype of the predictions."""
+    backend = one_backend(y_pred, y_true)
+    y_pred = tensor(y_pred, backend)
+    return tensor(y_true, backend, ops.dtype(y_pred)), y_pred
+
+
+def same_rank(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """`pair`, with a last axis of size one added or dropped where the ranks differ by one."""
+    return squeeze_or_expand_to_same_rank(*pair(y_true, y_pred))
+
+
+def squeeze_or_expand_to_same_rank(x1: Any, x2: Any, expand_rank_1: bool = True) -> tuple[Any, Any]:
+    """Match two ranks that differ by one, by a last axis of size one.
+
+    Args:
+        x1: a tensor.
+        x2: a tensor.
+        expand_rank_1: whether a vector gets the axis; otherwise the other tensor loses it.
+    """
+    rank1, rank2 = len(x1.shape), len(x2.shape)
+    if rank1 == rank2 + 1 and x1.shape[-1] == 1:
+        if rank2 == 1 and expand_rank_1:
+            x2 = ops.expand_dims(x2, axis=-1)
+        else:
+            x1 = ops.squeeze(x1, axis=-1)
+    elif rank2 == rank1 + 1 and x2.shape[-1] == 1:
+        if rank1 == 1 and expand_rank_1:
+            x1 = ops.expand_dims(x1, axis=-1)
+        else:
+            x2 = ops.squeeze(x2, axis=-1)
+    return x1, x2
+
+
+def standardize_reduction(reduction: str | None) -> str | None:
+    """The reduction, if there is such a one."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(
+            "Invalid value for argument `reduction`. "
+            f"Expected one of {REDUCTIONS}. Received: reduction={reduction}"
+        )
+    return reduction
+
+
+def _size(x: Any) -> Any:
+    """The number of elements: an int, or a scalar where a graph does not know it yet."""
+    size: Any = 1
+    for d in ops.shape(x):
+        size = size * d
+    return size
+
+
+def reduce_values(
+    values: Any, sample_weight: Any = None, reduction: str | None = "sum_over_batch_size"
+) -> Any:
+    """Reduce weighted losses; an empty batch gives zero."""
+    if reduction in (None, "none") or tuple(values.shape) in ((), (0,)):
+        return values
+    if reduction == "sum":
+        return ops.sum(values)
+    if reduction == "mean_with_sample_weight" and sample_weight is not None:
+        return ops.divide_no_nan(ops.sum(values), ops.sum(sample_weight))
+    size = _size(values)
+    if isinstance(size, int) and size > 0:
+        return ops.mean(values)
+    total = ops.sum(values)
+    return ops.divide_no_nan(total, ops.cast(size, ops.dtype(total)))
+
+
+def apply_mask(sample_weight: Any, mask: Any, dtype: str, reduction: str | None) -> Any:
+    """Sample weights that are zero where the mask is.
+
+    For means over the batch the other weights grow, so that only valid entries are counted.
+    """
+    if mask is None:
+        return sample_weight
+    weight = ops.cast(mask, dtype)
+    if reduction in ("mean", "sum_over_batch_size"):
+        valid = ops.sum(weight)
+        weight = weight * ops.divide_no_nan(ops.cast(_size(mask), ops.dtype(valid)), valid)
+    if sample_weight is None:
+        return weight
+    weight, sample_weight = squeeze_or_expand_to_same_rank(weight, ops.cast(sample_weight, dtype))
+    return sample_weight * weight
+
+
+def reduce_weighted_values(
+    values: Any,
+    sample_weight: Any = None,
+    mask: Any = None,
+    reduction: str | None = "sum_over_batch_size",
+    dtype: Any = None,
+) -> Any:
+    """Weigh the losses of samples, mask them and reduce.
+
+    Args:
+        values: losses, shape (batch, ...).
+        sample_weight: weights of the same rank or of the leading axes.
+        mask: what counts, True or 1; of the shape of the values.
+        reduction: one of `REDUCTIONS`.
+        dtype: the dtype to compute in; that of the values if None.
+    """
+    standardize_reduction(reduction)
+    backend = one_backend(values, sample_weight)
+    values = tensor(values, backend, dtype)
+    dtype = ops.dtype(values)
+    if sample_weight is not None:
+        sample_weight = tensor(sample_weight, backend, dtype)
+    sample_weight = apply_mask(sample_weight, mask, dtype, reduction)
+    if sample_weight is not None:
+        values, sample_weight = squeeze_or_expand_to_same_rank(values, sample_weight)
+        values = values * sample_weight
+    return reduce_values(values, sample_weight, reduction)
+
+
+def _weighable(x: Any, backend: str, dtype: str) -> Any:
+    """A target or prediction in the loss's dtype; half precision would not hold class numbers."""
+    x = getattr(x, "_kl_value", x)
+    integers = not dtypes.is_float(ops.dtype(x))
+    return tensor(x, backend, "float32" if integers and dtype.endswith("float16") else dtype)
+
+
+class Loss:
+    """The base of losses. Subclasses write `call(y_true, y_pred)`, one loss a sample.
+
+    Args:
+        name: a name; made from the class's where it is None.
+        reduction: "sum_over_batch_size" (or "mean"), "sum", "mean_with_sample_weight", "none".
+        dtype: the dtype to compute in; floatx if None.
+
+    >>> class Distance(Loss):
+    ...     def call(self, y_true, y_pred):
+    ...         return ops.abs(y_true - y_pred)
+    >>> float(Distance()([1.0, 2.0], [1.0, 4.0], sample_weight=[1.0, 0.5]))
+    0.5
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        dtype: Any = None,
+    ):
+        self.name = name or auto_name(to_snake_case(type(self).__name__))
+        self.reduction = standardize_reduction(reduction)
+        self._dtype = dtype_policies.get(dtype or config.floatx()).compute_dtype
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that it computes in."""
+        return self._dtype
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The reduced loss.
+
+        Args:
+            y_true: targets, a tensor or a nested structure.
+            y_pred: predictions, likewise.
+            sample_weight: weights of samples, shape (batch,) or of the losses' shape.
+        """
+        mask = masking.get_mask(y_pred)
+        backend = one_backend(*tree.flatten(y_pred), *tree.flatten(y_true))
+        y_pred, y_true = (
+            tree.map_structure(lambda x: _weighable(x, backend, self._dtype), y)
+            for y in (y_pred, y_true)
+        )
+        losses = self.call(y_true, y_pred)
+        out_mask = masking.get_mask(losses)
+        if mask is not None and out_mask is not None:
+            mask = ops.logical_and(mask, out_mask)
+        elif mask is None:
+            mask = out_mask
+        return reduce_weighted_values(losses, sample_weight, mask, self.reduction, self._dtype)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The losses of samples, shape (batch, ...)."""
+        raise NotImplementedError(f"{type(self).__name__} must implement call(y_true, y_pred).")
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make it; Keras writes no dtype, so neither does the default."""
+        own = {} if self._dtype == config.floatx() else {"dtype": self._dtype}
+        return {"name": self.name, "reduction": self.reduction} | own
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Loss":
+        """The loss of a config."""
+        return cls(**config)

@@ -1,0 +1,149 @@
+"""Sequential: layers one after the other."""
+
+from typing import Any
+
+from keraslite.layers.input_layer import InputLayer
+from keraslite.layers.layer import Layer
+from keraslite.models.functional import Functional
+from keraslite.models.model import Model
+from keraslite.registry import (
+    deserialize_keras_object,
+    serialize_keras_object,
+)
+from keraslite.symbolic import KerasTensor
+
+
+class Sequential(Model):
+    """Layers in a row, each with one input and one output.
+
+    Args:
+        layers: the layers; an `Input` first builds the model at once.
+        trainable: whether they are trained.
+        name: a name.
+
+    >>> len(Sequential([Input((4,)), layers.Dense(2)]).weights)
+    2
+    """
+
+    def __init__(self, layers: Any = None, trainable: bool = True, name: str | None = None):
+        super().__init__(trainable=trainable, name=name)
+        self._layers_in_order: list[Layer] = []
+        self._kl_functional: Functional | None = None
+        for layer in layers or ():
+            self.add(layer)
+
+    def add(self, layer: Any, rebuild: bool = True) -> None:
+        """Put a layer at the end.
+
+        Args:
+            layer: a layer, a KerasTensor made by `Input`, or a function of tensors.
+            rebuild: kept for Keras code.
+        """
+        if isinstance(layer, KerasTensor):
+            layer = layer.node.operation
+        if not isinstance(layer, Layer):
+            if not callable(layer):
+                raise ValueError(f"Sequential takes layers, got {layer!r}.")
+            from keraslite.layers import Lambda
+
+            layer = Lambda(layer)
+        if not self._layers_in_order and hasattr(layer, "_kl_input_shape"):
+            self._layers_in_order.append(InputLayer(batch_shape=layer._kl_input_shape))
+        if any(layer.name == other.name for other in self._layers_in_order):
+            raise ValueError(
+                f"Layer names are unique in a Sequential; {layer.name!r} stands there already."
+            )
+        self._layers_in_order.append(layer)
+        self._connect()
+
+    def pop(self, rebuild: bool = True) -> Layer:
+        """Take the last layer off."""
+        layer = self._layers_in_order.pop()
+        self._kl_functional, self.built = None, False
+        self._connect()
+        return layer
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, without the input."""
+        return [x for x in self._layers_in_order if not isinstance(x, InputLayer)]
+
+    def _connect(self) -> None:
+        """Draw the graph, once the input is known and there is a layer."""
+        first = self._layers_in_order[0] if self._layers_in_order else None
+        if isinstance(first, InputLayer) and len(self._layers_in_order) > 1:
+            if self._kl_functional is None:
+                x = first.output
+                for layer in self._layers_in_order[1:]:
+                    x = layer(x)
+            else:
+                x = self._layers_in_order[-1](self._kl_functional.output)
+            self._kl_functional = Functional(first.output, x, name=self.name)
+            self.built = True
+
+    def build(self, input_shape: Any = None) -> None:
+        """Draw the graph for an input shape."""
+        if self._kl_functional is None and input_shape is not None and self._layers_in_order:
+            if not isinstance(self._layers_in_order[0], InputLayer):
+                dtype = self._layers_in_order[0].input_dtype
+                shape = (None, *tuple(input_shape)[1:])
+                self._layers_in_order.insert(0, InputLayer(batch_shape=shape, dtype=dtype))
+            self._connect()
+        self.built = True
+
+    @property
+    def inputs(self) -> list[KerasTensor]:
+        """The symbolic input."""
+        return self._drawn().inputs
+
+    @property
+    def outputs(self) -> list[KerasTensor]:
+        """The symbolic output."""
+        return self._drawn().outputs
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of the input."""
+        return self._drawn().input_shape
+
+    @property
+    def output_shape(self) -> Any:
+        """The shape of the output."""
+        return self._drawn().output_shape
+
+    def _drawn(self) -> Functional:
+        if self._kl_functional is None:
+            raise AttributeError(f"Sequential {self.name!r} is not built: its input is not known.")
+        return self._kl_functional
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Run the layers in order."""
+        x = inputs
+        for layer in self.layers:
+            spec = layer._kl_spec
+            extra = {"mask": mask} if mask is not None and "mask" in spec.masks else {}
+            x = layer(x, **extra)
+            mask = None
+        return x
+
+    def get_config(self) -> dict[str, Any]:
+        """The layers' configs."""
+        config: dict[str, Any] = {
+            "name": self.name, "trainable": self.trainable,
+            "dtype": serialize_keras_object(self.dtype_policy),
+            "layers": [serialize_keras_object(x) for x in self._layers_in_order],
+        }  # fmt: skip
+        if self.built and self._kl_functional is not None:
+            config["build_input_shape"] = list(self.input_shape)
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Sequential":
+        """The model of a config."""
+        model = cls(name=config.get("name"), trainable=config.get("trainable", True))
+        for entry in config["layers"]:
+            model.add(deserialize_keras_object(entry))
+        shape = config.get("build_input_shape")
+        if shape and not model.built:
+            model.build(tuple(shape))
+        return model

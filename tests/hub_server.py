@@ -1,0 +1,199 @@
+"""A local server that speaks enough of the Hub's HTTP protocol for the real client.
+
+Large files (.safetensors, .bin) are "LFS": the resolve URL answers 302 to another origin
+("localhost" instead of "127.0.0.1"), as the Hub does with its CDN. Any test may use the fixture
+`hub_server` after `pytest_plugins = ["tests.hub_server"]`.
+"""
+
+import hashlib
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+
+@dataclass
+class Repo:
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    refs: dict[str, str] = field(default_factory=dict)
+    token: str | None = None  # needed to see it at all
+    gated: bool = False  # everybody sees the listing, nobody gets a file
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    headers: dict[str, str]  # lower-case names
+
+
+class HubServer:
+    """Repositories and what to do wrong with them; `publish` makes commits."""
+
+    def __init__(self) -> None:
+        self.repos: dict[str, Repo] = {}
+        self.blobs: dict[str, bytes] = {}  # LFS files by their SHA-256
+        self.requests: list[Request] = []
+        self.cuts = 0  # so many of the next LFS downloads break off half way
+        self.damage = False  # LFS downloads arrive with one bit flipped
+        self.status: int | None = None  # answer everything with this
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._http.daemon_threads = True
+        self._http.hub = self
+        self.port = self._http.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def publish(
+        self,
+        repo: str,
+        files: Path | dict[str, bytes | str],
+        revision: str = "main",
+        *,
+        token: str | None = None,
+        gated: bool = False,
+    ) -> str:
+        """Makes a commit out of a folder or a dict, lets `revision` point to it, returns it."""
+        if isinstance(files, Path):
+            found = [path for path in files.rglob("*") if path.is_file()]
+            files = {path.relative_to(files).as_posix(): path.read_bytes() for path in found}
+        files = {n: data.encode() if isinstance(data, str) else data for n, data in files.items()}
+        commit = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
+        entry = self.repos.setdefault(repo, Repo())
+        entry.token, entry.gated = token, gated
+        entry.commits[commit] = files
+        entry.refs[revision] = commit
+        self.blobs |= {_sha256(data): data for name, data in files.items() if _is_lfs(name)}
+        return commit
+
+    def paths(self, method: str | None = None) -> list[str]:
+        return [r.path for r in self.requests if method in (None, r.method)]
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+def _is_lfs(name: str) -> bool:
+    return name.endswith((".safetensors", ".bin"))
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    routes = (
+        (r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", "listing"),
+        (r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", "file"),
+        (r"/cdn/([0-9a-f]{64})", "cdn"),
+    )
+
+    def log_message(self, *args) -> None:
+        """Keeps the test output clean."""
+
+    def do_GET(self) -> None:
+        hub: HubServer = self.server.hub
+        path = urlsplit(self.path).path
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        hub.requests.append(Request(self.command, path, headers))
+        if hub.status is not None:
+            return self.answer(hub.status)
+        for pattern, name in self.routes:
+            if match := re.fullmatch(pattern, path):
+                return getattr(self, name)(hub, *(g and unquote(g) for g in match.groups()))
+        return self.answer(404)
+
+    do_HEAD = do_GET
+
+    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def refused(self, hub: HubServer, repo: str, revision: str) -> bool:
+        """Answers what the Hub does to those who ask for what is not there or not theirs."""
+        entry, token = hub.repos.get(repo), self.headers.get("Authorization", "")
+        if entry is None or (entry.token and token != f"Bearer {entry.token}"):
+            # The Hub does not tell strangers whether a private repository exists.
+            self.answer(404 if token else 401, X_Error_Code="RepoNotFound")
+        elif revision not in entry.refs and revision not in entry.commits:
+            self.answer(404, X_Error_Code="RevisionNotFound")
+        else:
+            return False
+        return True
+
+    def listing(self, hub: HubServer, repo: str, revision: str | None) -> None:
+        revision = revision or "main"
+        if self.refused(hub, repo, revision):
+            return
+        commit = hub.repos[repo].refs.get(revision, revision)
+        names = hub.repos[repo].commits[commit]
+        info = {"id": repo, "sha": commit, "siblings": [{"rfilename": name} for name in names]}
+        self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
+
+    def file(self, hub: HubServer, repo: str, revision: str, name: str) -> None:
+        if self.refused(hub, repo, revision):
+            return
+        entry = hub.repos[repo]
+        if entry.gated:
+            return self.answer(403, X_Error_Code="GatedRepo")
+        commit = entry.refs.get(revision, revision)
+        data = entry.commits[commit].get(name)
+        if data is None:
+            return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+        if _is_lfs(name):
+            digest = _sha256(data)
+            return self.answer(
+                302,
+                X_Repo_Commit=commit,
+                X_Linked_Etag=f'"{digest}"',
+                X_Linked_Size=str(len(data)),
+                Location=f"http://localhost:{hub.port}/cdn/{digest}",
+            )
+        etag = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        return self.answer(200, data, X_Repo_Commit=commit, ETag=f'"{etag}"')
+
+    def cdn(self, hub: HubServer, digest: str) -> None:
+        data = hub.blobs[digest]
+        if hub.damage:
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        start = int(re.sub(r"\D", "", self.headers.get("Range", "bytes=0-")))
+        headers = {"Content_Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
+        rest = data[start:]
+        if hub.cuts > 0:
+            hub.cuts -= 1
+            rest = rest[: len(rest) // 2]
+            headers["Content-Length"] = str(len(data) - start)
+            self.close_connection = True
+        self.answer(206 if start else 200, rest, **headers)
+
+
+@pytest.fixture
+def hub_server(tmp_path, monkeypatch):
+    """An empty Hub that the real client talks to, with an empty cache and no saved token."""
+    from huggingface_hub import close_session, constants
+
+    server = HubServer()
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    close_session()  # a client made earlier may know other proxies
+    yield server
+    close_session()
+    server.close()
