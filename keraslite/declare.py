@@ -7,9 +7,7 @@ from typing import Any
 REQUIRED = Parameter.empty
 
 
-def declare(
-    base: type, name: str, doc: str, parameters: dict[str, Any], **attributes: Any
-) -> type:
+def declare(base: type, name: str, doc: str, parameters: dict[str, Any], **attributes: Any) -> type:
     """Make a subclass whose `__init__` takes these parameters and hands them to `base._setup`.
 
     The class has a real signature, can be imported, pickled and subclassed.

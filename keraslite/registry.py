@@ -23,6 +23,13 @@ _registered: dict[str, Any] = {}
 _names: dict[Any, str] = {}
 _custom: ContextVar[Mapping[str, Any]] = ContextVar("keraslite_custom_objects", default={})
 
+safe_mode: ContextVar[bool] = ContextVar("keraslite_safe_mode", default=True)
+
+
+def enable_unsafe_deserialization() -> None:
+    """Let configs that hold Python bytecode be read, as `safe_mode=False` does for one file."""
+    safe_mode.set(False)
+
 
 def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable:
     """Register a class or function so that configs can name it.

@@ -240,7 +240,11 @@ class Layer:
     @property
     def weights(self) -> list[Variable]:
         """All variables but random states and metrics."""
-        return [v for _, v, _ in self._weights() if v.name != "seed_generator_state"]
+        return [v for _, v in self.named_weights()]
+
+    def named_weights(self) -> list[tuple[str, Variable]]:
+        """(path below this layer, variable) of the weights: the names that are saved."""
+        return [(p, v) for p, v, _ in self._weights() if v.name != "seed_generator_state"]
 
     @property
     def trainable_variables(self) -> list[Variable]:

@@ -85,83 +85,99 @@ class LossFunctionWrapper(Loss):
     def from_config(cls, config: dict[str, Any]) -> "LossFunctionWrapper":
         """The loss of a config."""
         config = dict(config)
-        if isinstance(config.get("fn"), str | dict):
-            config["fn"] = get(config["fn"])
+        if isinstance(config.get("fn"), str):
+            config["fn"] = _TABLE.get(config["fn"]) or registry.resolve(config["fn"])
+        elif isinstance(config.get("fn"), dict):
+            config["fn"] = registry.deserialize_keras_object(config["fn"])
         return cls(**config)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}({self.fn.__name__}, {self._fn_kwargs})>"
 
 
+_CLASSES: dict[str, type] = {"Loss": Loss, "LossFunctionWrapper": LossFunctionWrapper}
+_FUNCTIONS: dict[str, Any] = {}
 _COMMON = {"reduction": "sum_over_batch_size", "name": None, "dtype": None}
-_ABOUT = """
+_ABOUT = """{summary}
+
     Args:
         {own}reduction: "sum_over_batch_size" (or "mean"), "sum", "mean_with_sample_weight", "none".
         name: a name for logs.
         dtype: the dtype to compute in; floatx if None.
-
-    See `{function}` for its own arguments.
     """
 
 
 def _loss(
-    class_name: str, function: Any, name: str = "", unwritten: tuple = (), **arguments: Any
+    class_name: str,
+    function: Any,
+    parameters: dict[str, Any] | None = None,
+    name: str = "",
+    unwritten: tuple[str, ...] = (),
 ) -> type:
-    """A class for a function; parameters stand in Keras's order where `arguments` names them all."""
-    parameters = arguments | {k: v for k, v in _COMMON.items() if k not in arguments}
-    parameters["name"] = name or function.__name__
-    own = "".join(f"{a}: see `{function.__name__}`.\n        " for a in arguments if a not in _COMMON)
-    summary = function.__doc__.partition("\n")[0]
-    about = _ABOUT.format(own=own, function=function.__name__)
-    return declare(
-        LossFunctionWrapper, class_name, f"{summary}\n{about}", parameters,
-        function=staticmethod(function), _unwritten=unwritten, _defaults=arguments,
+    """The class of a loss function.
+
+    Args:
+        class_name: its name.
+        function: the function.
+        parameters: the function's own arguments with their defaults, in Keras's order; those
+            that all losses have come last where they are not named.
+        name: the default name, the function's if empty.
+        unwritten: arguments that Keras leaves out of the config; written where not the default.
+    """
+    defaults = {k: v for k, v in (parameters or {}).items() if k not in _COMMON}
+    own = "".join(f"{a}: as in `{function.__name__}`.\n        " for a in defaults)
+    cls = declare(
+        LossFunctionWrapper,
+        class_name,
+        _ABOUT.format(summary=function.__doc__.partition("\n")[0], own=own),
+        (parameters or {}) | {k: v for k, v in _COMMON.items() if k not in (parameters or {})}
+        | {"name": name or function.__name__},
+        function=staticmethod(function),
+        _unwritten=unwritten,
+        _defaults=defaults,
     )  # fmt: skip
+    _CLASSES[class_name], _FUNCTIONS[function.__name__] = cls, function
+    return cls
 
 
 _SMOOTH = {"from_logits": False, "label_smoothing": 0.0, "axis": -1}
-_REDUCE = {"reduction": "sum_over_batch_size"}
+_FOCAL = {"alpha": 0.25, "gamma": 2.0}
+_FIRST = {"reduction": "sum_over_batch_size", "name": None}
 
 MeanSquaredError = _loss("MeanSquaredError", mean_squared_error)
 MeanAbsoluteError = _loss("MeanAbsoluteError", mean_absolute_error)
 MeanAbsolutePercentageError = _loss("MeanAbsolutePercentageError", mean_absolute_percentage_error)
 MeanSquaredLogarithmicError = _loss("MeanSquaredLogarithmicError", mean_squared_logarithmic_error)
-CosineSimilarity = _loss("CosineSimilarity", cosine_similarity, unwritten=("axis",), axis=-1)
-Huber = _loss("Huber", huber, "huber_loss", unwritten=("delta",), delta=1.0)
+CosineSimilarity = _loss("CosineSimilarity", cosine_similarity, {"axis": -1}, unwritten=("axis",))
+Huber = _loss("Huber", huber, {"delta": 1.0}, "huber_loss", unwritten=("delta",))
 LogCosh = _loss("LogCosh", log_cosh)
 KLDivergence = _loss("KLDivergence", kl_divergence)
 Poisson = _loss("Poisson", poisson)
 Hinge = _loss("Hinge", hinge)
 SquaredHinge = _loss("SquaredHinge", squared_hinge)
 CategoricalHinge = _loss("CategoricalHinge", categorical_hinge)
-BinaryCrossentropy = _loss("BinaryCrossentropy", binary_crossentropy, **_SMOOTH)
+BinaryCrossentropy = _loss("BinaryCrossentropy", binary_crossentropy, _SMOOTH)
 BinaryFocalCrossentropy = _loss(
-    "BinaryFocalCrossentropy", binary_focal_crossentropy,
-    apply_class_balancing=False, alpha=0.25, gamma=2.0, **_SMOOTH,
-)  # fmt: skip
-CategoricalCrossentropy = _loss("CategoricalCrossentropy", categorical_crossentropy, **_SMOOTH)
-CategoricalFocalCrossentropy = _loss(
-    "CategoricalFocalCrossentropy", categorical_focal_crossentropy,
-    alpha=0.25, gamma=2.0, **_SMOOTH,
-)  # fmt: skip
-SparseCategoricalCrossentropy = _loss(
-    "SparseCategoricalCrossentropy", sparse_categorical_crossentropy, unwritten=("axis",),
-    from_logits=False, ignore_class=None, **_REDUCE, axis=-1,
-)  # fmt: skip
-CategoricalGeneralizedCrossEntropy = _loss(
-    "CategoricalGeneralizedCrossEntropy", categorical_generalized_cross_entropy, q=0.5
+    "BinaryFocalCrossentropy",
+    binary_focal_crossentropy,
+    {"apply_class_balancing": False} | _FOCAL | _SMOOTH,
 )
-Dice = _loss("Dice", dice, **_REDUCE, name_="", axis=None)
-Tversky = _loss("Tversky", tversky, alpha=0.5, beta=0.5, **_REDUCE, axis=None)
+CategoricalCrossentropy = _loss("CategoricalCrossentropy", categorical_crossentropy, _SMOOTH)
+CategoricalFocalCrossentropy = _loss(
+    "CategoricalFocalCrossentropy", categorical_focal_crossentropy, _FOCAL | _SMOOTH
+)
+SparseCategoricalCrossentropy = _loss(
+    "SparseCategoricalCrossentropy",
+    sparse_categorical_crossentropy,
+    {"from_logits": False, "ignore_class": None, "reduction": "sum_over_batch_size", "axis": -1},
+    unwritten=("axis",),
+)
+CategoricalGeneralizedCrossEntropy = _loss(
+    "CategoricalGeneralizedCrossEntropy", categorical_generalized_cross_entropy, {"q": 0.5}
+)
+Dice = _loss("Dice", dice, _FIRST | {"axis": None})
+Tversky = _loss("Tversky", tversky, {"alpha": 0.5, "beta": 0.5} | _FIRST | {"axis": None})
 
-_CLASSES = {
-    k: v for k, v in globals().items() if isinstance(v, type) and issubclass(v, Loss)
-}
-_FUNCTIONS = {
-    cls.__dict__["function"].__func__.__name__: cls.__dict__["function"].__func__
-    for cls in _CLASSES.values()
-    if "function" in cls.__dict__
-}
 _ALIASES = {
     "bce": binary_crossentropy,
     "kld": kl_divergence,
@@ -180,9 +196,9 @@ def serialize(loss: Any) -> Any:
 
 def deserialize(name: Any, custom_objects: Any = None) -> Any:
     """The loss of a config or name."""
-    return get(name) if isinstance(name, str) else registry.deserialize_keras_object(
-        name, custom_objects
-    )
+    if isinstance(name, str):
+        return get(name)
+    return registry.deserialize_keras_object(name, custom_objects)
 
 
 def get(identifier: Any) -> Any:

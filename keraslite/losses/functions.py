@@ -7,7 +7,7 @@ of the predictions; labels of classes may be integers of any kind.
 import warnings
 from typing import Any
 
-from keraslite import config, masking, ops
+from keraslite import config, dtypes, masking, ops
 from keraslite.losses.loss import one_backend, pair, same_rank, tensor
 
 
@@ -241,6 +241,8 @@ def sparse_categorical_crossentropy(
     """
     backend = one_backend(y_pred, y_true)
     y_true, y_pred = tensor(y_true, backend), tensor(y_pred, backend)
+    if dtypes.is_float(ops.dtype(y_true)):
+        y_true = ops.cast(y_true, "int32")
     if len(y_true.shape) == len(y_pred.shape) and y_true.shape[axis] == 1:
         y_true = ops.squeeze(y_true, axis=axis)
     if ignore_class is None:
@@ -264,6 +266,8 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) ->
         y_pred: distributions, shape (batch, ..., classes).
         q: between 0 (cross-entropy) and 1 (absolute error).
     """
+    if not 0 < q < 1:
+        raise ValueError(f"q must be in the interval (0, 1), got {q}.")
     backend = one_backend(y_pred, y_true)
     y_pred = tensor(y_pred, backend)
     labels = tensor(y_true, backend, "int32")

@@ -289,8 +289,6 @@ def softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Any:
     >>> print(convert_to_numpy(softmax([0.0, 0.0])))
     [0.5 0.5]
     """
-    if not isinstance(axis, int):
-        return _over_many(softmax, x, axis)
     wide, name = _wide(x)
     e = k.exp(wide - k.max(wide, axis=axis, keepdims=True))
     return _back(e / k.sum(e, axis=axis, keepdims=True), name)
@@ -303,26 +301,9 @@ def log_softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Any:
     >>> print(convert_to_numpy(log_softmax([0.0, 0.0])).round(4))
     [-0.6931 -0.6931]
     """
-    if not isinstance(axis, int):
-        return _over_many(log_softmax, x, axis)
     wide, name = _wide(x)
     wide = wide - k.max(wide, axis=axis, keepdims=True)
     return _back(wide - k.log(k.sum(k.exp(wide), axis=axis, keepdims=True)), name)
-
-
-def _over_many(fn: Any, x: Any, axis: Sequence[int] | None) -> Any:
-    """Apply `fn`, which works along the last axis, over several axes or all of them."""
-    dims = shape(x)
-    if axis is None:
-        return k.reshape(fn(k.reshape(x, (-1,)), -1), dims)
-    axes = _axes(axis, len(dims))
-    if len(axes) == 1:
-        return fn(x, axes[0])
-    order = [a for a in range(len(dims)) if a not in axes] + list(axes)
-    moved = k.transpose(x, order)
-    flat = k.reshape(moved, (*shape(moved)[: -len(axes)], -1))
-    out = k.reshape(fn(flat, -1), shape(moved))
-    return k.transpose(out, [order.index(a) for a in range(len(dims))])
 
 
 @op("float")
@@ -557,11 +538,22 @@ def layer_normalization(
         raise TypeError(f"layer_normalization knows no argument {sorted(kwargs)}.")
     axes = _axes(axis, len(x.shape))
     epsilon = config.epsilon() if epsilon is None else epsilon
+    if centred and axes == tuple(range(axes[0], len(x.shape))):
+        return _layer_normalization(x, gamma, beta, axes, epsilon)
     x, name = _wide(x)
     deviation = x - k.mean(x, axis=axes, keepdims=True)
     factor = m.rsqrt(k.mean(k.square(deviation), axis=axes, keepdims=True) + epsilon)
     out = (deviation if centred else x) * factor
     return _back(_affine(out, gamma, beta if centred else None, axes), name)
+
+
+@op("same", tensors=3)
+def _layer_normalization(x: Any, gamma: Any, beta: Any, axes: tuple, epsilon: float) -> Any:
+    """`layer_normalization` over the last axes."""
+    x, name = _wide(x)
+    deviation = x - k.mean(x, axis=axes, keepdims=True)
+    factor = m.rsqrt(k.mean(k.square(deviation), axis=axes, keepdims=True) + epsilon)
+    return _back(_affine(deviation * factor, gamma, beta, axes), name)
 
 
 def _affine(x: Any, gamma: Any, beta: Any, axes: tuple[int, ...]) -> Any:
@@ -984,12 +976,28 @@ def dot_product_attention(
     >>> dot_product_attention(x, x, x).shape == (1, 2, 1, 4)
     True
     """
-    if flash_attention:
+    _check_attention(query, key, value)
+    if flash_attention is False or attn_logits_soft_cap is not None:
+        fused = False
+    else:
+        row = _fused_attention.op
+        fused = row.impls.get(backends.of(query)) is not row.body
+    if flash_attention and not fused:
         raise ValueError("There is no fused attention for these arguments: drop flash_attention.")
-    return attention(query, key, value, bias, mask, scale, is_causal, attn_logits_soft_cap)
+    if fused:
+        return _fused_attention(query, key, value, bias, mask, scale, is_causal)
+    return _attention(query, key, value, bias, mask, scale, is_causal, attn_logits_soft_cap)
 
 
-def check_attention(query: Any, key: Any, value: Any) -> None:
+@op("same", tensors=5)
+def _fused_attention(
+    query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: float | None, is_causal: bool
+) -> Any:
+    """`dot_product_attention` by one kernel of the backend."""
+    return _attention(query, key, value, bias, mask, scale, is_causal, None)
+
+
+def _check_attention(query: Any, key: Any, value: Any) -> None:
     """Refuse shapes that attention cannot take."""
     if not len(query.shape) == len(key.shape) == len(value.shape) == 4:
         raise ValueError(
@@ -1003,11 +1011,10 @@ def check_attention(query: Any, key: Any, value: Any) -> None:
         )
 
 
-def attention(
+def _attention(
     query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: Any, causal: bool, cap: Any
 ) -> Any:
     """Attention by matrix products; over long sequences in pieces, to bound the memory."""
-    check_attention(query, key, value)
     batch, length, heads, size = shape(query)
     groups, keys = key.shape[2], shape(key)[1]
     scale = 1 / math.sqrt(size) if scale is None else scale

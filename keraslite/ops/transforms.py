@@ -163,43 +163,111 @@ def jit(
 
     @wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        module = _engine(args, kwargs, held)
+        module = backends.load(held[0].backend) if held else _engine(args, kwargs)
         name = module.__name__
         if name not in compiled:
-            threaded = module.FUNCTIONAL and held and compile is not False
-            make = _jit_threaded if threaded else _jit_plain
-            compiled[name] = make(module, fn, held, compile)
+            compiled[name] = (
+                threaded_jit(module, fn, lambda: held, compile, discover=False)
+                if held
+                else module.jit(fn, compile=compile)
+            )
         return compiled[name](*args, **kwargs)
 
     return call
 
 
-def _jit_plain(module: Any, fn: Callable, variables: list | None, compile: Any) -> Callable:
-    return module.jit(fn, compile=compile)
+class _Strangers(Exception):  # noqa: N818 - a signal to trace again, never seen outside
+    def __init__(self, variables: list[Variable]):
+        self.variables = variables
 
 
-def _jit_threaded(module: Any, fn: Callable, variables: list[Variable], compile: Any) -> Callable:
-    def pure(values: list, args: tuple, kwargs: dict) -> tuple:
-        with StatelessScope(zip(variables, values, strict=True)) as scope:
-            out = fn(*args, **kwargs)
-        strangers = [v.path for v, _ in scope.updates() if id(v) not in known]
-        if strangers:
-            raise RuntimeError(
-                f"The compiled function assigned variables that it was not given: {strangers}. "
-                "Add them to jit(fn, variables=...)."
-            )
-        return out, [scope.get(v) for v in variables]
+def threaded_jit(
+    module: Any, fn: Callable, state: Callable[[], list[Variable]], compile: Any = "auto",
+    repeat: int = 1, discover: bool = True,
+) -> Callable:  # fmt: skip
+    """Compile a function that reads and assigns variables.
 
-    known = {id(v) for v in variables}
-    run = module.jit(pure, donate=(0,), compile=compile)
+    Args:
+        module: the backend.
+        fn: the function.
+        state: gives the variables that it may assign; asked once, at the first call.
+        compile: as for `jit`.
+        repeat: how many argument sets a call may bring; they run in a row in one program.
+        discover: whether variables that the function makes on its first run are taken in; else
+            assigning one that was not given is an error.
+    """
+    if repeat > 1:
+        fn = _in_a_row(module, fn, state)
+    if not module.FUNCTIONAL or compile is False:
+        return module.jit(fn, compile=compile)
+    return _Threaded(module, fn, state, discover)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        out, values = run([v.value for v in variables], args, kwargs)
-        for variable, value in zip(variables, values, strict=True):
-            variable._raw = value
+
+def _in_a_row(module: Any, fn: Callable, state: Callable[[], list[Variable]]) -> Callable:
+    def several(*batches: Any) -> Any:
+        if len(batches) > 1 and module.FUNCTIONAL:
+            return _scanned(module, fn, state(), batches)
+        for batch in batches:
+            out = fn(batch)
         return out
 
-    return call
+    return several
+
+
+def _scanned(module: Any, fn: Callable, variables: list[Variable], batches: tuple) -> Any:
+    """Run over the batches in one loop of the compiled program, the variables as its carry."""
+
+    def body(values: list, batch: Any) -> tuple:
+        with StatelessScope(zip(variables, values, strict=True)) as scope:
+            out = fn(batch)
+        return [scope.get(v) for v in variables], out
+
+    from keraslite.ops.numpy import stack
+
+    stacked = tree.map_structure(lambda *parts: stack(list(parts)), *batches)
+    values, outs = module.scan(body, [v.value for v in variables], stacked, len(batches), False, 1)
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return tree.map_structure(lambda x: x[-1], outs)
+
+
+class _Threaded:
+    """A compiled function whose variables go in and come out; their old buffers are reused."""
+
+    def __init__(self, module: Any, fn: Callable, state: Callable, discover: bool):
+        self.module, self.fn, self.state, self.discover = module, fn, state, discover
+        self.variables: list[Variable] | None = None
+
+    def _compile(self, variables: list[Variable]) -> None:
+        known = {id(v) for v in variables}
+
+        def pure(values: list, args: tuple, kwargs: dict) -> tuple:
+            with StatelessScope(zip(variables, values, strict=True)) as scope:
+                out = self.fn(*args, **kwargs)
+            strangers = [v for v, _ in scope.updates() if id(v) not in known]
+            if strangers:
+                raise _Strangers(strangers)
+            return out, [scope.get(v) for v in variables]
+
+        self.variables = variables
+        self.run = self.module.jit(pure, donate=(0,))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.variables is None:
+            self._compile(list(self.state()))
+        try:
+            out, values = self.run([v._kl_raw for v in self.variables], args, kwargs)
+        except _Strangers as found:
+            if not self.discover:
+                raise RuntimeError(
+                    "The compiled function assigned variables that it was not given: "
+                    f"{[v.path for v in found.variables]}. Add them to jit(fn, variables=...)."
+                ) from None
+            self._compile([*self.variables, *found.variables])
+            return self(*args, **kwargs)
+        for variable, value in zip(self.variables, values, strict=True):
+            variable._raw = value
+        return out
 
 
 def stop_gradient(variable: Any) -> Any:

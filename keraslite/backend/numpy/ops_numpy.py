@@ -1,17 +1,51 @@
-"""PRIMITIVES for ops/numpy.py and ops/core.py on numpy."""
+"""PRIMITIVES for ops/numpy.py, ops/core.py and ops/math.py on numpy."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from keraslite.backend.numpy.tensors import native
+from keraslite import dtypes
+from keraslite.backend.numpy.tensors import cast as _cast
+from keraslite.backend.numpy.tensors import convert, native
 
 # Ops whose numpy function takes a Python number beside an array and follows the array's dtype.
-SCALARS = frozenset(["add", "subtract", "multiply", "divide", "true_divide", "power"])
+SCALARS = frozenset("""add subtract multiply divide power mod fmod floor_divide equal not_equal less
+    less_equal greater greater_equal maximum minimum where""".split())
 
-_AS_THEY_ARE = """add subtract multiply divide power matmul exp log sqrt tanh sin cos reshape
-    transpose absolute negative stack"""
-TABLE = {name: getattr(np, name) for name in _AS_THEY_ARE.split()}
+_HALVES = frozenset([np.dtype("float16"), dtypes.to_numpy("bfloat16")])
+_quiet = np.errstate(all="ignore")  # infinities and NaNs are values here, as on the other backends
+
+
+def _halves(fn: Callable) -> Callable:
+    """float16 and bfloat16 are computed in float32, as the other backends do."""
+
+    @wraps(fn)
+    def call(x: np.ndarray, *args: Any, **kwargs: Any) -> Any:
+        if x.dtype not in _HALVES:
+            return fn(x, *args, **kwargs)
+        args = [a.astype(np.float32) if getattr(a, "dtype", None) == x.dtype else a for a in args]
+        out = fn(x.astype(np.float32), *args, **kwargs)
+        return out.astype(x.dtype) if getattr(out, "dtype", None) == np.float32 else out
+
+    return call
+
+
+_AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absolute negative sign
+    square sqrt cbrt reciprocal maximum minimum fmax fmin gcd lcm hypot heaviside logaddexp
+    logaddexp2 arctan2 exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh
+    cosh tanh arcsinh arccosh arctanh sinc deg2rad rad2deg floor ceil trunc isnan isinf isfinite
+    signbit real imag conjugate angle equal not_equal less less_equal greater
+    greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
+    bitwise_not where transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack tile flip
+    roll diagonal diag tril triu""".split()
+_PLAIN = frozenset("""where transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack tile
+    flip roll diagonal diag tril triu""".split())
+TABLE: dict[str, Any] = {
+    name: getattr(np, name) if name in _PLAIN else _quiet(_halves(getattr(np, name)))
+    for name in _AS_THEY_ARE
+}
 
 
 def _primitive(fn: Any) -> Any:
@@ -19,6 +53,282 @@ def _primitive(fn: Any) -> Any:
     return fn
 
 
+_SUMS = {"b": np.int32, "i": np.int32, "u": np.uint32}
+
+
+def _sum_type(x: np.ndarray, dtype: Any) -> Any:
+    if dtype is not None:
+        return native(dtype)
+    return _SUMS.get(x.dtype.kind) if x.dtype.itemsize < 8 else None
+
+
 @_primitive
-def zeros(shape: Any, dtype: Any = None) -> np.ndarray:
-    return np.zeros(shape, native(dtype))
+@_quiet
+def cast(x: np.ndarray, dtype: Any) -> np.ndarray:
+    return _cast(x, dtype)
+
+
+@_primitive
+def rsqrt(x: np.ndarray) -> np.ndarray:
+    return TABLE["reciprocal"](TABLE["sqrt"](x))
+
+
+@_primitive
+def clip(x: np.ndarray, x_min: Any, x_max: Any) -> np.ndarray:
+    return np.minimum(np.maximum(x, x_min), x_max)
+
+
+@_primitive
+@_halves
+def round(x: np.ndarray, decimals: int = 0) -> np.ndarray:
+    return np.round(x, decimals)
+
+
+@_primitive
+def bitwise_left_shift(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.left_shift(x, y)
+
+
+@_primitive
+def bitwise_right_shift(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.right_shift(x, y)
+
+
+@_primitive
+@_halves
+def nan_to_num(
+    x: np.ndarray, nan: float = 0.0, posinf: Any = None, neginf: Any = None
+) -> np.ndarray:
+    return np.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
+
+
+# Reductions
+
+
+def _axis(axis: Any) -> Any:
+    return tuple(axis) if type(axis) is list else axis
+
+
+def _reduction(fn: Callable) -> Callable:
+    @_quiet
+    @_halves
+    def call(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+        return fn(x, axis=_axis(axis), keepdims=keepdims)
+
+    return call
+
+
+TABLE |= {name: _reduction(getattr(np, name)) for name in ("all", "any")}
+
+
+def _moment(fn: Callable) -> Callable:
+    """The mean or variance; of no elements it is NaN, without a warning."""
+
+    @_quiet
+    @_halves
+    def call(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+        if not x.size:
+            return np.sum(x, axis=_axis(axis), keepdims=keepdims) / x.dtype.type(0)
+        return fn(x, axis=_axis(axis), keepdims=keepdims)
+
+    return call
+
+
+TABLE |= {"mean": _moment(np.mean), "var": _moment(np.var)}
+
+
+@_primitive
+@_quiet
+@_halves
+def sum(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+    return np.sum(x, axis=_axis(axis), keepdims=keepdims, dtype=_sum_type(x, None))
+
+
+@_primitive
+@_quiet
+@_halves
+def prod(x: np.ndarray, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> np.ndarray:
+    return np.prod(x, axis=_axis(axis), keepdims=keepdims, dtype=_sum_type(x, dtype))
+
+
+def _extreme(fn: Callable) -> Callable:
+    @_halves
+    def call(
+        x: np.ndarray, axis: Any = None, keepdims: bool = False, initial: Any = None
+    ) -> np.ndarray:
+        options = {} if initial is None else {"initial": initial}
+        return fn(x, axis=_axis(axis), keepdims=keepdims, **options)
+
+    return call
+
+
+TABLE |= {"max": _extreme(np.max), "min": _extreme(np.min)}
+
+
+def _arg(fn: Callable) -> Callable:
+    @_halves
+    def call(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+        return fn(x, axis=axis, keepdims=keepdims).astype(np.int32)
+
+    return call
+
+
+TABLE |= {"argmax": _arg(np.argmax), "argmin": _arg(np.argmin)}
+
+
+def _running(fn: Callable) -> Callable:
+    @_quiet
+    @_halves
+    def call(x: np.ndarray, axis: Any = None, dtype: Any = None) -> np.ndarray:
+        own = np.int32 if x.dtype == bool else x.dtype
+        return fn(x, axis=axis, dtype=own if dtype is None else native(dtype))
+
+    return call
+
+
+TABLE |= {"cumsum": _running(np.cumsum), "cumprod": _running(np.cumprod)}
+
+
+# Creation
+
+
+@_primitive
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> np.ndarray:
+    return np.full(shape, fill_value, native(dtype))
+
+
+@_primitive
+def zeros_like(x: np.ndarray, dtype: Any = None) -> np.ndarray:
+    return np.zeros(np.shape(x), x.dtype if dtype is None else native(dtype))
+
+
+@_primitive
+def ones_like(x: np.ndarray, dtype: Any = None) -> np.ndarray:
+    return np.ones(np.shape(x), x.dtype if dtype is None else native(dtype))
+
+
+@_primitive
+def copy(x: np.ndarray) -> np.ndarray:
+    return np.copy(x)
+
+
+@_primitive
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> np.ndarray:
+    given = [v for v in (start, stop, step) if v is not None]
+    dtype = native(dtype or dtypes.result_type(*(getattr(v, "dtype", type(v)) for v in given)))
+    start, stop = (0, start) if stop is None else (start, stop)
+    return np.arange(start, stop, step).astype(dtype)
+
+
+# Shapes
+
+
+@_primitive
+def reshape(x: np.ndarray, newshape: Any) -> np.ndarray:
+    return np.reshape(x, newshape)
+
+
+@_primitive
+def concatenate(xs: list, axis: int = 0) -> np.ndarray:
+    return np.concatenate(xs, axis)
+
+
+@_primitive
+def split(x: np.ndarray, indices_or_sections: Any, axis: int = 0) -> list:
+    return np.split(x, indices_or_sections, axis)
+
+
+@_primitive
+def repeat(x: np.ndarray, repeats: Any, axis: Any = None) -> np.ndarray:
+    return np.repeat(x, repeats, axis)
+
+
+@_primitive
+def pad(
+    x: np.ndarray, pad_width: Any, mode: str = "constant", constant_values: Any = None
+) -> np.ndarray:
+    options = {} if constant_values is None else {"constant_values": constant_values}
+    return np.pad(x, pad_width, mode, **options)
+
+
+@_primitive
+def get_item(x: np.ndarray, key: Any) -> np.ndarray:
+    return x[key]
+
+
+# Indexing, searching, sorting
+
+
+@_primitive
+def nonzero(x: np.ndarray) -> tuple:
+    return tuple(i.astype(np.int32) for i in np.nonzero(x))
+
+
+@_primitive
+def take(x: np.ndarray, indices: np.ndarray, axis: Any = None) -> np.ndarray:
+    return np.take(x, indices.astype(np.int64), axis)
+
+
+@_primitive
+def take_along_axis(x: np.ndarray, indices: np.ndarray, axis: Any = None) -> np.ndarray:
+    indices = indices.astype(np.int64)
+    if axis is None:
+        return np.take_along_axis(x, indices.reshape(-1), None)
+    sizes = [np.shape(x), indices.shape]
+    whole = np.broadcast_shapes(*((*s[:axis % x.ndim], 1, *s[axis % x.ndim + 1:]) for s in sizes))
+    x, indices = (
+        np.broadcast_to(a, (*whole[: axis % x.ndim], a.shape[axis], *whole[axis % x.ndim + 1 :]))
+        for a in (x, indices)
+    )
+    return np.take_along_axis(x, indices, axis)
+
+
+@_primitive
+@_halves
+def sort(x: np.ndarray, axis: Any = -1) -> np.ndarray:
+    return np.sort(x, axis)
+
+
+@_primitive
+@_halves
+def argsort(x: np.ndarray, axis: Any = -1) -> np.ndarray:
+    return np.argsort(x, axis if np.ndim(x) else None, stable=True).astype(np.int32)
+
+
+@_primitive
+@_halves
+def searchsorted(
+    sorted_sequence: np.ndarray, values: np.ndarray, side: str = "left"
+) -> np.ndarray:
+    return np.searchsorted(sorted_sequence, values, side).astype(np.int32)
+
+
+# Products
+
+
+def _products(x: np.ndarray) -> Any:
+    """Products of two int8 tensors add up in int32."""
+    return np.int32 if x.dtype == np.int8 else x.dtype
+
+
+@_primitive
+@_quiet
+@_halves
+def matmul(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    return np.matmul(x1, x2, dtype=_products(x1))
+
+
+@_primitive
+@_quiet
+def einsum(subscripts: str, *operands: np.ndarray, **kwargs: Any) -> np.ndarray:
+    first = operands[0]
+    made_in = np.float32 if first.dtype in _HALVES else _products(first)
+    out = np.einsum(subscripts, *(x.astype(made_in) for x in operands), optimize=True)
+    return np.asarray(out).astype(first.dtype if first.dtype in _HALVES else made_in)
+
+
+@_primitive
+@_quiet
+@_halves
+def tensordot(x1: np.ndarray, x2: np.ndarray, axes: Any = 2) -> np.ndarray:
+    return np.tensordot(x1, x2, axes)

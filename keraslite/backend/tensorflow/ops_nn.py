@@ -1,5 +1,155 @@
-"""PRIMITIVES for ops/nn.py on tensorflow."""
+"""PRIMITIVES for ops/nn.py on TensorFlow.
+
+Its CPU kernels miss grouped convolutions, dilation with strides, and gradients of dilated transposed
+ones; those are put together here from what there is.
+"""
 
 from typing import Any
 
-TABLE: dict[str, Any] = {}
+import tensorflow as tf
+
+from keraslite.backend.tensorflow.tensors import dynamic_shape, native
+from keraslite.backend.windows import padding_pairs
+
+TABLE: dict[str, Any] = {
+    "relu": tf.nn.relu,
+    "relu6": tf.nn.relu6,
+    "sigmoid": tf.math.sigmoid,
+    "softplus": tf.math.softplus,
+    "softsign": tf.nn.softsign,
+    "silu": lambda x: tf.nn.silu(x),
+    "log_sigmoid": tf.math.log_sigmoid,
+    "selu": tf.nn.selu,
+    "leaky_relu": lambda x, negative_slope=0.2: tf.nn.leaky_relu(x, negative_slope),
+    "gelu": lambda x, approximate=True: tf.nn.gelu(x, approximate),
+}
+
+
+def _primitive(fn: Any) -> Any:
+    TABLE[fn.__name__] = fn
+    return fn
+
+
+def _in_float32(fn: Any) -> Any:
+    def call(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
+        return fn(x, axis) if x.dtype.size > 2 else tf.cast(fn(tf.cast(x, tf.float32), axis), x.dtype)
+
+    return call
+
+
+@_primitive
+@_in_float32
+def softmax(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
+    return tf.nn.softmax(x, axis) if isinstance(axis, int) else tf.exp(log_softmax(x, axis))
+
+
+@_primitive
+@_in_float32
+def log_softmax(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
+    if isinstance(axis, int):
+        return tf.nn.log_softmax(x, axis)
+    return x - tf.reduce_logsumexp(x, axis, keepdims=True)
+
+
+for _fn, _name in ((softmax, "softmax"), (log_softmax, "log_softmax")):
+    TABLE[_name] = _fn
+
+
+@_primitive
+def one_hot(
+    x: tf.Tensor, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
+) -> tf.Tensor:
+    if sparse:
+        raise NotImplementedError("ops.one_hot makes dense tensors only: leave sparse=False.")
+    dtype = native(dtype)
+    x = tf.cast(x, tf.int32) if x.dtype not in (tf.uint8, tf.int8, tf.int32, tf.int64) else x
+    return tf.one_hot(x, num_classes, tf.cast(1, dtype), tf.cast(0, dtype), axis)
+
+
+@_primitive
+def _negative_likelihood(
+    target: tf.Tensor, logits: tf.Tensor, axis: int, normalize: bool
+) -> tf.Tensor:
+    last = len(logits.shape) - 1
+    if axis != last:
+        order = [a for a in range(last + 1) if a != axis] + [axis]
+        logits = tf.transpose(logits, order)
+    if normalize:
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits)
+    return -tf.gather(logits, target, axis=last, batch_dims=last)
+
+
+# ---- convolutions and pools ----
+
+
+def _pad(x: tf.Tensor, pairs: list, value: float = 0.0) -> tf.Tensor:
+    if not any(isinstance(v, tf.Tensor) or v for pair in pairs for v in pair):
+        return x
+    return tf.pad(x, [(0, 0), *pairs, (0, 0)], constant_values=tf.cast(value, x.dtype))
+
+
+@_primitive
+def _conv(
+    x: tf.Tensor, kernel: tf.Tensor, strides: tuple, padding: Any, dilation: tuple, groups: int
+) -> tf.Tensor:
+    if len(strides) == 1 and groups > 1:  # the depthwise kernel knows two spatial axes
+        pairs = padding if isinstance(padding, str) else ((0, 0), *padding)
+        out = _conv(x[:, None], kernel[None], (1, *strides), pairs, (1, *dilation), groups)
+        return tf.squeeze(out, [1])
+    window, one = kernel.shape[:-2], (1,) * len(strides)
+    uneven = groups > 1 and len(set(strides)) > 1
+    if strides != one and (dilation != one or uneven):
+        # At stride 1, then every stride-th result; padding as for the strides.
+        pairs = padding_pairs(padding, dynamic_shape(x)[1:-1], window, strides, dilation)
+        out = _conv(_pad(x, pairs), kernel, one, "valid", dilation, groups)
+        return out[(slice(None), *(slice(None, None, s) for s in strides))]
+    if not isinstance(padding, str):
+        x, padding = _pad(x, padding), "valid"
+    padding = padding.upper()
+    if groups == 1:
+        return tf.nn.convolution(x, kernel, strides, padding, dilations=dilation)
+    if kernel.shape[-2] == 1 and len(strides) == 2:
+        kernel = tf.reshape(kernel, (*window, groups, -1))
+        return tf.nn.depthwise_conv2d(x, kernel, (1, *strides, 1), padding, dilations=dilation)
+    parts = zip(tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True)
+    return tf.concat([_conv(a, b, strides, padding.lower(), dilation, 1) for a, b in parts], -1)
+
+
+@_primitive
+def _conv_transpose(
+    x: tf.Tensor, kernel: tf.Tensor, strides: tuple, crops: list, dilation: tuple
+) -> tf.Tensor:
+    window = list(kernel.shape[:-2])
+    for axis, step in enumerate(dilation):
+        if step > 1:  # the kernel with the holes filled in
+            shape = kernel.shape
+            spread = tf.pad(tf.expand_dims(kernel, axis + 1), _ends(len(shape) + 1, axis + 1, step))
+            window[axis] = (shape[axis] - 1) * step + 1
+            flat = [*shape[:axis], shape[axis] * step, *shape[axis + 1 :]]
+            kernel = tf.gather(tf.reshape(spread, flat), tf.range(window[axis]), axis=axis)
+    sizes = dynamic_shape(x)
+    full = [(n - 1) * s + k for n, s, k in zip(sizes[1:-1], strides, window, strict=True)]
+    out = tf.nn.conv_transpose(
+        x, kernel, tf.stack([sizes[0], *full, kernel.shape[-2]]), strides, "VALID"
+    )
+    out = _pad(out, [(max(-a, 0), max(-b, 0)) for a, b in crops])
+    kept = (slice(max(a, 0), -b if b > 0 else None) for a, b in crops)
+    return out[(slice(None), *kept)]
+
+
+def _ends(rank: int, axis: int, step: int) -> list:
+    return [(0, step - 1 if a == axis else 0) for a in range(rank)]
+
+
+@_primitive
+def _window(x: tf.Tensor, kind: str, size: tuple, strides: tuple, padding: Any) -> tf.Tensor:
+    dtype = x.dtype
+    if kind == "max_pool":
+        if not isinstance(padding, str):
+            x, padding = _pad(x, padding, dtype.min), "valid"
+        return tf.nn.max_pool(x, size, strides, padding.upper())
+    if isinstance(padding, str):
+        return tf.nn.avg_pool(x, size, strides, padding.upper())
+    inside = _pad(tf.ones_like(x[:1, ..., :1]), padding)
+    means = tf.nn.avg_pool(_pad(x, padding), size, strides, "VALID")
+    return means / tf.nn.avg_pool(inside, size, strides, "VALID")

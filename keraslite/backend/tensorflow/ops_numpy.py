@@ -1,24 +1,110 @@
-"""PRIMITIVES for ops/numpy.py and ops/core.py on TensorFlow."""
+"""PRIMITIVES for ops/numpy.py, ops/core.py and ops/math.py on TensorFlow."""
 
+import builtins
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from keraslite.backend.tensorflow.tensors import native
+from keraslite import dtypes
+from keraslite.backend.tensorflow.tensors import convert, dynamic_shape, native
 
 # Ops whose TensorFlow function takes a Python number beside a tensor and follows its dtype.
-SCALARS = frozenset(["add", "subtract", "multiply", "divide", "true_divide", "power"])
+SCALARS = frozenset("""add subtract multiply divide power mod fmod floor_divide equal not_equal less
+    less_equal greater greater_equal maximum minimum where""".split())
 
-_AS_THEY_ARE = "add subtract multiply exp sqrt tanh sin cos reshape transpose stack"
-TABLE = {name: getattr(tf, name) for name in _AS_THEY_ARE.split()} | {
-    "divide": tf.divide,
-    "power": tf.pow,
-    "matmul": tf.matmul,
-    "log": tf.math.log,
-    "absolute": tf.abs,
-    "negative": tf.negative,
-    "stop_gradient": tf.stop_gradient,
+# TensorFlow has few kernels for the short integers and fewer for booleans.
+_SHORT = frozenset([tf.bool, tf.int8, tf.uint8, tf.int16, tf.uint16])
+_HALVES = frozenset([tf.float16, tf.bfloat16])
+_SUMS = {tf.bool: tf.int32, tf.int8: tf.int32, tf.int16: tf.int32, tf.uint8: tf.uint32,
+         tf.uint16: tf.uint32}  # fmt: skip
+
+
+def _wide(fn: Callable, back: bool = True) -> Callable:
+    """Compute short integers and booleans in int32; `back` casts the result back."""
+
+    @wraps(fn)
+    def call(x: tf.Tensor, *args: Any, **kwargs: Any) -> Any:
+        dtype = x.dtype
+        if dtype not in _SHORT:
+            return fn(x, *args, **kwargs)
+        args = [tf.cast(a, tf.int32) if isinstance(a, tf.Tensor) and a.dtype == dtype else a
+                for a in args]  # fmt: skip
+        out = fn(tf.cast(x, tf.int32), *args, **kwargs)
+        return tf.cast(out, dtype) if back else out
+
+    return call
+
+
+def _in_float32(fn: Callable) -> Callable:
+    """Compute float16 and bfloat16 in float32."""
+
+    @wraps(fn)
+    def call(x: tf.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if x.dtype not in _HALVES:
+            return fn(x, *args, **kwargs)
+        args = [tf.cast(a, tf.float32) if isinstance(a, tf.Tensor) and a.dtype == x.dtype else a
+                for a in args]  # fmt: skip
+        out = fn(tf.cast(x, tf.float32), *args, **kwargs)
+        return tf.cast(out, x.dtype) if out.dtype == tf.float32 else out
+
+    return call
+
+
+def _floats_only(fn: Callable, otherwise: bool) -> Callable:
+    """A test of floats, which is the same for all integers."""
+
+    def call(x: tf.Tensor) -> tf.Tensor:
+        if x.dtype.is_floating:
+            return fn(x)
+        return tf.fill(tf.shape(x), otherwise)
+
+    return call
+
+
+def _logical(fn: Callable) -> Callable:
+    return lambda *xs: fn(*(x if x.dtype == tf.bool else tf.cast(x, tf.bool) for x in xs))
+
+
+_AS_THEY_ARE = """exp expm1 log log1p sin cos tan sinh cosh tanh sqrt rsqrt floor ceil reciprocal erf erfc
+    erfinv""".split()
+_RENAMED = {
+    "arcsin": tf.math.asin, "arccos": tf.math.acos, "arctan": tf.math.atan,
+    "arcsinh": tf.math.asinh, "arccosh": tf.math.acosh, "arctanh": tf.math.atanh,
+    "arctan2": tf.math.atan2, "divide": tf.math.divide,
+    "equal": tf.math.equal, "not_equal": tf.math.not_equal,
+    "conjugate": tf.math.conj, "real": tf.math.real,
+    "stop_gradient": tf.stop_gradient, "copy": tf.identity, "stack": tf.stack,
+    "repeat": tf.repeat, "nan_to_num": None,
+}  # fmt: skip
+_WIDE = {
+    "add": tf.math.add, "subtract": tf.math.subtract, "multiply": tf.math.multiply,
+    "power": tf.math.pow, "mod": tf.math.floormod, "floor_divide": tf.math.floordiv,
+    "fmod": lambda x1, x2: tf.raw_ops.TruncateMod(x=x1, y=tf.convert_to_tensor(x2, x1.dtype)),
+    "maximum": tf.math.maximum, "minimum": tf.math.minimum, "sign": tf.math.sign,
+    "absolute": tf.math.abs, "negative": tf.math.negative, "square": tf.math.square,
+    "bitwise_and": tf.bitwise.bitwise_and, "bitwise_or": tf.bitwise.bitwise_or,
+    "bitwise_xor": tf.bitwise.bitwise_xor,
+    "bitwise_left_shift": tf.bitwise.left_shift, "bitwise_right_shift": tf.bitwise.right_shift,
+}  # fmt: skip
+TABLE: dict[str, Any] = {name: getattr(tf.math, name) for name in _AS_THEY_ARE} | _RENAMED
+TABLE |= {name: _wide(fn) for name, fn in _WIDE.items()}
+TABLE |= {
+    name: _wide(getattr(tf.math, name), back=False)
+    for name in ("less", "less_equal", "greater", "greater_equal")
 }
+TABLE |= {
+    name: _logical(getattr(tf.math, name))
+    for name in ("logical_and", "logical_or", "logical_xor", "logical_not")
+}
+TABLE |= {
+    "isnan": _floats_only(tf.math.is_nan, False),
+    "isinf": _floats_only(tf.math.is_inf, False),
+    "isfinite": _floats_only(tf.math.is_finite, True),
+}
+del TABLE["nan_to_num"]
 
 
 def _primitive(fn: Any) -> Any:
@@ -27,5 +113,453 @@ def _primitive(fn: Any) -> Any:
 
 
 @_primitive
-def zeros(shape: Any, dtype: Any = None) -> tf.Tensor:
-    return tf.zeros(shape, native(dtype))
+def cast(x: tf.Tensor, dtype: Any) -> tf.Tensor:
+    return tf.cast(x, native(dtype))
+
+
+@_primitive
+def bitwise_not(x: tf.Tensor) -> tf.Tensor:
+    return tf.logical_not(x) if x.dtype == tf.bool else tf.bitwise.invert(x)
+
+
+@_primitive
+def trunc(x: tf.Tensor) -> tf.Tensor:
+    return tf.where(x < 0, tf.math.ceil(x), tf.math.floor(x)) if x.dtype.is_floating else x
+
+
+@_primitive
+def round(x: tf.Tensor, decimals: int = 0) -> tf.Tensor:
+    if not decimals:
+        return tf.math.round(x) if x.dtype.is_floating else x
+    if not x.dtype.is_floating:
+        if decimals > 0:
+            return x
+        return tf.cast(round(tf.cast(x, tf.float32), decimals), x.dtype)
+    scale = tf.cast(10.0 ** builtins.abs(decimals), x.dtype)
+    return tf.math.round(x * scale) / scale if decimals > 0 else tf.math.round(x / scale) * scale
+
+
+@_primitive
+def signbit(x: tf.Tensor) -> tf.Tensor:
+    if x.dtype.is_floating:
+        return tf.less(tf.bitcast(tf.cast(x, tf.float32), tf.int32), 0)
+    return tf.less(tf.cast(x, tf.int32), 0)
+
+
+@_primitive
+def imag(x: tf.Tensor) -> tf.Tensor:
+    return tf.math.imag(x) if x.dtype.is_complex else tf.zeros_like(x)
+
+
+@_primitive
+def clip(x: tf.Tensor, x_min: Any, x_max: Any) -> tf.Tensor:
+    return TABLE["minimum"](TABLE["maximum"](x, x_min), x_max)
+
+
+@_primitive
+def where(condition: tf.Tensor, x1: Any = None, x2: Any = None) -> Any:
+    condition = condition if condition.dtype == tf.bool else tf.cast(condition, tf.bool)
+    if x1 is None and x2 is None:
+        return nonzero(condition)
+    if type(x1) in (int, float):
+        x1 = tf.convert_to_tensor(x1, x2.dtype)
+    if type(x2) in (int, float):
+        x2 = tf.convert_to_tensor(x2, x1.dtype)
+    return tf.where(condition, x1, x2)
+
+
+@_primitive
+def gcd(x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
+    kind = x1.dtype
+    x1, x2 = (tf.abs(tf.cast(x, tf.int64)) for x in (x1, x2))
+    shape = tf.broadcast_dynamic_shape(tf.shape(x1), tf.shape(x2))
+    pair = tf.broadcast_to(x1, shape), tf.broadcast_to(x2, shape)
+
+    def step(a: tf.Tensor, b: tf.Tensor) -> tuple:
+        rest = tf.math.floormod(a, tf.where(tf.equal(b, 0), tf.ones_like(b), b))
+        return tf.where(tf.equal(b, 0), a, b), tf.where(tf.equal(b, 0), b, rest)
+
+    return tf.cast(tf.while_loop(lambda a, b: tf.reduce_any(b > 0), step, pair)[0], kind)
+
+
+# Reductions
+
+TABLE |= {
+    "mean": _in_float32(tf.math.reduce_mean),
+    "var": _in_float32(tf.math.reduce_variance),
+    "all": lambda x, axis=None, keepdims=False: _logical(tf.reduce_all)(x, axis, keepdims),
+}
+
+
+def _truth(fn: Callable) -> Callable:
+    def call(x: tf.Tensor, axis: Any = None, keepdims: bool = False) -> tf.Tensor:
+        return fn(x if x.dtype == tf.bool else tf.cast(x, tf.bool), axis, keepdims)
+
+    return call
+
+
+TABLE |= {"all": _truth(tf.reduce_all), "any": _truth(tf.reduce_any)}
+
+
+@_primitive
+def sum(x: tf.Tensor, axis: Any = None, keepdims: bool = False) -> tf.Tensor:
+    dtype = _SUMS.get(x.dtype, x.dtype)
+    if dtype == x.dtype and dtype not in _HALVES and dtype != tf.uint32:
+        return tf.reduce_sum(x, axis, keepdims)
+    wide = tf.float32 if dtype.is_floating else tf.int64
+    return tf.cast(tf.reduce_sum(tf.cast(x, wide), axis, keepdims), dtype)
+
+
+@_primitive
+def prod(x: tf.Tensor, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> tf.Tensor:
+    dtype = native(dtype) if dtype is not None else _SUMS.get(x.dtype, x.dtype)
+    wide = tf.int64 if dtype == tf.uint32 else tf.float32 if dtype in _HALVES else dtype
+    return tf.cast(tf.reduce_prod(tf.cast(x, wide), axis, keepdims), dtype)
+
+
+def _extreme(fn: Callable, pair: Callable) -> Callable:
+    @_wide
+    def call(
+        x: tf.Tensor, axis: Any = None, keepdims: bool = False, initial: Any = None
+    ) -> tf.Tensor:
+        out = fn(x, axis, keepdims)
+        return out if initial is None else pair(out, tf.cast(initial, x.dtype))
+
+    return call
+
+
+TABLE |= {
+    "max": _extreme(tf.reduce_max, tf.maximum),
+    "min": _extreme(tf.reduce_min, tf.minimum),
+}
+
+
+def _arg(fn: Callable) -> Callable:
+    def call(x: tf.Tensor, axis: Any = None, keepdims: bool = False) -> tf.Tensor:
+        x = tf.cast(x, tf.int32) if x.dtype == tf.bool else x
+        if axis is None:
+            out = fn(tf.reshape(x, [-1]), 0, tf.int32)
+            return tf.reshape(out, [1] * x.shape.rank) if keepdims else out
+        out = fn(x, axis, tf.int32)
+        return tf.expand_dims(out, axis) if keepdims else out
+
+    return call
+
+
+TABLE |= {"argmax": _arg(tf.argmax), "argmin": _arg(tf.argmin)}
+
+
+def _running(fn: Callable) -> Callable:
+    fn = _wide(fn)
+
+    def call(x: tf.Tensor, axis: Any = None, dtype: Any = None) -> tf.Tensor:
+        if dtype is not None or x.dtype == tf.bool:
+            x = tf.cast(x, native(dtype or "int32"))
+        return fn(tf.reshape(x, [-1]), 0) if axis is None else fn(x, axis)
+
+    return call
+
+
+TABLE |= {"cumsum": _running(tf.cumsum), "cumprod": _running(tf.math.cumprod)}
+
+
+# Creation
+
+
+def _sizes(shape: Any) -> Any:
+    return [shape] if isinstance(shape, int) or getattr(shape, "shape", None) == () else shape
+
+
+@_primitive
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> tf.Tensor:
+    value = convert(fill_value, dtypes.standardize(dtype))
+    return tf.broadcast_to(value, _sizes(shape))
+
+
+@_primitive
+def zeros_like(x: tf.Tensor, dtype: Any = None) -> tf.Tensor:
+    return tf.zeros_like(x, None if dtype is None else native(dtype))
+
+
+@_primitive
+def ones_like(x: tf.Tensor, dtype: Any = None) -> tf.Tensor:
+    return tf.ones_like(x, None if dtype is None else native(dtype))
+
+
+@_primitive
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> tf.Tensor:
+    given = [v for v in (start, stop, step) if v is not None]
+    dtype = native(dtype or dtypes.result_type(*(getattr(v, "dtype", type(v)) for v in given)))
+    start, stop = (0, start) if stop is None else (start, stop)
+    made_in = dtype if dtype in (tf.int32, tf.int64, tf.float32, tf.float64) else tf.float32
+    start, stop, step = (
+        tf.cast(v, made_in) for v in (start, stop, 1 if step is None else step)
+    )
+    return tf.cast(tf.range(start, stop, step), dtype)
+
+
+# Shapes
+
+
+@_primitive
+def reshape(x: tf.Tensor, newshape: Any) -> tf.Tensor:
+    return tf.reshape(x, _sizes(newshape))
+
+
+@_primitive
+def transpose(x: tf.Tensor, axes: Any = None) -> tf.Tensor:
+    return tf.transpose(x, axes)
+
+
+@_primitive
+def broadcast_to(x: tf.Tensor, shape: Any) -> tf.Tensor:
+    return tf.broadcast_to(x, _sizes(shape))
+
+
+@_primitive
+def expand_dims(x: tf.Tensor, axis: Any) -> tf.Tensor:
+    if isinstance(axis, int):
+        return tf.expand_dims(x, axis)
+    for a in sorted(a % (x.shape.rank + len(axis)) for a in axis):
+        x = tf.expand_dims(x, a)
+    return x
+
+
+@_primitive
+def squeeze(x: tf.Tensor, axis: Any = None) -> tf.Tensor:
+    return tf.squeeze(x, axis if axis is None or isinstance(axis, int) else list(axis))
+
+
+@_primitive
+def concatenate(xs: list, axis: int = 0) -> tf.Tensor:
+    return tf.concat(xs, axis)
+
+
+@_primitive
+def unstack(x: tf.Tensor, num: int | None = None, axis: int = 0) -> list:
+    return tf.unstack(x, num, axis)
+
+
+@_primitive
+def split(x: tf.Tensor, indices_or_sections: Any, axis: int = 0) -> list:
+    if isinstance(indices_or_sections, int):
+        return tf.split(x, indices_or_sections, axis)
+    size = dynamic_shape(x)[axis]
+    cuts = [0, *(i if i >= 0 else size + i for i in map(int, indices_or_sections))]
+    cuts = [*(builtins.min(c, size) if isinstance(size, int) else c for c in cuts), size]
+    sizes = [b - a if not isinstance(b, int) else builtins.max(b - a, 0)
+             for a, b in zip(cuts, cuts[1:], strict=False)]  # fmt: skip
+    return tf.split(x, sizes, axis)
+
+
+@_primitive
+def tile(x: tf.Tensor, repeats: Any) -> tf.Tensor:
+    repeats = list(_sizes(repeats))
+    repeats = [1] * (x.shape.rank - len(repeats)) + repeats
+    return tf.tile(x[(None,) * (len(repeats) - x.shape.rank)] if len(repeats) > x.shape.rank else x,
+                   repeats)  # fmt: skip
+
+
+@_primitive
+def flip(x: tf.Tensor, axis: Any = None) -> tf.Tensor:
+    axes = range(x.shape.rank) if axis is None else _sizes(axis)
+    return tf.reverse(x, list(axes))
+
+
+@_primitive
+def roll(x: tf.Tensor, shift: Any, axis: Any = None) -> tf.Tensor:
+    if axis is None:
+        return tf.reshape(tf.roll(tf.reshape(x, [-1]), shift, 0), tf.shape(x))
+    if isinstance(shift, int) and not isinstance(axis, int):
+        shift = [shift] * len(axis)
+    return tf.roll(x, shift, axis)
+
+
+@_primitive
+def pad(
+    x: tf.Tensor, pad_width: Any, mode: str = "constant", constant_values: Any = None
+) -> tf.Tensor:
+    widths = pad_width
+    if not isinstance(pad_width, tf.Tensor):
+        widths = np.broadcast_to(pad_width, (x.shape.rank, 2)).tolist()
+    if mode == "constant":
+        return tf.pad(x, widths, constant_values=tf.cast(constant_values or 0, x.dtype))
+    if None in x.shape:  # what TensorFlow can do without knowing the sizes
+        return tf.pad(x, widths, mode.upper())
+    for axis, pair in enumerate(widths):
+        if pair != [0, 0]:
+            x = tf.gather(x, np.pad(np.arange(x.shape[axis]), pair, mode), axis=axis)
+    return x
+
+
+@_primitive
+def get_item(x: tf.Tensor, key: Any) -> tf.Tensor:
+    keys = key if isinstance(key, tuple) else (key,)
+    arrays = [
+        isinstance(k, list | np.ndarray) or (isinstance(k, tf.Tensor) and k.shape.rank != 0)
+        for k in keys
+    ]
+    return _gathered(x, keys, arrays) if builtins.any(arrays) else x[keys]
+
+
+def _gathered(x: tf.Tensor, keys: tuple, arrays: list[bool]) -> tf.Tensor:
+    """Indexing with arrays: what is basic first, then one gather over the arrays' axes."""
+    if len(keys) == 1 and convert(keys[0]).dtype == tf.bool:
+        return tf.boolean_mask(x, convert(keys[0]))
+    numbers = [isinstance(k, int | np.integer) or getattr(k, "shape", None) == () for k in keys]
+    keys = list(keys)
+    for i, number in enumerate(numbers):  # beside arrays, a number is an array too
+        if number and type(keys[i]) is not bool:
+            keys[i], arrays[i] = convert(keys[i]), True
+    basic = [slice(None) if a else k for k, a in zip(keys, arrays, strict=True)]
+    axes, indices, axis = [], [], 0
+    taken = builtins.sum(k is not None and k is not Ellipsis for k in keys)
+    for k, a in zip(keys, arrays, strict=True):
+        if a:
+            index = convert(k)
+            if index.dtype == tf.bool:
+                index = tf.cast(tf.where(index)[:, 0], tf.int32)
+            axes.append(axis)
+            indices.append(index)
+        axis += x.shape.rank - taken if k is Ellipsis else 1
+    x = x[tuple(basic)]
+    rest = [a for a in range(x.shape.rank) if a not in axes]
+    together = axes == list(range(axes[0], axes[-1] + 1))
+    if len(axes) == 1:
+        return take(x, indices[0], axes[0])
+    sizes = [dynamic_shape(x)[a] for a in axes]
+    shape = tf.broadcast_dynamic_shape(tf.shape(indices[0]), tf.shape(indices[1]))
+    for index in indices[2:]:
+        shape = tf.broadcast_dynamic_shape(shape, tf.shape(index))
+    indices = [
+        tf.broadcast_to(tf.where(i < 0, i + tf.cast(n, i.dtype), i), shape)
+        for i, n in zip(indices, sizes, strict=True)
+    ]
+    out = tf.gather_nd(tf.transpose(x, axes + rest), tf.stack(indices, -1))
+    if not together or not axes[0]:
+        return out
+    width, before = out.shape.rank - len(rest), axes[0]
+    order = [*range(width, width + before), *range(width), *range(width + before, out.shape.rank)]
+    return tf.transpose(out, order)
+
+
+# Indexing, searching, sorting
+
+
+@_primitive
+def nonzero(x: tf.Tensor) -> tuple:
+    found = tf.where(x if x.dtype == tf.bool else tf.not_equal(x, tf.zeros((), x.dtype)))
+    return tuple(tf.unstack(tf.cast(found, tf.int32), x.shape.rank, axis=1))
+
+
+@_primitive
+def take(x: tf.Tensor, indices: tf.Tensor, axis: Any = None) -> tf.Tensor:
+    if axis is None:
+        x, axis = tf.reshape(x, [-1]), 0
+    if indices.dtype not in (tf.int32, tf.int64):
+        indices = tf.cast(indices, tf.int32)
+    size = tf.cast(dynamic_shape(x)[axis], indices.dtype)
+    return tf.gather(x, tf.where(indices < 0, indices + size, indices), axis=axis)
+
+
+@_primitive
+def take_along_axis(x: tf.Tensor, indices: tf.Tensor, axis: Any = None) -> tf.Tensor:
+    if axis is None:
+        x, indices, axis = tf.reshape(x, [-1]), tf.reshape(indices, [-1]), 0
+    rank = x.shape.rank
+    last = [a for a in range(rank) if a != axis % rank] + [axis % rank]
+    back = [last.index(a) for a in range(rank)]
+    x, indices = tf.transpose(x, last), tf.transpose(indices, last)
+    indices = tf.cast(indices, tf.int32) if indices.dtype not in (tf.int32, tf.int64) else indices
+    indices = tf.where(indices < 0, indices + tf.cast(dynamic_shape(x)[-1], indices.dtype), indices)
+    if x.shape[:-1] != indices.shape[:-1] or None in x.shape[:-1]:
+        lead = tf.broadcast_dynamic_shape(tf.shape(x)[:-1], tf.shape(indices)[:-1])
+        x = tf.broadcast_to(x, tf.concat([lead, tf.shape(x)[-1:]], 0))
+        indices = tf.broadcast_to(indices, tf.concat([lead, tf.shape(indices)[-1:]], 0))
+    out = tf.gather(x, indices, axis=-1, batch_dims=rank - 1)
+    return tf.transpose(out, back)
+
+
+@_primitive
+def sort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
+    sort_wide = _wide(tf.sort)
+    return sort_wide(tf.reshape(x, [-1]), 0) if axis is None else sort_wide(x, axis)
+
+
+@_primitive
+def argsort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
+    x = tf.cast(x, tf.int32) if x.dtype in _SHORT else x
+    x, axis = (tf.reshape(x, [-1]), 0) if axis is None or not x.shape.rank else (x, axis)
+    return tf.argsort(x, axis, stable=True)
+
+
+@_primitive
+def searchsorted(
+    sorted_sequence: tf.Tensor, values: tf.Tensor, side: str = "left"
+) -> tf.Tensor:
+    if sorted_sequence.shape.rank != 1:
+        raise ValueError("the sorted sequence must have one dimension")
+    if sorted_sequence.dtype in _SHORT or sorted_sequence.dtype in _HALVES:
+        wide = tf.int32 if sorted_sequence.dtype in _SHORT else tf.float32
+        sorted_sequence, values = tf.cast(sorted_sequence, wide), tf.cast(values, wide)
+    found = tf.searchsorted(sorted_sequence, tf.reshape(values, [-1]), side)
+    return tf.reshape(found, tf.shape(values))
+
+
+# Products and matrices
+
+
+def _products(fn: Callable) -> Callable:
+    """Integers multiply in int32; two int8 tensors stay there."""
+
+    def call(*xs: tf.Tensor, **kwargs: Any) -> tf.Tensor:
+        dtype = xs[0].dtype
+        if dtype not in _SHORT:
+            return fn(*xs, **kwargs)
+        out = fn(*(tf.cast(x, tf.int32) for x in xs), **kwargs)
+        return out if dtype == tf.int8 else tf.cast(out, dtype)
+
+    return call
+
+
+@_primitive
+@_products
+def matmul(x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
+    rank1, rank2 = x1.shape.rank, x2.shape.rank
+    if not rank1 or not rank2:
+        raise ValueError("the tensors must have at least one dimension")
+    if rank1 == 1 and rank2 == 1:
+        return tf.tensordot(x1, x2, 1)
+    if rank1 == 1:
+        return tf.squeeze(tf.matmul(x1[None], x2), -2)
+    if rank2 == 1:
+        return tf.squeeze(tf.matmul(x1, x2[:, None]), -1)
+    if rank2 == 2 and rank1 > 2:  # one large product instead of many small ones
+        return tf.tensordot(x1, x2, 1)
+    return tf.matmul(x1, x2)
+
+
+@_primitive
+def einsum(subscripts: str, *operands: tf.Tensor, **kwargs: Any) -> tf.Tensor:
+    return _products(lambda *xs: tf.einsum(subscripts, *xs))(*operands)
+
+
+@_primitive
+@_wide
+def tensordot(x1: tf.Tensor, x2: tf.Tensor, axes: Any = 2) -> tf.Tensor:
+    return tf.tensordot(x1, x2, axes)
+
+
+def _triangle(x: tf.Tensor, k: int) -> tf.Tensor:
+    rows, columns = dynamic_shape(x)[-2:]
+    return tf.range(rows)[:, None] + k >= tf.range(columns)
+
+
+@_primitive
+def tril(x: tf.Tensor, k: int = 0) -> tf.Tensor:
+    return tf.where(_triangle(x, k), x, tf.zeros((), x.dtype))
+
+
+@_primitive
+def triu(x: tf.Tensor, k: int = 0) -> tf.Tensor:
+    return tf.where(_triangle(x, k - 1), tf.zeros((), x.dtype), x)

@@ -80,20 +80,12 @@ def _negative_likelihood(target: Tensor, logits: Tensor, axis: int, normalize: b
 
 
 @_primitive
-def layer_normalization(
-    x: Tensor,
-    gamma: Tensor | None = None,
-    beta: Tensor | None = None,
-    axis: Any = -1,
-    epsilon: float | None = None,
-    **kwargs: Any,
+def _layer_normalization(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, axes: tuple, epsilon: float
 ) -> Tensor:
-    axes = sorted(a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis))
-    if kwargs or axes != list(range(axes[0], x.ndim)):
-        return _COMPOSITES["layer_normalization"](x, gamma, beta, axis, epsilon, **kwargs)
     shape = x.shape[axes[0] :]
     gamma, beta = (v if v is None else v.to(x.dtype).reshape(shape) for v in (gamma, beta))
-    return F.layer_norm(x, shape, gamma, beta, _epsilon() if epsilon is None else epsilon)
+    return F.layer_norm(x, shape, gamma, beta, epsilon)
 
 
 # ---- convolutions and pools ----
@@ -189,21 +181,15 @@ def _counts(x: Tensor, size: tuple, strides: tuple, pairs: list) -> Tensor:
 
 
 @_primitive
-def dot_product_attention(
+def _fused_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    bias: Tensor | None = None,
-    mask: Tensor | None = None,
-    scale: float | None = None,
-    is_causal: bool = False,
-    flash_attention: bool | None = None,
-    attn_logits_soft_cap: float | None = None,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    scale: float | None,
+    is_causal: bool,
 ) -> Tensor:
-    if flash_attention is False or attn_logits_soft_cap is not None:
-        return _COMPOSITES["dot_product_attention"](
-            query, key, value, bias, mask, scale, is_causal, flash_attention, attn_logits_soft_cap
-        )
     if mask is not None:
         if is_causal:
             mask = mask.bool() & torch.ones(

@@ -1,26 +1,66 @@
-"""PRIMITIVES for ops/numpy.py and ops/core.py on torch."""
+"""PRIMITIVES for ops/numpy.py, ops/core.py and ops/math.py on torch."""
 
+import builtins
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from torch.nn import functional
 
-from keraslite.backend.torch.tensors import default_device, native
+from keraslite import dtypes
+from keraslite.backend.torch.tensors import convert, default_device, native
 
 # Ops whose torch function takes a Python number beside a tensor and follows the tensor's dtype.
-SCALARS = frozenset(["add", "subtract", "multiply", "divide", "true_divide", "power"])
+SCALARS = frozenset("""add subtract multiply divide power mod fmod floor_divide equal not_equal less
+    less_equal greater greater_equal maximum minimum where clip""".split())
 
-_AS_THEY_ARE = "add subtract multiply matmul exp log sqrt tanh sin cos reshape"
-TABLE = {name: getattr(torch, name) for name in _AS_THEY_ARE.split()} | {
+_AS_THEY_ARE = """add subtract multiply hypot logaddexp logaddexp2 gcd lcm fmod floor_divide
+    heaviside fmax fmin equal not_equal less less_equal greater greater_equal logical_and
+    logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
+    bitwise_left_shift bitwise_right_shift arctan2 exp exp2 expm1 log log2 log10 log1p sin cos tan
+    arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh sqrt rsqrt square reciprocal sinc
+    deg2rad rad2deg floor ceil sign isnan isinf isfinite isposinf isneginf signbit nan_to_num
+    erf erfc erfinv real reshape broadcast_to""".split()
+_RENAMED = {
     "divide": torch.true_divide,
     "power": torch.pow,
-    "absolute": torch.abs,
+    "mod": torch.remainder,
     "negative": torch.neg,
+    "equal": torch.eq,
+    "not_equal": torch.ne,
+    "less": torch.lt,
+    "less_equal": torch.le,
+    "greater": torch.gt,
+    "greater_equal": torch.ge,
+    "copy": torch.clone,
 }
+TABLE: dict[str, Any] = {name: getattr(torch, name) for name in _AS_THEY_ARE} | _RENAMED
+_DTYPES = {name: native(name) for name in dtypes.ALL}
+# What sums and products of the short types are made in, as JAX does.
+_SUMS = {
+    torch.bool: torch.int32, torch.int8: torch.int32, torch.int16: torch.int32,
+    torch.int32: torch.int32, torch.uint8: torch.uint32, torch.uint16: torch.uint32,
+    torch.uint32: torch.uint32,
+}  # fmt: skip
+_HALVES = (torch.float16, torch.bfloat16)
 
 
 def _primitive(fn: Any) -> Any:
     TABLE[fn.__name__] = fn
     return fn
+
+
+def dtype_or(dtype: Any, default: Any) -> Any:
+    return default if dtype is None else _DTYPES.get(dtype) or native(dtype)
+
+
+# Elementwise
+
+
+@_primitive
+def cast(x: torch.Tensor, dtype: Any) -> torch.Tensor:
+    return x.to(_DTYPES.get(dtype) or native(dtype))
 
 
 @_primitive
@@ -29,15 +69,458 @@ def stop_gradient(variable: torch.Tensor) -> torch.Tensor:
 
 
 @_primitive
-def transpose(x: torch.Tensor, axes: Any = None) -> torch.Tensor:
-    return x.permute(axes if axes is not None else tuple(range(x.ndim - 1, -1, -1)))
+def absolute(x: torch.Tensor) -> torch.Tensor:
+    return x if x.dtype is torch.bool else torch.abs(x)
 
 
 @_primitive
-def stack(x: list, axis: int = 0) -> torch.Tensor:
-    return torch.stack(x, dim=axis)
+def trunc(x: torch.Tensor) -> torch.Tensor:
+    return torch.trunc(x) if x.dtype.is_floating_point else x
+
+
+@_primitive
+def round(x: torch.Tensor, decimals: int = 0) -> torch.Tensor:
+    if not x.dtype.is_floating_point:
+        return x if decimals >= 0 else torch.round(x.float(), decimals=decimals).to(x.dtype)
+    return torch.round(x) if decimals == 0 else torch.round(x, decimals=decimals)
+
+
+@_primitive
+def imag(x: torch.Tensor) -> torch.Tensor:
+    return torch.imag(x) if x.is_complex() else torch.zeros_like(x)
+
+
+@_primitive
+def conjugate(x: torch.Tensor) -> torch.Tensor:
+    return torch.conj(x).resolve_conj()
+
+
+def _extremum(fn: Callable) -> Callable:
+    """Two tensors, or a tensor and a number: a 0-d tensor, so that ties share the gradient."""
+
+    def call(x1: torch.Tensor, x2: Any) -> torch.Tensor:
+        if type(x2) in (float, int):
+            x2 = torch.full((), x2, dtype=x1.dtype)
+        return fn(x1, x2)
+
+    return call
+
+
+TABLE["maximum"] = _extremum(torch.maximum)
+TABLE["minimum"] = _extremum(torch.minimum)
+
+
+@_primitive
+def clip(x: torch.Tensor, x_min: Any, x_max: Any) -> torch.Tensor:
+    if isinstance(x_min, torch.Tensor) != isinstance(x_max, torch.Tensor):
+        x_min, x_max = (None if m is None else convert(m).to(x.device) for m in (x_min, x_max))
+    return torch.clamp(x, x_min, x_max)
+
+
+@_primitive
+def where(condition: torch.Tensor, x1: Any = None, x2: Any = None) -> Any:
+    if condition.dtype is not torch.bool:
+        condition = condition.bool()
+    if x1 is None and x2 is None:
+        return nonzero(condition)
+    return torch.where(condition, x1, x2)
+
+
+# Reductions
+
+
+def _reduction(fn: Callable) -> Callable:
+    def call(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
+        if axis is None:
+            return fn(x, tuple(range(x.ndim)), True) if keepdims and x.ndim else fn(x)
+        return fn(x, axis, keepdims) if type(axis) is int or len(axis) else x
+
+    return call
+
+
+_SUM, _ANY, _ALL = _reduction(torch.sum), _reduction(torch.any), _reduction(torch.all)
+TABLE["mean"] = _reduction(torch.mean)
+
+
+@_primitive
+def sum(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
+    wide = _SUMS.get(x.dtype)
+    return _SUM(x, axis, keepdims) if wide is None else _SUM(x.long(), axis, keepdims).to(wide)
+
+
+@_primitive
+def any(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
+    return _ANY(x if x.dtype is torch.bool else x.bool(), axis, keepdims)
+
+
+@_primitive
+def all(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
+    return _ALL(x if x.dtype is torch.bool else x.bool(), axis, keepdims)
+
+
+@_primitive
+def prod(
+    x: torch.Tensor, axis: Any = None, keepdims: bool = False, dtype: Any = None
+) -> torch.Tensor:
+    dtype = dtype_or(dtype, _SUMS.get(x.dtype, x.dtype))
+    x = x.to(dtype if dtype is not torch.uint32 else torch.int64)
+    axes = range(x.ndim) if axis is None else (axis,) if type(axis) is int else axis
+    for a in sorted(a % x.ndim for a in axes)[::-1]:
+        x = torch.prod(x, a, keepdims, dtype=x.dtype)
+    return x.to(dtype)
+
+
+@_primitive
+def var(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
+    if not x.ndim:
+        return x * 0
+    return torch.var(x, axis, correction=0, keepdim=keepdims)
+
+
+def _extreme(fn: Callable, pair: Callable) -> Callable:
+    reduce = _reduction(fn)
+
+    def call(
+        x: torch.Tensor, axis: Any = None, keepdims: bool = False, initial: Any = None
+    ) -> torch.Tensor:
+        if initial is None:
+            return reduce(x, axis, keepdims)
+        start = convert(initial).to(x)
+        if not x.numel():
+            axes = range(x.ndim) if axis is None else (axis,) if type(axis) is int else axis
+            axes = {a % x.ndim for a in axes}
+            kept = [1 if i in axes else d for i, d in enumerate(x.shape) if keepdims or i not in axes]
+            return start.expand(kept)
+        return pair(reduce(x, axis, keepdims), start)
+
+    return call
+
+
+TABLE["max"] = _extreme(torch.amax, torch.maximum)
+TABLE["min"] = _extreme(torch.amin, torch.minimum)
+
+
+def _arg(fn: Callable) -> Callable:
+    def call(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
+        x = x.int() if x.dtype is torch.bool else x
+        if axis is None:
+            out = fn(x).int()
+            return out.reshape([1] * x.ndim) if keepdims else out
+        return fn(x, axis, keepdims).int()
+
+    return call
+
+
+TABLE["argmax"], TABLE["argmin"] = _arg(torch.argmax), _arg(torch.argmin)
+
+
+def _running(fn: Callable) -> Callable:
+    def call(x: torch.Tensor, axis: Any = None, dtype: Any = None) -> torch.Tensor:
+        dtype = dtype_or(dtype, torch.int32 if x.dtype is torch.bool else x.dtype)
+        return fn(x.reshape(-1), 0, dtype=dtype) if axis is None else fn(x, axis, dtype=dtype)
+
+    return call
+
+
+TABLE["cumsum"], TABLE["cumprod"] = _running(torch.cumsum), _running(torch.cumprod)
+
+
+# Creation
+
+
+def _size(shape: Any) -> Any:
+    return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
 @_primitive
 def zeros(shape: Any, dtype: Any = None) -> torch.Tensor:
     return torch.zeros(shape, dtype=native(dtype), device=default_device())
+
+
+@_primitive
+def ones(shape: Any, dtype: Any = None) -> torch.Tensor:
+    return torch.ones(shape, dtype=native(dtype), device=default_device())
+
+
+@_primitive
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> torch.Tensor:
+    if isinstance(fill_value, int | float | bool):
+        return torch.full(_size(shape), fill_value, dtype=native(dtype), device=default_device())
+    return convert(fill_value, native(dtype)).expand(_size(shape)).clone()
+
+
+@_primitive
+def zeros_like(x: torch.Tensor, dtype: Any = None) -> torch.Tensor:
+    return torch.zeros_like(x, dtype=dtype_or(dtype, x.dtype))
+
+
+@_primitive
+def ones_like(x: torch.Tensor, dtype: Any = None) -> torch.Tensor:
+    return torch.ones_like(x, dtype=dtype_or(dtype, x.dtype))
+
+
+@_primitive
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> torch.Tensor:
+    given = [v for v in (start, stop, step) if v is not None]
+    dtype = native(dtype or dtypes.result_type(*(getattr(v, "dtype", type(v)) for v in given)))
+    start, stop = (0, start) if stop is None else (start, stop)
+    made_in = torch.float32 if dtype in _HALVES else dtype
+    step = 1 if step is None else step
+    return torch.arange(start, stop, step, dtype=made_in, device=default_device()).to(dtype)
+
+
+# Shapes
+
+
+@_primitive
+def transpose(x: torch.Tensor, axes: Any = None) -> torch.Tensor:
+    return x.permute(tuple(range(x.ndim - 1, -1, -1)) if axes is None else tuple(axes))
+
+
+@_primitive
+def moveaxis(x: torch.Tensor, source: Any, destination: Any) -> torch.Tensor:
+    return torch.movedim(x, source, destination)
+
+
+@_primitive
+def swapaxes(x: torch.Tensor, axis1: int, axis2: int) -> torch.Tensor:
+    return torch.transpose(x, axis1, axis2)
+
+
+@_primitive
+def reshape(x: torch.Tensor, newshape: Any) -> torch.Tensor:
+    return torch.reshape(x, (newshape,) if isinstance(newshape, int) else newshape)
+
+
+@_primitive
+def broadcast_to(x: torch.Tensor, shape: Any) -> torch.Tensor:
+    return torch.broadcast_to(x, _size(shape))
+
+
+@_primitive
+def expand_dims(x: torch.Tensor, axis: Any) -> torch.Tensor:
+    if isinstance(axis, int):
+        return torch.unsqueeze(x, axis)
+    for a in sorted(a % (x.ndim + len(axis)) for a in axis):
+        x = torch.unsqueeze(x, a)
+    return x
+
+
+@_primitive
+def squeeze(x: torch.Tensor, axis: Any = None) -> torch.Tensor:
+    if axis is None:
+        return torch.squeeze(x)
+    for a in (axis,) if isinstance(axis, int) else axis:
+        if x.shape[a] != 1:
+            raise ValueError(f"cannot squeeze the axis {a} of size {x.shape[a]}")
+    return torch.squeeze(x, axis if isinstance(axis, int) else tuple(axis))
+
+
+@_primitive
+def stack(x: list, axis: int = 0) -> torch.Tensor:
+    return torch.stack(x, axis)
+
+
+@_primitive
+def concatenate(xs: list, axis: int = 0) -> torch.Tensor:
+    return torch.cat(xs, axis)
+
+
+@_primitive
+def unstack(x: torch.Tensor, num: int | None = None, axis: int = 0) -> list:
+    return list(torch.unbind(x, axis))
+
+
+@_primitive
+def split(x: torch.Tensor, indices_or_sections: Any, axis: int = 0) -> list:
+    if isinstance(indices_or_sections, int) and x.shape[axis] % indices_or_sections:
+        raise ValueError(f"an axis of size {x.shape[axis]} has no {indices_or_sections} equal parts")
+    if not isinstance(indices_or_sections, int):
+        indices_or_sections = [int(i) for i in indices_or_sections]
+    return list(torch.tensor_split(x, indices_or_sections, axis))
+
+
+@_primitive
+def repeat(x: torch.Tensor, repeats: Any, axis: Any = None) -> torch.Tensor:
+    if not isinstance(repeats, int):
+        repeats = convert(repeats).long().to(x.device)
+    return torch.repeat_interleave(x, repeats, axis)
+
+
+@_primitive
+def tile(x: torch.Tensor, repeats: Any) -> torch.Tensor:
+    return torch.tile(x, _size(repeats))
+
+
+@_primitive
+def flip(x: torch.Tensor, axis: Any = None) -> torch.Tensor:
+    return torch.flip(x, tuple(range(x.ndim)) if axis is None else _size(axis))
+
+
+@_primitive
+def roll(x: torch.Tensor, shift: Any, axis: Any = None) -> torch.Tensor:
+    if isinstance(shift, int) and axis is not None and not isinstance(axis, int):
+        shift = (shift,) * len(axis)
+    return torch.roll(x, shift, axis)
+
+
+@_primitive
+def pad(
+    x: torch.Tensor, pad_width: Any, mode: str = "constant", constant_values: Any = None
+) -> torch.Tensor:
+    widths = np.broadcast_to(pad_width, (x.ndim, 2)).tolist()
+    if mode == "constant":
+        flat = [w for pair in reversed(widths) for w in pair]
+        return functional.pad(x, flat, "constant", constant_values or 0)
+    for axis, pair in enumerate(widths):
+        if pair != [0, 0]:
+            index = np.pad(np.arange(x.shape[axis]), pair, mode)
+            x = torch.index_select(x, axis, torch.from_numpy(index).to(x.device))
+    return x
+
+
+@_primitive
+def get_item(x: torch.Tensor, key: Any) -> torch.Tensor:
+    for k in key if type(key) is tuple else (key,):
+        if type(k) is slice and k.step is not None and k.step < 0:
+            return _backwards(x, key if type(key) is tuple else (key,))
+    return x[key]
+
+
+def _backwards(x: torch.Tensor, key: tuple) -> torch.Tensor:
+    """Indexing with slices of negative step: the same elements forwards, then reversed."""
+    taken = builtins.sum(k is not None and k is not Ellipsis for k in key)
+    turned, plain, axis = [], [], 0
+    for k in key:
+        if k is Ellipsis:
+            axis += x.ndim - taken
+        elif type(k) is slice and k.step is not None and k.step < 0:
+            places = range(*k.indices(x.shape[axis]))[::-1]
+            k = slice(places.start, places.stop, places.step) if len(places) else slice(0, 0)
+            turned.append(axis)
+        plain.append(k)
+        axis += k is not None and k is not Ellipsis
+    # Reverse first the elements that are kept, so that integer and array keys do not matter.
+    for axis in turned:
+        size = x.shape[axis]
+        k = next(k for k, a in _with_axes(plain, x.ndim) if a == axis)
+        index = torch.arange(size, device=x.device)[k].flip(0)
+        x = torch.index_select(x, axis, index)
+    whole = [slice(None) if a in turned else k for k, a in _with_axes(plain, x.ndim)]
+    return x[tuple(whole)]
+
+
+def _with_axes(key: list, rank: int) -> list:
+    taken, axis, pairs = builtins.sum(k is not None and k is not Ellipsis for k in key), 0, []
+    for k in key:
+        pairs.append((k, None if k is None or k is Ellipsis else axis))
+        axis += rank - taken if k is Ellipsis else k is not None
+    return pairs
+
+
+# Indexing, searching, sorting
+
+
+@_primitive
+def nonzero(x: torch.Tensor) -> tuple:
+    return tuple(i.int() for i in torch.nonzero(x, as_tuple=True))
+
+
+def _index(x: torch.Tensor) -> torch.Tensor:
+    return x if x.dtype in (torch.int64, torch.int32) else x.long()
+
+
+@_primitive
+def take(x: torch.Tensor, indices: torch.Tensor, axis: Any = None) -> torch.Tensor:
+    indices = _index(indices)
+    if axis is None:
+        return x.reshape(-1)[indices]
+    return x[indices] if axis == 0 else x[(slice(None),) * (axis % x.ndim) + (indices,)]
+
+
+@_primitive
+def take_along_axis(x: torch.Tensor, indices: torch.Tensor, axis: Any = None) -> torch.Tensor:
+    if axis is None:
+        x, indices, axis = x.reshape(-1), indices.reshape(-1), 0
+    indices = indices.long()
+    return torch.take_along_dim(x, torch.where(indices < 0, indices + x.shape[axis], indices), axis)
+
+
+@_primitive
+def sort(x: torch.Tensor, axis: Any = -1) -> torch.Tensor:
+    return torch.sort(x.reshape(-1))[0] if axis is None else torch.sort(x, axis)[0]
+
+
+@_primitive
+def argsort(x: torch.Tensor, axis: Any = -1) -> torch.Tensor:
+    x, axis = (x.reshape(-1), 0) if axis is None or not x.ndim else (x, axis)
+    return torch.sort(x, dim=axis, stable=True)[1].int()
+
+
+@_primitive
+def searchsorted(
+    sorted_sequence: torch.Tensor, values: torch.Tensor, side: str = "left"
+) -> torch.Tensor:
+    if sorted_sequence.ndim != 1:
+        raise ValueError("the sorted sequence must have one dimension")
+    if sorted_sequence.dtype in _HALVES:
+        sorted_sequence, values = sorted_sequence.float(), values.float()
+    return torch.searchsorted(
+        sorted_sequence.contiguous(), values.contiguous(), out_int32=True, side=side
+    )
+
+
+# Products and matrices
+
+
+@_primitive
+def matmul(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+    dtype = x1.dtype
+    if dtype.is_floating_point or dtype.is_complex:
+        return torch.matmul(x1, x2)
+    wide = torch.float64 if x1.is_cuda else torch.int32 if dtype.itemsize < 8 else dtype
+    return torch.matmul(x1.to(wide), x2.to(wide)).to(_product(dtype))
+
+
+def _product(dtype: torch.dtype) -> torch.dtype:
+    return torch.int32 if dtype is torch.int8 else dtype
+
+
+@_primitive
+def einsum(subscripts: str, *operands: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    dtype = operands[0].dtype
+    if dtype.is_floating_point or dtype.is_complex:
+        return torch.einsum(subscripts, *operands)
+    wide = torch.float64 if operands[0].is_cuda else torch.int32 if dtype.itemsize < 8 else dtype
+    return torch.einsum(subscripts, *(x.to(wide) for x in operands)).to(_product(dtype))
+
+
+@_primitive
+def tensordot(x1: torch.Tensor, x2: torch.Tensor, axes: Any = 2) -> torch.Tensor:
+    if not isinstance(axes, int):
+        axes = [[a] if isinstance(a, int) else list(a) for a in axes]
+    dtype = x1.dtype
+    if not dtype.is_floating_point and not dtype.is_complex:
+        wide = torch.float64 if x1.is_cuda else torch.int32 if dtype.itemsize < 8 else dtype
+        return torch.tensordot(x1.to(wide), x2.to(wide), axes).to(dtype)
+    return torch.tensordot(x1, x2, axes)
+
+
+@_primitive
+def diag(x: torch.Tensor, k: int = 0) -> torch.Tensor:
+    return torch.diag(x, k)
+
+
+@_primitive
+def diagonal(x: torch.Tensor, offset: int = 0, axis1: int = 0, axis2: int = 1) -> torch.Tensor:
+    return torch.diagonal(x, offset, axis1, axis2)
+
+
+@_primitive
+def tril(x: torch.Tensor, k: int = 0) -> torch.Tensor:
+    return torch.tril(x, k)
+
+
+@_primitive
+def triu(x: torch.Tensor, k: int = 0) -> torch.Tensor:
+    return torch.triu(x, k)

@@ -1,0 +1,46 @@
+# make env    .venv with every backend and what the tests need
+# make demo   fine-tune a pretrained BERT on reviews (BACKEND=jax|torch|tensorflow)
+# make test   the whole suite
+# make lint   style, imports, docstrings
+
+PYTHON ?= python3
+BACKEND ?= jax
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# The demo loads what it trained on a second backend too.
+OTHER = $(if $(filter torch,$(BACKEND)),jax,torch)
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: env demo test lint bench clean
+
+env: .venv/.env
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv .venv
+
+# torch is installed by its exact version first: a range may bring gigabytes of CUDA libraries.
+.venv/.env: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(PIP) -e '.[jax,torch,tensorflow,demo,test]'
+	touch $@
+
+.venv/.demo-$(BACKEND): pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(PIP) -e '.[$(BACKEND),$(OTHER),demo]'
+	touch $@
+
+demo: .venv/.demo-$(BACKEND)
+	.venv/bin/python examples/fine_tune.py --backend $(BACKEND) --other $(OTHER)
+
+test: .venv/.env
+	.venv/bin/python -m pytest tests
+
+lint: .venv/.env
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+
+bench: .venv/.env
+	for b in ops fit load bert; do .venv/bin/python scripts/bench/$$b.py || exit 1; done
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,86 @@
+"""Backbone: a network without a head, and the families by which tasks find one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keraslite as keras
+from hub.presets.naming import WeightTable
+
+
+class Backbone(keras.Model):
+    """A network without a head, made from a config or a preset."""
+
+    family: str
+
+    @classmethod
+    def from_preset(cls, preset: Any, **kwargs: Any) -> "Backbone":
+        """The backbone of a preset with its weights.
+
+        Args:
+            preset: a built-in name, `org/repo`, `hf://org/repo@revision`, or a folder.
+            kwargs: `backend`, `dtype`, `load_weights`, `revision`, `token`, and arguments of the
+                backbone that are to differ from the preset's.
+        """
+        from hub.presets.loading import load_backbone
+
+        return load_backbone(cls, preset, **kwargs)
+
+    def save_to_preset(self, preset_dir: Any) -> None:
+        """Write config and weights as transformers reads them.
+
+        Args:
+            preset_dir: a folder, made if need be.
+        """
+        from hub.presets.loading import save_backbone
+
+        save_backbone(self, preset_dir)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the tasks must know of an architecture, as data.
+
+    Attributes:
+        model_type: its name in a config.json.
+        backbone: its class.
+        tokenizer: the name of its tokenizer in `hub.tokenizers`.
+        config: our argument -> the key of config.json.
+        fixed: keys of config.json and the only values that are supported.
+        weights: the names of the backbone's weights.
+        prefix: what stands before them in a checkpoint with a head.
+        heads: task name -> the names of the head's weights.
+        architectures: task name -> what config.json calls it.
+        known: patterns of tensors of other heads, which a task without them may leave.
+        optional: paths of the backbone that some checkpoints lack.
+    """
+
+    model_type: str
+    backbone: type[Backbone]
+    tokenizer: str
+    config: Mapping[str, str]
+    weights: WeightTable
+    prefix: str
+    fixed: Mapping[str, tuple] = field(default_factory=dict)
+    heads: Mapping[str, WeightTable] = field(default_factory=dict)
+    architectures: Mapping[str, str] = field(default_factory=dict)
+    known: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+FAMILIES: dict[str, Family] = {}
+
+
+def register(family: Family) -> Family:
+    """Make a family known by its model type."""
+    FAMILIES[family.model_type] = family
+    return family
+
+
+def family_of(model_type: Any) -> Family:
+    """The family of a model type; an unknown one is an error that lists those there are."""
+    if model_type not in FAMILIES:
+        raise ValueError(
+            f"The model type {model_type!r} is not supported. Supported: {sorted(FAMILIES)}."
+        )
+    return FAMILIES[model_type]

@@ -1,0 +1,157 @@
+"""From what a user has to arrays: texts to token ids, in numpy, without a framework."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# Lengths to which batches of text are padded, so that compiled backends see few shapes.
+BUCKETS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024)
+
+
+def bucket(length: int, limit: int) -> int:
+    """The smallest of the usual lengths that holds `length`, at most `limit`.
+
+    >>> bucket(40, 512), bucket(500, 505)
+    (64, 505)
+    """
+    return min(next((b for b in BUCKETS if b >= length), limit), limit)
+
+
+def is_text(x: Any) -> bool:
+    """Whether a value is a string, a list of strings or pairs, or a pair of lists of strings.
+
+    >>> is_text(["a", "b"]), is_text((["a"], ["b"])), is_text([("a", "b")]), is_text([1])
+    (True, True, True, False)
+    """
+    if isinstance(x, np.ndarray):
+        return x.dtype.kind in "SUO" and x.size > 0 and isinstance(x.flat[0], str | bytes)
+    while isinstance(x, list | tuple) and len(x):
+        x = x[0]
+    return isinstance(x, str)
+
+
+def texts_and_pairs(x: Any) -> tuple[list[str], list[str] | None]:
+    """First and second texts out of any form that `is_text` takes.
+
+    >>> texts_and_pairs([("a", "b"), ("c", "d")])
+    (['a', 'c'], ['b', 'd'])
+    """
+    if isinstance(x, str):
+        return [x], None
+    if isinstance(x, np.ndarray):
+        x = x.tolist()
+    if isinstance(x, tuple) and len(x) == 2 and not isinstance(x[0], str):
+        return list(x[0]), list(x[1])
+    if x and isinstance(x[0], list | tuple):
+        wrong = [i for i, pair in enumerate(x) if not isinstance(pair, list | tuple) or
+                 len(pair) != 2]  # fmt: skip
+        if wrong:
+            raise ValueError(f"Row {wrong[0]} is {x[wrong[0]]!r}: expected a pair of texts.")
+        return [a for a, _ in x], [b for _, b in x]
+    return list(x), None
+
+
+class TextPreprocessor:
+    """Texts to the inputs of an encoder.
+
+    Args:
+        tokenizer: a tokenizer of `hub.tokenizers`.
+        sequence_length: the most tokens of a sequence; longer texts are truncated.
+        truncate: what is cut of a pair: "longest_first", "only_first" or "only_second".
+    """
+
+    def __init__(
+        self, tokenizer: Any, sequence_length: int = 512, truncate: str = "longest_first"
+    ):
+        self.tokenizer, self.sequence_length = tokenizer, sequence_length
+        self.truncate = truncate
+
+    def encode(self, x: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(token ids, segment ids) of each text.
+
+        Args:
+            x: texts in any form that `is_text` takes.
+        """
+        texts, pairs = texts_and_pairs(x)
+        return self.tokenizer.encode_batch(
+            texts, pairs, max_length=self.sequence_length, truncation=self.truncate
+        )
+
+    def pack(self, encodings: Sequence, length: int | None = None) -> dict[str, np.ndarray]:
+        """Arrays (batch, length) of `token_ids`, `segment_ids` and `padding_mask`.
+
+        Args:
+            encodings: what `encode` returned.
+            length: the length; the bucket of the longest by default.
+        """
+        if length is None:
+            length = bucket(max(len(ids) for ids, _ in encodings), self.sequence_length)
+        return self.tokenizer.pack(encodings, length=length)
+
+    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """The inputs for texts, with y and sample_weight if they are given."""
+        inputs = self.pack(self.encode(x))
+        if y is None:
+            return inputs
+        return (inputs, y) if sample_weight is None else (inputs, y, sample_weight)
+
+
+class MaskedLMPreprocessor(TextPreprocessor):
+    """Texts to inputs with a part of the tokens masked, and to the tokens that were there.
+
+    Of the tokens chosen, 80 % become the mask, 10 % a random token, 10 % stay (Devlin et al.,
+    2018). Choices depend on the seed and a count of the batches alone.
+
+    Args:
+        tokenizer: a tokenizer of `hub.tokenizers`.
+        sequence_length: the most tokens of a sequence.
+        mask_selection_rate: the part of the tokens that is chosen.
+        mask_selection_length: the most tokens chosen in a sequence.
+        seed: of the choices.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        sequence_length: int = 512,
+        mask_selection_rate: float = 0.15,
+        mask_selection_length: int = 96,
+        seed: int = 0,
+        truncate: str = "longest_first",
+    ):
+        super().__init__(tokenizer, sequence_length, truncate)
+        if tokenizer.mask_token_id is None:
+            raise ValueError("The tokenizer has no mask token: masked language models need one.")
+        self.mask_selection_rate = mask_selection_rate
+        self.mask_selection_length = mask_selection_length
+        self._random = np.random.Generator(np.random.Philox(seed))
+
+    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """(inputs with `mask_positions`, the tokens there, weights that are 0 on padding)."""
+        inputs = self.pack(self.encode(x))
+        ids, valid = inputs["token_ids"], inputs["padding_mask"]
+        special = np.isin(ids, list(self.tokenizer.special_ids()))
+        candidates = valid & ~special
+        draws = np.where(candidates, self._random.random(ids.shape), 2.0)
+        counts = candidates.sum(axis=1)
+        wanted = np.minimum(
+            np.maximum(np.round(counts * self.mask_selection_rate), 1), counts
+        ).astype(int)
+        width = min(self.mask_selection_length, max(1, int(self.sequence_length / 5)), ids.shape[1])
+        wanted = np.minimum(wanted, width)
+        chosen_rank = np.argsort(np.argsort(draws, axis=1, kind="stable"), axis=1)
+        chosen = chosen_rank < wanted[:, None]
+        positions = np.zeros((len(ids), width), "int32")
+        weights = np.zeros((len(ids), width), "float32")
+        for row in range(len(ids)):
+            where = np.flatnonzero(chosen[row])
+            positions[row, : len(where)], weights[row, : len(where)] = where, 1.0
+        labels = np.take_along_axis(ids, positions.astype("int64"), axis=1)
+        kind = self._random.random(ids.shape)
+        others = self._random.integers(0, self.tokenizer.vocabulary_size(), ids.shape)
+        masked = np.where(kind < 0.8, self.tokenizer.mask_token_id, ids)
+        masked = np.where(kind >= 0.9, others, masked)
+        inputs["token_ids"] = np.where(chosen, masked, ids).astype("int32")
+        inputs["mask_positions"] = positions
+        return inputs, labels.astype("int32"), weights

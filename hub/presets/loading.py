@@ -1,0 +1,214 @@
+"""From files to models and back: config, strict and lazy loading, saving as transformers reads it."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keraslite as keras
+from hub.presets.files import PresetFiles, resolve
+from hub.presets.naming import (
+    Exported,
+    WeightTable,
+    check_shapes,
+    from_checkpoint,
+    link,
+)
+from hub.presets.weights import Weights, open_weights
+from keraslite.saving import Pending, save_safetensors, write_text
+
+_DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
+
+
+def read_config(files: PresetFiles) -> dict[str, Any]:
+    """The config.json of a checkpoint; a built-in row fills in what it does not say.
+
+    Raises:
+        FileNotFoundError: there is none, and the preset is not a built-in one.
+        ValueError: it names no model type.
+    """
+    row = files.row or {}
+    if "config.json" in files or not row:
+        config = files.json("config.json")
+    else:
+        config = {}
+    config = {"model_type": row.get("family"), **row.get("config", {}), **config}
+    if not config.get("model_type"):
+        raise ValueError(
+            f"The config.json of {files.location} has no model_type: it is not a transformers "
+            "config."
+        )
+    return config
+
+
+def arguments(family: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a family's backbone out of a config.json.
+
+    Raises:
+        ValueError: the config asks for something unsupported, or lacks a size.
+    """
+    for key, allowed in family.fixed.items():
+        if config.get(key) not in allowed:
+            known = [a for a in allowed if a is not None]
+            raise ValueError(
+                f"The config has {key}={config[key]!r}, which is not supported for "
+                f"{family.model_type!r}; supported: {known}."
+            )
+    found = {ours: config[theirs] for ours, theirs in family.config.items() if theirs in config}
+    required = [k for k in ("vocabulary_size", "num_layers", "hidden_dim") if k not in found]
+    if required:
+        names = [family.config[k] for k in required]
+        raise ValueError(f"The config.json lacks {names}; it has {sorted(config)}.")
+    return found
+
+
+def detect_prefix(family: Any, names: Weights) -> str:
+    """What stands before the backbone's names in a checkpoint: the family's prefix, or nothing."""
+    first = next(iter(family.weights.rows.values()))
+    starts = {family.prefix: f"{family.prefix}{first}.", "": f"{first}."}
+    for prefix, start in starts.items():
+        if any(n.startswith(start) for n in names):
+            return prefix
+    raise ValueError(
+        f"These are no {family.model_type} weights: neither {starts[family.prefix]}* nor "
+        f"{starts['']}* is among the {len(names)} tensors, such as {sorted(names)[:4]}."
+    )
+
+
+def has_optional(family: Any, path: str, weights: Weights, prefix: str) -> bool:
+    """Whether a part of the backbone that may be absent is in the checkpoint."""
+    start = prefix + family.weights.rows[path] + "."
+    return any(n.startswith(start) for n in weights)
+
+
+def load_into(
+    model: Any, weights: Weights, table: WeightTable, optional: tuple[str, ...] = ()
+) -> list[str]:
+    """Give a model the weights of a checkpoint; each is read when it is first used.
+
+    Args:
+        model: the model, with variables that were not made yet.
+        weights: the checkpoint.
+        table: the names.
+        optional: prefixes of paths that may be absent, each as a whole.
+
+    Returns:
+        The paths that the checkpoint does not have; they keep their initialisers.
+
+    Raises:
+        ValueError: a tensor is missing, unused or mis-shaped; nothing was changed then.
+    """
+    variables = weight_variables(model)
+    links, fresh = link(variables, weights, table, optional)
+    check_shapes(links, {p: v.shape for p, v in variables.items()}, weights.shape)
+    _check_tied(weights, table)
+    for item in links:
+        variable = variables[item.path]
+        variable.assign(_pending(weights, item, variable.shape))
+    return fresh
+
+
+def _pending(weights: Weights, item: Any, shape: tuple) -> Pending:
+    return Pending(
+        shape,
+        lambda: from_checkpoint(weights[item.tensor], item.transposed, shape),
+        lambda: weights.release(item.tensor),
+    )
+
+
+def _check_tied(weights: Weights, table: WeightTable) -> None:
+    """A tensor that should repeat another must at least have its shape."""
+    for copy, original in (table.tied or {}).items():
+        wrong = (
+            copy in weights
+            and original in weights
+            and weights.shape(copy) != weights.shape(original)
+        )
+        if wrong:
+            raise ValueError(
+                f"{copy} {weights.shape(copy)} should repeat {original} "
+                f"{weights.shape(original)}, but has another shape."
+            )
+
+
+def weight_variables(model: Any) -> dict[str, Any]:
+    """The weights of a model by their paths below it, without random states."""
+    return {p: v for p, v in model.named_weights()}
+
+
+def load_backbone(
+    cls: type,
+    preset: Any,
+    *,
+    backend: str | None = None,
+    dtype: Any = None,
+    load_weights: bool = True,
+    revision: str | None = None,
+    token: str | None = None,
+    **overrides: Any,
+) -> Any:
+    """What `Backbone.from_preset` does."""
+    from hub.models.backbone import family_of
+
+    files = resolve(preset, revision=revision, token=token)
+    config = read_config(files)
+    family = family_of(config["model_type"])
+    if not issubclass(family.backbone, cls):
+        raise ValueError(
+            f"{preset!r} is a {family.model_type} checkpoint: use {family.backbone.__name__}, "
+            f"not {cls.__name__}."
+        )
+    with keras.use_backend(backend or keras.backend()):
+        weights = open_weights(files) if load_weights else None
+        prefix = detect_prefix(family, weights) if weights else ""
+        made = {**arguments(family, config), **overrides}
+        for path in family.optional if weights else ():
+            made.setdefault(path, has_optional(family, path, weights, prefix))
+        model = family.backbone(**made, dtype=dtype)
+        if weights is not None:
+            ignored = WeightTable({}, ignore=family.known)
+            load_into(model, weights, family.weights.prefixed("", prefix).joined(ignored))
+    model.source_config = config
+    return model
+
+
+def written_config(family: Any, backbone: Any, task: str, extra: Mapping[str, Any]) -> dict:
+    """The config.json for a model: what it was loaded with, brought up to date."""
+    config = dict(getattr(backbone, "source_config", {}))
+    ours = backbone.get_config()
+    config |= {theirs: ours[name] for name, theirs in family.config.items()}
+    for key in ("_name_or_path", "torch_dtype", "transformers_version"):
+        config.pop(key, None)
+    return config | {
+        "model_type": family.model_type,
+        "architectures": [family.architectures[task]],
+        "dtype": _DTYPES.get(backbone.variable_dtype, "float32"),
+        **extra,
+    }
+
+
+def write_preset(
+    directory: Any, model: Any, table: WeightTable, config: Mapping[str, Any], tokenizer: Any
+) -> None:
+    """Write weights, tokenizer and config into a folder; the config comes last.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; older files stay as they were.
+    """
+    folder = Path(os.fspath(directory))
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = Exported(weight_variables(model), table)
+    save_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    write_text(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def save_backbone(model: Any, directory: Any) -> None:
+    """What `Backbone.save_to_preset` does."""
+    from hub.models.backbone import family_of
+
+    family = family_of(model.family)
+    config = written_config(family, model, "Backbone", {})
+    write_preset(directory, model, family.weights, config, None)

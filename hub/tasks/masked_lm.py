@@ -1,0 +1,129 @@
+"""MaskedLM: which tokens stood where a text was masked."""
+
+from typing import Any
+
+import numpy as np
+
+import keraslite as keras
+from hub.blocks import bert_initializer
+from hub.preprocessing import MaskedLMPreprocessor, bucket
+from hub.tasks.task import Task
+from keraslite import layers, ops
+
+
+class MaskedLMHead(layers.Layer):
+    """Transform, normalise, and multiply by the transposed token embedding (tied weights).
+
+    Args:
+        hidden_dim: the width.
+        vocabulary_size: the number of tokens.
+        activation: of the transform.
+        layer_norm_epsilon: of the normalisation.
+    """
+
+    def __init__(
+        self, hidden_dim: int, vocabulary_size: int, activation: Any, layer_norm_epsilon: float,
+        **kwargs: Any,
+    ):  # fmt: skip
+        super().__init__(**kwargs)
+        policy = self.dtype_policy
+        self.transform = layers.Dense(
+            hidden_dim, activation=activation, kernel_initializer=bert_initializer(), dtype=policy
+        )
+        self.norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
+        self.transform.build((None, None, hidden_dim))
+        self.norm.build((None, None, hidden_dim))
+        self.bias = self.add_weight((vocabulary_size,), "zeros", name="bias")
+        self.built = True
+
+    def call(self, hidden: Any, table: Any) -> Any:
+        """Logits (batch, positions, vocabulary) for hidden states and an embedding table."""
+        hidden = self.norm(self.transform(hidden))
+        return ops.matmul(hidden, ops.transpose(table)) + self.bias.value
+
+
+class MaskedLM(Task):
+    """A backbone with a head that says which token belongs at each masked position.
+
+    `fit` takes plain texts and masks them itself; `fill_mask` answers for texts with [MASK].
+
+    Args:
+        backbone: a text backbone with a `sequence_output`.
+        preprocessor: a `MaskedLMPreprocessor`.
+    """
+
+    task = "MaskedLM"
+    default_preprocessor = MaskedLMPreprocessor
+    needs_pooler = False
+
+    def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
+        super().__init__(backbone, preprocessor, **kwargs)
+        config = backbone.get_config()
+        self.head = MaskedLMHead(
+            backbone.hidden_dim, backbone.vocabulary_size, config["activation"],
+            config["layer_norm_epsilon"], dtype=self.dtype_policy,
+        )  # fmt: skip
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Logits at `mask_positions` (batch, positions), or at all positions without them."""
+        encoder_inputs = {k: v for k, v in inputs.items() if k != "mask_positions"}
+        hidden = self.backbone(encoder_inputs, training=training)["sequence_output"]
+        positions = inputs.get("mask_positions")
+        if positions is not None:
+            hidden = ops.take_along_axis(hidden, ops.expand_dims(positions, -1), axis=1)
+        return self.head(hidden, self.backbone.token_embedding.embeddings.value)
+
+    def _defaults(self) -> dict[str, Any]:
+        return {
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        }
+
+    def fill_mask(self, texts: Any, top_k: int = 5) -> list[list[list[tuple[str, float]]]]:
+        """The likeliest tokens for every mask of every text, with their probabilities.
+
+        Args:
+            texts: a string or a list of them, with the mask token inside.
+            top_k: how many tokens a mask.
+
+        Returns:
+            For each text, for each of its masks, (token, probability) from the likeliest on.
+        """
+        tokenizer = self.preprocessor.tokenizer
+        encodings = self.preprocessor.encode(texts)
+        answers = []
+        for ids, segments in encodings:
+            where = np.flatnonzero(ids == tokenizer.mask_token_id)
+            if not len(where):
+                raise ValueError("A text has no mask token: write [MASK] where a word is missing.")
+            length = bucket(len(ids), self.preprocessor.sequence_length)
+            inputs = self.preprocessor.pack([(ids, segments)], length)
+            inputs["mask_positions"] = where[None].astype("int32")
+            scores = ops.softmax(ops.cast(self.predict_on_batch(inputs), "float32"), axis=-1)
+            found = []
+            for row in keras.ops.convert_to_numpy(scores)[0]:
+                best = np.argsort(-row, kind="stable")[:top_k]
+                found.append([(tokenizer.id_to_token(int(i)), float(row[i])) for i in best])
+            answers.append(found)
+        return answers
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Logits for ready inputs; for texts, at all positions of the padded batch.
+
+        Args:
+            x: texts or ready inputs.
+            args: as for `Model.predict`.
+            kwargs: as for `Model.predict`.
+        """
+        from hub.preprocessing import is_text
+
+        if self.preprocessor is not None and is_text(x):
+            x = self.preprocessor.pack(self.preprocessor.encode(x))
+        return super().predict(x, *args, **kwargs)
+
+
+class BertMaskedLM(MaskedLM):
+    """A `MaskedLM` over a `BertBackbone`."""
+
+    family = "bert"

@@ -1,0 +1,327 @@
+"""Task: preprocessing, a backbone and a head, from a preset or from parts."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+import keraslite as keras
+from hub.models.backbone import Family, family_of
+from hub.preprocessing import BUCKETS, TextPreprocessor, is_text, texts_and_pairs
+from hub.presets import loading
+from hub.presets.files import PresetFiles, resolve
+from hub.presets.naming import WeightTable
+from hub.presets.weights import open_weights
+
+_TOKENS_A_BATCH = 4096
+
+
+class Task(keras.Model):
+    """A model with its preprocessing: takes texts, gives answers.
+
+    Subclasses name their `task`, build their head in `__init__`, and write `call`.
+    """
+
+    task: str = ""
+    family: str | None = None
+    default_preprocessor: type = TextPreprocessor
+    needs_pooler = True
+
+    def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
+        kwargs.setdefault("dtype", backbone.dtype_policy)
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self._kl_preprocessor = preprocessor
+
+    @property
+    def preprocessor(self) -> Any:
+        """What turns texts into inputs; None if inputs are given ready."""
+        return self._kl_preprocessor
+
+    @preprocessor.setter
+    def preprocessor(self, value: Any) -> None:
+        self._kl_preprocessor = value
+
+    # -- presets ------------------------------------------------------------------------------
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: Any,
+        *,
+        backend: str | None = None,
+        dtype: Any = None,
+        load_weights: bool = True,
+        load_head: bool = True,
+        revision: str | None = None,
+        token: str | None = None,
+        sequence_length: int | None = None,
+        **kwargs: Any,
+    ) -> "Task":
+        """The task of a preset, with its weights and its preprocessing.
+
+        Args:
+            preset: a built-in name, `org/repo`, `hf://org/repo@revision`, or a folder.
+            backend: the backend it lives on; the current one by default.
+            dtype: a dtype or policy.
+            load_weights: whether weights are loaded, or all of them new.
+            load_head: whether the head is taken from the checkpoint where that has one.
+            revision: a branch, tag or commit of the repository.
+            token: a token for the Hub.
+            sequence_length: the most tokens of a text; what the checkpoint says by default.
+            kwargs: arguments of the task, such as `num_classes`.
+
+        Raises:
+            ValueError: the preset is unknown, or its files do not fit; the message says how.
+        """
+        files = resolve(preset, revision=revision, token=token)
+        config = loading.read_config(files)
+        family = family_of(config["model_type"])
+        chosen = cls.for_family(family.model_type)
+        with keras.use_backend(backend or keras.backend()):
+            return chosen._load(
+                files, config, family, dtype, load_weights, load_head, sequence_length, kwargs
+            )
+
+    @classmethod
+    def for_family(cls, model_type: str) -> type["Task"]:
+        """This task's class for a family."""
+        if cls.family is not None:
+            if cls.family != model_type:
+                raise ValueError(
+                    f"This is a {model_type} checkpoint; {cls.__name__} is for {cls.family}."
+                )
+            return cls
+        for sub in cls.__subclasses__():
+            if sub.family == model_type and sub.task == cls.task:
+                return sub
+        raise ValueError(f"There is no {cls.__name__} for {model_type} checkpoints.")
+
+    @classmethod
+    def _load(
+        cls, files: PresetFiles, config: dict, family: Family, dtype: Any, load_weights: bool,
+        load_head: bool, sequence_length: int | None, kwargs: dict,
+    ) -> "Task":  # fmt: skip
+        weights = open_weights(files) if load_weights else None
+        prefix = loading.detect_prefix(family, weights) if weights is not None else ""
+        made = loading.arguments(family, config)
+        if weights is not None and not cls.needs_pooler:
+            for path in family.optional:
+                made[path] = loading.has_optional(family, path, weights, prefix)
+        backbone = family.backbone(**made, dtype=dtype)
+        backbone.source_config = config
+        preprocessor = kwargs.pop("preprocessor", None) or cls._preprocessor(
+            files, family, sequence_length, backbone
+        )
+        given = {**cls._from_files(files, config), **kwargs}
+        task = cls(backbone, preprocessor=preprocessor, **given)
+        if weights is not None:
+            task._load_weights(weights, family, prefix, load_head)
+        return task
+
+    def _load_weights(self, weights: Any, family: Family, prefix: str, load_head: bool) -> None:
+        head = family.heads.get(self.task, WeightTable({}))
+        claimed = [t for t in weights if _claims(head, t)] if load_head else []
+        known = [p for p in family.known if not any(_matches(p, t) for t in claimed)]
+        if claimed:
+            self._check_head(weights, head)
+            known += [p for p in family.known]
+        table = family.weights.prefixed("backbone/", prefix)
+        rows = head if load_head else WeightTable({k: f"-/{v}" for k, v in head.rows.items()})
+        table = rows.joined(table, WeightTable({}, ignore=tuple(known)))
+        optional = ["head", *(f"backbone/{p}" for p in family.optional)]
+        loading.load_into(self, weights, table, tuple(optional))
+
+    def _check_head(self, weights: Any, head: WeightTable) -> None:
+        """Raise ValueError if the checkpoint's head has another size; tasks that can, say more."""
+
+    @classmethod
+    def _from_files(cls, files: PresetFiles, config: dict) -> dict[str, Any]:
+        """Arguments of the task that a checkpoint decides."""
+        return {}
+
+    @classmethod
+    def _preprocessor(
+        cls, files: PresetFiles, family: Family, length: int | None, backbone: Any
+    ) -> Any:
+        from hub import tokenizers
+
+        tokenizer = getattr(tokenizers, family.tokenizer).from_files(files)
+        most = min(tokenizer.max_length, backbone.max_sequence_length)
+        if length is not None and length > backbone.max_sequence_length:
+            raise ValueError(
+                f"sequence_length={length} is more than the {backbone.max_sequence_length} "
+                "positions of the model."
+            )
+        return cls.default_preprocessor(tokenizer, sequence_length=length or most)
+
+    def save_to_preset(self, preset_dir: Any) -> None:
+        """Write weights, tokenizer and config as transformers reads them.
+
+        Args:
+            preset_dir: a folder, made if need be; `from_preset(preset_dir)` reads it again.
+        """
+        family = family_of(self.backbone.family)
+        head = family.heads.get(self.task, WeightTable({}))
+        prefix = family.prefix if head.rows else ""
+        table = head.joined(family.weights.prefixed("backbone/", prefix))
+        name = self.task if head.rows else "Backbone"
+        config = loading.written_config(family, self.backbone, name, self._to_config())
+        tokenizer = getattr(self.preprocessor, "tokenizer", None)
+        loading.write_preset(preset_dir, self, table, config, tokenizer)
+
+    def _to_config(self) -> dict[str, Any]:
+        """Keys of config.json that the task adds."""
+        return {}
+
+    # -- compiling and running ----------------------------------------------------------------
+
+    def _defaults(self) -> dict[str, Any]:
+        """Arguments of `compile` that were left out."""
+        return {}
+
+    def compile(self, optimizer: Any = "auto", loss: Any = "auto", **kwargs: Any) -> None:
+        """Say how the task is trained; what is left out has a sensible default.
+
+        Args:
+            optimizer: as for `Model.compile`; AdamW with a learning rate of 5e-5 by default.
+            loss: as for `Model.compile`; the task's own by default.
+            kwargs: as for `Model.compile`; `metrics` are the task's own by default.
+        """
+        with keras.use_backend(self.backend):
+            defaults = self._defaults()
+            if optimizer == "auto":
+                optimizer = keras.optimizers.AdamW(5e-5, weight_decay=0.01)
+                optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+            if loss == "auto":
+                loss = defaults.pop("loss", None)
+                for key, value in defaults.items():
+                    kwargs.setdefault(key, value)
+            super().compile(optimizer=optimizer, loss=loss, **kwargs)
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Train on texts or ready inputs; the arguments are those of `Model.fit`.
+
+        Args:
+            x: texts: a list of strings or of pairs, a pair of lists; or ready inputs.
+            y: targets.
+            kwargs: as for `Model.fit`.
+        """
+        if not self.compiled:
+            self.compile()
+        return super().fit(x, y, **kwargs)
+
+    def _transform(self, training: bool) -> Any:
+        if self.preprocessor is None:
+            return None
+
+        def ready(x: Any, y: Any, sample_weight: Any) -> tuple:
+            if not is_text(x):
+                return x, y, sample_weight
+            made = self.preprocessor(x, y, sample_weight)
+            return keras.utils.unpack_x_y_sample_weight(made)
+
+        return ready
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """The outputs for texts or ready inputs.
+
+        Texts are sorted by length and put into batches of about equal numbers of tokens, which
+        saves most of the padding; the answers come back in the order of the texts.
+
+        Args:
+            x: texts or ready inputs.
+            batch_size: the most texts of a batch.
+            verbose: 0 silent, 1 a progress bar.
+            steps: as for `Model.predict`, for ready inputs.
+            callbacks: as for `Model.predict`, for ready inputs.
+        """
+        if self.preprocessor is None or not is_text(x):
+            return super().predict(x, batch_size, verbose, steps, callbacks)
+        encodings = self.preprocessor.encode(x)
+        return self._predict_encoded(encodings, batch_size, verbose)
+
+    def _predict_encoded(self, encodings: list, batch_size: int | None, verbose: Any) -> Any:
+        lengths = np.array([len(ids) for ids, _ in encodings])
+        bar = None
+        if verbose not in (0, False) and len(lengths) > 64:
+            bar = keras.utils.Progbar(len(lengths), unit_name="text")
+        answers: Any = None
+        done = 0
+        fixed = self.backend in ("jax", "tensorflow")  # compiled: few shapes are worth padding
+        for rows, length in _plan(lengths, batch_size, fixed, self.preprocessor.sequence_length):
+            inputs = self.preprocessor.pack([encodings[i] for i in rows], length)
+            if fixed:
+                inputs = _padded(inputs, _round_up(len(rows)))
+            out = self.predict_on_batch(inputs)
+            if answers is None:
+                answers = keras.tree.map_structure(
+                    lambda a: np.empty((len(lengths), *a.shape[1:]), a.dtype), out
+                )
+            keras.tree.map_structure(
+                lambda whole, part, rows=rows: whole.__setitem__(rows, part[: len(rows)]),
+                answers,
+                out,
+            )
+            done += len(rows)
+            if bar is not None:
+                bar.update(done)
+        return answers
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the task again, its backbone among them."""
+        serialize = keras.saving.serialize_keras_object
+        return {**super().get_config(), "backbone": serialize(self.backbone)}
+
+
+def _plan(
+    lengths: np.ndarray, batch_size: int | None, fixed: bool, limit: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Rows of each batch and its length, longest first."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = int(lengths[order[start]])
+        if fixed:
+            longest = min(next((b for b in _FINE if b >= longest), limit), limit)
+        rows = max(1, _TOKENS_A_BATCH // longest)
+        if fixed:
+            rows = 1 << int(math.log2(rows))
+        rows = min(rows, batch_size or rows)
+        yield order[start : start + rows], longest
+        start += rows
+
+
+_FINE = tuple(sorted({*range(16, 129, 16), *range(160, 257, 32), *BUCKETS}))
+
+
+def _round_up(rows: int) -> int:
+    return 1 << math.ceil(math.log2(rows)) if rows > 1 else 1
+
+
+def _padded(inputs: dict[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+    """Copies of the last row up to a number of rows."""
+    return {k: np.concatenate([v, np.repeat(v[-1:], rows - len(v), 0)]) for k, v in inputs.items()}
+
+
+def _matches(pattern: str, name: str) -> bool:
+    import re
+
+    return re.fullmatch(pattern, name) is not None
+
+
+def _claims(table: WeightTable, tensor: str) -> bool:
+    return any(tensor == v or tensor.startswith(f"{v}.") for v in table.rows.values())
+
+
+def first_texts(x: Any) -> list[str]:
+    """The texts of an input, without the second ones of pairs."""
+    return texts_and_pairs(x)[0]

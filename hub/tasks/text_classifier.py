@@ -1,0 +1,114 @@
+"""TextClassifier: which of some classes a text, or a pair of texts, belongs to."""
+
+from typing import Any
+
+import keraslite as keras
+from hub.blocks import bert_initializer
+from hub.tasks.task import Task
+from keraslite import layers
+
+
+class TextClassifier(Task):
+    """A backbone with a dense layer over its pooled output.
+
+    Args:
+        backbone: a text backbone with a `pooled_output`.
+        num_classes: the number of classes.
+        preprocessor: what turns texts into inputs.
+        activation: of the outputs; they are logits by default.
+        dropout: before the dense layer.
+
+    >>> from hub import BertBackbone
+    >>> model = TextClassifier(BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8), 3)
+    >>> ids = np.ones((2, 4), "int32")
+    >>> model.predict({"token_ids": ids, "segment_ids": ids, "padding_mask": ids}, verbose=0).shape
+    (2, 3)
+    """
+
+    task = "TextClassifier"
+
+    def __init__(
+        self,
+        backbone: Any,
+        num_classes: int,
+        preprocessor: Any = None,
+        activation: Any = None,
+        dropout: float = 0.1,
+        **kwargs: Any,
+    ):
+        super().__init__(backbone, preprocessor, **kwargs)
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be positive, got {num_classes}.")
+        self.num_classes = num_classes
+        self.activation = keras.activations.get(activation)
+        self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.head = layers.Dense(
+            num_classes, kernel_initializer=bert_initializer(), activation=activation,
+            dtype=self.dtype_policy, name="logits",
+        )  # fmt: skip
+        self.head.build((None, backbone.hidden_dim))
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """The logits of a batch."""
+        pooled = self.backbone(inputs, training=training)["pooled_output"]
+        return self.head(self.dropout(pooled, training=training))
+
+    def _defaults(self) -> dict[str, Any]:
+        logits = self.activation is None or self.activation is keras.activations.linear
+        return {
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=logits),
+            "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        }
+
+    @classmethod
+    def _from_files(cls, files: Any, config: dict) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if config.get("id2label"):
+            found["num_classes"] = len(config["id2label"])
+        elif config.get("num_labels"):
+            found["num_classes"] = int(config["num_labels"])
+        else:
+            found["num_classes"] = 2  # what transformers means by silence
+        dropout = config.get("classifier_dropout")
+        found["dropout"] = config.get("hidden_dropout_prob", 0.1) if dropout is None else dropout
+        return found
+
+    def _check_head(self, weights: Any, head: Any) -> None:
+        there = weights.shape(f"{head.rows['head']}.weight")[0]
+        if there != self.num_classes:
+            raise ValueError(
+                f"The checkpoint classifies into {there} classes, but num_classes="
+                f"{self.num_classes} was asked for. Leave num_classes out to keep its head, or "
+                "give load_head=False to begin a new one."
+            )
+
+    def _to_config(self) -> dict[str, Any]:
+        old = getattr(self.backbone, "source_config", {}).get("id2label") or {}
+        if len(old) != self.num_classes:
+            old = {str(i): f"LABEL_{i}" for i in range(self.num_classes)}
+        return {
+            "id2label": old,
+            "label2id": {label: int(i) for i, label in old.items()},
+            "num_labels": self.num_classes,
+            "classifier_dropout": self.dropout.rate,
+            "problem_type": "single_label_classification",
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the task again."""
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "activation": keras.activations.serialize(self.activation),
+            "dropout": self.dropout.rate,
+        }
+
+
+class BertTextClassifier(TextClassifier):
+    """A `TextClassifier` over a `BertBackbone`; `BertClassifier` is the same class."""
+
+    family = "bert"
+
+
+BertClassifier = BertTextClassifier

@@ -1,0 +1,246 @@
+"""Convolution layers: four kinds, each in one to three dimensions."""
+
+from typing import Any
+
+from keraslite import activations, ops
+from keraslite.declare import REQUIRED, declare
+from keraslite.layers.builtin import LoRA, sizes
+from keraslite.layers.input_spec import InputSpec
+
+_WORDS = ("valid", "same")
+
+
+def _padding(value: Any, words: tuple[str, ...]) -> Any:
+    if isinstance(value, list | tuple):
+        return value
+    if value.lower() not in words:
+        raise ValueError(f"The `padding` argument must be one of {words}. Received: {value}")
+    return value.lower()
+
+
+class _Convolution(LoRA):
+    """What all convolutions share; subclasses differ in their kernels and in the operation."""
+
+    _rank = 0
+    _saves_activity = True
+
+    def _setup(self, **given: Any) -> None:
+        rank = self._rank
+        causal = ("causal",) if isinstance(self, _Plain) and rank == 1 else ()
+        given["padding"] = _padding(given["padding"], (*_WORDS, *causal))
+        for name in ("kernel_size", "strides", "dilation_rate"):
+            given[name] = sizes(given[name], rank, name)
+        for name in ("filters", "groups", "depth_multiplier"):
+            if given.get(name) is not None and given[name] <= 0:
+                raise ValueError(
+                    f"Invalid value for argument `{name}`. Expected a strictly positive value. "
+                    f"Received {name}={given[name]}."
+                )
+        strided = max(given["strides"]) > 1 and max(given["dilation_rate"]) > 1
+        if strided and isinstance(self, _Plain | _Transposed):
+            raise ValueError(
+                "`strides > 1` not supported in conjunction with `dilation_rate > 1`. Received: "
+                f"strides={given['strides']} and dilation_rate={given['dilation_rate']}"
+            )
+        self._keep(given)
+        self.rank, self.input_spec = rank, InputSpec(min_ndim=rank + 2)
+
+    def build(self, input_shape: Any) -> None:
+        """Make the kernels and the bias."""
+        axis = -1 if self.data_format == "channels_last" else 1
+        channels = input_shape[axis]
+        if channels is None:
+            raise ValueError(f"The channels of the input must be known, got {input_shape}.")
+        self.input_spec = InputSpec(min_ndim=self.rank + 2, axes={axis: channels})
+        outputs = self._kernels(channels)
+        self.bias = self._weight("bias", (outputs,)) if self.use_bias else None
+        self._build_lora()
+
+    def call(self, inputs: Any) -> Any:
+        """Convolve."""
+        arguments = {
+            "strides": self.strides, "padding": self.padding,
+            "data_format": self.data_format, "dilation_rate": self.dilation_rate,
+        }  # fmt: skip
+        out = self._convolve(inputs, arguments)
+        if self.bias is not None:
+            bias = self.bias.value
+            if self.data_format == "channels_first":
+                bias = ops.reshape(bias, (-1, *(1,) * self.rank))
+            out = ops.add(out, bias)
+        if self.activation is None or self.activation is activations.linear:
+            return out
+        return self.activation(out)
+
+
+class _Plain(_Convolution):
+    def _setup(self, **given: Any) -> None:
+        super()._setup(**given)
+        if self.filters is not None and self.filters % self.groups:
+            raise ValueError(
+                "The number of filters must be evenly divisible by the number of groups. Received: "
+                f"groups={self.groups}, filters={self.filters}."
+            )
+
+    def _kernels(self, channels: int) -> int:
+        if channels % self.groups:
+            raise ValueError(
+                "The number of input channels must be evenly divisible by the number of groups. "
+                f"Received groups={self.groups}, but the input has {channels} channels."
+            )
+        shape = (*self.kernel_size, channels // self.groups, self.filters)
+        self.kernel = self._weight("kernel", shape)
+        return self.filters
+
+    def _convolve(self, inputs: Any, arguments: dict[str, Any]) -> Any:
+        if self.padding == "causal":  # as much as the kernel reaches, all of it before
+            before = (self.dilation_rate[0] * (self.kernel_size[0] - 1), 0)
+            first = self.data_format == "channels_first"
+            pads = ((0, 0), (0, 0), before) if first else ((0, 0), before, (0, 0))
+            inputs, arguments = ops.pad(inputs, pads), arguments | {"padding": "valid"}
+        return ops.conv(inputs, self._effective(), **arguments)
+
+
+class _Depthwise(_Convolution):
+    def _kernels(self, channels: int) -> int:
+        shape = (*self.kernel_size, channels, self.depth_multiplier)
+        self.kernel = self._weight("kernel", shape, prefix="depthwise")
+        return channels * self.depth_multiplier
+
+    def _convolve(self, inputs: Any, arguments: dict[str, Any]) -> Any:
+        return ops.depthwise_conv(inputs, self.kernel.value, **arguments)
+
+
+class _Separable(_Convolution):
+    def _kernels(self, channels: int) -> int:
+        shape = (*self.kernel_size, channels, self.depth_multiplier)
+        self.depthwise_kernel = self._weight("depthwise_kernel", shape, prefix="depthwise")
+        shape = (*(1,) * self.rank, channels * self.depth_multiplier, self.filters)
+        self.pointwise_kernel = self._weight("pointwise_kernel", shape, prefix="pointwise")
+        return self.filters
+
+    def _convolve(self, inputs: Any, arguments: dict[str, Any]) -> Any:
+        depthwise, pointwise = self.depthwise_kernel.value, self.pointwise_kernel.value
+        return ops.separable_conv(inputs, depthwise, pointwise, **arguments)
+
+
+class _Transposed(_Convolution):
+    def _setup(self, **given: Any) -> None:
+        extra = given["output_padding"]
+        if extra is not None:
+            extra = given["output_padding"] = sizes(extra, self._rank, "output_padding", 0)
+            strides = sizes(given["strides"], self._rank, "strides")
+            if any(e >= s for e, s in zip(extra, strides, strict=True)):
+                raise ValueError(
+                    "`output_padding` must be strictly less than `strides` in every dimension. "
+                    f"Received: output_padding={extra}, strides={strides}"
+                )
+        super()._setup(**given)
+
+    def _kernels(self, channels: int) -> int:
+        self.kernel = self._weight("kernel", (*self.kernel_size, self.filters, channels))
+        return self.filters
+
+    def _convolve(self, inputs: Any, arguments: dict[str, Any]) -> Any:
+        return ops.conv_transpose(
+            inputs, self.kernel.value, output_padding=self.output_padding, **arguments
+        )
+
+
+# What an argument means; the order in which a kind takes them stands in `_family`.
+_MEANING = {
+    "filters": "the number of output channels.",
+    "kernel_size": "the size of the window, one number or one an axis.",
+    "strides": "the steps of the window.",
+    "padding": '"valid", or "same" for outputs of the size of the inputs over the strides.',
+    "output_padding": "how much larger the output is than the smallest one.",
+    "depth_multiplier": "the outputs of each input channel.",
+    "data_format": '"channels_last" or "channels_first"; the configured one by default.',
+    "dilation_rate": "the distance between the taps of the kernel.",
+    "groups": "the number of groups of channels that are convolved apart.",
+    "activation": "a name or function.",
+    "use_bias": "whether there is a bias.",
+    "kernel_initializer": "of the kernel, of shape {kernel}.",
+    "depthwise_initializer": "of the depthwise kernel, of shape (*kernel_size, channels, "
+    "multiplier).",
+    "pointwise_initializer": "of the pointwise kernel, of shape (1 ..., channels * multiplier, "
+    "filters).",
+    "bias_initializer": "of the bias.",
+}
+
+
+def _describe(name: str, kernel: str) -> str:
+    kind, _, what = name.partition("_")
+    what = {"regularizer": "a penalty on", "constraint": "a projection of"}.get(what)
+    return _MEANING.get(name, f"{what} the {'outputs' if kind == 'activity' else kind}.").format(
+        kernel=kernel
+    )
+
+
+def _family(
+    base: type, pattern: str, ranks: tuple[int, ...], text: str, kernel: str, kernels: tuple
+) -> list[type]:
+    """The classes of one kind, one for each number of dimensions."""
+    made = []
+    for rank in ranks:
+        one = 1 if rank == 1 else (1,) * rank
+        head: dict[str, Any] = {"kernel_size": REQUIRED, "strides": one, "padding": "valid"}
+        if base is not _Depthwise:
+            head = {"filters": REQUIRED, **head}
+        rest: dict[str, Any] = {"data_format": None, "dilation_rate": one}
+        if base is _Transposed:  # in three dimensions Keras has the two the other way round
+            extra = {"output_padding": None, "data_format": None}
+            rest = (extra if rank < 3 else dict(reversed(extra.items()))) | rest
+        elif base is _Depthwise:
+            rest = {"depth_multiplier": 1, **rest}
+        elif base is _Separable:
+            rest |= {"depth_multiplier": 1}
+        else:
+            rest |= {"groups": 1}
+        parameters = head | rest | {"activation": None, "use_bias": True}
+        parameters |= {f"{k}_initializer": "glorot_uniform" for k in kernels}
+        parameters |= {"bias_initializer": "zeros"}
+        parameters |= {f"{k}_regularizer": None for k in (*kernels, "bias", "activity")}
+        parameters |= {f"{k}_constraint": None for k in (*kernels, "bias")}
+        lines = "\n".join(f"        {n}: {_describe(n, kernel)}" for n in parameters)
+        name = pattern.format(rank)
+        call = f"{name}(2)" if base is _Depthwise else f"{name}(4, 2)"
+        shape = ", ".join(["1", *["6"] * rank, "3"])
+        side = "7" if base is _Transposed else "5"
+        channels = "3" if base is _Depthwise else "4"
+        out = ", ".join(["1", *[side] * rank, channels])
+        doc = f"""{text.format(rank=rank)}
+
+    Input shape (batch, {"space, " * rank}channels), likewise the output shape.
+
+    Args:
+{lines}
+
+    >>> {call}(np.ones(({shape}), "float32")).shape == ({out})
+    True
+    """
+        made.append(declare(base, name, doc, {**parameters, "**kwargs": REQUIRED}, _rank=rank))
+    return made
+
+
+Conv1D, Conv2D, Conv3D = _family(
+    _Plain, "Conv{}D", (1, 2, 3), "A {rank}D convolution.",
+    "(*kernel_size, channels / groups, filters)", ("kernel",),
+)  # fmt: skip
+DepthwiseConv1D, DepthwiseConv2D = _family(
+    _Depthwise, "DepthwiseConv{}D", (1, 2),
+    "A {rank}D convolution of every channel by itself. Source: https://arxiv.org/abs/1610.02357",
+    "", ("depthwise",),
+)  # fmt: skip
+SeparableConv1D, SeparableConv2D = _family(
+    _Separable, "SeparableConv{}D", (1, 2),
+    "A {rank}D convolution of every channel by itself, then one over the channels. Source: "
+    "https://arxiv.org/abs/1610.02357",
+    "", ("depthwise", "pointwise"),
+)  # fmt: skip
+Conv1DTranspose, Conv2DTranspose, Conv3DTranspose = _family(
+    _Transposed, "Conv{}DTranspose", (1, 2, 3),
+    "The transposition of a {rank}D convolution, which enlarges. Source: "
+    "https://arxiv.org/abs/1603.07285",
+    "(*kernel_size, filters, channels)", ("kernel",),
+)  # fmt: skip

@@ -1,0 +1,158 @@
+"""Pooling layers: windows, global and adaptive ones, of maxima and of means."""
+
+from typing import Any
+
+from keraslite import ops
+from keraslite.declare import REQUIRED, declare
+from keraslite.layers.builtin import BuiltIn, sizes
+from keraslite.layers.input_spec import InputSpec
+
+_MEANING = {
+    "pool_size": "the size of the window, one number or one an axis.",
+    "strides": "the steps of the window; its size by default.",
+    "padding": '"valid", or "same" to fill the last window up.',
+    "data_format": '"channels_last" or "channels_first"; the configured one by default.',
+    "name": "a name.",
+    "keepdims": "whether the pooled axes stay, with size 1.",
+    "output_size": "the number of windows, one number or one an axis.",
+}
+
+
+class _Pooling(BuiltIn):
+    """The maximum or the mean of each window."""
+
+    _rank = 0
+    _kind = "max"
+
+    def _setup(self, **given: Any) -> None:
+        size = sizes(given["pool_size"], self._rank, "pool_size")
+        strides = given["strides"]
+        given["pool_size"] = size
+        given["strides"] = size if strides is None else sizes(strides, self._rank, "strides")
+        self._keep(given)
+        self._kl_kept = tuple(n for n in self._kl_kept if n != "name")
+        self.input_spec = InputSpec(ndim=self._rank + 2)
+
+    def call(self, inputs: Any) -> Any:
+        """Pool."""
+        pool = ops.max_pool if self._kind == "max" else ops.average_pool
+        return pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
+
+
+class _GlobalPooling(BuiltIn):
+    """The maximum or the mean of all positions."""
+
+    _rank = 0
+    _kind = "max"
+
+    def _setup(self, **given: Any) -> None:
+        self._keep(given)
+        self.input_spec = InputSpec(ndim=self._rank + 2)
+
+    def call(self, inputs: Any) -> Any:
+        """Pool."""
+        start = 1 if self.data_format == "channels_last" else 2
+        axes = tuple(range(start, start + self._rank))
+        pool = ops.max if self._kind == "max" else ops.mean
+        return pool(inputs, axis=axes, keepdims=self.keepdims)
+
+
+class _MaskedMean(_GlobalPooling):
+    """The mean over the steps of a sequence that are not masked."""
+
+    def _setup(self, **given: Any) -> None:
+        super()._setup(**given)
+        self.supports_masking = True
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Pool.
+
+        Args:
+            inputs: a sequence.
+            mask: (batch, steps), which steps count.
+        """
+        if mask is None:
+            return super().call(inputs)
+        axis = 1 if self.data_format == "channels_last" else 2
+        seen = ops.expand_dims(ops.cast(mask, "bool"), 3 - axis)
+        total = ops.sum(ops.where(seen, inputs, 0), axis=axis, keepdims=self.keepdims)
+        return total / ops.sum(ops.cast(seen, ops.dtype(inputs)), axis, keepdims=self.keepdims)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """None: there are no steps any more."""
+        return None
+
+
+class _AdaptivePooling(BuiltIn):
+    """The maximum or the mean of as many windows as are asked for."""
+
+    _rank = 0
+    _kind = "max"
+
+    def _setup(self, **given: Any) -> None:
+        given["output_size"] = sizes(given["output_size"], self._rank, "output_size")
+        self._keep(given)
+
+    def call(self, inputs: Any) -> Any:
+        """Pool."""
+        pool = ops.adaptive_max_pool if self._kind == "max" else ops.adaptive_average_pool
+        return pool(inputs, self.output_size, self.data_format)
+
+
+def _family(base: type, pattern: str, kind: str, text: str, arguments: dict[str, Any]) -> list:
+    """The classes of one kind in one, two and three dimensions."""
+    made = []
+    for rank in (1, 2, 3):
+        parameters = {
+            name: (default,) * rank if name == "pool_size" and default == 2 and rank > 1 else default
+            for name, default in arguments.items()
+        }
+        lines = "\n".join(f"        {name}: {_MEANING[name]}" for name in parameters)
+        name = pattern.format(rank)
+        required = "2" if REQUIRED in parameters.values() else ""
+        shape, kept = ", ".join(["1", *["4"] * rank, "3"]), ["2"] * rank
+        out = ", ".join(["1", *([] if base is _GlobalPooling else kept), "3"])
+        doc = f"""{text.format(rank=rank)}
+
+    Input shape (batch, {"space, " * rank}channels).
+
+    Args:
+{lines}
+
+    >>> {name}({required})(np.ones(({shape}), "float32")).shape == ({out})
+    True
+    """
+        actual = _MaskedMean if name == "GlobalAveragePooling1D" else base
+        attributes = {"_rank": rank, "_kind": kind}
+        made.append(declare(actual, name, doc, {**parameters, "**kwargs": REQUIRED}, **attributes))
+    return made
+
+
+_WINDOW = {"strides": None, "padding": "valid", "data_format": None, "name": None}
+_GLOBAL = {"data_format": None, "keepdims": False}
+_ADAPTIVE = {"output_size": REQUIRED, "data_format": None}
+
+MaxPooling1D, MaxPooling2D, MaxPooling3D = _family(
+    _Pooling, "MaxPooling{}D", "max", "The maximum of each {rank}D window.",
+    {"pool_size": 2, **_WINDOW},
+)  # fmt: skip
+AveragePooling1D, AveragePooling2D, AveragePooling3D = _family(
+    _Pooling, "AveragePooling{}D", "average",
+    "The mean of each {rank}D window, in which padding does not count.",
+    {"pool_size": REQUIRED, **_WINDOW},
+)  # fmt: skip
+GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D = _family(
+    _GlobalPooling, "GlobalMaxPooling{}D", "max", "The maximum of all {rank}D positions.", _GLOBAL
+)
+GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalAveragePooling3D = _family(
+    _GlobalPooling, "GlobalAveragePooling{}D", "average",
+    "The mean of all {rank}D positions; in 1D of those that are not masked.", _GLOBAL,
+)  # fmt: skip
+AdaptiveMaxPooling1D, AdaptiveMaxPooling2D, AdaptiveMaxPooling3D = _family(
+    _AdaptivePooling, "AdaptiveMaxPooling{}D", "max",
+    "The maxima of as many {rank}D windows as are asked for.", _ADAPTIVE,
+)  # fmt: skip
+AdaptiveAveragePooling1D, AdaptiveAveragePooling2D, AdaptiveAveragePooling3D = _family(
+    _AdaptivePooling, "AdaptiveAveragePooling{}D", "average",
+    "The means of as many {rank}D windows as are asked for.", _ADAPTIVE,
+)  # fmt: skip

@@ -1,0 +1,142 @@
+"""Sums and means over batches, and the mean of a function of targets and predictions."""
+
+from typing import Any
+
+from keraslite import masking, ops, registry, tree
+from keraslite.losses.loss import apply_mask, squeeze_or_expand_to_same_rank
+from keraslite.metrics.metric import Metric
+
+
+def _samplewise(values: Any, weight: Any, reduce: Any) -> tuple[Any, Any]:
+    """Values reduced to one a sample and weighed, and the weights reduced likewise.
+
+    Args:
+        values: shape (batch, ...).
+        weight: weights of the leading axes, or None.
+        reduce: `ops.sum` or `ops.mean`.
+    """
+    if weight is not None:
+        values, weight = squeeze_or_expand_to_same_rank(values, weight)
+        rank = len(weight.shape)
+        if len(values.shape) > rank:
+            values = reduce(values, axis=list(range(rank, len(values.shape))))
+        weight = ops.broadcast_to(weight, ops.shape(values))
+        values = values * weight
+        if rank > 1:
+            weight = reduce(weight, axis=list(range(1, rank)))
+    if len(values.shape) > 1:
+        values = reduce(values, axis=list(range(1, len(values.shape))))
+    return values, weight
+
+
+class Sum(Metric):
+    """The weighted sum of all values.
+
+    Args:
+        name: a name for logs.
+        dtype: the dtype of the result.
+
+    >>> float(Sum()([1.0, 3.0]))
+    4.0
+    """
+
+    def __init__(self, name: str = "sum", dtype: Any = None):
+        super().__init__(name=name, dtype=dtype)
+        self.total = self.add_variable((), dtype=self.dtype, name="total")
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        """Take values of shape (batch, ...) into account."""
+        values, weight = self._tensors(values, sample_weight, dtype=self.dtype)
+        values, _ = _samplewise(values, weight, ops.sum)
+        self.total.assign_add(ops.sum(values))
+
+    def result(self) -> Any:
+        """The sum so far."""
+        return ops.cast(self.total, self.dtype)
+
+
+class Mean(Metric):
+    """The weighted mean of all values.
+
+    Args:
+        name: a name for logs.
+        dtype: the dtype of the result.
+
+    >>> float(Mean()([1.0, 3.0]))
+    2.0
+    """
+
+    def __init__(self, name: str = "mean", dtype: Any = None):
+        super().__init__(name=name, dtype=dtype)
+        self.total = self.add_variable((), dtype=self.dtype, name="total")
+        self.count = self.add_variable((), dtype=self.dtype, name="count")
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        """Take values of shape (batch, ...) into account."""
+        values, weight = self._tensors(values, sample_weight, dtype=self.dtype)
+        values, weight = _samplewise(values, weight, ops.mean)
+        self.total.assign_add(ops.sum(values))
+        if weight is not None:
+            self.count.assign_add(ops.sum(weight))
+        else:
+            self.count.assign_add(ops.shape(values)[0] if len(values.shape) else 1)
+
+    def result(self) -> Any:
+        """The mean so far; zero where nothing was seen."""
+        return ops.cast(ops.divide_no_nan(self.total, self.count), self.dtype)
+
+
+class MeanMetricWrapper(Mean):
+    """The mean of a function of targets and predictions.
+
+    Args:
+        fn: a function of (y_true, y_pred) that gives one value a sample.
+        name: a name for logs.
+        dtype: the dtype of the result.
+        kwargs: further arguments of `fn`.
+
+    >>> float(MeanMetricWrapper(lambda t, p: abs(t - p))([1.0, 2.0], [1.0, 4.0]))
+    1.0
+    """
+
+    _unwritten: tuple[str, ...] = ()  # arguments that Keras leaves out of configs
+
+    def __init__(self, fn: Any, name: str | None = None, dtype: Any = None, **kwargs: Any):
+        super().__init__(name=name, dtype=dtype)
+        self._fn, self._fn_kwargs = fn, kwargs
+
+    def _setup(self, name: Any, dtype: Any, **arguments: Any) -> None:
+        MeanMetricWrapper.__init__(self, type(self).function, name, dtype, **arguments)
+        self.__dict__.update(arguments)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Take targets and predictions of shape (batch, ...) into account."""
+        mask = masking.get_mask(y_pred)
+        if not tree.is_nested(y_pred) and not tree.is_nested(y_true):
+            y_true, y_pred = self._tensors(y_true, y_pred)
+        values = self._fn(y_true, y_pred, **self._fn_kwargs)
+        if mask is not None:
+            _, sample_weight = self._tensors(mask, sample_weight)
+            sample_weight = apply_mask(sample_weight, mask, self.dtype, "sum")
+        super().update_state(values, sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make it."""
+        if not hasattr(self, "function"):
+            own = {"fn": self._fn} | self._fn_kwargs
+            return super().get_config() | registry.serialize_keras_object(own)
+        return super().get_config() | {
+            k: v
+            for k, v in self._fn_kwargs.items()
+            if k not in self._unwritten or v != self._defaults[k]
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "MeanMetricWrapper":
+        """The metric of a config."""
+        config = dict(config)
+        if isinstance(config.get("fn"), str):
+            config["fn"] = registry.resolve(config["fn"], "keras.metrics")
+        elif isinstance(config.get("fn"), dict):
+            config["fn"] = registry.deserialize_keras_object(config["fn"])
+        return cls(**config)

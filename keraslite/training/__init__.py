@@ -1,0 +1,1 @@
+"""One trainer over the engine's value_and_grad and jit, and the data that it takes."""

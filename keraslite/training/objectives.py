@@ -1,0 +1,165 @@
+"""What `compile` was given, applied to nested outputs: losses, and metrics by output."""
+
+from typing import Any
+
+from keraslite import losses, metrics, ops, tree
+
+_BY_LOSS = {
+    "accuracy": ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"),
+    "crossentropy": ("BinaryCrossentropy", "CategoricalCrossentropy",
+                     "SparseCategoricalCrossentropy"),
+}  # fmt: skip
+_BY_LOSS |= {"acc": _BY_LOSS["accuracy"], "ce": _BY_LOSS["crossentropy"]}
+
+
+def per_output(given: Any, y_pred: Any, names: list[str], what: str) -> list[Any]:
+    """One entry an output, from what was given once, as a list, or by output name."""
+    outputs = tree.flatten(y_pred)
+    if isinstance(given, dict):
+        unknown = sorted(set(given) - set(names))
+        if unknown:
+            raise ValueError(f"{what} names {unknown}, but the outputs are {names}.")
+        return [given.get(n) for n in names]
+    if len(outputs) == 1:
+        return [given]
+    if isinstance(given, list | tuple):
+        if len(given) != len(outputs):
+            raise ValueError(f"{what} has {len(given)} entries for {len(outputs)} outputs.")
+        return list(given)
+    return [given] * len(outputs)
+
+
+def output_names(y_pred: Any) -> list[str]:
+    """The names of the outputs: the keys of a dict, else numbered."""
+    if isinstance(y_pred, dict):
+        return sorted(y_pred)
+    return [f"output_{i}" for i in range(len(tree.flatten(y_pred)))]
+
+
+def ambiguous(name: str, y_true: Any, y_pred: Any) -> str:
+    """Which of the three accuracies (or crossentropies) a bare name means for these shapes."""
+    binary, categorical, sparse = _BY_LOSS[name]
+    if y_pred.shape[-1] == 1:
+        return binary
+    if len(y_true.shape) < len(y_pred.shape) or y_true.shape[-1] == 1:
+        return sparse
+    return categorical
+
+
+def make_metric(identifier: Any, y_true: Any, y_pred: Any) -> Any:
+    """A metric from a name, a function or a metric; bare names are resolved by the shapes."""
+    if isinstance(identifier, str) and identifier in _BY_LOSS:
+        found = getattr(metrics, ambiguous(identifier, y_true, y_pred))
+        return found(name=identifier)
+    found = metrics.get(identifier)
+    if not hasattr(found, "update_state"):
+        name = identifier if isinstance(identifier, str) else getattr(found, "__name__", "metric")
+        return metrics.MeanMetricWrapper(found, name=name)
+    return found
+
+
+class Objectives:
+    """The losses and metrics of a compiled model, made for its outputs at the first batch.
+
+    Args:
+        loss, loss_weights, metrics, weighted_metrics: what `compile` was given.
+    """
+
+    def __init__(self, loss: Any, loss_weights: Any, metrics: Any, weighted_metrics: Any):
+        self.given = (loss, loss_weights, metrics, weighted_metrics)
+        self.built = False
+        self.losses: list[Any] = []
+        self.weights: list[float] = []
+        self.trackers: list[Any] = []  # of the single losses, where there are several
+        self.metrics: list[tuple[int, Any, bool]] = []  # (output, metric, whether weighted)
+        self.names: list[str] = []
+
+    def build(self, y_true: Any, y_pred: Any, names: list[str] | None = None) -> None:
+        """Make the losses and metrics for outputs like these."""
+        loss, loss_weights, plain, weighted = self.given
+        names = names or output_names(y_pred)
+        outputs = tree.flatten(y_pred)
+        targets = self._targets(y_true, y_pred)
+        self.losses = [_loss(x) for x in per_output(loss, y_pred, names, "loss")]
+        weights = per_output(loss_weights, y_pred, names, "loss_weights")
+        self.weights = [1.0 if w is None else float(w) for w in weights]
+        several = len(outputs) > 1
+        self.trackers = (
+            [metrics.Mean(name=f"{n}_loss") if x is not None else None
+             for n, x in zip(names, self.losses, strict=True)]
+            if several else []
+        )  # fmt: skip
+        self.metrics = []
+        for given, is_weighted in ((plain, False), (weighted, True)):
+            if given is None:
+                continue
+            if not several and isinstance(given, list | tuple):
+                entries = [list(given)]
+            else:
+                entries = per_output(given, y_pred, names, "metrics")
+            for i, entry in enumerate(entries):
+                for item in tree.flatten(entry) if entry is not None else ():
+                    metric = make_metric(item, targets[i], outputs[i])
+                    self.metrics.append((i, metric, is_weighted))
+        self.names = [
+            f"{names[i]}_{m.name}" if several else m.name for i, m, _ in self.metrics
+        ]
+        self.built = True
+
+    @staticmethod
+    def _targets(y_true: Any, y_pred: Any) -> list[Any]:
+        if isinstance(y_pred, dict) and isinstance(y_true, dict):
+            return [y_true.get(k) for k in sorted(y_pred)]
+        flat = tree.flatten(y_true)
+        count = len(tree.flatten(y_pred))
+        return flat if len(flat) == count else [y_true] * count
+
+    def loss(self, y_true: Any, y_pred: Any, sample_weight: Any) -> list[Any]:
+        """The weighted losses of the outputs; the single ones are tracked."""
+        outputs, targets = tree.flatten(y_pred), self._targets(y_true, y_pred)
+        weights = tree.flatten(sample_weight)
+        weights = weights if len(weights) == len(outputs) else weights * len(outputs)
+        found = []
+        for i, (loss, target, output) in enumerate(
+            zip(self.losses, targets, outputs, strict=True)
+        ):
+            if loss is None:
+                continue
+            value = loss(target, output, sample_weight=weights[i])
+            if self.trackers:
+                self.trackers[i].update_state(ops.stop_gradient(value))
+            found.append(value if self.weights[i] == 1.0 else value * self.weights[i])
+        return found
+
+    def update(self, y_true: Any, y_pred: Any, sample_weight: Any) -> None:
+        """Update the metrics."""
+        outputs, targets = tree.flatten(y_pred), self._targets(y_true, y_pred)
+        weights = tree.flatten(sample_weight)
+        weights = weights if len(weights) == len(outputs) else weights * len(outputs)
+        for i, metric, is_weighted in self.metrics:
+            if is_weighted:
+                metric.update_state(targets[i], outputs[i], sample_weight=weights[i])
+            else:
+                metric.update_state(targets[i], outputs[i])
+
+    def results(self) -> dict[str, Any]:
+        """The metrics by name."""
+        out = {t.name: t.result() for t in self.trackers if t is not None}
+        for name, (_, metric, _) in zip(self.names, self.metrics, strict=True):
+            result = metric.result()
+            out |= result if isinstance(result, dict) else {name: result}
+        return out
+
+    def all_metrics(self) -> list[Any]:
+        """Trackers and metrics."""
+        return [t for t in self.trackers if t is not None] + [m for _, m, _ in self.metrics]
+
+
+def _loss(identifier: Any) -> Any:
+    if identifier is None:
+        return None
+    found = losses.get(identifier)
+    if isinstance(found, losses.Loss):
+        return found
+    name = getattr(found, "__name__", "loss")
+    return losses.LossFunctionWrapper(found, name=name)

@@ -1,0 +1,720 @@
+"""Trainer: compile, fit, evaluate and predict, once for all backends.
+
+A train step is written in terms of `value_and_grad` and compiled by the engine's `jit`; everything
+that differs between backends lies in those two. Logs stay on the device until somebody reads them.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from keraslite import backend as backends
+from keraslite import callbacks as callbacks_module
+from keraslite import losses, metrics, ops, optimizers, tree
+from keraslite.layers.layer import Layer
+from keraslite.ops.transforms import threaded_jit
+from keraslite.symbolic import KerasTensor
+from keraslite.training import data as data_module
+from keraslite.training.data import adapt, batches, pack_x_y_sample_weight
+from keraslite.training.data import unpack_x_y_sample_weight as unpack
+from keraslite.training.objectives import Objectives
+
+
+class Trainer:
+    """The methods of a model that train it, judge it and run it over data."""
+
+    optimizer: Any = None
+    stop_training = False
+    _objectives: Objectives | None = None
+
+    # -- compile ------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
+        """Say how the model is trained.
+
+        Args:
+            optimizer: a name or an optimizer.
+            loss: a name, loss or function; for several outputs a list, or a dict by output name.
+            loss_weights: factors of the losses, alike.
+            metrics: names, metrics or functions; for several outputs a list of lists, or a dict.
+            weighted_metrics: the same, for metrics that take the sample weights.
+            run_eagerly: whether steps run without compiling.
+            steps_per_execution: how many batches one execution of the compiled step takes.
+            jit_compile: "auto" compiles on jax and tensorflow; True also on torch, and with XLA.
+            auto_scale_loss: whether the loss is scaled under the policy mixed_float16.
+        """
+        if steps_per_execution < 1:
+            raise ValueError(f"steps_per_execution must be positive, got {steps_per_execution}.")
+        self.__dict__["_kl_compile"] = {
+            "optimizer": optimizer, "loss": loss, "loss_weights": loss_weights,
+            "metrics": metrics, "weighted_metrics": weighted_metrics,
+            "run_eagerly": run_eagerly, "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile,
+        }  # fmt: skip
+        with backends.use_backend(self.backend):
+            self.optimizer = optimizers.get(optimizer)
+            policy = getattr(self, "dtype_policy", None)
+            if auto_scale_loss and policy is not None and policy.name == "mixed_float16":
+                self.optimizer = optimizers.LossScaleOptimizer(self.optimizer)
+            self._loss_tracker = _mean("loss")
+        self._kl_objectives = Objectives(loss, loss_weights, metrics, weighted_metrics)
+        self.run_eagerly, self.steps_per_execution = run_eagerly, steps_per_execution
+        self.jit_compile, self.stop_training = jit_compile, False
+        self.loss = loss
+        self._kl_functions: dict[str, Callable] = {}
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `compile` was called."""
+        return "_kl_compile" in self.__dict__
+
+    def _assert_compiled(self, what: str) -> None:
+        if not self.compiled:
+            raise ValueError(f"Call compile() before {what}().")
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The loss tracker, the metrics of `compile`, and those inside layers."""
+        found = [] if not self.compiled else [self._loss_tracker]
+        found += self._kl_objectives.all_metrics() if self.compiled else []
+        return list({id(m): m for m in [*found, *self._all_metrics()]}.values())
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of the metrics."""
+        return [m.name for m in self.metrics]
+
+    def reset_metrics(self) -> None:
+        """Set all metrics to their beginning."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def to_backend(self, name: str) -> Any:
+        """Move the model, its optimizer and its metrics to another backend, in place.
+
+        Args:
+            name: the backend; training goes on there where it stood.
+        """
+        objectives = self.__dict__.get("_kl_objectives")
+        for metric in objectives.all_metrics() if objectives else ():
+            metric.to_backend(name)
+        Layer.to_backend(self, name)
+        for optimizer in self._optimizers():
+            optimizer.to_backend(name)
+        self.__dict__["_kl_functions"] = {}
+        return self
+
+    # -- the steps, which subclasses may write anew -------------------------------------------
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step of training; overridden, it runs on all backends as it is written.
+
+        Args:
+            data: a batch, (x, y, sample_weight).
+
+        Returns:
+            The logs: names and scalars.
+        """
+        x, y, sample_weight = unpack(data)
+
+        def loss_of() -> tuple:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+            scaled = loss if self.optimizer is None else self.optimizer.scale_loss(loss)
+            return scaled, (loss, y_pred)
+
+        variables = self.trainable_variables
+        if variables:
+            compute = ops.value_and_grad(loss_of, has_aux=True, variables=variables)
+            (_, (loss, y_pred)), grads = compute()
+            self.optimizer.apply(grads, variables)
+        else:
+            _, (loss, y_pred) = loss_of()
+        self._loss_tracker.update_state(ops.stop_gradient(loss), sample_weight=_rows(x))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """One step of evaluation.
+
+        Args:
+            data: a batch, (x, y, sample_weight).
+
+        Returns:
+            The logs: names and scalars.
+        """
+        x, y, sample_weight = unpack(data)
+        y_pred = self(x, training=False)
+        loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        self._loss_tracker.update_state(loss, sample_weight=_rows(x))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def predict_step(self, data: Any) -> Any:
+        """The outputs for one batch.
+
+        Args:
+            data: a batch; only x is used.
+        """
+        return self(unpack(data)[0], training=False)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:  # fmt: skip
+        """The loss of a batch, with what `add_loss` collected.
+
+        Args:
+            x: the inputs.
+            y: the targets.
+            y_pred: the outputs.
+            sample_weight: weights of the rows.
+            training: whether the call trains.
+        """
+        self._build_objectives(y, y_pred)
+        found = self._kl_objectives.loss(y, y_pred, sample_weight)
+        found += [ops.cast(ops.sum(v), "float32") for v in self.losses]
+        if not found:
+            raise ValueError("There is no loss: give compile(loss=...), or call add_loss().")
+        total = found[0]
+        for value in found[1:]:
+            total = total + value
+        return total
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
+        """Update the metrics of `compile` and give all results by name.
+
+        Args:
+            x: the inputs.
+            y: the targets.
+            y_pred: the outputs.
+            sample_weight: weights of the rows.
+        """
+        self._build_objectives(y, y_pred)
+        self._kl_objectives.update(y, y_pred, sample_weight)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The results of all metrics by name."""
+        results = {"loss": self._loss_tracker.result(), **self._kl_objectives.results()}
+        known = {id(m) for m in (self._loss_tracker, *self._kl_objectives.all_metrics())}
+        for metric in self._all_metrics():
+            if id(metric) not in known:
+                value = metric.result()
+                results |= value if isinstance(value, dict) else {metric.name: value}
+        return results
+
+    def _build_objectives(self, y: Any, y_pred: Any) -> None:
+        if not self._kl_objectives.built:
+            with backends.use_backend(self.backend):
+                self._kl_objectives.build(y, y_pred, getattr(self, "output_names", None))
+
+    # -- building and compiling the steps -----------------------------------------------------
+
+    def _optimizers(self) -> list[Any]:
+        found = [v for v in self.__dict__.values() if isinstance(v, optimizers.Optimizer)]
+        return list({id(o): o for o in found}.values())
+
+    def _state(self) -> list[Any]:
+        """Every variable that a step may assign."""
+        found = [*self.variables, *(v for m in self.metrics for v in m.variables)]
+        found += [v for o in self._optimizers() for v in o.variables]
+        return list({id(v): v for v in found}.values())
+
+    def _prepare(self, batch: tuple, objectives: bool = True) -> None:
+        """Make the variables, the metrics and the optimizer's slots for batches like this one."""
+        x, y, _ = batch
+        wanted = objectives and self.compiled and not self._kl_objectives.built and y is not None
+        with backends.use_backend(self.backend):
+            if not self._all_built() or wanted:
+                symbols = tree.map_structure(_symbol, self._on_backend(x))
+                y_pred = self(symbols)
+                if wanted and any(v is not None for v in tree.flatten(self._kl_compile["loss"])):
+                    self._build_objectives(tree.map_structure(_symbol, y), y_pred)
+                if wanted:
+                    self._check_labels(y, y_pred)
+            if objectives and self.optimizer is not None and not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
+
+    def _all_built(self) -> bool:
+        return all(layer.built for layer in self._flatten_layers())
+
+    def _check_labels(self, y: Any, y_pred: Any) -> None:
+        """Refuse class numbers that the outputs do not have."""
+        loss = self._kl_objectives.losses
+        outputs = tree.flatten(y_pred)
+        kinds = (losses.SparseCategoricalCrossentropy,)
+        if len(loss) != 1 or not isinstance(loss[0], kinds) or tree.is_nested(y):
+            return
+        self.__dict__["_kl_classes"] = outputs[0].shape[-1]
+
+    def _guard_labels(self, batch: tuple) -> None:
+        classes = self.__dict__.get("_kl_classes")
+        y = batch[1]
+        if classes is None or not isinstance(y, np.ndarray) or not y.size:
+            return
+        ignored = getattr(self._kl_objectives.losses[0], "ignore_class", None)
+        labels = y if ignored is None else y[y != ignored]
+        if labels.size and (labels.min() < 0 or labels.max() >= classes):
+            raise ValueError(
+                f"The labels go from {labels.min()} to {labels.max()}, but the model has "
+                f"{classes} classes: labels must be from 0 to {classes - 1}."
+            )
+
+    def _on_backend(self, structure: Any) -> Any:
+        """Array leaves as tensors of the model's backend; text stays text."""
+        module = backends.load(self.backend)
+
+        def move(x: Any) -> Any:
+            if x is None or isinstance(x, str | bytes):
+                return x
+            name = backends.of(x)
+            if name == self.backend:
+                return x
+            if name is not None:
+                return backends.to_backend(x, self.backend)
+            if isinstance(x, np.ndarray) and x.dtype.kind in "OSU":
+                return x
+            return module.convert(x, module.canonical("float32") if _double(x) else None)
+
+        return tree.map_structure(move, structure)
+
+    def make_train_function(self, force: bool = False) -> Callable:
+        """The compiled train step: a function of a batch, giving logs."""
+        return self._function("train", self.train_step)
+
+    def make_test_function(self, force: bool = False) -> Callable:
+        """The compiled test step."""
+        return self._function("test", self.test_step)
+
+    def make_predict_function(self, force: bool = False) -> Callable:
+        """The compiled predict step."""
+        return self._function("predict", self.predict_step)
+
+    def _function(self, kind: str, step: Callable) -> Callable:
+        functions = self.__dict__.setdefault("_kl_functions", {})
+        frozen = tuple(v.trainable for v in self.variables) if kind == "train" else ()
+        key = f"{kind}{hash(frozen)}"
+        if key not in functions:
+            eager = getattr(self, "run_eagerly", False)
+            compile = False if eager else getattr(self, "jit_compile", "auto")
+            module = backends.load(self.backend)
+            if kind == "train" and not module.TRAINS:
+                module.value_and_grad(step, 0, False)
+            repeat = 1 if kind == "predict" else getattr(self, "steps_per_execution", 1)
+            functions[key] = threaded_jit(
+                module, step, self._state, compile=compile, repeat=repeat
+            )
+        return functions[key]
+
+    # -- the loops ----------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+    ) -> Any:
+        """Train the model.
+
+        Args:
+            x: inputs: arrays, tensors, lists of strings, nested; or something that yields batches.
+            y: targets, unless x yields them.
+            batch_size: rows in a batch, 32 by default.
+            epochs: passes over the data, counted from 0 as `initial_epoch` is.
+            verbose: 0 silent, 1 a progress bar, 2 a line an epoch, "auto" is 1.
+            callbacks: callbacks.
+            validation_split: the last part of the rows, kept for validation.
+            validation_data: (x, y), (x, y, sample_weight), or something that yields batches.
+            shuffle: whether each epoch has an order of its own.
+            class_weight: weights by class number.
+            sample_weight: weights by row.
+            initial_epoch: where to begin counting.
+            steps_per_epoch: batches in an epoch, for sources without an end.
+            validation_steps: batches of a validation.
+            validation_batch_size: rows in a batch of validation.
+            validation_freq: epochs from one validation to the next.
+
+        Returns:
+            The History.
+
+        Raises:
+            FloatingPointError: the loss became NaN; the message names the step.
+        """
+        self._assert_compiled("fit")
+        data = adapt(x, y, sample_weight, batch_size, shuffle, class_weight,
+                     self._transform(True))  # fmt: skip
+        if validation_split:
+            if validation_data is not None:
+                raise ValueError("Give validation_split or validation_data, not both.")
+            data, validation_data = data.split(validation_split)
+        if steps_per_epoch is not None and isinstance(data, data_module.StreamData):
+            data = _Continued(data)
+        self.stop_training = False
+        steps = steps_per_epoch or data.num_batches
+        with _Interrupts() as interrupts:
+            container = callbacks_module.CallbackList(
+                callbacks, add_history=True, add_progbar=verbose != 0, model=self,
+                verbose=1 if verbose == "auto" else verbose, epochs=epochs, steps=steps,
+            )  # fmt: skip
+            container.on_train_begin()
+            logs: dict[str, Any] = {}
+            for epoch in range(initial_epoch, epochs):
+                container.on_epoch_begin(epoch)
+                self.reset_metrics()
+                watch = _NaNWatch(epoch)
+                logs = {}
+                for step, logs in self._run("train", data, epoch, steps, container):
+                    watch.see(step, logs)
+                    if self.stop_training or interrupts.asked:
+                        break
+                logs = _floats(logs)
+                if interrupts.asked:
+                    container.on_train_end(logs)
+                    raise KeyboardInterrupt
+                watch.check(logs, self.stop_training)
+                if validation_data is not None and (epoch + 1) % validation_freq == 0:
+                    logs |= self._validate(
+                        validation_data, validation_batch_size or batch_size, validation_steps,
+                        container,
+                    )  # fmt: skip
+                container.on_epoch_end(epoch, logs)
+                if self.stop_training:
+                    break
+            container.on_train_end(logs)
+        for optimizer in self._optimizers():
+            optimizer.finalize_variable_values(self.trainable_variables)
+        return self.history
+
+    def _transform(self, training: bool) -> Callable | None:
+        """A function of (x, y, sample_weight) that makes batches ready; tasks have one."""
+        return None
+
+    def _validate(
+        self, given: Any, batch_size: int | None, steps: int | None, container: Any
+    ) -> dict[str, Any]:
+        x, y, weight = unpack(given) if isinstance(given, tuple | list) else (given, None, None)
+        logs = self.evaluate(
+            x, y, sample_weight=weight, batch_size=batch_size, steps=steps, verbose=0,
+            callbacks=container, return_dict=True,
+        )  # fmt: skip
+        return {f"val_{k}": v for k, v in logs.items()}
+
+    def _run(
+        self, kind: str, data: Any, epoch: int, steps: int | None, container: Any
+    ) -> Iterator[tuple[int, Any]]:
+        """Run a step over the batches of an epoch, telling the callbacks; yields (step, out)."""
+        begin = getattr(container, f"on_{kind}_batch_begin")
+        end = getattr(container, f"on_{kind}_batch_end")
+        group = getattr(self, "steps_per_execution", 1) if kind != "predict" else 1
+        function, step = None, 0
+        token = backends.enter(self.backend)
+        try:
+            for parts in _grouped(batches(data, epoch, steps), group):
+                for batch in parts:
+                    self._guard_labels(batch)
+                if function is None:
+                    self._prepare(parts[0], kind != "predict")
+                    for batch in parts:
+                        self._guard_labels(batch)
+                    function = getattr(self, f"make_{kind}_function")()
+                begin(step)
+                tensors = [self._on_backend(pack_x_y_sample_weight(*b)) for b in parts]
+                out = function(*tensors)
+                step += len(parts)
+                end(step - 1, out)
+                yield step - 1, out
+        finally:
+            backends.leave(token)
+        if function is None:
+            raise ValueError("The data is empty: it gave no batch.")
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """The loss and the metrics over data.
+
+        Args:
+            x: inputs, as for `fit`.
+            y: targets, unless x yields them.
+            batch_size: rows in a batch, 32 by default.
+            verbose: 0 silent, 1 a progress bar, 2 one line.
+            sample_weight: weights by row.
+            steps: how many batches.
+            callbacks: callbacks.
+            return_dict: whether the result is a dict by name; else a list, or the loss alone.
+        """
+        self._assert_compiled("evaluate")
+        data = adapt(x, y, sample_weight, batch_size, transform=self._transform(True))
+        container = callbacks
+        steps = steps or data.num_batches
+        if not isinstance(container, callbacks_module.CallbackList):
+            container = callbacks_module.CallbackList(
+                callbacks, add_progbar=verbose != 0, model=self, epochs=1, steps=steps,
+                verbose=1 if verbose == "auto" else verbose,
+            )  # fmt: skip
+        container.on_test_begin()
+        self.reset_metrics()
+        logs: Any = {}
+        for _, logs in self._run("test", data, 0, steps, container):
+            if self.__dict__.get("stop_evaluating"):
+                break
+        logs = _floats(logs)
+        container.on_test_end(logs)
+        return logs if return_dict else _as_list(logs)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """The outputs over data, as numpy arrays.
+
+        Args:
+            x: inputs, as for `fit`.
+            batch_size: rows in a batch, 32 by default.
+            verbose: 0 silent, 1 a progress bar.
+            steps: how many batches.
+            callbacks: callbacks.
+        """
+        data = adapt(x, batch_size=batch_size, transform=self._transform(False))
+        steps = steps or data.num_batches
+        container = callbacks_module.CallbackList(
+            callbacks, add_progbar=verbose != 0, model=self, epochs=1, steps=steps,
+            verbose=1 if verbose == "auto" else verbose,
+        )  # fmt: skip
+        container.on_predict_begin()
+        found: list[Any] = []
+        waiting: Any = None
+        for _, out in self._run("predict", data, 0, steps, container):
+            if waiting is not None:  # one batch behind, so that the device is not waited for
+                found.append(tree.map_structure(backends.to_numpy, waiting))
+            waiting = out
+        found.append(tree.map_structure(backends.to_numpy, waiting))
+        container.on_predict_end()
+        return tree.map_structure(lambda *parts: np.concatenate(parts), *found)
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None, return_dict: bool = False,
+    ) -> Any:  # fmt: skip
+        """Run one step of training on one batch.
+
+        Args:
+            x: inputs.
+            y: targets.
+            sample_weight: weights by row.
+            class_weight: weights by class number.
+            return_dict: whether the result is a dict by name; else a list, or the loss alone.
+        """
+        self._assert_compiled("train_on_batch")
+        return self._one("train", x, y, sample_weight, class_weight, return_dict)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """Run one step of evaluation on one batch; the arguments are `train_on_batch`'s."""
+        self._assert_compiled("test_on_batch")
+        return self._one("test", x, y, sample_weight, None, return_dict)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """The outputs for one batch, as numpy arrays."""
+        out = self._one_step("predict", adapt(x, batch_size=2**62, transform=self._transform(False)))
+        return tree.map_structure(backends.to_numpy, out)
+
+    def _one(self, kind: str, x: Any, y: Any, weight: Any, classes: Any, as_dict: bool) -> Any:
+        data = adapt(x, y, weight, 2**62, class_weight=classes, transform=self._transform(True))
+        logs = _floats(self._one_step(kind, data))
+        return logs if as_dict else _as_list(logs)
+
+    def _one_step(self, kind: str, data: Any) -> Any:
+        batch = next(iter(data.epoch(0)))
+        with backends.use_backend(self.backend):
+            self._prepare(batch, kind != "predict")
+            self._guard_labels(batch)
+            function = getattr(self, f"make_{kind}_function")()
+            return function(self._on_backend(pack_x_y_sample_weight(*batch)))
+
+    # -- configs ------------------------------------------------------------------------------
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """What `compile` was given, as a config."""
+        from keraslite.registry import serialize_keras_object
+
+        if not self.compiled:
+            return None
+        given = {**self._kl_compile, "optimizer": self.optimizer}
+        return {k: serialize_keras_object(v) for k, v in given.items()}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as a config says."""
+        from keraslite.registry import deserialize_keras_object
+
+        self.compile(**deserialize_keras_object(config))
+        if self.built and self.optimizer is not None:
+            with backends.use_backend(self.backend):
+                self.optimizer.build(self.trainable_variables)
+
+
+class _Continued:
+    """A stream that goes on from epoch to epoch, for `steps_per_epoch`."""
+
+    host_work = True
+
+    def __init__(self, data: Any):
+        self._data, self.num_batches = data, None
+        self._live: Iterator | None = None
+
+    def epoch(self, number: int) -> Iterator[tuple]:
+        """The next batches; the source begins again where it ends."""
+        while True:
+            if self._live is None:
+                self._live = self._data.epoch(number)
+            empty = True
+            for item in self._live:
+                empty = False
+                yield item
+            self._live = None
+            if empty:
+                return
+
+
+class _Interrupts:
+    """A block in which Ctrl-C waits for the step under way, so that no state is lost."""
+
+    def __enter__(self) -> "_Interrupts":
+        self.asked, self._before = False, None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.getsignal(signal.SIGINT)
+            if self._before is signal.default_int_handler:
+                signal.signal(signal.SIGINT, self._note)
+            else:
+                self._before = None
+        return self
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.asked:  # the second time, at once
+            signal.signal(signal.SIGINT, self._before)
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *_: Any) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+
+class _NaNWatch:
+    """Remembers the losses of an epoch's steps on the device, to name the first NaN."""
+
+    def __init__(self, epoch: int):
+        self.epoch, self.seen = epoch, []
+
+    def see(self, step: int, logs: Any) -> None:
+        if isinstance(logs, dict) and "loss" in logs:
+            self.seen.append((step, logs["loss"]))
+            if len(self.seen) > 1024:
+                self.check({"loss": backends.to_numpy(logs["loss"])}, False)
+                self.seen.clear()
+
+    def check(self, logs: dict[str, Any], stopped: bool) -> None:
+        loss = logs.get("loss")
+        if stopped or loss is None or not np.isnan(loss).any():
+            return
+        step = next((s for s, x in self.seen if np.isnan(backends.to_numpy(x)).any()), None)
+        raise FloatingPointError(
+            f"The loss became NaN at epoch {self.epoch + 1}, step {step}. The weights are spoilt "
+            "from that step on: use a smaller learning rate, clipnorm, or look at the batch; the "
+            "callback TerminateOnNaN stops the training without an error."
+        )
+
+
+def _mean(name: str) -> Any:
+    return metrics.Mean(name=name)
+
+
+def _grouped(items: Iterator, size: int) -> Iterator[list]:
+    """Lists of `size` batches of one shape; the last ones may be shorter."""
+    group: list[Any] = []
+    for item in items:
+        if group and _form(item) != _form(group[0]):
+            yield from ([x] for x in group)
+            group = []
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    yield from ([x] for x in group)
+
+
+def _form(batch: Any) -> list[Any]:
+    return [getattr(x, "shape", None) for x in tree.flatten(batch)]
+
+
+def _rows(x: Any) -> int | None:
+    for leaf in tree.flatten(x):
+        if hasattr(leaf, "shape") and len(leaf.shape):
+            return leaf.shape[0]
+    return None
+
+
+def _double(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype == np.float64
+
+
+def _symbol(x: Any) -> Any:
+    """A symbolic tensor for an array: the batch axis is left open."""
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        return x
+    shape = tuple(x.shape)
+    return KerasTensor((None, *shape[1:]) if shape else (), ops.dtype(x))
+
+
+def _floats(logs: Any) -> dict[str, Any]:
+    """Logs as Python numbers (arrays where a metric has many values)."""
+    out = {}
+    for key, value in (logs or {}).items():
+        array = backends.to_numpy(value)
+        out[key] = float(array) if array.ndim == 0 else array
+    return out
+
+
+def _as_list(logs: dict[str, Any]) -> Any:
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values
