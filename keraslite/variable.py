@@ -5,16 +5,13 @@ assigned array waits as it is (a view of a memory map, say) and becomes a tensor
 """
 
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from keraslite import backend as backends
 from keraslite import dtypes
-
-_scope: ContextVar["StatelessScope | None"] = ContextVar("keraslite_scope", default=None)
-_autocast: ContextVar[str | None] = ContextVar("keraslite_autocast", default=None)
+from keraslite.scopes import scopes
 
 
 class Variable:
@@ -92,7 +89,7 @@ class Variable:
     @property
     def dtype(self) -> str:
         """The dtype that a read gives: the compute dtype inside an autocasting layer."""
-        target = _autocast.get()
+        target = scopes.autocast
         if target is not None and self.autocast and dtypes.is_float(self._dtype):
             return target
         return self._dtype
@@ -121,12 +118,12 @@ class Variable:
 
     def _initial(self) -> np.ndarray:
         # Computed by numpy for every backend: the same numbers everywhere, and outside any trace.
-        with backends.use_backend("numpy"):
-            token = _scope.set(None)
-            try:
-                value = backends.to_numpy(self._initializer(self._shape, dtype=self._dtype))
-            finally:
-                _scope.reset(token)
+        outer = scopes.backend, scopes.state
+        scopes.backend, scopes.state = "numpy", None
+        try:
+            value = backends.to_numpy(self._initializer(self._shape, dtype=self._dtype))
+        finally:
+            scopes.backend, scopes.state = outer
         if tuple(value.shape) != self._shape:
             raise ValueError(
                 f"The initializer of {self.path!r} gave shape {value.shape}, "
@@ -137,13 +134,13 @@ class Variable:
     @property
     def value(self) -> Any:
         """The tensor: from the innermost scope that has one, cast if an autocast scope says so."""
-        scope = _scope.get()
+        scope = scopes.state
         found = scope.get(self) if scope is not None else None
         if found is None:
             raw = self._raw
             found = self._module.read(self._materialize() if raw is None else raw)
         if self.autocast:
-            target = _autocast.get()
+            target = scopes.autocast
             if target is not None and target != self._dtype and dtypes.is_float(self._dtype):
                 return self._module.cast(found, target)
         return found
@@ -152,7 +149,7 @@ class Variable:
 
     def assign(self, value: Any) -> Any:
         """Set the value; in a StatelessScope, only there."""
-        scope = _scope.get()
+        scope = scopes.state
         if isinstance(value, Variable):
             value = value.value
         if scope is None and self._raw is None and isinstance(value, np.ndarray | Pending):
@@ -190,17 +187,18 @@ class Variable:
         self.assign(self._plain() - self._module.convert(value, self._module.canonical(self._dtype)))
 
     def _plain(self) -> Any:
-        token = _autocast.set(None)
+        outer, scopes.autocast = scopes.autocast, None
         try:
             return self.value
         finally:
-            _autocast.reset(token)
+            scopes.autocast = outer
 
     def numpy(self) -> np.ndarray:
         """The value as a numpy array."""
-        if self._raw is None and isinstance(self._pending, np.ndarray) and _scope.get() is None:
+        if self._raw is None and isinstance(self._pending, np.ndarray) and scopes.state is None:
             return self._pending
-        return self._module.to_numpy(self._plain())
+        module = self._module  # a copy, where later assignments would show through
+        return module.to_numpy(module.copy(self._plain()))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
@@ -310,12 +308,11 @@ class StatelessScope:
         ]
 
     def __enter__(self) -> "StatelessScope":
-        self._outer = _scope.get()
-        self._token = _scope.set(self)
+        self._outer, scopes.state = scopes.state, self
         return self
 
     def __exit__(self, *_: Any) -> None:
-        _scope.reset(self._token)
+        scopes.state = self._outer
 
     _outer: "StatelessScope | None" = None
 
@@ -331,7 +328,7 @@ class SpecScope(StatelessScope):
 
 def in_stateless_scope() -> bool:
     """Whether a StatelessScope is open here."""
-    return _scope.get() is not None
+    return scopes.state is not None
 
 
 class AutocastScope:
@@ -345,15 +342,7 @@ class AutocastScope:
         self.dtype = dtype
 
     def __enter__(self) -> None:
-        self._token = _autocast.set(self.dtype)
+        self._outer, scopes.autocast = scopes.autocast, self.dtype
 
     def __exit__(self, *_: Any) -> None:
-        _autocast.reset(self._token)
-
-
-def autocast_enter(dtype: str | None) -> Any:
-    """Open an autocast scope at least cost; give the token to `autocast_leave`."""
-    return _autocast.set(dtype)
-
-
-autocast_leave = _autocast.reset
+        scopes.autocast = self._outer

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"jax", "torch", "tensorflow"}
 # From the ground up: a file may import only from its own line and the lines above it.
 FLOORS = [
-    ["config", "dtypes", "tree", "declare"],
+    ["config", "dtypes", "tree", "declare", "scopes"],
     ["backend"],
     ["variable", "naming", "masking", "registry", "dtype_policies"],
     ["ops", "symbolic"],

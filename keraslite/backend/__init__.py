@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from keraslite import config, dtypes
+from keraslite.scopes import scopes
 
 NAMES = ("jax", "torch", "tensorflow", "numpy")
 _ROOTS = {"jax": "jax", "jaxlib": "jax", "torch": "torch", "tensorflow": "tensorflow"}
@@ -55,7 +56,7 @@ def backend() -> str:
     >>> backend() in ("jax", "torch", "tensorflow", "numpy")
     True
     """
-    return _scoped.get() or _default or _first()
+    return scopes.backend or _scoped.get() or _default or _first()
 
 
 def _first() -> str:
@@ -91,30 +92,39 @@ class use_backend:  # noqa: N801 - reads as a verb, as a call and in `with`
     def __init__(self, name: str):
         global _default
         self._name = _check(name)
-        self._before = (_scoped.get(), _default)
-        if self._before[0] is None:
-            _default = name
-        else:
+        self._before = (_scoped.get(), _default, scopes.backend)
+        if scopes.backend is not None:  # inside the call of a layer
+            scopes.backend = name
+        elif self._before[0] is not None:
             _scoped.set(name)
+        else:
+            _default = name
 
     def __enter__(self) -> str:
         global _default
-        scoped, _default = self._before
-        if scoped is not None:
-            _scoped.set(scoped)
-        self._token = _scoped.set(self._name)
+        scoped, _default, inner = self._before
+        if inner is None:
+            if scoped is not None:
+                _scoped.set(scoped)
+            self._token = _scoped.set(self._name)
         return self._name
 
     def __exit__(self, *_: Any) -> None:
-        _scoped.reset(self._token)
+        if self._before[2] is None:
+            _scoped.reset(self._token)
+        else:
+            scopes.backend = self._before[2]
 
 
-def enter(name: str) -> Any:
-    """Make `name` current in this context at least cost; give the token to `leave`."""
-    return _scoped.set(name)
+def enter(name: str) -> str | None:
+    """Make `name` current in this thread until `leave` gets what this returned."""
+    before, scopes.backend = scopes.backend, name
+    return before
 
 
-leave = _scoped.reset
+def leave(before: str | None) -> None:
+    """Undo `enter`."""
+    scopes.backend = before
 
 
 def load(name: str) -> ModuleType:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keraslite import activations, config, constraints, initializers, ops, regularizers, registry
+from keraslite import activations, config, constraints, initializers, ops, registry, regularizers
 from keraslite.layers.layer import Layer
 from keraslite.variable import Variable
 

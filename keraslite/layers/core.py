@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keraslite import activations, initializers, ops, registry
+from keraslite import activations, initializers, masking, ops, registry
 from keraslite.layers.builtin import BuiltIn, LoRA
 from keraslite.layers.input_spec import InputSpec
 from keraslite.layers.layer import Layer
@@ -311,6 +311,80 @@ class Embedding(LoRA):
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Which indices are not 0."""
         return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+
+class ReversibleEmbedding(Embedding):
+    """An embedding that also goes back, from vectors to logits over the rows.
+
+    Source: https://arxiv.org/abs/1608.05859
+
+    Args:
+        input_dim: the number of rows.
+        output_dim: the size of a row.
+        tie_weights: whether the way back uses the same table, transposed.
+        embeddings_initializer: of the table.
+        embeddings_regularizer: a penalty on it.
+        embeddings_constraint: a projection of it.
+        mask_zero: whether index 0 is padding, which later layers skip.
+        reverse_dtype: the dtype of the way back; the layer's by default.
+        logit_soft_cap: bounds the logits softly: `cap * tanh(logits / cap)`.
+
+    >>> layer = ReversibleEmbedding(10, 4)
+    >>> layer(layer(np.array([[1, 2]])), reverse=True).shape == (1, 2, 10)
+    True
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        tie_weights: bool = True,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        reverse_dtype: str | None = None,
+        logit_soft_cap: float | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            input_dim, output_dim, embeddings_initializer, embeddings_regularizer,
+            embeddings_constraint, mask_zero, **kwargs,
+        )  # fmt: skip
+        self.tie_weights, self.reverse_dtype = tie_weights, reverse_dtype
+        self.logit_soft_cap = logit_soft_cap
+        self._kl_kept += ("tie_weights", "reverse_dtype", "logit_soft_cap")
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the table, and a second one if they are not tied."""
+        super().build(input_shape)
+        if not self.tie_weights:
+            shape = (self.output_dim, self.input_dim)
+            self.reverse_embeddings = self.add_weight(
+                name="reverse_embeddings", shape=shape, initializer=self.embeddings_initializer
+            )
+
+    def call(self, inputs: Any, reverse: bool = False) -> Any:
+        """Look up; or, in reverse, score every row.
+
+        Args:
+            inputs: indices, or vectors (batch, ..., output_dim).
+            reverse: whether to go back.
+        """
+        if not reverse:
+            out = super().call(inputs)
+            if self.mask_zero:
+                masking.set_mask(out, ops.not_equal(inputs, 0))
+            return out
+        dtype = self.reverse_dtype or self.compute_dtype
+        table = ops.transpose(self._effective()) if self.tie_weights else self.reverse_embeddings
+        logits = ops.matmul(ops.cast(inputs, dtype), ops.cast(table, dtype))
+        cap = self.logit_soft_cap
+        return logits if cap is None else ops.multiply(ops.tanh(logits / cap), cap)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """None: `call` sets the mask, on the way there alone."""
+        return None
 
 
 class Identity(BuiltIn):

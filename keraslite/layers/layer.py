@@ -9,8 +9,7 @@ are found by looking at the layer's attributes, so nothing has to be registered.
 import inspect
 import weakref
 from collections.abc import Iterator
-from contextvars import ContextVar
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
@@ -22,17 +21,15 @@ from keraslite.layers.input_spec import check_input_spec
 from keraslite.naming import auto_name, name_scope, path_of, to_snake_case
 from keraslite.random import SeedGenerator
 from keraslite.registry import public_class
+from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor, Node, infer, is_symbolic
 from keraslite.variable import (
     SpecScope,
     StatelessScope,
     Variable,
-    autocast_enter,
-    autocast_leave,
 )
 
 _derived: dict[tuple[type, str], type] = {}
-_context: ContextVar["_CallContext | None"] = ContextVar("keraslite_call", default=None)
 _lossy: "weakref.WeakSet[Layer]" = weakref.WeakSet()  # the layers that hold losses of a call
 
 
@@ -64,6 +61,27 @@ def _rebuild(cls: type, backend: str) -> "Layer":
         return cls.__new__(cls)
 
 
+def _scoped(build: Any) -> Any:
+    """`build` in the layer's own backend and name scope, whoever calls it: a parent's `build` too."""
+
+    @wraps(build)
+    def scoped(self: "Layer", *args: Any, **kwargs: Any) -> None:
+        if self.__dict__.get("_kl_building"):  # by super().build()
+            build(self, *args, **kwargs)
+            return
+        self.__dict__["_kl_building"] = True
+        try:
+            with backends.use_backend(self.backend), name_scope(self.name):
+                build(self, *args, **kwargs)
+        finally:
+            del self.__dict__["_kl_building"]
+        shapes = dict(_signature(build).bind(self, *args, **kwargs).arguments)
+        self.__dict__["_kl_build_shapes"] = {k: v for k, v in shapes.items() if k != "self"}
+        self.built = True
+
+    return scoped
+
+
 @cache
 def _signature(function: Any) -> inspect.Signature:
     return inspect.signature(function)
@@ -82,11 +100,14 @@ class _CallSpec:
         self.training = "training" in every
         self.training_default = next((p.default for p in parameters if p.name == "training"), None)
         self.masks = [n for n in every if n == "mask" or n.endswith("_mask")]
+        self.makes_masks = False
 
 
 @cache
 def _call_spec(cls: type) -> _CallSpec:
-    return _CallSpec(cls.call)
+    spec = _CallSpec(cls.call)
+    spec.makes_masks = cls.compute_mask is not Layer.compute_mask
+    return spec
 
 
 class Layer:
@@ -145,6 +166,11 @@ class Layer:
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
         self._kl_trainable = trainable
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = _scoped(cls.__dict__["build"])
 
     # Plain attributes: neither nn.Module's nor tf.Module's bookkeeping is wanted.
     __setattr__ = object.__setattr__
@@ -370,26 +396,24 @@ class Layer:
         spec = self._kl_spec
         given = {**dict(zip(spec.names, args, strict=False)), **kwargs}
         names = [n for n in _signature(type(self).build).parameters if n != "self"]
-        with name_scope(self.name):
-            if len(names) == 1 and _signature(type(self).build).parameters[names[0]].kind not in (
-                inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL,
-            ):  # fmt: skip
-                first = args[0] if args else next(iter(given.values()), None)
-                shapes: dict[str, Any] = {names[0]: _shapes(first)}
-            else:
-                shapes = {
-                    n: _shapes(given[n.removesuffix("_shape")])
-                    for n in names
-                    if n.endswith("_shape") and given.get(n.removesuffix("_shape")) is not None
-                }
-            self.build(**shapes)
+        if len(names) == 1 and _signature(type(self).build).parameters[names[0]].kind not in (
+            inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL,
+        ):  # fmt: skip
+            first = args[0] if args else next(iter(given.values()), None)
+            shapes: dict[str, Any] = {names[0]: _shapes(first)}
+        else:
+            shapes = {
+                n: _shapes(given[n.removesuffix("_shape")])
+                for n in names
+                if n.endswith("_shape") and given.get(n.removesuffix("_shape")) is not None
+            }
+        self.build(**shapes)
         self.__dict__["_kl_build_shapes"] = shapes
         self.built = True
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Build from what `get_build_config` gave."""
-        with backends.use_backend(self.backend), name_scope(self.name):
-            self.build(**{k: _as_shape(v) for k, v in config.items()})
+        self.build(**{k: _as_shape(v) for k, v in config.items()})
         self.__dict__["_kl_build_shapes"] = config
         self.built = True
 
@@ -408,11 +432,11 @@ class Layer:
         return self(*args, **kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        token = backends.enter(self.backend)
+        outer, scopes.backend = scopes.backend, self.backend
         try:
             return self._call(args, kwargs)
         finally:
-            backends.leave(token)
+            scopes.backend = outer
 
     def _call(self, args: tuple, kwargs: dict) -> Any:
         spec = self._kl_spec
@@ -422,14 +446,14 @@ class Layer:
         args = tuple([self._input(x, target) for x in args])
         if kwargs:
             kwargs = {k: self._input(v, target) for k, v in kwargs.items()}
-        symbolic = _any_symbolic(args) or (kwargs and _any_symbolic(kwargs.values()))
+        symbolic = _any_symbolic(args) or (bool(kwargs) and _any_symbolic(kwargs.values()))
         if not self.built:
             self._build(args, kwargs)
         if self.input_spec is not None and args:
             check_input_spec(self.input_spec, args[0], self.name)
 
         # training: said here, else by the outer call, else the default
-        outer = _context.get()
+        outer = scopes.call
         training = kwargs.pop("training", None) if not spec.training else kwargs.get("training")
         if training is None and spec.training and "training" in spec.names[: len(args)]:
             training = args[spec.names.index("training")]
@@ -446,19 +470,16 @@ class Layer:
         if symbolic:
             return self._symbolic(args, kwargs, training)
 
-        context = None
         if outer is None or outer.training != training:
-            context = _context.set(_CallContext(training))
+            scopes.call = _CallContext(training)
         if outer is None and _lossy:
             self._clear_losses()
-        cast = autocast_enter(compute if self.autocast else None)
+        cast, scopes.autocast = scopes.autocast, compute if self.autocast else None
         try:
             outputs = self.call(*args, **kwargs)
         finally:
-            autocast_leave(cast)
-            if context is not None:
-                _context.reset(context)
-        if masking.any_masks():
+            scopes.autocast, scopes.call = cast, outer
+        if masking.any_masks() or spec.makes_masks:
             self._set_masks(args, kwargs, outputs)
         if self.activity_regularizer is not None:
             for x in tree.flatten(outputs):
@@ -510,14 +531,14 @@ class Layer:
 
     def _infer(self, args: tuple, kwargs: dict, training: bool | None) -> Any:
         def run(*a: Any, **k: Any) -> Any:
-            context = _context.set(_CallContext(training))
-            cast = autocast_enter(self.compute_dtype if self.autocast else None)
+            outer = scopes.call, scopes.autocast
+            scopes.call = _CallContext(training)
+            scopes.autocast = self.compute_dtype if self.autocast else None
             try:
                 with SpecScope():
                     return self.call(*a, **k)
             finally:
-                autocast_leave(cast)
-                _context.reset(context)
+                scopes.call, scopes.autocast = outer
                 self._clear_losses()
 
         return infer(run, args, kwargs)

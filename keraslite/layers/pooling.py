@@ -104,7 +104,9 @@ def _family(base: type, pattern: str, kind: str, text: str, arguments: dict[str,
     made = []
     for rank in (1, 2, 3):
         parameters = {
-            name: (default,) * rank if name == "pool_size" and default == 2 and rank > 1 else default
+            name: (default,) * rank
+            if name == "pool_size" and default == 2 and rank > 1
+            else default
             for name, default in arguments.items()
         }
         lines = "\n".join(f"        {name}: {_MEANING[name]}" for name in parameters)

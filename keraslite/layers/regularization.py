@@ -105,8 +105,12 @@ def _spatial(rank: int) -> type:
     Input shape ({shape}). Source: https://arxiv.org/abs/1411.4280
 
     Args:
-        rate: the part of the channels that becomes zero.{'''
-        data_format: "channels_last" or "channels_first".''' if rank > 1 else ""}
+        rate: the part of the channels that becomes zero.{
+        '''
+        data_format: "channels_last" or "channels_first".'''
+        if rank > 1
+        else ""
+    }
         seed: an int.
         name: a name.
         dtype: a dtype or policy.

@@ -1,3 +1,204 @@
-"""Ops of neural networks: one definition each."""
+"""Ops of mathematics that numpy has not: one definition each."""
 
-__all__: list[str] = []
+from typing import Any
+
+import numpy as np
+
+from keraslite import dtypes
+from keraslite.ops.core import (
+    convert_to_numpy,  # noqa: F401 - for the examples
+    scatter_update,
+    shape,
+    stop_gradient,
+)
+from keraslite.ops.core import dtype as dtype_of
+from keraslite.ops.linalg import slogdet
+from keraslite.ops.numpy import (
+    _beside,
+    add,
+    argsort,
+    broadcast_to,
+    divide,
+    exp,
+    expand_dims,
+    greater,
+    isfinite,
+    isnan,
+    less_equal,
+    log,
+    max,
+    negative,
+    reshape,
+    sqrt,
+    square,
+    subtract,
+    sum,
+    take,
+    take_along_axis,
+    where,
+)
+from keraslite.ops.op import op, primitive_only
+
+
+@op("float")
+def erf(x: Any) -> Any:
+    """The error function.
+
+    >>> convert_to_numpy(erf([0.0])).tolist()
+    [0.0]
+    """
+    return primitive_only("erf")
+
+@op("float")
+def erfc(x: Any) -> Any:
+    """1 - erf(x), precise for large x.
+
+    >>> convert_to_numpy(erfc([0.0])).tolist()
+    [1.0]
+    """
+    return primitive_only("erfc")
+
+@op("float")
+def erfinv(x: Any) -> Any:
+    """The inverse of the error function.
+
+    >>> convert_to_numpy(erfinv([0.0])).tolist()
+    [0.0]
+    """
+    return primitive_only("erfinv")
+
+@op("float")
+def rsqrt(x: Any) -> Any:
+    """One over the square root.
+
+    >>> convert_to_numpy(rsqrt([4.0])).tolist()
+    [0.5]
+    """
+    return divide(1, sqrt(x))
+
+@op("float")
+def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The logarithm of the sum of exponentials, safe for large values.
+
+    >>> convert_to_numpy(logsumexp([1000.0])).tolist()
+    1000.0
+    """
+    high = stop_gradient(max(x, axis, True))
+    high = where(isfinite(high), high, 0)
+    total = log(sum(exp(subtract(x, high)), axis, keepdims))
+    return add(total, high if keepdims else reshape(high, shape(total)))
+
+@op("same")
+def top_k(x: Any, k: int, sorted: bool = True) -> tuple:
+    """The k largest elements along the last axis in falling order, and their indices.
+
+    >>> [convert_to_numpy(part).tolist() for part in top_k([5, 9, 7], 2)]
+    [[9, 7], [1, 2]]
+    """
+    found = argsort(negative(x), -1)[..., :k]
+    return take_along_axis(x, found, -1), found
+
+@op("same", tensors=2)
+def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
+    """Whether the prediction of the target class is among the k largest of its row.
+
+    >>> convert_to_numpy(in_top_k([1, 0], [[0.1, 0.9], [0.1, 0.9]], 1)).tolist()
+    [True, False]
+    """
+    own = take_along_axis(predictions, expand_dims(targets, -1), -1)
+    own = where(isnan(own), -np.inf, own)
+    return less_equal(add(sum(greater(predictions, own), -1), 1), k)
+
+@op("same", tensors=2)
+def segment_sum(
+    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
+) -> Any:
+    """The sums of the rows with the same segment number; zero for a segment without rows.
+
+    >>> convert_to_numpy(segment_sum([1, 2, 3], [0, 0, 1], 2)).tolist()
+    [3, 3]
+    """
+    return _segments(data, segment_ids, num_segments, "add")
+
+@op("same", tensors=2)
+def segment_prod(
+    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
+) -> Any:
+    """The products of the rows with the same segment number; one for a segment without rows.
+
+    >>> convert_to_numpy(segment_prod([1, 2, 3], [0, 0, 1], 2)).tolist()
+    [2, 3]
+    """
+    return _segments(data, segment_ids, num_segments, "mul")
+
+@op("same", tensors=2)
+def segment_max(
+    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
+) -> Any:
+    """The largest of the rows with the same segment number; the least number where there is none.
+
+    >>> convert_to_numpy(segment_max([1, 2, 3], [0, 0, 1], 2)).tolist()
+    [2, 3]
+    """
+    return _segments(data, segment_ids, num_segments, "max")
+
+@op("same", tensors=2)
+def segment_min(
+    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
+) -> Any:
+    """The smallest of the rows with the same segment number; the largest number where none is.
+
+    >>> convert_to_numpy(segment_min([1, 2, 3], [0, 0, 1], 2)).tolist()
+    [1, 3]
+    """
+    return _segments(data, segment_ids, num_segments, "min")
+
+def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: str) -> Any:
+    if num_segments is None:
+        num_segments = int(max(segment_ids)) + 1
+    kind = dtypes.to_numpy(dtype_of(data))
+    ints = np.iinfo(kind) if kind.kind in "iu" else None
+    start = {
+        "add": 0,
+        "mul": 1,
+        "max": ints.min if ints else -np.inf,
+        "min": ints.max if ints else np.inf,
+    }[reduction]
+    base = _beside(np.asarray(start, kind), data)
+    base = broadcast_to(base, (num_segments, *shape(data)[1:]))
+    return scatter_update(base, expand_dims(segment_ids, -1), data, reduction)
+
+@op("promote_float", tensors=2)
+def cdist(x: Any, y: Any) -> Any:
+    """The distances between the rows of x and the rows of y.
+
+    >>> convert_to_numpy(cdist([[0.0, 0.0]], [[3.0, 4.0]])).tolist()
+    [[5.0]]
+    """
+    gaps = subtract(expand_dims(x, -2), expand_dims(y, -3))
+    return sqrt(sum(square(gaps), -1))
+
+@op("same")
+def extract_sequences(x: Any, sequence_length: int, sequence_stride: int) -> Any:
+    """The windows of a signal along the last axis.
+
+    >>> convert_to_numpy(extract_sequences([1, 2, 3, 4], 2, 2)).tolist()
+    [[1, 2], [3, 4]]
+    """
+    count = (shape(x)[-1] - sequence_length) // sequence_stride + 1
+    windows = np.arange(count)[:, None] * sequence_stride + np.arange(sequence_length)
+    return take(x, windows.astype("int32"), -1)
+
+@op("float")
+def logdet(x: Any) -> Any:
+    """The logarithm of the absolute determinant.
+
+    >>> convert_to_numpy(logdet([[1.0, 0.0], [0.0, 1.0]])).tolist()
+    0.0
+    """
+    return slogdet(x)[1]
+
+__all__ = [
+    "cdist", "erf", "erfc", "erfinv", "extract_sequences", "in_top_k", "logdet", "logsumexp",
+    "rsqrt", "segment_max", "segment_min", "segment_prod", "segment_sum", "top_k",
+]  # fmt: skip

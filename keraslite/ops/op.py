@@ -28,11 +28,19 @@ class Op:
         tensors: how many leading parameters are tensors (None is allowed for optional ones).
         promote: the positions of those that are brought to one common dtype.
         lift: the weak type that the common dtype is at least: "float*", "int*" or none.
+        raw: the positions of those that are left as they are: lists of numbers or tensors.
     """
 
-    def __init__(self, body: Callable, tensors: int, promote: tuple[int, ...], lift: str | None):
+    def __init__(
+        self,
+        body: Callable,
+        tensors: int,
+        promote: tuple[int, ...],
+        lift: str | None,
+        raw: tuple[int, ...] = (),
+    ):
         self.name, self.body, self.tensors = body.__name__, body, tensors
-        self.promote, self.lift = promote, lift
+        self.promote, self.lift, self.raw = promote, lift, raw
         self.parameters = list(inspect.signature(body).parameters.values())
         self.impls: dict[str, Callable] = {}
         self.scalars: set[str] = set()  # the backends whose primitive takes Python numbers as such
@@ -69,7 +77,7 @@ def _prepare(row: Op, tensors: list, backend: str) -> None:
         target = dtypes.strong(dtypes.join(common, row.lift))
     target = target and module.canonical(target)
     for i, x in enumerate(tensors):
-        if x is None:
+        if x is None or i in row.raw:
             continue
         if i not in row.promote:
             if backends.OF.get(type(x)) is None:
@@ -216,12 +224,14 @@ def _two(row: Op) -> Callable:
 def _many(row: Op) -> Callable:
     """The wrapper of an operation on several tensors, of which some promote together."""
     impls, lift, scalars = row.impls, row.lift, row.scalars
-    promotes = tuple(i in row.promote for i in range(row.tensors))
+    promotes = tuple(None if i in row.raw else i in row.promote for i in range(row.tensors))
 
     def call(*args: Any, **kwargs: Any) -> Any:
         backend = dtype = None
         number = len(args) < len(promotes)
         for x, together in zip(args, promotes):
+            if together is None:
+                continue
             kind = type(x)
             name = OF.get(kind)
             if name is None and together and (kind is float or kind is int):
@@ -301,7 +311,8 @@ def _listed(row: Op, given: Any, place: Callable, kwargs: dict) -> Any:
 def promote_list(row: Op, items: list, backend: str) -> list:
     """Bring a list of tensors and literals of one backend to their common dtype."""
     together = Op.__new__(Op)
-    together.promote, together.lift, together.scalars = tuple(range(len(items))), row.lift, set()
+    together.promote, together.lift = tuple(range(len(items))), row.lift
+    together.scalars, together.raw = set(), ()
     items = list(items)
     _prepare(together, items, backend)
     return items
@@ -338,7 +349,9 @@ _KINDS = {
 }
 
 
-def op(kind: str, tensors: int = 1, keep: tuple[int, ...] = ()) -> Callable:
+def op(
+    kind: str, tensors: int = 1, keep: tuple[int, ...] = (), raw: tuple[int, ...] = ()
+) -> Callable:
     """Make a function an operation.
 
     Args:
@@ -349,13 +362,14 @@ def op(kind: str, tensors: int = 1, keep: tuple[int, ...] = ()) -> Callable:
             "creation" (no tensor arguments).
         tensors: how many leading parameters are tensors.
         keep: the positions among them that do not take part in promotion (conditions, indices).
+        raw: the positions among them that are not even converted (lists of sizes or starts).
     """
     make, promotes, lift = _KINDS[kind]
 
     def decorate(body: Callable) -> Callable:
         count = 0 if kind in ("creation", "operands") else tensors
-        positions = tuple(i for i in range(count) if i not in keep) if promotes else ()
-        row = Op(body, count, positions, lift)
+        positions = tuple(i for i in range(count) if promotes and i not in keep and i not in raw)
+        row = Op(body, count, positions, lift, raw)
         wrapper = make
         if make in (_one, _many) and count > 1:
             wrapper = _two if positions == (0, 1) == tuple(range(count)) else _many

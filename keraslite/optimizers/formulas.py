@@ -181,6 +181,7 @@ class Formula(NamedTuple):
         prepare: gives shared scalars from `hyper`.
         shared: scalars that are kept from step to step, with their first values.
         initial: the arguments that give the first values of slots that do not start at zero.
+        shapes: the shapes of slots that have not their parameter's, for two and more axes.
     """
 
     name: str
@@ -189,6 +190,7 @@ class Formula(NamedTuple):
     prepare: Callable[[dict], dict] = lambda h: {}
     shared: dict[str, float] = {}
     initial: dict[str, str] = {}
+    shapes: dict[str, Callable[[tuple], tuple]] = {}
 
 
 _MOMENTS = [("momentum", "velocity")]
@@ -218,6 +220,9 @@ FORMULAS = {
         Formula("adadelta", adadelta, lambda o: [("accumulated_grad", "accumulated_delta_var")]),
         Formula("lion", lion, lambda o: [("momentum",)]),
         Formula("ftrl", ftrl, lambda o: [("accumulator", "linear")], initial=_INITIAL),
-        Formula("adafactor", adafactor, lambda o: [("r", "c", "velocity")], _adafactor_rates),
+        Formula(
+            "adafactor", adafactor, lambda o: [("r", "c", "velocity")], _adafactor_rates,
+            shapes={"r": lambda s: s[:-1], "c": lambda s: (*s[:-2], s[-1])},
+        ),
     )
 }  # fmt: skip

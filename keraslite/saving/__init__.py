@@ -1,1 +1,12 @@
-"""Weights and whole models as files."""
+"""Weights and whole models as files, and objects as configs."""
+
+from keraslite.registry import (
+    CustomObjectScope,
+    custom_object_scope,
+    deserialize_keras_object,
+    get_registered_name,
+    register_keras_serializable,
+    serialize_keras_object,
+)
+from keraslite.saving.model_file import load_model, load_weights, save_model, save_weights
+from keraslite.saving.safetensors import open_safetensors, save_safetensors

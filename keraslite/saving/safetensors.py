@@ -11,8 +11,10 @@ import mmap
 import os
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -115,11 +117,15 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
             raise KeyError(f"{self.path} holds no tensor {name!r}") from None
 
 
-def open_safetensors(path: str | os.PathLike) -> SafetensorsFile:
+def open_safetensors(
+    path: str | os.PathLike, offset: int = 0, size: int | None = None
+) -> SafetensorsFile:
     """Opens a safetensors file after checking its header against its size.
 
     Args:
         path: the file.
+        offset: where it begins, in a file that holds other things too.
+        size: how many bytes it has there; all that follow by default.
 
     Returns:
         A mapping from names to numpy arrays; nothing is read before an array is looked at.
@@ -137,7 +143,9 @@ def open_safetensors(path: str | os.PathLike) -> SafetensorsFile:
     """
     path = Path(path)
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+        whole = os.fstat(file.fileno()).st_size
+        size = whole - offset if size is None else size
+        file.seek(offset)
         length = int.from_bytes(file.read(8), "little")
         if size < 8:
             raise _bad(path, f"truncated, its {size} bytes do not even hold the header's length")
@@ -146,7 +154,9 @@ def open_safetensors(path: str | os.PathLike) -> SafetensorsFile:
         if 8 + length > size:
             raise _bad(path, f"truncated, the header needs {8 + length} bytes of {size}")
         entries, metadata = _parse(path, file.read(length), size)
-        memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+        if offset:
+            entries = {k: e._replace(start=e.start + offset) for k, e in entries.items()}
+        memory = mmap.mmap(file.fileno(), whole, access=mmap.ACCESS_COPY)
     return SafetensorsFile(path, memory, entries, metadata)
 
 
@@ -168,16 +178,42 @@ def save_safetensors(
         ValueError: a name, a dtype or the metadata does not fit the format.
         OSError: the file could not be written, for instance on a full disk.
     """
-    path = Path(path)
+    parts = serialized(tensors, metadata)
+    with replacing(path) as file:
+        file.writelines(parts)
+
+
+def serialized(
+    tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+) -> Iterator[bytes | memoryview]:
+    """The bytes of a safetensors file, piece by piece; what does not fit is refused at once.
+
+    Args:
+        tensors: names and arrays.
+        metadata: strings to keep in the header.
+    """
     specs = {name: _spec(name, tensors[name]) for name in tensors}
     # Wide types first: then every tensor starts at a multiple of its item size.
     order = sorted(specs, key=lambda name: (-specs[name][0].itemsize, name))
     header = _header(order, specs, dict(metadata or {}))
+    return chain([header], (_bytes(name, tensors[name], *specs[name]) for name in order))
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file to write that takes the name `path` when the block ends well, and only then.
+
+    Args:
+        path: the name.
+
+    Raises:
+        OSError: the file could not be written; what was there before is unchanged.
+    """
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            file.write(header)
-            file.writelines(_bytes(name, tensors[name], *specs[name]) for name in order)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from keraslite import backend as backends
 from keraslite import tree
 from keraslite.backend.counter import MASK, hashed, keys
 from keraslite.random import make_default_seed
+from keraslite.scopes import scopes
 
 
 def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
@@ -76,12 +78,24 @@ def _leaf(x: Any) -> Any:
 def _leaves(x: Any) -> Any:
     """A structure of array-likes as (leaves, function that puts leaves back)."""
     if isinstance(x, dict):
-        names = list(x)
-        return [_leaf(x[n]) for n in names], lambda parts: dict(zip(names, parts, strict=True))
-    if isinstance(x, tuple) or (isinstance(x, list) and x and hasattr(x[0], "shape")):
-        kind = type(x)
-        return [_leaf(v) for v in x], lambda parts: kind(parts)
-    return [_leaf(x)], lambda parts: parts[0]
+        keys, values = list(x), list(x.values())
+    elif isinstance(x, tuple) or (isinstance(x, list) and x and _holds_parts(x[0])):
+        keys, values = None, list(x)
+    else:
+        return [_leaf(x)], lambda parts: parts[0]
+    inner = [_leaves(v) for v in values]
+    ends = np.cumsum([0, *(len(leaves) for leaves, _ in inner)])
+
+    def restore(parts: list[Any]) -> Any:
+        made = [f(parts[a:b]) for (_, f), a, b in zip(inner, ends, ends[1:])]
+        return type(x)(made) if keys is None else dict(zip(keys, made, strict=True))
+
+    return [v for leaves, _ in inner for v in leaves], restore
+
+
+def _holds_parts(first: Any) -> bool:
+    """Whether a list is one of inputs, by its first element, and not one of rows."""
+    return isinstance(first, dict) or len(getattr(first, "shape", ())) > 0
 
 
 def _take(x: Any, index: Any) -> Any:
@@ -141,6 +155,10 @@ class ArrayData:
         """Batches in an epoch."""
         return -(-self.rows // self.batch_size)
 
+    def first(self) -> tuple:
+        """A batch to build a model with."""
+        return next(self.epoch(0))
+
     def epoch(self, number: int) -> Iterator[tuple]:
         """The batches of an epoch."""
         order = permutation(self.rows, self.seed, number) if self.shuffle else None
@@ -179,13 +197,31 @@ class StreamData:
     host_work = True
 
     def __init__(self, source: Any):
-        self._source, self._live = source, None
-        self.num_batches = None
-        if hasattr(source, "__len__"):
+        self._source = source
+        self._begun: tuple[tuple, Iterator] | None = None  # an epoch whose first batch was taken
+        try:
             self.num_batches = len(source)
+        except TypeError:  # data sets of unknown or no end say so when they are asked
+            self.num_batches = None
+
+    def first(self) -> tuple:
+        """The first batch of the next epoch, which will have it too."""
+        if self._begun is None:
+            items = self._batches()
+            batch = next(items, None)
+            if batch is None:
+                raise ValueError("The data is empty: it gave no batch.")
+            self._begun = batch, items
+        return self._begun[0]
 
     def epoch(self, number: int) -> Iterator[tuple]:
         """The batches of an epoch; a generator goes on where it stood."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            yield begun[0]
+        yield from self._batches() if begun is None else begun[1]
+
+    def _batches(self) -> Iterator[tuple]:
         source = self._source
         if callable(source) and not hasattr(source, "__iter__"):
             source = source()
@@ -208,7 +244,7 @@ def adapt(
     transform: Callable | None = None, seed: int | None = None,
 ) -> Any:  # fmt: skip
     """The data source for what a user gave to fit, evaluate or predict."""
-    if isinstance(x, ArrayData | StreamData | Mapped):
+    if isinstance(x, ArrayData | StreamData | Mapped | Continued):
         return x
     stream = (
         not hasattr(x, "shape")
@@ -226,32 +262,101 @@ def adapt(
         if isinstance(x, str | bytes):
             raise ValueError(f"Give a list of strings, not a single one: [{x[:40]!r}].")
         data = ArrayData(x, y, sample_weight, batch_size, shuffle, seed)
-    steps = [f for f in (transform, class_weight and _weigher(class_weight)) if f]
-    return Mapped(data, steps) if steps else data
+    if transform:
+        data = Mapped(data, transform)
+    return Mapped(data, _weigher(class_weight), training=True) if class_weight else data
 
 
 class Mapped:
-    """Data whose batches go through functions of (x, y, sample_weight)."""
+    """Data whose batches go through a function of (x, y, sample_weight).
 
-    def __init__(self, data: Any, steps: list[Callable]):
-        self.data, self.steps, self.host_work = data, steps, True
+    Args:
+        data: the data.
+        function: gives the new (x, y, sample_weight).
+        training: whether the function is for training alone, not for what is split off.
+    """
+
+    host_work = True
+
+    def __init__(self, data: Any, function: Callable, training: bool = False):
+        self.data, self.function, self.training = data, function, training
 
     @property
     def num_batches(self) -> int | None:
         """Batches in an epoch."""
         return self.data.num_batches
 
+    @property
+    def seed(self) -> int | None:
+        """The seed of the orders."""
+        return getattr(self.data, "seed", None)
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self.data.seed = value
+
+    def first(self) -> tuple:
+        """A batch to build a model with."""
+        return self.function(*self.data.first())
+
     def epoch(self, number: int) -> Iterator[tuple]:
         """The batches of an epoch."""
         for batch in self.data.epoch(number):
-            for step in self.steps:
-                batch = step(*batch)
-            yield batch
+            yield self.function(*batch)
 
-    def split(self, fraction: float) -> tuple["Mapped", "Mapped"]:
+    def split(self, fraction: float) -> tuple[Any, Any]:
         """The first part and the last `fraction` of the rows."""
         first, last = self.data.split(fraction)
-        return Mapped(first, self.steps), Mapped(last, self.steps[:1])
+        mapped = last if self.training else Mapped(last, self.function)
+        return Mapped(first, self.function, self.training), mapped
+
+
+class Continued:
+    """Data that goes on from epoch to epoch, for `steps_per_epoch`; it begins again at its end.
+
+    Args:
+        data: the data.
+        steps: batches in an epoch.
+    """
+
+    host_work = True
+
+    def __init__(self, data: Any, steps: int):
+        self.data, self.num_batches = data, steps
+        self._live: Iterator | None = None
+        self._next = 0  # how many batches were given so far
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the orders."""
+        return getattr(self.data, "seed", None)
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self.data.seed = value
+
+    def first(self) -> tuple:
+        """A batch to build a model with."""
+        return self.data.first()
+
+    def epoch(self, number: int) -> Iterator[tuple]:
+        """The batches of an epoch."""
+        known, begin = self.data.num_batches, number * self.num_batches
+        if known and begin != self._next:  # a training that is taken up again
+            self._live = islice(self.data.epoch(begin // known), begin % known, None)
+            self._next = begin
+        empty = 0
+        while self._next < begin + self.num_batches or not known:
+            if self._live is None:
+                self._live = self.data.epoch(self._next // known if known else number)
+            batch = next(self._live, None)
+            if batch is None:
+                self._live, empty = None, empty + 1
+                if empty > 1:  # a generator at its end does not begin again
+                    return
+                continue
+            empty, self._next = 0, self._next + 1
+            yield batch
 
 
 def _weigher(class_weight: dict[int, float]) -> Callable:
@@ -294,7 +399,10 @@ def prefetch(items: Iterator, depth: int = 2) -> Iterator:
                 continue
         return False
 
+    backend = scopes.backend
+
     def work() -> None:
+        scopes.backend = backend
         try:
             for item in items:
                 if not put((item, None)):

@@ -7,6 +7,7 @@ that differs between backends lies in those two. Logs stay on the device until s
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from keraslite import callbacks as callbacks_module
 from keraslite import losses, metrics, ops, optimizers, tree
 from keraslite.layers.layer import Layer
 from keraslite.ops.transforms import threaded_jit
+from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor
 from keraslite.training import data as data_module
 from keraslite.training.data import adapt, batches, pack_x_y_sample_weight
@@ -68,7 +70,11 @@ class Trainer:
         with backends.use_backend(self.backend):
             self.optimizer = optimizers.get(optimizer)
             policy = getattr(self, "dtype_policy", None)
-            if auto_scale_loss and policy is not None and policy.name == "mixed_float16":
+            scaled = isinstance(self.optimizer, optimizers.LossScaleOptimizer)
+            if (
+                auto_scale_loss and not scaled
+                and policy is not None and policy.name == "mixed_float16"
+            ):  # fmt: skip
                 self.optimizer = optimizers.LossScaleOptimizer(self.optimizer)
             self._loss_tracker = _mean("loss")
         self._kl_objectives = Objectives(loss, loss_weights, metrics, weighted_metrics)
@@ -76,6 +82,7 @@ class Trainer:
         self.jit_compile, self.stop_training = jit_compile, False
         self.loss = loss
         self._kl_functions: dict[str, Callable] = {}
+        self.__dict__.pop("_kl_classes", None)
 
     @property
     def compiled(self) -> bool:
@@ -373,10 +380,15 @@ class Trainer:
             if validation_data is not None:
                 raise ValueError("Give validation_split or validation_data, not both.")
             data, validation_data = data.split(validation_split)
-        if steps_per_epoch is not None and isinstance(data, data_module.StreamData):
-            data = _Continued(data)
+        if steps_per_epoch is not None and steps_per_epoch != data.num_batches:
+            data = data_module.Continued(data, steps_per_epoch)
         self.stop_training = False
         steps = steps_per_epoch or data.num_batches
+        # Callbacks see a model that is built, and may change where it begins.
+        with backends.use_backend(self.backend):
+            self._prepare(data.first())
+        place = {"epoch": initial_epoch, "step": 0, "data": data}
+        self.__dict__["_kl_place"] = place
         with _Interrupts() as interrupts:
             container = callbacks_module.CallbackList(
                 callbacks, add_history=True, add_progbar=verbose != 0, model=self,
@@ -384,31 +396,35 @@ class Trainer:
             )  # fmt: skip
             container.on_train_begin()
             logs: dict[str, Any] = {}
-            for epoch in range(initial_epoch, epochs):
+            for epoch in range(place["epoch"], epochs):
                 container.on_epoch_begin(epoch)
                 self.reset_metrics()
                 watch = _NaNWatch(epoch)
-                logs = {}
-                for step, logs in self._run("train", data, epoch, steps, container):
+                logs, skip = {}, place["step"]
+                place["step"] = 0
+                for step, logs in self._run("train", data, epoch, steps, container, skip):
                     watch.see(step, logs)
                     if self.stop_training or interrupts.asked:
                         break
                 logs = _floats(logs)
                 if interrupts.asked:
-                    container.on_train_end(logs)
-                    raise KeyboardInterrupt
-                watch.check(logs, self.stop_training)
+                    break
+                if not container.watches_nan:
+                    watch.check(logs, self.stop_training)
                 if validation_data is not None and (epoch + 1) % validation_freq == 0:
                     logs |= self._validate(
                         validation_data, validation_batch_size or batch_size, validation_steps,
                         container,
                     )  # fmt: skip
                 container.on_epoch_end(epoch, logs)
-                if self.stop_training:
+                if self.stop_training or interrupts.asked:
                     break
+            if interrupts.asked:
+                container.on_train_interrupt(logs)
+                raise KeyboardInterrupt
+            for optimizer in self._optimizers():
+                optimizer.finalize_variable_values(self.trainable_variables)
             container.on_train_end(logs)
-        for optimizer in self._optimizers():
-            optimizer.finalize_variable_values(self.trainable_variables)
         return self.history
 
     def _transform(self, training: bool) -> Callable | None:
@@ -426,16 +442,16 @@ class Trainer:
         return {f"val_{k}": v for k, v in logs.items()}
 
     def _run(
-        self, kind: str, data: Any, epoch: int, steps: int | None, container: Any
+        self, kind: str, data: Any, epoch: int, steps: int | None, container: Any, skip: int = 0
     ) -> Iterator[tuple[int, Any]]:
         """Run a step over the batches of an epoch, telling the callbacks; yields (step, out)."""
         begin = getattr(container, f"on_{kind}_batch_begin")
         end = getattr(container, f"on_{kind}_batch_end")
         group = getattr(self, "steps_per_execution", 1) if kind != "predict" else 1
-        function, step = None, 0
-        token = backends.enter(self.backend)
+        function, step = None, skip
+        outer, scopes.backend = scopes.backend, self.backend
         try:
-            for parts in _grouped(batches(data, epoch, steps), group):
+            for parts in _grouped(islice(batches(data, epoch, steps), skip, None), group):
                 for batch in parts:
                     self._guard_labels(batch)
                 if function is None:
@@ -450,8 +466,8 @@ class Trainer:
                 end(step - 1, out)
                 yield step - 1, out
         finally:
-            backends.leave(token)
-        if function is None:
+            scopes.backend = outer
+        if function is None and not skip:
             raise ValueError("The data is empty: it gave no batch.")
 
     def evaluate(
@@ -591,29 +607,6 @@ class Trainer:
         if self.built and self.optimizer is not None:
             with backends.use_backend(self.backend):
                 self.optimizer.build(self.trainable_variables)
-
-
-class _Continued:
-    """A stream that goes on from epoch to epoch, for `steps_per_epoch`."""
-
-    host_work = True
-
-    def __init__(self, data: Any):
-        self._data, self.num_batches = data, None
-        self._live: Iterator | None = None
-
-    def epoch(self, number: int) -> Iterator[tuple]:
-        """The next batches; the source begins again where it ends."""
-        while True:
-            if self._live is None:
-                self._live = self._data.epoch(number)
-            empty = True
-            for item in self._live:
-                empty = False
-                yield item
-            self._live = None
-            if empty:
-                return
 
 
 class _Interrupts:

@@ -11,8 +11,9 @@ from keraslite import dtypes
 from keraslite.backend.jax.tensors import native
 
 # Ops whose JAX function takes a Python number beside an array and follows the array's dtype.
-SCALARS = frozenset("""add subtract multiply divide power mod fmod floor_divide equal not_equal less
-    less_equal greater greater_equal maximum minimum where clip""".split())
+_TAKE_NUMBERS = """add subtract multiply divide power mod fmod floor_divide equal not_equal less
+    less_equal greater greater_equal maximum minimum where clip"""
+SCALARS = frozenset(_TAKE_NUMBERS.split())
 
 _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absolute negative sign
     square sqrt cbrt reciprocal maximum minimum fmax fmin gcd lcm hypot heaviside logaddexp
@@ -22,8 +23,8 @@ _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absol
     greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
     bitwise_not left_shift right_shift where take take_along_axis transpose moveaxis swapaxes
     squeeze expand_dims broadcast_to stack tile flip roll trace diagonal diag tril triu
-    tensordot meshgrid searchsorted copy round""".split()
-TABLE: dict[str, Any] = {name: getattr(jnp, name) for name in _AS_THEY_ARE} | {
+    tensordot meshgrid searchsorted copy round"""
+TABLE: dict[str, Any] = {name: getattr(jnp, name) for name in _AS_THEY_ARE.split()} | {
     "bitwise_left_shift": jnp.left_shift,
     "bitwise_right_shift": jnp.right_shift,
     "stop_gradient": jax.lax.stop_gradient,
@@ -35,7 +36,7 @@ TABLE: dict[str, Any] = {name: getattr(jnp, name) for name in _AS_THEY_ARE} | {
 
 
 def _primitive(fn: Any) -> Any:
-    TABLE[fn.__name__] = fn
+    TABLE[fn.__name__.removesuffix("_")] = fn  # sum_ and the like hide no builtin
     return fn
 
 
@@ -214,3 +215,51 @@ def matmul(x1: jax.Array, x2: jax.Array) -> jax.Array:
 @_primitive
 def einsum(subscripts: str, *operands: jax.Array, **kwargs: Any) -> jax.Array:
     return jnp.einsum(subscripts, *operands, preferred_element_type=_widened(operands[0]))
+
+
+# Slices and scatters
+
+
+@_primitive
+def slice_(inputs: jax.Array, start_indices: Any, shape: Any) -> jax.Array:
+    return jax.lax.dynamic_slice(inputs, _starts(start_indices), tuple(shape))
+
+
+@_primitive
+def slice_update(inputs: jax.Array, start_indices: Any, updates: jax.Array) -> jax.Array:
+    updates = updates.astype(inputs.dtype)
+    return jax.lax.dynamic_update_slice(inputs, updates, _starts(start_indices))
+
+
+def _starts(start_indices: Any) -> list:
+    """The starts as scalars: they may be one vector, or numbers and scalars mixed."""
+    if isinstance(start_indices, jax.Array):
+        return [start_indices[i] for i in range(start_indices.shape[0])]
+    return [jnp.asarray(i, jnp.int32) for i in start_indices]
+
+
+@_primitive
+def scatter_update(
+    inputs: jax.Array, indices: jax.Array, updates: jax.Array, reduction: str | None = None
+) -> jax.Array:
+    at = inputs.at[tuple(indices.T)]
+    how = {None: at.set, "add": at.add, "mul": at.multiply, "max": at.max, "min": at.min}
+    return how[reduction](updates.astype(inputs.dtype))
+
+
+@_primitive
+def unstack(x: jax.Array, num: int | None = None, axis: int = 0) -> list:
+    return list(jnp.unstack(x, axis=axis))
+
+
+# ops/math.py
+
+
+@_primitive
+def logsumexp(x: jax.Array, axis: Any = None, keepdims: bool = False) -> jax.Array:
+    return jax.scipy.special.logsumexp(x, axis=_axis(axis), keepdims=keepdims)
+
+
+@_primitive
+def top_k(x: jax.Array, k: int, sorted: bool = True) -> tuple:
+    return tuple(jax.lax.top_k(x, k))

@@ -1,6 +1,7 @@
 """ENGINE: variables and control flow on numpy, which runs models but does not differentiate."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,15 @@ from keraslite import tree
 from keraslite.backend.numpy.tensors import native
 
 __all__ = [
-    "FUNCTIONAL", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
-    "gradients_of", "jit", "new_variable", "read", "scan", "set_trainable", "value_and_grad", "vmap",
-    "while_loop", "zeros",
+    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
+    "gradients_of", "jit", "new_variable", "no_grad", "read", "scan", "set_trainable",
+    "value_and_grad", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 FUNCTIONAL = False
 TRAINS = False
+FUSED: dict[str, Callable] = {}  # formulas of optimizers that have a form in place
+no_grad = nullcontext  # gradients are asked for by a call, never recorded
 LAYER_BASE = None
 
 

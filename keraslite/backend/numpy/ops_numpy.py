@@ -1,5 +1,7 @@
 """PRIMITIVES for ops/numpy.py, ops/core.py and ops/math.py on numpy."""
 
+import math
+import statistics
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -11,8 +13,9 @@ from keraslite.backend.numpy.tensors import cast as _cast
 from keraslite.backend.numpy.tensors import convert, native
 
 # Ops whose numpy function takes a Python number beside an array and follows the array's dtype.
-SCALARS = frozenset("""add subtract multiply divide power mod fmod floor_divide equal not_equal less
-    less_equal greater greater_equal maximum minimum where""".split())
+_TAKE_NUMBERS = """add subtract multiply divide power mod fmod floor_divide equal not_equal less
+    less_equal greater greater_equal maximum minimum where clip"""
+SCALARS = frozenset(_TAKE_NUMBERS.split())
 
 _HALVES = frozenset([np.dtype("float16"), dtypes.to_numpy("bfloat16")])
 _quiet = np.errstate(all="ignore")  # infinities and NaNs are values here, as on the other backends
@@ -39,17 +42,17 @@ _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absol
     signbit real imag conjugate angle equal not_equal less less_equal greater
     greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
     bitwise_not where transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack tile flip
-    roll diagonal diag tril triu""".split()
-_PLAIN = frozenset("""where transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack tile
-    flip roll diagonal diag tril triu""".split())
+    roll diagonal diag tril triu"""
+_PLAIN = """where transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack tile
+    flip roll diagonal diag tril triu"""
 TABLE: dict[str, Any] = {
-    name: getattr(np, name) if name in _PLAIN else _quiet(_halves(getattr(np, name)))
-    for name in _AS_THEY_ARE
+    name: getattr(np, name) if name in _PLAIN.split() else _quiet(_halves(getattr(np, name)))
+    for name in _AS_THEY_ARE.split()
 }
 
 
 def _primitive(fn: Any) -> Any:
-    TABLE[fn.__name__] = fn
+    TABLE[fn.__name__.removesuffix("_")] = fn  # sum_ and the like hide no builtin
     return fn
 
 
@@ -80,7 +83,7 @@ def clip(x: np.ndarray, x_min: Any, x_max: Any) -> np.ndarray:
 
 @_primitive
 @_halves
-def round(x: np.ndarray, decimals: int = 0) -> np.ndarray:
+def round_(x: np.ndarray, decimals: int = 0) -> np.ndarray:
     return np.round(x, decimals)
 
 
@@ -140,7 +143,7 @@ TABLE |= {"mean": _moment(np.mean), "var": _moment(np.var)}
 @_primitive
 @_quiet
 @_halves
-def sum(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+def sum_(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
     return np.sum(x, axis=_axis(axis), keepdims=keepdims, dtype=_sum_type(x, None))
 
 
@@ -332,3 +335,72 @@ def einsum(subscripts: str, *operands: np.ndarray, **kwargs: Any) -> np.ndarray:
 @_halves
 def tensordot(x1: np.ndarray, x2: np.ndarray, axes: Any = 2) -> np.ndarray:
     return np.tensordot(x1, x2, axes)
+
+
+# Slices and scatters
+
+
+def _part(inputs: np.ndarray, start_indices: Any, shape: Any) -> tuple:
+    """The slices of a part, moved inside where it would reach beyond the end, as in JAX."""
+    inside = [min(max(int(i), 0), d - n)
+              for i, d, n in zip(start_indices, inputs.shape, shape, strict=True)]  # fmt: skip
+    if min(inside, default=0) < 0:
+        raise ValueError(f"the shape {tuple(shape)} is larger than {inputs.shape}")
+    return tuple(slice(i, i + n) for i, n in zip(inside, shape, strict=True))
+
+
+@_primitive
+def slice_(inputs: np.ndarray, start_indices: Any, shape: Any) -> np.ndarray:
+    return inputs[_part(inputs, start_indices, shape)]
+
+
+@_primitive
+def slice_update(inputs: np.ndarray, start_indices: Any, updates: np.ndarray) -> np.ndarray:
+    out = inputs.copy()
+    out[_part(inputs, start_indices, updates.shape)] = updates
+    return out
+
+
+@_primitive
+def scatter_update(
+    inputs: np.ndarray, indices: np.ndarray, updates: np.ndarray, reduction: str | None = None
+) -> np.ndarray:
+    out, at = inputs.copy(), tuple(indices.T)
+    how = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+    if reduction is None:
+        out[at] = updates
+    else:
+        how[reduction].at(out, at, updates.astype(inputs.dtype))
+    return out
+
+
+# ops/math.py
+
+
+@_primitive
+def top_k(x: np.ndarray, k: int, sorted: bool = True) -> tuple:
+    falling = np.argsort(np.flip(x, -1), -1, stable=True)[..., ::-1][..., :k]
+    indices = x.shape[-1] - 1 - falling
+    return np.take_along_axis(x, indices, -1), indices.astype(np.int32)
+
+
+def _one_by_one(name: str, fn: Callable) -> Callable:
+    """scipy's function where it is installed, else one element after the other."""
+    try:
+        from scipy import special
+    except ImportError:
+        slow = np.frompyfunc(fn, 1, 1)
+        return lambda x: np.asarray(slow(x)).astype(x.dtype)
+    return getattr(special, name)
+
+
+def _erfinv(x: float) -> float:
+    if not -1 < x < 1:
+        return x * math.inf if abs(x) == 1 else math.nan
+    return statistics.NormalDist().inv_cdf((x + 1) / 2) / math.sqrt(2)
+
+
+TABLE |= {
+    name: _quiet(_halves(_one_by_one(name, fn)))
+    for name, fn in {"erf": math.erf, "erfc": math.erfc, "erfinv": _erfinv}.items()
+}

@@ -1,6 +1,5 @@
 """PRIMITIVES for ops/numpy.py, ops/core.py and ops/math.py on TensorFlow."""
 
-import builtins
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -12,8 +11,9 @@ from keraslite import dtypes
 from keraslite.backend.tensorflow.tensors import convert, dynamic_shape, native
 
 # Ops whose TensorFlow function takes a Python number beside a tensor and follows its dtype.
-SCALARS = frozenset("""add subtract multiply divide power mod fmod floor_divide equal not_equal less
-    less_equal greater greater_equal maximum minimum where""".split())
+_TAKE_NUMBERS = """add subtract multiply divide power mod fmod floor_divide equal not_equal less
+    less_equal greater greater_equal maximum minimum where clip"""
+SCALARS = frozenset(_TAKE_NUMBERS.split())
 
 # TensorFlow has few kernels for the short integers and fewer for booleans.
 _SHORT = frozenset([tf.bool, tf.int8, tf.uint8, tf.int16, tf.uint16])
@@ -69,7 +69,7 @@ def _logical(fn: Callable) -> Callable:
 
 
 _AS_THEY_ARE = """exp expm1 log log1p sin cos tan sinh cosh tanh sqrt rsqrt floor ceil reciprocal erf erfc
-    erfinv""".split()
+    erfinv"""
 _RENAMED = {
     "arcsin": tf.math.asin, "arccos": tf.math.acos, "arctan": tf.math.atan,
     "arcsinh": tf.math.asinh, "arccosh": tf.math.acosh, "arctanh": tf.math.atanh,
@@ -77,7 +77,7 @@ _RENAMED = {
     "equal": tf.math.equal, "not_equal": tf.math.not_equal,
     "conjugate": tf.math.conj, "real": tf.math.real,
     "stop_gradient": tf.stop_gradient, "copy": tf.identity, "stack": tf.stack,
-    "repeat": tf.repeat, "nan_to_num": None,
+    "repeat": tf.repeat,
 }  # fmt: skip
 _WIDE = {
     "add": tf.math.add, "subtract": tf.math.subtract, "multiply": tf.math.multiply,
@@ -89,7 +89,7 @@ _WIDE = {
     "bitwise_xor": tf.bitwise.bitwise_xor,
     "bitwise_left_shift": tf.bitwise.left_shift, "bitwise_right_shift": tf.bitwise.right_shift,
 }  # fmt: skip
-TABLE: dict[str, Any] = {name: getattr(tf.math, name) for name in _AS_THEY_ARE} | _RENAMED
+TABLE: dict[str, Any] = {name: getattr(tf.math, name) for name in _AS_THEY_ARE.split()} | _RENAMED
 TABLE |= {name: _wide(fn) for name, fn in _WIDE.items()}
 TABLE |= {
     name: _wide(getattr(tf.math, name), back=False)
@@ -104,11 +104,10 @@ TABLE |= {
     "isinf": _floats_only(tf.math.is_inf, False),
     "isfinite": _floats_only(tf.math.is_finite, True),
 }
-del TABLE["nan_to_num"]
 
 
 def _primitive(fn: Any) -> Any:
-    TABLE[fn.__name__] = fn
+    TABLE[fn.__name__.removesuffix("_")] = fn  # sum_ and the like hide no builtin
     return fn
 
 
@@ -128,14 +127,14 @@ def trunc(x: tf.Tensor) -> tf.Tensor:
 
 
 @_primitive
-def round(x: tf.Tensor, decimals: int = 0) -> tf.Tensor:
+def round_(x: tf.Tensor, decimals: int = 0) -> tf.Tensor:
     if not decimals:
         return tf.math.round(x) if x.dtype.is_floating else x
     if not x.dtype.is_floating:
         if decimals > 0:
             return x
-        return tf.cast(round(tf.cast(x, tf.float32), decimals), x.dtype)
-    scale = tf.cast(10.0 ** builtins.abs(decimals), x.dtype)
+        return tf.cast(round_(tf.cast(x, tf.float32), decimals), x.dtype)
+    scale = tf.cast(10.0 ** abs(decimals), x.dtype)
     return tf.math.round(x * scale) / scale if decimals > 0 else tf.math.round(x / scale) * scale
 
 
@@ -187,7 +186,6 @@ def gcd(x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
 TABLE |= {
     "mean": _in_float32(tf.math.reduce_mean),
     "var": _in_float32(tf.math.reduce_variance),
-    "all": lambda x, axis=None, keepdims=False: _logical(tf.reduce_all)(x, axis, keepdims),
 }
 
 
@@ -202,7 +200,7 @@ TABLE |= {"all": _truth(tf.reduce_all), "any": _truth(tf.reduce_any)}
 
 
 @_primitive
-def sum(x: tf.Tensor, axis: Any = None, keepdims: bool = False) -> tf.Tensor:
+def sum_(x: tf.Tensor, axis: Any = None, keepdims: bool = False) -> tf.Tensor:
     dtype = _SUMS.get(x.dtype, x.dtype)
     if dtype == x.dtype and dtype not in _HALVES and dtype != tf.uint32:
         return tf.reduce_sum(x, axis, keepdims)
@@ -346,8 +344,8 @@ def split(x: tf.Tensor, indices_or_sections: Any, axis: int = 0) -> list:
         return tf.split(x, indices_or_sections, axis)
     size = dynamic_shape(x)[axis]
     cuts = [0, *(i if i >= 0 else size + i for i in map(int, indices_or_sections))]
-    cuts = [*(builtins.min(c, size) if isinstance(size, int) else c for c in cuts), size]
-    sizes = [b - a if not isinstance(b, int) else builtins.max(b - a, 0)
+    cuts = [*(min(c, size) if isinstance(size, int) else c for c in cuts), size]
+    sizes = [b - a if not isinstance(b, int) else max(b - a, 0)
              for a, b in zip(cuts, cuts[1:], strict=False)]  # fmt: skip
     return tf.split(x, sizes, axis)
 
@@ -399,7 +397,7 @@ def get_item(x: tf.Tensor, key: Any) -> tf.Tensor:
         isinstance(k, list | np.ndarray) or (isinstance(k, tf.Tensor) and k.shape.rank != 0)
         for k in keys
     ]
-    return _gathered(x, keys, arrays) if builtins.any(arrays) else x[keys]
+    return _gathered(x, keys, arrays) if any(arrays) else x[keys]
 
 
 def _gathered(x: tf.Tensor, keys: tuple, arrays: list[bool]) -> tf.Tensor:
@@ -413,7 +411,7 @@ def _gathered(x: tf.Tensor, keys: tuple, arrays: list[bool]) -> tf.Tensor:
             keys[i], arrays[i] = convert(keys[i]), True
     basic = [slice(None) if a else k for k, a in zip(keys, arrays, strict=True)]
     axes, indices, axis = [], [], 0
-    taken = builtins.sum(k is not None and k is not Ellipsis for k in keys)
+    taken = sum(k is not None and k is not Ellipsis for k in keys)
     for k, a in zip(keys, arrays, strict=True):
         if a:
             index = convert(k)
@@ -512,6 +510,7 @@ def searchsorted(
 def _products(fn: Callable) -> Callable:
     """Integers multiply in int32; two int8 tensors stay there."""
 
+    @wraps(fn)
     def call(*xs: tf.Tensor, **kwargs: Any) -> tf.Tensor:
         dtype = xs[0].dtype
         if dtype not in _SHORT:
@@ -563,3 +562,61 @@ def tril(x: tf.Tensor, k: int = 0) -> tf.Tensor:
 @_primitive
 def triu(x: tf.Tensor, k: int = 0) -> tf.Tensor:
     return tf.where(_triangle(x, k - 1), tf.zeros((), x.dtype), x)
+
+
+# Slices and scatters
+
+
+def _starts(inputs: tf.Tensor, start_indices: Any, shape: Any) -> tf.Tensor:
+    """Where a part begins, moved inside where it would reach beyond the end, as in JAX."""
+    last = tf.shape(inputs) - tf.cast(tf.convert_to_tensor(shape), tf.int32)
+    tf.debugging.assert_non_negative(last, "the part is larger than the shape of the tensor")
+    if not isinstance(start_indices, tf.Tensor):
+        start_indices = tf.stack([tf.cast(i, tf.int32) for i in start_indices])
+    return tf.clip_by_value(tf.cast(start_indices, tf.int32), 0, last)
+
+
+@_primitive
+def slice_(inputs: tf.Tensor, start_indices: Any, shape: Any) -> tf.Tensor:
+    out = tf.slice(inputs, _starts(inputs, start_indices, shape), shape)
+    return tf.ensure_shape(out, shape) if not isinstance(shape, tf.Tensor) else out
+
+
+@_primitive
+def slice_update(inputs: tf.Tensor, start_indices: Any, updates: tf.Tensor) -> tf.Tensor:
+    sizes, start = tf.shape(updates), _starts(inputs, start_indices, tf.shape(updates))
+    where_ = [start[i] + tf.range(sizes[i]) for i in range(inputs.shape.rank)]
+    at = tf.stack(tf.meshgrid(*where_, indexing="ij"), -1)
+    return tf.tensor_scatter_nd_update(inputs, at, tf.cast(updates, inputs.dtype))
+
+
+@_primitive
+def scatter_update(
+    inputs: tf.Tensor, indices: tf.Tensor, updates: tf.Tensor, reduction: str | None = None
+) -> tf.Tensor:
+    sizes = tf.cast(tf.shape(inputs)[: indices.shape[-1]], indices.dtype)
+    indices = tf.where(indices < 0, indices + sizes, indices)
+    updates = tf.cast(updates, inputs.dtype)
+    if reduction == "mul":
+        row = tf.reduce_sum(indices * tf.math.cumprod(sizes, exclusive=True, reverse=True), -1)
+        rows = tf.reduce_prod(sizes)
+        factors = tf.math.unsorted_segment_prod(updates, row, rows)
+        return inputs * tf.reshape(factors, tf.shape(inputs))
+    how = {
+        None: tf.tensor_scatter_nd_update, "add": tf.tensor_scatter_nd_add,
+        "max": tf.tensor_scatter_nd_max, "min": tf.tensor_scatter_nd_min,
+    }  # fmt: skip
+    return how[reduction](inputs, indices, updates)
+
+
+# ops/math.py
+
+
+@_primitive
+def logsumexp(x: tf.Tensor, axis: Any = None, keepdims: bool = False) -> tf.Tensor:
+    return tf.reduce_logsumexp(x, axis, keepdims)
+
+
+@_primitive
+def top_k(x: tf.Tensor, k: int, sorted: bool = True) -> tuple:
+    return tuple(tf.math.top_k(x, k, sorted))

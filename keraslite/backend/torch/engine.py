@@ -7,16 +7,18 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from keraslite.backend.torch.module import TorchLayer as LAYER_BASE
+from keraslite.backend.torch.optimizers import FUSED
 from keraslite.backend.torch.tensors import convert, native
 
 __all__ = [
-    "FUNCTIONAL", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
-    "gradients_of", "jit", "new_variable", "read", "scan", "set_trainable", "value_and_grad", "vmap",
-    "while_loop", "zeros",
+    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
+    "gradients_of", "jit", "new_variable", "no_grad", "read", "scan", "set_trainable",
+    "value_and_grad", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 TRAINS = True
+no_grad = torch.no_grad
 
 
 def new_variable(value: torch.Tensor, trainable: bool, name: str) -> torch.nn.Parameter:

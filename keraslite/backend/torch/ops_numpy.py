@@ -1,6 +1,5 @@
 """PRIMITIVES for ops/numpy.py, ops/core.py and ops/math.py on torch."""
 
-import builtins
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +11,9 @@ from keraslite import dtypes
 from keraslite.backend.torch.tensors import convert, default_device, native
 
 # Ops whose torch function takes a Python number beside a tensor and follows the tensor's dtype.
-SCALARS = frozenset("""add subtract multiply divide power mod fmod floor_divide equal not_equal less
-    less_equal greater greater_equal maximum minimum where clip""".split())
+_TAKE_NUMBERS = """add subtract multiply divide power mod fmod floor_divide equal not_equal less
+    less_equal greater greater_equal maximum minimum where clip"""
+SCALARS = frozenset(_TAKE_NUMBERS.split())
 
 _AS_THEY_ARE = """add subtract multiply hypot logaddexp logaddexp2 gcd lcm fmod floor_divide
     heaviside fmax fmin equal not_equal less less_equal greater greater_equal logical_and
@@ -21,7 +21,7 @@ _AS_THEY_ARE = """add subtract multiply hypot logaddexp logaddexp2 gcd lcm fmod 
     bitwise_left_shift bitwise_right_shift arctan2 exp exp2 expm1 log log2 log10 log1p sin cos tan
     arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh sqrt rsqrt square reciprocal sinc
     deg2rad rad2deg floor ceil sign isnan isinf isfinite isposinf isneginf signbit nan_to_num
-    erf erfc erfinv real reshape broadcast_to""".split()
+    erf erfc erfinv real reshape broadcast_to"""
 _RENAMED = {
     "divide": torch.true_divide,
     "power": torch.pow,
@@ -35,7 +35,7 @@ _RENAMED = {
     "greater_equal": torch.ge,
     "copy": torch.clone,
 }
-TABLE: dict[str, Any] = {name: getattr(torch, name) for name in _AS_THEY_ARE} | _RENAMED
+TABLE: dict[str, Any] = {name: getattr(torch, name) for name in _AS_THEY_ARE.split()} | _RENAMED
 _DTYPES = {name: native(name) for name in dtypes.ALL}
 # What sums and products of the short types are made in, as JAX does.
 _SUMS = {
@@ -47,7 +47,7 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 
 def _primitive(fn: Any) -> Any:
-    TABLE[fn.__name__] = fn
+    TABLE[fn.__name__.removesuffix("_")] = fn  # sum_ and the like hide no builtin
     return fn
 
 
@@ -79,7 +79,7 @@ def trunc(x: torch.Tensor) -> torch.Tensor:
 
 
 @_primitive
-def round(x: torch.Tensor, decimals: int = 0) -> torch.Tensor:
+def round_(x: torch.Tensor, decimals: int = 0) -> torch.Tensor:
     if not x.dtype.is_floating_point:
         return x if decimals >= 0 else torch.round(x.float(), decimals=decimals).to(x.dtype)
     return torch.round(x) if decimals == 0 else torch.round(x, decimals=decimals)
@@ -143,18 +143,18 @@ TABLE["mean"] = _reduction(torch.mean)
 
 
 @_primitive
-def sum(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
+def sum_(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
     wide = _SUMS.get(x.dtype)
     return _SUM(x, axis, keepdims) if wide is None else _SUM(x.long(), axis, keepdims).to(wide)
 
 
 @_primitive
-def any(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
+def any_(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
     return _ANY(x if x.dtype is torch.bool else x.bool(), axis, keepdims)
 
 
 @_primitive
-def all(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
+def all_(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
     return _ALL(x if x.dtype is torch.bool else x.bool(), axis, keepdims)
 
 
@@ -389,7 +389,7 @@ def get_item(x: torch.Tensor, key: Any) -> torch.Tensor:
 
 def _backwards(x: torch.Tensor, key: tuple) -> torch.Tensor:
     """Indexing with slices of negative step: the same elements forwards, then reversed."""
-    taken = builtins.sum(k is not None and k is not Ellipsis for k in key)
+    taken = sum(k is not None and k is not Ellipsis for k in key)
     turned, plain, axis = [], [], 0
     for k in key:
         if k is Ellipsis:
@@ -411,7 +411,7 @@ def _backwards(x: torch.Tensor, key: tuple) -> torch.Tensor:
 
 
 def _with_axes(key: list, rank: int) -> list:
-    taken, axis, pairs = builtins.sum(k is not None and k is not Ellipsis for k in key), 0, []
+    taken, axis, pairs = sum(k is not None and k is not Ellipsis for k in key), 0, []
     for k in key:
         pairs.append((k, None if k is None or k is Ellipsis else axis))
         axis += rank - taken if k is Ellipsis else k is not None
@@ -524,3 +524,62 @@ def tril(x: torch.Tensor, k: int = 0) -> torch.Tensor:
 @_primitive
 def triu(x: torch.Tensor, k: int = 0) -> torch.Tensor:
     return torch.triu(x, k)
+
+
+# Slices and scatters
+
+
+def _part(inputs: torch.Tensor, start_indices: Any, shape: Any) -> tuple:
+    """The slices of a part, moved inside where it would reach beyond the end, as in JAX."""
+    if isinstance(start_indices, torch.Tensor):
+        start_indices = start_indices.tolist()
+    parts = []
+    for i, size, length in zip(start_indices, inputs.shape, shape, strict=True):
+        if length > size:
+            raise ValueError(f"the shape {tuple(shape)} is larger than {tuple(inputs.shape)}")
+        i = min(max(int(i), 0), size - length)
+        parts.append(slice(i, i + length))
+    return tuple(parts)
+
+
+@_primitive
+def slice_(inputs: torch.Tensor, start_indices: Any, shape: Any) -> torch.Tensor:
+    return inputs[_part(inputs, start_indices, shape)]
+
+
+@_primitive
+def slice_update(inputs: torch.Tensor, start_indices: Any, updates: torch.Tensor) -> torch.Tensor:
+    out = inputs.clone()
+    out[_part(inputs, start_indices, updates.shape)] = updates.to(inputs.dtype)
+    return out
+
+
+@_primitive
+def scatter_update(
+    inputs: torch.Tensor, indices: torch.Tensor, updates: torch.Tensor, reduction: str | None = None
+) -> torch.Tensor:
+    updates, at = updates.to(inputs.dtype), tuple(indices.long().unbind(-1))
+    if reduction in (None, "add"):
+        return torch.index_put(inputs, at, updates, accumulate=reduction == "add")
+    rows, row = 1, 0
+    for i, size in zip(at, inputs.shape, strict=False):
+        rows, row = rows * size, row * size + torch.where(i < 0, i + size, i)
+    how = {"mul": "prod", "max": "amax", "min": "amin"}[reduction]
+    updates = updates.reshape(len(row), -1)
+    row = row[:, None].expand(updates.shape)
+    out = torch.scatter_reduce(inputs.reshape(rows, -1), 0, row, updates, how)
+    return out.reshape(inputs.shape)
+
+
+# ops/math.py
+
+
+@_primitive
+def logsumexp(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
+    return torch.logsumexp(x, tuple(range(x.ndim)) if axis is None else axis, keepdims)
+
+
+@_primitive
+def top_k(x: torch.Tensor, k: int, sorted: bool = True) -> tuple:
+    values, indices = torch.topk(x, k, sorted=sorted)
+    return values, indices.int()

@@ -1,0 +1,17 @@
+"""Callbacks: hooks into training, evaluation and prediction, under their Keras names."""
+
+from keraslite.callbacks.backup import BackupAndRestore
+from keraslite.callbacks.base import Callback, CallbackList, History
+from keraslite.callbacks.monitor import (
+    EarlyStopping,
+    ModelCheckpoint,
+    MonitorCallback,
+    ReduceLROnPlateau,
+)
+from keraslite.callbacks.progress import ProgbarLogger, ProgressBar
+from keraslite.callbacks.simple import (
+    CSVLogger,
+    LambdaCallback,
+    LearningRateScheduler,
+    TerminateOnNaN,
+)

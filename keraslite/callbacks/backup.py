@@ -1,0 +1,135 @@
+"""BackupAndRestore: an interrupted training goes on where it stood."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from keraslite import backend as backends
+from keraslite import random
+from keraslite.callbacks.base import Callback
+from keraslite.callbacks.monitor import StepCounter
+from keraslite.saving.model_file import assign_strictly, training_state
+from keraslite.saving.safetensors import open_safetensors, save_safetensors
+
+
+class BackupAndRestore(Callback):
+    """Saves the state of training, and takes it up again when `fit` is called anew.
+
+    The weights, the optimizer's slots and iterations, the random states, the metrics, the order
+    of the data, the epoch and the step come back as they were, so that a training that was
+    interrupted gives the same losses as one that was not. Data from a generator is read past the
+    steps that were already made. Ctrl-C saves the step at which it stopped.
+
+    Args:
+        backup_dir: a folder of its own for this training.
+        save_freq: "epoch", or a number of batches; False saves on Ctrl-C alone.
+        double_checkpoint: whether the state before the last is kept too, and used where the last
+            cannot be read.
+        delete_checkpoint: whether the folder is deleted when `fit` has come to its end.
+
+    >>> BackupAndRestore("backup").save_freq
+    'epoch'
+    """
+
+    def __init__(
+        self,
+        backup_dir: Any,
+        save_freq: str | int | bool = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+    ):
+        super().__init__()
+        if not backup_dir:
+            raise ValueError("BackupAndRestore needs a backup_dir.")
+        if save_freq != "epoch" and not isinstance(save_freq, int):
+            raise ValueError(f"save_freq is 'epoch', a number of batches or False: {save_freq!r}.")
+        self.backup_dir, self.save_freq = os.fspath(backup_dir), save_freq
+        self.double_checkpoint, self.delete_checkpoint = double_checkpoint, delete_checkpoint
+        self._latest = Path(self.backup_dir) / "latest.safetensors"
+        self._previous = Path(self.backup_dir) / "previous.safetensors"
+        self._steps = StepCounter(save_freq)
+        self._epoch = self._step = 0
+        self._metrics: Any = None  # of the epoch under way, put back when it has begun
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Take up the saved state, if there is one."""
+        self._epoch, self._step = self._place["epoch"], 0
+        try:
+            self._restore(self._latest)
+        except ValueError:
+            if not self._previous.exists():
+                raise
+            self._restore(self._previous)
+
+    @property
+    def _place(self) -> dict[str, Any]:
+        """Where `fit` begins: the epoch, the step, the data."""
+        return self.model.__dict__["_kl_place"]
+
+    def _restore(self, path: Path) -> None:
+        if not path.exists():
+            return
+        file = open_safetensors(path)
+        place, state = self._place, training_state(self.model)
+        saved = {name: int(file.metadata[name]) for name in ("epoch", "step", "seed", "shared")}
+        if saved["shared"]:
+            with backends.use_backend(self.model.backend):
+                state["shared"] = random.global_seed_generator().state
+        held = {k: v for k, v in state.items() if k.startswith("metrics/")}
+        assign_strictly(
+            {k: v for k, v in state.items() if k not in held},
+            file, [n for n in file if not n.startswith("metrics/")], path,
+        )  # fmt: skip
+        place["epoch"], place["step"] = self._epoch, self._step = saved["epoch"], saved["step"]
+        if getattr(place["data"], "seed", None) is not None:
+            place["data"].seed = saved["seed"]
+        if self._step:
+            self._metrics = {k: (v, file[k].copy()) for k, v in held.items() if k in file}
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Put the metrics of an epoch under way back, after `fit` has reset them."""
+        if self._metrics is not None:
+            for variable, value in self._metrics.values():
+                variable.assign(value)
+            self._metrics = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note the epoch."""
+        if epoch != self._epoch:
+            self._epoch, self._step = epoch, 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Note the step, and save after so many."""
+        self._step = batch + 1
+        if self._step == (self.params or {}).get("steps"):
+            self._epoch, self._step = self._epoch + 1, 0
+        if self._steps.reached(batch):
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Save after an epoch."""
+        self._epoch, self._step = epoch + 1, 0
+        if self.save_freq == "epoch":
+            self._save()
+
+    def on_train_interrupt(self, logs: Any = None) -> None:
+        """Save where it stopped."""
+        self._save()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Delete the folder."""
+        if self.delete_checkpoint:
+            shutil.rmtree(self.backup_dir, ignore_errors=True)
+
+    def _save(self) -> None:
+        os.makedirs(self.backup_dir, exist_ok=True)
+        if self.double_checkpoint and self._latest.exists():
+            os.replace(self._latest, self._previous)
+        state = training_state(self.model)
+        shared = random._globals.get(self.model.backend)
+        if shared is not None:
+            state["shared"] = shared.state
+        saved = {"epoch": self._epoch, "step": self._step, "shared": int(shared is not None),
+                 "seed": getattr(self._place["data"], "seed", None) or 0}  # fmt: skip
+        save_safetensors(self._latest, state, {k: str(v) for k, v in saved.items()})

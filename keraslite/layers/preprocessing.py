@@ -1,0 +1,32 @@
+"""Preprocessing layers."""
+
+from typing import Any
+
+from keraslite import config, ops, registry
+from keraslite.layers.builtin import BuiltIn
+
+
+class Rescaling(BuiltIn):
+    """`inputs * scale + offset`, in the layer's dtype.
+
+    Args:
+        scale: a number, or one a channel.
+        offset: likewise.
+
+    >>> ops.convert_to_numpy(Rescaling(1 / 255)(np.array([0, 255]))).tolist()
+    [0.0, 1.0]
+    """
+
+    def __init__(self, scale: Any, offset: Any = 0.0, **kwargs: Any):
+        scale = registry.deserialize_keras_object(scale)
+        offset = registry.deserialize_keras_object(offset)
+        self._keep(locals())
+        self.supports_masking = True
+
+    def call(self, inputs: Any) -> Any:
+        """Scale and shift."""
+        dtype = self.compute_dtype
+        scale, offset = ops.cast(self.scale, dtype), ops.cast(self.offset, dtype)
+        if len(scale.shape) and config.image_data_format() == "channels_first":
+            scale = ops.reshape(scale, (*scale.shape, *(1,) * (3 - len(scale.shape))))
+        return ops.add(ops.multiply(ops.cast(inputs, dtype), scale), offset)

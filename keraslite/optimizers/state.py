@@ -1,0 +1,245 @@
+"""What an optimizer keeps: step count, learning rate, slots; and how they are made and moved."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from keraslite import backend as backends
+from keraslite import config, initializers, ops
+from keraslite.optimizers.formulas import Formula
+from keraslite.optimizers.schedules import LearningRateSchedule
+from keraslite.variable import Variable
+
+
+class OptimizerState:
+    """The variables of an optimizer.
+
+    It belongs to the backend that was current when it was made, and follows the parameters it is
+    built for.
+
+    Args:
+        learning_rate: a float, a schedule, or a function without arguments.
+        name: the name in the variables' paths.
+    """
+
+    _formula: Formula | None = None
+    use_ema = False
+    gradient_accumulation_steps: int | None = None
+
+    def __init__(self, learning_rate: Any, name: str):
+        self.name, self.backend, self.built = name, backends.backend(), False
+        self._variables: list[Variable] = []
+        self._trainable_variables: list[Variable] = []
+        self._indices: dict[int, int] = {}  # where a parameter stands, by identity
+        self._slots: dict[str, list[Variable | None]] = {}
+        self._shared: dict[str, Variable] = {}
+        self._averages: list[Variable | None] = []
+        self._accumulators: list[Variable | None] = []
+        self._hypers: dict[str, dict] | None = None  # during a step: the scalars for each dtype
+        self._fused_cache: dict[str, Any] = {}
+        self._iterations = self._track(
+            Variable(0, dtype="int", trainable=False, autocast=False, name="iteration")
+        )
+        if callable(learning_rate):
+            self._learning_rate: Any = learning_rate
+        elif isinstance(learning_rate, float):
+            variable = Variable(
+                learning_rate, dtype=config.floatx(), trainable=False, autocast=False,
+                name="learning_rate",
+            )  # fmt: skip
+            self._learning_rate = self._track(variable)
+        else:
+            raise ValueError(
+                "Argument `learning_rate` should be float, or an instance of "
+                "LearningRateSchedule, or a callable (that takes in the current iteration value "
+                "and returns the corresponding learning rate value). "
+                f"Received instead: learning_rate={learning_rate}"
+            )
+
+    def _track(self, variable: Variable, path: bool = True) -> Variable:
+        if path:
+            variable.path = f"{self.name}/{variable.name}"
+        self._variables.append(variable)
+        return variable
+
+    @property
+    def variables(self) -> list[Variable]:
+        """Step count, learning rate, averages, accumulators, slots."""
+        return self._variables[:]
+
+    @property
+    def iterations(self) -> Any:
+        """The number of updates made so far."""
+        steps = self.gradient_accumulation_steps
+        return ops.floor_divide(self._iterations, steps) if steps else self._iterations
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of the next step."""
+        rate = self._learning_rate
+        if isinstance(rate, Variable):
+            return rate
+        return rate(self._iterations) if isinstance(rate, LearningRateSchedule) else rate()
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        before = self._learning_rate
+        if callable(value):
+            self._learning_rate = value
+            self._variables = [v for v in self._variables if v is not before]
+        elif isinstance(before, Variable):
+            before.assign(value)
+        else:
+            raise TypeError(
+                "This optimizer was created with a `LearningRateSchedule` object as its "
+                "`learning_rate` constructor argument, hence its learning rate is not settable. "
+                "If you need the learning rate to be settable, you should instantiate the "
+                "optimizer with a float `learning_rate` argument."
+            )
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Make the slots of the parameters.
+
+        Args:
+            variables: the parameters that will be trained.
+        """
+        if self.built:
+            return
+        variables = list(variables)
+        if variables and variables[0].backend != self.backend:
+            self.to_backend(variables[0].backend)
+        self._trainable_variables = variables
+        self._indices = {id(v): i for i, v in enumerate(variables)}
+        self.built = True
+        if self.use_ema:
+            self._averages = self.add_optimizer_variables(variables, "average")
+        if self.gradient_accumulation_steps:
+            self._accumulators = self.add_optimizer_variables(variables, "gradient_accumulator")
+        if self._formula is not None:
+            self._add_slots(variables)
+            dtype = variables[0]._dtype if variables else config.floatx()
+            for name, value in self._formula.shared.items():
+                variable = Variable(value, dtype=dtype, trainable=False, autocast=False)
+                self._shared[name] = self._track(variable, path=False)
+
+    def _add_slots(self, variables: list[Variable]) -> None:
+        for group in self._formula.slots(self):
+            self._slots |= {slot: [] for slot in group}
+            for v in variables:
+                for slot in group:
+                    self._slots[slot].append(self._slot(slot, v))
+
+    def _slot(self, slot: str, v: Variable) -> Variable | None:
+        if v.overwrite_with_gradient:
+            return None
+        shape = self._formula.shapes.get(slot)
+        if shape is None:
+            given = self._formula.initial.get(slot)
+            first = "zeros" if given is None else initializers.Constant(getattr(self, given))
+            return self.add_variable_from_reference(v, slot, first)
+        if len(v.shape) < 2:  # unused, but Keras has it among the optimizer's variables
+            return self._track(Variable(0, trainable=False, autocast=False, name=v.name), False)
+        return self.add_variable(shape(v.shape), dtype=v._dtype, name=v.name)
+
+    def add_variable(
+        self,
+        shape: Sequence[int],
+        initializer: Any = "zeros",
+        dtype: Any = None,
+        aggregation: str = "none",
+        layout: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Add a variable to the optimizer's state; it is not trained."""
+        with backends.use_backend(self.backend):
+            variable = Variable(
+                initializers.get(initializer), shape=tuple(shape), dtype=dtype, trainable=False,
+                autocast=False, aggregation=aggregation, name=name,
+            )  # fmt: skip
+        return self._track(variable)
+
+    def add_variable_from_reference(
+        self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros"
+    ) -> Variable:
+        """Add a variable of the shape and dtype of another.
+
+        Args:
+            reference_variable: a parameter.
+            name: the end of its name; the beginning is the parameter's path.
+            initializer: its first values.
+        """
+        path = reference_variable.path.replace("/", "_")
+        return self.add_variable(
+            reference_variable.shape,
+            initializer,
+            reference_variable._dtype,
+            name=f"{path}_{name or 'var'}",
+        )
+
+    def add_optimizer_variables(
+        self, trainable_variables: Iterable[Variable], name: Any, initializer: Any = "zeros"
+    ) -> Any:
+        """Add a variable, or one for each of several names, for each parameter.
+
+        Args:
+            trainable_variables: the parameters.
+            name: the end of the names, or a list of such.
+            initializer: first values, or a list with one for each name.
+
+        Returns:
+            A list with one variable a parameter (None for parameters that are overwritten with
+            their gradient); for several names, a tuple of such lists.
+        """
+        names = [name] if isinstance(name, str) else list(name)
+        several = isinstance(initializer, list | tuple)
+        firsts = list(initializer) if several else [initializer] * len(names)
+        if len(names) != len(firsts):
+            raise ValueError(
+                "The number of provided names must match the number of provided initializers. "
+                f"Received name='{name}', initializer='{initializer}'"
+            )
+        made: tuple[list, ...] = tuple([] for _ in names)
+        for v in trainable_variables:
+            for column, end, first in zip(made, names, firsts, strict=True):
+                skip = v.overwrite_with_gradient
+                column.append(None if skip else self.add_variable_from_reference(v, end, first))
+        return made[0] if isinstance(name, str) else made
+
+    def _get_variable_index(self, variable: Variable) -> int:
+        return self._indices[id(variable)]
+
+    def to_backend(self, name: str) -> None:
+        """Move the state to another backend, values kept."""
+        self.backend = name
+        self._fused_cache = {}
+        for variable in self._variables:
+            variable.to_backend(name)
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the values of `variables`."""
+        if not self.built:
+            raise ValueError(
+                "You are calling `set_weights()` on an optimizer that has not yet been built. "
+                "Please call `optimizer.build(trainable_variables)` to create the optimizer "
+                "weights before calling `set_weights()`."
+            )
+        for variable, weight in zip(self._variables, weights, strict=True):
+            variable.assign(weight)
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        """Write the values of `variables` into a mapping."""
+        for i, variable in enumerate(self.variables):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(self, store: dict[str, Any]) -> None:
+        """Read the values of `variables` from a mapping; a wrong number is warned about."""
+        if len(store.keys()) != len(self.variables):
+            warnings.warn(
+                f"Skipping variable loading for optimizer '{self.name}', because it has "
+                f"{len(self.variables)} variables whereas the saved optimizer has "
+                f"{len(store.keys())} variables.",
+                stacklevel=2,
+            )
+            return
+        for i, variable in enumerate(self.variables):
+            variable.assign(store[str(i)])

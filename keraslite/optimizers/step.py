@@ -1,0 +1,162 @@
+"""One step of an optimizer: scale, accumulate, clip, decay, apply the formula, average.
+
+One way is pure: new values are worked out by ops and assigned, in a StatelessScope or not. Where
+the backend has a fused form of the formula, that updates live variables in place.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from keraslite import backend as backends
+from keraslite import ops
+from keraslite.optimizers.schedules import BUILT_IN
+from keraslite.variable import StatelessScope, Variable
+
+if TYPE_CHECKING:
+    from keraslite.optimizers.optimizer import Optimizer
+
+CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")
+
+
+def fused(o: "Optimizer", grads: Sequence[Any], variables: list[Variable]) -> bool:
+    """Have the backend make the whole step in place, the step count included, if it can."""
+    formula = o._formula
+    kernel = formula and backends.load(o.backend).FUSED.get(formula.name)
+    if not kernel or not getattr(type(o).update_step, "by_formula", False):
+        return False
+    at = [o._indices[id(v)] for v in variables]
+    steps = o.gradient_accumulation_steps
+    hyper = {name: getattr(o, name) for name in o._own} | {
+        "iterations": o._iterations._kl_raw,
+        "learning_rate": lambda step: _rate_on_host(o, step),
+        "weight_decay": o.weight_decay or 0.0,
+        "decayed": [bool(o.weight_decay) and o._is_decayed(v) for v in variables],
+        "clip": next(((c, getattr(o, c)) for c in CLIPPING if getattr(o, c)), None),
+        "scale": o.loss_scale_factor,
+        "accumulation": steps,
+        "accumulators": [o._accumulators[i]._kl_raw for i in at] if steps else [],
+        "cache": o._fused_cache,
+    }
+    slots = {name: [column[i]._kl_raw for i in at] for name, column in o._slots.items()}
+    return kernel([v._kl_raw for v in variables], grads, slots, hyper)
+
+
+def _rate_on_host(o: "Optimizer", step: int) -> Any:
+    """The learning rate without work on the device: a float, or a variable's storage."""
+    rate = o._learning_rate
+    if isinstance(rate, Variable):
+        return rate._kl_raw
+    if type(rate) not in BUILT_IN:
+        return o.learning_rate
+    token = backends.enter("numpy")
+    try:
+        return float(rate(step))
+    finally:
+        backends.leave(token)
+
+
+def pure(o: "Optimizer", grads: Sequence[Any], variables: list[Variable]) -> None:
+    """Make the step by ops and assignments; the step count is left to the caller."""
+    grads = [_gradient(o, g, v) for g, v in zip(grads, variables, strict=True)]
+    if o.loss_scale_factor is not None:
+        grads = [g / o.loss_scale_factor for g in grads]
+    steps = o.gradient_accumulation_steps
+    if not steps:
+        _update(o, grads, variables)
+        return
+    # The update is always worked out, and kept where it is due: there is no branch to trace.
+    due = ops.equal(ops.mod(o._iterations.value + 1, steps), 0)
+    sums = [o._accumulators[o._indices[id(v)]] for v in variables]
+    totals = [g + a.value for g, a in zip(grads, sums, strict=True)]
+    with StatelessScope() as scope:
+        _update(o, [t / steps for t in totals], variables)
+    for v, new in scope.updates():
+        v.assign(ops.where(due, new, v.value))
+    for a, total in zip(sums, totals, strict=True):
+        a.assign(ops.where(due, ops.zeros_like(total), total))
+
+
+def _gradient(o: "Optimizer", g: Any, v: Variable) -> Any:
+    """A gradient as a tensor of the parameter's dtype."""
+    g = getattr(g, "_kl_value", g)
+    if backends.of(g) not in (None, o.backend):
+        backends.refuse_to_mix("An optimizer", (backends.of(g), o.backend))
+    module = backends.load(o.backend)
+    return module.convert(g, module.canonical(v._dtype))
+
+
+def _update(o: "Optimizer", grads: list[Any], variables: list[Variable]) -> None:
+    grads = clipped(o, grads)
+    rate = o.learning_rate
+    for v in variables if o.weight_decay is not None else ():
+        if o._is_decayed(v):
+            v.assign(v.value - v.value * (o.weight_decay * ops.cast(rate, v._dtype)))
+    o._hypers = {}
+    try:
+        for g, v in zip(grads, variables, strict=True):
+            o.update_step(g, v, rate)
+    finally:
+        o._hypers = None
+
+
+def clipped(o: "Optimizer", grads: list[Any]) -> list[Any]:
+    """The gradients within the optimizer's bounds."""
+    if o.clipnorm and o.clipnorm > 0:
+        return [_shortened([g], o.clipnorm)[0] for g in grads]
+    if o.global_clipnorm and o.global_clipnorm > 0:
+        return _shortened(grads, o.global_clipnorm)
+    if o.clipvalue and o.clipvalue > 0:
+        return [ops.clip(g, -o.clipvalue, o.clipvalue) for g in grads]
+    return grads
+
+
+def _shortened(grads: list[Any], limit: float) -> list[Any]:
+    """Gradients scaled so that their common norm is at most the limit."""
+    squares = [ops.sum(ops.square(ops.cast(g, "float32"))) for g in grads]
+    norm = ops.sqrt(sum(squares[1:], squares[0]))
+    scale = limit / ops.maximum(norm, limit) + (norm - norm)  # an infinite norm must show as NaN
+    return [g * ops.cast(scale, ops.dtype(g)) for g in grads]
+
+
+def hyper(o: "Optimizer", dtype: str, learning_rate: Any) -> dict[str, Any]:
+    """The formula's scalars for parameters of a dtype, worked out once a step."""
+    known = {} if o._hypers is None else o._hypers
+    # Half precision could hold neither the step nor one minus a power of beta.
+    wide = "float64" if dtype == "float64" else "float32"
+    if wide not in known:
+        h = {name: getattr(o, name) for name in o._own}
+        h["learning_rate"] = ops.cast(learning_rate, wide)
+        h["step"] = ops.cast(o.iterations, wide) + 1
+        h |= {name: ops.cast(v, wide) for name, v in o._shared.items()}
+        h |= o._formula.prepare(h)
+        for name, v in o._shared.items():
+            v.assign(h[name])
+        known[wide] = h
+    if dtype not in known:
+        known[dtype] = {
+            k: ops.cast(x, dtype) if backends.of(x) else x for k, x in known[wide].items()
+        }
+    return known[dtype]
+
+
+def move_averages(o: "Optimizer", counted: bool) -> None:
+    """Move the averages of the parameters on, and set parameters to them where that is due.
+
+    Args:
+        o: the optimizer.
+        counted: whether the step count was raised already.
+    """
+    before = o._iterations.value - 1 if counted else o._iterations.value
+    if o.gradient_accumulation_steps:
+        before = ops.floor_divide(before, o.gradient_accumulation_steps)
+    begun = ops.not_equal(before, 0)
+    frequency = o.ema_overwrite_frequency
+    due = frequency and ops.equal(ops.mod(before + 1, frequency), 0)
+    for v, average in zip(o._trainable_variables, o._averages, strict=True):
+        if average is None:
+            continue
+        momentum = ops.cast(begun, v._dtype) * o.ema_momentum
+        new = momentum * average.value + (1 - momentum) * v.value
+        average.assign(new)
+        if frequency:
+            v.assign(ops.where(due, new, v.value))

@@ -1,0 +1,18 @@
+"""What holds inside the call that is under way in this thread.
+
+Thread-local attributes, set and restored by whoever opens a scope: torch's Dynamo traces them,
+context variables it does not. Scopes that may span an `await` (use_backend) use context variables.
+"""
+
+import threading
+from typing import Any
+
+
+class _Scopes(threading.local):
+    backend: str | None = None  # the backend of the layer being called
+    state: Any = None  # the innermost StatelessScope
+    autocast: str | None = None  # the dtype that float variables read as
+    call: Any = None  # what the outermost call says to the layers inside it
+
+
+scopes = _Scopes()

@@ -1,0 +1,102 @@
+"""Helpers under their Keras names: seeds, labels, data tuples, the progress bar."""
+
+import random as python_random
+import sys
+from typing import Any
+
+import numpy as np
+
+from keraslite import backend as backends
+from keraslite import naming
+from keraslite.random import forget_global_seed_generators
+from keraslite.registry import (
+    CustomObjectScope,
+    custom_object_scope,
+    deserialize_keras_object,
+    get_registered_name,
+    register_keras_serializable,
+    serialize_keras_object,
+)
+from keraslite.training.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
+from keraslite.utils.progress import Progbar
+
+
+def set_random_seed(seed: int) -> None:
+    """Fix the random numbers of Python, numpy, keraslite and the frameworks that are loaded.
+
+    Args:
+        seed: a non-negative int below 2**32.
+
+    >>> set_random_seed(7); first = np.random.rand()
+    >>> set_random_seed(7); first == np.random.rand()
+    True
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"A seed is an int from 0 to 2**32 - 1, got {seed!r}.")
+    python_random.seed(seed)
+    np.random.seed(seed)
+    forget_global_seed_generators()
+    # Ours do not come from the frameworks' generators, but the user's own code may.
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+    if "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].random.set_seed(seed)
+
+
+def clear_session(free_memory: bool = True) -> None:
+    """Start the automatic names and the global random numbers again.
+
+    Args:
+        free_memory: kept for Keras code.
+
+    >>> clear_session(); naming.auto_name("dense")
+    'dense'
+    """
+    naming.reset_names()
+    forget_global_seed_generators()
+
+
+def to_categorical(x: Any, num_classes: int | None = None) -> Any:
+    """Class numbers as rows with a one in the place of the class.
+
+    Args:
+        x: integers; a last axis of size one is dropped.
+        num_classes: how many classes there are; the largest number plus one by default.
+
+    Returns:
+        A float32 numpy array, or a tensor where a tensor was given.
+
+    >>> to_categorical([0, 2])
+    array([[1., 0., 0.],
+           [0., 0., 1.]], dtype=float32)
+    """
+    name = backends.of(x)
+    labels = backends.to_numpy(x).astype("int64")
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    count = int(labels.max()) + 1 if num_classes is None and labels.size else num_classes or 0
+    if labels.size and (labels.min() < 0 or labels.max() >= count):
+        raise ValueError(f"The labels go from {labels.min()} to {labels.max()}, not below {count}.")
+    rows = np.eye(count, dtype="float32")[labels]
+    return rows if name in (None, "numpy") else backends.load(name).convert(rows)
+
+
+def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
+    """Vectors along an axis divided by their norm.
+
+    Args:
+        x: an array or tensor.
+        axis: the axis.
+        order: of the norm; 2 is the Euclidean one.
+
+    >>> normalize(np.array([[3.0, 4.0]]))
+    array([[0.6, 0.8]])
+    """
+    if backends.of(x) not in (None, "numpy"):
+        from keraslite import ops
+
+        return ops.normalize(x, axis=axis, order=order)
+    x = np.asarray(x)
+    norm = np.atleast_1d(np.linalg.norm(x, order, axis))
+    norm[norm == 0] = 1
+    return x / np.expand_dims(norm, axis)

@@ -1,0 +1,68 @@
+"""What the benchmarks share: interleaved timing, one JSON line a figure, goals, processes."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def report(name: str, value: float, unit: str, goal: str = "", **more) -> None:
+    """Print one figure as a JSON line."""
+    line = {"figure": name, "value": round(float(value), 4), "unit": unit}
+    print(json.dumps(line | ({"goal": goal} if goal else {}) | more), flush=True)
+
+
+def interleaved(runs: dict[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
+    """Median seconds of each function; the functions take turns, since machines are noisy."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def ratio(runs: dict[str, Callable[[], object]], rounds: int = 7) -> tuple[float, dict]:
+    """The median over the rounds of second / first, and the medians of both."""
+    (a, first), (b, second) = runs.items()
+    first(), second()
+    pairs = []
+    for _ in range(rounds):
+        spent = []
+        for run in (first, second):
+            start = time.perf_counter()
+            run()
+            spent.append(time.perf_counter() - start)
+        pairs.append(spent)
+    medians = {a: statistics.median(p[0] for p in pairs), b: statistics.median(p[1] for p in pairs)}
+    return statistics.median(p[1] / p[0] for p in pairs), medians
+
+
+def in_process(arguments: list[str], **environment: str) -> list[dict]:
+    """Run this script again in a process of its own; its JSON lines come back and are printed."""
+    done = subprocess.run(
+        [sys.executable, *arguments], env={**os.environ, **environment},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    lines = [json.loads(x) for x in done.stdout.splitlines() if x.startswith("{")]
+    if done.returncode:
+        print(json.dumps({"failed": arguments[1:], "error": done.stderr.strip()[-400:]}))
+    for line in lines:
+        print(json.dumps(line), flush=True)
+    return lines
+
+
+def peak_memory() -> int:
+    """The largest resident size of this process so far, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

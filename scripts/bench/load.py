@@ -1,0 +1,101 @@
+"""Loading a 440 MB BERT-base: `from_preset` and all weights made, against reading the file."""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from common import in_process, peak_memory, report
+
+CONFIG = {
+    "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "intermediate_size": 3072, "max_position_embeddings": 512, "type_vocab_size": 2,
+    "hidden_act": "gelu", "layer_norm_eps": 1e-12, "pad_token_id": 0, "model_type": "bert",
+    "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "architectures": ["BertModel"],
+}  # fmt: skip
+
+
+def make(folder: Path) -> None:
+    """A checkpoint of BERT-base's size with random numbers."""
+    import json
+
+    import hub
+    import keraslite as keras
+    from hub.presets.loading import arguments
+    from keraslite.saving import save_safetensors
+
+    with keras.use_backend("numpy"):
+        from hub.models.bert import BERT
+
+        model = hub.BertBackbone(**arguments(BERT, CONFIG))
+    generator = np.random.default_rng(0)
+    tensors = {}
+    for path, variable in model.named_weights():
+        names, transposed = BERT.weights.names(path)
+        shape = variable.shape[::-1] if transposed else variable.shape
+        tensors[names[0]] = generator.standard_normal(shape, np.float32) * np.float32(0.02)
+    save_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(30517))]
+    (folder / "vocab.txt").write_text("\n".join(words))
+
+
+def read(folder: Path) -> float:
+    start = time.perf_counter()
+    data = (folder / "model.safetensors").read_bytes()
+    spent = time.perf_counter() - start
+    assert data
+    return spent
+
+
+def load(folder: Path, backend: str) -> None:
+    """In this process: the import of the framework first, then the load, timed with the read."""
+    import gc
+
+    import hub
+    import keraslite as keras
+
+    keras.use_backend(backend)
+    keras.ops.convert_to_numpy(keras.ops.ones((8, 8)))
+    size = (folder / "model.safetensors").stat().st_size
+    before = peak_memory()
+    start = time.perf_counter()
+    model = hub.BertBackbone.from_preset(folder)
+    lazy = time.perf_counter() - start
+    values = [v.value for v in model.weights]
+    for value in values:
+        value.block_until_ready() if backend == "jax" else value
+    made = time.perf_counter() - start
+    # torch maps the file: touch every page, so that the whole read is in the figure
+    if backend == "torch":
+        total = sum(float(v.detach().sum()) for v in values)
+        assert np.isfinite(total)
+    whole = time.perf_counter() - start
+    peak = (peak_memory() - before) / size
+    del model, values
+    gc.collect()
+    floor = min(read(folder) for _ in range(5))
+    goal = "<= 1.3" if backend == "torch" else "<= 2"
+    report(f"from_preset BERT-base on {backend} / reading the file", whole / floor, "x time", goal,
+           from_preset_s=round(lazy, 4), weights_made_s=round(made, 4), read_s=round(floor, 4))
+    report(f"from_preset BERT-base on {backend}: peak memory", peak, "x file", "<= 1.2")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs=2, metavar=("BACKEND", "FOLDER"))
+    only = parser.parse_args().only
+    if only:
+        load(Path(only[1]), only[0])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder))
+        read(Path(folder))
+        for backend in ("torch", "jax", "tensorflow", "numpy"):
+            in_process([sys.argv[0], "--only", backend, folder])
+
+
+if __name__ == "__main__":
+    main()
