@@ -16,7 +16,7 @@ from hub.presets.naming import (
     link,
 )
 from hub.presets.weights import Weights, open_weights
-from keraslite.saving import Pending, save_safetensors, write_text
+from keraslite.saving import Pending, replacing, save_safetensors
 
 _DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
 
@@ -202,7 +202,13 @@ def write_preset(
     save_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
     if tokenizer is not None:
         tokenizer.save(folder)
-    write_text(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_json(folder / "config.json", config)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    with replacing(path) as file:
+        file.write((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
 
 def save_backbone(model: Any, directory: Any) -> None:

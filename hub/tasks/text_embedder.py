@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hub.presets.loading import write_json
 from hub.tasks.task import Task
 from keraslite import ops
 
@@ -93,7 +94,7 @@ class TextEmbedder(Task):
         folder = Path(os.fspath(preset_dir))
         for name, content in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+            write_json(folder / name, content)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the task again."""

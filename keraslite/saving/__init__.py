@@ -9,4 +9,5 @@ from keraslite.registry import (
     serialize_keras_object,
 )
 from keraslite.saving.model_file import load_model, load_weights, save_model, save_weights
-from keraslite.saving.safetensors import open_safetensors, save_safetensors
+from keraslite.saving.safetensors import open_safetensors, replacing, save_safetensors
+from keraslite.variable import Pending

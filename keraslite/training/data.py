@@ -177,14 +177,15 @@ class ArrayData:
             raise ValueError(
                 f"validation_split={fraction} of {self.rows} rows leaves one part empty."
             )
-        halves = []
-        for rows in (slice(0, at), slice(at, self.rows)):
-            x, y, w = (
+
+        def part(rows: slice, shuffle: bool) -> ArrayData:
+            x, y, weight = (
                 restore([_take(v, rows) for v in leaves])
                 for leaves, restore in zip(self._leaves, self._restore, strict=True)
             )
-            halves.append(ArrayData(x, y, w, self.batch_size, seed=self.seed))
-        return halves[0], halves[1]
+            return ArrayData(x, y, weight, self.batch_size, shuffle, self.seed)
+
+        return part(slice(0, at), self.shuffle), part(slice(at, self.rows), False)
 
 
 class StreamData:
@@ -220,6 +221,13 @@ class StreamData:
         if begun is not None:
             yield begun[0]
         yield from self._batches() if begun is None else begun[1]
+
+    def split(self, fraction: float) -> tuple[Any, Any]:
+        """Refuse: what comes as a stream cannot be cut."""
+        raise ValueError(
+            f"validation_split cuts arrays and lists; {type(self._source).__name__} yields "
+            "batches: give validation_data."
+        )
 
     def _batches(self) -> Iterator[tuple]:
         source = self._source
@@ -319,10 +327,8 @@ class Continued:
         steps: batches in an epoch.
     """
 
-    host_work = True
-
     def __init__(self, data: Any, steps: int):
-        self.data, self.num_batches = data, steps
+        self.data, self.num_batches, self.host_work = data, steps, data.host_work
         self._live: Iterator | None = None
         self._next = 0  # how many batches were given so far
 

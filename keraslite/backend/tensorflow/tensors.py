@@ -70,7 +70,7 @@ def detach(x: tf.Tensor) -> tf.Tensor:
 
 def to_numpy(x: tf.Tensor) -> np.ndarray:
     """The values as numpy."""
-    return x.numpy() if hasattr(x, "numpy") else np.asarray(x)
+    return np.asarray(x.numpy() if hasattr(x, "numpy") else x)  # TensorFlow's scalars are no arrays
 
 
 def new_value(value: Any, dtype: str) -> tf.Tensor:

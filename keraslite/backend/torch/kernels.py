@@ -34,9 +34,8 @@ def linear(
             if not torch.is_grad_enabled() or not (
                 x.requires_grad or kernel.requires_grad or (bias is not None and bias.requires_grad)
             ):
-                if torch.compiler.is_compiling():
-                    return _product(x, kernel.t(), bias, name)
-                return _fused(x, kernel.t(), bias, name, [], _ALGORITHMS[name])
+                product = _product if torch.compiler.is_compiling() else _onednn
+                return product(x, kernel.t(), bias, name)
             if gain > _TRAINING:
                 return activate(_product(x, kernel.t(), bias, "none"), activation)
     return activate(F.linear(x, kernel.t(), bias), activation)
@@ -51,6 +50,22 @@ def activate(x: Tensor, activation: str | None) -> Tensor:
     if activation == "gelu":
         return F.gelu(x)
     raise ValueError(f"ops.linear fuses None, 'relu' or 'gelu', got {activation!r}.")
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    x = x if x.is_contiguous() else _dense(x)
+    return _fused(x, _dense(weight), bias, activation, [], _ALGORITHMS[activation])
+
+
+def _dense(x: Tensor) -> Tensor:
+    """A matrix as it is if its rows or its columns are whole: for other strides, such as those of an
+    expanded scalar, oneDNN has only a reference kernel, hundreds of times slower.
+    """
+    if x.ndim == 2:
+        (rows, columns), (down, across) = x.shape, x.stride()
+        if (across == 1 and down >= columns) or (down == 1 and across >= rows):
+            return x
+    return x.contiguous()
 
 
 def _takes(x: Tensor, kernel: Tensor) -> bool:
@@ -105,7 +120,7 @@ def _measure() -> float:
 # As an op of its own the product has a gradient, and torch.compile takes it as it is.
 @torch.library.custom_op("keraslite::product", mutates_args=())
 def _product(x: Tensor, weight: Tensor, bias: Optional[Tensor], activation: str) -> Tensor:  # noqa: UP045
-    return _fused(x, weight, bias, activation, [], _ALGORITHMS[activation])
+    return _onednn(x, weight, bias, activation)
 
 
 @_product.register_fake

@@ -1,0 +1,214 @@
+"""The table of cases for ops, and what is asserted of each row on every backend.
+
+A row names an op, its arguments and an oracle: a function of the same arguments on jnp arrays,
+`jnp.<op>` unless another is given. numpy arrays among the arguments become tensors of the backend.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from known_gaps import GAPS
+
+import keraslite
+from keraslite import ops, tree
+
+TRAINABLE = ("jax", "torch", "tensorflow")
+_HALF = {"float16": 2e-3, "bfloat16": 2e-2}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of a table.
+
+    Args:
+        op: the op's name.
+        args: positional arguments.
+        kwargs: keyword arguments.
+        oracle: a function of the same arguments on jnp arrays; jnp's own of that name.
+        rtol, atol: the tolerance.
+        grad: the positions that are differentiated by, or None.
+        unknown: the positions whose first dimension is unknown in the symbolic test; None for the
+            first argument alone where it is the only tensor.
+        symbolic: whether the op has a symbolic form with these arguments.
+        jit: whether the op can be compiled with these arguments.
+        dtype: whether the dtypes of the results are compared too.
+    """
+
+    op: str
+    args: tuple
+    kwargs: dict = field(default_factory=dict)
+    oracle: object = None
+    rtol: float = 1e-5
+    atol: float = 1e-6
+    grad: tuple | None = None
+    unknown: tuple | None = None
+    symbolic: bool = True
+    jit: bool = True
+    dtype: bool = True
+
+
+def row(op, *args, oracle=None, rtol=1e-5, atol=1e-6, grad=None, unknown=None, symbolic=True,
+        jit=True, dtype=True, **kwargs):  # fmt: skip
+    """A Case, with the op's keyword arguments written as such; `grad=0` stands for `(0,)`."""
+    grad = (grad,) if isinstance(grad, int) else grad
+    return Case(op, args, kwargs, oracle, rtol, atol, grad, unknown, symbolic, jit, dtype)
+
+
+def by_op(rows):
+    """The rows grouped by op, as parameters of a test."""
+    groups = defaultdict(list)
+    for case in rows:
+        groups[case.op].append(case)
+    return [pytest.param(cases, id=name) for name, cases in groups.items()]
+
+
+def is_tensor_argument(x):
+    return isinstance(x, np.ndarray)
+
+
+def _map_tensors(fn, structure):
+    return tree.map_structure(lambda x: fn(x) if is_tensor_argument(x) else x, structure)
+
+
+def oracle_of(case):
+    fn = case.oracle or getattr(jnp, case.op)
+    return lambda *args: fn(*args, **case.kwargs)
+
+
+def expected(case):
+    """The oracle's results as numpy arrays."""
+    out = oracle_of(case)(*_map_tensors(jnp.asarray, case.args))
+    return [np.asarray(x) for x in tree.flatten(_plain(out))]
+
+
+def _plain(out):
+    """Named tuples as tuples."""
+    return tuple(out) if isinstance(out, tuple) else out
+
+
+def run(case, backend):
+    """Our results as tensors."""
+    args = _map_tensors(lambda x: keraslite.to_backend(x, backend), case.args)
+    return tree.flatten(_plain(getattr(ops, case.op)(*args, **case.kwargs)))
+
+
+def assert_same(got, want, case, what="the value"):
+    """Raise unless arrays agree in number, shape, dtype and value."""
+    assert len(got) == len(want), f"{what} of {case}: {len(got)} results, expected {len(want)}"
+    for ours, theirs in zip(got, want, strict=True):
+        assert tuple(ours.shape) == theirs.shape, f"{what} of {case}: {ours.shape}, {theirs.shape}"
+        if case.dtype:
+            names = keraslite.dtypes.standardize(ours.dtype), theirs.dtype.name
+            assert names[0] == names[1], f"{what} of {case}: {names[0]}, expected {names[1]}"
+        rtol = max(case.rtol, _HALF.get(theirs.dtype.name, 0.0))
+        atol = max(case.atol, _HALF.get(theirs.dtype.name, 0.0))
+        wide = np.complex128 if theirs.dtype.kind == "c" else np.float64
+        np.testing.assert_allclose(
+            keraslite.backend.to_numpy(ours).astype(wide), theirs.astype(wide), rtol=rtol,
+            atol=atol, err_msg=f"{what} of {case}",
+        )  # fmt: skip
+
+
+def assert_value(case, backend):
+    """Raise unless the op gives the oracle's values, shapes and dtypes on the backend."""
+    got = run(case, backend)
+    owners = {keraslite.backend.of(x) or "numpy" for x in got}
+    assert owners <= {backend}, f"{case} gave values of {owners}"
+    assert_same(got, expected(case), case)
+
+
+def assert_gradient(case, backend):
+    """Raise unless the gradient of a weighted sum of the results is that of the oracle."""
+    weights = [np.cos(np.arange(x.size) + 1.0).reshape(x.shape).astype(x.dtype)
+               for x in expected(case)]  # fmt: skip
+
+    def theirs(*xs):
+        args = list(_map_tensors(jnp.asarray, case.args))
+        for i, x in zip(case.grad, xs, strict=True):
+            args[i] = x
+        out = tree.flatten(_plain(oracle_of(case)(*args)))
+        return sum(jnp.sum(x * w) for x, w in zip(out, weights, strict=True))
+
+    def ours(*xs):
+        args = list(_map_tensors(lambda x: keraslite.to_backend(x, backend), case.args))
+        for i, x in zip(case.grad, xs, strict=True):
+            args[i] = x
+        out = tree.flatten(_plain(getattr(ops, case.op)(*args, **case.kwargs)))
+        total = 0.0
+        for x, w in zip(out, weights, strict=True):
+            total = ops.add(ops.sum(ops.multiply(x, keraslite.to_backend(w, backend))), total)
+        return total
+
+    positions = tuple(range(len(case.grad)))
+    given = [case.args[i] for i in case.grad]
+    want = jax.grad(theirs, positions)(*_map_tensors(jnp.asarray, given))
+    tensors = _map_tensors(lambda x: keraslite.to_backend(x, backend), given)
+    got = ops.grad(ours, positions)(*tensors)
+    loose = Case(case.op, case.args, case.kwargs, rtol=max(case.rtol, 1e-4), atol=1e-5)
+    got, want = tree.flatten(tuple(got)), [np.asarray(x) for x in tree.flatten(want)]
+    assert_same(got, want, loose, "the gradient")
+
+
+def assert_symbolic(case, backend):
+    """Raise unless the symbolic call gives the eager shapes and dtypes, unknown sizes aside."""
+    eager = run(case, backend)
+    tensors = [i for i, x in enumerate(case.args) if is_tensor_argument(x) and x.ndim]
+    unknown = case.unknown
+    if unknown is None:
+        nested = any(isinstance(x, list | tuple) for x in case.args)
+        unknown = (0,) if tensors == [0] and not nested else ()
+    for free in {(), tuple(unknown)}:
+        args = [
+            tree.map_structure(
+                lambda x, i=i: keraslite.KerasTensor(
+                    (None, *x.shape[1:]) if i in free else x.shape, x.dtype
+                ) if is_tensor_argument(x) else x, x)
+            for i, x in enumerate(case.args)
+        ]  # fmt: skip
+        specs = tree.flatten(_plain(getattr(ops, case.op)(*args, **case.kwargs)))
+        for spec, x in zip(specs, eager, strict=True):
+            assert isinstance(spec, keraslite.KerasTensor), f"{case} gave {spec!r}"
+            assert spec.dtype == keraslite.dtypes.standardize(x.dtype), f"{case}: {spec!r}"
+            fits = [a in (b, None) if free else a == b for a, b in zip(spec.shape, x.shape)]
+            assert all(fits) and len(spec.shape) == len(x.shape), f"{case}: {spec!r}, {x.shape}"
+
+
+def assert_jit(case, backend):
+    """Raise unless the op gives the same under compilation; on TensorFlow with unknown sizes."""
+    tensors, rest = [], list(case.args)
+    where = [i for i, x in enumerate(rest) if is_tensor_argument(x)]
+    tensors = [keraslite.to_backend(rest[i], backend) for i in where]
+
+    def fn(*xs):
+        args = list(rest)
+        for i, x in zip(where, xs, strict=True):
+            args[i] = x
+        return getattr(ops, case.op)(*args, **case.kwargs)
+
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        specs = [tf.TensorSpec([None] * len(x.shape), x.dtype) for x in tensors]
+        out = tf.function(fn, input_signature=specs)(*tensors)
+    else:
+        out = ops.jit(fn)(*tensors)
+    assert_same(tree.flatten(_plain(out)), expected(case), case, "the compiled value")
+
+
+def check(assertion, cases, backend, what=""):
+    """Hold the rows of one op to an assertion; a known gap must fail, or it is no gap any more."""
+    gap = GAPS.get((cases[0].op + what, backend))
+    if gap is None:
+        for case in cases:
+            assertion(case, backend)
+        return
+    for case in cases:
+        try:
+            assertion(case, backend)
+        except Exception:  # noqa: BLE001 - any failure confirms the gap
+            return
+    pytest.fail(f"{(cases[0].op + what, backend)} works now: take it out of GAPS ({gap}).")

@@ -1,0 +1,165 @@
+"""Every layer of the table against the installed Keras on TensorFlow, on every backend."""
+
+import json
+from functools import cache
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keraslite import layers, ops, tree
+from tests.layer_cases import ROWS
+
+# One row after the other, so that Keras is asked once for all backends.
+each_row = pytest.mark.parametrize("index", range(len(ROWS)), ids=[row.id for row in ROWS])
+
+
+def assert_close(ours, theirs, rtol, atol=2e-6):
+    ours, theirs = tree.flatten(ours), tree.flatten(theirs)
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        a = ops.convert_to_numpy(a)
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def floats(values):
+    return [v for v in tree.flatten(values) if "float" in str(v.dtype)]
+
+
+def random_weights(shapes):
+    """Values with no zeros and ones in them, so that a bias or scale left out is noticed."""
+    rng = np.random.default_rng(1)
+    return [rng.uniform(0.3, 1.2, shape).astype("float32") for shape in shapes]
+
+
+def cotangents(values):
+    """A weight for each number of an output, so that no gradient cancels."""
+    rng = np.random.default_rng(2)
+    return [rng.uniform(0.5, 1.5, tuple(v.shape)).astype("float32") for v in values]
+
+
+@cache
+def keras_says(index):
+    """What Keras gives for a row: names and shapes of weights, and by mode what a call does."""
+    row = ROWS[index]
+    layer = getattr(keras.layers, row.layer)(**row.kwargs)
+    found = {"config": layer.get_config()}
+    inputs = tree.map_structure(tf.constant, row.inputs)
+    layer(*inputs, **row.call)
+    found["paths"] = [v.path.partition("/")[2] for v in layer.weights]
+    found["shapes"] = [tuple(v.shape) for v in layer.weights]
+    for mode in (False, True) if row.training else (False,):
+        layer.set_weights(random_weights(found["shapes"]))
+        watched = floats(inputs)
+        with tf.GradientTape() as tape:
+            tape.watch(watched)
+            out = layer(*inputs, **row.call, training=mode)
+            flat = floats(out)
+            total = sum(tf.reduce_sum(v * c) for v, c in zip(flat, cotangents(flat), strict=True))
+            total += sum(layer.losses)
+        gradients = tape.gradient(total, [*watched, *(v.value for v in layer.trainable_variables)])
+        found[mode] = {
+            "out": tree.map_structure(np.asarray, out),
+            "gradients": [g if g is None else tf.convert_to_tensor(g).numpy() for g in gradients],
+            "state": layer.get_weights(),
+        }
+    return found
+
+
+def make(index, **extra):
+    return getattr(layers, ROWS[index].layer)(**ROWS[index].kwargs, **extra)
+
+
+def built(index, **extra):
+    """Our layer, with the weights that Keras's had."""
+    row, layer = ROWS[index], make(index, **extra)
+    layer(*row.inputs, **row.call)
+    layer.set_weights(random_weights(keras_says(index)["shapes"]))
+    return layer
+
+
+@each_row
+def test_outputs_states_and_weights_are_keras(index, backend):
+    row, theirs, layer = ROWS[index], keras_says(index), built(index)
+    assert [v.path.partition("/")[2] for v in layer.weights] == theirs["paths"]
+    for mode in (False, True) if row.training else (False,):
+        layer.set_weights(random_weights(theirs["shapes"]))
+        out = layer(*row.inputs, **row.call, training=mode)
+        assert_close(out, theirs[mode]["out"], row.rtol)
+        assert_close(layer.get_weights(), theirs[mode]["state"], row.rtol)
+
+
+@each_row
+def test_gradients_are_keras(index, backend):
+    if backend == "numpy":
+        return
+    row, layer, mode = ROWS[index], built(index), ROWS[index].training
+    flat = tree.flatten(row.inputs)
+    where = [i for i, v in enumerate(flat) if v.dtype == "float32"]
+
+    def loss(*values):
+        filled = list(flat)
+        for i, v in zip(where, values, strict=True):
+            filled[i] = v
+        out = floats(layer(*tree.pack_sequence_as(row.inputs, filled), **row.call, training=mode))
+        total = sum(ops.sum(v * c) for v, c in zip(out, cotangents(out), strict=True))
+        return total + sum(layer.losses)
+
+    values = [ops.convert_to_tensor(flat[i]) for i in where]
+    variables = layer.trainable_variables
+    found = []
+    if values:
+        found += ops.value_and_grad(loss, argnums=tuple(range(len(values))))(*values)[1]
+    layer.set_weights(random_weights(keras_says(index)["shapes"]))
+    if variables:
+        found += ops.value_and_grad(loss, variables=variables)(*values)[1]
+    for ours, theirs in zip(found, keras_says(index)[mode]["gradients"], strict=True):
+        if theirs is None:
+            assert ours is None or not np.any(ops.convert_to_numpy(ours))
+        else:
+            assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def plain(config):
+    """A config without the modules that Keras notes, and with lists for tuples."""
+    if isinstance(config, dict):
+        return {k: plain(v) for k, v in config.items() if k not in ("module", "registered_name")}
+    return [plain(v) for v in config] if isinstance(config, list | tuple) else config
+
+
+@each_row
+def test_configs_are_keras(index):
+    layer = make(index, name="here")
+    config = layer.get_config()
+    assert plain(config) == plain({**keras_says(index)["config"], "name": "here"})
+    again = type(layer).from_config(json.loads(json.dumps(config)))
+    assert plain(again.get_config()) == plain(config)
+
+
+@each_row
+def test_symbolic_shapes_are_eager_ones(index, backend):
+    row, layer = ROWS[index], make(index)
+    batch = tree.flatten(row.inputs)[0].shape[0]
+
+    def symbol(v):
+        if not hasattr(v, "shape") or v.shape[0] != batch:
+            return v
+        return layers.Input(batch_shape=(None, *v.shape[1:]), dtype=str(v.dtype))
+
+    symbols = tree.map_structure(symbol, (row.inputs, row.call))
+    found = layer(*symbols[0], **symbols[1])
+    real = layer(*row.inputs, **row.call)
+    for a, b in zip(tree.flatten(found), tree.flatten(real), strict=True):
+        assert a.shape == (None, *b.shape[1:])
+        assert a.dtype == ops.dtype(b)
+
+
+@each_row
+def test_mixed_precision(index, backend):
+    row = ROWS[index]
+    exact = floats(built(index)(*row.inputs, **row.call))
+    half = floats(built(index, dtype="mixed_bfloat16")(*row.inputs, **row.call))
+    for a, b in zip(half, exact, strict=True):
+        assert ops.dtype(a) == ("bfloat16" if row.bfloat16 else "float32")
+        assert_close(ops.cast(a, "float32"), ops.convert_to_numpy(b), rtol=0.05, atol=0.1)
