@@ -1,10 +1,11 @@
 """What every test shares: quiet frameworks, and the `backend` fixture that runs a test on each."""
 
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+sys.path.insert(0, str(Path(__file__).parent))  # for what the tests share: ops_cases, known_gaps
 
 import pytest
 

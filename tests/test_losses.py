@@ -96,7 +96,9 @@ def test_values(name, arguments, y_true, y_pred, backend):
 
 
 @every_row
-def test_gradients(name, arguments, y_true, y_pred, trainable_backend):
+def test_gradients(name, arguments, y_true, y_pred, backend):
+    if backend == "numpy":
+        return  # it has none
     ours = getattr(losses, name)(**arguments)
     theirs = getattr(keras.losses, name)(**arguments)
     x = tf.convert_to_tensor(y_pred)

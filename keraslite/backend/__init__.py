@@ -5,6 +5,7 @@ backend; numbers, lists and numpy arrays are literals that follow the first real
 current backend; tensors of two frameworks never mix inside one operation.
 """
 
+import random
 import sys
 from contextvars import ContextVar
 from importlib.util import find_spec
@@ -139,6 +140,8 @@ def current() -> ModuleType:
 
 def _import(name: str) -> ModuleType:
     _check(name)
+    # While they are imported, frameworks draw from these generators, which a user may have seeded.
+    states = random.getstate(), np.random.get_state()
     # Plain imports: Dynamo can trace them, importlib.import_module it cannot.
     if name == "jax":
         from keraslite.backend import jax as module
@@ -148,6 +151,8 @@ def _import(name: str) -> ModuleType:
         from keraslite.backend import tensorflow as module
     else:
         from keraslite.backend import numpy as module
+    random.setstate(states[0])
+    np.random.set_state(states[1])
     FLOATING.update(module.FLOATING)
     for kind in module.TYPES if name != "numpy" else ():
         OF[kind] = name

@@ -137,7 +137,7 @@ class LoRA(BuiltIn):
                 dtype="float32", regularizer=weight.regularizer,
             )  # fmt: skip
             setattr(self, f"{name}_{side}", new)
-        weight.trainable = weight.made_trainable = False
+        weight.trainable = False
         self.lora_enabled, self.lora_rank = True, rank
         self.lora_alpha = rank if lora_alpha is None else lora_alpha
 

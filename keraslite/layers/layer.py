@@ -255,7 +255,7 @@ class Layer:
         def visit(layer: Layer, prefix: str, trainable: bool) -> None:
             trainable = trainable and layer._kl_trainable
             own = layer._own_variables()
-            for key, v in sorted(own, key=lambda item: not item[1].trainable):
+            for key, v in sorted(own, key=lambda item: not item[1].made_trainable):
                 found.setdefault(id(v), (prefix + key, v, trainable and v.trainable))
             for key, child in layer._own_layers():
                 visit(child, f"{prefix}{key}/", trainable)

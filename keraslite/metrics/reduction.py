@@ -3,7 +3,7 @@
 from typing import Any
 
 from keraslite import masking, ops, registry, tree
-from keraslite.losses.loss import apply_mask, squeeze_or_expand_to_same_rank
+from keraslite.losses.loss import Loss, apply_mask, squeeze_or_expand_to_same_rank
 from keraslite.metrics.metric import Metric
 
 
@@ -29,6 +29,15 @@ def _samplewise(values: Any, weight: Any, reduce: Any) -> tuple[Any, Any]:
     return values, weight
 
 
+def _weighted(metric: Metric, values: Any, weight: Any) -> tuple[Any, Any]:
+    """Values and weights as tensors; the mask of the values, if any, goes into given weights."""
+    mask = masking.get_mask(values)
+    values, weight = metric._tensors(values, weight, dtype=metric.dtype)
+    if weight is not None:  # without weights, Keras counts masked values
+        weight = apply_mask(weight, mask, metric.dtype, "sum")
+    return values, weight
+
+
 class Sum(Metric):
     """The weighted sum of all values.
 
@@ -46,8 +55,7 @@ class Sum(Metric):
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Take values of shape (batch, ...) into account."""
-        values, weight = self._tensors(values, sample_weight, dtype=self.dtype)
-        values, _ = _samplewise(values, weight, ops.sum)
+        values, _ = _samplewise(*_weighted(self, values, sample_weight), ops.sum)
         self.total.assign_add(ops.sum(values))
 
     def result(self) -> Any:
@@ -73,8 +81,7 @@ class Mean(Metric):
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Take values of shape (batch, ...) into account."""
-        values, weight = self._tensors(values, sample_weight, dtype=self.dtype)
-        values, weight = _samplewise(values, weight, ops.mean)
+        values, weight = _samplewise(*_weighted(self, values, sample_weight), ops.mean)
         self.total.assign_add(ops.sum(values))
         if weight is not None:
             self.count.assign_add(ops.sum(weight))
@@ -104,6 +111,8 @@ class MeanMetricWrapper(Mean):
     def __init__(self, fn: Any, name: str | None = None, dtype: Any = None, **kwargs: Any):
         super().__init__(name=name, dtype=dtype)
         self._fn, self._fn_kwargs = fn, kwargs
+        if isinstance(fn, Loss) or getattr(fn, "__module__", "") == "keraslite.losses.functions":
+            self._direction = "down"
 
     def _setup(self, name: Any, dtype: Any, **arguments: Any) -> None:
         MeanMetricWrapper.__init__(self, type(self).function, name, dtype, **arguments)

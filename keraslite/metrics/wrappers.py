@@ -22,7 +22,7 @@ _ABOUT = """{summary}
 def _mean(
     class_name: str,
     function: Any,
-    direction: str | None,
+    direction: str,
     name: str = "",
     first: dict[str, Any] | None = None,
     last: dict[str, Any] | None = None,
@@ -87,8 +87,8 @@ CosineSimilarity = _mean(
     "CosineSimilarity", functions.cosine_similarity, "up", last=_AXIS, unwritten=("axis",)
 )
 LogCoshError = _mean("LogCoshError", losses.log_cosh, "down", "logcosh")
-KLDivergence = _mean("KLDivergence", losses.kl_divergence, None)
-Poisson = _mean("Poisson", losses.poisson, None)
+KLDivergence = _mean("KLDivergence", losses.kl_divergence, "down")
+Poisson = _mean("Poisson", losses.poisson, "down")
 Hinge = _mean("Hinge", losses.hinge, "down")
 SquaredHinge = _mean("SquaredHinge", losses.squared_hinge, "down")
 CategoricalHinge = _mean("CategoricalHinge", losses.categorical_hinge, "down")

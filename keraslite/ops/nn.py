@@ -977,15 +977,14 @@ def dot_product_attention(
     True
     """
     _check_attention(query, key, value)
-    if flash_attention is False or attn_logits_soft_cap is not None:
-        fused = False
-    else:
-        row = _fused_attention.op
-        fused = row.impls.get(backends.of(query)) is not row.body
-    if flash_attention and not fused:
+    fusible = flash_attention is not False and attn_logits_soft_cap is None
+    out: Any = NotImplemented
+    if fusible:
+        out = _fused_attention(query, key, value, bias, mask, scale, is_causal)
+    if out is not NotImplemented:
+        return out
+    if flash_attention:
         raise ValueError("There is no fused attention for these arguments: drop flash_attention.")
-    if fused:
-        return _fused_attention(query, key, value, bias, mask, scale, is_causal)
     return _attention(query, key, value, bias, mask, scale, is_causal, attn_logits_soft_cap)
 
 
@@ -993,8 +992,8 @@ def dot_product_attention(
 def _fused_attention(
     query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: float | None, is_causal: bool
 ) -> Any:
-    """`dot_product_attention` by one kernel of the backend."""
-    return _attention(query, key, value, bias, mask, scale, is_causal, None)
+    """`dot_product_attention` by one kernel of the backend, or NotImplemented."""
+    return NotImplemented
 
 
 def _check_attention(query: Any, key: Any, value: Any) -> None:

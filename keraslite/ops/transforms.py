@@ -237,6 +237,7 @@ class _Threaded:
     def __init__(self, module: Any, fn: Callable, state: Callable, discover: bool):
         self.module, self.fn, self.state, self.discover = module, fn, state, discover
         self.variables: list[Variable] | None = None
+        self.names: list[str] | None = None  # of a dict that it returns: JAX sorts them
 
     def _compile(self, variables: list[Variable]) -> None:
         known = {id(v) for v in variables}
@@ -244,6 +245,7 @@ class _Threaded:
         def pure(values: list, args: tuple, kwargs: dict) -> tuple:
             with StatelessScope(zip(variables, values, strict=True)) as scope:
                 out = self.fn(*args, **kwargs)
+            self.names = list(out) if type(out) is dict else None
             strangers = [v for v, _ in scope.updates() if id(v) not in known]
             if strangers:
                 raise _Strangers(strangers)
@@ -267,6 +269,9 @@ class _Threaded:
             return self(*args, **kwargs)
         for variable, value in zip(self.variables, values, strict=True):
             variable._raw = value
+        names = self.names
+        if names is not None and type(out) is dict and names != list(out):
+            out = {name: out[name] for name in names if name in out}
         return out
 
 

@@ -320,6 +320,9 @@ class Trainer:
             module = backends.load(self.backend)
             if kind == "train" and not module.TRAINS:
                 module.value_and_grad(step, 0, False)
+            # Made here and not inside a trace, which TensorFlow would have to repeat.
+            for variable in self.variables if kind == "predict" else self._state():
+                variable._kl_raw  # noqa: B018
             repeat = 1 if kind == "predict" else getattr(self, "steps_per_execution", 1)
             functions[key] = threaded_jit(
                 module, step, self._state, compile=compile, repeat=repeat

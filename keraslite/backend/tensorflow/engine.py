@@ -55,7 +55,9 @@ def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:
 
 def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Callable:
     """Compile to a graph; `compile=True` has XLA compile it."""
-    return fn if compile is False else tf.function(fn, jit_compile=compile is True)
+    return fn if compile is False else tf.function(
+        fn, jit_compile=compile is True, autograph=False
+    )
 
 
 def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
