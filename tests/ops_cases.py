@@ -36,6 +36,7 @@ class Case:
         symbolic: whether the op has a symbolic form with these arguments.
         jit: whether the op can be compiled with these arguments.
         dtype: whether the dtypes of the results are compared too.
+        tag: what stands behind the op's name where rows are grouped, for gaps in a detail.
     """
 
     op: str
@@ -49,20 +50,25 @@ class Case:
     symbolic: bool = True
     jit: bool = True
     dtype: bool = True
+    tag: str = ""
+
+    @property
+    def name(self):
+        return self.op + self.tag
 
 
 def row(op, *args, oracle=None, rtol=1e-5, atol=1e-6, grad=None, unknown=None, symbolic=True,
-        jit=True, dtype=True, **kwargs):  # fmt: skip
+        jit=True, dtype=True, tag="", **kwargs):  # fmt: skip
     """A Case, with the op's keyword arguments written as such; `grad=0` stands for `(0,)`."""
     grad = (grad,) if isinstance(grad, int) else grad
-    return Case(op, args, kwargs, oracle, rtol, atol, grad, unknown, symbolic, jit, dtype)
+    return Case(op, args, kwargs, oracle, rtol, atol, grad, unknown, symbolic, jit, dtype, tag)
 
 
 def by_op(rows):
     """The rows grouped by op, as parameters of a test."""
     groups = defaultdict(list)
     for case in rows:
-        groups[case.op].append(case)
+        groups[case.name].append(case)
     return [pytest.param(cases, id=name) for name, cases in groups.items()]
 
 
@@ -201,7 +207,7 @@ def assert_jit(case, backend):
 
 def check(assertion, cases, backend, what=""):
     """Hold the rows of one op to an assertion; a known gap must fail, or it is no gap any more."""
-    gap = GAPS.get((cases[0].op + what, backend))
+    gap = GAPS.get((cases[0].name + what, backend))
     if gap is None:
         for case in cases:
             assertion(case, backend)
@@ -211,4 +217,4 @@ def check(assertion, cases, backend, what=""):
             assertion(case, backend)
         except Exception:  # noqa: BLE001 - any failure confirms the gap
             return
-    pytest.fail(f"{(cases[0].op + what, backend)} works now: take it out of GAPS ({gap}).")
+    pytest.fail(f"{(cases[0].name + what, backend)} works now: take it out of GAPS ({gap}).")

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from keraslite import grad, losses, masking, ops
 from keraslite.losses.loss import REDUCTIONS, reduce_weighted_values
 
@@ -133,13 +134,12 @@ FUNCTIONS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("function", "name", "arguments", "y_true", "y_pred"), FUNCTIONS, ids=IDS
-)
+@pytest.mark.parametrize(("function", "name", "arguments", "y_true", "y_pred"), FUNCTIONS, ids=IDS)
 def test_functions(function, name, arguments, y_true, y_pred, backend):
-    theirs = getattr(keras.losses, function.__name__, None) or keras.losses.get(
-        {"class_name": name, "config": arguments}
-    ).fn
+    theirs = (
+        getattr(keras.losses, function.__name__, None)
+        or keras.losses.get({"class_name": name, "config": arguments}).fn
+    )
     expected = theirs(keras.ops.convert_to_tensor(y_true), keras.ops.convert_to_tensor(y_pred),
                       **arguments)  # fmt: skip
     assert_close(function(y_true, ops.convert_to_tensor(y_pred), **arguments), expected)

@@ -5,6 +5,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
+
 from keraslite import jit, masking, metrics, ops, to_backend, use_backend
 from keraslite.metrics.confusion import confusion
 
@@ -216,6 +217,13 @@ def test_nothing_seen(backend):
     zero = np.zeros(8, np.float32)
     for name in ("Precision", "AUC", "BinaryAccuracy"):
         assert float(getattr(metrics, name)()(ONE, SCORE, zero)) == 0.0
+
+
+def test_constant_targets(backend):
+    """Nothing to explain: infinite scores count as zero."""
+    ours, theirs = metrics.R2Score(), keras.metrics.R2Score()
+    y_true = np.ones((4, 2), np.float32)
+    assert_close(ours(y_true, REAL[0][:4, :2]), theirs(y_true, REAL[0][:4, :2]))
 
 
 def test_masks(backend):

@@ -241,6 +241,10 @@ class WordPieceTokenizer:
 
     # -- the vocabulary -----------------------------------------------------------------------
 
+    def special_ids(self) -> list[int]:
+        """Returns the ids of the special tokens."""
+        return [self.token_to_id(token) for token in self.special_tokens.values()]
+
     def vocabulary_size(self) -> int:
         """Returns the number of tokens."""
         return self._core.get_vocab_size()

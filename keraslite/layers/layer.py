@@ -214,6 +214,15 @@ class Layer:
     def _own_metrics(self) -> list[Any]:
         return [v for _, v in self._own() if _is_metric(v)]
 
+    def _remembered(self, key: str, find: Any) -> Any:
+        """What `find` gives; while a loop holds the structure still, found once."""
+        memory = self.__dict__.get("_kl_memory")
+        if memory is None:
+            return find()
+        if key not in memory:
+            memory[key] = find()
+        return memory[key]
+
     def _flatten_layers(self, include_self: bool = True) -> list["Layer"]:
         """This layer and all below it, each once, parents first."""
         found: dict[int, Layer] = {}
@@ -224,8 +233,12 @@ class Layer:
                 for _, child in layer._own_layers():
                     visit(child)
 
-        visit(self)
-        return [x for x in found.values() if include_self or x is not self]
+        def find() -> list[Layer]:
+            visit(self)
+            return list(found.values())
+
+        layers = self._remembered("layers", find)
+        return list(layers) if include_self else [x for x in layers if x is not self]
 
     @property
     def variables(self) -> list[Variable]:
@@ -235,8 +248,11 @@ class Layer:
         return list(found.values())
 
     def _all_metrics(self) -> list[Any]:
-        found = {id(m): m for layer in self._flatten_layers() for m in layer._own_metrics()}
-        return list(found.values())
+        def find() -> list[Any]:
+            found = {id(m): m for layer in self._flatten_layers() for m in layer._own_metrics()}
+            return list(found.values())
+
+        return self._remembered("metrics", find)
 
     @property
     def metrics(self) -> list[Any]:
@@ -250,18 +266,24 @@ class Layer:
 
     def _weights(self) -> list[tuple[str, Variable, bool]]:
         """(path below this layer, variable, whether it is trained now), without metrics."""
-        found: dict[int, tuple[str, Variable, bool]] = {}
+        found: dict[int, tuple[str, Variable, tuple[Layer, ...]]] = {}
 
-        def visit(layer: Layer, prefix: str, trainable: bool) -> None:
-            trainable = trainable and layer._kl_trainable
+        def visit(layer: Layer, prefix: str, owners: tuple["Layer", ...]) -> None:
+            owners = (*owners, layer)
             own = layer._own_variables()
             for key, v in sorted(own, key=lambda item: not item[1].made_trainable):
-                found.setdefault(id(v), (prefix + key, v, trainable and v.trainable))
+                found.setdefault(id(v), (prefix + key, v, owners))
             for key, child in layer._own_layers():
-                visit(child, f"{prefix}{key}/", trainable)
+                visit(child, f"{prefix}{key}/", owners)
 
-        visit(self, "", True)
-        return list(found.values())
+        def find() -> list[tuple[str, Variable, tuple["Layer", ...]]]:
+            visit(self, "", ())
+            return list(found.values())
+
+        return [
+            (path, v, v.trainable and all(x._kl_trainable for x in owners))
+            for path, v, owners in self._remembered("weights", find)
+        ]
 
     @property
     def weights(self) -> list[Variable]:

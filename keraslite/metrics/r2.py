@@ -77,13 +77,14 @@ class R2Score(Metric):
         """The score so far."""
         if not self._built:
             return ops.zeros((), dtype=self.dtype)
-        total = self.squared_sum.value - self.sum.value * self.sum.value / self.count.value
-        scores = 1.0 - self.total_mse.value / total
+        mean = ops.divide(self.sum.value, self.count.value)
+        total = self.squared_sum.value - self.sum.value * mean
+        scores = 1.0 - ops.divide(self.total_mse.value, total)
         scores = ops.where(ops.isinf(scores), ops.zeros_like(scores), scores)
         if self.class_aggregation == "uniform_average":
             scores = ops.mean(scores)
         elif self.class_aggregation == "variance_weighted_average":
-            scores = ops.sum(total * scores) / ops.sum(total)
+            scores = ops.divide(ops.sum(total * scores), ops.sum(total))
         if not self.num_regressors:
             return scores
         samples = self.num_samples.value

@@ -206,7 +206,7 @@ def glu(x: Any, axis: int = -1) -> Any:
     >>> print(convert_to_numpy(glu([2.0, 0.0])))
     [1.]
     """
-    if shape(x)[axis] % 2:
+    if (x.shape[axis] or 0) % 2:
         raise ValueError(f"glu needs an even size along axis {axis}, got shape {shape(x)}.")
     value, gate = k.split(x, 2, axis=axis)
     return value * sigmoid(gate)
@@ -313,11 +313,10 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
     >>> print(convert_to_numpy(sparsemax([1.0, 0.5, -1.0])))
     [0.75 0.25 0.  ]
     """
-    count = x.shape[axis]
-    ranks = np.arange(1, count + 1, dtype="float32").reshape([-1] + [1] * (-1 - axis % -x.ndim))
+    ranks = _positions(shape(x)[axis], x, 1)
+    ranks = cast(k.reshape(ranks, [-1] + [1] * (len(x.shape) - 1 - axis % len(x.shape))), dtype(x))
     ordered = k.flip(k.sort(x, axis=axis), axis=axis)
-    sums = k.cumsum(ordered, axis=axis)
-    support = cast(1 + ranks.astype(dtypes.to_numpy(dtype(x))) * ordered > sums, dtype(x))
+    support = cast(1 + ranks * ordered > k.cumsum(ordered, axis=axis), dtype(x))
     size = k.sum(support, axis=axis, keepdims=True)
     tau = (k.sum(support * ordered, axis=axis, keepdims=True) - 1) / size
     return relu(x - tau)
@@ -445,7 +444,7 @@ def sparse_categorical_crossentropy(
         )
     output, name = _wide(output)
     target = cast(target, "int32")
-    known = k.logical_and(target >= 0, target < dims[axis])
+    known = k.logical_and(target >= 0, target < shape(output)[axis])
     logits = output if from_logits else _log_probabilities(output, False, axis)
     loss = _negative_likelihood(k.where(known, target, 0), logits, axis, from_logits)
     return _back(k.where(known, loss, 0.0), name)
@@ -1063,23 +1062,200 @@ def _attention(
 
 
 def _positions(count: Any, like: Any, start: int = 0) -> Any:
-    """0, 1, 2 ... as a literal where the count is known, else as a tensor of the same backend."""
+    """start, start + 1 ... as a literal where the count is known, else a tensor like another."""
     if isinstance(count, int):
         return np.arange(start, start + count, dtype="int32")
     token = backends.enter(backends.of(like))
     try:
-        return k.arange(count, dtype="int32")
+        return k.arange(start, start + count, dtype="int32")
     finally:
         backends.leave(token)
 
 
+# ---- rearrangements ----
+
+
+def _blocks(x: Any, name: str, block_size: int, data_format: str | None) -> tuple[Any, bool]:
+    if block_size < 2 or len(x.shape) != 4:
+        raise ValueError(
+            f"ops.{name} takes images (4 dimensions) and blocks of at least 2, got a shape of "
+            f"{tuple(x.shape)} and {block_size}."
+        )
+    return (_to_last(x), True) if _first(data_format) else (x, False)
+
+
+@op("same")
+def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") -> Any:
+    """Lay groups of channels out as blocks of pixels.
+
+    >>> depth_to_space(np.zeros((1, 1, 1, 4)), 2).shape == (1, 2, 2, 1)
+    True
+    """
+    x, first = _blocks(x, "depth_to_space", block_size, data_format)
+    n, h, w, c = shape(x)
+    x = k.reshape(x, (n, h, w, block_size, block_size, c // block_size**2))
+    x = k.transpose(x, (0, 1, 3, 2, 4, 5))
+    x = k.reshape(x, (n, h * block_size, w * block_size, c // block_size**2))
+    return _to_first(x) if first else x
+
+
+@op("same")
+def space_to_depth(x: Any, block_size: int, data_format: str = "channels_last") -> Any:
+    """The inverse of `depth_to_space`.
+
+    >>> space_to_depth(np.zeros((1, 2, 2, 1)), 2).shape == (1, 1, 1, 4)
+    True
+    """
+    x, first = _blocks(x, "space_to_depth", block_size, data_format)
+    n, h, w, c = shape(x)
+    x = k.reshape(x, (n, h // block_size, block_size, w // block_size, block_size, c))
+    x = k.transpose(x, (0, 1, 3, 2, 4, 5))
+    x = k.reshape(x, (n, h // block_size, w // block_size, c * block_size**2))
+    return _to_first(x) if first else x
+
+
+def _sliding(
+    sizes: Sequence, kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> tuple[tuple, tuple, tuple, tuple]:
+    """For `fold` and `unfold`: the window, padding, stride, and where each element of it starts."""
+    window, step = _sizes(kernel_size, 2, "kernel_size"), _sizes(dilation, 2, "dilation")
+    pad, stride = _sizes(padding, 2, "padding", 0), _sizes(stride, 2, "stride")
+    count = tuple(
+        (n + 2 * p - (w - 1) * d - 1) // s + 1
+        for n, p, w, d, s in zip(sizes, pad, window, step, stride)
+    )
+    starts = tuple((i * step[0], j * step[1]) for i in range(window[0]) for j in range(window[1]))
+    return pad, stride, count, starts
+
+
+@op("same")
+def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+    """The sliding blocks of channels-first images (N, C, H, W), as (N, C * block, positions).
+
+    >>> unfold(np.zeros((1, 2, 3, 3)), 2).shape == (1, 8, 4)
+    True
+    """
+    if len(x.shape) != 4:
+        raise ValueError(f"ops.unfold takes (N, C, H, W), got a shape of {tuple(x.shape)}.")
+    n, c, *sizes = shape(x)
+    pad, stride, count, starts = _sliding(sizes, kernel_size, dilation, padding, stride)
+    x = k.pad(x, ((0, 0), (0, 0), (pad[0], pad[0]), (pad[1], pad[1])))
+    ends = [(m - 1) * s + 1 for m, s in zip(count, stride)]
+    taps = [
+        x[:, :, i : i + ends[0] : stride[0], j : j + ends[1] : stride[1]] for i, j in starts
+    ]
+    return k.reshape(k.stack(taps, axis=2), (n, c * len(starts), count[0] * count[1]))
+
+
+@op("same")
+def fold(
+    x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Any:
+    """Add sliding blocks (N, C * block, positions) up into images (N, C, H, W).
+
+    >>> fold(np.zeros((1, 8, 4)), 3, 2).shape == (1, 2, 3, 3)
+    True
+    """
+    if len(x.shape) != 3:
+        raise ValueError(f"ops.fold takes (N, C * block, L), got a shape of {tuple(x.shape)}.")
+    sizes = _sizes(output_size, 2, "output_size")
+    pad, stride, count, starts = _sliding(sizes, kernel_size, dilation, padding, stride)
+    n, depth, _ = shape(x)
+    c, full = depth // len(starts), [size + 2 * p for size, p in zip(sizes, pad)]
+    taps = k.reshape(x, (n, c, len(starts), *count))
+    # Every tap with stride - 1 zeros behind each element, moved to where it starts.
+    spread = k.pad(
+        k.reshape(taps, (n, c, len(starts), count[0], 1, count[1], 1)),
+        ((0, 0),) * 4 + ((0, stride[0] - 1), (0, 0), (0, stride[1] - 1)),
+    )
+    spread = k.reshape(spread, (n, c, len(starts), count[0] * stride[0], count[1] * stride[1]))
+    out: Any = 0.0
+    for index, (i, j) in enumerate(starts):
+        tap = spread[:, :, index, : full[0] - i, : full[1] - j]
+        after = [max(f - a - m * s, 0) for f, a, m, s in zip(full, (i, j), count, stride)]
+        out = out + k.pad(tap, ((0, 0), (0, 0), (i, after[0]), (j, after[1])))
+    return out[:, :, pad[0] : full[0] - pad[0], pad[1] : full[1] - pad[1]]
+
+
+@op("promote_float", tensors=2)
+def polar(abs_: Any, angle: Any) -> Any:
+    """Complex numbers of given size and angle.
+
+    >>> print(convert_to_numpy(polar([2.0], [0.0])))
+    [2.+0.j]
+    """
+    return k.add(abs_ * k.cos(angle), k.multiply(abs_ * k.sin(angle), 1j))
+
+
+@op("float", tensors=4, keep=(0, 2, 3))
+def ctc_loss(
+    target: Any, output: Any, target_length: Any, output_length: Any, mask_index: int = 0
+) -> Any:
+    """Minus the log probability of label sequences under all their alignments to frames.
+
+    Args:
+        target: (batch, labels) of class indices.
+        output: (batch, frames, classes) of logits.
+        target_length: how many labels of each row count.
+        output_length: how many frames of each row count.
+        mask_index: the class of the blank.
+
+    >>> ctc_loss([[1]], np.zeros((1, 2, 2), "float32"), [1], [2]).shape == (1,)
+    True
+    """
+    logits, _ = _wide(output)
+    logs = log_softmax(logits, -1)
+    target, target_length, output_length = (
+        cast(v, "int32") for v in (target, target_length, output_length)
+    )
+    return _ctc(target, logs, target_length, output_length, mask_index)
+
+
+@op("same", tensors=4)
+def _ctc(target: Any, logs: Any, target_length: Any, output_length: Any, blank: int) -> Any:
+    """`ctc_loss` of log probabilities: the forward recursion over labels with blanks between."""
+    from keraslite.ops.transforms import scan
+
+    never = -1e30  # finite, so that differences and gradients stay so
+    batch, count = shape(target)
+    blanks = k.full_like(target, blank)
+    states = k.reshape(k.stack([blanks, target], axis=2), (batch, 2 * count))
+    states = k.concatenate([states, blanks[:, :1]], axis=1)
+    places = np.arange(2 * count + 1, dtype="int32")
+    # A label may follow the one before it directly unless they are equal.
+    before = k.pad(states[:, :-2], ((0, 0), (2, 0)), constant_values=-1)
+    skips = k.logical_and(k.not_equal(states, before), (places % 2 == 1) & (places > 1))
+    skips = k.logical_and(skips, k.not_equal(states, blank))
+    emitted = k.take_along_axis(logs, k.expand_dims(states, 1), axis=2)
+
+    def shifted(x: Any, by: int) -> Any:
+        return k.pad(x, ((0, 0), (by, 0)), constant_values=never)[:, : 2 * count + 1]
+
+    def step(scores: Any, inputs: Any) -> Any:
+        now, time = inputs
+        skipped = k.where(skips, shifted(scores, 2), never)
+        paths = k.logaddexp(k.logaddexp(scores, shifted(scores, 1)), skipped) + now
+        return k.where(k.expand_dims(time < output_length, 1), paths, scores), None
+
+    scores = k.where(places < 2, emitted[:, 0], never)
+    frames = k.moveaxis(emitted, 1, 0)[1:]
+    times = k.zeros_like(frames[:, 0, 0], dtype="int32") + _positions(shape(frames)[0], logs, 1)
+    scores, _ = scan(step, scores, (frames, times))
+    last = k.expand_dims(2 * target_length, 1)
+    end = k.take_along_axis(scores, last, axis=1)
+    label = k.take_along_axis(scores, k.maximum(last - 1, 0), axis=1)
+    label = k.where(last > 0, label, never)
+    return -k.squeeze(k.logaddexp(end, label), axis=1)
+
+
 __all__ = [
     "adaptive_average_pool", "adaptive_max_pool", "average_pool", "batch_normalization",
-    "binary_crossentropy", "categorical_crossentropy", "celu", "conv", "conv_transpose",
-    "depthwise_conv", "dot_product_attention", "elu", "gelu", "glu", "hard_shrink", "hard_sigmoid",
+    "binary_crossentropy", "categorical_crossentropy", "celu", "conv", "conv_transpose", "ctc_loss",
+    "depth_to_space", "depthwise_conv", "dot_product_attention", "elu", "fold", "gelu", "glu", "hard_shrink", "hard_sigmoid",
     "hard_silu", "hard_swish", "hard_tanh", "layer_normalization", "leaky_relu", "linear",
     "log_sigmoid", "log_softmax", "max_pool", "moments", "multi_hot", "normalize", "one_hot",
-    "psnr", "relu", "relu6", "rms_normalization", "selu", "separable_conv", "sigmoid", "silu",
-    "soft_shrink", "softmax", "softplus", "softsign", "sparse_categorical_crossentropy",
+    "polar", "psnr", "relu", "relu6", "rms_normalization", "selu", "separable_conv", "sigmoid", "silu",
+    "soft_shrink", "softmax", "softplus", "softsign", "space_to_depth", "sparse_categorical_crossentropy",
     "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "swish", "tanh_shrink", "threshold",
+    "unfold",
 ]  # fmt: skip

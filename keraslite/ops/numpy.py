@@ -2313,7 +2313,7 @@ def cross(
     if axis is not None:
         axisa = axisb = axisc = axis
     x1, x2 = moveaxis(x1, axisa, 0), moveaxis(x2, axisb, 0)
-    if not {shape(x1)[0], shape(x2)[0]} <= {2, 3}:
+    if not (shape(x1)[0] in (2, 3) and shape(x2)[0] in (2, 3)):
         raise ValueError("ops.cross: the vectors must have two or three components.")
     if shape(x1)[0] == shape(x2)[0] == 2:
         return subtract(multiply(x1[0], x2[1]), multiply(x1[1], x2[0]))

@@ -376,6 +376,7 @@ def op(
         call = wraps(body)(wrapper(row))
         row.call = call
         call.op = row
+        call.autograph_info__ = None  # what TensorFlow's autograph need not convert
         TABLE[row.name] = row
         return call
 

@@ -94,7 +94,7 @@ class LossScaleOptimizer(Optimizer):
         with module.no_grad() if live else nullcontext():
             checks = [ops.all(ops.isfinite(g)) for g in grads if g is not None]
             finite = ops.all(ops.stack(checks))
-            if live and module.FUSED:
+            if (live and module.FUSED) or not module.TRAINS:
                 # The one read from the device a step: what follows may then be done in place.
                 self._finite(grads, variables) if bool(finite) else self._not_finite()
                 return

@@ -453,6 +453,7 @@ class Trainer:
         group = getattr(self, "steps_per_execution", 1) if kind != "predict" else 1
         function, step = None, skip
         outer, scopes.backend = scopes.backend, self.backend
+        remembers = "_kl_memory" in self.__dict__
         try:
             for parts in _grouped(islice(batches(data, epoch, steps), skip, None), group):
                 for batch in parts:
@@ -465,11 +466,15 @@ class Trainer:
                 begin(step)
                 tensors = [self._on_backend(pack_x_y_sample_weight(*b)) for b in parts]
                 out = function(*tensors)
+                if remembers is False:  # from here on the structure stands still
+                    self.__dict__["_kl_memory"], remembers = {}, None
                 step += len(parts)
                 end(step - 1, out)
                 yield step - 1, out
         finally:
             scopes.backend = outer
+            if remembers is None:
+                self.__dict__.pop("_kl_memory", None)
         if function is None and not skip:
             raise ValueError("The data is empty: it gave no batch.")
 

@@ -23,7 +23,7 @@ _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absol
     greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
     bitwise_not left_shift right_shift where take take_along_axis transpose moveaxis swapaxes
     squeeze expand_dims broadcast_to stack tile flip roll trace diagonal diag tril triu
-    tensordot meshgrid searchsorted copy round"""
+    tensordot meshgrid searchsorted copy"""
 TABLE: dict[str, Any] = {name: getattr(jnp, name) for name in _AS_THEY_ARE.split()} | {
     "bitwise_left_shift": jnp.left_shift,
     "bitwise_right_shift": jnp.right_shift,
@@ -47,6 +47,13 @@ def _or_none(dtype: Any) -> Any:
 @_primitive
 def cast(x: jax.Array, dtype: Any) -> jax.Array:
     return x.astype(native(dtype))
+
+
+@_primitive
+def round_(x: jax.Array, decimals: int = 0) -> jax.Array:
+    if decimals < 0 and not jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.round(x.astype(jnp.float32), decimals).astype(x.dtype)
+    return jnp.round(x, decimals)
 
 
 @_primitive

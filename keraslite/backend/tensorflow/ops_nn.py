@@ -79,6 +79,31 @@ def _negative_likelihood(
     return -tf.gather(logits, target, axis=last, batch_dims=last)
 
 
+@_primitive
+def linear(
+    x: tf.Tensor, kernel: tf.Tensor, bias: Any = None, activation: str | None = None
+) -> tf.Tensor:
+    """One matrix product: tf.matmul would make it a product a sample, and so the gradient."""
+    rows = x if len(x.shape) == 2 else tf.reshape(x, (-1, kernel.shape[0]))
+    out = tf.matmul(rows, kernel)
+    out = out if bias is None else tf.nn.bias_add(out, bias)
+    if activation == "relu":
+        out = tf.nn.relu(out)
+    elif activation == "gelu":
+        out = tf.nn.gelu(out, approximate=False)
+    elif activation is not None:
+        raise ValueError(f"ops.linear fuses None, 'relu' or 'gelu', got {activation!r}.")
+    return out if len(x.shape) == 2 else tf.reshape(out, (*dynamic_shape(x)[:-1], kernel.shape[1]))
+
+
+@_primitive
+def _ctc(
+    target: tf.Tensor, logs: tf.Tensor, target_length: tf.Tensor, output_length: tf.Tensor,
+    blank: int,
+) -> tf.Tensor:
+    return tf.nn.ctc_loss(target, logs, target_length, output_length, False, blank_index=blank)
+
+
 # ---- convolutions and pools ----
 
 

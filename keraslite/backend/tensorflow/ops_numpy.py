@@ -77,7 +77,6 @@ _RENAMED = {
     "equal": tf.math.equal, "not_equal": tf.math.not_equal,
     "conjugate": tf.math.conj, "real": tf.math.real,
     "stop_gradient": tf.stop_gradient, "copy": tf.identity, "stack": tf.stack,
-    "repeat": tf.repeat,
 }  # fmt: skip
 _WIDE = {
     "add": tf.math.add, "subtract": tf.math.subtract, "multiply": tf.math.multiply,
@@ -351,6 +350,16 @@ def split(x: tf.Tensor, indices_or_sections: Any, axis: int = 0) -> list:
 
 
 @_primitive
+def repeat(x: tf.Tensor, repeats: Any, axis: Any = None) -> tf.Tensor:
+    out = tf.repeat(x, repeats, axis)
+    if axis is not None and isinstance(repeats, list | tuple):
+        sizes = x.shape.as_list()
+        sizes[axis] = int(np.sum(repeats))
+        out.set_shape(sizes)
+    return out
+
+
+@_primitive
 def tile(x: tf.Tensor, repeats: Any) -> tf.Tensor:
     repeats = list(_sizes(repeats))
     repeats = [1] * (x.shape.rank - len(repeats)) + repeats
@@ -480,14 +489,21 @@ def take_along_axis(x: tf.Tensor, indices: tf.Tensor, axis: Any = None) -> tf.Te
 
 @_primitive
 def sort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
-    sort_wide = _wide(tf.sort)
-    return sort_wide(tf.reshape(x, [-1]), 0) if axis is None else sort_wide(x, axis)
+    x, axis = (tf.reshape(x, [-1]), 0) if axis is None else (x, axis)
+    if not x.dtype.is_floating:
+        return _wide(tf.sort)(x, axis)
+    # TensorFlow puts NaN anywhere: sort infinities in their place, and put them last.
+    nan = tf.math.is_nan(x)
+    found = tf.sort(tf.where(nan, np.inf, x), axis)
+    return tf.where(tf.sort(tf.cast(nan, tf.int32), axis) > 0, np.nan, found)
 
 
 @_primitive
 def argsort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
     x = tf.cast(x, tf.int32) if x.dtype in _SHORT else x
     x, axis = (tf.reshape(x, [-1]), 0) if axis is None or not x.shape.rank else (x, axis)
+    if x.dtype.is_floating:
+        x = tf.where(tf.math.is_nan(x), np.inf, x)
     return tf.argsort(x, axis, stable=True)
 
 

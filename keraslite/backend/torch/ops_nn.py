@@ -84,8 +84,39 @@ def _layer_normalization(
     x: Tensor, gamma: Tensor | None, beta: Tensor | None, axes: tuple, epsilon: float
 ) -> Tensor:
     shape = x.shape[axes[0] :]
-    gamma, beta = (v if v is None else v.to(x.dtype).reshape(shape) for v in (gamma, beta))
-    return F.layer_norm(x, shape, gamma, beta, epsilon)
+    wide = x.float() if any(v is not None and v.dtype != x.dtype for v in (gamma, beta)) else x
+    gamma, beta = (v if v is None else v.to(wide.dtype).reshape(shape) for v in (gamma, beta))
+    return F.layer_norm(wide, shape, gamma, beta, epsilon).to(x.dtype)
+
+
+@_primitive
+def _batch_normalization(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    offset: Tensor | None,
+    scale: Tensor | None,
+    axis: int,
+    epsilon: float,
+) -> Tensor:
+    factor = torch.rsqrt(variance + epsilon)
+    factor = factor if scale is None else factor * scale
+    shift = -mean * factor if offset is None else offset - mean * factor
+    shape = [1] * x.ndim
+    shape[axis] = -1
+    wide = x.to(shift.dtype) if x.element_size() < 4 else x
+    shift, factor = (v.to(wide.dtype).reshape(shape) for v in (shift, factor))
+    return torch.addcmul(shift, wide, factor).to(x.dtype)
+
+
+@_primitive
+def _ctc(
+    target: Tensor, logs: Tensor, target_length: Tensor, output_length: Tensor, blank: int
+) -> Tensor:
+    return F.ctc_loss(
+        logs.transpose(0, 1), target.long(), output_length.long(), target_length.long(), blank,
+        reduction="none",
+    )  # fmt: skip
 
 
 # ---- convolutions and pools ----
@@ -113,11 +144,20 @@ def _two(values: Any, fill: Any) -> tuple:
     return (fill, *values) if len(values) == 1 else tuple(values)
 
 
+def _no_padding(padding: Any) -> bool:
+    """Whether a window of size 1 gets none: "same" adds none to it."""
+    return isinstance(padding, str) or not any(a or b for a, b in padding)
+
+
 @_primitive
 def _conv(
     x: Tensor, kernel: Tensor, strides: tuple, padding: Any, dilation: tuple, groups: int
 ) -> Tensor:
     rank, window = len(strides), kernel.shape[:-2]
+    if x.is_cpu and groups == 1 and not any(k > 1 for k in window) and _no_padding(padding):
+        # A product over channels, which may go to the faster kernel.
+        x = x[(slice(None), *(slice(None, None, s) for s in strides))]
+        return kernels.linear(x, kernel.reshape(kernel.shape[-2:]))
     pairs = padding_pairs(padding, x.shape[1:-1], window, strides, dilation)
     if any(a != b for a, b in pairs):
         x, pairs = _pad(x, pairs), [(0, 0)] * rank

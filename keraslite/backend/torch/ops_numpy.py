@@ -16,11 +16,11 @@ _TAKE_NUMBERS = """add subtract multiply divide power mod fmod floor_divide equa
 SCALARS = frozenset(_TAKE_NUMBERS.split())
 
 _AS_THEY_ARE = """add subtract multiply hypot logaddexp logaddexp2 gcd lcm fmod floor_divide
-    heaviside fmax fmin equal not_equal less less_equal greater greater_equal logical_and
+    fmax fmin equal not_equal less less_equal greater greater_equal logical_and
     logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
     bitwise_left_shift bitwise_right_shift arctan2 exp exp2 expm1 log log2 log10 log1p sin cos tan
     arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh sqrt rsqrt square reciprocal sinc
-    deg2rad rad2deg floor ceil sign isnan isinf isfinite isposinf isneginf signbit nan_to_num
+    deg2rad rad2deg floor ceil isnan isinf isfinite isposinf isneginf signbit nan_to_num
     erf erfc erfinv real reshape broadcast_to"""
 _RENAMED = {
     "divide": torch.true_divide,
@@ -71,6 +71,13 @@ def stop_gradient(variable: torch.Tensor) -> torch.Tensor:
 @_primitive
 def absolute(x: torch.Tensor) -> torch.Tensor:
     return x if x.dtype is torch.bool else torch.abs(x)
+
+
+@_primitive
+def sign(x: torch.Tensor) -> torch.Tensor:
+    if not x.dtype.is_floating_point:
+        return torch.sign(x)
+    return torch.where(torch.isnan(x), x, torch.sign(x))  # torch has no NaN here
 
 
 @_primitive
@@ -342,9 +349,11 @@ def split(x: torch.Tensor, indices_or_sections: Any, axis: int = 0) -> list:
 
 @_primitive
 def repeat(x: torch.Tensor, repeats: Any, axis: Any = None) -> torch.Tensor:
-    if not isinstance(repeats, int):
-        repeats = convert(repeats).long().to(x.device)
-    return torch.repeat_interleave(x, repeats, axis)
+    if isinstance(repeats, int):
+        return torch.repeat_interleave(x, repeats, axis)
+    total = None if isinstance(repeats, torch.Tensor) else int(np.sum(repeats))
+    repeats = convert(repeats).long().to(x.device)
+    return torch.repeat_interleave(x, repeats, axis, output_size=total)
 
 
 @_primitive

@@ -1,0 +1,612 @@
+"""The trainer: numbers against Keras, equal curves on all backends, custom steps, bad input."""
+
+import functools
+import os
+import signal
+
+import numpy as np
+import pytest
+from trainer_cases import BITS, CASES, LABELS, REAL, X, classifier, regressor
+
+import keraslite
+from keraslite import backend as backends
+from keraslite import callbacks, layers, losses, metrics, models, ops, optimizers, random, utils
+
+TRAINS = [name for name in ("jax", "torch", "tensorflow") if name in backends.available()]
+
+
+@pytest.fixture(params=TRAINS)
+def trains(request):
+    """A backend that has gradients, which is the current one."""
+    with keraslite.use_backend(request.param):
+        yield request.param
+
+
+def assert_close(got, want, rtol=2e-5, atol=1e-6):
+    np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=rtol, atol=atol)
+
+
+# -- the numbers of Keras -------------------------------------------------------------------------
+
+
+@functools.cache
+def keras_run(name):
+    """What Keras gives for a case: first weights, history, evaluation, prediction, last weights."""
+    import keras
+
+    build, compiled, x, y, fit = CASES[name]
+    keras.utils.set_random_seed(3)
+    model = build(keras)
+    first = model.get_weights()
+    model.compile(**compiled(keras), run_eagerly=True)
+    history = model.fit(x, y, epochs=2, verbose=0, shuffle=False, **fit).history
+    judged = model.evaluate(x, y, verbose=0)
+    return first, history, judged, model.predict(x, verbose=0), model.get_weights()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fit_evaluate_and_predict_give_the_numbers_of_keras(trains, name):
+    first, history, judged, predicted, last = keras_run(name)
+    build, compiled, x, y, fit = CASES[name]
+    model = build(keraslite)
+    model.set_weights(first)
+    model.compile(**compiled(keraslite))
+    got = model.fit(x, y, epochs=2, verbose=0, shuffle=False, **fit).history
+    assert set(got) == set(history)
+    for key, values in history.items():
+        assert_close(got[key], values)
+    assert_close(model.evaluate(x, y, verbose=0), judged)
+    for a, b in zip(ops_flatten(model.predict(x, verbose=0)), ops_flatten(predicted), strict=True):
+        assert_close(a, b, atol=1e-5)
+    for a, b in zip(model.get_weights(), last, strict=True):
+        assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def ops_flatten(x):
+    return keraslite.tree.flatten(x)
+
+
+@functools.cache
+def keras_batches():
+    import keras
+
+    keras.utils.set_random_seed(3)
+    model = classifier(keras)
+    first = model.get_weights()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"],
+                  run_eagerly=True)  # fmt: skip
+    out = [model.train_on_batch(X[:8], LABELS[:8], class_weight={0: 2.0, 1: 0.5})]
+    out.append(model.train_on_batch(X[8:16], LABELS[8:16], return_dict=True)["loss"])
+    out.append(model.test_on_batch(X, LABELS))
+    return first, out, model.predict_on_batch(X[:5])
+
+
+def test_single_batches_give_the_numbers_of_keras(trains):
+    first, out, predicted = keras_batches()
+    model = classifier(keraslite)
+    model.set_weights(first)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    assert_close(model.train_on_batch(X[:8], LABELS[:8], class_weight={0: 2.0, 1: 0.5}), out[0])
+    got = model.train_on_batch(X[8:16], LABELS[8:16], return_dict=True)
+    assert_close(got["loss"], out[1])
+    assert_close(model.test_on_batch(X, LABELS), out[2])
+    assert_close(model.predict_on_batch(X[:5]), predicted)
+
+
+def test_evaluate_gives_a_list_in_the_order_of_the_names(trains):
+    model = classifier(keraslite)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    values = model.evaluate(X, LABELS, verbose=0)
+    assert model.metrics_names == ["loss", "accuracy"]
+    assert values == list(model.evaluate(X, LABELS, verbose=0, return_dict=True).values())
+    assert 0 <= values[1] <= 1 < values[0] + 1
+
+
+# -- steps ----------------------------------------------------------------------------------------
+
+
+def fitted(steps=1, epochs=2, rows=70, compiled=None, **fit):
+    utils.set_random_seed(5)
+    model = models.Sequential(
+        [layers.Input((4,)), layers.Dense(8, "relu"), layers.Dropout(0.4), layers.Dense(3)]
+    )
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, ["accuracy"], steps_per_execution=steps, **(compiled or {}))
+    fit = {"batch_size": 8, "verbose": 0, "epochs": epochs} | fit
+    return model, model.fit(X[:rows], LABELS[:rows], **fit)
+
+
+def test_several_steps_in_one_execution_change_nothing(trains):
+    one, first = fitted()
+    three, second = fitted(steps=3)
+    for key, values in first.history.items():
+        assert_close(second.history[key], values)
+    for a, b in zip(one.get_weights(), three.get_weights(), strict=True):
+        assert_close(a, b, rtol=1e-4, atol=1e-5)
+    seen = []
+    three.fit(X, LABELS, batch_size=8, verbose=0, callbacks=[callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: seen.append(batch),
+        on_train_batch_end=lambda batch, logs: seen.append(batch),
+    )])  # fmt: skip
+    assert seen == [0, 2, 3, 5, 6, 7, 8, 8]  # the last batch is shorter: it runs alone
+
+
+def test_eager_steps_give_the_numbers_of_compiled_ones(trains):
+    _, compiled = fitted()
+    _, eager = fitted(compiled={"run_eagerly": True})
+    for key, values in compiled.history.items():
+        assert_close(eager.history[key], values)
+
+
+def losses_of(name, count, seed=11, moves=None):
+    """The losses of single steps with dropout on a backend, which may change under way."""
+    found = []
+    with keraslite.use_backend(name):
+        utils.set_random_seed(seed)
+        x = layers.Input((4,))
+        h = layers.Dropout(0.3)(layers.Dense(16, "gelu")(x))
+        h = layers.LayerNormalization()(h)
+        model = models.Model(x, layers.Dense(3)(layers.Dropout(0.2)(h)))
+        model.compile(
+            optimizers.AdamW(0.01, weight_decay=0.02),
+            losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+    for step in range(count):
+        if moves and step in moves:
+            assert model.to_backend(moves[step]) is model
+        rows = slice(step % 4 * 16, step % 4 * 16 + 16)
+        model.reset_metrics()
+        found.append(model.train_on_batch(X[rows], LABELS[rows]))
+    return found
+
+
+@functools.cache
+def twenty(name):
+    return losses_of(name, 20)
+
+
+def test_a_seed_gives_the_same_losses_everywhere(trains):
+    assert_close(twenty(trains), twenty(TRAINS[0]), rtol=1e-4)
+    assert len(set(twenty(trains))) == 20
+
+
+@pytest.mark.parametrize("second", TRAINS)
+@pytest.mark.parametrize("first", TRAINS)
+def test_a_model_that_is_moved_trains_on_where_it_stood(first, second):
+    moved = losses_of(first, 10, moves={5: second})
+    assert_close(moved, twenty(first)[:10], rtol=1e-4)
+    assert_close(moved, twenty(second)[:10], rtol=1e-4)
+
+
+def test_a_moved_model_reports_its_backend_everywhere(trains):
+    other = TRAINS[TRAINS.index(trains) - 1]
+    model, _ = fitted(epochs=1)
+    before = model.predict(X, verbose=0)
+    model.to_backend(other)
+    assert {v.backend for v in model.variables} == {other}
+    assert {v.backend for v in model.optimizer.variables} == {other}
+    assert_close(model.predict(X, verbose=0), before)
+    model.to_backend("numpy")
+    assert_close(model.predict(X, verbose=0), before)
+    with pytest.raises(NotImplementedError, match="numpy backend has no gradients"):
+        model.fit(X, LABELS, verbose=0)
+
+
+# -- steps of one's own ---------------------------------------------------------------------------
+
+
+class Gan(models.Model):
+    """Two networks with an optimizer each; as in the guides of Keras, but with one train_step."""
+
+    def __init__(self):
+        super().__init__()
+        dense = layers.Dense
+        self.generator = models.Sequential([layers.Input((3,)), dense(8, "relu"), dense(4)])
+        self.judge = models.Sequential([layers.Input((4,)), dense(8, "relu"), dense(1)])
+        self.seeds = random.SeedGenerator(1)
+
+    def compile(self, d_optimizer, g_optimizer, loss_fn):
+        super().compile()
+        self.d_optimizer, self.g_optimizer, self.loss_fn = d_optimizer, g_optimizer, loss_fn
+        self.d_metric, self.g_metric = metrics.Mean(name="d_loss"), metrics.Mean(name="g_loss")
+
+    @property
+    def metrics(self):
+        return [self.d_metric, self.g_metric]
+
+    def train_step(self, data):
+        real = data[0] if isinstance(data, tuple) else data
+        rows = ops.shape(real)[0]
+        noise = random.normal((rows, 3), seed=self.seeds)
+        truth = ops.concatenate([ops.ones((rows, 1)), ops.zeros((rows, 1))])
+
+        def judged():
+            both = ops.concatenate([real, ops.stop_gradient(self.generator(noise))])
+            return self.loss_fn(truth, self.judge(both))
+
+        variables = self.judge.trainable_variables
+        d_loss, grads = keraslite.value_and_grad(judged, variables=variables)()
+        self.d_optimizer.apply(grads, variables)
+
+        def fooled():
+            return self.loss_fn(ops.ones((rows, 1)), self.judge(self.generator(noise)))
+
+        variables = self.generator.trainable_variables
+        g_loss, grads = keraslite.value_and_grad(fooled, variables=variables)()
+        self.g_optimizer.apply(grads, variables)
+        self.d_metric.update_state(d_loss)
+        self.g_metric.update_state(g_loss)
+        return {m.name: m.result() for m in self.metrics}
+
+
+@functools.cache
+def gan_history(name):
+    with keraslite.use_backend(name):
+        utils.set_random_seed(2)
+        gan = Gan()
+        gan.compile(
+            optimizers.Adam(0.01), optimizers.Adam(0.01),
+            losses.BinaryCrossentropy(from_logits=True),
+        )  # fmt: skip
+        history = gan.fit(X[:64], epochs=3, verbose=0).history
+        assert gan.d_optimizer.iterations.numpy() == 6
+        return history
+
+
+def test_one_train_step_with_two_optimizers_runs_everywhere(trains):
+    history = gan_history(trains)
+    assert set(history) == {"d_loss", "g_loss"}
+    for key, values in gan_history(TRAINS[0]).items():
+        assert_close(history[key], values, rtol=1e-4)
+
+
+def test_a_custom_loss_and_metric_inside_a_step(trains):
+    class Custom(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2)
+            self.tracker = metrics.Mean(name="mae")
+
+        def call(self, x):
+            return self.dense(x)
+
+        def train_step(self, data):
+            x, y = data
+
+            def loss_of():
+                out = self(x, training=True)
+                return ops.mean(ops.square(y - out)), out
+
+            variables = self.trainable_variables
+            compute = keraslite.value_and_grad(loss_of, has_aux=True, variables=variables)
+            (loss, out), grads = compute()
+            self.optimizer.apply(grads, variables)
+            self.tracker.update_state(ops.mean(ops.absolute(y - out)))
+            return {"loss": loss, "mae": self.tracker.result()}
+
+    model = Custom()
+    model.compile(optimizers.SGD(0.1))
+    history = model.fit(X, REAL, epochs=4, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert history["mae"][-1] < history["mae"][0]
+
+
+def test_compute_loss_may_be_overridden(trains):
+    class Twice(models.Sequential):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return 2.0 * ops.mean(ops.square(y - y_pred))
+
+    model = Twice([layers.Input((4,)), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    loss = model.evaluate(X, REAL, verbose=0)
+    assert_close(loss, 2 * np.mean((model.predict(X, verbose=0) - REAL) ** 2))
+
+
+def test_gradients_of_nested_arguments(trains):
+    def f(params, scale):
+        return ops.sum(params["w"] * params["parts"][0]) * scale + ops.sum(params["parts"][1])
+
+    params = {"w": ops.convert_to_tensor([1.0, 2.0]),
+              "parts": [ops.convert_to_tensor([3.0, 4.0]), ops.convert_to_tensor(5.0)]}  # fmt: skip
+    value, grads = keraslite.value_and_grad(f)(params, 2.0)
+    assert_close(value, 27.0)
+    assert_close(grads["w"], [6.0, 8.0])
+    assert_close(grads["parts"][0], [2.0, 4.0])
+    assert_close(grads["parts"][1], 1.0)
+    value, (grads, by_scale) = keraslite.value_and_grad(f, argnums=(0, 1))(params, 2.0)
+    assert_close(by_scale, 11.0)
+
+
+# -- the frameworks' own loops --------------------------------------------------------------------
+
+
+def small():
+    utils.set_random_seed(4)
+    return models.Sequential(
+        [layers.Input((4,)), layers.Dense(6, "relu"), layers.BatchNormalization(), layers.Dense(2)]
+    )
+
+
+def native_torch(model, steps):
+    import torch
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    found = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = torch.mean((model(X, training=True) - torch.from_numpy(REAL)) ** 2)
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found
+
+
+def native_jax(model, steps):
+    import jax
+
+    trained = [v.value for v in model.trainable_variables]
+    kept = [v.value for v in model.non_trainable_variables]
+
+    @jax.jit
+    def step(trained, kept):
+        def loss_of(trained):
+            out, new = model.stateless_call(trained, kept, X, training=True)
+            return jax.numpy.mean((out - REAL) ** 2), new
+
+        (loss, new), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+        return loss, [w - 0.1 * g for w, g in zip(trained, grads, strict=True)], new
+
+    found = []
+    for _ in range(steps):
+        loss, trained, kept = step(trained, kept)
+        found.append(float(loss))
+    for variables, values in ((model.trainable_variables, trained),
+                              (model.non_trainable_variables, kept)):  # fmt: skip
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+    return found
+
+
+def native_tensorflow(model, steps):
+    import tensorflow as tf
+
+    found = []
+    for _ in range(steps):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(X, training=True) - REAL) ** 2)
+        variables = model.trainable_variables
+        grads = tape.gradient(loss, [v._kl_raw for v in variables])
+        for variable, grad in zip(variables, grads, strict=True):
+            variable.assign_sub(0.1 * grad)
+        found.append(float(loss))
+    return found
+
+
+def test_a_loop_in_the_framework_of_the_backend_gives_what_fit_gives(trains):
+    loop = {"torch": native_torch, "jax": native_jax, "tensorflow": native_tensorflow}[trains]
+    by_hand, by_fit = small(), small()
+    found = loop(by_hand, 5)
+    by_fit.compile(optimizers.SGD(0.1), "mse")
+    history = by_fit.fit(X, REAL, batch_size=70, epochs=5, verbose=0, shuffle=False).history
+    assert_close(found, history["loss"], rtol=1e-4)
+    for a, b in zip(by_hand.get_weights(), by_fit.get_weights(), strict=True):
+        assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+# -- mixed precision ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains(trains, policy):
+    utils.set_random_seed(1)
+    model = models.Sequential([
+        layers.Input((4,)), layers.Dense(16, "relu", dtype=policy),
+        layers.LayerNormalization(dtype=policy), layers.Dense(3, dtype=policy),
+        layers.Activation("softmax", dtype="float32"),
+    ])  # fmt: skip
+    loss = losses.SparseCategoricalCrossentropy()
+    model.compile(optimizers.Adam(0.02), loss, metrics=["accuracy"])
+    history = model.fit(X, LABELS, epochs=15, verbose=0, batch_size=16).history
+    assert history["loss"][-1] < history["loss"][0] * 0.8
+    assert {v.dtype for v in model.weights} == {"float32"}
+    assert model.predict(X, verbose=0).dtype == np.float32
+
+
+def test_a_model_of_mixed_float16_scales_its_loss(trains):
+    keraslite.dtype_policies.set_dtype_policy("mixed_float16")
+    try:
+        model = regressor(keraslite)
+        model.compile(optimizers.SGD(0.05), "mse")
+    finally:
+        keraslite.dtype_policies.set_dtype_policy(None)
+    assert isinstance(model.optimizer, optimizers.LossScaleOptimizer)
+    model.compile(model.optimizer, "mse")
+    assert not isinstance(model.optimizer.inner_optimizer, optimizers.LossScaleOptimizer)
+    history = model.fit(X, REAL, epochs=8, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert model.predict(X, verbose=0).dtype == np.float16
+
+
+# -- bad input, and ends --------------------------------------------------------------------------
+
+
+def compiled(loss="sparse_categorical_crossentropy", **arguments):
+    model = classifier(keraslite)
+    model.compile(**{"optimizer": "sgd", "loss": loss} | arguments)
+    return model
+
+
+def test_a_nan_loss_names_the_step(trains):
+    model = regressor(keraslite)
+    model.compile(optimizers.SGD(0.01), "mse")
+    bad = REAL.copy()
+    bad[43] = np.nan
+    with pytest.raises(FloatingPointError, match=r"NaN at epoch 1, step 5"):
+        model.fit(X, bad, batch_size=8, epochs=2, shuffle=False, verbose=0)
+
+
+@pytest.mark.parametrize("labels", [LABELS + 1, LABELS - 1])
+def test_labels_out_of_range_are_named(trains, labels):
+    with pytest.raises(ValueError, match=r"The labels go from -?\d to \d.*3 classes.*0 to 2"):
+        compiled().fit(X, labels, verbose=0)
+
+
+def test_labels_of_another_loss_are_not_checked(trains):
+    model = compiled()
+    model.fit(X, LABELS, verbose=0)
+    model.compile("sgd", "mse")
+    model.fit(X, ONE_MORE, verbose=0)
+
+
+ONE_MORE = np.full((70, 3), 7.0, "float32")
+
+
+def test_empty_data_is_refused(trains):
+    with pytest.raises(ValueError, match="empty"):
+        compiled().fit(X[:0], LABELS[:0], verbose=0)
+    with pytest.raises(ValueError, match="empty"):
+        compiled().fit(iter(()), verbose=0)
+    with pytest.raises(ValueError, match="empty"):
+        compiled().evaluate(iter(()), verbose=0)
+
+
+def test_data_of_several_lengths_is_refused(trains):
+    with pytest.raises(ValueError, match=r"same number of rows, got \[69, 70\]"):
+        compiled().fit(X, LABELS[1:], verbose=0)
+
+
+def test_unknown_names_list_the_known_ones(trains):
+    with pytest.raises(ValueError, match=r"Unknown loss 'mesquare'.*mean_squared_error"):
+        compiled(loss="mesquare").fit(X, LABELS, verbose=0)
+    with pytest.raises(ValueError, match=r"Unknown metric 'akkuracy'.*Accuracy"):
+        compiled(metrics=["akkuracy"]).fit(X, LABELS, verbose=0)
+    with pytest.raises(ValueError, match=r"Unknown optimizer 'adamm'.*adam"):
+        compiled(optimizer="adamm")
+    model = models.Model(x := layers.Input((4,)), {"a": layers.Dense(1)(x), "b": layers.Dense(1)(x)})
+    model.compile("sgd", {"a": "mse", "c": "mse"})
+    with pytest.raises(ValueError, match=r"loss names \['c'\].*\['a', 'b'\]"):
+        model.fit(X, {"a": BITS, "b": BITS}, verbose=0)
+
+
+def test_a_wrong_input_shape_names_the_model_and_the_shape(trains):
+    with pytest.raises(ValueError, match=r"sequential.*|.*4.*"):
+        compiled().fit(X[:, :3], LABELS, verbose=0)
+    model = models.Model(x := layers.Input((4,), name="rows"), layers.Dense(1)(x))
+    with pytest.raises(ValueError, match=r"'rows' to have shape \(None, 4\), got \(70, 3\)"):
+        model(X[:, :3])
+
+
+def test_what_must_be_compiled_says_so(trains):
+    model = classifier(keraslite)
+    for method in ("fit", "evaluate", "train_on_batch", "test_on_batch"):
+        with pytest.raises(ValueError, match=rf"compile\(\) before {method}"):
+            getattr(model, method)(X, LABELS)
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="There is no loss"):
+        model.fit(X, LABELS, verbose=0)
+
+
+@pytest.mark.skipif(len(TRAINS) < 2, reason="needs two frameworks")
+def test_two_frameworks_in_one_operation_are_refused():
+    with keraslite.use_backend(TRAINS[0]):
+        a = ops.convert_to_tensor([1.0])
+    with keraslite.use_backend(TRAINS[1]):
+        b = ops.convert_to_tensor([1.0])
+    with pytest.raises(TypeError, match=rf"two frameworks.*to_backend"):
+        ops.add(a, b)
+    with keraslite.use_backend(TRAINS[0]):
+        model = compiled()
+    with keraslite.use_backend(TRAINS[1]):
+        x = ops.convert_to_tensor(X)
+    assert backends.of(model(x)) == TRAINS[0]  # at the boundary of a model they are moved
+    model.fit(x, LABELS, verbose=0)
+
+
+def interrupt(at):
+    return callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: os.kill(os.getpid(), signal.SIGINT)
+        if batch == at else None
+    )  # fmt: skip
+
+
+def test_ctrl_c_stops_after_a_whole_step_and_loses_nothing(trains):
+    model, _ = fitted(epochs=1)
+    seen = []
+    stop = callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: seen.append(epoch),
+        on_train_batch_end=lambda batch, logs: os.kill(os.getpid(), signal.SIGINT)
+        if (seen[-1], batch) == (2, 3) else None,
+    )  # fmt: skip
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, LABELS, batch_size=8, epochs=5, verbose=0, callbacks=[stop])
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert seen == [0, 1, 2]
+    assert model.history.epoch == [0, 1]
+    assert len(model.history.history["loss"]) == 2
+    assert int(model.optimizer.iterations.numpy()) == 9 + 9 + 9 + 4
+    assert np.isfinite(model.predict(X, verbose=0)).all()
+    model.fit(X, LABELS, verbose=0)
+
+
+def test_freezing_takes_effect_without_compiling_again(trains):
+    model = regressor(keraslite)
+    model.compile(optimizers.SGD(0.1), "mse")
+    model.layers[0].trainable = False
+    before = model.get_weights()
+    model.fit(X, REAL, verbose=0)
+    after = model.get_weights()
+    assert np.array_equal(before[0], after[0])
+    assert not np.array_equal(before[2], after[2])
+
+
+def test_weights_taken_before_training_do_not_change_with_it(trains):
+    model = regressor(keraslite)
+    model.compile(optimizers.SGD(0.1), "mse")
+    before = model.get_weights()
+    kept = [w.copy() for w in before]
+    model.fit(X, REAL, verbose=0, epochs=2)
+    for a, b in zip(before, kept, strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_shuffles_are_the_same_on_every_backend_and_new_each_epoch(backend):
+    def orders():
+        utils.set_random_seed(9)
+        seen = []
+        model = models.Sequential([layers.Input((1,)), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        if backend == "numpy":
+            model.predict_step = None
+        data = keraslite.training.data.adapt(np.arange(8.0), None, batch_size=4, shuffle=True)
+        for epoch in range(2):
+            seen.append(np.concatenate([b[0] for b in data.epoch(epoch)]).astype(int).tolist())
+        return seen
+
+    first = orders()
+    assert first == orders()
+    assert first[0] != first[1]
+    assert sorted(first[0]) == list(range(8))
+
+
+def test_jit_takes_variables_and_gives_them_back(trains):
+    counter = keraslite.Variable(0.0, name="counter")
+
+    @functools.partial(keraslite.jit, variables=[counter])
+    def add(x):
+        counter.assign_add(ops.sum(x))
+        return counter.value * 2.0
+
+    assert float(add(ops.convert_to_tensor([1.0, 2.0]))) == 6.0
+    assert float(add(ops.convert_to_tensor([1.0, 2.0]))) == 12.0
+    assert float(counter.numpy()) == 6.0
+
+
+def test_the_trainer_does_not_wait_for_the_device_at_each_step(trains, monkeypatch):
+    model, _ = fitted(epochs=1)
+    reads = []
+    read = backends.to_numpy
+    monkeypatch.setattr(backends, "to_numpy", lambda x: (reads.append(1), read(x))[1])
+    model.fit(np.repeat(X, 20, 0), np.repeat(LABELS, 20), batch_size=8, verbose=1)
+    assert len(reads) < 20  # 175 steps
+

@@ -1,0 +1,123 @@
+"""Models, data and arguments that keraslite and the installed Keras are trained with, alike."""
+
+import numpy as np
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(70, 4)).astype("float32")
+Z = RNG.normal(size=(70, 3)).astype("float32")
+LABELS = RNG.integers(0, 3, 70)
+ONE_HOT = np.eye(3, dtype="float32")[LABELS]
+BITS = (X.sum(1) > 0).astype("float32")[:, None]
+REAL = (X @ RNG.normal(size=(4, 2))).astype("float32")
+WEIGHTS = RNG.uniform(0.2, 2.0, 70).astype("float32")
+
+
+def classifier(K, activation="softmax"):  # noqa: N803 - the namespace, keras or keraslite
+    L = K.layers  # noqa: N806
+    return K.Sequential([K.Input((4,)), L.Dense(8, "relu"), L.Dense(3, activation)])
+
+
+def regressor(K):  # noqa: N803
+    return K.Sequential([K.Input((4,)), K.layers.Dense(8, "tanh"), K.layers.Dense(2)])
+
+
+def binary(K):  # noqa: N803
+    return K.Sequential([K.Input((4,)), K.layers.Dense(1, "sigmoid")])
+
+
+def regularized(K):  # noqa: N803
+    class Penalty(K.layers.Layer):
+        def call(self, x):
+            self.add_loss(0.01 * K.ops.mean(K.ops.square(x)))
+            return x
+
+    L = K.layers  # noqa: N806
+    x = K.Input((4,))
+    y = L.Dense(6, "relu", kernel_regularizer=K.regularizers.L2(0.02), activity_regularizer="l1")(x)
+    y = Penalty()(y)
+    y = L.BatchNormalization(momentum=0.8)(y)
+    return K.Model(x, L.Dense(2, bias_regularizer="l2")(y))
+
+
+def two_outputs(K, as_dict):  # noqa: N803
+    L = K.layers  # noqa: N806
+    x = K.Input((4,))
+    h = L.Dense(6, "relu")(x)
+    a, b = L.Dense(3, "softmax", name="a")(h), L.Dense(2, name="b")(h)
+    return K.Model(x, {"a": a, "b": b} if as_dict else [a, b])
+
+
+def two_inputs(K):  # noqa: N803
+    L = K.layers  # noqa: N806
+    x, z = K.Input((4,), name="x"), K.Input((3,), name="z")
+    h = L.Concatenate()([L.Dense(4, "relu")(x), L.Dense(4, "relu")(z)])
+    return K.Model({"x": x, "z": z}, L.Dense(2)(h))
+
+
+VALIDATION = (X[:20], LABELS[:20])
+
+# name: (builder, compile arguments, x, y, fit arguments). Functions take the namespace.
+CASES = {
+    "sparse, adam, validation_data": (
+        classifier,
+        lambda K: {"optimizer": "adam", "loss": "sparse_categorical_crossentropy",
+                   "metrics": ["accuracy"]},
+        X, LABELS, {"validation_data": VALIDATION},
+    ),
+    "one-hot, sgd, validation_split": (
+        classifier,
+        lambda K: {"optimizer": K.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+                   "loss": "categorical_crossentropy", "metrics": ["acc", "crossentropy"]},
+        X, ONE_HOT, {"validation_split": 0.25},
+    ),
+    "regression, clipnorm, steps_per_epoch": (
+        regressor,
+        lambda K: {"optimizer": K.optimizers.Adam(0.01, clipnorm=0.5), "loss": "mse",
+                   "metrics": ["mae", K.metrics.RootMeanSquaredError()]},
+        X, REAL, {"steps_per_epoch": 3},
+    ),
+    "binary, auc": (
+        binary,
+        lambda K: {"optimizer": K.optimizers.RMSprop(0.01), "loss": "binary_crossentropy",
+                   "metrics": ["accuracy", K.metrics.AUC(name="auc")]},
+        X, BITS, {},
+    ),
+    "logits, class_weight, validation_split": (
+        lambda K: classifier(K, None),
+        lambda K: {"optimizer": K.optimizers.SGD(0.1),
+                   "loss": K.losses.SparseCategoricalCrossentropy(from_logits=True),
+                   "metrics": ["accuracy"], "weighted_metrics": ["accuracy"]},
+        X, LABELS, {"class_weight": {0: 0.3, 1: 2.0}, "validation_split": 0.3},
+    ),
+    "sample_weight": (
+        classifier,
+        lambda K: {"optimizer": K.optimizers.SGD(0.1), "loss": "sparse_categorical_crossentropy",
+                   "metrics": ["accuracy"], "weighted_metrics": ["sparse_categorical_accuracy"]},
+        X, LABELS, {"sample_weight": WEIGHTS, "validation_data": (*VALIDATION, WEIGHTS[:20])},
+    ),
+    "add_loss, regularizers, batch normalization": (
+        regularized,
+        lambda K: {"optimizer": K.optimizers.SGD(0.05), "loss": "mse"},
+        X, REAL, {"validation_split": 0.2},
+    ),
+    "dict of outputs": (
+        lambda K: two_outputs(K, True),
+        lambda K: {"optimizer": "adam",
+                   "loss": {"a": "sparse_categorical_crossentropy", "b": "mae"},
+                   "loss_weights": {"a": 0.3, "b": 2.0},
+                   "metrics": {"a": ["accuracy"], "b": ["mse", "mae"]}},
+        X, {"a": LABELS, "b": REAL}, {"validation_split": 0.2},
+    ),
+    "list of outputs": (
+        lambda K: two_outputs(K, False),
+        lambda K: {"optimizer": K.optimizers.SGD(0.05),
+                   "loss": ["categorical_crossentropy", K.losses.Huber()],
+                   "loss_weights": [1.0, 0.5], "metrics": [["accuracy"], ["mse"]]},
+        X, [ONE_HOT, REAL], {},
+    ),
+    "dict of inputs": (
+        two_inputs,
+        lambda K: {"optimizer": K.optimizers.SGD(0.05), "loss": "mse"},
+        {"x": X, "z": Z}, REAL, {"batch_size": 16},
+    ),
+}  # fmt: skip
