@@ -7,6 +7,25 @@ import keraslite as keras
 from keraslite import layers, ops
 
 
+@keras.saving.register_keras_serializable("hub")
+def gelu_new(x: Any) -> Any:
+    """The tanh form of the Gaussian error linear unit, as GPT-2 and some BERTs have it."""
+    return ops.gelu(x, approximate=True)
+
+
+# Names in config.json that are not Keras's.
+_ACTIVATIONS = {"gelu_new": gelu_new, "gelu_pytorch_tanh": gelu_new}
+
+
+def activation(name: str) -> Any:
+    """The activation that a config.json names, as layers take it.
+
+    Args:
+        name: the value of `hidden_act` or its like.
+    """
+    return _ACTIVATIONS.get(name, name)
+
+
 class SelfAttention(layers.Layer):
     """Multi-head attention of a sequence to itself (Vaswani et al., 2017, arXiv:1706.03762).
 
@@ -93,7 +112,9 @@ class TransformerEncoderBlock(layers.Layer):
         self.hidden_dim, self.intermediate_dim = hidden_dim, intermediate_dim
         self.attention = SelfAttention(hidden_dim, num_heads, attention_dropout, dtype=policy)
         self.attention_norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
-        self.intermediate = layers.Dense(intermediate_dim, activation=activation, dtype=policy)
+        self.intermediate = layers.Dense(
+            intermediate_dim, activation=_ACTIVATIONS.get(activation, activation), dtype=policy
+        )
         self.output_dense = layers.Dense(hidden_dim, dtype=policy)
         self.output_norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
         self.dropout = layers.Dropout(dropout, dtype=policy)

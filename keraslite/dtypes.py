@@ -1,6 +1,5 @@
 """Data types by their names, and the one promotion lattice (JAX's, as Keras documents it)."""
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,19 +38,38 @@ _WEAK = {bool: "bool", int: "int*", float: "float*", complex: "complex*"}
 _ALIASES = {"float": "float32", "int": "int32", "half": "float16", "double": "float64"}
 
 
-@cache
 def _reachable(name: str) -> frozenset[str]:
     return frozenset({name}).union(*(_reachable(up) for up in _ABOVE[name]))
 
 
-@cache
+def _pairs() -> dict[tuple[str, str], str | None]:
+    """The least type above each pair: the lattice as one table."""
+    above = {name: _reachable(name) for name in _ABOVE}
+    table = {}
+    for a in _ABOVE:
+        for b in _ABOVE:
+            common = above[a] & above[b]
+            table[a, b] = next((n for n in _ABOVE if n in common and common <= above[n]), None)
+    return table
+
+
+_JOIN = _pairs()  # a plain table, which Dynamo traces; caches of functions it does not
+
+
 def join(*names: str) -> str:
-    """The least type above all of `names` in the lattice; weak names (`float*`) are allowed."""
-    common = frozenset.intersection(*(_reachable(n) for n in names))
-    least = [n for n in common if common <= _reachable(n)]
-    if not least:
-        raise TypeError(f"No common data type for {', '.join(names)}: cast one of them.")
-    return least[0]
+    """The least type above all of `names` in the lattice; weak names (`float*`) are allowed.
+
+    >>> join("int8", "uint8"), join("float16", "bfloat16")
+    ('int16', 'float32')
+    """
+    found = names[0]
+    for name in names[1:]:
+        if name != found:
+            least = _JOIN[found, name]
+            if least is None:
+                raise TypeError(f"No common data type for {', '.join(names)}: cast one of them.")
+            found = least
+    return found
 
 
 def strong(name: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import optree
 
 _SPACE = "keraslite"
+_NESTED = (list, tuple, dict)  # a tuple, not a union: Dynamo does not trace `list | tuple`
 
 
 def flatten(structure: Any) -> list[Any]:
@@ -53,7 +54,7 @@ def is_nested(structure: Any) -> bool:
     >>> is_nested([1]), is_nested(1)
     (True, False)
     """
-    return isinstance(structure, list | tuple | dict)
+    return isinstance(structure, _NESTED)
 
 
 def assert_same_structure(a: Any, b: Any) -> None:

@@ -154,7 +154,8 @@ class Variable:
             value = value.value
         if scope is None and self._raw is None and isinstance(value, np.ndarray | Pending):
             self._check(value.shape)
-            self._pending = value
+            # A tensor takes an array's memory over; the caller's must not change with it.
+            self._pending = value.copy() if isinstance(value, np.ndarray) else value
             return value
         if isinstance(value, Pending):
             value = value.take()

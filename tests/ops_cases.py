@@ -35,7 +35,7 @@ class Case:
             first argument alone where it is the only tensor.
         symbolic: whether the op has a symbolic form with these arguments.
         jit: whether the op can be compiled with these arguments.
-        dtype: whether the dtypes of the results are compared too.
+        same_dtype: whether the dtypes of the results are compared too.
         tag: what stands behind the op's name where rows are grouped, for gaps in a detail.
     """
 
@@ -49,7 +49,7 @@ class Case:
     unknown: tuple | None = None
     symbolic: bool = True
     jit: bool = True
-    dtype: bool = True
+    same_dtype: bool = True
     tag: str = ""
 
     @property
@@ -58,10 +58,10 @@ class Case:
 
 
 def row(op, *args, oracle=None, rtol=1e-5, atol=1e-6, grad=None, unknown=None, symbolic=True,
-        jit=True, dtype=True, tag="", **kwargs):  # fmt: skip
+        jit=True, same_dtype=True, tag="", **kwargs):  # fmt: skip
     """A Case, with the op's keyword arguments written as such; `grad=0` stands for `(0,)`."""
     grad = (grad,) if isinstance(grad, int) else grad
-    return Case(op, args, kwargs, oracle, rtol, atol, grad, unknown, symbolic, jit, dtype, tag)
+    return Case(op, args, kwargs, oracle, rtol, atol, grad, unknown, symbolic, jit, same_dtype, tag)
 
 
 def by_op(rows):
@@ -107,7 +107,7 @@ def assert_same(got, want, case, what="the value"):
     assert len(got) == len(want), f"{what} of {case}: {len(got)} results, expected {len(want)}"
     for ours, theirs in zip(got, want, strict=True):
         assert tuple(ours.shape) == theirs.shape, f"{what} of {case}: {ours.shape}, {theirs.shape}"
-        if case.dtype:
+        if case.same_dtype:
             names = keraslite.dtypes.standardize(ours.dtype), theirs.dtype.name
             assert names[0] == names[1], f"{what} of {case}: {names[0]}, expected {names[1]}"
         rtol = max(case.rtol, _HALF.get(theirs.dtype.name, 0.0))
@@ -184,7 +184,9 @@ def assert_symbolic(case, backend):
 
 
 def assert_jit(case, backend):
-    """Raise unless the op gives the same under compilation; on TensorFlow with unknown sizes."""
+    """Raise unless the op gives the same under compilation; on TensorFlow with unknown sizes of
+    all axes but the last.
+    """
     tensors, rest = [], list(case.args)
     where = [i for i, x in enumerate(rest) if is_tensor_argument(x)]
     tensors = [keraslite.to_backend(rest[i], backend) for i in where]
@@ -198,7 +200,9 @@ def assert_jit(case, backend):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        specs = [tf.TensorSpec([None] * len(x.shape), x.dtype) for x in tensors]
+        sizes = [[None] * (len(x.shape) - 1) + list(x.shape[-1:]) for x in tensors]
+        sizes = [[None] if len(s) == 1 else s for s in sizes]
+        specs = [tf.TensorSpec(s, x.dtype) for s, x in zip(sizes, tensors, strict=True)]
         out = tf.function(fn, input_signature=specs)(*tensors)
     else:
         out = ops.jit(fn)(*tensors)

@@ -201,7 +201,7 @@ ROWS = [
     row("rot90", C, axes=(1, 2)),
     row("pad", A, 1), row("pad", A, (1, 2)), row("pad", A, ((1, 0), (0, 2)), grad=0),
     row("pad", A, ((1, 0), (0, 2)), constant_values=2.0), row("pad", I, 1, "constant", 3, oracle=lambda x, n, mode, v: jnp.pad(x, n, mode, constant_values=v)),
-    *(row("pad", C, ((0, 0), (1, 2), (2, 1)), mode=mode, grad=0)
+    *(row("pad", C, ((0, 0), (1, 2), (2, 1)), mode=mode, grad=0, tag=f"[{mode}]")
       for mode in ("edge", "reflect", "symmetric", "wrap")),
     row("meshgrid", V, W[:2]), row("meshgrid", V, W[:2], V[:2], indexing="ij", grad=(0, 1)),
     row("meshgrid", V, W[:2], V[:2]), row("meshgrid", V),
@@ -214,7 +214,7 @@ ROWS = [
     row("take", C, np.uint8([1, 0]), axis=1), row("take", C, [0, 2], axis=-2, unknown=(),
         oracle=lambda x, i, axis: jnp.take(x, jnp.array(i), axis)),
     row("take_along_axis", A, np.int32([[0, 2], [1, -1]]), axis=1, grad=0),
-    row("take_along_axis", C, np.int32([[[1]], [[0]]]), axis=0), row("take_along_axis", A, np.int32([1, 5, 0])),
+    row("take_along_axis", C, np.int32([[[1]], [[0]]]), axis=0), row("take_along_axis", A, np.int32([1, 5, 0]), oracle=lambda x, i: jnp.take_along_axis(x, i, None)),
     row("take_along_axis", C, np.int32([[[0], [1], [3]]]), axis=2),
     *(row(name, x, axis=axis) for name in ("sort", "argsort") for x in (C, TIES, I)
       for axis in (-1, 0, None)),

@@ -365,6 +365,27 @@ def test_moving_between_backends(backend):
             assert v.backend == backend
 
 
+def test_sparse_gradients():
+    """Rows that a lookup touched, as torch and TensorFlow give them."""
+    torch, tf = pytest.importorskip("torch"), pytest.importorskip("tensorflow")
+    for name in ("torch", "tensorflow"):
+        with use_backend(name):
+            for made in (optimizers.Adam(0.1), optimizers.Lamb(0.1)):
+                v = Variable(np.ones((4, 2), np.float32))
+                if name == "torch":
+                    rows = torch.nn.functional.embedding(
+                        torch.tensor([0, 2, 2]), v._kl_raw, sparse=True
+                    )
+                    g = torch.autograd.grad(rows.sum(), [v._kl_raw])
+                else:
+                    with tf.GradientTape() as tape:
+                        total = tf.reduce_sum(tf.gather(v._kl_raw, [0, 2, 2]))
+                    g = tape.gradient(total, [v._kl_raw])
+                made.apply(g, [v])
+                assert (v.numpy()[[0, 2]] < 1).all()
+                assert (v.numpy()[[1, 3]] == 1).all()
+
+
 def test_optimizer_follows_the_parameters():
     ours = optimizers.Adam(0.1)
     with use_backend("numpy"):

@@ -111,7 +111,9 @@ def fitted(steps=1, epochs=2, rows=70, compiled=None, **fit):
         [layers.Input((4,)), layers.Dense(8, "relu"), layers.Dropout(0.4), layers.Dense(3)]
     )
     loss = losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, ["accuracy"], steps_per_execution=steps, **(compiled or {}))
+    model.compile(
+        "adam", loss, metrics=["accuracy"], steps_per_execution=steps, **(compiled or {})
+    )
     fit = {"batch_size": 8, "verbose": 0, "epochs": epochs} | fit
     return model, model.fit(X[:rows], LABELS[:rows], **fit)
 

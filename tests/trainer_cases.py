@@ -67,7 +67,7 @@ CASES = {
     "one-hot, sgd, validation_split": (
         classifier,
         lambda K: {"optimizer": K.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-                   "loss": "categorical_crossentropy", "metrics": ["acc", "crossentropy"]},
+                   "loss": "crossentropy", "metrics": ["acc", "categorical_crossentropy"]},
         X, ONE_HOT, {"validation_split": 0.25},
     ),
     "regression, clipnorm, steps_per_epoch": (

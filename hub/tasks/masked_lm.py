@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
+from hub.blocks import activation as activation_of
 from hub.blocks import bert_initializer
 from hub.preprocessing import MaskedLMPreprocessor, bucket
 from hub.tasks.task import Task
@@ -28,7 +29,8 @@ class MaskedLMHead(layers.Layer):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.transform = layers.Dense(
-            hidden_dim, activation=activation, kernel_initializer=bert_initializer(), dtype=policy
+            hidden_dim, activation=activation_of(activation),
+            kernel_initializer=bert_initializer(), dtype=policy,
         )
         self.norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
         self.transform.build((None, None, hidden_dim))

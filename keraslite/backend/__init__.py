@@ -22,7 +22,9 @@ _ROOTS = {"jax": "jax", "jaxlib": "jax", "torch": "torch", "tensorflow": "tensor
 
 # The type table: class -> backend name. None marks what needs a second look: literals, variables,
 # symbolic tensors. A class that is not here has not been met yet.
-OF: dict[type, str | None] = dict.fromkeys((bool, int, float, complex, list, tuple, np.ndarray))
+OF: dict[type, str | None] = dict.fromkeys(
+    (type(None), bool, int, float, complex, str, list, tuple, dict, np.ndarray)
+)
 FLOATING: set[Any] = set()  # the native float and complex dtypes of the backends loaded so far
 MODULES: dict[str, ModuleType] = {}
 ON_LOAD: list[Any] = []  # called with (name, module) when a backend is loaded

@@ -19,6 +19,8 @@ from keraslite import dtype_policies, initializers, masking, regularizers, tree
 from keraslite.backend import OF
 from keraslite.layers.input_spec import check_input_spec
 from keraslite.naming import auto_name, name_scope, path_of, to_snake_case
+from keraslite.ops import core
+from keraslite.ops import numpy as knp
 from keraslite.random import SeedGenerator
 from keraslite.registry import public_class
 from keraslite.scopes import scopes
@@ -62,7 +64,7 @@ def _rebuild(cls: type, backend: str) -> "Layer":
 
 
 def _scoped(build: Any) -> Any:
-    """`build` in the layer's own backend and name scope, whoever calls it: a parent's `build` too."""
+    """`build` in the layer's own backend and name scope, also when a parent's `build` calls it."""
 
     @wraps(build)
     def scoped(self: "Layer", *args: Any, **kwargs: Any) -> None:
@@ -334,7 +336,7 @@ class Layer:
 
     def get_weights(self) -> list[np.ndarray]:
         """The weights as numpy arrays."""
-        return [v.numpy() for v in self.weights]
+        return [np.array(v.numpy()) for v in self.weights]  # live memory would go on changing
 
     def set_weights(self, weights: list[Any]) -> None:
         """Set the weights from a list in the order of `weights`."""
@@ -415,6 +417,10 @@ class Layer:
 
     def _build(self, args: tuple, kwargs: dict) -> None:
         """Call `build` with the shapes of the arguments it names."""
+        if type(self).build is Layer.build:
+            self.__dict__["_kl_build_shapes"] = {"input_shape": _shapes(args[0])} if args else {}
+            self.built = True
+            return
         spec = self._kl_spec
         given = {**dict(zip(spec.names, args, strict=False)), **kwargs}
         names = [n for n in _signature(type(self).build).parameters if n != "self"]
@@ -505,7 +511,7 @@ class Layer:
             self._set_masks(args, kwargs, outputs)
         if self.activity_regularizer is not None:
             for x in tree.flatten(outputs):
-                self.add_loss(self.activity_regularizer(x))
+                self.add_loss(_per_sample(self.activity_regularizer(x), x))
         return outputs
 
     def _input(self, x: Any, target: Any) -> Any:
@@ -523,14 +529,14 @@ class Layer:
             return self._input(backends.to_backend(x, self.backend), target)
         if isinstance(x, Variable):
             return self._input(x.value, target)
-        if isinstance(x, np.ndarray | np.generic):
+        if isinstance(x, _ARRAYS):
             if x.dtype.kind in "OSU":
                 return x
             if x.dtype == np.float64 or (target is not None and x.dtype.kind == "f"):
                 return module.convert(x, module.canonical(self.compute_dtype))
             x = module.convert(x)
             return self._input(x, target) if self.backend != "numpy" else self._numpy(x, target)
-        if isinstance(x, list | tuple) and x and all(type(y) in (int, float, list) for y in x):
+        if isinstance(x, _SEQUENCES) and x and all(type(y) in (int, float, list) for y in x):
             return self._input(np.asarray(x, *(() if _whole(x) else ("float32",))), target)
         if tree.is_nested(x):
             return tree.map_structure(lambda y: self._input(y, target), x)
@@ -759,9 +765,17 @@ class Layer:
             variable.assign(store[str(i)])
 
 
+# Tuples, not unions: Dynamo does not trace `list | tuple`.
+_ARRAYS, _SEQUENCES = (np.ndarray, np.generic), (list, tuple)
 _PLAIN = (type(None), bool, int, float, str, slice)
 _NOT_STATE = {"built", "backend", "dtype_policy", "input_spec", "activity_regularizer",
               "training", "_buffers", "name", "_name", "autocast"}  # fmt: skip
+
+
+def _per_sample(loss: Any, x: Any) -> Any:
+    """A penalty on outputs as a mean over the batch, as Keras takes it."""
+    count = core.shape(x)[0] if len(x.shape) else 1
+    return knp.divide_no_nan(loss, core.cast(count, core.dtype(loss)))
 
 
 def _any_symbolic(values: Any) -> bool:

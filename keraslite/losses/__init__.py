@@ -133,6 +133,7 @@ def _loss(
         (parameters or {}) | {k: v for k, v in _COMMON.items() if k not in (parameters or {})}
         | {"name": name or function.__name__},
         function=staticmethod(function),
+        _casts_targets=False,  # the functions cast; class numbers stay exact in half precision
         _unwritten=unwritten,
         _defaults=defaults,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from typing import Any
 
 from keraslite import backend as backends
 from keraslite import config, dtype_policies, dtypes, masking, ops, tree
+from keraslite.backend import OF
 from keraslite.naming import auto_name, to_snake_case
 from keraslite.ops.op import choose
 
@@ -12,18 +13,27 @@ REDUCTIONS = (None, "none", "sum", "sum_over_batch_size", "mean", "mean_with_sam
 
 def one_backend(*values: Any) -> str:
     """The backend of the tensors among some values (literals and variables may be among them)."""
-    found = {backends.of(getattr(v, "_kl_value", v)) for v in values} - {None}
+    found = {OF.get(type(v)) or backends.of(getattr(v, "_kl_value", v)) for v in values} - {None}
     return choose("A loss or metric", found)
 
 
-def tensor(x: Any, backend: str, dtype: Any = None) -> Any:
+def tensor(x: Any, backend: str, dtype: str | None = None) -> Any:
     """A value as a tensor of a backend, cast to a dtype if one is given."""
-    x = getattr(x, "_kl_value", x)
-    name = None if dtype is None else dtypes.standardize(dtype)
+    if OF.get(type(x)) is None:
+        x = getattr(x, "_kl_value", x)
     if backend == "symbolic":
-        return x if name is None else ops.cast(x, name)
+        return x if dtype is None else ops.cast(x, dtype)
     module = backends.load(backend)
-    return module.convert(x, None if name is None else module.canonical(name))
+    if OF.get(type(x)) == backend:
+        return x if dtype in (None, module.dtype_of(x)) else module.cast(x, module.canonical(dtype))
+    return module.convert(x, None if dtype is None else module.canonical(dtype))
+
+
+def is_structure(x: Any) -> bool:
+    """Whether a value is a structure of tensors; a list of numbers is a tensor to be."""
+    if isinstance(x, dict):
+        return True
+    return isinstance(x, list | tuple) and any(hasattr(y, "shape") or is_structure(y) for y in x)
 
 
 def pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
@@ -82,17 +92,17 @@ def reduce_values(
     values: Any, sample_weight: Any = None, reduction: str | None = "sum_over_batch_size"
 ) -> Any:
     """Reduce weighted losses; an empty batch gives zero."""
-    if reduction in (None, "none") or tuple(values.shape) in ((), (0,)):
+    shape = tuple(values.shape)
+    if reduction in (None, "none") or shape in ((), (0,)):
         return values
     if reduction == "sum":
         return ops.sum(values)
     if reduction == "mean_with_sample_weight" and sample_weight is not None:
         return ops.divide_no_nan(ops.sum(values), ops.sum(sample_weight))
-    size = _size(values)
-    if isinstance(size, int) and size > 0:
+    if None not in shape and 0 not in shape:
         return ops.mean(values)
     total = ops.sum(values)
-    return ops.divide_no_nan(total, ops.cast(size, ops.dtype(total)))
+    return ops.divide_no_nan(total, ops.cast(_size(values), ops.dtype(total)))
 
 
 def apply_mask(sample_weight: Any, mask: Any, dtype: str, reduction: str | None) -> Any:
@@ -128,24 +138,16 @@ def reduce_weighted_values(
         reduction: one of `REDUCTIONS`.
         dtype: the dtype to compute in; that of the values if None.
     """
-    standardize_reduction(reduction)
     backend = one_backend(values, sample_weight)
-    values = tensor(values, backend, dtype)
-    dtype = ops.dtype(values)
-    if sample_weight is not None:
-        sample_weight = tensor(sample_weight, backend, dtype)
-    sample_weight = apply_mask(sample_weight, mask, dtype, reduction)
-    if sample_weight is not None:
+    values = tensor(values, backend, dtype and dtypes.standardize(dtype))
+    if sample_weight is not None or mask is not None:
+        dtype = ops.dtype(values)
+        if sample_weight is not None:
+            sample_weight = tensor(sample_weight, backend, dtype)
+        sample_weight = apply_mask(sample_weight, mask, dtype, reduction)
         values, sample_weight = squeeze_or_expand_to_same_rank(values, sample_weight)
         values = values * sample_weight
-    return reduce_values(values, sample_weight, reduction)
-
-
-def _weighable(x: Any, backend: str, dtype: str) -> Any:
-    """A target or prediction in the loss's dtype; half precision would not hold class numbers."""
-    x = getattr(x, "_kl_value", x)
-    integers = not dtypes.is_float(ops.dtype(x))
-    return tensor(x, backend, "float32" if integers and dtype.endswith("float16") else dtype)
+    return reduce_values(values, sample_weight, standardize_reduction(reduction))
 
 
 class Loss:
@@ -162,6 +164,8 @@ class Loss:
     >>> float(Distance()([1.0, 2.0], [1.0, 4.0], sample_weight=[1.0, 0.5]))
     0.5
     """
+
+    _casts_targets = True  # whether targets are brought to the dtype before `call` sees them
 
     def __init__(
         self,
@@ -187,11 +191,16 @@ class Loss:
             sample_weight: weights of samples, shape (batch,) or of the losses' shape.
         """
         mask = masking.get_mask(y_pred)
-        backend = one_backend(*tree.flatten(y_pred), *tree.flatten(y_true))
-        y_pred, y_true = (
-            tree.map_structure(lambda x: _weighable(x, backend, self._dtype), y)
-            for y in (y_pred, y_true)
-        )
+        if is_structure(y_pred) or is_structure(y_true):
+            backend = one_backend(*tree.flatten(y_pred), *tree.flatten(y_true))
+            y_pred, y_true = (
+                tree.map_structure(lambda x: tensor(x, backend, self._dtype), y)
+                for y in (y_pred, y_true)
+            )
+        else:
+            backend = one_backend(y_pred, y_true)
+            y_pred = tensor(y_pred, backend, self._dtype)
+            y_true = tensor(y_true, backend, self._dtype if self._casts_targets else None)
         losses = self.call(y_true, y_pred)
         out_mask = masking.get_mask(losses)
         if mask is not None and out_mask is not None:

@@ -33,41 +33,52 @@ def _only_top_k(scores: Any, k: int) -> Any:
 
 
 def _weights(y_pred: Any, sample_weight: Any, label_weights: np.ndarray | None) -> Any:
+    """One weight for each prediction, or None for ones."""
+    if sample_weight is None and label_weights is None:
+        return None
     weights = ops.ones_like(y_pred) if sample_weight is None else sample_weight
     if label_weights is not None:
         weights = ops.multiply(weights, label_weights[None])
     return ops.broadcast_to(weights, ops.shape(y_pred))
 
 
-def _above_each(parts: list[Any], y_pred: Any, thresholds: Any) -> list[Any]:
-    """For each part, its sum over the samples predicted above each threshold."""
+def _above_each(counted: Any, y_pred: Any, thresholds: np.ndarray) -> Any:
+    """What is counted of the samples predicted above each threshold.
+
+    Args:
+        counted: shape (samples, labels, 2).
+        y_pred: predictions, shape (samples, labels).
+        thresholds: shape (thresholds,).
+
+    Returns:
+        Shape (labels, thresholds, 2).
+    """
     above = ops.greater(ops.expand_dims(y_pred, -1), thresholds)
-    above = ops.cast(above, ops.dtype(y_pred))
-    return [ops.sum(ops.expand_dims(part, -1) * above, axis=0) for part in parts]
+    above = ops.expand_dims(ops.cast(above, ops.dtype(y_pred)), -1)
+    return ops.sum(ops.expand_dims(counted, 2) * above, axis=0)
 
 
-def _above_even(parts: list[Any], y_pred: Any, count: int, outside: bool) -> list[Any]:
+def _above_even(counted: Any, y_pred: Any, count: int, outside: bool) -> Any:
     """The same for evenly spaced thresholds: samples fall into buckets, which are summed up.
 
     Args:
-        parts: shape (samples, labels).
-        y_pred: predictions, of the same shape.
+        counted: shape (samples, labels, 2).
+        y_pred: predictions, shape (samples, labels).
         count: the number of thresholds.
         outside: whether the first threshold is below zero, so that a prediction of 0 is above it.
     """
     labels = y_pred.shape[-1]
     bucket = ops.ceil(ops.clip(y_pred, 0.0, 1.0) * (count - 1)) - 1
     if not outside:
-        parts = [part * ops.cast(bucket >= 0, ops.dtype(part)) for part in parts]
-    bucket = ops.cast(ops.maximum(bucket, 0), "int32")
-    bucket = ops.add(bucket, np.arange(labels, dtype=np.int32) * count)
-    bucket = ops.reshape(bucket, (-1,))
-    sums = []
-    for part in parts:
-        held = ops.segment_sum(ops.reshape(part, (-1,)), bucket, num_segments=count * labels)
-        held = ops.reshape(held, (labels, count))
-        sums.append(ops.flip(ops.cumsum(ops.flip(held, axis=1), axis=1), axis=1))
-    return sums
+        counted = counted * ops.expand_dims(ops.cast(bucket >= 0, ops.dtype(counted)), -1)
+    bucket = ops.cast(ops.maximum(bucket, 0.0), "int32")
+    if labels > 1:
+        bucket = ops.add(bucket, np.arange(labels, dtype=np.int32) * count)
+    held = ops.segment_sum(
+        ops.reshape(counted, (-1, 2)), ops.reshape(bucket, (-1,)), num_segments=count * labels
+    )
+    held = ops.reshape(held, (labels, count, 2))
+    return ops.flip(ops.cumsum(ops.flip(held, axis=1), axis=1), axis=1)
 
 
 def confusion(
@@ -111,19 +122,20 @@ def confusion(
             )
         y_true, y_pred = y_true[..., class_id, None], y_pred[..., class_id, None]
     weights = _weights(y_pred, sample_weight, label_weights)
-    if not multi_label:
-        y_true, y_pred, weights = (ops.reshape(x, (-1, 1)) for x in (y_true, y_pred, weights))
-    positive = ops.cast(ops.cast(y_true, "bool"), ops.dtype(weights))
-    parts = [positive * weights, (1.0 - positive) * weights]
+    positive = ops.cast(ops.cast(y_true, "bool"), ops.dtype(y_pred))
+    counted = ops.stack([positive, 1.0 - positive], axis=-1)
+    if weights is not None:
+        counted = counted * ops.expand_dims(weights, -1)
+    columns = y_pred.shape[-1] if multi_label else 1
+    counted, y_pred = ops.reshape(counted, (-1, columns, 2)), ops.reshape(y_pred, (-1, columns))
     if even:
-        outside = thresholds[0] < 0.0
-        above = _above_even(parts, y_pred, len(thresholds), outside)
+        above = _above_even(counted, y_pred, len(thresholds), thresholds[0] < 0.0)
     else:
-        above = _above_each(parts, y_pred, np.asarray(thresholds, config.floatx()))
-    above = [ops.transpose(a) for a in above]
-    below = [ops.sum(p, axis=0) - a for p, a in zip(parts, above, strict=True)]
-    cells = dict(zip(CELLS, (*above, below[1], below[0]), strict=True))
-    return cells if multi_label else {k: ops.squeeze(v, axis=-1) for k, v in cells.items()}
+        above = _above_each(counted, y_pred, np.asarray(thresholds, config.floatx()))
+    below = ops.expand_dims(ops.sum(counted, axis=0), 1) - above
+    found = (above[..., 0], above[..., 1], below[..., 1], below[..., 0])
+    found = [ops.transpose(x) if multi_label else x[0] for x in found]
+    return dict(zip(CELLS, found, strict=True))
 
 
 class ConfusionMetric(Metric):

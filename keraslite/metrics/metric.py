@@ -7,6 +7,7 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import config, dtype_policies, dtypes, initializers
+from keraslite.backend import OF
 from keraslite.losses.loss import tensor
 from keraslite.naming import auto_name, to_snake_case
 from keraslite.ops.op import choose
@@ -120,8 +121,8 @@ class Metric:
 
     def _tensors(self, *values: Any, dtype: Any = None) -> list[Any]:
         """Values as tensors of their one backend, or of this metric's if they are literals."""
-        values = [getattr(v, "_kl_value", v) for v in values]
-        found = {backends.of(v) for v in values} - {None}
+        found = {OF.get(type(v)) or backends.of(getattr(v, "_kl_value", v)) for v in values}
+        found.discard(None)
         backend = choose(f"The metric {self.name!r}", found) if found else self.backend
         return [None if v is None else tensor(v, backend, dtype) for v in values]
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from keraslite import masking, ops, registry, tree
-from keraslite.losses.loss import Loss, apply_mask, squeeze_or_expand_to_same_rank
+from keraslite import masking, ops, registry
+from keraslite.losses.loss import Loss, apply_mask, is_structure, squeeze_or_expand_to_same_rank
 from keraslite.metrics.metric import Metric
 
 
@@ -121,7 +121,7 @@ class MeanMetricWrapper(Mean):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take targets and predictions of shape (batch, ...) into account."""
         mask = masking.get_mask(y_pred)
-        if not tree.is_nested(y_pred) and not tree.is_nested(y_true):
+        if not is_structure(y_pred) and not is_structure(y_true):
             y_true, y_pred = self._tensors(y_true, y_pred)
         values = self._fn(y_true, y_pred, **self._fn_kwargs)
         if mask is not None:

@@ -49,6 +49,11 @@ class Functional(Model):
         return tree.flatten(self._kl_outputs)
 
     @property
+    def output_names(self) -> list[str]:
+        """The names of the layers that give the outputs, by which losses may name them."""
+        return [_name_of(x.node.operation) if x.node else x.name for x in self.outputs]
+
+    @property
     def input(self) -> Any:
         """The symbolic inputs."""
         return self._kl_inputs

@@ -15,7 +15,7 @@ from keraslite import config, dtypes
 from keraslite.backend.windows import transposed_crops
 from keraslite.ops import math as m
 from keraslite.ops import numpy as k
-from keraslite.ops.core import cast, dtype, shape
+from keraslite.ops.core import cast, dtype, shape, stop_gradient
 from keraslite.ops.op import op, primitive_only
 
 _HALF = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
@@ -516,6 +516,37 @@ def _batch_normalization(
     factor = factor if scale is None else factor * scale
     shift = -mean * factor if offset is None else offset - mean * factor
     return _back(x * factor + shift, name)
+
+
+@op("float", tensors=3, keep=(1, 2))
+def normalize_batch(
+    x: Any, scale: Any = None, offset: Any = None, axis: int = -1, epsilon: float = 1e-3
+) -> tuple[Any, Any, Any]:
+    """`batch_normalization` by the batch's own moments, in one kernel where the backend has it.
+
+    No gradient flows through the mean and the variance that are returned.
+
+    Returns:
+        The normalized x; the mean and the variance, in float32 where x has half precision.
+
+    >>> print(convert_to_numpy(normalize_batch([[1.0], [3.0]], epsilon=0.0)[0])[:, 0])
+    [-1.  1.]
+    """
+    axis %= len(x.shape)
+    if axis == len(x.shape) - 1:
+        out = _normalize_batch(x, scale, offset, epsilon)
+        if out is not NotImplemented:
+            return out
+    wide, name = _wide(x)
+    mean, variance = moments(wide, [a for a in range(len(x.shape)) if a != axis])
+    out = _batch_normalization(wide, mean, variance, offset, scale, axis, epsilon)
+    return _back(out, name), stop_gradient(mean), stop_gradient(variance)
+
+
+@op("same", tensors=3)
+def _normalize_batch(x: Any, scale: Any, offset: Any, epsilon: float) -> Any:
+    """`normalize_batch` along the last axis, or NotImplemented."""
+    return NotImplemented
 
 
 @op("float", tensors=3, keep=(1, 2))
@@ -1253,7 +1284,7 @@ __all__ = [
     "binary_crossentropy", "categorical_crossentropy", "celu", "conv", "conv_transpose", "ctc_loss",
     "depth_to_space", "depthwise_conv", "dot_product_attention", "elu", "fold", "gelu", "glu", "hard_shrink", "hard_sigmoid",
     "hard_silu", "hard_swish", "hard_tanh", "layer_normalization", "leaky_relu", "linear",
-    "log_sigmoid", "log_softmax", "max_pool", "moments", "multi_hot", "normalize", "one_hot",
+    "log_sigmoid", "log_softmax", "max_pool", "moments", "multi_hot", "normalize", "normalize_batch", "one_hot",
     "polar", "psnr", "relu", "relu6", "rms_normalization", "selu", "separable_conv", "sigmoid", "silu",
     "soft_shrink", "softmax", "softplus", "softsign", "space_to_depth", "sparse_categorical_crossentropy",
     "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "swish", "tanh_shrink", "threshold",

@@ -1999,6 +1999,11 @@ def _at_least(x: Any, rank: int) -> Any:
     return reshape(x, [*([1] * front), *sizes, *([1] * (rank - len(sizes) - front))])
 
 
+def _range(size: Any) -> Any:
+    """The numbers below a size, which is a tensor where TensorFlow does not know it yet."""
+    return np.arange(size, dtype="int32") if isinstance(size, int) else arange(size)
+
+
 def _beside(value: Any, x: Any) -> Any:
     """A literal as a tensor of the backend of x."""
     value = getattr(value, "_kl_value", value)
@@ -2201,9 +2206,9 @@ def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:  # noqa: N80
     >>> convert_to_numpy(vander([1, 2, 3], increasing=True)).tolist()
     [[1, 1, 1], [1, 2, 4], [1, 3, 9]]
     """
-    powers = np.arange(shape(x)[0] if N is None else N, dtype="int32")
-    powers = _beside(powers if increasing else powers[::-1].copy(), x)
-    return power(expand_dims(x, -1), cast(powers, dtype_of(x)))
+    powers = _range(shape(x)[0] if N is None else N)
+    powers = cast(_beside(powers, x), dtype_of(x))
+    return power(expand_dims(x, -1), powers if increasing else flip(powers))
 
 
 # Products and matrices

@@ -223,39 +223,44 @@ def _two(row: Op) -> Callable:
 
 def _many(row: Op) -> Callable:
     """The wrapper of an operation on several tensors, of which some promote together."""
-    impls, lift, scalars = row.impls, row.lift, row.scalars
-    promotes = tuple(None if i in row.raw else i in row.promote for i in range(row.tensors))
+    impls, lift, scalars, count = row.impls, row.lift, row.scalars, row.tensors
+    converted = [i for i in range(count) if i not in row.raw]
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        backend = dtype = None
-        number = len(args) < len(promotes)
-        for x, together in zip(args, promotes):
-            if together is None:
-                continue
-            kind = type(x)
-            name = OF.get(kind)
-            if name is None and together and (kind is float or kind is int):
-                number = True
-            elif name is None or name != (backend or name):
-                return _slow(row, args, kwargs)
-            elif together:
-                backend = name
-                if x.dtype != (dtype or x.dtype):
-                    return _slow(row, args, kwargs)
-                dtype = x.dtype
+        if len(args) >= count:
+            backend = dtype = None
+            number = False
+            for i in converted:
+                x = args[i]
+                kind = type(x)
+                name = OF.get(kind)
+                if name is None:
+                    if i in promote and (kind is float or kind is int):
+                        number = True
+                        continue
+                    break
+                if name != backend:
+                    if backend is not None or name == "symbolic":
+                        break
+                    backend = name
+                if i in promote:
+                    if dtype is None:
+                        dtype = x.dtype
+                    elif x.dtype != dtype:
+                        break
             else:
-                backend = name
-        if (
-            backend is None or backend == "symbolic" or len(args) < len(promotes)
-            or (number and not (backend in scalars and dtype in FLOATING))
-            or (lift and dtype not in FLOATING)
-        ):  # fmt: skip
-            return _slow(row, args, kwargs)
-        try:
-            return impls[backend](*args, **kwargs)
-        except Exception as error:
-            _fail(row, error, args, kwargs)
+                if (
+                    backend is not None
+                    and (not number or backend in scalars)
+                    and (not (lift or number) or dtype in FLOATING)
+                ):
+                    try:
+                        return impls[backend](*args, **kwargs)
+                    except Exception as error:
+                        _fail(row, error, args, kwargs)
+        return _slow(row, args, kwargs)
 
+    promote = row.promote
     return call
 
 
@@ -263,6 +268,14 @@ def _sequence(row: Op) -> Callable:
     """The wrapper of an operation whose first argument is a list of tensors."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        given = args[0] if args else None
+        if (type(given) is list or type(given) is tuple) and given:
+            impl = _alike(row, given)
+            if impl is not None:
+                try:
+                    return impl(*args, **kwargs)
+                except Exception as error:
+                    _fail(row, error, args, kwargs)
         if not args:
             args, kwargs = row.bind(args, kwargs)
         given = args[0]
@@ -275,25 +288,36 @@ def _sequence(row: Op) -> Callable:
 
 
 def _operands(row: Op) -> Callable:
-    """The wrapper of an operation whose tensors are all its positional arguments from `first` on."""
+    """The wrapper of an operation whose tensors are all its positional arguments from `*` on."""
     first = [p.kind for p in row.parameters].index(inspect.Parameter.VAR_POSITIONAL)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return _listed(row, args[first:], lambda items: (*args[:first], *items), kwargs)
+        given = args[first:]
+        impl = _alike(row, given) if given else None
+        if impl is not None:
+            try:
+                return impl(*args, **kwargs)
+            except Exception as error:
+                _fail(row, error, args, kwargs)
+        return _listed(row, given, lambda items: (*args[:first], *items), kwargs)
 
     return call
 
 
+def _alike(row: Op, given: Any) -> Callable | None:
+    """Who runs an operation on these tensors, if they are of one class and one dtype."""
+    kind = type(given[0])
+    impl = row.impls.get(OF.get(kind))
+    if impl is not None:
+        dtype = given[0].dtype
+        for x in given:
+            if type(x) is not kind or x.dtype != dtype:
+                return None
+    return impl
+
+
 def _listed(row: Op, given: Any, place: Callable, kwargs: dict) -> Any:
-    """Run an operation on a list of tensors that promote together."""
-    backend = OF.get(type(given[0])) if given else None
-    if backend is not None and backend != "symbolic":
-        kind, dtype = type(given[0]), given[0].dtype
-        if all([type(x) is kind and x.dtype == dtype for x in given]):
-            try:
-                return row.impls[backend](*place(given), **kwargs)
-            except Exception as error:
-                _fail(row, error, place(given), kwargs)
+    """Run an operation on a list of tensors and literals that promote together."""
     found: set[str] = set()
     items = [_contents(x, found) for x in given]
     backend = choose(f"ops.{row.name}", found)

@@ -57,34 +57,51 @@ class _Declared(LearningRateSchedule):
 
     def __call__(self, step: Any) -> Any:
         """The learning rate at a step, an int or a scalar tensor."""
-        return type(self).rate(self, ops.cast(step, config.floatx()))
+        return type(self).rate(self, ops.cast(step, config.floatx()), ops)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make it."""
         return {name: getattr(self, name) for name in self._parameters}
 
 
-def _progress(s: Any, step: Any) -> Any:
+class _Host:
+    """The functions that schedules need, for a step that is a Python number."""
+
+    power, floor, ceil, cos, log = pow, math.floor, math.ceil, math.cos, math.log
+    minimum, maximum = min, max
+
+    @staticmethod
+    def where(condition: bool, x1: float, x2: float) -> float:
+        """One of two numbers."""
+        return x1 if condition else x2
+
+
+def rate_on_host(schedule: Any, step: int) -> float:
+    """The rate of a built-in schedule, worked out in Python: no device has a part in it."""
+    return float(type(schedule).rate(schedule, float(step), _Host))
+
+
+def _progress(s: Any, step: Any, ops: Any) -> Any:
     progress = step / s.decay_steps
     return ops.floor(progress) if s.staircase else progress
 
 
-def _exponential(s: Any, step: Any) -> Any:
-    return s.initial_learning_rate * ops.power(s.decay_rate, _progress(s, step))
+def _exponential(s: Any, step: Any, ops: Any) -> Any:
+    return s.initial_learning_rate * ops.power(s.decay_rate, _progress(s, step, ops))
 
 
-def _inverse_time(s: Any, step: Any) -> Any:
-    return s.initial_learning_rate / (1.0 + s.decay_rate * _progress(s, step))
+def _inverse_time(s: Any, step: Any, ops: Any) -> Any:
+    return s.initial_learning_rate / (1.0 + s.decay_rate * _progress(s, step, ops))
 
 
-def _piecewise(s: Any, step: Any) -> Any:
-    rate = ops.zeros_like(step) + s.values[0]
+def _piecewise(s: Any, step: Any, ops: Any) -> Any:
+    rate = step * 0.0 + s.values[0]
     for boundary, value in zip(s.boundaries, s.values[1:], strict=True):
         rate = ops.where(step > boundary, value, rate)
     return rate
 
 
-def _polynomial(s: Any, step: Any) -> Any:
+def _polynomial(s: Any, step: Any, ops: Any) -> Any:
     length = s.decay_steps
     if s.cycle:
         length = length * ops.maximum(ops.ceil(step / s.decay_steps), 1.0)
@@ -94,22 +111,23 @@ def _polynomial(s: Any, step: Any) -> Any:
     return span * ops.power(1.0 - step / length, s.power) + s.end_learning_rate
 
 
-def _cosine_curve(fraction: Any, alpha: float, height: Any = 1.0) -> Any:
+def _cosine_curve(ops: Any, fraction: Any, alpha: float, height: Any = 1.0) -> Any:
     return (1.0 - alpha) * 0.5 * height * (1.0 + ops.cos(fraction * math.pi)) + alpha
 
 
-def _cosine(s: Any, step: Any) -> Any:
+def _cosine(s: Any, step: Any, ops: Any) -> Any:
     if s.warmup_target is None:
         done = ops.minimum(step, s.decay_steps) / s.decay_steps
-        return s.initial_learning_rate * _cosine_curve(done, s.alpha)
+        return s.initial_learning_rate * _cosine_curve(ops, done, s.alpha)
     step = ops.minimum(step, s.decay_steps + s.warmup_steps)
     climbed = step / max(s.warmup_steps, 1)
     rising = (s.warmup_target - s.initial_learning_rate) * climbed + s.initial_learning_rate
-    falling = s.warmup_target * _cosine_curve((step - s.warmup_steps) / s.decay_steps, s.alpha)
+    done = (step - s.warmup_steps) / s.decay_steps
+    falling = s.warmup_target * _cosine_curve(ops, done, s.alpha)
     return ops.where(step < s.warmup_steps, rising, falling)
 
 
-def _cosine_restarts(s: Any, step: Any) -> Any:
+def _cosine_restarts(s: Any, step: Any, ops: Any) -> Any:
     done = step / s.first_decay_steps
     if s.t_mul == 1.0:
         restarts = ops.floor(done)
@@ -119,7 +137,7 @@ def _cosine_restarts(s: Any, step: Any) -> Any:
         longer = ops.power(s.t_mul, restarts)
         done = (done - (1.0 - longer) / (1.0 - s.t_mul)) / longer
     height = ops.power(s.m_mul, restarts)
-    return s.initial_learning_rate * _cosine_curve(done, s.alpha, height)
+    return s.initial_learning_rate * _cosine_curve(ops, done, s.alpha, height)
 
 
 def _schedule(class_name: str, summary: str, rate: Any, **parameters: Any) -> type:
@@ -190,7 +208,7 @@ CosineDecayRestarts = _schedule(
     alpha=0.0,
     name="SGDRDecay",
 )
-# Those that may be worked out on the host by numpy, in place of the device.
+# Those that `rate_on_host` knows.
 BUILT_IN = frozenset(
     (ExponentialDecay, InverseTimeDecay, PiecewiseConstantDecay, PolynomialDecay, CosineDecay,
      CosineDecayRestarts)

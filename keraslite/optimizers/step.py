@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keraslite import backend as backends
 from keraslite import ops
-from keraslite.optimizers.schedules import BUILT_IN
+from keraslite.optimizers.schedules import BUILT_IN, rate_on_host
 from keraslite.variable import StatelessScope, Variable
 
 if TYPE_CHECKING:
@@ -46,13 +46,7 @@ def _rate_on_host(o: "Optimizer", step: int) -> Any:
     rate = o._learning_rate
     if isinstance(rate, Variable):
         return rate._kl_raw
-    if type(rate) not in BUILT_IN:
-        return o.learning_rate
-    token = backends.enter("numpy")
-    try:
-        return float(rate(step))
-    finally:
-        backends.leave(token)
+    return rate_on_host(rate, step) if type(rate) in BUILT_IN else o.learning_rate
 
 
 def pure(o: "Optimizer", grads: Sequence[Any], variables: list[Variable]) -> None:
@@ -79,6 +73,11 @@ def pure(o: "Optimizer", grads: Sequence[Any], variables: list[Variable]) -> Non
 def _gradient(o: "Optimizer", g: Any, v: Variable) -> Any:
     """A gradient as a tensor of the parameter's dtype."""
     g = getattr(g, "_kl_value", g)
+    if hasattr(g, "indices") and hasattr(g, "values") and backends.of(g) is None:
+        # What tf.GradientTape gives for an embedding: rows, and where they go.
+        g = ops.segment_sum(g.values, g.indices, num_segments=v.shape[0])
+    if getattr(g, "is_sparse", False):  # torch's form of the same
+        g = g.to_dense()
     if backends.of(g) not in (None, o.backend):
         backends.refuse_to_mix("An optimizer", (backends.of(g), o.backend))
     module = backends.load(o.backend)

@@ -4,12 +4,14 @@ from typing import Any
 
 from keraslite import losses, metrics, ops, tree
 
-_BY_LOSS = {
-    "accuracy": ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"),
-    "crossentropy": ("BinaryCrossentropy", "CategoricalCrossentropy",
-                     "SparseCategoricalCrossentropy"),
-}  # fmt: skip
-_BY_LOSS |= {"acc": _BY_LOSS["accuracy"], "ce": _BY_LOSS["crossentropy"]}
+# Bare names that mean the binary, the categorical or the sparse kind, by the shapes.
+_ACCURACIES = dict.fromkeys(
+    ("accuracy", "acc"), ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy")
+)
+_CROSSENTROPIES = dict.fromkeys(
+    ("crossentropy", "ce"),
+    ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy"),
+)
 
 
 def per_output(given: Any, y_pred: Any, names: list[str], what: str) -> list[Any]:
@@ -36,9 +38,9 @@ def output_names(y_pred: Any) -> list[str]:
     return [f"output_{i}" for i in range(len(tree.flatten(y_pred)))]
 
 
-def ambiguous(name: str, y_true: Any, y_pred: Any) -> str:
-    """Which of the three accuracies (or crossentropies) a bare name means for these shapes."""
-    binary, categorical, sparse = _BY_LOSS[name]
+def by_shapes(kinds: tuple[str, str, str], y_true: Any, y_pred: Any) -> str:
+    """Which of three kinds, binary, categorical or sparse, suits these targets and outputs."""
+    binary, categorical, sparse = kinds
     if y_pred.shape[-1] == 1:
         return binary
     if len(y_true.shape) < len(y_pred.shape) or y_true.shape[-1] == 1:
@@ -48,13 +50,45 @@ def ambiguous(name: str, y_true: Any, y_pred: Any) -> str:
 
 def make_metric(identifier: Any, y_true: Any, y_pred: Any) -> Any:
     """A metric from a name, a function or a metric; bare names are resolved by the shapes."""
-    if isinstance(identifier, str) and identifier in _BY_LOSS:
-        found = getattr(metrics, ambiguous(identifier, y_true, y_pred))
-        return found(name=identifier)
+    if isinstance(identifier, str) and identifier.lower() in _ACCURACIES:
+        kinds = _ACCURACIES[identifier.lower()]
+        return getattr(metrics, by_shapes(kinds, y_true, y_pred))(name=identifier)
     found = metrics.get(identifier)
     if not hasattr(found, "update_state"):
-        name = identifier if isinstance(identifier, str) else getattr(found, "__name__", "metric")
-        return metrics.MeanMetricWrapper(found, name=name)
+        found = metrics.MeanMetricWrapper(found, name=getattr(found, "__name__", "metric"))
+    if isinstance(identifier, str):  # in the logs under the name that was asked for
+        found.name = identifier
+    return found
+
+
+def make_loss(identifier: Any, y_true: Any, y_pred: Any) -> Any:
+    """A loss from a name, a function or a loss; None for an output without one."""
+    if isinstance(identifier, str) and identifier.lower() in _CROSSENTROPIES:
+        identifier = by_shapes(_CROSSENTROPIES[identifier.lower()], y_true, y_pred)
+    found = losses.get(identifier)
+    if found is None or isinstance(found, losses.Loss):
+        return found
+    return losses.LossFunctionWrapper(found, name=getattr(found, "__name__", "loss"))
+
+
+def unlike(names: list[tuple[str, str, bool]]) -> list[str]:
+    """Names in logs, each once: a second one of a weighted metric says so, others are numbered.
+
+    Args:
+        names: (the output's prefix, the metric's name, whether it is weighted) of each.
+
+    >>> unlike([("", "acc", False), ("", "acc", True), ("", "acc", False)])
+    ['acc', 'weighted_acc', 'acc_1']
+    """
+    counts: dict[str, int] = {}
+    found = []
+    for prefix, name, weighted in names:
+        full = prefix + name
+        if full in counts and weighted:
+            full = f"{prefix}weighted_{name}"
+        count = counts.get(full, 0)
+        counts[full] = count + 1
+        found.append(f"{full}_{count}" if count else full)
     return found
 
 
@@ -77,10 +111,13 @@ class Objectives:
     def build(self, y_true: Any, y_pred: Any, names: list[str] | None = None) -> None:
         """Make the losses and metrics for outputs like these."""
         loss, loss_weights, plain, weighted = self.given
-        names = names or output_names(y_pred)
+        names = output_names(y_pred) if isinstance(y_pred, dict) or not names else names
         outputs = tree.flatten(y_pred)
         targets = self._targets(y_true, y_pred)
-        self.losses = [_loss(x) for x in per_output(loss, y_pred, names, "loss")]
+        self.losses = [
+            make_loss(x, t, p)
+            for x, t, p in zip(per_output(loss, y_pred, names, "loss"), targets, outputs)
+        ]
         weights = per_output(loss_weights, y_pred, names, "loss_weights")
         self.weights = [1.0 if w is None else float(w) for w in weights]
         several = len(outputs) > 1
@@ -101,9 +138,9 @@ class Objectives:
                 for item in tree.flatten(entry) if entry is not None else ():
                     metric = make_metric(item, targets[i], outputs[i])
                     self.metrics.append((i, metric, is_weighted))
-        self.names = [
-            f"{names[i]}_{m.name}" if several else m.name for i, m, _ in self.metrics
-        ]
+        self.names = unlike(
+            [(f"{names[i]}_" if several else "", m.name, w) for i, m, w in self.metrics]
+        )
         self.built = True
 
     @staticmethod
@@ -153,13 +190,3 @@ class Objectives:
     def all_metrics(self) -> list[Any]:
         """Trackers and metrics."""
         return [t for t in self.trackers if t is not None] + [m for _, m, _ in self.metrics]
-
-
-def _loss(identifier: Any) -> Any:
-    if identifier is None:
-        return None
-    found = losses.get(identifier)
-    if isinstance(found, losses.Loss):
-        return found
-    name = getattr(found, "__name__", "loss")
-    return losses.LossFunctionWrapper(found, name=name)

@@ -245,7 +245,8 @@ class Trainer:
         x, y, _ = batch
         wanted = objectives and self.compiled and not self._kl_objectives.built and y is not None
         with backends.use_backend(self.backend):
-            if not self._all_built() or wanted:
+            # A model whose train_step calls its parts, and not itself, has no `call`.
+            if type(self).call is not Layer.call and (wanted or not self._all_built()):
                 symbols = tree.map_structure(_symbol, self._on_backend(x))
                 y_pred = self(symbols)
                 if wanted and any(v is not None for v in tree.flatten(self._kl_compile["loss"])):
@@ -260,12 +261,10 @@ class Trainer:
 
     def _check_labels(self, y: Any, y_pred: Any) -> None:
         """Refuse class numbers that the outputs do not have."""
-        loss = self._kl_objectives.losses
-        outputs = tree.flatten(y_pred)
-        kinds = (losses.SparseCategoricalCrossentropy,)
-        if len(loss) != 1 or not isinstance(loss[0], kinds) or tree.is_nested(y):
-            return
-        self.__dict__["_kl_classes"] = outputs[0].shape[-1]
+        found = self._kl_objectives.losses
+        sparse = losses.sparse_categorical_crossentropy
+        if len(found) == 1 and getattr(found[0], "fn", None) is sparse and not tree.is_nested(y):
+            self.__dict__["_kl_classes"] = tree.flatten(y_pred)[0].shape[-1]
 
     def _guard_labels(self, batch: tuple) -> None:
         classes = self.__dict__.get("_kl_classes")

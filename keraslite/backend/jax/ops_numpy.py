@@ -21,7 +21,7 @@ _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absol
     cosh tanh arcsinh arccosh arctanh sinc deg2rad rad2deg floor ceil trunc isnan isinf isfinite
     isposinf isneginf signbit real imag conjugate angle equal not_equal less less_equal greater
     greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
-    bitwise_not left_shift right_shift where take take_along_axis transpose moveaxis swapaxes
+    bitwise_not left_shift right_shift where take transpose moveaxis swapaxes
     squeeze expand_dims broadcast_to stack tile flip roll trace diagonal diag tril triu
     tensordot meshgrid searchsorted copy"""
 TABLE: dict[str, Any] = {name: getattr(jnp, name) for name in _AS_THEY_ARE.split()} | {
@@ -189,6 +189,11 @@ def _tuple(key: Any) -> tuple:
 
 
 # Indexing, searching, sorting
+
+
+@_primitive
+def take_along_axis(x: jax.Array, indices: jax.Array, axis: Any = None) -> jax.Array:
+    return jnp.take_along_axis(x, indices, axis)
 
 
 @_primitive

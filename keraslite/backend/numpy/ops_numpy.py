@@ -41,9 +41,9 @@ _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absol
     cosh tanh arcsinh arccosh arctanh sinc deg2rad rad2deg floor ceil trunc isnan isinf isfinite
     signbit real imag conjugate angle equal not_equal less less_equal greater
     greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
-    bitwise_not where transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack tile flip
+    bitwise_not transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack tile flip
     roll diagonal diag tril triu"""
-_PLAIN = """where transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack tile
+_PLAIN = """transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack tile
     flip roll diagonal diag tril triu"""
 TABLE: dict[str, Any] = {
     name: getattr(np, name) if name in _PLAIN.split() else _quiet(_halves(getattr(np, name)))
@@ -103,6 +103,13 @@ def nan_to_num(
     x: np.ndarray, nan: float = 0.0, posinf: Any = None, neginf: Any = None
 ) -> np.ndarray:
     return np.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
+
+
+@_primitive
+def where(condition: np.ndarray, x1: Any = None, x2: Any = None) -> Any:
+    if x1 is None and x2 is None:
+        return nonzero(condition)
+    return np.where(condition, x1, x2)
 
 
 # Reductions

@@ -97,6 +97,20 @@ def linear(
 
 
 @_primitive
+def _normalize_batch(x: tf.Tensor, scale: Any, offset: Any, epsilon: float) -> Any:
+    channels = x.shape[-1]
+    if x.dtype != tf.float32 or channels is None or epsilon < 1.001e-5:
+        return NotImplemented  # the kernel has a floor for epsilon
+    scale = tf.ones(channels) if scale is None else tf.cast(scale, tf.float32)
+    offset = tf.zeros(channels) if offset is None else tf.cast(offset, tf.float32)
+    rows = x if len(x.shape) == 4 else tf.reshape(x, (-1, 1, 1, channels))
+    out, mean, variance = tf.compat.v1.nn.fused_batch_norm(rows, scale, offset, epsilon=epsilon)
+    count = tf.cast(tf.size(x) // channels, tf.float32)
+    biased = variance * ((count - 1) / count)  # the kernel gives the unbiased variance
+    return tf.reshape(out, dynamic_shape(x)), tf.stop_gradient(mean), tf.stop_gradient(biased)
+
+
+@_primitive
 def _ctc(
     target: tf.Tensor, logs: tf.Tensor, target_length: tf.Tensor, output_length: tf.Tensor,
     blank: int,
@@ -111,6 +125,10 @@ def _pad(x: tf.Tensor, pairs: list, value: float = 0.0) -> tf.Tensor:
     if not any(isinstance(v, tf.Tensor) or v for pair in pairs for v in pair):
         return x
     return tf.pad(x, [(0, 0), *pairs, (0, 0)], constant_values=tf.cast(value, x.dtype))
+
+
+# Said although it is the default: TensorFlow's gradients of three-dimensional ops ask for it.
+_LAYOUTS = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
 
 
 @_primitive
@@ -132,7 +150,8 @@ def _conv(
         x, padding = _pad(x, padding), "valid"
     padding = padding.upper()
     if groups == 1:
-        return tf.nn.convolution(x, kernel, strides, padding, dilations=dilation)
+        layout = _LAYOUTS[len(strides)]
+        return tf.nn.convolution(x, kernel, strides, padding, layout, dilations=dilation)
     if kernel.shape[-2] == 1 and len(strides) == 2:
         kernel = tf.reshape(kernel, (*window, groups, -1))
         return tf.nn.depthwise_conv2d(x, kernel, (1, *strides, 1), padding, dilations=dilation)
@@ -172,9 +191,10 @@ def _window(x: tf.Tensor, kind: str, size: tuple, strides: tuple, padding: Any) 
     if kind == "max_pool":
         if not isinstance(padding, str):
             x, padding = _pad(x, padding, dtype.min), "valid"
-        return tf.nn.max_pool(x, size, strides, padding.upper())
+        return tf.nn.max_pool(x, size, strides, padding.upper(), _LAYOUTS[len(size)])
     if isinstance(padding, str):
-        return tf.nn.avg_pool(x, size, strides, padding.upper())
+        return tf.nn.avg_pool(x, size, strides, padding.upper(), _LAYOUTS[len(size)])
     inside = _pad(tf.ones_like(x[:1, ..., :1]), padding)
-    means = tf.nn.avg_pool(_pad(x, padding), size, strides, "VALID")
-    return means / tf.nn.avg_pool(inside, size, strides, "VALID")
+    layout = _LAYOUTS[len(size)]
+    means = tf.nn.avg_pool(_pad(x, padding), size, strides, "VALID", layout)
+    return means / tf.nn.avg_pool(inside, size, strides, "VALID", layout)

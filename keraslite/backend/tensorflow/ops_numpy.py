@@ -565,6 +565,18 @@ def tensordot(x1: tf.Tensor, x2: tf.Tensor, axes: Any = 2) -> tf.Tensor:
     return tf.tensordot(x1, x2, axes)
 
 
+@_primitive
+def diag(x: tf.Tensor, k: int = 0) -> tf.Tensor:
+    return tf.linalg.diag(x, k=k) if x.shape.rank == 1 else diagonal(x, k)
+
+
+@_primitive
+def diagonal(x: tf.Tensor, offset: int = 0, axis1: int = 0, axis2: int = 1) -> tf.Tensor:
+    rank = x.shape.rank
+    rest = [a for a in range(rank) if a not in (axis1 % rank, axis2 % rank)]
+    return tf.linalg.diag_part(tf.transpose(x, [*rest, axis1 % rank, axis2 % rank]), k=offset)
+
+
 def _triangle(x: tf.Tensor, k: int) -> tf.Tensor:
     rows, columns = dynamic_shape(x)[-2:]
     return tf.range(rows)[:, None] + k >= tf.range(columns)

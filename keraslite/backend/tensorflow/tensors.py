@@ -60,6 +60,9 @@ def from_numpy(array: np.ndarray) -> tf.Tensor:
 
 def from_dlpack(x: Any) -> tf.Tensor:
     """Take another framework's tensor without a copy."""
+    on_cpu = x.__dlpack_device__()[0] == 1
+    if on_cpu and np.from_dlpack(x).ctypes.data % 64:
+        raise BufferError("TensorFlow's kernels abort on memory that is not aligned to 64 bytes.")
     return tf.experimental.dlpack.from_dlpack(x.__dlpack__())
 
 

@@ -71,11 +71,15 @@ def _dense(x: Tensor) -> Tensor:
 def _takes(x: Tensor, kernel: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return kernel.ndim == 2
+    plain = type(x) in _PLAIN and type(kernel) in _PLAIN
+    return kernel.ndim == 2 and plain and not in_transform()
+
+
+def in_transform() -> bool:
+    """Whether a torch.func transform (grad, vmap) is under way; never asked while compiling."""
     return (
-        kernel.ndim == 2
-        and type(x) in _PLAIN
-        and type(kernel) in _PLAIN
-        and torch._C._functorch.peek_interpreter_stack() is None
+        not torch.compiler.is_compiling()
+        and torch._C._functorch.peek_interpreter_stack() is not None
     )
 
 
@@ -85,7 +89,7 @@ def _settle(dtype: torch.dtype) -> float:
         return 1.0
     if dtype not in (torch.float32, torch.bfloat16) or _fused is None or not torch._C._has_mkldnn:
         gain = 1.0
-    elif torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack():
+    elif torch._C._len_torch_dispatch_stack() or in_transform():
         return 1.0  # abstract values tell nothing about time
     elif dtype == torch.bfloat16:
         # The same product either way: only the fused activation is gained, and only forward.

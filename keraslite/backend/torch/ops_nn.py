@@ -110,6 +110,24 @@ def _batch_normalization(
 
 
 @_primitive
+def _normalize_batch(
+    x: Tensor, scale: Tensor | None, offset: Tensor | None, epsilon: float
+) -> Any:
+    channels = x.shape[-1]
+    count = x.numel() // max(channels, 1)
+    if count < 2 or kernels.in_transform():
+        return NotImplemented
+    wide = torch.float32 if x.element_size() < 4 else x.dtype
+    scale, offset = (v if v is None else v.to(wide) for v in (scale, offset))
+    # With momentum 1 the running moments become the batch's, the variance times n / (n - 1).
+    mean, variance = torch.zeros(2, channels, dtype=wide, device=x.device).unbind()
+    planes = x if x.ndim == 2 else x.reshape(x.shape[0], -1, 1, channels).permute(0, 3, 1, 2)
+    out = F.batch_norm(planes, mean, variance, scale, offset, True, 1.0, epsilon)
+    out = out if x.ndim == 2 else out.permute(0, 2, 3, 1).reshape(x.shape)
+    return out, mean, variance * ((count - 1) / count)
+
+
+@_primitive
 def _ctc(
     target: Tensor, logs: Tensor, target_length: Tensor, output_length: Tensor, blank: int
 ) -> Tensor:

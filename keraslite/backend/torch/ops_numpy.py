@@ -43,6 +43,7 @@ _SUMS = {
     torch.int32: torch.int32, torch.uint8: torch.uint32, torch.uint16: torch.uint32,
     torch.uint32: torch.uint32,
 }  # fmt: skip
+_CUDA = torch.cuda.is_available()
 _HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -77,7 +78,7 @@ def absolute(x: torch.Tensor) -> torch.Tensor:
 def sign(x: torch.Tensor) -> torch.Tensor:
     if not x.dtype.is_floating_point:
         return torch.sign(x)
-    return torch.where(torch.isnan(x), x, torch.sign(x))  # torch has no NaN here
+    return torch.where(torch.isnan(x), x.detach(), torch.sign(x))  # torch makes NaN 0
 
 
 @_primitive
@@ -235,24 +236,29 @@ TABLE["cumsum"], TABLE["cumprod"] = _running(torch.cumsum), _running(torch.cumpr
 # Creation
 
 
+def _device() -> Any:
+    """None is torch's own default; asking for it takes longer than making a small tensor."""
+    return default_device() if _CUDA else None
+
+
 def _size(shape: Any) -> Any:
     return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
 @_primitive
 def zeros(shape: Any, dtype: Any = None) -> torch.Tensor:
-    return torch.zeros(shape, dtype=native(dtype), device=default_device())
+    return torch.zeros(shape, dtype=native(dtype), device=_device())
 
 
 @_primitive
 def ones(shape: Any, dtype: Any = None) -> torch.Tensor:
-    return torch.ones(shape, dtype=native(dtype), device=default_device())
+    return torch.ones(shape, dtype=native(dtype), device=_device())
 
 
 @_primitive
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> torch.Tensor:
     if isinstance(fill_value, int | float | bool):
-        return torch.full(_size(shape), fill_value, dtype=native(dtype), device=default_device())
+        return torch.full(_size(shape), fill_value, dtype=native(dtype), device=_device())
     return convert(fill_value, native(dtype)).expand(_size(shape)).clone()
 
 
@@ -273,7 +279,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     start, stop = (0, start) if stop is None else (start, stop)
     made_in = torch.float32 if dtype in _HALVES else dtype
     step = 1 if step is None else step
-    return torch.arange(start, stop, step, dtype=made_in, device=default_device()).to(dtype)
+    return torch.arange(start, stop, step, dtype=made_in, device=_device()).to(dtype)
 
 
 # Shapes
@@ -281,7 +287,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
 
 @_primitive
 def transpose(x: torch.Tensor, axes: Any = None) -> torch.Tensor:
-    return x.permute(tuple(range(x.ndim - 1, -1, -1)) if axes is None else tuple(axes))
+    return torch.permute(x, tuple(range(x.ndim - 1, -1, -1)) if axes is None else axes)
 
 
 @_primitive
@@ -388,12 +394,24 @@ def pad(
     return x
 
 
+_BASIC = (int, slice, type(None), type(Ellipsis))
+
+
 @_primitive
 def get_item(x: torch.Tensor, key: Any) -> torch.Tensor:
-    for k in key if type(key) is tuple else (key,):
-        if type(k) is slice and k.step is not None and k.step < 0:
-            return _backwards(x, key if type(key) is tuple else (key,))
-    return x[key]
+    if type(key) is int:
+        return x[key]
+    key = key if type(key) is tuple else (key,)
+    backwards = arrays = False
+    for k in key:
+        if type(k) is slice:
+            backwards |= k.step is not None and k.step < 0
+        elif type(k) not in _BASIC:
+            arrays = True
+    if arrays and any((k.ndim if isinstance(k, torch.Tensor) else np.ndim(k)) for k in key if type(k) not in _BASIC):
+        # Beside arrays, numpy takes numbers for arrays too.
+        key = tuple(torch.tensor([k], device=x.device) if type(k) is int else k for k in key)
+    return _backwards(x, key) if backwards else x[key]
 
 
 def _backwards(x: torch.Tensor, key: tuple) -> torch.Tensor:

@@ -21,12 +21,17 @@ FLOATING = {_NATIVE[n] for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
 _AS_BITS = {"bfloat16": "int16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 
 
-def default_device() -> torch.device:
-    """Where new tensors go: the device torch was told to use, else the accelerator, else the CPU."""
-    device = torch.get_default_device()
-    if device.type == "cpu" and torch.cuda.is_available():
-        return torch.device("cuda")
-    return device
+# Where new tensors go: the accelerator, if there is one; None leaves the choice to torch.
+_DEVICE = torch.device("cuda") if torch.cuda.is_available() else None
+
+
+def default_device() -> torch.device | None:
+    """The device of new tensors, as torch's factory functions take it."""
+    return _DEVICE
+
+
+def _placed(x: torch.Tensor) -> torch.Tensor:
+    return x if _DEVICE is None else x.to(_DEVICE)
 
 
 def native(dtype: Any) -> torch.dtype:
@@ -75,12 +80,12 @@ def from_numpy(array: np.ndarray) -> torch.Tensor:
         x = torch.from_numpy(array.view(_AS_BITS[name])).view(_NATIVE[name])
     else:
         x = torch.from_numpy(np.asarray(array))
-    return x.to(default_device())
+    return _placed(x)
 
 
 def from_dlpack(x: Any) -> torch.Tensor:
     """Take another framework's tensor without a copy."""
-    return torch.from_dlpack(x).to(default_device())
+    return _placed(torch.from_dlpack(x))
 
 
 def detach(x: torch.Tensor) -> torch.Tensor:
@@ -119,7 +124,9 @@ def _mix_(x: torch.Tensor, constants: tuple) -> torch.Tensor:
 def random_bits(seed: Any, count: int, high: int) -> torch.Tensor:
     """The `high` top bits of `count` hashed positions, as int32."""
     device = seed.device if isinstance(seed, torch.Tensor) else default_device()
-    if isinstance(seed, torch.Tensor) and (device.type != "cpu" or torch.compiler.is_compiling()):
+    if isinstance(seed, torch.Tensor) and (
+        device.type != "cpu" or torch.compiler.is_compiling()
+    ):
         first, second = seed.detach()[0:1].clone(), seed.detach()[1:2].clone()
         k0 = _mix_(first ^ _mix_(second + signed(KEY_SALT[0]), MIXERS[0]), MIXERS[1])
         k1 = _mix_(second ^ _mix_(first + signed(KEY_SALT[1]), MIXERS[1]), MIXERS[0])

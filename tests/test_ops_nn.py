@@ -1,0 +1,377 @@
+"""Every op of ops/nn.py on every backend, against jax.nn, lax, plain definitions, and Keras."""
+
+import inspect
+import math
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+from jax import lax
+from jax import nn as jnn
+from ops_cases import (
+    TRAINABLE,
+    assert_gradient,
+    assert_jit,
+    assert_same,
+    assert_symbolic,
+    assert_value,
+    by_op,
+    check,
+    row,
+    run,
+)
+
+import keraslite
+from keraslite import ops, tree
+from keraslite.ops import nn
+from keraslite.ops.op import TABLE
+
+rng = np.random.default_rng(0)
+HALVES = ("float16", "bfloat16")
+
+
+def floats(*shape, low=-3.0, high=3.0):
+    return rng.uniform(low, high, shape).astype("float32")
+
+
+def half(x, name="bfloat16"):
+    return np.asarray(jnp.asarray(x).astype(name))
+
+
+def wide(fn):
+    """An oracle that computes in float32 and returns the dtype of its first float argument."""
+
+    def call(*args, **kwargs):
+        name = next(x.dtype for x in args if jnp.issubdtype(x.dtype, jnp.floating))
+        args = [x.astype("float32") if x.dtype == name else x for x in args]
+        return jax.tree.map(lambda x: x.astype(name), fn(*args, **kwargs))
+
+    return call
+
+
+# ---- activations ----
+
+X = floats(4, 6)
+CUBE = floats(2, 3, 4)
+KINK = np.array([-6.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 6.0], "float32")
+FAR = np.array([-1e4, -200.0, -30.0, 30.0, 200.0, 1e4], "float32")
+
+
+def mask_linear(inside):
+    """The derivative that all backends have where a piecewise linear function bends."""
+    return lambda x: jnp.where(inside(x), x, lax.stop_gradient(x))
+
+
+_PLAIN = {
+    "relu": jnn.relu, "relu6": jnn.relu6, "sigmoid": jnn.sigmoid, "softplus": jnn.softplus,
+    "sparse_sigmoid": jnn.sparse_sigmoid, "softsign": jnn.soft_sign, "silu": jnn.silu,
+    "swish": jnn.silu, "log_sigmoid": jnn.log_sigmoid, "hard_sigmoid": jnn.hard_sigmoid,
+    "hard_silu": jnn.hard_silu, "hard_swish": jnn.hard_silu, "elu": jnn.elu, "selu": jnn.selu,
+    "celu": jnn.celu, "glu": jnn.glu, "gelu": jnn.gelu, "tanh_shrink": lambda x: x - jnp.tanh(x),
+    "hard_tanh": jnn.hard_tanh, "squareplus": jnn.squareplus, "sparse_plus": jnn.sparse_plus,
+    "softmax": jnn.softmax, "log_softmax": jnn.log_softmax,
+    "leaky_relu": lambda x: jnp.where(x > 0, x, 0.2 * x),
+    "hard_shrink": lambda x: jnp.where(jnp.abs(x) > 0.5, x, 0.0),
+    "soft_shrink": lambda x: jnp.sign(x) * jnp.maximum(jnp.abs(x) - 0.5, 0.0),
+}  # fmt: skip
+
+
+def simplex(x, axis=-1):
+    """The projection onto the simplex by bisection of its threshold."""
+    low, high = jnp.max(x, axis, keepdims=True) - 1, jnp.max(x, axis, keepdims=True)
+    low, high = lax.stop_gradient(low), lax.stop_gradient(high)
+    for _ in range(40):
+        middle = (low + high) / 2
+        over = jnp.sum(jnp.maximum(x - middle, 0), axis, keepdims=True) > 1
+        low, high = jnp.where(over, middle, low), jnp.where(over, high, middle)
+    support = lax.stop_gradient((x > low).astype(x.dtype))
+    tau = (jnp.sum(x * support, axis, keepdims=True) - 1) / jnp.sum(support, axis, keepdims=True)
+    return (x - tau) * support
+
+
+ACTIVATIONS = [
+    *(row(name, X, oracle=fn, grad=0) for name, fn in _PLAIN.items()),
+    *(row(name, FAR, oracle=fn, grad=0) for name, fn in _PLAIN.items()
+      if name not in ("squareplus", "softmax", "log_softmax", "glu")),
+    *(row(name, half(X), oracle=wide(fn)) for name, fn in _PLAIN.items()),
+    row("relu", KINK, oracle=jnn.relu, grad=0),
+    row("relu", np.array([-1, 0, 2], "int32"), oracle=jnn.relu),
+    row("relu6", np.array([-1, 0, 9], "int32"), oracle=lambda x: jnp.clip(x, 0, 6)),
+    row("sigmoid", np.array([-1, 0, 2], "int32"), oracle=lambda x: jnn.sigmoid(x.astype("float32"))),
+    row("leaky_relu", X, 0.1, oracle=lambda x, s: jnp.where(x > 0, x, s * x), grad=0),
+    row("elu", X, 0.5, oracle=jnn.elu, grad=0),
+    row("celu", X, 0.5, oracle=jnn.celu, grad=0),
+    row("gelu", X, False, oracle=lambda x, a: jnn.gelu(x, approximate=a), grad=0),
+    row("gelu", FAR, False, oracle=lambda x, a: jnn.gelu(x, approximate=a), grad=0),
+    row("glu", X, 0, oracle=jnn.glu, grad=0),
+    row("threshold", X, 1.0, 0.25, oracle=lambda x, t, v: jnp.where(x > t, x, v), grad=0),
+    row("hard_shrink", X, 1.0, oracle=lambda x, t: jnp.where(jnp.abs(x) > t, x, 0), grad=0),
+    row("soft_shrink", X, 1.0, grad=0,
+        oracle=lambda x, t: jnp.sign(x) * jnp.maximum(jnp.abs(x) - t, 0)),
+    row("squareplus", X, 2.0, oracle=lambda x, b: (x + jnp.sqrt(x * x + b)) / 2, grad=0),
+    *(row(name, CUBE, axis=axis, oracle=fn, grad=0)
+      for name, fn in (("softmax", jnn.softmax), ("log_softmax", jnn.log_softmax))
+      for axis in (0, 1, (1, 2), (0, -1), None)),
+    row("softmax", FAR, oracle=jnn.softmax, grad=0),
+    row("log_softmax", FAR, oracle=jnn.log_softmax, grad=0, rtol=1e-5),
+    row("sparsemax", X, oracle=simplex, grad=0),
+    row("sparsemax", CUBE, 1, oracle=simplex, grad=0),
+    row("sparsemax", CUBE * 0.1, -2, oracle=simplex, grad=0),
+]  # fmt: skip
+
+# ---- codes of classes ----
+
+LABELS = np.array([[0, 2, 5], [-1, 4, 7]], "int32")
+
+
+def hot(x, n, axis=-1, dtype="float32"):
+    return jnn.one_hot(x, n, axis=axis, dtype=dtype)
+
+
+CODES = [
+    row("one_hot", LABELS, 6, oracle=hot),
+    row("one_hot", LABELS.astype("int64"), 6, 0, oracle=hot),
+    row("one_hot", LABELS.astype("uint8"), 6, 1, "int32", oracle=hot),
+    row("one_hot", LABELS[:, 0], 6, -2, "bool", oracle=hot),
+    row("one_hot", LABELS.astype("float32"), 6, oracle=lambda x, n: hot(x.astype("int32"), n)),
+    row("multi_hot", LABELS, 6, oracle=lambda x, n: jnp.max(hot(x, n), axis=1)),
+    row("multi_hot", LABELS[0], 6, oracle=lambda x, n: jnp.max(hot(x, n), axis=0)),
+]
+
+# ---- losses ----
+
+CHANCES, SHARES = floats(3, 5, low=0.02, high=0.98), rng.dirichlet(np.ones(5), 3).astype("float32")
+CERTAIN = np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.25]], "float32")
+CLASSES = np.array([0, 4, 2], "int32")
+LOGITS = floats(3, 5)
+EPS = 1e-7
+
+
+def bce(t, x, from_logits=False):
+    if from_logits:
+        return jnp.maximum(x, 0) - x * t + jnp.log1p(jnp.exp(-jnp.abs(x)))
+    x = jnp.clip(x, EPS, 1 - EPS)
+    return -(t * jnp.log(x) + (1 - t) * jnp.log(1 - x))
+
+
+def logs(x, from_logits, axis):
+    if from_logits:
+        return jnn.log_softmax(x, axis)
+    return jnp.log(jnp.clip(x / jnp.sum(x, axis, keepdims=True), EPS, 1 - EPS))
+
+
+def cce(t, x, from_logits=False, axis=-1):
+    return -jnp.sum(t * logs(x, from_logits, axis), axis)
+
+
+def scce(t, x, from_logits=False, axis=-1):
+    return cce(jnn.one_hot(t, x.shape[axis], axis=axis), x, from_logits, axis)
+
+
+_TALL = np.moveaxis(floats(2, 3, 4, 5), -1, 1)  # classes along axis 1
+_MANY = rng.integers(0, 5, (2, 3, 4)).astype("int64")
+LOSSES = [
+    row("binary_crossentropy", SHARES, CHANCES, oracle=bce, grad=(0, 1)),
+    row("binary_crossentropy", SHARES, LOGITS, True, oracle=bce, grad=(0, 1)),
+    row("binary_crossentropy", CERTAIN, CERTAIN, oracle=bce, rtol=1e-4),
+    row("binary_crossentropy", CERTAIN.repeat(2, 1), FAR[None].repeat(2, 0), True, oracle=bce,
+        grad=1),
+    row("binary_crossentropy", (SHARES > 0.2).astype("int32"), CHANCES, oracle=bce, grad=1),
+    row("binary_crossentropy", half(SHARES), half(LOGITS), True, oracle=wide(bce)),
+    row("categorical_crossentropy", SHARES, CHANCES, oracle=cce, grad=(0, 1)),
+    row("categorical_crossentropy", SHARES, LOGITS, True, oracle=cce, grad=(0, 1)),
+    row("categorical_crossentropy", SHARES, LOGITS * 1e4, True, oracle=cce, grad=1),
+    row("categorical_crossentropy", SHARES, LOGITS, True, 0, oracle=cce, grad=(0, 1)),
+    row("categorical_crossentropy", SHARES, CHANCES, False, 0, oracle=cce, grad=(0, 1)),
+    row("categorical_crossentropy", half(SHARES), half(LOGITS), True, oracle=wide(cce)),
+    row("categorical_crossentropy", half(SHARES, "float16"), half(CHANCES, "float16"),
+        oracle=wide(cce)),
+    row("sparse_categorical_crossentropy", CLASSES, CHANCES, oracle=scce, grad=(1,)),
+    row("sparse_categorical_crossentropy", CLASSES, LOGITS, True, oracle=scce, grad=(1,)),
+    row("sparse_categorical_crossentropy", CLASSES[:, None], LOGITS, True, grad=(1,), jit=False,
+        oracle=lambda t, x, f: scce(t[:, 0], x, f)),
+    row("sparse_categorical_crossentropy", CLASSES.astype("float32"), LOGITS, True, grad=(1,),
+        oracle=lambda t, x, f: scce(t.astype("int32"), x, f)),
+    row("sparse_categorical_crossentropy", _MANY, _TALL, True, 1, oracle=scce, grad=(1,)),
+    row("sparse_categorical_crossentropy", _MANY, np.exp(_TALL), False, 1, oracle=scce, grad=(1,)),
+    row("sparse_categorical_crossentropy", np.array(3, "int32"), LOGITS[0], True, oracle=scce,
+        grad=(1,)),
+    row("sparse_categorical_crossentropy", np.array([-1, 4, 9], "int32"), LOGITS, True, oracle=scce,
+        grad=(1,)),
+    row("sparse_categorical_crossentropy", CLASSES, half(LOGITS), True, oracle=wide(scce)),
+    row("psnr", X, X + 0.5 * np.roll(X, 1), 4.0, grad=(0, 1),
+        oracle=lambda a, b, m: 20 * jnp.log10(m) - 10 * jnp.log10(jnp.mean((a - b) ** 2))),
+]  # fmt: skip
+
+# ---- normalisations ----
+
+OFFSET = CUBE + 5.0
+G4, B4, M4 = floats(4), floats(4), floats(4)
+V4 = floats(4, low=0.1, high=3.0)
+G34, B34 = floats(3, 4), floats(3, 4)
+
+
+def moment(x, axes, keepdims=False):
+    return jnp.mean(x, axes, keepdims=keepdims), jnp.var(x, axes, keepdims=keepdims)
+
+
+def bn(x, m, v, axis, offset=None, scale=None, epsilon=1e-3):
+    s = [-1 if a == axis % x.ndim else 1 for a in range(x.ndim)]
+    out = (x - m.reshape(s)) / jnp.sqrt(v.reshape(s) + epsilon)
+    out = out if scale is None else out * scale.reshape(s)
+    return out if offset is None else out + offset.reshape(s)
+
+
+def ln(x, gamma=None, beta=None, axis=-1, epsilon=EPS, rms_scaling=False):
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    s = [d if a in [b % x.ndim for b in axes] else 1 for a, d in enumerate(x.shape)]
+    mean = 0 if rms_scaling else jnp.mean(x, axes, keepdims=True)
+    out = (x - mean) / jnp.sqrt(jnp.var(x, axes, keepdims=True) + epsilon)
+    out = out if gamma is None else out * gamma.reshape(s)
+    return out if beta is None or rms_scaling else out + beta.reshape(s)
+
+
+def rms(x, scale=None, axis=-1, epsilon=EPS):
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    s = [d if a in [b % x.ndim for b in axes] else 1 for a, d in enumerate(x.shape)]
+    out = x / jnp.sqrt(jnp.mean(x * x, axes, keepdims=True) + epsilon)
+    return out if scale is None else out * scale.reshape(s)
+
+
+def unit(x, axis=-1, order=2, epsilon=EPS):
+    norm = jnp.sum(jnp.abs(x) ** order, axis, keepdims=True) ** (1 / order)
+    return x / jnp.maximum(norm, epsilon)
+
+
+def batch(x, scale=None, offset=None, axis=-1, epsilon=1e-3):
+    axes = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
+    m, v = moment(x, axes)
+    out = bn(x, m, v, axis, offset, scale, epsilon)
+    return out, lax.stop_gradient(m), lax.stop_gradient(v)
+
+
+NORMS = [
+    row("moments", OFFSET, (0, 1), oracle=moment, grad=0),
+    row("moments", OFFSET, [1], True, oracle=moment, grad=0, jit=False),
+    row("moments", OFFSET, -1, oracle=moment, grad=0),
+    row("moments", half(OFFSET), (0, 1), oracle=wide(moment)),
+    row("moments", half(CUBE * 100, "float16"), (0, 1), oracle=wide(moment)),
+    row("batch_normalization", CUBE, M4, V4, -1, oracle=bn, grad=(0, 1, 2)),
+    row("batch_normalization", CUBE, M4, V4, 2, B4, G4, 1e-5, oracle=bn, grad=(0, 1, 2, 4, 5)),
+    row("batch_normalization", CUBE, M4[:3], V4[:3], 1, None, G4[:3], oracle=bn, grad=(0, 5)),
+    row("batch_normalization", half(CUBE), M4, V4, -1, B4, G4, oracle=wide(bn)),
+    row("normalize_batch", OFFSET, oracle=batch, grad=0),
+    row("normalize_batch", OFFSET, G4, B4, oracle=batch, grad=(0, 1, 2), rtol=2e-5, atol=2e-6),
+    row("normalize_batch", OFFSET[None], G4, None, -1, 1e-6, oracle=batch, grad=(0, 1), rtol=5e-5,
+        atol=5e-6),
+    row("normalize_batch", OFFSET[0], G4, B4, oracle=batch, grad=(0, 1, 2), rtol=2e-5, atol=2e-6),
+    row("normalize_batch", OFFSET, G4[:3], B4[:3], 1, oracle=batch, grad=(0, 1, 2), rtol=2e-5,
+        atol=2e-6),
+    row("layer_normalization", OFFSET, oracle=ln, grad=0, rtol=5e-5, atol=5e-6),
+    row("layer_normalization", CUBE, G4, B4, oracle=ln, grad=(0, 1, 2)),
+    row("layer_normalization", CUBE, G34, B34, (1, 2), 1e-3, oracle=ln, grad=(0, 1, 2)),
+    row("layer_normalization", CUBE, G4[:3], B4[:3], 1, oracle=ln, grad=(0, 1, 2)),
+    row("layer_normalization", CUBE, G34.reshape(2, 6)[:, :4], None, [0, 2], oracle=ln,
+        grad=(0, 1)),
+    row("layer_normalization", CUBE, G4, None, oracle=ln, grad=0, rms_scaling=True),
+    row("layer_normalization", half(OFFSET), half(G4), half(B4), oracle=wide(ln)),
+    row("layer_normalization", half(OFFSET), G4, B4, oracle=wide(ln)),
+    row("layer_normalization", half(OFFSET * 1000, "float16"), oracle=wide(ln)),
+    row("rms_normalization", CUBE, oracle=rms, grad=0),
+    row("rms_normalization", CUBE, G4, -1, 1e-3, oracle=rms, grad=(0, 1)),
+    row("rms_normalization", CUBE, G34, (1, 2), oracle=rms, grad=(0, 1)),
+    row("rms_normalization", CUBE, G4[:3], 1, oracle=rms, grad=(0, 1)),
+    row("rms_normalization", half(CUBE * 1000, "float16"), half(G4, "float16"), oracle=wide(rms)),
+    row("normalize", CUBE, oracle=unit, grad=0),
+    row("normalize", CUBE, (0, 1), oracle=unit, grad=0),
+    row("normalize", CUBE, 1, 1, oracle=unit, grad=0),
+    row("normalize", CUBE, 1, 3, oracle=unit, grad=0),
+    row("normalize", half(CUBE * 1000, "float16"), oracle=wide(unit)),
+]  # fmt: skip
+
+# ---- products ----
+
+K46, B6 = floats(4, 6), floats(6)
+
+
+def affine(x, w, b=None, activation=None):
+    out = jnp.matmul(x, w, precision="highest")
+    out = out if b is None else out + b
+    exact = lambda v: jnn.gelu(v, approximate=False)  # noqa: E731
+    return {None: lambda v: v, "relu": jnn.relu, "gelu": exact}[activation](out)
+
+
+PRODUCTS = [
+    row("linear", CUBE, K46, oracle=affine, grad=(0, 1)),
+    row("linear", CUBE, K46, B6, oracle=affine, grad=(0, 1, 2)),
+    row("linear", CUBE[0], K46, B6, "relu", oracle=affine, grad=(0, 1, 2)),
+    row("linear", CUBE[None], K46, None, "gelu", oracle=affine, grad=(0, 1)),
+    row("linear", half(CUBE), half(K46), half(B6), "gelu", oracle=wide(affine)),
+    row("linear", CUBE[0], K46.T.copy().T, B6, oracle=affine),
+]
+
+# ---- rearrangements ----
+
+IMAGE = floats(2, 4, 6, 8)
+
+
+def deep(x, b):
+    n, h, w, c = x.shape
+    x = x.reshape(n, h, w, b, b, c // b**2).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h * b, w * b, c // b**2)
+
+
+def patches(x, kernel_size, dilation=1, padding=0, stride=1):
+    pair = lambda v: (v, v) if isinstance(v, int) else v  # noqa: E731
+    out = lax.conv_general_dilated_patches(
+        x, pair(kernel_size), pair(stride), [(p, p) for p in pair(padding)],
+        rhs_dilation=pair(dilation),
+    )  # fmt: skip
+    return out.reshape(*out.shape[:2], -1)
+
+
+def refold(x, size, *args):
+    _, back = jax.vjp(lambda y: patches(y, *args), jnp.zeros((x.shape[0], 2, *size), x.dtype))
+    return back(x)[0]
+
+
+_SLIDES = [(3, 1, 0, 1), ((3, 2), 1, 1, 2), (2, 2, 1, 1), (2, 1, 0, 3), (2, (1, 2), (1, 0), (2, 1))]
+REARRANGED = [
+    row("depth_to_space", IMAGE, 2, oracle=deep, grad=0),
+    row("depth_to_space", IMAGE.transpose(0, 3, 1, 2), 2, "channels_first", grad=0,
+        oracle=lambda x, b, f: deep(x.transpose(0, 2, 3, 1), b).transpose(0, 3, 1, 2), jit=False),
+    row("space_to_depth", deep(IMAGE, 2), 2, grad=0,
+        oracle=lambda x, b: x.reshape(2, 4, 2, 6, 2, 2).transpose(0, 1, 3, 2, 4, 5).reshape(
+            2, 4, 6, 8)),
+    *(row("unfold", IMAGE[:, :2], *s, oracle=patches, grad=0, jit=False) for s in _SLIDES),
+    *(row("fold", np.asarray(patches(jnp.asarray(IMAGE[:, :2]), *s)), (6, 8), *s, oracle=refold,
+          grad=0, jit=False) for s in _SLIDES),
+    row("polar", np.abs(X), X, oracle=lambda a, b: a * jnp.exp(1j * b)),
+]  # fmt: skip
+REARRANGED = [r if r.op != "space_to_depth" else row(
+    "space_to_depth", np.asarray(deep(IMAGE, 2)), 2, oracle=r.oracle, grad=0) for r in REARRANGED]
+
+ROWS = [*ACTIVATIONS, *CODES, *LOSSES, *NORMS, *PRODUCTS, *REARRANGED]
+
+
+@pytest.mark.parametrize("cases", by_op(ROWS))
+def test_values(cases, backend):
+    check(assert_value, cases, backend)
+
+
+@pytest.mark.parametrize("cases", by_op([r for r in ROWS if r.grad]))
+def test_gradients(cases, backend):
+    if backend in TRAINABLE:
+        check(assert_gradient, cases, backend, ".grad")
+
+
+@pytest.mark.parametrize("cases", by_op([r for r in ROWS if r.symbolic]))
+def test_symbolic(cases, backend):
+    check(assert_symbolic, cases, backend, ".symbolic")
+
+
+@pytest.mark.parametrize("cases", by_op([r for r in ROWS if r.jit]))
+def test_jit(cases, backend):
+    check(assert_jit, cases, backend, ".jit")
