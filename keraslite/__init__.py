@@ -1,25 +1,52 @@
-"""(Being assembled.) The Keras 3 API on JAX, PyTorch, TensorFlow and NumPy, mixed in one process."""
+"""The Keras 3 API on JAX, PyTorch, TensorFlow and NumPy, mixed in one process.
 
-import importlib
+`import keraslite as keras` runs Keras code. A backend is chosen by the data: `use_backend` sets
+the one that new layers and tensors belong to, `to_backend` moves tensors and live models.
+"""
 
-from keraslite import backend, config, ops, random, tree
+from keraslite import (
+    activations,
+    backend,
+    callbacks,
+    config,
+    constraints,
+    dtype_policies,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+    optimizers,
+    random,
+    regularizers,
+    saving,
+    tree,
+    utils,
+)
 from keraslite.backend import to_backend, use_backend
 from keraslite.dtype_policies import DTypePolicy
+from keraslite.initializers import Initializer
+from keraslite.layers import Input, InputSpec, Layer
+from keraslite.losses import Loss
+from keraslite.metrics import Metric
+from keraslite.models import Functional, Model, Sequential
 from keraslite.naming import name_scope
-from keraslite.ops import *  # noqa: F403
+from keraslite.ops import (
+    cond,
+    custom_gradient,
+    grad,
+    jit,
+    scan,
+    stop_gradient,
+    value_and_grad,
+    vmap,
+    while_loop,
+)
+from keraslite.optimizers import Optimizer
 from keraslite.random import SeedGenerator
+from keraslite.regularizers import Regularizer
 from keraslite.symbolic import KerasTensor
 from keraslite.variable import AutocastScope, StatelessScope, Variable
 
-for _name, _names in {
-    "activations": "", "initializers": "Initializer", "regularizers": "Regularizer", "constraints": "",
-    "losses": "Loss", "metrics": "Metric", "optimizers": "Optimizer", "utils": "", "saving": "",
-    "layers": "Input InputSpec Layer", "callbacks": "", "models": "Functional Model Sequential",
-}.items():
-    try:
-        _module = importlib.import_module(f"keraslite.{_name}")
-        globals()[_name] = _module
-        for _n in _names.split():
-            globals()[_n] = getattr(_module, _n)
-    except (ImportError, AttributeError) as _error:
-        print("not yet:", _name, _error)
+__version__ = "0.1.0"

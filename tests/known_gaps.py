@@ -20,4 +20,8 @@ GAPS = {
     ("pad[wrap].jit", "tensorflow"): _STATIC,
     ("correlate.jit", "tensorflow"): _STATIC,
     ("unstack.jit", "tensorflow"): _STATIC,
+    ("pinv.jit", "tensorflow"): _STATIC,
+    ("lstsq.jit", "tensorflow"): _STATIC,
+    ("matrix_rank.jit", "tensorflow"): _STATIC,
+    ("lu_factor.jit", "tensorflow"): _STATIC,
 }

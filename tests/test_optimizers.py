@@ -1,5 +1,6 @@
 """Optimizers and schedules against the installed Keras, over several steps."""
 
+import copy
 import inspect
 import json
 
@@ -497,3 +498,32 @@ def test_training_lowers_a_loss(backend):
     for _ in range(60):
         ours.apply(gradient(), [kernel])
     assert_close(kernel.numpy()[:, 0], [1.0, -2.0, 0.5], 0.1)
+
+
+def test_a_copy_goes_on_by_itself(backend):
+    ours, variables = optimizers.Adam(**RATE), parameters()
+    for grads in GRADS[:3]:
+        ours.apply([ops.convert_to_tensor(grads[k]) for k in SHAPES], variables)
+    path, _, _ = expected("Adam", RATE)
+    other, copies = copy.deepcopy((ours, variables))
+    for grads in GRADS[3:]:
+        other.apply([ops.convert_to_tensor(grads[k]) for k in SHAPES], copies)
+    for v, unmoved, a, b in zip(copies, variables, path[-1], path[2], strict=True):
+        assert_close(v.numpy(), a)
+        assert_close(unmoved.numpy(), b)
+
+
+def test_fused_steps_read_nothing_from_the_device(monkeypatch):
+    torch = pytest.importorskip("torch")
+    with use_backend("torch"):
+        rate = schedules.CosineDecay(0.1, 10)
+        for arguments in ({"learning_rate": 0.1}, {"learning_rate": rate, "clipnorm": 1.0}):
+            for name in ("Adam", "SGD", "RMSprop"):
+                ours, variables = getattr(optimizers, name)(**arguments), parameters()
+                grads = [torch.ones(s) for s in SHAPES.values()]
+                ours.apply(grads, variables)
+                with monkeypatch.context() as patched:
+                    for read in ("item", "__float__", "__int__", "__bool__", "tolist", "cpu"):
+                        patched.setattr(torch.Tensor, read, None)
+                    ours.apply(grads)
+                assert int(ours.iterations) == 2

@@ -6,6 +6,7 @@ input's dtype. Spatial ops work on channels-last data; channels_first is a trans
 
 import math
 from collections.abc import Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,17 @@ def _wide(x: Any) -> tuple[Any, str]:
 
 def _back(x: Any, name: str) -> Any:
     return cast(x, name) if name in _HALF else x
+
+
+def _in_float32(body: Any) -> Any:
+    """A body that computes half precision in float32."""
+
+    @wraps(body)
+    def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+        wide, name = _wide(x)
+        return _back(body(wide, *args, **kwargs), name)
+
+    return call
 
 
 def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
@@ -61,6 +73,7 @@ def relu6(x: Any) -> Any:
 
 
 @op("float")
+@_in_float32
 def sigmoid(x: Any) -> Any:
     """`1 / (1 + exp(-x))`.
 
@@ -72,6 +85,7 @@ def sigmoid(x: Any) -> Any:
 
 
 @op("float")
+@_in_float32
 def sparse_sigmoid(x: Any) -> Any:
     """0 up to -1, 1 from 1 on, and `(x + 1) / 2` between.
 
@@ -82,6 +96,7 @@ def sparse_sigmoid(x: Any) -> Any:
 
 
 @op("float")
+@_in_float32
 def softplus(x: Any) -> Any:
     """`log(1 + exp(x))`.
 
@@ -92,6 +107,7 @@ def softplus(x: Any) -> Any:
 
 
 @op("float")
+@_in_float32
 def softsign(x: Any) -> Any:
     """`x / (1 + |x|)`.
 
@@ -102,6 +118,7 @@ def softsign(x: Any) -> Any:
 
 
 @op("float")
+@_in_float32
 def silu(x: Any) -> Any:
     """`x * sigmoid(x)`, also called swish.
 
@@ -115,6 +132,7 @@ swish = silu
 
 
 @op("float")
+@_in_float32
 def log_sigmoid(x: Any) -> Any:
     """`log(sigmoid(x))`, computed without loss for large negative x.
 
@@ -125,6 +143,7 @@ def log_sigmoid(x: Any) -> Any:
 
 
 @op("float")
+@_in_float32
 def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
     """x where positive, `negative_slope * x` elsewhere.
 
@@ -135,6 +154,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
 
 
 @op("float")
+@_in_float32
 def hard_sigmoid(x: Any) -> Any:
     """`relu6(x + 3) / 6`.
 
@@ -145,6 +165,7 @@ def hard_sigmoid(x: Any) -> Any:
 
 
 @op("float")
+@_in_float32
 def hard_silu(x: Any) -> Any:
     """`x * hard_sigmoid(x)`, also called hard swish.
 
@@ -158,6 +179,7 @@ hard_swish = hard_silu
 
 
 @op("float")
+@_in_float32
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """x where positive, `alpha * (exp(x) - 1)` elsewhere.
 
@@ -168,6 +190,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
 
 
 @op("float")
+@_in_float32
 def selu(x: Any) -> Any:
     """The scaled exponential linear unit, which keeps mean 0 and variance 1.
 
@@ -178,6 +201,7 @@ def selu(x: Any) -> Any:
 
 
 @op("float")
+@_in_float32
 def gelu(x: Any, approximate: bool = True) -> Any:
     """x times the normal distribution function of x, exactly or by a tanh.
 
@@ -190,6 +214,7 @@ def gelu(x: Any, approximate: bool = True) -> Any:
 
 
 @op("float")
+@_in_float32
 def celu(x: Any, alpha: float = 1.0) -> Any:
     """`max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))`.
 
@@ -200,6 +225,7 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
 
 
 @op("float")
+@_in_float32
 def glu(x: Any, axis: int = -1) -> Any:
     """One half of x along an axis, gated by the sigmoid of the other.
 
@@ -213,6 +239,7 @@ def glu(x: Any, axis: int = -1) -> Any:
 
 
 @op("float")
+@_in_float32
 def tanh_shrink(x: Any) -> Any:
     """`x - tanh(x)`.
 
@@ -223,6 +250,7 @@ def tanh_shrink(x: Any) -> Any:
 
 
 @op("float")
+@_in_float32
 def hard_tanh(x: Any) -> Any:
     """x clipped to [-1, 1].
 
@@ -233,6 +261,7 @@ def hard_tanh(x: Any) -> Any:
 
 
 @op("float")
+@_in_float32
 def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
     """x where `|x| > threshold`, else 0.
 
@@ -243,6 +272,7 @@ def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
 
 
 @op("float")
+@_in_float32
 def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
     """x drawn towards 0 by `threshold`, and 0 within it.
 
@@ -253,6 +283,7 @@ def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
 
 
 @op("float")
+@_in_float32
 def threshold(x: Any, threshold: float, default_value: float) -> Any:
     """x where it exceeds `threshold`, else `default_value`.
 
@@ -263,6 +294,7 @@ def threshold(x: Any, threshold: float, default_value: float) -> Any:
 
 
 @op("float")
+@_in_float32
 def squareplus(x: Any, b: float = 4) -> Any:
     """`(x + sqrt(x * x + b)) / 2`, a smooth relu.
 
@@ -273,6 +305,7 @@ def squareplus(x: Any, b: float = 4) -> Any:
 
 
 @op("float")
+@_in_float32
 def sparse_plus(x: Any) -> Any:
     """0 up to -1, x from 1 on, and `(x + 1)**2 / 4` between.
 
@@ -283,30 +316,31 @@ def sparse_plus(x: Any) -> Any:
 
 
 @op("float")
+@_in_float32
 def softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Any:
     """`exp(x)` scaled to sum to one along an axis (None: over everything).
 
     >>> print(convert_to_numpy(softmax([0.0, 0.0])))
     [0.5 0.5]
     """
-    wide, name = _wide(x)
-    e = k.exp(wide - k.max(wide, axis=axis, keepdims=True))
-    return _back(e / k.sum(e, axis=axis, keepdims=True), name)
+    e = k.exp(x - k.max(x, axis=axis, keepdims=True))
+    return e / k.sum(e, axis=axis, keepdims=True)
 
 
 @op("float")
+@_in_float32
 def log_softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Any:
     """The logarithm of `softmax`, computed without overflow.
 
     >>> print(convert_to_numpy(log_softmax([0.0, 0.0])).round(4))
     [-0.6931 -0.6931]
     """
-    wide, name = _wide(x)
-    wide = wide - k.max(wide, axis=axis, keepdims=True)
-    return _back(wide - k.log(k.sum(k.exp(wide), axis=axis, keepdims=True)), name)
+    x = x - k.max(x, axis=axis, keepdims=True)
+    return x - k.log(k.sum(k.exp(x), axis=axis, keepdims=True))
 
 
 @op("float")
+@_in_float32
 def sparsemax(x: Any, axis: int = -1) -> Any:
     """The projection onto the probability simplex: a softmax with true zeros.
 

@@ -139,6 +139,8 @@ def _slow(row: Op, args: tuple, kwargs: dict) -> Any:
         _fail(row, error, args, kwargs)
 
 
+_FRAMEWORKS_OWN = ("InvalidArgumentError", "NotFoundError", "UnimplementedError", "AxisError",
+                   "UFuncTypeError", "_UFuncNoLoopError", "LinAlgError", "_LinAlgError")  # fmt: skip
 _ABOUT_TYPES = ("dtype", "data type", "scalar type", "allowed values", "implemented for", "of type",
                 "not supported for", "Could not find device")  # fmt: skip
 _ABOUT_SHAPES = ("shape", "broadcast", "axis", "dim", "size", "index", "out of range", "must match")
@@ -149,8 +151,7 @@ def _fail(row: Op, error: Exception, args: tuple, kwargs: dict) -> None:
     TypeError, with the operation's name and what it was given. Anything special passes as it is.
     """
     plain = type(error) in (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError)
-    named = type(error).__name__ in ("InvalidArgumentError", "NotFoundError", "UnimplementedError",
-                                     "AxisError", "UFuncTypeError", "_UFuncNoLoopError")  # fmt: skip
+    named = type(error).__name__ in _FRAMEWORKS_OWN
     text = str(error).strip() or type(error).__name__
     if not (plain or named) or text.startswith("ops."):
         raise

@@ -98,7 +98,7 @@ class Optimizer(OptimizerState):
         _check(given)
         self.__dict__.update(given)
         super().__init__(learning_rate, name or auto_name(to_snake_case(type(self).__name__)))
-        self._undecayed: tuple[set[int], re.Pattern | None] = (set(), None)
+        self._undecayed: tuple[set[Variable], re.Pattern | None] = (set(), None)
         self._warned = False
 
     def _setup(self, learning_rate: Any, **arguments: Any) -> None:
@@ -152,7 +152,7 @@ class Optimizer(OptimizerState):
             if not self.built:
                 self.build(variables)
             for v in variables:
-                if id(v) not in self._indices:
+                if v not in self._indices:
                     raise ValueError(
                         f"Unknown variable: {v}. This optimizer can only be called for the "
                         "variables it was originally built with. When working with a new set of "
@@ -204,7 +204,7 @@ class Optimizer(OptimizerState):
         """
         if self._formula is None:
             raise NotImplementedError(f"{type(self).__name__} must implement update_step().")
-        i = self._indices[id(variable)]
+        i = self._indices[variable]
         slots = {k: column[i] for k, column in self._slots.items() if column[i] is not None}
         new, kept = self._formula.step(
             variable.value,
@@ -295,12 +295,12 @@ class Optimizer(OptimizerState):
         """
         names = sorted(set(var_names or ()))
         pattern = re.compile("|".join(names)) if names else None
-        self._undecayed = ({id(v) for v in var_list or ()}, pattern)
+        self._undecayed = (set(var_list or ()), pattern)
         self._fused_cache = {}
 
     def _is_decayed(self, variable: Variable) -> bool:
         excluded, pattern = self._undecayed
-        return id(variable) not in excluded and not (pattern and pattern.search(variable.name))
+        return variable not in excluded and not (pattern and pattern.search(variable.name))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make it, with the current learning rate."""

@@ -30,7 +30,7 @@ class OptimizerState:
         self.name, self.backend, self.built = name, backends.backend(), False
         self._variables: list[Variable] = []
         self._trainable_variables: list[Variable] = []
-        self._indices: dict[int, int] = {}  # where a parameter stands, by identity
+        self._indices: dict[Variable, int] = {}  # where a parameter stands
         self._slots: dict[str, list[Variable | None]] = {}
         self._shared: dict[str, Variable] = {}
         self._averages: list[Variable | None] = []
@@ -109,7 +109,7 @@ class OptimizerState:
         if variables and variables[0].backend != self.backend:
             self.to_backend(variables[0].backend)
         self._trainable_variables = variables
-        self._indices = {id(v): i for i, v in enumerate(variables)}
+        self._indices = {v: i for i, v in enumerate(variables)}
         self.built = True
         if self.use_ema:
             self._averages = self.add_optimizer_variables(variables, "average")
@@ -206,7 +206,7 @@ class OptimizerState:
         return made[0] if isinstance(name, str) else made
 
     def _get_variable_index(self, variable: Variable) -> int:
-        return self._indices[id(variable)]
+        return self._indices[variable]
 
     def to_backend(self, name: str) -> None:
         """Move the state to another backend, values kept."""

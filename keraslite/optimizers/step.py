@@ -24,7 +24,7 @@ def fused(o: "Optimizer", grads: Sequence[Any], variables: list[Variable]) -> bo
     kernel = formula and backends.load(o.backend).FUSED.get(formula.name)
     if not kernel or not getattr(type(o).update_step, "by_formula", False):
         return False
-    at = [o._indices[id(v)] for v in variables]
+    at = [o._indices[v] for v in variables]
     steps = o.gradient_accumulation_steps
     hyper = {name: getattr(o, name) for name in o._own} | {
         "iterations": o._iterations._kl_raw,
@@ -60,7 +60,7 @@ def pure(o: "Optimizer", grads: Sequence[Any], variables: list[Variable]) -> Non
         return
     # The update is always worked out, and kept where it is due: there is no branch to trace.
     due = ops.equal(ops.mod(o._iterations.value + 1, steps), 0)
-    sums = [o._accumulators[o._indices[id(v)]] for v in variables]
+    sums = [o._accumulators[o._indices[v]] for v in variables]
     totals = [g + a.value for g, a in zip(grads, sums, strict=True)]
     with StatelessScope() as scope:
         _update(o, [t / steps for t in totals], variables)

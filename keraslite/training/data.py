@@ -351,8 +351,8 @@ class Continued:
         if known and begin != self._next:  # a training that is taken up again
             self._live = islice(self.data.epoch(begin // known), begin % known, None)
             self._next = begin
-        empty = 0
-        while self._next < begin + self.num_batches or not known:
+        empty, end = 0, self._next + self.num_batches
+        while self._next < end:
             if self._live is None:
                 self._live = self.data.epoch(self._next // known if known else number)
             batch = next(self._live, None)

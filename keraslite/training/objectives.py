@@ -163,8 +163,9 @@ class Objectives:
             if loss is None:
                 continue
             value = loss(target, output, sample_weight=weights[i])
-            if self.trackers:
-                self.trackers[i].update_state(ops.stop_gradient(value))
+            if self.trackers:  # by rows, so that a shorter last batch counts for less
+                rows = output.shape[0] if output.shape else None
+                self.trackers[i].update_state(ops.stop_gradient(value), sample_weight=rows)
             found.append(value if self.weights[i] == 1.0 else value * self.weights[i])
         return found
 

@@ -592,6 +592,8 @@ class Trainer:
         with backends.use_backend(self.backend):
             self._prepare(batch, kind != "predict")
             self._guard_labels(batch)
+            if kind != "predict":
+                self.reset_metrics()
             function = getattr(self, f"make_{kind}_function")()
             return function(self._on_backend(pack_x_y_sample_weight(*batch)))
 

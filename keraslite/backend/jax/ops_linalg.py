@@ -32,6 +32,8 @@ def lu_factor(x: jax.Array) -> tuple:
 
 @_primitive
 def qr(x: jax.Array, mode: str = "reduced") -> tuple:
+    if mode not in ("reduced", "complete"):
+        raise ValueError(f"the mode is reduced or complete, not {mode!r}")
     return tuple(jnp.linalg.qr(x, mode))
 
 

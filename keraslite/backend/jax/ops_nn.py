@@ -40,6 +40,7 @@ def one_hot(
 ) -> jax.Array:
     if sparse:
         raise NotImplementedError("ops.one_hot makes dense tensors only: leave sparse=False.")
+    x = x.astype("int32") if x.dtype.kind == "f" else x
     return nn.one_hot(x, num_classes, dtype=native(dtype), axis=axis)
 
 

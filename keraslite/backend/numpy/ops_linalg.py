@@ -1,10 +1,29 @@
 """PRIMITIVES for ops/linalg.py on numpy."""
 
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
-TABLE: dict[str, Any] = {"det": np.linalg.det, "inv": np.linalg.inv}
+
+
+def _nan_if_singular(fn: Any) -> Any:
+    """NaN where numpy raises, as on JAX; a matrix that is not square remains an error."""
+
+    @wraps(fn)
+    def call(x: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
+        try:
+            return fn(x, *args, **kwargs)
+        except np.linalg.LinAlgError as error:
+            if "square" in str(error):
+                raise
+            like = args[0] if args and isinstance(args[0], np.ndarray) else x
+            return np.full(like.shape, np.nan, like.dtype)
+
+    return call
+
+
+TABLE: dict[str, Any] = {"det": np.linalg.det, "inv": _nan_if_singular(np.linalg.inv)}
 
 
 def _primitive(fn: Any) -> Any:
@@ -26,6 +45,7 @@ def eig(x: np.ndarray) -> tuple:
 
 
 @_primitive
+@_nan_if_singular
 def cholesky(x: np.ndarray, upper: bool = False) -> np.ndarray:
     return np.linalg.cholesky(x, upper=upper)
 
@@ -47,10 +67,13 @@ def lu_factor(x: np.ndarray) -> tuple:
 
 @_primitive
 def qr(x: np.ndarray, mode: str = "reduced") -> tuple:
+    if mode not in ("reduced", "complete"):
+        raise ValueError(f"the mode is reduced or complete, not {mode!r}")
     return tuple(np.linalg.qr(x, mode))
 
 
 @_primitive
+@_nan_if_singular
 def solve(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if b.ndim == a.ndim - 1:
         return np.linalg.solve(a, b[..., None])[..., 0]

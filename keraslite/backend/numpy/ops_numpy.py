@@ -12,10 +12,8 @@ from keraslite import dtypes
 from keraslite.backend.numpy.tensors import cast as _cast
 from keraslite.backend.numpy.tensors import convert, native
 
-# Ops whose numpy function takes a Python number beside an array and follows the array's dtype.
-_TAKE_NUMBERS = """add subtract multiply divide power mod fmod floor_divide equal not_equal less
-    less_equal greater greater_equal maximum minimum where clip"""
-SCALARS = frozenset(_TAKE_NUMBERS.split())
+# No op takes a Python number as such: beside bfloat16 numpy would make it float64.
+SCALARS: frozenset[str] = frozenset()
 
 _HALVES = frozenset([np.dtype("float16"), dtypes.to_numpy("bfloat16")])
 _quiet = np.errstate(all="ignore")  # infinities and NaNs are values here, as on the other backends
@@ -39,7 +37,7 @@ _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absol
     square sqrt cbrt reciprocal maximum minimum fmax fmin gcd lcm hypot heaviside logaddexp
     logaddexp2 arctan2 exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh
     cosh tanh arcsinh arccosh arctanh sinc deg2rad rad2deg floor ceil trunc isnan isinf isfinite
-    signbit real imag conjugate angle equal not_equal less less_equal greater
+    signbit real imag angle equal not_equal less less_equal greater
     greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
     bitwise_not transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack tile flip
     roll diagonal diag tril triu"""
@@ -69,6 +67,11 @@ def _sum_type(x: np.ndarray, dtype: Any) -> Any:
 @_quiet
 def cast(x: np.ndarray, dtype: Any) -> np.ndarray:
     return _cast(x, dtype)
+
+
+@_primitive
+def conjugate(x: np.ndarray) -> np.ndarray:
+    return np.conjugate(x) if x.dtype.kind == "c" else x
 
 
 @_primitive

@@ -63,7 +63,7 @@ def one_hot(
         raise NotImplementedError("ops.one_hot makes dense tensors only: leave sparse=False.")
     dtype = native(dtype)
     x = tf.cast(x, tf.int32) if x.dtype not in (tf.uint8, tf.int8, tf.int32, tf.int64) else x
-    return tf.one_hot(x, num_classes, tf.cast(1, dtype), tf.cast(0, dtype), axis)
+    return tf.one_hot(x, num_classes, tf.cast(1, dtype), tf.cast(0, dtype), axis % (len(x.shape) + 1))
 
 
 @_primitive
@@ -84,7 +84,7 @@ def linear(
     x: tf.Tensor, kernel: tf.Tensor, bias: Any = None, activation: str | None = None
 ) -> tf.Tensor:
     """One matrix product: tf.matmul would make it a product a sample, and so the gradient."""
-    rows = x if len(x.shape) == 2 else tf.reshape(x, (-1, kernel.shape[0]))
+    rows = x if len(x.shape) == 2 else tf.reshape(x, (-1, dynamic_shape(x)[-1]))
     out = tf.matmul(rows, kernel)
     out = out if bias is None else tf.nn.bias_add(out, bias)
     if activation == "relu":
@@ -93,7 +93,7 @@ def linear(
         out = tf.nn.gelu(out, approximate=False)
     elif activation is not None:
         raise ValueError(f"ops.linear fuses None, 'relu' or 'gelu', got {activation!r}.")
-    return out if len(x.shape) == 2 else tf.reshape(out, (*dynamic_shape(x)[:-1], kernel.shape[1]))
+    return out if len(x.shape) == 2 else tf.reshape(out, (*dynamic_shape(x)[:-1], dynamic_shape(kernel)[1]))
 
 
 @_primitive

@@ -75,13 +75,11 @@ _RENAMED = {
     "arcsinh": tf.math.asinh, "arccosh": tf.math.acosh, "arctanh": tf.math.atanh,
     "arctan2": tf.math.atan2, "divide": tf.math.divide,
     "equal": tf.math.equal, "not_equal": tf.math.not_equal,
-    "conjugate": tf.math.conj, "real": tf.math.real,
     "stop_gradient": tf.stop_gradient, "copy": tf.identity, "stack": tf.stack,
 }  # fmt: skip
 _WIDE = {
     "add": tf.math.add, "subtract": tf.math.subtract, "multiply": tf.math.multiply,
     "power": tf.math.pow, "mod": tf.math.floormod, "floor_divide": tf.math.floordiv,
-    "fmod": lambda x1, x2: tf.raw_ops.TruncateMod(x=x1, y=tf.convert_to_tensor(x2, x1.dtype)),
     "maximum": tf.math.maximum, "minimum": tf.math.minimum, "sign": tf.math.sign,
     "absolute": tf.math.abs, "negative": tf.math.negative, "square": tf.math.square,
     "bitwise_and": tf.bitwise.bitwise_and, "bitwise_or": tf.bitwise.bitwise_or,
@@ -94,6 +92,8 @@ TABLE |= {
     name: _wide(getattr(tf.math, name), back=False)
     for name in ("less", "less_equal", "greater", "greater_equal")
 }
+TABLE["fmod"] = _wide(_in_float32(lambda x1, x2: tf.raw_ops.TruncateMod(
+    x=x1, y=tf.convert_to_tensor(x2, x1.dtype))))  # fmt: skip
 TABLE |= {
     name: _logical(getattr(tf.math, name))
     for name in ("logical_and", "logical_or", "logical_xor", "logical_not")
@@ -142,6 +142,16 @@ def signbit(x: tf.Tensor) -> tf.Tensor:
     if x.dtype.is_floating:
         return tf.less(tf.bitcast(tf.cast(x, tf.float32), tf.int32), 0)
     return tf.less(tf.cast(x, tf.int32), 0)
+
+
+@_primitive
+def conjugate(x: tf.Tensor) -> tf.Tensor:
+    return tf.math.conj(x) if x.dtype.is_complex else x
+
+
+@_primitive
+def real(x: tf.Tensor) -> tf.Tensor:
+    return tf.math.real(x) if x.dtype.is_complex else x
 
 
 @_primitive

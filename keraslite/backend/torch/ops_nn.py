@@ -72,11 +72,10 @@ def one_hot(
 
 @_primitive
 def _negative_likelihood(target: Tensor, logits: Tensor, axis: int, normalize: bool) -> Tensor:
-    if logits.ndim == 1:
-        return _negative_likelihood(target[None], logits[None], 1, normalize)[0]
-    logits = logits.movedim(axis, 1)
+    # As rows of classes: F's form for images has no gradient for some strides.
+    rows = logits.movedim(axis, -1).reshape(-1, logits.shape[axis])
     loss = F.cross_entropy if normalize else F.nll_loss
-    return loss(logits, target.long(), reduction="none")
+    return loss(rows, target.reshape(-1).long(), reduction="none").reshape(target.shape)
 
 
 @_primitive

@@ -461,8 +461,18 @@ def _index(x: torch.Tensor) -> torch.Tensor:
 def take(x: torch.Tensor, indices: torch.Tensor, axis: Any = None) -> torch.Tensor:
     indices = _index(indices)
     if axis is None:
-        return x.reshape(-1)[indices]
-    return x[indices] if axis == 0 else x[(slice(None),) * (axis % x.ndim) + (indices,)]
+        x, axis = x.reshape(-1), 0
+    if x.is_cuda:  # there an index out of range would take the whole process down
+        return x[(slice(None),) * (axis % x.ndim) + (indices,)]
+    try:
+        if axis == 0 and x.ndim == 2:
+            return torch.embedding(x, indices)
+        if indices.ndim == 1:
+            return torch.index_select(x, axis, indices)
+        out = torch.index_select(x, axis, indices.reshape(-1))
+        return out.reshape(*x.shape[: axis % x.ndim], *indices.shape, *x.shape[axis % x.ndim + 1 :])
+    except IndexError:  # negative indices: slower, above all in the gradient
+        return x[(slice(None),) * (axis % x.ndim) + (indices,)]
 
 
 @_primitive

@@ -1,0 +1,161 @@
+"""What holds for ops as such: Keras's signatures, primitives that take the op's parameters, errors,
+dispatch, and torch.compile without graph breaks.
+"""
+
+import inspect
+
+import numpy as np
+import pytest
+
+import keraslite
+from keraslite import ops
+from keraslite.ops.op import TABLE
+
+MODULES = ("numpy", "math", "linalg", "core")
+NAMES = [n for m in MODULES for n in __import__(f"keraslite.ops.{m}", fromlist=["_"]).__all__]
+_OURS = {"erfcinv"}  # what Keras has not
+
+
+def test_there_are_many_and_none_leaks():
+    assert len(NAMES) == len(set(NAMES)) >= 230
+    leaked = {"op", "Any", "np", "Callable", "primitive_only", "backends", "dtypes", "builtins"}
+    assert not leaked & set(dir(ops))
+
+
+def test_signatures_are_those_of_keras():
+    import keras
+
+    differ = []
+    for name in NAMES:
+        theirs = getattr(keras.ops, name, None)
+        if theirs is None:
+            differ.append(f"keras.ops has no {name}")
+            continue
+        want, got = (
+            [(p.name, p.default, p.kind) for p in inspect.signature(f).parameters.values()]
+            for f in (theirs, getattr(ops, name))
+        )
+        if want != got:
+            differ.append(f"{name}: {got}, Keras has {want}")
+    assert not differ
+
+
+def test_primitives_take_the_parameters_of_the_op(backend):
+    """By name, by position and with the same default: a native function may have others."""
+    table = keraslite.backend.load(backend).PRIMITIVES
+    wrong = []
+    for name in NAMES:
+        row, fn = TABLE.get(name), table.get(name)
+        if row is None or fn is None or len(row.parameters) == row.tensors:
+            continue
+        try:
+            theirs = list(inspect.signature(fn).parameters.values())
+        except ValueError:
+            wrong.append(f"{name}: a native function without a signature: write an adapter")
+            continue
+        for i, want in enumerate(row.parameters):
+            if i < row.tensors or want.kind is want.VAR_KEYWORD:
+                continue
+            got = theirs[i] if i < len(theirs) else None
+            if got is None or (got.name, got.default) != (want.name, want.default):
+                wrong.append(f"{name}: {want} is {got}")
+    assert not wrong
+
+
+def test_every_name_of_a_primitive_is_an_op(backend):
+    table = keraslite.backend.load(backend).PRIMITIVES
+    assert not set(table) - set(TABLE)
+
+
+X = np.ones((2, 3), "float32")
+_BAD = {
+    "add": (X, X[:, :2]), "where": (X > 0, X, X[:, :2]), "matmul": (X, X), "reshape": (X, (4, 2)),
+    "sum": (X, 2), "mean": (X, (0, 5)), "max": (X, -3), "argmax": (X, 4), "cumsum": (X, 2),
+    "concatenate": ([X, X[:, :2]],), "stack": ([X, X[:, :2]],), "split": (X, 2, 1),
+    "squeeze": (X, 0), "expand_dims": (X, 5), "transpose": (X, (0, 0)), "broadcast_to": (X, (3, 3)),
+    "take_along_axis": (X, np.int32([[0], [0], [0]]), 0), "einsum": ("ij,jk", X, X), "dot": (X, X),
+    "tensordot": (X, X, 1), "moveaxis": (X, 0, 2), "swapaxes": (X, 0, 2), "diag": (X[None],),
+    "sort": (X, 2), "flip": (X, 3), "cross": (X[:, :1], X[:, :1]), "quantile": (X, 0.5, None, "no"),
+    "searchsorted": (X, X), "slice": (X, [0, 0], [3, 3]), "unstack": (X, None, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _BAD)
+def test_bad_shapes_are_value_errors_with_the_name(name, backend):
+    args = keraslite.tree.map_structure(
+        lambda x: keraslite.to_backend(x, backend) if isinstance(x, np.ndarray) else x, _BAD[name]
+    )
+    with pytest.raises(ValueError, match=rf"ops\.{name}\(.*float32\(2, "):
+        getattr(ops, name)(*args)
+
+
+@pytest.mark.parametrize(
+    ("name", "args"), [("bitwise_and", (X, X)), ("ldexp", (X, X)), ("gcd", (X, X))]
+)
+def test_bad_dtypes_are_type_errors_with_the_name(name, args, backend):
+    args = [keraslite.to_backend(x, backend) for x in args]
+    with pytest.raises(TypeError, match=rf"ops\.{name}"):
+        getattr(ops, name)(*args)
+
+
+def test_a_missing_argument_is_named(backend):
+    with pytest.raises(TypeError, match="x2"):
+        ops.add(1.0)
+    with pytest.raises(TypeError, match="nonsense"):
+        ops.sum([1.0], nonsense=1)
+
+
+def test_tensors_by_keyword(backend):
+    x = keraslite.to_backend(X, backend)
+    assert ops.shape(ops.add(x1=x, x2=1.0)) == (2, 3)
+    assert ops.shape(ops.sum(x=x, axis=0)) == (3,)
+    assert ops.shape(ops.concatenate(xs=[x, x], axis=0)) == (4, 3)
+    assert ops.shape(ops.where(x > 0, x1=x, x2=0.0)) == (2, 3)
+    assert ops.shape(ops.clip(x=x, x_min=0.0, x_max=1.0)) == (2, 3)
+
+
+def test_the_data_chooses_the_backend():
+    with keraslite.use_backend("numpy"):
+        for name in keraslite.backend.available():
+            x = keraslite.to_backend(X, name)
+            for out in (
+                ops.add(x, 1.0), ops.quantile(x, 0.5), ops.digitize(x, [0.5]), ops.pad(x, 1),
+                ops.linspace(x, 2.0, 3), ops.full_like(x, 2.0), ops.diag(x[0]), ops.tril(x),
+                ops.histogram(x)[1], ops.segment_sum(x, [0, 1], 2), ops.scatter([[0]], x[:1], (2, 3)),
+                ops.einsum("ij,kj->ik", x, X), ops.vander(x[0]), ops.average(x, 0, [1.0, 2.0]),
+                ops.extract_sequences(x, 2, 1), ops.select([x > 0], [x], 0.0), ops.top_k(x, 1)[0],
+                ops.trapezoid(x, [0.0, 1.0, 2.0]), ops.saturate_cast(x, "uint8"), ops.arange(x[0, 0]),
+            ):  # fmt: skip
+                assert (keraslite.backend.of(out) or "numpy") == name
+
+
+def test_compiles_on_torch_without_graph_breaks():
+    torch = pytest.importorskip("torch")
+
+    def step(x, y):
+        h = ops.maximum(ops.matmul(x, ops.transpose(y)), 0.0)
+        h = ops.where(ops.greater(h, 0.5), h, 0.0) + ops.sum(h, axis=-1, keepdims=True)
+        h = ops.concatenate([h, ops.exp(-h)], axis=1)
+        h = ops.einsum("ij,kj->ik", h, h) / ops.sqrt(ops.mean(ops.square(h)) + 1.0)
+        return ops.take(h, [0, 1], axis=0), ops.clip(ops.get_item(h, (..., 0)), 0.0, 1.0)
+
+    x, y = torch.randn(2, 3), torch.randn(4, 3)
+    for got, want in zip(torch.compile(step, fullgraph=True, backend="eager")(x, y), step(x, y)):
+        torch.testing.assert_close(got, want)
+
+
+def test_control_flow(backend):
+    x = keraslite.to_backend(X, backend)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(ops.fori_loop(0, 3, lambda i, v: v + 1.0, x)), X + 3
+    )
+    doubled = ops.convert_to_numpy(ops.map(lambda row: row * 2, x))
+    np.testing.assert_allclose(doubled, X * 2)
+    np.testing.assert_allclose(ops.convert_to_numpy(ops.vectorized_map(lambda r: r * 2, x)), X * 2)
+    branches = [lambda v: v, lambda v: v + 1.0, lambda v: v + 2.0]
+    for index, more in ((-1, 0), (0, 0), (1, 1), (2, 2), (7, 2)):
+        picked = ops.switch(ops.convert_to_tensor(index), branches, x)
+        np.testing.assert_allclose(ops.convert_to_numpy(picked), X + more)
+        np.testing.assert_allclose(ops.convert_to_numpy(ops.switch(index, branches, x)), X + more)
+    apply = ops.vectorize(lambda a, b: a * b + 1.0)
+    np.testing.assert_allclose(ops.convert_to_numpy(apply(x, x[0])), X * X[0] + 1)
