@@ -40,9 +40,7 @@ class SelfAttention(layers.Layer):
     def __init__(self, hidden_dim: int, num_heads: int, dropout: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
         if hidden_dim % num_heads:
-            raise ValueError(
-                f"hidden_dim={hidden_dim} is not a multiple of num_heads={num_heads}."
-            )
+            raise ValueError(f"hidden_dim={hidden_dim} is not a multiple of num_heads={num_heads}.")
         self.hidden_dim, self.num_heads = hidden_dim, num_heads
         self.query, self.key, self.value, self.output_dense = (
             layers.Dense(hidden_dim, dtype=self.dtype_policy, name=n)

@@ -61,9 +61,7 @@ class TextPreprocessor:
         truncate: what is cut of a pair: "longest_first", "only_first" or "only_second".
     """
 
-    def __init__(
-        self, tokenizer: Any, sequence_length: int = 512, truncate: str = "longest_first"
-    ):
+    def __init__(self, tokenizer: Any, sequence_length: int = 512, truncate: str = "longest_first"):
         self.tokenizer, self.sequence_length = tokenizer, sequence_length
         self.truncate = truncate
 

@@ -74,4 +74,6 @@ def get(identifier: Any) -> DTypePolicy:
         return identifier
     if isinstance(identifier, dict):
         return DTypePolicy(**identifier.get("config", identifier))
-    return DTypePolicy(identifier if isinstance(identifier, str) else dtypes.standardize(identifier))
+    return DTypePolicy(
+        identifier if isinstance(identifier, str) else dtypes.standardize(identifier)
+    )

@@ -217,8 +217,10 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
     if rate >= 1.0:
         return knp.zeros_like(inputs)
     full = shape_of(inputs)
-    mask_shape = full if noise_shape is None else tuple(
-        f if n is None else n for n, f in zip(noise_shape, full, strict=True)
+    mask_shape = (
+        full
+        if noise_shape is None
+        else tuple(f if n is None else n for n, f in zip(noise_shape, full, strict=True))
     )
     mask = keep_mask(mask_shape, rate, seed)
     return knp.where(mask, inputs * (1.0 / (1.0 - rate)), knp.zeros_like(inputs))

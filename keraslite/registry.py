@@ -187,6 +187,7 @@ def get(identifier: Any, table: Mapping[str, Any], kind: str) -> Any:
         return deserialize_keras_object(identifier)
     if isinstance(identifier, str):
         found = _custom.get().get(identifier) or table.get(identifier)
+        found = found or _registered.get(identifier)
         if found is None:
             known = ", ".join(sorted(table))
             raise ValueError(f"Unknown {kind} {identifier!r}. Known ones: {known}.")

@@ -181,11 +181,19 @@ class Variable:
 
     def assign_add(self, value: Any) -> Any:
         """Add to the value."""
-        self.assign(self._plain() + self._module.convert(value, self._module.canonical(self._dtype)))
+        if scopes.state is None and backends.OF.get(type(value)) == self.backend:
+            self._raw = self._module.assign_add(self._kl_raw, value)
+            return self._raw
+        return self.assign(self._plain() + self._converted(value))
 
     def assign_sub(self, value: Any) -> Any:
         """Subtract from the value."""
-        self.assign(self._plain() - self._module.convert(value, self._module.canonical(self._dtype)))
+        return self.assign(self._plain() - self._converted(value))
+
+    def _converted(self, value: Any) -> Any:
+        return self._module.convert(
+            getattr(value, "_kl_value", value), self._module.canonical(self._dtype)
+        )
 
     def _plain(self) -> Any:
         outer, scopes.autocast = scopes.autocast, None
@@ -232,6 +240,7 @@ def _forward_operators() -> None:
     names = "add sub mul truediv floordiv mod pow matmul and or xor lt le gt ge"
     for name in names.split():
         for dunder in (f"__{name}__", f"__r{name}__")[: 1 if name in "lt le gt ge" else 2]:
+
             def call(self: Variable, other: Any, dunder: str = dunder) -> Any:
                 other = other.value if isinstance(other, Variable) else other
                 return getattr(self.value, dunder)(other)

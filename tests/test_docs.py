@@ -46,4 +46,4 @@ def test_the_readme_runs():
     names: dict = {}
     with keraslite.use_backend("jax"):
         for block in blocks:
-            exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - our own text
+            exec(compile(block, "README.md", "exec"), names)

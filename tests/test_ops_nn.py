@@ -37,6 +37,9 @@ def floats(*shape, low=-3.0, high=3.0):
     return rng.uniform(low, high, shape).astype("float32")
 
 
+VALUE = {"jit": False, "symbolic": False}  # rows on numerics alone
+
+
 @functools.cache
 def _compiled(fn, given, options):
     """`fn` with the arguments that are no arrays fixed, compiled: one program, not one an op."""
@@ -117,9 +120,9 @@ def simplex(x, axis=-1):
 
 ACTIVATIONS = [
     *(row(name, X, oracle=fn, grad=0) for name, fn in _PLAIN.items()),
-    *(row(name, FAR, oracle=fn, grad=0) for name, fn in _PLAIN.items()
-      if name not in ("squareplus", "softmax", "log_softmax", "glu")),
-    *(row(name, half(X), oracle=wide(fn)) for name, fn in _PLAIN.items()),
+    *(row(name, FAR, oracle=fn, grad=0, **VALUE) for name, fn in _PLAIN.items()
+      if name not in ("squareplus", "softmax", "log_softmax", "glu", "swish", "hard_swish")),
+    *(row(name, half(X), oracle=wide(fn), **VALUE) for name, fn in _PLAIN.items()),
     row("relu", KINK, oracle=jnn.relu, grad=0),
     row("relu", np.array([-1, 0, 2], "int32"), oracle=jnn.relu),
     row("relu6", np.array([-1, 0, 9], "int32"), oracle=lambda x: jnp.clip(x, 0, 6)),
@@ -203,15 +206,15 @@ LOSSES = [
     row("binary_crossentropy", CERTAIN.repeat(2, 1), FAR[None].repeat(2, 0), True, oracle=bce,
         grad=1),
     row("binary_crossentropy", (SHARES > 0.2).astype("int32"), CHANCES, oracle=bce, grad=1),
-    row("binary_crossentropy", half(SHARES), half(LOGITS), True, oracle=wide(bce)),
+    row("binary_crossentropy", half(SHARES), half(LOGITS), True, oracle=wide(bce), **VALUE),
     row("categorical_crossentropy", SHARES, CHANCES, oracle=cce, grad=(0, 1)),
     row("categorical_crossentropy", SHARES, LOGITS, True, oracle=cce, grad=(0, 1)),
-    row("categorical_crossentropy", SHARES, LOGITS * 1e4, True, oracle=cce, grad=1),
+    row("categorical_crossentropy", SHARES, LOGITS * 1e4, True, oracle=cce, grad=1, **VALUE),
     row("categorical_crossentropy", SHARES, LOGITS, True, 0, oracle=cce, grad=(0, 1)),
     row("categorical_crossentropy", SHARES, CHANCES, False, 0, oracle=cce, grad=(0, 1)),
-    row("categorical_crossentropy", half(SHARES), half(LOGITS), True, oracle=wide(cce)),
+    row("categorical_crossentropy", half(SHARES), half(LOGITS), True, oracle=wide(cce), **VALUE),
     row("categorical_crossentropy", half(SHARES, "float16"), half(CHANCES, "float16"),
-        oracle=wide(cce)),
+        oracle=wide(cce), **VALUE),
     row("sparse_categorical_crossentropy", CLASSES, CHANCES, oracle=scce, grad=(1,)),
     row("sparse_categorical_crossentropy", CLASSES, LOGITS, True, oracle=scce, grad=(1,)),
     row("sparse_categorical_crossentropy", CLASSES[:, None], LOGITS, True, grad=(1,), jit=False,
@@ -224,7 +227,7 @@ LOSSES = [
         grad=(1,)),
     row("sparse_categorical_crossentropy", np.array([-1, 4, 9], "int32"), LOGITS, True, oracle=scce,
         grad=(1,)),
-    row("sparse_categorical_crossentropy", CLASSES, half(LOGITS), True, oracle=wide(scce)),
+    row("sparse_categorical_crossentropy", CLASSES, half(LOGITS), True, oracle=wide(scce), **VALUE),
     row("psnr", X, X + 0.5 * np.roll(X, 1), 4.0, grad=(0, 1),
         oracle=lambda a, b, m: 20 * jnp.log10(m) - 10 * jnp.log10(jnp.mean((a - b) ** 2))),
 ]  # fmt: skip
@@ -280,12 +283,12 @@ NORMS = [
     row("moments", OFFSET, (0, 1), oracle=moment, grad=0),
     row("moments", OFFSET, [1], True, oracle=moment, grad=0, jit=False),
     row("moments", OFFSET, -1, oracle=moment, grad=0),
-    row("moments", half(OFFSET), (0, 1), oracle=wide(moment)),
-    row("moments", half(CUBE * 100, "float16"), (0, 1), oracle=wide(moment)),
+    row("moments", half(OFFSET), (0, 1), oracle=wide(moment), **VALUE),
+    row("moments", half(CUBE * 100, "float16"), (0, 1), oracle=wide(moment), **VALUE),
     row("batch_normalization", CUBE, M4, V4, -1, oracle=bn, grad=(0, 1, 2)),
     row("batch_normalization", CUBE, M4, V4, 2, B4, G4, 1e-5, oracle=bn, grad=(0, 1, 2, 4, 5)),
     row("batch_normalization", CUBE, M4[:3], V4[:3], 1, None, G4[:3], oracle=bn, grad=(0, 5)),
-    row("batch_normalization", half(CUBE), M4, V4, -1, B4, G4, oracle=wide(bn)),
+    row("batch_normalization", half(CUBE), M4, V4, -1, B4, G4, oracle=wide(bn), **VALUE),
     row("normalize_batch", OFFSET, oracle=batch, grad=0),
     row("normalize_batch", OFFSET, G4, B4, oracle=batch, grad=(0, 1, 2), rtol=2e-5, atol=2e-6),
     row("normalize_batch", OFFSET[None], G4, None, -1, 1e-6, oracle=batch, grad=(0, 1), rtol=5e-5,
@@ -300,19 +303,19 @@ NORMS = [
     row("layer_normalization", CUBE, G34.reshape(2, 6)[:, :4], None, [0, 2], oracle=ln,
         grad=(0, 1)),
     row("layer_normalization", CUBE, G4, None, oracle=ln, grad=0, rms_scaling=True),
-    row("layer_normalization", half(OFFSET), half(G4), half(B4), oracle=wide(ln)),
-    row("layer_normalization", half(OFFSET), G4, B4, oracle=wide(ln)),
-    row("layer_normalization", half(OFFSET * 1000, "float16"), oracle=wide(ln)),
+    row("layer_normalization", half(OFFSET), half(G4), half(B4), oracle=wide(ln), **VALUE),
+    row("layer_normalization", half(OFFSET), G4, B4, oracle=wide(ln), **VALUE),
+    row("layer_normalization", half(OFFSET * 1000, "float16"), oracle=wide(ln), **VALUE),
     row("rms_normalization", CUBE, oracle=rms, grad=0),
     row("rms_normalization", CUBE, G4, -1, 1e-3, oracle=rms, grad=(0, 1)),
     row("rms_normalization", CUBE, G34, (1, 2), oracle=rms, grad=(0, 1)),
     row("rms_normalization", CUBE, G4[:3], 1, oracle=rms, grad=(0, 1)),
-    row("rms_normalization", half(CUBE * 1000, "float16"), half(G4, "float16"), oracle=wide(rms)),
+    row("rms_normalization", half(CUBE * 1000, "float16"), half(G4, "float16"), oracle=wide(rms), **VALUE),
     row("normalize", CUBE, oracle=unit, grad=0),
     row("normalize", CUBE, (0, 1), oracle=unit, grad=0),
     row("normalize", CUBE, 1, 1, oracle=unit, grad=0),
     row("normalize", CUBE, 1, 3, oracle=unit, grad=0),
-    row("normalize", half(CUBE * 1000, "float16"), oracle=wide(unit)),
+    row("normalize", half(CUBE * 1000, "float16"), oracle=wide(unit), **VALUE),
 ]  # fmt: skip
 
 # ---- products ----
@@ -332,7 +335,7 @@ PRODUCTS = [
     row("linear", CUBE, K46, B6, oracle=affine, grad=(0, 1, 2)),
     row("linear", CUBE[0], K46, B6, "relu", oracle=affine, grad=(0, 1, 2)),
     row("linear", CUBE[None], K46, None, "gelu", oracle=affine, grad=(0, 1)),
-    row("linear", half(CUBE), half(K46), half(B6), "gelu", oracle=wide(affine)),
+    row("linear", half(CUBE), half(K46), half(B6), "gelu", oracle=wide(affine), **VALUE),
     row("linear", CUBE[0], K46.T.copy().T, B6, oracle=affine),
 ]
 
@@ -377,7 +380,161 @@ REARRANGED = [
 REARRANGED = [r if r.op != "space_to_depth" else row(
     "space_to_depth", np.asarray(deep(IMAGE, 2)), 2, oracle=r.oracle, grad=0) for r in REARRANGED]
 
-ROWS = [*ACTIVATIONS, *CODES, *LOSSES, *NORMS, *PRODUCTS, *REARRANGED]
+# ---- convolutions, pools ----
+
+_SPATIAL = ("W", "HW", "DHW")
+SIZES = (9, 8, 7)
+
+
+def image(rank, channels=4):
+    return np.random.default_rng(rank).normal(size=(2, *SIZES[:rank], channels)).astype("float32")
+
+
+def kernel(*shape):
+    return np.random.default_rng(len(shape)).normal(size=shape).astype("float32")
+
+
+def conv(x, w, strides=1, padding="valid", data_format=None, dilation_rate=1):
+    rank = x.ndim - 2
+    s = _SPATIAL[rank - 1]
+    each = lambda v: (v,) * rank if isinstance(v, int) else v  # noqa: E731
+    last = data_format != "channels_first"
+    layout = f"N{s}C" if last else f"NC{s}"
+    return lax.conv_general_dilated(
+        x, w, each(strides), padding.upper() if isinstance(padding, str) else padding,
+        rhs_dilation=each(dilation_rate), dimension_numbers=(layout, f"{s}IO", layout),
+        feature_group_count=x.shape[-1 if last else 1] // w.shape[-2], precision="highest",
+    )  # fmt: skip
+
+
+def depthwise(x, w, *args):
+    return conv(x, w.reshape(*w.shape[:-2], 1, -1), *args)
+
+
+def separable(x, w, p, *args):
+    return conv(depthwise(x, w, *args), p)
+
+
+def windows(kind, x, pool_size, strides=None, padding="valid", data_format=None):
+    rank = x.ndim - 2
+    each = lambda v: (v,) * rank if isinstance(v, int) else v  # noqa: E731
+    size, steps = each(pool_size), each(strides or pool_size)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:-1], size, steps, padding.upper())
+    args = ((1, *size, 1), (1, *steps, 1), ((0, 0), *padding, (0, 0)))
+    if kind == "max":
+        return lax.reduce_window(x, -jnp.inf, lax.max, *args)
+    count = lax.reduce_window(jnp.ones_like(x), 0.0, lax.add, *args)
+    return lax.reduce_window(x, 0.0, lax.add, *args) / count
+
+
+def adaptive(reduce, x, output_size, data_format=None):
+    for axis, count in zip(range(1, x.ndim - 1), output_size, strict=True):
+        n = x.shape[axis]
+        parts = [lax.slice_in_dim(x, i * n // count, -(-(i + 1) * n // count), axis=axis)
+                 for i in range(count)]
+        x = jnp.concatenate([reduce(p, axis=axis, keepdims=True) for p in parts], axis)
+    return x
+
+
+_CONVS = [  # strides, padding, dilation, groups
+    (1, "valid", 1, 1), (1, "same", 1, 1), (2, "same", 1, 1), (3, "valid", 1, 1), (1, "same", 2, 1),
+    (2, "same", 2, 1), (2, "same", 1, 2), (1, "valid", 1, 4), (2, "valid", 2, 4),
+]  # fmt: skip
+_ODD = ((3,), (3, 2), (2, 3, 2))
+_POOLS = [(2, None, "valid"), (3, 1, "same"), (3, 2, "same"), (2, 3, "valid")]
+MAX, MEAN = functools.partial(windows, "max"), functools.partial(windows, "average")
+_PAIRS = ((1, 1), (0, 2))
+WINDOWS = [
+    *(row("conv", image(r), kernel(*_ODD[r - 1], 4 // g, 8), s, p, None, d, oracle=conv,
+          grad=(0, 1) if r < 3 or g * d == 1 else None, rtol=3e-5, atol=1e-5, jit=False,
+          symbolic=r == 2)
+      for r in (1, 2, 3) for s, p, d, g in (_CONVS if r == 2 else _CONVS[2:7:2])),
+    row("conv", image(2), kernel(3, 3, 4, 6), (2, 1), _PAIRS, oracle=conv, grad=(0, 1), jit=False,
+        rtol=3e-5, atol=1e-5),
+    row("conv", image(2), kernel(1, 1, 4, 6), oracle=conv, grad=(0, 1), jit=False, atol=1e-5),
+    row("conv", image(2), kernel(1, 1, 4, 6), 2, "same", oracle=conv, grad=(0, 1), jit=False,
+        atol=1e-5),
+    row("conv", image(2).transpose(0, 3, 1, 2), kernel(3, 3, 4, 6), 1, "same", "channels_first",
+        oracle=conv, grad=(0, 1), jit=False, rtol=3e-5, atol=1e-5),
+    row("conv", half(image(2)), half(kernel(3, 3, 4, 6)), oracle=wide(conv), **VALUE),
+    *(row("depthwise_conv", image(2), kernel(3, 3, 4, 2), s, p, None, d, oracle=depthwise,
+          grad=(0, 1), jit=False, atol=1e-5, symbolic=d == 1)
+      for s, p, d in ((1, "same", 1), (2, "valid", 1), ((1, 2), "same", 1), (1, "same", 2),
+                      (2, "same", 2))),
+    row("depthwise_conv", image(1), kernel(3, 4, 1), 2, "same", oracle=depthwise, grad=(0, 1),
+        jit=False, atol=1e-5),
+    row("separable_conv", image(2), kernel(3, 3, 4, 2), kernel(1, 1, 8, 5), 2, "same",
+        oracle=separable, grad=(0, 1, 2), jit=False, rtol=3e-5, atol=1e-5),
+    *(row(name, image(r), *p, oracle=fn, grad=0, jit=False, symbolic=r == 2)
+      for name, fn in (("max_pool", MAX), ("average_pool", MEAN)) for r in (1, 2, 3)
+      for p in (_POOLS if r == 2 else _POOLS[1:3])),
+    row("max_pool", image(2), (2, 3), 2, _PAIRS, oracle=MAX, grad=0, jit=False),
+    row("average_pool", image(2), (2, 3), 2, _PAIRS, oracle=MEAN, grad=0, jit=False),
+    row("max_pool", half(image(2)), 3, 2, "same", oracle=wide(MAX), **VALUE),
+    row("average_pool", half(image(2)), 3, 2, "same", oracle=wide(MEAN), **VALUE),
+    row("adaptive_average_pool", image(2), (3, 5), grad=0, jit=False,
+        oracle=functools.partial(adaptive, jnp.mean)),
+    row("adaptive_max_pool", image(2), (3, 5), grad=0, jit=False,
+        oracle=functools.partial(adaptive, jnp.max)),
+]  # fmt: skip
+
+# ---- attention ----
+
+
+def attend(q, k, v, bias=None, mask=None, scale=None, is_causal=False, flash=None, cap=None):
+    """The definition, in float64 where jax allows it."""
+    groups = q.shape[2] // k.shape[2]
+    k, v = jnp.repeat(k, groups, 2), jnp.repeat(v, groups, 2)
+    x = jnp.einsum("btnh,bsnh->bnts", q, k, precision="highest")
+    x = x * (scale or 1 / math.sqrt(q.shape[-1]))
+    x = x if cap is None else cap * jnp.tanh(x / cap)
+    x = x if bias is None else x + bias
+    seen = jnp.ones(x.shape, bool) if mask is None else jnp.broadcast_to(mask, x.shape)
+    seen = seen & jnp.tri(*x.shape[-2:], dtype=bool) if is_causal else seen
+    weights = jnn.softmax(jnp.where(seen, x, -1e30), -1)
+    return jnp.einsum("bnts,bsnh->btnh", weights, v, precision="highest")
+
+
+Q, KEY, VALUES = floats(2, 5, 4, 8), floats(2, 7, 4, 8), floats(2, 7, 4, 6)
+BIAS = floats(1, 4, 5, 7)
+SEEN = rng.random((2, 1, 5, 7)) > 0.4
+SEEN[..., 0] = True
+NOTHING = SEEN.copy()
+NOTHING[0, 0, 2] = False
+ATTENTION = [
+    row("dot_product_attention", Q, KEY, *rest, oracle=attend, grad=grad, jit=False,
+        symbolic=len(rest) < 4)
+    for *rest, grad in [
+        (VALUES, (0, 1, 2)),
+        (VALUES, BIAS, (0, 1, 2, 3)),
+        (VALUES, None, SEEN, (0, 1, 2)),
+        (VALUES, None, SEEN[:, :, :1], (0, 1, 2)),
+        (VALUES, None, SEEN[0, 0], None),
+        (VALUES, BIAS, SEEN, 0.3, (0, 1, 2, 3)),
+        (VALUES, None, None, None, True, (0, 1, 2)),
+        (VALUES, None, SEEN, None, True, (0, 1, 2)),
+        (VALUES, BIAS, None, None, True, (0, 1, 2, 3)),
+        (VALUES, None, NOTHING, None),  # a row that sees nothing is the mean, also with causality
+        (VALUES, BIAS, NOTHING, None, True, None),
+        (VALUES, None, SEEN, None, False, False, (0, 1, 2)),
+        (VALUES, BIAS, SEEN, None, True, None, 2.0, (0, 1, 2, 3)),
+    ]
+]  # fmt: skip
+ATTENTION += [
+    row("dot_product_attention", Q, KEY[:, :, :heads], VALUES[:, :, :heads], None, SEEN,
+        oracle=attend, grad=(0, 1, 2), jit=False) for heads in (1, 2)
+]  # fmt: skip
+ATTENTION += [
+    row("dot_product_attention", Q, KEY[:, :, :2], VALUES[:, :, :2], BIAS, SEEN, None, True, False,
+        oracle=attend, grad=(0, 1, 2), jit=False),
+    row("dot_product_attention", half(Q), half(KEY), half(VALUES), None, SEEN,
+        oracle=wide(attend), **VALUE),
+    row("dot_product_attention", half(Q, "float16"), half(KEY, "float16"), half(VALUES, "float16"),
+        None, NOTHING, oracle=wide(attend), rtol=1e-2, atol=1e-2, **VALUE),
+]  # fmt: skip
+
+ROWS = [*ACTIVATIONS, *CODES, *LOSSES, *NORMS, *PRODUCTS, *REARRANGED, *WINDOWS, *ATTENTION]
 
 
 @pytest.mark.parametrize("cases", by_op(ROWS))

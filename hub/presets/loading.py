@@ -1,4 +1,4 @@
-"""From files to models and back: config, strict and lazy loading, saving as transformers reads it."""
+"""From files to models and back: configs, strict and lazy loading, saving for transformers."""
 
 import json
 import os
@@ -134,7 +134,7 @@ def _check_tied(weights: Weights, table: WeightTable) -> None:
 
 def weight_variables(model: Any) -> dict[str, Any]:
     """The weights of a model by their paths below it, without random states."""
-    return {p: v for p, v in model.named_weights()}
+    return dict(model.named_weights())
 
 
 def load_backbone(

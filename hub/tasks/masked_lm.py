@@ -29,8 +29,10 @@ class MaskedLMHead(layers.Layer):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.transform = layers.Dense(
-            hidden_dim, activation=activation_of(activation),
-            kernel_initializer=bert_initializer(), dtype=policy,
+            hidden_dim,
+            activation=activation_of(activation),
+            kernel_initializer=bert_initializer(),
+            dtype=policy,
         )
         self.norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
         self.transform.build((None, None, hidden_dim))

@@ -126,7 +126,7 @@ class Task(keras.Model):
         known = [p for p in family.known if not any(_matches(p, t) for t in claimed)]
         if claimed:
             self._check_head(weights, head)
-            known += [p for p in family.known]
+            known += family.known
         table = family.weights.prefixed("backbone/", prefix)
         rows = head if load_head else WeightTable({k: f"-/{v}" for k, v in head.rows.items()})
         table = rows.joined(table, WeightTable({}, ignore=tuple(known)))

@@ -85,7 +85,10 @@ class TextEmbedder(Task):
         modes = {key: kind == self.pooling for key, kind in POOLING.items()}
         files = {
             "modules.json": modules,
-            "1_Pooling/config.json": {"word_embedding_dimension": self.backbone.hidden_dim, **modes},
+            "1_Pooling/config.json": {
+                "word_embedding_dimension": self.backbone.hidden_dim,
+                **modes,
+            },
             "sentence_bert_config.json": {
                 "max_seq_length": getattr(self.preprocessor, "sequence_length", None),
                 "do_lower_case": False,

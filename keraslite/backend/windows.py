@@ -5,7 +5,11 @@ from typing import Any
 
 
 def padding_pairs(
-    padding: str | Sequence, sizes: Sequence, window: Sequence, strides: Sequence, dilation: Sequence
+    padding: str | Sequence,
+    sizes: Sequence,
+    window: Sequence,
+    strides: Sequence,
+    dilation: Sequence,
 ) -> list[tuple[Any, Any]]:
     """What is added before and after each spatial axis; "same" puts the odd element after.
 

@@ -10,12 +10,11 @@ from keraslite.layers.activation import (
     Softmax,
 )
 from keraslite.layers.attention import (
-    AdditiveAttention,
-    Attention,
     GroupedQueryAttention,
     GroupQueryAttention,
     MultiHeadAttention,
 )
+from keraslite.layers.batch_normalization import BatchNormalization, SpectralNormalization
 from keraslite.layers.convolution import (
     Conv1D,
     Conv1DTranspose,
@@ -28,18 +27,11 @@ from keraslite.layers.convolution import (
     SeparableConv1D,
     SeparableConv2D,
 )
-from keraslite.layers.core import (
-    Dense,
-    EinsumDense,
-    Embedding,
-    Identity,
-    Lambda,
-    Masking,
-    ReversibleEmbedding,
-    Wrapper,
-)
+from keraslite.layers.core import Dense, EinsumDense, Identity, Masking, Wrapper
+from keraslite.layers.embedding import Embedding, ReversibleEmbedding
 from keraslite.layers.input_layer import Input, InputLayer
 from keraslite.layers.input_spec import InputSpec
+from keraslite.layers.lambda_layer import Lambda
 from keraslite.layers.layer import Layer
 from keraslite.layers.merging import (
     Add,
@@ -60,13 +52,12 @@ from keraslite.layers.merging import (
     subtract,
 )
 from keraslite.layers.normalization import (
-    BatchNormalization,
     GroupNormalization,
     LayerNormalization,
     RMSNormalization,
-    SpectralNormalization,
     UnitNormalization,
 )
+from keraslite.layers.plain_attention import AdditiveAttention, Attention
 from keraslite.layers.pooling import (
     AdaptiveAveragePooling1D,
     AdaptiveAveragePooling2D,

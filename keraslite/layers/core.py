@@ -1,23 +1,17 @@
-"""Core layers: dense projections, embeddings, masks, and functions as layers."""
+"""Core layers: dense projections, masking, wrappers."""
 
-import base64
-import inspect
-import marshal
 import math
-import sys
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from keraslite import activations, initializers, masking, ops, registry
+from keraslite import activations, initializers, ops, registry
 from keraslite.layers.builtin import BuiltIn, LoRA
 from keraslite.layers.input_spec import InputSpec
 from keraslite.layers.layer import Layer
 
 
-def _positive(name: str, value: Any) -> None:
+def positive(name: str, value: Any) -> None:
+    """Refuse what is not a positive integer."""
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
         raise ValueError(
             f"Received an invalid value for `{name}`, expected a positive integer. "
@@ -77,7 +71,7 @@ class Dense(LoRA):
         quantization_config: Any = None,
         **kwargs: Any,
     ):
-        _positive("units", units)
+        positive("units", units)
         self._keep(locals())
         self.input_spec, self.supports_masking = InputSpec(min_ndim=2), True
 
@@ -247,146 +241,6 @@ _BAD_EQUATION = (
 )
 
 
-class Embedding(LoRA):
-    """A table of vectors, looked up by index.
-
-    Input shape (batch, ...) of integers, output shape (batch, ..., output_dim).
-
-    Args:
-        input_dim: the number of rows.
-        output_dim: the size of a row.
-        embeddings_initializer: of the table.
-        embeddings_regularizer: a penalty on it.
-        embeddings_constraint: a projection of it.
-        mask_zero: whether index 0 is padding, which later layers skip.
-        weights: the table's values.
-        lora_rank: train a low-rank update in place of the table.
-        lora_alpha: the update is scaled by `lora_alpha / lora_rank`.
-        quantization_config: kept for Keras code.
-
-    >>> Embedding(10, 4)(np.array([[1, 2, 3]])).shape == (1, 3, 4)
-    True
-    """
-
-    _adapted = "embeddings"
-    _saves_activity = True
-
-    def __init__(
-        self,
-        input_dim: int,
-        output_dim: int,
-        embeddings_initializer: Any = "uniform",
-        embeddings_regularizer: Any = None,
-        embeddings_constraint: Any = None,
-        mask_zero: bool = False,
-        weights: Any = None,
-        lora_rank: int | None = None,
-        lora_alpha: float | None = None,
-        quantization_config: Any = None,
-        **kwargs: Any,
-    ):
-        _positive("input_dim", input_dim)
-        _positive("output_dim", output_dim)
-        kwargs.pop("input_length", None)  # Keras 2 had it
-        given = {k: v for k, v in locals().items() if k != "weights"}
-        self._keep(given)
-        self.supports_masking, self.autocast = mask_zero, False
-        if weights is not None:
-            self.build()
-            one = isinstance(weights, list) and len(weights) == 1
-            self.set_weights(weights if one else [weights])
-
-    def build(self, input_shape: Any = None) -> None:
-        """Make the table."""
-        if not self.built:
-            self.embeddings = self._weight("embeddings", (self.input_dim, self.output_dim))
-            self._build_lora()
-
-    def call(self, inputs: Any) -> Any:
-        """Look up."""
-        if ops.dtype(inputs) not in ("int32", "int64"):
-            inputs = ops.cast(inputs, "int32")
-        return ops.cast(ops.take(self._effective(), inputs, axis=0), self.compute_dtype)
-
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """Which indices are not 0."""
-        return ops.not_equal(inputs, 0) if self.mask_zero else None
-
-
-class ReversibleEmbedding(Embedding):
-    """An embedding that also goes back, from vectors to logits over the rows.
-
-    Source: https://arxiv.org/abs/1608.05859
-
-    Args:
-        input_dim: the number of rows.
-        output_dim: the size of a row.
-        tie_weights: whether the way back uses the same table, transposed.
-        embeddings_initializer: of the table.
-        embeddings_regularizer: a penalty on it.
-        embeddings_constraint: a projection of it.
-        mask_zero: whether index 0 is padding, which later layers skip.
-        reverse_dtype: the dtype of the way back; the layer's by default.
-        logit_soft_cap: bounds the logits softly: `cap * tanh(logits / cap)`.
-
-    >>> layer = ReversibleEmbedding(10, 4)
-    >>> layer(layer(np.array([[1, 2]])), reverse=True).shape == (1, 2, 10)
-    True
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        output_dim: int,
-        tie_weights: bool = True,
-        embeddings_initializer: Any = "uniform",
-        embeddings_regularizer: Any = None,
-        embeddings_constraint: Any = None,
-        mask_zero: bool = False,
-        reverse_dtype: str | None = None,
-        logit_soft_cap: float | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            input_dim, output_dim, embeddings_initializer, embeddings_regularizer,
-            embeddings_constraint, mask_zero, **kwargs,
-        )  # fmt: skip
-        self.tie_weights, self.reverse_dtype = tie_weights, reverse_dtype
-        self.logit_soft_cap = logit_soft_cap
-        self._kl_kept += ("tie_weights", "reverse_dtype", "logit_soft_cap")
-
-    def build(self, input_shape: Any = None) -> None:
-        """Make the table, and a second one if they are not tied."""
-        super().build(input_shape)
-        if not self.tie_weights:
-            shape = (self.output_dim, self.input_dim)
-            self.reverse_embeddings = self.add_weight(
-                name="reverse_embeddings", shape=shape, initializer=self.embeddings_initializer
-            )
-
-    def call(self, inputs: Any, reverse: bool = False) -> Any:
-        """Look up; or, in reverse, score every row.
-
-        Args:
-            inputs: indices, or vectors (batch, ..., output_dim).
-            reverse: whether to go back.
-        """
-        if not reverse:
-            out = super().call(inputs)
-            if self.mask_zero:
-                masking.set_mask(out, ops.not_equal(inputs, 0))
-            return out
-        dtype = self.reverse_dtype or self.compute_dtype
-        table = ops.transpose(self._effective()) if self.tie_weights else self.reverse_embeddings
-        logits = ops.matmul(ops.cast(inputs, dtype), ops.cast(table, dtype))
-        cap = self.logit_soft_cap
-        return logits if cap is None else ops.multiply(ops.tanh(logits / cap), cap)
-
-    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        """None: `call` sets the mask, on the way there alone."""
-        return None
-
-
 class Identity(BuiltIn):
     """The inputs as they are.
 
@@ -444,118 +298,3 @@ class Wrapper(BuiltIn):
         """Build the layer inside."""
         if not self.layer.built:
             self.layer.build(input_shape)
-
-
-class Lambda(BuiltIn):
-    """A function as a layer.
-
-    A config of it holds a name, if the function has one and is registered, or else bytecode:
-    reading that back is refused, because it would run whatever the config says.
-
-    Args:
-        function: takes the inputs, and `mask` and `training` if it names them.
-        output_shape: the output shape without the batch axis; found by evaluation if None.
-        mask: a mask of the outputs, or a function of (inputs, mask).
-        arguments: keyword arguments for the function.
-
-    >>> float(Lambda(lambda x: x * 2)(np.float32(2.0)))
-    4.0
-    """
-
-    def __init__(
-        self,
-        function: Callable,
-        output_shape: Any = None,
-        mask: Any = None,
-        arguments: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ):
-        arguments = arguments or {}
-        self._keep(locals())
-        self.supports_masking = mask is not None
-
-    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """Run the function."""
-        try:
-            names = inspect.signature(self.function).parameters
-        except ValueError:  # some builtins have no signature
-            names = {}
-        given = {"mask": mask, "training": training}
-        extra = {name: value for name, value in given.items() if name in names}
-        return self.function(inputs, **self.arguments, **extra)
-
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """The mask given to the constructor."""
-        return self.mask(inputs, mask) if callable(self.mask) else self.mask
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make the layer again."""
-        names, self._kl_kept = self._kl_kept, ()
-        try:
-            config = super().get_config()
-        finally:
-            self._kl_kept = names
-        config["function"] = _write_function(self.function)
-        for name in ("output_shape", "mask"):
-            value = getattr(self, name)
-            if value is not None:
-                write = _write_function if callable(value) else registry.serialize_keras_object
-                config[name] = value if isinstance(value, tuple) else write(value)
-        return config | {"arguments": registry.serialize_keras_object(self.arguments)}
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None, safe_mode: bool | None = None
-    ) -> "Lambda":
-        """The layer of a config.
-
-        Args:
-            config: what `get_config` gave.
-            custom_objects: functions by name, beside the registered ones.
-            safe_mode: False lets bytecode in the config run; None asks `registry.safe_mode`.
-        """
-        safe = registry.safe_mode.get() if safe_mode is None else safe_mode
-        config = dict(config)
-        with registry.custom_object_scope(custom_objects or {}):
-            for name in ("function", "output_shape", "mask"):
-                if isinstance(config.get(name), dict | str):
-                    config[name] = _read_function(config[name], safe)
-            return cls(**{k: registry.deserialize_keras_object(v) for k, v in config.items()})
-
-
-def _write_function(function: Callable) -> Any:
-    """A registered name, or a lambda's bytecode in the form that Keras uses."""
-    if getattr(function, "__name__", None) != "<lambda>":
-        return registry.serialize_keras_object(function)
-    cells = function.__closure__
-    return {
-        "class_name": "__lambda__",
-        "config": {
-            "code": base64.encodebytes(marshal.dumps(function.__code__)).decode("ascii"),
-            "defaults": function.__defaults__,
-            "closure": cells and tuple(c.cell_contents for c in cells),
-        },
-    }
-
-
-def _read_function(config: Any, safe: bool) -> Any:
-    if isinstance(config, str):
-        return registry.resolve(config)
-    if config.get("class_name") == "function":  # as Keras writes a named one
-        name = config["config"]
-        return registry.resolve(name, config.get("module"), config.get("registered_name"))
-    if config.get("class_name") != "__lambda__":
-        return registry.deserialize_keras_object(config)
-    if safe:
-        raise ValueError(
-            "This config holds a `Lambda` layer whose function is Python bytecode: loading it "
-            "would let the file run arbitrary code. If you trust its source, pass "
-            "safe_mode=False, or call keraslite.saving.enable_unsafe_deserialization(). Better: "
-            "write a Layer, or register a named function."
-        )
-    inner = config["config"]
-    code = marshal.loads(base64.decodebytes(inner["code"].encode("ascii")))
-    defaults = inner["defaults"] and tuple(inner["defaults"])
-    closure = inner["closure"] and tuple(types.CellType(v) for v in inner["closure"])
-    names = {"keras": sys.modules["keraslite"], "ops": ops, "np": np}  # what lambdas mostly use
-    return types.FunctionType(code, names, code.co_name, defaults, closure)

@@ -558,7 +558,12 @@ class Layer:
         return outputs
 
     def _infer(self, args: tuple, kwargs: dict, training: bool | None) -> Any:
+        module = backends.load(self.backend)
+        target = module.native(self.compute_dtype) if self.autocast else None
+
         def run(*a: Any, **k: Any) -> Any:
+            a = [self._input(x, target) for x in a]  # as a real call casts them
+            k = {name: self._input(x, target) for name, x in k.items()}
             outer = scopes.call, scopes.autocast
             scopes.call = _CallContext(training)
             scopes.autocast = self.compute_dtype if self.autocast else None

@@ -164,8 +164,8 @@ class _Cropping(_Spatial):
             if size is not None and pair and before + after >= size:
                 raise ValueError(
                     "Values in `cropping` argument should be smaller than the corresponding "
-                    f"spatial dimension of the input. Received: inputs.shape={tuple(inputs.shape)}, "
-                    f"cropping={self.cropping}"
+                    "spatial dimension of the input. Received: "
+                    f"inputs.shape={tuple(inputs.shape)}, cropping={self.cropping}"
                 )
             slices.append(slice(before or None, -after or None))
         return inputs[tuple(slices)]

@@ -113,9 +113,7 @@ class Functional(Model):
         else:
             flat = tree.flatten(inputs)
         if len(flat) != len(symbols):
-            raise ValueError(
-                f"Model {self.name!r} expects {len(symbols)} inputs, got {len(flat)}."
-            )
+            raise ValueError(f"Model {self.name!r} expects {len(symbols)} inputs, got {len(flat)}.")
         for x, symbol in zip(flat, symbols, strict=True):
             self._check(x, symbol)
         return flat

@@ -65,7 +65,8 @@ class Model(Trainer, Layer):
             return
         if type(self).build is not Layer.build:
             super().build_from_config(config)
-            return
+            if all(layer.built for layer in self._flatten_layers()):
+                return
         from keraslite.layers.layer import _map_shapes
 
         shapes = list(config.values())
@@ -150,4 +151,3 @@ def model_from_json(json_string: str, custom_objects: Any = None) -> Model:
     from keraslite.registry import deserialize_keras_object
 
     return deserialize_keras_object(json.loads(json_string), custom_objects)
-

@@ -145,7 +145,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if len(axes) == 1 and not isinstance(ord, str):
         return _vector_norm(absolute(x), ord, axes[0], keepdims)
     if len(axes) != 2 or ord not in (1, -1, 2, -2, math.inf, -math.inf, "nuc"):
-        raise ValueError(f"ops.norm: no norm of order {ord!r} over the axes {axes}.")
+        raise ValueError(f"no norm of order {ord!r} over the axes {axes}.")
     if ord in (2, -2, "nuc"):
         values = svd(knp.moveaxis(x, axes, (-2, -1)), compute_uv=False)
         out = {2: knp.max, -2: knp.min, "nuc": knp.sum}[ord](values, -1)

@@ -1097,7 +1097,7 @@ def _attention(
         count = shape(q)[1]
         q = k.transpose(q, (0, 2, 1, 3))
         q = k.reshape(q, (batch, groups, shared * count, size)) if shared > 1 else q
-        logits, _ = _wide(k.matmul(q, k_t))
+        logits = _scores(q, k_t)
         logits = k.reshape(logits, (batch, heads, count, keys)) if shared > 1 else logits
         logits = logits * scale
         if cap is not None:
@@ -1124,6 +1124,12 @@ def _attention(
         return piece(0, length)
     pieces = [piece(i, min(i + step, length)) for i in range(0, length, step)]
     return k.concatenate(pieces, axis=1)
+
+
+@op("same", tensors=2)
+def _scores(query: Any, key: Any) -> Any:
+    """A batched product, in at least float32."""
+    return _wide(k.matmul(query, key))[0]
 
 
 def _positions(count: Any, like: Any, start: int = 0) -> Any:

@@ -343,7 +343,7 @@ def ldexp(x1: Any, x2: Any) -> Any:
     [4.0, 6.0]
     """
     if not dtypes.is_int(dtype_of(x2)):
-        raise TypeError(f"ops.ldexp: the exponents must be of type integer, got {dtype_of(x2)}.")
+        raise TypeError(f"the exponents must be of type integer, got {dtype_of(x2)}.")
     return multiply(x1, exp2(cast(x2, dtype_of(x1))))
 
 
@@ -1380,7 +1380,7 @@ def _nan_arg(of: Callable, worst: float, x: Any, axis: Any, keepdims: bool) -> A
 def _quantile(x: Any, q: Any, axis: Any, method: str, keepdims: bool, count: Any) -> Any:
     """Quantiles by sorting; `count` elements count where it is given, the NaNs sorted behind."""
     if method not in ("linear", "lower", "higher", "midpoint", "nearest"):
-        raise ValueError(f"ops.quantile: unknown method {method!r}.")
+        raise ValueError(f"unknown method {method!r}.")
     sizes = shape(x)
     axes = range(len(sizes)) if axis is None else [axis] if isinstance(axis, int) else axis
     axes = sorted(_axis(a, len(sizes)) for a in axes)
@@ -1950,7 +1950,7 @@ def rot90(array: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
     """
     first, second = (_axis(a, len(shape(array))) for a in axes)
     if first == second:
-        raise ValueError(f"ops.rot90: the axes must differ, got {axes}.")
+        raise ValueError(f"the axes must differ, got {axes}.")
     if k % 4 == 2:
         return flip(array, (first, second))
     if k % 4 == 1:
@@ -2319,7 +2319,7 @@ def cross(
         axisa = axisb = axisc = axis
     x1, x2 = moveaxis(x1, axisa, 0), moveaxis(x2, axisb, 0)
     if not (shape(x1)[0] in (2, 3) and shape(x2)[0] in (2, 3)):
-        raise ValueError("ops.cross: the vectors must have two or three components.")
+        raise ValueError("the vectors must have two or three components.")
     if shape(x1)[0] == shape(x2)[0] == 2:
         return subtract(multiply(x1[0], x2[1]), multiply(x1[1], x2[0]))
     a, b = ([x[i] if i < shape(x)[0] else zeros_like(x[0]) for i in range(3)] for x in (x1, x2))
@@ -2363,7 +2363,7 @@ def diag(x: Any, k: int = 0) -> Any:
     """
     if len(shape(x)) != 1:
         if len(shape(x)) != 2:
-            raise ValueError("ops.diag: the tensor must have one or two dimensions.")
+            raise ValueError("the tensor must have one or two dimensions.")
         return diagonal(x, k)
     rows = expand_dims(pad(x, (builtins.max(-k, 0), builtins.max(k, 0))), 1)
     return where(np.eye(shape(rows)[0], k=k, dtype=bool), rows, zeros_like(rows))

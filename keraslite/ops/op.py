@@ -15,9 +15,11 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import dtypes
-from keraslite.backend import FLOATING, OF
+from keraslite.backend import OF
 
 TABLE: dict[str, "Op"] = {}
+# The float and complex dtypes of each backend, apart: Dynamo cannot hash the others' dtypes.
+FLOATING: dict[str, set] = {name: m.FLOATING for name, m in backends.MODULES.items()}
 
 
 class Op:
@@ -142,7 +144,7 @@ def _slow(row: Op, args: tuple, kwargs: dict) -> Any:
 _FRAMEWORKS_OWN = ("InvalidArgumentError", "NotFoundError", "UnimplementedError", "AxisError",
                    "UFuncTypeError", "_UFuncNoLoopError", "LinAlgError", "_LinAlgError")  # fmt: skip
 _ABOUT_TYPES = ("dtype", "data type", "scalar type", "allowed values", "implemented for", "of type",
-                "not supported for", "Could not find device")  # fmt: skip
+                "not supported for", "Could not find device", "must be integers")  # fmt: skip
 _ABOUT_SHAPES = ("shape", "broadcast", "axis", "dim", "size", "index", "out of range", "must match")
 
 
@@ -150,16 +152,24 @@ def _fail(row: Op, error: Exception, args: tuple, kwargs: dict) -> None:
     """Raise what a framework raised as one kind of error: bad shapes as ValueError, bad types as
     TypeError, with the operation's name and what it was given. Anything special passes as it is.
     """
+    name, said = type(error).__name__, getattr(error, "_kl_said", None)
     plain = type(error) in (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError)
-    named = type(error).__name__ in _FRAMEWORKS_OWN
-    text = str(error).strip() or type(error).__name__
-    if not (plain or named) or text.startswith("ops."):
+    text = said or str(error).strip().partition("\n")[0] or name
+    if not (said or plain or name in _FRAMEWORKS_OWN) or text.startswith("ops."):
         raise
-    types = any(word in text for word in _ABOUT_TYPES) or type(error).__name__.startswith("_UFunc")
+    types = any(word in text for word in _ABOUT_TYPES) or name.startswith("_UFunc")
     shapes = any(word in text for word in _ABOUT_SHAPES)
     kind = TypeError if types or (isinstance(error, TypeError) and not shapes) else ValueError
+    if isinstance(error, IndexError):
+        kind = _IndexError
     given = ", ".join([_brief(x) for x in args] + [f"{k}={_brief(x)}" for k, x in kwargs.items()])
-    raise kind(f"ops.{row.name}({given}): {text.splitlines()[0]}") from error
+    explained = kind(f"ops.{row.name}({given}): {text}")
+    explained._kl_said = text  # an op around this one says the same under its own name
+    raise explained from (error.__cause__ if said else error)
+
+
+class _IndexError(ValueError, IndexError):
+    """A bad index: a ValueError, and an IndexError to what iterates."""
 
 
 def _brief(x: Any) -> str:
@@ -184,9 +194,9 @@ def _one(row: Op) -> Callable:
         if args:
             x = args[0]
             backend = OF.get(type(x))
-            if backend is not None and (not lift or x.dtype in FLOATING):
+            if backend is not None:
                 impl = impls.get(backend)
-                if impl is not None:
+                if impl is not None and (not lift or x.dtype in FLOATING[backend]):
                     try:
                         return impl(*args, **kwargs)
                     except Exception as error:
@@ -212,7 +222,7 @@ def _two(row: Op) -> Callable:
                 if (
                     backend in scalars if number
                     else (other is kind or OF.get(other) == backend) and dtype == b.dtype
-                ) and (not (lift or number) or dtype in FLOATING):  # fmt: skip
+                ) and (not (lift or number) or dtype in FLOATING[backend]):  # fmt: skip
                     try:
                         return impls[backend](*args, **kwargs)
                     except Exception as error:
@@ -253,7 +263,7 @@ def _many(row: Op) -> Callable:
                 if (
                     backend is not None
                     and (not number or backend in scalars)
-                    and (not (lift or number) or dtype in FLOATING)
+                    and (not (lift or number) or dtype in FLOATING[backend])
                 ):
                     try:
                         return impls[backend](*args, **kwargs)
@@ -409,6 +419,7 @@ def op(
 
 
 def _install(name: str, module: Any) -> None:
+    FLOATING[name] = module.FLOATING
     for row in TABLE.values():
         row.install(name, module)
 

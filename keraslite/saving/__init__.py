@@ -4,6 +4,7 @@ from keraslite.registry import (
     CustomObjectScope,
     custom_object_scope,
     deserialize_keras_object,
+    enable_unsafe_deserialization,
     get_registered_name,
     register_keras_serializable,
     serialize_keras_object,

@@ -2,7 +2,7 @@
 
 A model file is a zip archive whose members are stored, not compressed: `metadata.json`,
 `config.json`, `model.safetensors` and `optimizer.safetensors`. So the tensors are mapped from the
-file as they lie there. Nothing in a file is executed: configs name classes of the registry.
+file as they lie there. Configs name classes of the registry, and no code in them runs.
 """
 
 import json
@@ -16,11 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from keraslite import backend as backends
-from keraslite.registry import (
-    custom_object_scope,
-    deserialize_keras_object,
-    serialize_keras_object,
-)
+from keraslite import registry
+from keraslite.registry import custom_object_scope, serialize_keras_object
 from keraslite.saving.safetensors import (
     SafetensorsFile,
     open_safetensors,
@@ -271,8 +268,7 @@ def load_model(
         filepath: the file.
         custom_objects: classes and functions by name, beside the registered ones.
         compile: whether the model is compiled as it was, its optimizer's state included.
-        safe_mode: whether Lambda layers are refused; a file never holds code, so one can only
-            name a registered function.
+        safe_mode: whether a Lambda layer of bytecode is refused; False runs what the file says.
         backend: the backend to load on; the current one by default.
 
     Raises:
@@ -294,7 +290,7 @@ def load_model(
         backends.use_backend(backend or backends.backend()),
         custom_object_scope(custom_objects or {}),
     ):
-        model = deserialize_keras_object(config["model"])
+        model = _deserialize(config["model"], safe_mode)
         if not getattr(model, "built", False):
             raise ValueError(
                 f"{path}: the saved {config['model'].get('class_name')} does not say how it is "
@@ -312,6 +308,14 @@ def load_model(
                 stacklevel=2,
             )
     return model
+
+
+def _deserialize(config: Any, safe_mode: bool) -> Any:
+    token = registry.safe_mode.set(safe_mode and registry.safe_mode.get())
+    try:
+        return registry.deserialize_keras_object(config)
+    finally:
+        registry.safe_mode.reset(token)
 
 
 def _bad(path: Path, problem: str) -> ValueError:

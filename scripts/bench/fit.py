@@ -51,7 +51,7 @@ def loop_torch():
             loss = loss_of(model(xs[rows]), ys[rows])
             loss.backward()
             optimizer.step()
-        return float(loss)
+        return loss.item()
 
     return run
 
@@ -65,8 +65,8 @@ def loop_jax():
         (jax.random.normal(k, (a, b)) * a**-0.5, jnp.zeros(b))
         for k, a, b in zip(keys, SIZES, SIZES[1:])
     ]
-    zero = jax.tree.map(jnp.zeros_like, params)
-    state = (params, zero, zero, jnp.float32(0))
+    zeros = [jax.tree.map(jnp.zeros_like, params) for _ in range(2)]  # donated: one each
+    state = (params, *zeros, jnp.float32(0))
 
     def loss_of(params, x, y):
         for w, b in params[:-1]:
@@ -175,7 +175,9 @@ def main() -> None:
                 in_process([sys.argv[0], "--only", which, backend])[-1]["value"]
                 for which in ("keraslite", "keras")
             ]
-            report(f"fit MLP on {backend}: keraslite / Keras", rates[0] / rates[1], "x speed", "> 1")
+            report(
+                f"fit MLP on {backend}: keraslite / Keras", rates[0] / rates[1], "x speed", "> 1"
+            )
 
 
 if __name__ == "__main__":

@@ -78,8 +78,15 @@ def load(folder: Path, backend: str) -> None:
     gc.collect()
     floor = min(read(folder) for _ in range(5))
     goal = "<= 1.3" if backend == "torch" else "<= 2"
-    report(f"from_preset BERT-base on {backend} / reading the file", whole / floor, "x time", goal,
-           from_preset_s=round(lazy, 4), weights_made_s=round(made, 4), read_s=round(floor, 4))
+    report(
+        f"from_preset BERT-base on {backend} / reading the file",
+        whole / floor,
+        "x time",
+        goal,
+        from_preset_s=round(lazy, 4),
+        weights_made_s=round(made, 4),
+        read_s=round(floor, 4),
+    )
     report(f"from_preset BERT-base on {backend}: peak memory", peak, "x file", "<= 1.2")
 
 

@@ -13,32 +13,63 @@ def native(name: str) -> dict:
     if name == "torch":
         import torch as m
 
-        return {"add": m.add, "multiply": m.multiply, "matmul": m.matmul, "exp": m.exp,
-                "relu": m.relu, "reshape": lambda x: m.reshape(x, (4, 16)),
-                "maximum": m.maximum, "add_scalar": lambda x: m.add(x, 1.0),
-                "sum": lambda x: m.sum(x, dim=-1), "transpose": lambda x: x.permute((1, 0))}
+        return {
+            "add": m.add,
+            "multiply": m.multiply,
+            "matmul": m.matmul,
+            "exp": m.exp,
+            "relu": m.relu,
+            "reshape": lambda x: m.reshape(x, (4, 16)),
+            "maximum": m.maximum,
+            "add_scalar": lambda x: m.add(x, 1.0),
+            "sum": lambda x: m.sum(x, dim=-1),
+            "transpose": lambda x: x.permute((1, 0)),
+        }
     if name == "jax":
         import jax
         import jax.numpy as m
 
-        return {"add": m.add, "multiply": m.multiply, "matmul": m.matmul, "exp": m.exp,
-                "relu": jax.nn.relu, "reshape": lambda x: m.reshape(x, (4, 16)),
-                "maximum": m.maximum, "add_scalar": lambda x: m.add(x, 1.0),
-                "sum": lambda x: m.sum(x, axis=-1), "transpose": lambda x: m.transpose(x, (1, 0))}
+        return {
+            "add": m.add,
+            "multiply": m.multiply,
+            "matmul": m.matmul,
+            "exp": m.exp,
+            "relu": jax.nn.relu,
+            "reshape": lambda x: m.reshape(x, (4, 16)),
+            "maximum": m.maximum,
+            "add_scalar": lambda x: m.add(x, 1.0),
+            "sum": lambda x: m.sum(x, axis=-1),
+            "transpose": lambda x: m.transpose(x, (1, 0)),
+        }
     if name == "tensorflow":
         import tensorflow as m
 
-        return {"add": m.add, "multiply": m.multiply, "matmul": m.matmul, "exp": m.exp,
-                "relu": m.nn.relu, "reshape": lambda x: m.reshape(x, (4, 16)),
-                "maximum": m.maximum, "add_scalar": lambda x: m.add(x, 1.0),
-                "sum": lambda x: m.reduce_sum(x, axis=-1),
-                "transpose": lambda x: m.transpose(x, (1, 0))}
+        return {
+            "add": m.add,
+            "multiply": m.multiply,
+            "matmul": m.matmul,
+            "exp": m.exp,
+            "relu": m.nn.relu,
+            "reshape": lambda x: m.reshape(x, (4, 16)),
+            "maximum": m.maximum,
+            "add_scalar": lambda x: m.add(x, 1.0),
+            "sum": lambda x: m.reduce_sum(x, axis=-1),
+            "transpose": lambda x: m.transpose(x, (1, 0)),
+        }
     import numpy as m
 
-    return {"add": m.add, "multiply": m.multiply, "matmul": m.matmul, "exp": m.exp,
-            "relu": lambda x: m.maximum(x, 0), "reshape": lambda x: m.reshape(x, (4, 16)),
-            "maximum": m.maximum, "add_scalar": lambda x: m.add(x, 1.0),
-            "sum": lambda x: m.sum(x, axis=-1), "transpose": lambda x: m.transpose(x, (1, 0))}
+    return {
+        "add": m.add,
+        "multiply": m.multiply,
+        "matmul": m.matmul,
+        "exp": m.exp,
+        "relu": lambda x: m.maximum(x, 0),
+        "reshape": lambda x: m.reshape(x, (4, 16)),
+        "maximum": m.maximum,
+        "add_scalar": lambda x: m.add(x, 1.0),
+        "sum": lambda x: m.sum(x, axis=-1),
+        "transpose": lambda x: m.transpose(x, (1, 0)),
+    }
 
 
 OURS = {

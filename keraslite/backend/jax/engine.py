@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from keraslite.backend.jax.tensors import native
 
 __all__ = [
-    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
-    "gradients_of", "jit", "new_variable", "no_grad", "read", "scan", "set_trainable",
-    "value_and_grad", "vmap", "while_loop", "zeros",
+    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "assign_add", "cond",
+    "custom_gradient", "gradients_of", "jit", "new_variable", "no_grad", "read", "scan",
+    "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 FUNCTIONAL = True  # a compiled step takes and returns the variables
@@ -40,6 +40,11 @@ def assign(raw: jax.Array, value: jax.Array) -> jax.Array:
             "keraslite.jit(fn, variables=...) or use a StatelessScope."
         )
     return value
+
+
+def assign_add(raw: jax.Array, value: jax.Array) -> jax.Array:
+    """The new storage."""
+    return assign(raw, (raw + value).astype(raw.dtype))
 
 
 def set_trainable(raw: Any, trainable: bool) -> None:

@@ -59,6 +59,24 @@ def linear(
     raise ValueError(f"ops.linear fuses None, 'relu' or 'gelu', got {activation!r}.")
 
 
+@_primitive
+def _scores(query: jax.Array, key: jax.Array) -> jax.Array:
+    return jnp.matmul(query, key, preferred_element_type=jnp.promote_types(query.dtype, "float32"))
+
+
+@_primitive
+def _fused_attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, bias: Any, mask: Any, scale: Any,
+    is_causal: bool,
+) -> Any:
+    # Only cuDNN's kernel is fused; jax's own form on other devices is not faster than the body.
+    if query.dtype.itemsize != 2 or jax.default_backend() != "gpu":
+        return NotImplemented
+    return nn.dot_product_attention(
+        query, key, value, bias, mask, scale=scale, is_causal=is_causal, implementation="cudnn"
+    )
+
+
 # ---- convolutions and pools ----
 
 _SPATIAL = ("W", "HW", "DHW")

@@ -22,8 +22,8 @@ _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absol
     isposinf isneginf signbit real imag conjugate angle equal not_equal less less_equal greater
     greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
     bitwise_not left_shift right_shift where take transpose moveaxis swapaxes
-    squeeze expand_dims broadcast_to stack tile flip roll trace diagonal diag tril triu
-    tensordot meshgrid searchsorted copy"""
+    squeeze expand_dims broadcast_to stack flip roll trace diagonal diag tril triu
+    tensordot searchsorted copy"""
 TABLE: dict[str, Any] = {name: getattr(jnp, name) for name in _AS_THEY_ARE.split()} | {
     "bitwise_left_shift": jnp.left_shift,
     "bitwise_right_shift": jnp.right_shift,
@@ -162,6 +162,11 @@ def concatenate(xs: list, axis: int = 0) -> jax.Array:
 @_primitive
 def split(x: jax.Array, indices_or_sections: Any, axis: int = 0) -> list:
     return jnp.split(x, indices_or_sections, axis)
+
+
+@_primitive
+def tile(x: jax.Array, repeats: Any) -> jax.Array:
+    return jnp.tile(x, repeats)
 
 
 @_primitive

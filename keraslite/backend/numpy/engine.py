@@ -10,9 +10,9 @@ from keraslite import tree
 from keraslite.backend.numpy.tensors import native
 
 __all__ = [
-    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
-    "gradients_of", "jit", "new_variable", "no_grad", "read", "scan", "set_trainable",
-    "value_and_grad", "vmap", "while_loop", "zeros",
+    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "assign_add", "cond",
+    "custom_gradient", "gradients_of", "jit", "new_variable", "no_grad", "read", "scan",
+    "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 FUNCTIONAL = False
@@ -35,6 +35,11 @@ def read(raw: np.ndarray) -> np.ndarray:
 def assign(raw: np.ndarray, value: np.ndarray) -> np.ndarray:
     """The new storage."""
     return np.asarray(value)
+
+
+def assign_add(raw: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """The new storage."""
+    return np.asarray(raw + value, raw.dtype)
 
 
 def set_trainable(raw: Any, trainable: bool) -> None:

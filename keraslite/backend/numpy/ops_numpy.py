@@ -39,9 +39,9 @@ _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absol
     cosh tanh arcsinh arccosh arctanh sinc deg2rad rad2deg floor ceil trunc isnan isinf isfinite
     signbit real imag angle equal not_equal less less_equal greater
     greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
-    bitwise_not transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack tile flip
+    bitwise_not transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack flip
     roll diagonal diag tril triu"""
-_PLAIN = """transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack tile
+_PLAIN = """transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack
     flip roll diagonal diag tril triu"""
 TABLE: dict[str, Any] = {
     name: getattr(np, name) if name in _PLAIN.split() else _quiet(_halves(getattr(np, name)))
@@ -249,6 +249,11 @@ def concatenate(xs: list, axis: int = 0) -> np.ndarray:
 @_primitive
 def split(x: np.ndarray, indices_or_sections: Any, axis: int = 0) -> list:
     return np.split(x, indices_or_sections, axis)
+
+
+@_primitive
+def tile(x: np.ndarray, repeats: Any) -> np.ndarray:
+    return np.tile(x, repeats)
 
 
 @_primitive

@@ -9,8 +9,8 @@ from keraslite import dtypes
 from keraslite.backend.counter import MASK, hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of", "from_dlpack",
-    "from_numpy", "native", "new_value", "random_bits", "to_numpy",
+    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of",
+    "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (np.ndarray, np.generic)
@@ -61,7 +61,6 @@ def detach(x: np.ndarray) -> np.ndarray:
 def to_numpy(x: np.ndarray) -> np.ndarray:
     """The array itself."""
     return np.asarray(x)
-
 
 
 def new_value(value: Any, dtype: str) -> np.ndarray:

@@ -9,9 +9,9 @@ import tensorflow as tf
 from keraslite.backend.tensorflow.tensors import convert, native
 
 __all__ = [
-    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
-    "gradients_of", "jit", "new_variable", "no_grad", "read", "scan", "set_trainable",
-    "value_and_grad", "vmap", "while_loop", "zeros",
+    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "assign_add", "cond",
+    "custom_gradient", "gradients_of", "jit", "new_variable", "no_grad", "read", "scan",
+    "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
@@ -38,6 +38,12 @@ def assign(raw: tf.Variable, value: tf.Tensor) -> tf.Variable:
     return raw
 
 
+def assign_add(raw: tf.Variable, value: tf.Tensor) -> tf.Variable:
+    """Add to a variable in place."""
+    raw.assign_add(tf.cast(value, raw.dtype))
+    return raw
+
+
 def set_trainable(raw: Any, trainable: bool) -> None:
     """Nothing to do: gradients are asked for by variable."""
 
@@ -48,16 +54,14 @@ def zeros(shape: tuple, dtype: str) -> tf.Tensor:
 
 
 def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:
-    """Run `fn` on placeholders of a scratch graph."""
-    with tf.Graph().as_default():
+    """Run `fn` on placeholders of a scratch graph, one that takes in real tensors too."""
+    with tf.__internal__.FuncGraph("abstract").as_default():
         return fn(*(tf.compat.v1.placeholder(native(dtype), shape) for shape, dtype in specs))
 
 
 def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Callable:
     """Compile to a graph; `compile=True` has XLA compile it."""
-    return fn if compile is False else tf.function(
-        fn, jit_compile=compile is True, autograph=False
-    )
+    return fn if compile is False else tf.function(fn, jit_compile=compile is True, autograph=False)
 
 
 def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
@@ -122,8 +126,7 @@ def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: An
     carry, first = f(carry0, take(order[0]))
     flat = [] if first is None else [convert(v) for v in tf.nest.flatten(first)]
     arrays = tuple(
-        tf.TensorArray(v.dtype, size=length, element_shape=v.shape).write(order[0], v)
-        for v in flat
+        tf.TensorArray(v.dtype, size=length, element_shape=v.shape).write(order[0], v) for v in flat
     )
 
     def body(k: Any, carry: Any, arrays: tuple) -> tuple:

@@ -179,6 +179,8 @@ def where(condition: tf.Tensor, x1: Any = None, x2: Any = None) -> Any:
 @_primitive
 def gcd(x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
     kind = x1.dtype
+    if not kind.is_integer:
+        raise TypeError("the arguments must be integers")
     x1, x2 = (tf.abs(tf.cast(x, tf.int64)) for x in (x1, x2))
     shape = tf.broadcast_dynamic_shape(tf.shape(x1), tf.shape(x2))
     pair = tf.broadcast_to(x1, shape), tf.broadcast_to(x2, shape)
@@ -577,6 +579,8 @@ def tensordot(x1: tf.Tensor, x2: tf.Tensor, axes: Any = 2) -> tf.Tensor:
 
 @_primitive
 def diag(x: tf.Tensor, k: int = 0) -> tf.Tensor:
+    if x.shape.rank not in (1, 2):
+        raise ValueError("the tensor must have one or two dimensions")
     return tf.linalg.diag(x, k=k) if x.shape.rank == 1 else diagonal(x, k)
 
 

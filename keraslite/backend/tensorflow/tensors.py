@@ -9,9 +9,9 @@ from keraslite import dtypes
 from keraslite.backend.counter import hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of", "dynamic_shape",
-    "from_dlpack",
-    "from_numpy", "native", "new_value", "random_bits", "to_numpy",
+    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of",
+    "dynamic_shape", "from_dlpack", "from_numpy", "native", "new_value", "random_bits",
+    "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
@@ -99,7 +99,9 @@ def copy(x: tf.Tensor) -> tf.Tensor:
 def random_bits(seed: Any, count: Any, high: int) -> tf.Tensor:
     """The `high` top bits of `count` hashed positions, as int32."""
     seed = tf.bitcast(tf.convert_to_tensor(seed, tf.int32), tf.uint32)
-    bits = hashed(_Word(tf.bitcast(tf.range(count), tf.uint32)), *keys(_Word(seed[0]), _Word(seed[1])))
+    bits = hashed(
+        _Word(tf.bitcast(tf.range(count), tf.uint32)), *keys(_Word(seed[0]), _Word(seed[1]))
+    )
     return tf.bitcast(tf.bitwise.right_shift(bits.x, tf.constant(32 - high, tf.uint32)), tf.int32)
 
 

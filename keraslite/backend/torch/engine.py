@@ -11,9 +11,9 @@ from keraslite.backend.torch.optimizers import FUSED
 from keraslite.backend.torch.tensors import convert, native
 
 __all__ = [
-    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "cond", "custom_gradient",
-    "gradients_of", "jit", "new_variable", "no_grad", "read", "scan", "set_trainable",
-    "value_and_grad", "vmap", "while_loop", "zeros",
+    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "assign_add", "cond",
+    "custom_gradient", "gradients_of", "jit", "new_variable", "no_grad", "read", "scan",
+    "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
@@ -36,6 +36,13 @@ def assign(raw: torch.nn.Parameter, value: torch.Tensor) -> torch.nn.Parameter:
     """Write a variable in place."""
     with torch.no_grad():
         raw.copy_(value)
+    return raw
+
+
+def assign_add(raw: torch.nn.Parameter, value: torch.Tensor) -> torch.nn.Parameter:
+    """Add to a variable in place."""
+    with torch.no_grad():
+        raw.add_(value)
     return raw
 
 

@@ -218,6 +218,8 @@ def _window(x: Tensor, kind: str, size: tuple, strides: tuple, padding: Any) -> 
             x = _pad(x, pairs, low)
         return _rows((F.max_pool3d if rank == 3 else F.max_pool2d)(_planes(x), *steps), rank)
     pool = F.avg_pool3d if rank == 3 else F.avg_pool2d
+    if rank == 3 and x.dtype in (torch.float16, torch.bfloat16) and x.device.type == "cpu":
+        return _window(x.float(), kind, size, strides, padding).to(x.dtype)  # it has no such kernel
     if inside:
         return _rows(pool(_planes(x), *steps, count_include_pad=False), rank)
     sums = _rows(pool(_planes(_pad(x, pairs)), *steps, divisor_override=1), rank)

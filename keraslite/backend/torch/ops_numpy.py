@@ -20,7 +20,7 @@ _AS_THEY_ARE = """add subtract multiply hypot logaddexp logaddexp2 gcd lcm fmod 
     logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
     bitwise_left_shift bitwise_right_shift arctan2 exp exp2 expm1 log log2 log10 log1p sin cos tan
     arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh sqrt rsqrt square reciprocal sinc
-    deg2rad rad2deg floor ceil isnan isinf isfinite isposinf isneginf signbit nan_to_num
+    deg2rad rad2deg floor ceil isnan isinf isfinite isposinf isneginf signbit
     erf erfc erfinv real reshape broadcast_to"""
 _RENAMED = {
     "divide": torch.true_divide,
@@ -91,6 +91,13 @@ def round_(x: torch.Tensor, decimals: int = 0) -> torch.Tensor:
     if not x.dtype.is_floating_point:
         return x if decimals >= 0 else torch.round(x.float(), decimals=decimals).to(x.dtype)
     return torch.round(x) if decimals == 0 else torch.round(x, decimals=decimals)
+
+
+@_primitive
+def nan_to_num(
+    x: torch.Tensor, nan: float = 0.0, posinf: Any = None, neginf: Any = None
+) -> torch.Tensor:
+    return torch.nan_to_num(x, nan, posinf, neginf)
 
 
 @_primitive

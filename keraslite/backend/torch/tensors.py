@@ -9,8 +9,8 @@ from keraslite import dtypes
 from keraslite.backend.counter import KEY_SALT, MASK, MIXERS, keys, signed
 
 __all__ = [
-    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of", "from_dlpack",
-    "from_numpy", "native", "new_value", "random_bits", "to_numpy",
+    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of",
+    "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
@@ -124,9 +124,7 @@ def _mix_(x: torch.Tensor, constants: tuple) -> torch.Tensor:
 def random_bits(seed: Any, count: int, high: int) -> torch.Tensor:
     """The `high` top bits of `count` hashed positions, as int32."""
     device = seed.device if isinstance(seed, torch.Tensor) else default_device()
-    if isinstance(seed, torch.Tensor) and (
-        device.type != "cpu" or torch.compiler.is_compiling()
-    ):
+    if isinstance(seed, torch.Tensor) and (device.type != "cpu" or torch.compiler.is_compiling()):
         first, second = seed.detach()[0:1].clone(), seed.detach()[1:2].clone()
         k0 = _mix_(first ^ _mix_(second + signed(KEY_SALT[0]), MIXERS[0]), MIXERS[1])
         k1 = _mix_(second ^ _mix_(first + signed(KEY_SALT[1]), MIXERS[1]), MIXERS[0])

@@ -1,0 +1,129 @@
+"""Lambda: a function as a layer, and what of it can be written into a config."""
+
+import base64
+import inspect
+import marshal
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keraslite import ops, registry
+from keraslite.layers.builtin import BuiltIn
+
+
+class Lambda(BuiltIn):
+    """A function as a layer.
+
+    A config of it holds a name, if the function has one and is registered, or else bytecode:
+    reading that back is refused, because it would run whatever the config says.
+
+    Args:
+        function: takes the inputs, and `mask` and `training` if it names them.
+        output_shape: the output shape without the batch axis; found by evaluation if None.
+        mask: a mask of the outputs, or a function of (inputs, mask).
+        arguments: keyword arguments for the function.
+
+    >>> float(Lambda(lambda x: x * 2)(np.float32(2.0)))
+    4.0
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        output_shape: Any = None,
+        mask: Any = None,
+        arguments: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        arguments = arguments or {}
+        self._keep(locals())
+        self.supports_masking = mask is not None
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """Run the function."""
+        try:
+            names = inspect.signature(self.function).parameters
+        except ValueError:  # some builtins have no signature
+            names = {}
+        given = {"mask": mask, "training": training}
+        extra = {name: value for name, value in given.items() if name in names}
+        return self.function(inputs, **self.arguments, **extra)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """The mask given to the constructor."""
+        return self.mask(inputs, mask) if callable(self.mask) else self.mask
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the layer again."""
+        names, self._kl_kept = self._kl_kept, ()
+        try:
+            config = super().get_config()
+        finally:
+            self._kl_kept = names
+        config["function"] = _write_function(self.function)
+        for name in ("output_shape", "mask"):
+            value = getattr(self, name)
+            if value is not None:
+                write = _write_function if callable(value) else registry.serialize_keras_object
+                config[name] = value if isinstance(value, tuple) else write(value)
+        return config | {"arguments": registry.serialize_keras_object(self.arguments)}
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None, safe_mode: bool | None = None
+    ) -> "Lambda":
+        """The layer of a config.
+
+        Args:
+            config: what `get_config` gave.
+            custom_objects: functions by name, beside the registered ones.
+            safe_mode: False lets bytecode in the config run; None asks `registry.safe_mode`.
+        """
+        safe = registry.safe_mode.get() if safe_mode is None else safe_mode
+        config = dict(config)
+        with registry.custom_object_scope(custom_objects or {}):
+            for name in ("function", "output_shape", "mask"):
+                if isinstance(config.get(name), dict | str):
+                    config[name] = _read_function(config[name], safe)
+            return cls(**{k: registry.deserialize_keras_object(v) for k, v in config.items()})
+
+
+def _write_function(function: Callable) -> Any:
+    """A registered name, or a lambda's bytecode in the form that Keras uses."""
+    if getattr(function, "__name__", None) != "<lambda>":
+        return registry.serialize_keras_object(function)
+    cells = function.__closure__
+    return {
+        "class_name": "__lambda__",
+        "config": {
+            "code": base64.encodebytes(marshal.dumps(function.__code__)).decode("ascii"),
+            "defaults": function.__defaults__,
+            "closure": cells and tuple(c.cell_contents for c in cells),
+        },
+    }
+
+
+def _read_function(config: Any, safe: bool) -> Any:
+    if isinstance(config, str):
+        return registry.resolve(config)
+    if config.get("class_name") == "function":  # as Keras writes a named one
+        name = config["config"]
+        return registry.resolve(name, config.get("module"), config.get("registered_name"))
+    if config.get("class_name") != "__lambda__":
+        return registry.deserialize_keras_object(config)
+    if safe:
+        raise ValueError(
+            "This config holds a `Lambda` layer whose function is Python bytecode: loading it "
+            "would let the file run arbitrary code. If you trust its source, pass "
+            "safe_mode=False, or call keraslite.saving.enable_unsafe_deserialization(). Better: "
+            "write a Layer, or register a named function."
+        )
+    inner = config["config"]
+    code = marshal.loads(base64.decodebytes(inner["code"].encode("ascii")))
+    defaults = inner["defaults"] and tuple(inner["defaults"])
+    closure = inner["closure"] and tuple(types.CellType(v) for v in inner["closure"])
+    names = {"keras": sys.modules["keraslite"], "ops": ops, "np": np}  # what lambdas mostly use
+    return types.FunctionType(code, names, code.co_name, defaults, closure)
