@@ -5,8 +5,9 @@ from typing import Any
 
 from keraslite import ops, registry
 from keraslite.ops import (
-    hard_silu,
-    silu,
+    celu, elu, glu, hard_shrink, hard_sigmoid, hard_silu, hard_tanh, leaky_relu, log_sigmoid,
+    log_softmax, relu6, selu, sigmoid, silu, soft_shrink, softmax, softplus, softsign, sparse_plus,
+    sparse_sigmoid, sparsemax, squareplus, tanh, tanh_shrink, threshold,
 )  # fmt: skip
 
 swish = silu
@@ -36,8 +37,7 @@ def relu(
         return ops.leaky_relu(x, negative_slope)
     above = x if max_value is None else ops.minimum(x, max_value)
     # At the threshold itself nothing passes, as in relu.
-    below = ops.multiply(ops.subtract(x, threshold), negative_slope)
-    return ops.where(ops.greater(x, threshold), above, below)
+    return ops.where(x > threshold, above, negative_slope * (x - threshold))
 
 
 def gelu(x: Any, approximate: bool = False) -> Any:

@@ -1,4 +1,4 @@
-"""Process-wide settings: the float type, the fuzz factor, the data format, and the default backend."""
+"""Process-wide settings: float type, fuzz factor, data format, and the default backend."""
 
 import json
 import os

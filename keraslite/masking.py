@@ -1,4 +1,4 @@
-"""Masks that travel beside tensors, kept by identity so that any framework's tensor can have one."""
+"""Masks that travel beside tensors, kept by identity: any framework's tensor can have one."""
 
 import weakref
 from typing import Any

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ _MODULES = (
 )  # fmt: skip
 _registered: dict[str, Any] = {}
 _names: dict[Any, str] = {}
-_custom: ContextVar[Mapping[str, Any]] = ContextVar("keraslite_custom_objects", default={})
+_custom: ContextVar[Mapping[str, Any]] = ContextVar(
+    "keraslite_custom_objects", default=MappingProxyType({})
+)
 
 safe_mode: ContextVar[bool] = ContextVar("keraslite_safe_mode", default=True)
 

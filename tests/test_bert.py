@@ -259,7 +259,7 @@ def test_bert_is_a_torch_module(checkpoints):
     [("TextClassifier", "BertForSequenceClassification"), ("MaskedLM", "BertForMaskedLM")],
 )
 def test_transformers_opens_what_bert_saved(backend, checkpoints, tmp_path, task, kind):
-    folder, theirs = checkpoints(kind)
+    folder, _ = checkpoints(kind)
     model = getattr(hub, task).from_preset(folder)
     for variable in model.trainable_variables:  # other numbers than were loaded
         variable.assign(variable.numpy() * 1.1)
@@ -406,8 +406,8 @@ def test_bad_input_to_bert(checkpoints, tmp_path):
     model = hub.BertClassifier.from_preset(folder, backend="torch")
     with pytest.raises(ValueError, match="labels go from 0 to 7, but the model has 2 classes"):
         model.fit(tiny.TEXTS, [0, 1, 7], verbose=0)
+    ids = np.ones((1, 30), "int32")
     with pytest.raises(ValueError, match="longer than the 24 positions"):
-        ids = np.ones((1, 30), "int32")
         model({"token_ids": ids, "segment_ids": ids, "padding_mask": ids})
     with pytest.raises(ValueError, match="sequence_length=99"):
         hub.BertClassifier.from_preset(folder, sequence_length=99)
@@ -415,7 +415,7 @@ def test_bad_input_to_bert(checkpoints, tmp_path):
         hub.BertClassifier.from_preset(tmp_path)
     with pytest.raises(ValueError, match="bert_base_en_uncased"):
         hub.BertClassifier.from_preset("bert_base_en_uncasd")
-    with pytest.raises(ValueError, match="empty|no row"):
+    with pytest.raises(ValueError, match=r"empty|no row"):
         model.fit([], [], verbose=0)
 
 

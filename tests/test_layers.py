@@ -1,5 +1,6 @@
 """Every layer of the table against the installed Keras on TensorFlow, on every backend."""
 
+import inspect
 import json
 from functools import cache
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keraslite import Variable, layers, ops, tree
+from keraslite import Variable, layers, ops, tree, use_backend
 from tests.layer_cases import ROWS
 
 # One row after the other, so that Keras is asked once for all backends.
@@ -49,7 +50,7 @@ def keras_says(index):
     """What Keras gives for a row: names and shapes of weights, and by mode what a call does."""
     row = ROWS[index]
     layer = getattr(keras.layers, row.layer)(**row.kwargs)
-    found = {"config": layer.get_config()}
+    found = {"config": layer.get_config(), "saved": keras.layers.serialize(layer)}
     inputs = tree.map_structure(tf.constant, row.inputs)
     layer(*inputs, **row.call)
     found["paths"] = [v.path.partition("/")[2] for v in layer.weights]
@@ -155,8 +156,13 @@ def test_configs_are_keras(index):
     layer = make(index, name="here")
     config = layer.get_config()
     assert plain(config) == plain({**keras_says(index)["config"], "name": "here"})
-    again = type(layer).from_config(json.loads(json.dumps(config)))
-    assert plain(again.get_config()) == plain(config)
+    saved = json.loads(json.dumps(layers.serialize(layer)))
+    theirs = json.loads(json.dumps(keras_says(index)["saved"]))
+    for form in (saved, theirs):  # what either library has written can be read
+        form["config"]["name"] = "here"
+        again = layers.deserialize(form)
+        assert type(again) is type(layer)
+        assert plain(again.get_config()) == plain(config)
 
 
 @each_row
@@ -165,6 +171,36 @@ def test_symbolic_shapes_and_dtypes_are_real_ones(index, backend):
     found = tree.flatten(make(index)(*inputs, **arguments))
     for a, b in zip(found, tree.flatten(keras_says(index)[False]["out"]), strict=True):
         assert (a.shape, a.dtype) == ((None, *b.shape[1:]), str(b.dtype))
+
+
+@each_row
+def test_unknown_batch_in_a_tensorflow_graph(index):
+    row = ROWS[index]
+    with use_backend("tensorflow"):
+        layer = built(index)
+        batch = tree.flatten(row.inputs)[0].shape[0]
+
+        def spec(v):
+            return tf.TensorSpec(
+                [None if v.shape[0] == batch else v.shape[0], *v.shape[1:]], v.dtype
+            )
+
+        arrays = {k: v for k, v in row.call.items() if isinstance(v, np.ndarray)}
+        rest = {k: v for k, v in row.call.items() if k not in arrays}
+        signature = tree.map_structure(spec, (row.inputs, arrays))
+        graph = tf.function(lambda a, k: layer(*a, **k, **rest), input_signature=signature)
+        assert_close(graph(row.inputs, arrays), keras_says(index)[False]["out"], row.rtol)
+
+
+def test_signatures_are_keras():
+    for name, cls in vars(layers).items():
+        theirs = getattr(keras.layers, name, None)
+        if not isinstance(cls, type) or theirs is None or name in ("Layer", "InputLayer"):
+            continue
+        ours, theirs = (inspect.signature(c.__init__).parameters for c in (cls, theirs))
+        assert list(ours) == list(theirs), name
+        assert [p.default for p in ours.values()] == [p.default for p in theirs.values()], name
+        assert cls.__doc__.strip(), name
 
 
 @each_row

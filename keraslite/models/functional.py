@@ -248,8 +248,8 @@ def _history(x: Any, position: dict[int, tuple[str, int]]) -> Any:
     if not isinstance(x, KerasTensor):
         return x
     where = [*position[id(x)], x.index]
-    return {"class_name": "__keras_tensor__",
-            "config": {"shape": list(x.shape), "dtype": x.dtype, "keras_history": where}}  # fmt: skip
+    inner = {"shape": list(x.shape), "dtype": x.dtype, "keras_history": where}
+    return {"class_name": "__keras_tensor__", "config": inner}
 
 
 def _plain(x: Any) -> Any:

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from itertools import pairwise
 
 import numpy as np
 from common import in_process, ratio, report
@@ -99,7 +100,7 @@ def loop_jax():
 def loop_tensorflow():
     import tensorflow as tf
 
-    weights = [tf.Variable(tf.random.normal((a, b)) * a**-0.5) for a, b in zip(SIZES, SIZES[1:])]
+    weights = [tf.Variable(tf.random.normal((a, b)) * a**-0.5) for a, b in pairwise(SIZES)]
     biases = [tf.Variable(tf.zeros(b)) for b in SIZES[1:]]
     variables = weights + biases
     ms = [tf.Variable(tf.zeros_like(v)) for v in variables]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from keraslite.backend.torch.module import TorchLayer as LAYER_BASE
+from keraslite.backend.torch.module import TorchLayer
 from keraslite.backend.torch.optimizers import FUSED
 from keraslite.backend.torch.tensors import convert, native
 
@@ -16,6 +16,7 @@ __all__ = [
     "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
+LAYER_BASE = TorchLayer
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 TRAINS = True
 no_grad = torch.no_grad
