@@ -13,7 +13,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--backend", default="jax", choices=["jax", "torch", "tensorflow"])
 parser.add_argument("--other", default="torch", choices=["jax", "torch", "tensorflow", "numpy"])
 parser.add_argument("--preset", default="minilm_l6_en")
-parser.add_argument("--epochs", type=int, default=3)
+parser.add_argument("--epochs", type=int, default=2)
 options = parser.parse_args()
 
 keras.use_backend(options.backend)
@@ -24,13 +24,16 @@ print(f"Backend: {keras.backend()}. Preset: {options.preset}.")
 print(f"{len(texts)} reviews to learn from, {len(test_texts)} held out.")
 
 clf = hub.BertClassifier.from_preset(options.preset, num_classes=2)
-clf.compile(optimizer=keras.optimizers.AdamW(1e-4, weight_decay=0.01))
+batch_size = 16
+steps = options.epochs * -(-len(texts) // batch_size)
+rate = keras.optimizers.schedules.PolynomialDecay(1e-4, steps, 0.0)
+clf.compile(optimizer=keras.optimizers.AdamW(rate, weight_decay=0.01))
 start = time.perf_counter()
 clf.fit(
     texts,
     labels,
     validation_data=(test_texts, test_labels),
-    batch_size=16,
+    batch_size=batch_size,
     epochs=options.epochs,
 )
 print(f"Trained in {time.perf_counter() - start:.0f} s.")

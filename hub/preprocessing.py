@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 # Lengths to which batches of text are padded, so that compiled backends see few shapes.
-BUCKETS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024)
+BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 
 def bucket(length: int, limit: int) -> int:

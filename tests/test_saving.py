@@ -345,9 +345,27 @@ def test_a_loss_that_has_no_name_leaves_the_model_uncompiled(trains, tmp_path):
     model.compile("sgd", lambda y, p: ops.mean(ops.square(y - p)))
     model.fit(X, X[:, :2], verbose=0)
     model.save(tmp_path / "m.klm")
-    with pytest.warns(UserWarning, match="could not be saved.*register"):
+    with pytest.warns(UserWarning, match="not compiled: .*register"):
         other = saving.load_model(tmp_path / "m.klm")
     assert not other.compiled
+    np.testing.assert_array_equal(other.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+@saving.register_keras_serializable("tests")
+class Odd(models.Sequential):
+    """A model whose `compile` is its own."""
+
+    def compile(self, rate):
+        super().compile(optimizers.SGD(rate), "mse")
+
+
+def test_a_compile_of_ones_own_leaves_the_model_uncompiled(trains, tmp_path):
+    model = Odd([layers.Input((4,)), layers.Dense(2)])
+    model.compile(0.1)
+    model.fit(X, X[:, :2], verbose=0)
+    model.save(tmp_path / "m.klm")
+    with pytest.warns(UserWarning, match=r"not compiled: .*compile_from_config"):
+        other = saving.load_model(tmp_path / "m.klm")
     np.testing.assert_array_equal(other.predict(X, verbose=0), model.predict(X, verbose=0))
 
 

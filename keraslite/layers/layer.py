@@ -519,12 +519,19 @@ class Layer:
         kind = type(x)
         name = OF.get(kind) or (None if kind in _PLAIN else backends.of(x))
         if name == self.backend:
-            if target is not None and x.dtype != target and x.dtype in backends.FLOATING:
-                return backends.MODULES[name].cast(x, self.compute_dtype)
+            if target is None or x.dtype == target or x.dtype not in backends.FLOATING:
+                return x
+        elif name == "symbolic" or kind in _PLAIN:
             return x
-        if name == "symbolic" or kind in _PLAIN:
-            return x
+        made = self._converted(x, name, target)
+        if masking.any_masks() and (mask := masking.get_mask(x)) is not None:
+            masking.set_mask(made, self._input(mask, None))
+        return made
+
+    def _converted(self, x: Any, name: str | None, target: Any) -> Any:
         module = backends.MODULES[self.backend]
+        if name == self.backend:
+            return module.cast(x, self.compute_dtype)
         if name is not None:
             return self._input(backends.to_backend(x, self.backend), target)
         if isinstance(x, Variable):

@@ -1023,7 +1023,8 @@ def dot_product_attention(
 ) -> Any:
     """`softmax(query @ key * scale + bias) @ value`, per head.
 
-    A row in which everything is masked gives the mean of all values, on every backend.
+    A row in which everything is masked gives the mean of all values, on every backend (float16 on
+    torch apart, whose range is too small: there it is as if nothing were masked).
 
     Args:
         query: (batch, queries, heads, size).

@@ -216,7 +216,8 @@ def save_model(
         "compile_problem": problem,
     }
     metadata = {"format": FORMAT, "version": VERSION, "made_on": model.backend}
-    slots = optimizer_state(model) if include_optimizer and compile_config else {}
+    with_slots = include_optimizer and compile_config and all(o.built for o in model._optimizers())
+    slots = optimizer_state(model) if with_slots else {}
     members: dict[str, Any] = {
         _METADATA: [json.dumps(metadata, indent=1).encode()],
         _CONFIG: [json.dumps(config).encode()],
@@ -297,17 +298,26 @@ def load_model(
                 "built. Give its class get_build_config() and build_from_config()."
             )
         assign_strictly(weights_of(model), archive.tensors(_WEIGHTS), where=path)
+        problem = config.get("compile_problem")
         if compile and config.get("compile"):
-            model.compile_from_config(config["compile"])
-            if _OPTIMIZER in archive:
+            problem = _compile(model, config["compile"])
+            if problem is None and _OPTIMIZER in archive:
                 assign_strictly(optimizer_state(model), archive.tensors(_OPTIMIZER), where=path)
-        elif compile and config.get("compile_problem"):
-            warnings.warn(
-                f"{path}: the model is not compiled, since its compile arguments could not be "
-                f"saved: {config['compile_problem']}",
-                stacklevel=2,
-            )
+    if compile and problem:
+        warnings.warn(f"{path}: the model is not compiled: {problem}", stacklevel=2)
     return model
+
+
+def _compile(model: Any, config: Any) -> str | None:
+    """Compile a model as a config says, or tell why that cannot be."""
+    try:
+        model.compile_from_config(config)
+    except TypeError as error:
+        return (
+            f"{error}. A class whose compile() takes arguments of its own writes "
+            "get_compile_config() and compile_from_config() too."
+        )
+    return None
 
 
 def _deserialize(config: Any, safe_mode: bool) -> Any:

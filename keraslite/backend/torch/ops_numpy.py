@@ -478,7 +478,7 @@ def take(x: torch.Tensor, indices: torch.Tensor, axis: Any = None) -> torch.Tens
             return torch.index_select(x, axis, indices)
         out = torch.index_select(x, axis, indices.reshape(-1))
         return out.reshape(*x.shape[: axis % x.ndim], *indices.shape, *x.shape[axis % x.ndim + 1 :])
-    except IndexError:  # negative indices: slower, above all in the gradient
+    except (IndexError, RuntimeError):  # negative indices: slower, above all in the gradient
         return x[(slice(None),) * (axis % x.ndim) + (indices,)]
 
 
