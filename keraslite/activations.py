@@ -37,7 +37,8 @@ def relu(
         return ops.leaky_relu(x, negative_slope)
     above = x if max_value is None else ops.minimum(x, max_value)
     # At the threshold itself nothing passes, as in relu.
-    return ops.where(x > threshold, above, negative_slope * (x - threshold))
+    below = ops.multiply(ops.subtract(x, threshold), negative_slope)
+    return ops.where(ops.greater(x, threshold), above, below)
 
 
 def gelu(x: Any, approximate: bool = False) -> Any:

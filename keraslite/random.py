@@ -54,7 +54,7 @@ class SeedGenerator:
         """The next seed: an int32 tensor of (seed, counter)."""
         seed = self.state.value
         module = backends.load(self.state.backend)
-        following = seed + module.convert(np.array([0, 1], np.int32))
+        following = seed + module.convert([0, 1], "int32")
         if not module.FUNCTIONAL:
             seed = module.copy(seed)  # the state is about to be written in place
         self.state.assign(following)
@@ -71,6 +71,7 @@ class SeedGenerator:
 
 
 _globals: dict[str, SeedGenerator] = {}
+_INTEGERS, _PAIRS = (int, np.integer), (list, tuple, np.ndarray)  # Dynamo traces no `int | np...`
 
 
 def global_seed_generator() -> SeedGenerator:
@@ -92,9 +93,9 @@ def draw_seed(seed: Any) -> Any:
         return seed.next()
     if seed is None:
         return global_seed_generator().next()
-    if isinstance(seed, int | np.integer):
+    if isinstance(seed, _INTEGERS):
         return (signed(int(seed)), 0)
-    if isinstance(seed, list | tuple | np.ndarray):
+    if isinstance(seed, _PAIRS):
         return (signed(int(seed[0])), signed(int(seed[1])))
     return seed
 

@@ -155,7 +155,7 @@ def graph(inputs: list[KerasTensor], outputs: list[KerasTensor]) -> list[Node]:
             node = tensor.node
             if id(tensor) in known:
                 continue
-            if node is None:
+            if node is None or not node.inputs:  # one that nobody made, or another Input
                 raise ValueError(
                     f"The outputs depend on {tensor!r}, which is not among the inputs of the model."
                 )

@@ -1,6 +1,6 @@
 """What does not work yet, by (op, backend); a gap that starts to work fails its test.
 
-The name is the op's and the tag of the row, with `.grad`, `.symbolic` or `.jit` behind it where
+The name is the op's and the tag of the row, with `.grad`, `.symbolic` or `.graph` behind it where
 only that is missing.
 """
 
@@ -12,16 +12,16 @@ GAPS = {
     ("minimum[ties].grad", "tensorflow"): _TIES,
     ("argmax[nan]", "tensorflow"): "NaN does not count as the largest",
     ("argmin[nan]", "tensorflow"): "NaN does not count as the smallest",
-    ("argmax[nan].jit", "tensorflow"): "NaN does not count as the largest",
-    ("argmin[nan].jit", "tensorflow"): "NaN does not count as the smallest",
+    ("argmax[nan].graph", "tensorflow"): "NaN does not count as the largest",
+    ("argmin[nan].graph", "tensorflow"): "NaN does not count as the smallest",
     ("take.grad", "tensorflow"): "engine.value_and_grad gives IndexedSlices for arguments",
-    ("cross.jit", "tensorflow"): _STATIC,
-    ("pad[edge].jit", "tensorflow"): _STATIC,
-    ("pad[wrap].jit", "tensorflow"): _STATIC,
-    ("correlate.jit", "tensorflow"): _STATIC,
-    ("unstack.jit", "tensorflow"): _STATIC,
-    ("pinv.jit", "tensorflow"): _STATIC,
-    ("lstsq.jit", "tensorflow"): _STATIC,
-    ("matrix_rank.jit", "tensorflow"): _STATIC,
-    ("lu_factor.jit", "tensorflow"): _STATIC,
+    ("cross.graph", "tensorflow"): _STATIC,
+    ("pad[edge].graph", "tensorflow"): _STATIC,
+    ("pad[wrap].graph", "tensorflow"): _STATIC,
+    ("correlate.graph", "tensorflow"): _STATIC,
+    ("unstack.graph", "tensorflow"): _STATIC,
+    ("pinv.graph", "tensorflow"): _STATIC,
+    ("lstsq.graph", "tensorflow"): _STATIC,
+    ("matrix_rank.graph", "tensorflow"): _STATIC,
+    ("lu_factor.graph", "tensorflow"): _STATIC,
 }

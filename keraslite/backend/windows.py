@@ -29,7 +29,8 @@ def padding_pairs(
         return [(int(a), int(b)) for a, b in padding]
     pairs = []
     for size, k, stride, step in zip(sizes, window, strides, dilation, strict=True):
-        total = max((-(-size // stride) - 1) * stride + (k - 1) * step + 1 - size, 0)
+        total = (-(-size // stride) - 1) * stride + (k - 1) * step + 1 - size
+        total = (abs(total) + total) // 2  # at least 0, for a scalar of a graph too
         pairs.append((total // 2, total - total // 2))
     return pairs
 

@@ -519,7 +519,10 @@ class Layer:
         kind = type(x)
         name = OF.get(kind) or (None if kind in _PLAIN else backends.of(x))
         if name == self.backend:
-            if target is None or x.dtype == target or x.dtype not in backends.FLOATING:
+            if target is None or x.dtype == target:
+                return x
+            # Of its own backend alone: Dynamo cannot hash another framework's dtypes.
+            if x.dtype not in backends.MODULES[name].FLOATING:
                 return x
         elif name == "symbolic" or kind in _PLAIN:
             return x

@@ -3,7 +3,7 @@
 from typing import Any
 
 from keraslite import tree
-from keraslite.layers.layer import Layer
+from keraslite.layers.layer import Layer, _rebuild
 from keraslite.models.model import Model
 from keraslite.ops.op import Op
 from keraslite.registry import (
@@ -77,6 +77,17 @@ class Functional(Model):
     def layers(self) -> list[Layer]:
         """The layers, inputs first."""
         return [*self._kl_input_layers, *self._layers_in_order]
+
+    def _rehome(self, name: str) -> None:
+        super()._rehome(name)
+        _stay_functional(self)
+
+    def __reduce__(self) -> tuple:
+        _, args, state = super().__reduce__()
+        # The calls first, in the order in which they run: whoever copies the state then finds what
+        # a call refers to already copied, and a deep graph makes no deep recursion.
+        first = {k: state[k] for k in ("_kl_inputs", "_kl_nodes") if k in state}
+        return _rebuild_functional, args, first | state
 
     def build(self, input_shape: Any = None) -> None:
         """Nothing to do: the layers were built when the graph was drawn."""
@@ -302,6 +313,18 @@ def _map_tensors(f: Any, x: Any) -> Any:
     if isinstance(x, dict):
         return {k: _map_tensors(f, v) for k, v in x.items()}
     return [_map_tensors(f, v) for v in x]
+
+
+def _rebuild_functional(cls: type, backend: str) -> Model:
+    model = _rebuild(cls, backend)
+    _stay_functional(model)
+    return model
+
+
+def _stay_functional(model: Model) -> None:
+    """Give a graph whose class a user wrote Functional's methods, after its class was derived."""
+    if not isinstance(model, Functional):
+        model.__class__ = functional_subclass(type(model))
 
 
 _subclasses: dict[type, type] = {}

@@ -43,6 +43,15 @@ class Model(Trainer, Layer):
             return
         super().__init__(**kwargs)
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Model":
+        """The model of a config; a graph's config makes a functional model."""
+        if public_class(cls) is Model and {"layers", "input_layers"} <= set(config):
+            from keraslite.models.functional import Functional
+
+            return Functional.from_config(config)
+        return super().from_config(config)
+
     @property
     def layers(self) -> list[Layer]:
         """The layers directly inside."""

@@ -347,8 +347,8 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
     >>> print(convert_to_numpy(sparsemax([1.0, 0.5, -1.0])))
     [0.75 0.25 0.  ]
     """
-    ranks = _positions(shape(x)[axis], x, 1)
-    ranks = cast(k.reshape(ranks, [-1] + [1] * (len(x.shape) - 1 - axis % len(x.shape))), dtype(x))
+    dims = [-1] + [1] * (len(x.shape) - 1 - axis % len(x.shape))
+    ranks = _positions(shape(x)[axis], x, 1, dims, dtype(x))
     ordered = k.flip(k.sort(x, axis=axis), axis=axis)
     support = cast(1 + ranks * ordered > k.cumsum(ordered, axis=axis), dtype(x))
     size = k.sum(support, axis=axis, keepdims=True)
@@ -759,13 +759,17 @@ def _padding(padding: Any, rank: int) -> Any:
     return pairs
 
 
-def _not_empty(name: str, x: Any, out: Any) -> Any:
-    if 0 in tuple(out.shape) and 0 not in tuple(x.shape):
-        raise ValueError(
-            f"ops.{name}: the windows do not fit into the input: {tuple(x.shape)} would give "
-            f"{tuple(out.shape)}."
-        )
-    return out
+def _fit(x: Any, window: Sequence, padding: Any, dilation: Sequence) -> None:
+    """Refuse windows that are larger than the padded input."""
+    if padding == "same":
+        return
+    pairs = ((0, 0),) * len(window) if padding == "valid" else padding
+    for size, w, step, (a, b) in zip(x.shape[1:-1], window, dilation, pairs):
+        if size is not None and w is not None and (w - 1) * step + 1 > size + a + b:
+            raise ValueError(
+                f"Windows of {tuple(window)}, dilated by {tuple(dilation)}, do not fit into the "
+                f"input of shape {tuple(x.shape)} (channels last), padded by {padding}."
+            )
 
 
 @op("promote_float", tensors=2)
@@ -799,11 +803,9 @@ def conv(
             f"A kernel of shape {tuple(kernel.shape)} does not fit {channels} input channels: they "
             "and the filters must be divisible into groups of the kernel's input channels."
         )
-    out = _conv(
-        x, kernel, _sizes(strides, rank, "strides"), _padding(padding, rank),
-        _sizes(dilation_rate, rank, "dilation_rate"), channels // part,
-    )  # fmt: skip
-    _not_empty("conv", x, out)
+    padding, dilation = _padding(padding, rank), _sizes(dilation_rate, rank, "dilation_rate")
+    _fit(x, kernel.shape[:-2], padding, dilation)
+    out = _conv(x, kernel, _sizes(strides, rank, "strides"), padding, dilation, channels // part)
     return _to_first(out) if first else out
 
 
@@ -907,8 +909,9 @@ def _pool(
     x = _to_last(inputs) if first else inputs
     size = _sizes(pool_size, rank, "pool_size")
     steps = size if strides is None else _sizes(strides, rank, "strides")
-    out = _window(x, kind, size, steps, _padding(padding, rank))
-    _not_empty(kind, x, out)
+    padding = _padding(padding, rank)
+    _fit(x, size, padding, (1,) * rank)
+    out = _window(x, kind, size, steps, padding)
     return _to_first(out) if first else out
 
 
@@ -1133,13 +1136,15 @@ def _scores(query: Any, key: Any) -> Any:
     return _wide(k.matmul(query, key))[0]
 
 
-def _positions(count: Any, like: Any, start: int = 0) -> Any:
+def _positions(
+    count: Any, like: Any, start: int = 0, dims: Any = (-1,), name: str = "int32"
+) -> Any:
     """start, start + 1 ... as a literal where the count is known, else a tensor like another."""
     if isinstance(count, int):
-        return np.arange(start, start + count, dtype="int32")
+        return np.arange(start, start + count).reshape(dims).astype(dtypes.to_numpy(name))
     token = backends.enter(backends.of(like))
     try:
-        return k.arange(start, start + count, dtype="int32")
+        return cast(k.reshape(k.arange(start, start + count, dtype="int32"), dims), name)
     finally:
         backends.leave(token)
 
@@ -1311,7 +1316,7 @@ def _ctc(target: Any, logs: Any, target_length: Any, output_length: Any, blank: 
 
     scores = k.where(places < 2, emitted[:, 0], never)
     frames = k.moveaxis(emitted, 1, 0)[1:]
-    times = k.zeros_like(frames[:, 0, 0], dtype="int32") + _positions(shape(frames)[0], logs, 1)
+    times = k.add(k.zeros_like(frames[:, 0, 0], dtype="int32"), _positions(len(frames), logs, 1))
     scores, _ = scan(step, scores, (frames, times))
     last = k.expand_dims(2 * target_length, 1)
     end = k.take_along_axis(scores, last, axis=1)

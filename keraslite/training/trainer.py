@@ -89,6 +89,10 @@ class Trainer:
         """Whether `compile` was called."""
         return "_kl_compile" in self.__dict__
 
+    def __reduce__(self) -> tuple:
+        made, args, state = super().__reduce__()
+        return made, args, {k: v for k, v in state.items() if k not in _PASSING}
+
     def _assert_compiled(self, what: str) -> None:
         if not self.compiled:
             raise ValueError(f"Call compile() before {what}().")
@@ -616,6 +620,10 @@ class Trainer:
         if self.built and self.optimizer is not None:
             with backends.use_backend(self.backend):
                 self.optimizer.build(self.trainable_variables)
+
+
+# What a copy does without: compiled functions, the place in a `fit`, what a loop remembers.
+_PASSING = {"_kl_functions", "_kl_place", "_kl_memory"}
 
 
 class _Interrupts:

@@ -12,7 +12,7 @@ from keraslite.backend.windows import output_size, padding_pairs
 
 # jax.nn's relu6, leaky_relu, hard_tanh and hard_sigmoid have other derivatives at their kinks than the
 # other backends: there the composite bodies run, which XLA fuses as well.
-_AS_THEY_ARE = "relu sigmoid softplus silu log_sigmoid elu selu gelu celu glu"
+_AS_THEY_ARE = "relu sigmoid softplus silu log_sigmoid elu selu gelu celu"
 TABLE: dict[str, Any] = {name: getattr(nn, name) for name in _AS_THEY_ARE.split()} | {
     "softsign": nn.soft_sign,
 }

@@ -19,7 +19,6 @@ TABLE: dict[str, Any] = {
     "softsign": tf.nn.softsign,
     "silu": lambda x: tf.nn.silu(x),
     "log_sigmoid": tf.math.log_sigmoid,
-    "selu": tf.nn.selu,
     "leaky_relu": lambda x, negative_slope=0.2: tf.nn.leaky_relu(x, negative_slope),
     "gelu": lambda x, approximate=True: tf.nn.gelu(x, approximate),
 }

@@ -16,6 +16,8 @@ __all__ = [
 
 TYPES: tuple = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
 _NATIVE = {name: tf.as_dtype(name) for name in (*dtypes.ALL, "string")}
+# Types that numpy does not have itself: their bits travel as integers of the same width.
+_AS_BITS = {"bfloat16": np.int16, "float8_e4m3fn": np.int8, "float8_e5m2": np.int8}
 FLOATING = {_NATIVE[n] for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
 
 
@@ -79,6 +81,8 @@ def to_numpy(x: tf.Tensor) -> np.ndarray:
 def new_value(value: Any, dtype: str) -> tf.Tensor:
     """The first value of a variable, outside any graph being traced."""
     with tf.init_scope():
+        if isinstance(value, np.ndarray) and value.nbytes > 1 << 16:
+            return _owned(value, dtype)
         return convert(value, dtype)
 
 
@@ -126,3 +130,23 @@ class _Word:
 
 def _word(value: Any) -> tf.Tensor:
     return value.x if isinstance(value, _Word) else tf.constant(int(value), tf.uint32)
+
+
+def _owned(value: np.ndarray, dtype: str) -> tf.Tensor:
+    """A large array copied once, into memory aligned as TensorFlow wants it and handed over.
+
+    tf.constant would copy it two or three times.
+    """
+    kind = dtypes.to_numpy(dtype)
+    raw = np.empty(value.size * kind.itemsize + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    array = raw[start : start + value.size * kind.itemsize].view(_AS_BITS.get(dtype, kind))
+    array = array.reshape(value.shape)
+    source = value.astype(kind, copy=False).view(array.dtype)
+    if value.ndim == 2 and not value.flags.c_contiguous:
+        for i in range(0, value.shape[1], 64):  # blocks that stay in the cache
+            array[:, i : i + 64] = source[:, i : i + 64]
+    else:
+        array[...] = source
+    tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return tf.bitcast(tensor, _NATIVE[dtype]) if dtype in _AS_BITS else tensor

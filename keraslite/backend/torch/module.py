@@ -1,6 +1,7 @@
 """What makes a layer a torch.nn.Module: parameters and submodules as torch sees them."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -21,11 +22,14 @@ class TorchLayer(torch.nn.Module):
         state.setdefault("training", True)
         state.setdefault("_non_persistent_buffers_set", set())
         state.setdefault("_is_full_backward_hook", None)
-        state.setdefault("_buffers", {})
 
     @property
     def _parameters(self) -> dict[str, torch.nn.Parameter]:
-        return {name: v._kl_raw for name, v in self._own_variables() if v.shape is not None}
+        return _Live((k, v) for k, v in self._own_variables() if v.made_trainable)
+
+    @property
+    def _buffers(self) -> dict[str, torch.Tensor]:
+        return _Live((k, v) for k, v in self._own_variables() if not v.made_trainable)
 
     @property
     def _modules(self) -> dict[str, torch.nn.Module]:
@@ -35,8 +39,39 @@ class TorchLayer(torch.nn.Module):
             if isinstance(layer, torch.nn.Module)
         }
 
+    def train(self, mode: bool = True) -> Any:
+        """Say how calls run that do not say it themselves; from here on also without `training=`."""
+        self.__dict__["_kl_mode"] = mode
+        return super().train(mode)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: list,
+        unexpected: list, errors: list,
+    ) -> None:  # fmt: skip
+        # torch takes a name up to its first dot for a module's; ours may have dots ("blocks.0").
+        found: list[str] = []
+        super()._load_from_state_dict(
+            state_dict, prefix, metadata, strict, missing, found, errors
+        )
+        inside = tuple(f"{prefix}{name}." for name in self._modules)
+        own = {prefix + name for name in (*self._parameters, *self._buffers)}
+        unexpected += [k for k in found if not k.startswith(inside) and k not in own]
+
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+class _Live(dict):
+    """Variables under their torch names; a tensor put in takes the place of the variable's own."""
+
+    def __init__(self, variables: Iterable[tuple[str, Any]]):
+        self.variables = {name.replace("/", "."): v for name, v in variables}
+        super().__init__({name: v._kl_raw for name, v in self.variables.items()})
+
+    def __setitem__(self, name: str, value: torch.Tensor) -> None:
+        trained = isinstance(value, torch.nn.Parameter) and value.requires_grad
+        self.variables[name]._raw = torch.nn.Parameter(value.detach(), requires_grad=trained)
+        super().__setitem__(name, self.variables[name]._raw)
 
 
 _HOOKS = (

@@ -60,6 +60,8 @@ def convert(value: Any, dtype: str | None = None) -> torch.Tensor:
         return value if dtype is None else value.to(native(dtype))
     if isinstance(value, list | tuple) and any(isinstance(v, torch.Tensor) for v in value):
         return torch.stack([convert(v, dtype) for v in value])
+    if dtype is not None and isinstance(value, list) and all(type(v) is int for v in value):
+        return torch.tensor(value, dtype=native(dtype), device=default_device())
     if type(value) in (int, float, bool):
         name = dtype or dtypes.strong(dtypes.weak(type(value)))
         if name == "int32" and not -(2**31) <= value < 2**31:
