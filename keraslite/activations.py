@@ -5,17 +5,42 @@ from typing import Any
 
 from keraslite import ops, registry
 from keraslite.ops import (
-    celu, elu, glu, hard_shrink, hard_sigmoid, hard_silu, hard_tanh, leaky_relu, log_sigmoid,
-    log_softmax, relu6, selu, sigmoid, silu, soft_shrink, softmax, softplus, softsign, sparse_plus,
-    sparse_sigmoid, sparsemax, squareplus, tanh, tanh_shrink, threshold,
-)  # fmt: skip
+    celu,
+    elu,
+    glu,
+    hard_shrink,
+    hard_sigmoid,
+    hard_silu,
+    hard_tanh,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    soft_shrink,
+    softmax,
+    softplus,
+    softsign,
+    sparse_plus,
+    sparse_sigmoid,
+    sparsemax,
+    squareplus,
+    tanh,
+    tanh_shrink,
+    threshold,
+)
 
 swish = silu
 hard_swish = hard_silu
 
 
 def relu(
-    x: Any, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
+    x: Any,
+    negative_slope: float = 0.0,
+    max_value: float | None = None,
+    threshold: float = 0.0,  # noqa: F811 - Keras's name
 ) -> Any:
     """`max(x, 0)`; optionally with a slope below, a largest value, and another threshold than 0.
 
@@ -35,7 +60,7 @@ def relu(
     x = ops.convert_to_tensor(x)
     if max_value is None and not threshold:
         return ops.leaky_relu(x, negative_slope)
-    above = x if max_value is None else ops.minimum(x, max_value)
+    above = x if max_value is None else ops.clip(x, 0.0, max_value)
     # At the threshold itself nothing passes, as in relu.
     below = ops.multiply(ops.subtract(x, threshold), negative_slope)
     return ops.where(ops.greater(x, threshold), above, below)

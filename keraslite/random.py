@@ -190,7 +190,7 @@ def randint(shape: Any, minval: int, maxval: int, dtype: Any = "int32", seed: An
 def keep_mask(shape: Any, rate: float, seed: Any = None) -> Any:
     """Booleans that are False with probability `rate`, compared as integers."""
     bits, module = _bits(seed, _count(shape), 24)
-    threshold = module.convert(np.array(round(rate * (1 << 24)), np.int32))
+    threshold = module.convert(round(rate * (1 << 24)), "int32")
     return knp.reshape(bits >= threshold, tuple(shape))
 
 

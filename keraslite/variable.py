@@ -227,7 +227,9 @@ class Variable:
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = tree.map_structure(lambda x: getattr(x, "_kl_value", x), (args, kwargs or {}))
+        args, kwargs = tree.map_structure(
+            lambda x: getattr(x, "_kl_value", x), (args, kwargs or {})
+        )
         return func(*args, **kwargs)
 
     def to_backend(self, name: str) -> None:

@@ -64,11 +64,16 @@ def row(op, *args, oracle=None, rtol=1e-5, atol=1e-6, grad=None, unknown=None, s
     return Case(op, args, kwargs, oracle, rtol, atol, grad, unknown, symbolic, jit, same_dtype, tag)
 
 
+_group = {}  # the rows of the same op, by the id of a row
+
+
 def by_op(rows):
     """The rows grouped by op, as parameters of a test."""
     groups = defaultdict(list)
     for case in rows:
         groups[case.name].append(case)
+    for cases in groups.values():
+        _group.update((id(case), cases) for case in cases if id(case) not in _group)
     return [pytest.param(cases, id=name) for name, cases in groups.items()]
 
 
@@ -85,30 +90,47 @@ def oracle_of(case):
     return lambda *args: fn(*args, **case.kwargs)
 
 
-_known = {}
-
-
-def expected(case):
-    """The oracle's results as numpy arrays, computed once."""
-    if id(case) not in _known:
-        out = _compiled(case, oracle_of(case))
-        _known[id(case)] = [np.asarray(x) for x in tree.flatten(_plain(out))]
-    return _known[id(case)]
-
-
-def _compiled(case, fn):
-    """fn(*args) as one program of JAX, which is faster than op by op; else op by op."""
-    where = [i for i, x in enumerate(tree.flatten(case.args)) if is_tensor_argument(x)]
+def of_tensors(case, fn):
+    """The tensors among a row's arguments, and fn(*arguments) as a function of them."""
     flat = tree.flatten(case.args)
+    where = [i for i, x in enumerate(flat) if is_tensor_argument(x)]
 
-    def on_tensors(tensors):
+    def call(tensors):
         filled = list(flat)
         for i, x in zip(where, tensors, strict=True):
             filled[i] = x
         return fn(*tree.pack_sequence_as(case.args, filled))
 
-    tensors = [jnp.asarray(flat[i]) for i in where]
-    return jax.jit(on_tensors)(tensors) if case.jit and case.symbolic else on_tensors(tensors)
+    return call, [flat[i] for i in where]
+
+
+_results = {}
+
+
+def on_jax(case, what, fn_of):
+    """fn_of(case)(*arguments) on JAX, as a flat list. One program for all rows of the op: compiling
+    them one by one, or op by op, takes many times as long.
+    """
+    if (what, id(case)) not in _results:
+        cases = [c for c in _group.get(id(case), [case]) if c.jit and c.symbolic and (
+            what == "value" or c.grad is not None or what == "ours")]  # fmt: skip
+        cases = cases if case in cases else [case]
+        calls, tensors = zip(*(of_tensors(c, fn_of(c)) for c in cases), strict=True)
+
+        def program(tensors):
+            outs = [call(t) for call, t in zip(calls, tensors, strict=True)]
+            return [tree.flatten(_plain(out)) for out in outs]
+
+        if case.jit and case.symbolic:
+            program = jax.jit(program)
+        for c, out in zip(cases, program([list(map(jnp.asarray, t)) for t in tensors])):
+            _results[what, id(c)] = out
+    return _results[what, id(case)]
+
+
+def expected(case):
+    """The oracle's results as numpy arrays."""
+    return [np.asarray(x) for x in on_jax(case, "value", oracle_of)]
 
 
 def _plain(out):
@@ -116,14 +138,17 @@ def _plain(out):
     return tuple(out) if isinstance(out, tuple) else out
 
 
+def op_of(case):
+    fn = getattr(ops, case.op)
+    return lambda *args: fn(*args, **case.kwargs)
+
+
 def run(case, backend):
-    """Our results as tensors; under JAX compiled where that can be, op by op takes far longer."""
-    if backend == "jax" and case.jit and case.symbolic:
-        out = _compiled(case, lambda *args: getattr(ops, case.op)(*args, **case.kwargs))
-    else:
-        args = _map_tensors(lambda x: keraslite.to_backend(x, backend), case.args)
-        out = getattr(ops, case.op)(*args, **case.kwargs)
-    return tree.flatten(_plain(out))
+    """Our results as tensors."""
+    if backend == "jax":
+        return on_jax(case, "ours", op_of)
+    args = _map_tensors(lambda x: keraslite.to_backend(x, backend), case.args)
+    return tree.flatten(_plain(op_of(case)(*args)))
 
 
 def assert_same(got, want, case, what="the value"):
@@ -151,39 +176,49 @@ def assert_value(case, backend):
     assert_same(got, expected(case), case)
 
 
+def _weights(case):
+    return [np.cos(np.arange(x.size) + 1.0).reshape(x.shape).astype(x.dtype)
+            for x in expected(case)]  # fmt: skip
+
+
+def _gradient_of(case, fn, total, grad):
+    """A function of a row's arguments: the gradient of a weighted sum of fn's results."""
+
+    def call(*args):
+        def scalar(*xs):
+            filled = list(args)
+            for i, x in zip(case.grad, xs, strict=True):
+                filled[i] = x
+            return total(tree.flatten(_plain(fn(*filled))), _weights(case))
+
+        return grad(scalar, tuple(range(len(case.grad))))(*(args[i] for i in case.grad))
+
+    return call
+
+
+def _theirs(case):
+    total = lambda out, weights: sum(jnp.sum(x * w) for x, w in zip(out, weights, strict=True))
+    return _gradient_of(case, oracle_of(case), total, jax.grad)
+
+
+def _ours(case):
+    def total(out, weights):
+        return ops.sum(ops.stack([ops.sum(ops.multiply(x, w)) for x, w in zip(out, weights)]))
+
+    return _gradient_of(case, op_of(case), total, ops.grad)
+
+
 def assert_gradient(case, backend):
     """Raise unless the gradient of a weighted sum of the results is that of the oracle."""
-    weights = [np.cos(np.arange(x.size) + 1.0).reshape(x.shape).astype(x.dtype)
-               for x in expected(case)]  # fmt: skip
-
-    def theirs(*xs):
-        args = list(_map_tensors(jnp.asarray, case.args))
-        for i, x in zip(case.grad, xs, strict=True):
-            args[i] = x
-        out = tree.flatten(_plain(oracle_of(case)(*args)))
-        return sum(jnp.sum(x * w) for x, w in zip(out, weights, strict=True))
-
-    def ours(*xs):
-        args = list(_map_tensors(lambda x: keraslite.to_backend(x, backend), case.args))
-        for i, x in zip(case.grad, xs, strict=True):
-            args[i] = x
-        out = tree.flatten(_plain(getattr(ops, case.op)(*args, **case.kwargs)))
-        total = 0.0
-        for x, w in zip(out, weights, strict=True):
-            total = ops.add(ops.sum(ops.multiply(x, keraslite.to_backend(w, backend))), total)
-        return total
-
-    positions = tuple(range(len(case.grad)))
-    wrap = jax.jit if backend == "jax" else lambda fn: fn
-    given = [case.args[i] for i in case.grad]
-    want = jax.jit(jax.grad(theirs, positions))(*_map_tensors(jnp.asarray, given))
-    tensors = _map_tensors(lambda x: keraslite.to_backend(x, backend), given)
-    differentiate = ops.grad(ours, positions)
-    if backend == "jax":  # one program to compile, not one an op
-        differentiate = jax.jit(differentiate)
-    got = differentiate(*tensors)
+    for other in _group.get(id(case), ()):
+        expected(other)  # before it is needed inside a trace
+    want = [np.asarray(x) for x in on_jax(case, "gradient", _theirs)]
+    if backend == "jax":
+        got = on_jax(case, "our gradient", _ours)
+    else:
+        args = _map_tensors(lambda x: keraslite.to_backend(x, backend), case.args)
+        got = tree.flatten(tuple(_ours(case)(*args)))
     loose = Case(case.op, case.args, case.kwargs, rtol=max(case.rtol, 1e-4), atol=1e-5)
-    got, want = tree.flatten(tuple(got)), [np.asarray(x) for x in tree.flatten(want)]
     assert_same(got, want, loose, "the gradient")
 
 
@@ -216,22 +251,15 @@ def assert_graph(case, backend):
     """Raise unless the op gives the same when compiled by TensorFlow with all sizes but those of
     the last axis unknown. (Under JAX `run` compiles in any case.)
     """
-    tensors, rest = [], list(case.args)
-    where = [i for i, x in enumerate(rest) if is_tensor_argument(x)]
-    tensors = [keraslite.to_backend(rest[i], backend) for i in where]
-
-    def fn(*xs):
-        args = list(rest)
-        for i, x in zip(where, xs, strict=True):
-            args[i] = x
-        return getattr(ops, case.op)(*args, **case.kwargs)
-
     import tensorflow as tf
+
+    call, tensors = of_tensors(case, op_of(case))
+    tensors = [keraslite.to_backend(x, backend) for x in tensors]
 
     sizes = [[None] * (len(x.shape) - 1) + list(x.shape[-1:]) for x in tensors]
     sizes = [[None] if len(s) == 1 else s for s in sizes]
     specs = [tf.TensorSpec(s, x.dtype) for s, x in zip(sizes, tensors, strict=True)]
-    out = tf.function(fn, input_signature=specs)(*tensors)
+    out = tf.function(lambda *xs: call(xs), input_signature=specs)(*tensors)
     assert_same(tree.flatten(_plain(out)), expected(case), case, "the compiled value")
 
 

@@ -419,7 +419,9 @@ def long_run(tmp_path=None, extra=(), **backup):
     return model, history
 
 
-@pytest.mark.parametrize(("freq", "at", "left"), [("epoch", (2, 1), [2, 3]), (3, (1, 2), [1, 2, 3])])
+@pytest.mark.parametrize(
+    ("freq", "at", "left"), [("epoch", (2, 1), [2, 3]), (3, (1, 2), [1, 2, 3])]
+)
 def test_a_training_that_crashed_goes_on_exactly(trains, tmp_path, freq, at, left):
     want, wanted = long_run()
     with pytest.raises(OSError, match="crash"):
@@ -666,4 +668,3 @@ def test_vectors_are_normalized_as_in_keras(backend):
         np.testing.assert_allclose(utils.normalize(x, axis, order), want, rtol=1e-6)
         got = utils.normalize(ops.convert_to_tensor(x), axis, order)
         np.testing.assert_allclose(backends.to_numpy(got), want, rtol=1e-6)
-

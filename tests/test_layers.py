@@ -194,7 +194,9 @@ def test_unknown_batch_in_a_tensorflow_graph(index):
         arrays = {k: v for k, v in row.call.items() if isinstance(v, np.ndarray)}
         rest = {k: v for k, v in row.call.items() if k not in arrays}
         signature = tree.map_structure(spec, (row.inputs, arrays))
-        graph = tf.function(lambda a, k: layer(*a, **k, **rest), input_signature=signature)
+        graph = tf.function(
+            lambda a, k: layer(*a, **k, **rest), input_signature=signature, autograph=False
+        )
         assert_close(graph(row.inputs, arrays), keras_says(index)[False]["out"], row.rtol)
 
 

@@ -114,9 +114,7 @@ def fitted(steps=1, epochs=2, rows=70, compiled=None, **fit):
         [layers.Input((4,)), layers.Dense(8, "relu"), layers.Dropout(0.4), layers.Dense(3)]
     )
     loss = losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(
-        "adam", loss, metrics=["accuracy"], steps_per_execution=steps, **(compiled or {})
-    )
+    model.compile("adam", loss, metrics=["accuracy"], steps_per_execution=steps, **(compiled or {}))
     fit = {"batch_size": 8, "verbose": 0, "epochs": epochs} | fit
     return model, model.fit(X[:rows], LABELS[:rows], **fit)
 
@@ -487,7 +485,9 @@ def test_unknown_names_list_the_known_ones(trains):
         compiled(metrics=["akkuracy"]).fit(X, LABELS, verbose=0)
     with pytest.raises(ValueError, match=r"Unknown optimizer 'adamm'.*adam"):
         compiled(optimizer="adamm")
-    model = models.Model(x := layers.Input((4,)), {"a": layers.Dense(1)(x), "b": layers.Dense(1)(x)})
+    model = models.Model(
+        x := layers.Input((4,)), {"a": layers.Dense(1)(x), "b": layers.Dense(1)(x)}
+    )
     model.compile("sgd", {"a": "mse", "c": "mse"})
     with pytest.raises(ValueError, match=r"loss names \['c'\].*\['a', 'b'\]"):
         model.fit(X, {"a": BITS, "b": BITS}, verbose=0)
@@ -517,7 +517,7 @@ def test_two_frameworks_in_one_operation_are_refused():
         a = ops.convert_to_tensor([1.0])
     with keraslite.use_backend(TRAINS[1]):
         b = ops.convert_to_tensor([1.0])
-    with pytest.raises(TypeError, match=rf"two frameworks.*to_backend"):
+    with pytest.raises(TypeError, match=r"two frameworks.*to_backend"):
         ops.add(a, b)
     with keraslite.use_backend(TRAINS[0]):
         model = compiled()
@@ -614,4 +614,3 @@ def test_the_trainer_does_not_wait_for_the_device_at_each_step(trains, monkeypat
     monkeypatch.setattr(backends, "to_numpy", lambda x: (reads.append(1), read(x))[1])
     model.fit(np.repeat(X, 20, 0), np.repeat(LABELS, 20), batch_size=8, verbose=1)
     assert len(reads) < 20  # 175 steps
-

@@ -12,26 +12,26 @@ REAL = (X @ RNG.normal(size=(4, 2))).astype("float32")
 WEIGHTS = RNG.uniform(0.2, 2.0, 70).astype("float32")
 
 
-def classifier(K, activation="softmax"):  # noqa: N803 - the namespace, keras or keraslite
-    L = K.layers  # noqa: N806
+def classifier(K, activation="softmax"):
+    L = K.layers
     return K.Sequential([K.Input((4,)), L.Dense(8, "relu"), L.Dense(3, activation)])
 
 
-def regressor(K):  # noqa: N803
+def regressor(K):
     return K.Sequential([K.Input((4,)), K.layers.Dense(8, "tanh"), K.layers.Dense(2)])
 
 
-def binary(K):  # noqa: N803
+def binary(K):
     return K.Sequential([K.Input((4,)), K.layers.Dense(1, "sigmoid")])
 
 
-def regularized(K):  # noqa: N803
+def regularized(K):
     class Penalty(K.layers.Layer):
         def call(self, x):
             self.add_loss(0.01 * K.ops.mean(K.ops.square(x)))
             return x
 
-    L = K.layers  # noqa: N806
+    L = K.layers
     x = K.Input((4,))
     y = L.Dense(6, "relu", kernel_regularizer=K.regularizers.L2(0.02), activity_regularizer="l1")(x)
     y = Penalty()(y)
@@ -39,16 +39,16 @@ def regularized(K):  # noqa: N803
     return K.Model(x, L.Dense(2, bias_regularizer="l2")(y))
 
 
-def two_outputs(K, as_dict):  # noqa: N803
-    L = K.layers  # noqa: N806
+def two_outputs(K, as_dict):
+    L = K.layers
     x = K.Input((4,))
     h = L.Dense(6, "relu")(x)
     a, b = L.Dense(3, "softmax", name="a")(h), L.Dense(2, name="b")(h)
     return K.Model(x, {"a": a, "b": b} if as_dict else [a, b])
 
 
-def two_inputs(K):  # noqa: N803
-    L = K.layers  # noqa: N806
+def two_inputs(K):
+    L = K.layers
     x, z = K.Input((4,), name="x"), K.Input((3,), name="z")
     h = L.Concatenate()([L.Dense(4, "relu")(x), L.Dense(4, "relu")(z)])
     return K.Model({"x": x, "z": z}, L.Dense(2)(h))

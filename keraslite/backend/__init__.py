@@ -7,6 +7,8 @@ current backend; tensors of two frameworks never mix inside one operation.
 
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
 from types import ModuleType
@@ -140,21 +142,30 @@ def current() -> ModuleType:
     return load(backend())
 
 
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Undo what imports in the block draw from Python's and numpy's generators."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
 def _import(name: str) -> ModuleType:
     _check(name)
-    # While they are imported, frameworks draw from these generators, which a user may have seeded.
-    states = random.getstate(), np.random.get_state()
     # Plain imports: Dynamo can trace them, importlib.import_module it cannot.
     if name == "jax":
-        from keraslite.backend import jax as module
+        with _generators_kept():
+            from keraslite.backend import jax as module
     elif name == "torch":
         from keraslite.backend import torch as module
     elif name == "tensorflow":
-        from keraslite.backend import tensorflow as module
+        with _generators_kept():
+            from keraslite.backend import tensorflow as module
     else:
         from keraslite.backend import numpy as module
-    random.setstate(states[0])
-    np.random.set_state(states[1])
     FLOATING.update(module.FLOATING)
     for kind in module.TYPES if name != "numpy" else ():
         OF[kind] = name

@@ -1,7 +1,7 @@
 """Neural network ops: activations, losses, normalisations, convolutions, pools, attention.
 
-Half precision inputs are normalised, and put through softmax losses, in float32; the result has the
-input's dtype. Spatial ops work on channels-last data; channels_first is a transposition around them.
+Half precision inputs are normalised, and put through softmax losses, in float32; the result has
+the input's dtype. Spatial ops work on channels-last data; channels_first is a transposition around.
 """
 
 import math
@@ -16,7 +16,13 @@ from keraslite import config, dtypes
 from keraslite.backend.windows import transposed_crops
 from keraslite.ops import math as m
 from keraslite.ops import numpy as k
-from keraslite.ops.core import cast, dtype, shape, stop_gradient
+from keraslite.ops.core import (
+    cast,
+    convert_to_numpy,  # noqa: F401 - for the examples
+    dtype,
+    shape,
+    stop_gradient,
+)
 from keraslite.ops.op import op, primitive_only
 
 _HALF = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
@@ -350,7 +356,7 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
     dims = [-1] + [1] * (len(x.shape) - 1 - axis % len(x.shape))
     ranks = _positions(shape(x)[axis], x, 1, dims, dtype(x))
     ordered = k.flip(k.sort(x, axis=axis), axis=axis)
-    support = cast(1 + ranks * ordered > k.cumsum(ordered, axis=axis), dtype(x))
+    support = cast(1 + k.multiply(ordered, ranks) > k.cumsum(ordered, axis=axis), dtype(x))
     size = k.sum(support, axis=axis, keepdims=True)
     tau = (k.sum(support * ordered, axis=axis, keepdims=True) - 1) / size
     return relu(x - tau)
@@ -397,7 +403,7 @@ def multi_hot(
     _dense_only("multi_hot", sparse)
     num_classes = kwargs.pop("num_tokens", None) if num_classes is None else num_classes
     if num_classes is None or kwargs:
-        raise ValueError(f"multi_hot needs num_classes, and knows no {sorted(kwargs) or 'default'}.")
+        raise ValueError(f"multi_hot needs num_classes, and knows no {sorted(kwargs)}.")
     codes = one_hot(inputs, num_classes, axis=axis, dtype="bool")
     return cast(k.any(codes, axis=1 if len(inputs.shape) > 1 else 0), dtype or config.floatx())
 
@@ -1328,11 +1334,11 @@ def _ctc(target: Any, logs: Any, target_length: Any, output_length: Any, blank: 
 __all__ = [
     "adaptive_average_pool", "adaptive_max_pool", "average_pool", "batch_normalization",
     "binary_crossentropy", "categorical_crossentropy", "celu", "conv", "conv_transpose", "ctc_loss",
-    "depth_to_space", "depthwise_conv", "dot_product_attention", "elu", "fold", "gelu", "glu", "hard_shrink", "hard_sigmoid",
-    "hard_silu", "hard_swish", "hard_tanh", "layer_normalization", "leaky_relu", "linear",
-    "log_sigmoid", "log_softmax", "max_pool", "moments", "multi_hot", "normalize", "normalize_batch", "one_hot",
-    "polar", "psnr", "relu", "relu6", "rms_normalization", "selu", "separable_conv", "sigmoid", "silu",
-    "soft_shrink", "softmax", "softplus", "softsign", "space_to_depth", "sparse_categorical_crossentropy",
-    "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "swish", "tanh_shrink", "threshold",
-    "unfold",
+    "depth_to_space", "depthwise_conv", "dot_product_attention", "elu", "fold", "gelu", "glu",
+    "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "layer_normalization",
+    "leaky_relu", "linear", "log_sigmoid", "log_softmax", "max_pool", "moments", "multi_hot",
+    "normalize", "normalize_batch", "one_hot", "polar", "psnr", "relu", "relu6",
+    "rms_normalization", "selu", "separable_conv", "sigmoid", "silu", "soft_shrink", "softmax",
+    "softplus", "softsign", "space_to_depth", "sparse_categorical_crossentropy", "sparse_plus",
+    "sparse_sigmoid", "sparsemax", "squareplus", "swish", "tanh_shrink", "threshold", "unfold",
 ]  # fmt: skip

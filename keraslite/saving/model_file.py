@@ -250,8 +250,8 @@ def _aligned(name: str, position: int) -> zipfile.ZipInfo:
     info.external_attr = 0o644 << 16
     fixed = 30 + len(name) + 4 + 20  # the header, its name, the padding's head, the long sizes
     padding = -(position + fixed) % _ALIGN
-    info.extra = _PADDING_FIELD.to_bytes(2, "little") + padding.to_bytes(2, "little") + (
-        b"\0" * padding
+    info.extra = (
+        _PADDING_FIELD.to_bytes(2, "little") + padding.to_bytes(2, "little") + (b"\0" * padding)
     )
     return info
 

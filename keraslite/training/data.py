@@ -239,9 +239,7 @@ class StreamData:
         else:
             items, end = source, None
         for item in items:
-            yield tuple(
-                tree.map_structure(_leaf, part) for part in unpack_x_y_sample_weight(item)
-            )
+            yield tuple(tree.map_structure(_leaf, part) for part in unpack_x_y_sample_weight(item))
         if end is not None:
             end()
 
@@ -436,5 +434,5 @@ def batches(data: Any, epoch: int, limit: int | None = None, live: Any = None) -
     """The batches of one epoch, read ahead where making them is work."""
     source = data.epoch(epoch)
     if limit is not None:
-        source = (b for _, b in zip(range(limit), source))  # noqa: B905 - stops at the shorter
+        source = (b for _, b in zip(range(limit), source))
     return prefetch(source) if data.host_work else source

@@ -157,9 +157,7 @@ class Objectives:
         weights = tree.flatten(sample_weight)
         weights = weights if len(weights) == len(outputs) else weights * len(outputs)
         found = []
-        for i, (loss, target, output) in enumerate(
-            zip(self.losses, targets, outputs, strict=True)
-        ):
+        for i, (loss, target, output) in enumerate(zip(self.losses, targets, outputs, strict=True)):
             if loss is None:
                 continue
             value = loss(target, output, sample_weight=weights[i])

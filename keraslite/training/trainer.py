@@ -327,9 +327,7 @@ class Trainer:
             for variable in self.variables if kind == "predict" else self._state():
                 variable._kl_raw  # noqa: B018
             repeat = 1 if kind == "predict" else getattr(self, "steps_per_execution", 1)
-            functions[key] = threaded_jit(
-                module, step, self._state, compile=compile, repeat=repeat
-            )
+            functions[key] = threaded_jit(module, step, self._state, compile=compile, repeat=repeat)
         return functions[key]
 
     # -- the loops ----------------------------------------------------------------------------
@@ -583,7 +581,9 @@ class Trainer:
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as numpy arrays."""
-        out = self._one_step("predict", adapt(x, batch_size=2**62, transform=self._transform(False)))
+        out = self._one_step(
+            "predict", adapt(x, batch_size=2**62, transform=self._transform(False))
+        )
         return tree.map_structure(backends.to_numpy, out)
 
     def _one(self, kind: str, x: Any, y: Any, weight: Any, classes: Any, as_dict: bool) -> Any:

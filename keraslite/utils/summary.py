@@ -53,7 +53,7 @@ def summary_table(
     if line_length is None:
         wanted = (108 if branches else 88) + 12 * show_trainable
         line_length = min(wanted, shutil.get_terminal_size((wanted + 4, 24)).columns - 4)
-    widths = _widths(shares, line_length)
+    widths = _widths(shares, line_length, heads)
 
     rows = []
     for depth, operation, shape, inputs in _rows(model, nodes, expand_nested):
@@ -209,13 +209,18 @@ def _size(variables: list[Any]) -> str:
 # -- how it is drawn ------------------------------------------------------------------------------
 
 
-def _widths(shares: list[float], line_length: int) -> list[int]:
+def _widths(shares: list[float], line_length: int, heads: list[str]) -> list[int]:
     """The widths of the columns' texts: each has a blank on both sides, and lines stand between."""
     room = line_length - 3 * len(shares) - 1
     if room < 6 * len(shares):
         raise ValueError(f"A line of {line_length} characters is too short for a summary.")
     ends = [round(room * sum(shares[: i + 1])) for i in range(len(shares))]
-    return [end - begin for begin, end in zip([0, *ends], ends)]
+    widths = [end - begin for begin, end in zip([0, *ends], ends)]
+    for i, head in enumerate(heads):  # no heading is broken where another column has room
+        missing = len(head) - widths[i]
+        if missing > 0 and widths[0] - missing >= len(heads[0]):
+            widths[0], widths[i] = widths[0] - missing, len(head)
+    return widths
 
 
 def _box(

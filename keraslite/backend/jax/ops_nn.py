@@ -10,8 +10,8 @@ from jax import lax, nn
 from keraslite.backend.jax.tensors import native
 from keraslite.backend.windows import output_size, padding_pairs
 
-# jax.nn's relu6, leaky_relu, hard_tanh and hard_sigmoid have other derivatives at their kinks than the
-# other backends: there the composite bodies run, which XLA fuses as well.
+# jax.nn's relu6, leaky_relu, hard_tanh and hard_sigmoid have other derivatives at their kinks than
+# the other backends: there the composite bodies run, which XLA fuses as well.
 _AS_THEY_ARE = "relu sigmoid softplus silu log_sigmoid elu selu gelu celu"
 TABLE: dict[str, Any] = {name: getattr(nn, name) for name in _AS_THEY_ARE.split()} | {
     "softsign": nn.soft_sign,
@@ -25,7 +25,9 @@ def _primitive(fn: Any) -> Any:
 
 def _in_float32(fn: Any) -> Any:
     def call(x: jax.Array, axis: Any = -1) -> jax.Array:
-        return fn(x, axis) if x.dtype.itemsize > 2 else fn(x.astype("float32"), axis).astype(x.dtype)
+        if x.dtype.itemsize > 2:
+            return fn(x, axis)
+        return fn(x.astype("float32"), axis).astype(x.dtype)
 
     return call
 

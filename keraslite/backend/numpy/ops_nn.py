@@ -1,4 +1,4 @@
-"""PRIMITIVES for ops/nn.py on numpy. Windows are handled tap by tap: few, large array operations."""
+"""PRIMITIVES for ops/nn.py on numpy; windows tap by tap, which makes few and large operations."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """PRIMITIVES for ops/nn.py on TensorFlow.
 
-Its CPU kernels miss grouped convolutions, dilation with strides, and gradients of dilated transposed
-ones; those are put together here from what there is.
+Its CPU kernels miss grouped convolutions, dilation with strides, and gradients of dilated
+transposed ones; those are put together here from what there is.
 """
 
 from typing import Any
@@ -31,7 +31,9 @@ def _primitive(fn: Any) -> Any:
 
 def _in_float32(fn: Any) -> Any:
     def call(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
-        return fn(x, axis) if x.dtype.size > 2 else tf.cast(fn(tf.cast(x, tf.float32), axis), x.dtype)
+        if x.dtype.size > 2:
+            return fn(x, axis)
+        return tf.cast(fn(tf.cast(x, tf.float32), axis), x.dtype)
 
     return call
 
@@ -62,7 +64,8 @@ def one_hot(
         raise NotImplementedError("ops.one_hot makes dense tensors only: leave sparse=False.")
     dtype = native(dtype)
     x = tf.cast(x, tf.int32) if x.dtype not in (tf.uint8, tf.int8, tf.int32, tf.int64) else x
-    return tf.one_hot(x, num_classes, tf.cast(1, dtype), tf.cast(0, dtype), axis % (len(x.shape) + 1))
+    axis %= len(x.shape) + 1
+    return tf.one_hot(x, num_classes, tf.cast(1, dtype), tf.cast(0, dtype), axis)
 
 
 @_primitive
@@ -92,7 +95,9 @@ def linear(
         out = tf.nn.gelu(out, approximate=False)
     elif activation is not None:
         raise ValueError(f"ops.linear fuses None, 'relu' or 'gelu', got {activation!r}.")
-    return out if len(x.shape) == 2 else tf.reshape(out, (*dynamic_shape(x)[:-1], dynamic_shape(kernel)[1]))
+    if len(x.shape) == 2:
+        return out
+    return tf.reshape(out, (*dynamic_shape(x)[:-1], dynamic_shape(kernel)[1]))
 
 
 @_primitive

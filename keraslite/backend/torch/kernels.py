@@ -1,9 +1,9 @@
 """The linear kernel of torch: oneDNN's product where it beats torch's own on this machine.
 
 torch sends float32 products on CPUs to MKL, which uses some AMD processors at half their rate. It
-carries oneDNN as well, with bias and activation fused in. Which is faster is measured once, in a few
-milliseconds, at the first product large enough to matter; KERASLITE_LINEAR=onednn or =torch settles
-it by hand. bfloat16 runs on oneDNN either way, and gains the fused activation.
+carries oneDNN as well, with bias and activation fused in. Which is faster is measured once, in a
+few milliseconds, at the first product large enough to matter; KERASLITE_LINEAR=onednn or =torch
+settles it by hand. bfloat16 runs on oneDNN either way, and gains the fused activation.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 _LEAST = 2**20  # multiplications below which the cost of the call decides: F.linear's is 10 us less
 _FORWARD, _TRAINING = 1.03, 1.25  # by how much oneDNN must win to be used
@@ -58,8 +58,8 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> 
 
 
 def _dense(x: Tensor) -> Tensor:
-    """A matrix as it is if its rows or its columns are whole: for other strides, such as those of an
-    expanded scalar, oneDNN has only a reference kernel, hundreds of times slower.
+    """A matrix as it is if its rows or its columns are whole: for other strides, such as those of
+    an expanded scalar, oneDNN has only a reference kernel, hundreds of times slower.
     """
     if x.ndim == 2:
         (rows, columns), (down, across) = x.shape, x.stride()

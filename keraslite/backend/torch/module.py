@@ -40,7 +40,7 @@ class TorchLayer(torch.nn.Module):
         }
 
     def train(self, mode: bool = True) -> Any:
-        """Say how calls run that do not say it themselves; from here on also without `training=`."""
+        """Say how calls run that do not say `training=` themselves."""
         self.__dict__["_kl_mode"] = mode
         return super().train(mode)
 
@@ -50,9 +50,7 @@ class TorchLayer(torch.nn.Module):
     ) -> None:  # fmt: skip
         # torch takes a name up to its first dot for a module's; ours may have dots ("blocks.0").
         found: list[str] = []
-        super()._load_from_state_dict(
-            state_dict, prefix, metadata, strict, missing, found, errors
-        )
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, found, errors)
         inside = tuple(f"{prefix}{name}." for name in self._modules)
         own = {prefix + name for name in (*self._parameters, *self._buffers)}
         unexpected += [k for k in found if not k.startswith(inside) and k not in own]

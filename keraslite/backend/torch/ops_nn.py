@@ -1,7 +1,8 @@
 """PRIMITIVES for ops/nn.py on torch.
 
-Spatial data stays channels-last: a permuted NHWC tensor is exactly torch's channels_last NCHW, so the
-kernels take it and give it back without a copy. One spatial axis is treated as two, one of size 1.
+Spatial data stays channels-last: a permuted NHWC tensor is exactly torch's channels_last NCHW, so
+the kernels take it and give it back without a copy. One spatial axis is treated as two, one of
+size 1.
 """
 
 import math
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from keraslite.backend.torch import kernels
 from keraslite.backend.torch.tensors import native
