@@ -453,7 +453,7 @@ def test_ctrl_c_keeps_the_step_it_stopped_at(trains, tmp_path):
     for key, values in wanted.history.items():
         np.testing.assert_allclose(history.history[key], values, rtol=1e-5)
     assert (tmp_path / "backup" / "latest.safetensors").exists()
-    model, history = long_run(tmp_path)  # it was over: nothing is left to do
+    _, history = long_run(tmp_path)  # it was over: nothing is left to do
     assert history.epoch == []
     assert not (tmp_path / "backup").exists()
 

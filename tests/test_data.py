@@ -2,6 +2,7 @@
 
 import threading
 import time
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_a_shuffle_depends_on_seed_and_epoch_alone():
     data = adapt(ROWS, batch_size=5, shuffle=True, seed=3)
     again = adapt(ROWS, batch_size=5, shuffle=True, seed=3)
     assert xs(data, 0) == xs(again, 0) != xs(data, 1) == xs(again, 1)
-    assert sorted(sum(xs(data, 7), [])) == ROWS.tolist()
+    assert sorted(chain(*xs(data, 7))) == ROWS.tolist()
     assert xs(adapt(ROWS, batch_size=5, shuffle=True, seed=4)) != xs(data)
     utils.set_random_seed(1)
     first = adapt(ROWS, shuffle=True).seed
@@ -104,7 +105,7 @@ def test_a_shuffle_depends_on_seed_and_epoch_alone():
 def test_a_split_takes_the_last_rows_and_shuffles_only_the_first():
     first, last = adapt(ROWS, ROWS, batch_size=4, shuffle=True, seed=1).split(0.3)
     assert xs(last) == [[7, 8, 9]]
-    assert sorted(sum(xs(first), [])) == [0, 1, 2, 3, 4, 5, 6]
+    assert sorted(chain(*xs(first))) == [0, 1, 2, 3, 4, 5, 6]
     assert xs(first, 0) != xs(first, 1)
     with pytest.raises(ValueError, match="leaves one part empty"):
         adapt(ROWS).split(0.95)
@@ -343,6 +344,6 @@ def test_streams_hold_work_and_arrays_do_not():
     assert not ArrayData(ROWS).host_work
     assert StreamData(iter([ROWS])).host_work
     assert not Continued(ArrayData(ROWS), 1).host_work
-    assert list(data_module.batches(ArrayData(ROWS, batch_size=4), 0, 1))[0][0].tolist() == [
+    assert next(data_module.batches(ArrayData(ROWS, batch_size=4), 0, 1))[0].tolist() == [
         0, 1, 2, 3
     ]  # fmt: skip

@@ -177,7 +177,7 @@ def test_inputs_may_be_given_by_name_by_place_or_in_excess(backend):
 
 def test_what_cannot_be_a_graph_is_refused(backend):
     x, other = layers.Input((4,)), layers.Input((4,), name="other")
-    with pytest.raises(ValueError, match="depend on.*other.*not among the inputs"):
+    with pytest.raises(ValueError, match=r"depend on.*other.*not among the inputs"):
         models.Model(x, layers.Add()([x, other]))
     with pytest.raises(ValueError, match="inputs of a functional model are KerasTensors"):
         models.Model(X, layers.Dense(1)(x))
@@ -252,7 +252,7 @@ def test_layers_are_put_on_and_taken_off(backend):
     assert model.pop().name == "b"
     assert model.output_shape == (None, 3)
     assert model(X).shape == (6, 3)
-    with pytest.raises(ValueError, match="names are unique.*'a'"):
+    with pytest.raises(ValueError, match=r"names are unique.*'a'"):
         model.add(layers.Dense(1, name="a"))
     with pytest.raises(ValueError, match="Sequential takes layers"):
         model.add("dense")

@@ -110,7 +110,8 @@ ACTIVATIONS = [
     row("relu", KINK, oracle=jnn.relu, grad=0),
     row("relu", np.array([-1, 0, 2], "int32"), oracle=jnn.relu),
     row("relu6", np.array([-1, 0, 9], "int32"), oracle=lambda x: jnp.clip(x, 0, 6)),
-    row("sigmoid", np.array([-1, 0, 2], "int32"), oracle=lambda x: jnn.sigmoid(x.astype("float32"))),
+    row("sigmoid", np.array([-1, 0, 2], "int32"),
+        oracle=lambda x: jnn.sigmoid(x.astype("float32"))),
     row("leaky_relu", X, 0.1, oracle=lambda x, s: jnp.where(x > 0, x, s * x), grad=0),
     row("elu", X, 0.5, oracle=jnn.elu, grad=0),
     row("celu", X, 0.5, oracle=jnn.celu, grad=0),
@@ -294,7 +295,8 @@ NORMS = [
     row("rms_normalization", CUBE, G4, -1, 1e-3, oracle=rms, grad=(0, 1)),
     row("rms_normalization", CUBE, G34, (1, 2), oracle=rms, grad=(0, 1)),
     row("rms_normalization", CUBE, G4[:3], 1, oracle=rms, grad=(0, 1)),
-    row("rms_normalization", half(CUBE * 1000, "float16"), half(G4, "float16"), oracle=wide(rms), **VALUE),
+    row("rms_normalization", half(CUBE * 1000, "float16"), half(G4, "float16"), oracle=wide(rms),
+        **VALUE),
     row("normalize", CUBE, oracle=unit, grad=0),
     row("normalize", CUBE, (0, 1), oracle=unit, grad=0),
     row("normalize", CUBE, 1, 1, oracle=unit, grad=0),
@@ -695,7 +697,8 @@ def test_the_data_chooses(current, backend):
     args = {
         "one_hot": (of(backend, LABELS)[0], 6), "multi_hot": (of(backend, LABELS)[0], 6),
         "sparsemax": (x,), "average_pool": (cube, 2, 1, "same"), "adaptive_max_pool": (cube, 2),
-        "adaptive_average_pool": (cube, 2), "dot_product_attention": (q, q, q, None, None, 1.0, True),
+        "adaptive_average_pool": (cube, 2),
+        "dot_product_attention": (q, q, q, None, None, 1.0, True),
         "sparse_categorical_crossentropy": (of(backend, CLASSES)[0], of(backend, LOGITS)[0]),
         "normalize_batch": (cube,), "moments": (cube, 0),
     }  # fmt: skip
@@ -788,3 +791,136 @@ ERRORS = [
 def test_errors_say_what_is_wrong(call, message, backend):
     with pytest.raises((ValueError, TypeError, NotImplementedError), match=message):
         call()
+
+
+# ---- the kernel of linear on torch ----
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from keraslite.backend.torch import kernels
+
+    monkeypatch.setattr(kernels, "_LEAST", 1)
+    monkeypatch.setattr(kernels, "_gains", {})
+    return torch, kernels
+
+
+def _settled(kernels, torch, gain):
+    kernels._gains.update({torch.float32: gain, torch.bfloat16: gain})
+
+
+@pytest.mark.parametrize("gain", [1.0, 1.1, 2.0], ids=["torch", "forward", "training"])
+@pytest.mark.parametrize("layout", ["own", "transposed", "sliced"])
+def test_linear_kernels_agree(kernels, gain, layout):
+    torch, kernels = kernels
+    _settled(kernels, torch, gain)
+    w = {"own": lambda: kernel(24, 20), "transposed": lambda: kernel(20, 24).T,
+         "sliced": lambda: kernel(24, 60)[:, 20:40]}[layout]()  # fmt: skip
+    base = torch.from_numpy(w) if layout != "transposed" else torch.from_numpy(w.T).t()
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
+        for shape in ((24,), (6, 24), (2, 3, 24), (0, 24)):
+            for activation in (None, "relu", "gelu"):
+                x = torch.from_numpy(kernel(*shape)).to(dtype).requires_grad_()
+                k, b = base.to(dtype), torch.from_numpy(B6.repeat(4)[:20]).to(dtype)
+                k, b = (v.detach().requires_grad_() for v in (k, b))
+                wide = [v.detach().double().requires_grad_() for v in (x, k, b)]
+                want = kernels.activate(torch.nn.functional.linear(wide[0], wide[1].t(), wide[2]),
+                                        activation)  # fmt: skip
+                with torch.no_grad():
+                    inference = kernels.linear(x, k, b, activation)
+                out = kernels.linear(x, k, b, activation)
+                for got in (inference, out):
+                    assert got.dtype == dtype
+                    torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=tolerance)
+                # The gradient of a sum is an expanded scalar: a stride that oneDNN must not see.
+                ours = torch.autograd.grad(out.sum(), [x, k, b])
+                theirs = torch.autograd.grad(want.sum(), wide)
+                for a, c, like in zip(ours, theirs, (x, k, b), strict=True):
+                    torch.testing.assert_close(a.double(), c, rtol=tolerance, atol=4 * tolerance)
+                    assert a.shape == like.shape
+
+
+def test_linear_under_transforms(kernels):
+    torch, kernels = kernels
+    _settled(kernels, torch, 2.0)
+    x, w, b = (torch.from_numpy(v) for v in (floats(6, 24), kernel(24, 20), kernel(20)))
+    want = torch.nn.functional.linear(x, w.t(), b)
+
+    def loss(x, w, b):
+        return kernels.linear(x, w, b, "gelu").square().sum()
+
+    eager = [v.clone().requires_grad_() for v in (x, w, b)]
+    grads = torch.autograd.grad(loss(*eager), eager)
+    for got in (
+        torch.func.grad(loss, argnums=(0, 1, 2))(x, w, b),
+        torch.func.jacrev(loss, argnums=(0, 1, 2))(x, w, b),
+    ):
+        torch.testing.assert_close(got, grads, rtol=1e-4, atol=1e-4)
+    mapped = torch.func.vmap(lambda x: kernels.linear(x, w, b))(x[None].expand(3, 6, 24))
+    torch.testing.assert_close(mapped[2], want)
+    for fn in (lambda x: kernels.linear(x, w, b), lambda x: loss(x, *eager[1:])):
+        compiled = torch.compile(fn, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(x), fn(x))
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x), fn(x))
+    fresh = [v.clone().requires_grad_() for v in (x, w, b)]
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    again = torch.autograd.grad(compiled(*fresh), fresh)
+    torch.testing.assert_close(again, grads, rtol=1e-4, atol=1e-4)
+    # The gradient of a gradient.
+    (first,) = torch.autograd.grad(loss(*fresh), fresh[:1], create_graph=True)
+    second = torch.autograd.grad(first.square().sum(), fresh[1])[0]
+    plain = torch.func.grad(
+        lambda w: torch.func.grad(lambda x: loss(x, w, b))(x).square().sum()
+    )(w)
+    torch.testing.assert_close(second, plain, rtol=1e-3, atol=1e-2)
+
+
+def test_linear_is_settled_once_and_only_by_real_values(kernels, monkeypatch):
+    torch, kernels = kernels
+    calls = []
+    monkeypatch.setattr(kernels, "_measure", lambda: calls.append(1) or 2.0)
+    monkeypatch.delenv("KERASLITE_LINEAR", raising=False)
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    x, w = torch.ones(4, 6), torch.ones(6, 5)
+    with FakeTensorMode():
+        assert kernels.linear(torch.ones(4, 6), torch.ones(6, 5)).shape == (4, 5)
+    torch.func.vmap(lambda x: kernels.linear(x, w))(x[None])
+    torch.compile(lambda x: kernels.linear(x, w), backend="eager", fullgraph=True)(x)
+    assert not calls
+    assert not kernels._gains
+    for _ in range(3):
+        kernels.linear(x, w)
+    assert len(calls) == 1
+    assert kernels.linear(x.double(), w.double()).dtype == torch.float64
+    assert kernels._gains[torch.float64] == 1.0
+    for asked, gain in (("torch", 1.0), ("onednn", 2.0)):
+        kernels._gains.clear()
+        monkeypatch.setenv("KERASLITE_LINEAR", asked)
+        kernels.linear(x, w)
+        assert kernels._gains[torch.float32] == gain
+    assert len(calls) == 1
+
+
+def test_linear_measures_in_milliseconds():
+    pytest.importorskip("torch")
+    from keraslite.backend.torch import kernels
+
+    assert 0.05 < kernels._measure() < 50
+
+
+def test_torch_takes_channels_last_without_a_copy(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from keraslite.backend.torch import ops_nn
+
+    seen = []
+    real = ops_nn.F.conv2d
+    monkeypatch.setattr(ops_nn.F, "conv2d", lambda x, *a: seen.append(x) or real(x, *a))
+    for x in (torch.from_numpy(image(2)), torch.from_numpy(image(1))):
+        w = torch.from_numpy(kernel(*(3,) * (x.ndim - 2), 4, 8))
+        out = ops.conv(x, w, padding="same")
+        assert seen[-1].data_ptr() == x.data_ptr()
+        assert out.is_contiguous()
+    assert ops.max_pool(torch.from_numpy(image(2)), 2).is_contiguous()

@@ -120,7 +120,7 @@ class Logs(dict):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a name, or the default."""
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401 - this is that `get`
 
     # dict() and ** read through these instead of copying what is stored, since __iter__ is ours.
     def __iter__(self) -> Iterator[str]:

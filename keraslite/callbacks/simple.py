@@ -161,7 +161,7 @@ class CSVLogger(Callback):
         self._file = open(self.filename, "a" if self.append else "w", newline="")  # noqa: SIM115
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Write a row; columns that the first row did not have are left out, missing ones are NA."""
+        """Write a row, of the columns that the first row had; missing values are NA."""
         logs = logs or {}
         if self._writer is None:
             names = sorted(logs)

@@ -26,7 +26,11 @@ class Rescaling(BuiltIn):
     def call(self, inputs: Any) -> Any:
         """Scale and shift."""
         dtype = self.compute_dtype
-        scale, offset = ops.cast(self.scale, dtype), ops.cast(self.offset, dtype)
-        if len(scale.shape) and config.image_data_format() == "channels_first":
-            scale = ops.reshape(scale, (*scale.shape, *(1,) * (3 - len(scale.shape))))
+        scale, offset = (
+            v if isinstance(v, int | float) else ops.convert_to_tensor(v, dtype)
+            for v in (self.scale, self.offset)
+        )
+        shape = getattr(scale, "shape", ())
+        if len(shape) and config.image_data_format() == "channels_first":
+            scale = ops.reshape(scale, (*shape, *(1,) * (3 - len(shape))))
         return ops.add(ops.multiply(ops.cast(inputs, dtype), scale), offset)

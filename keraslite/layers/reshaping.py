@@ -58,15 +58,14 @@ class Reshape(BuiltIn):
         """Reshape."""
         target, known = self.target_shape, tuple(inputs.shape)[1:]
         if None not in known:  # worked out here: -1 is ambiguous for an empty batch
-            size, rest = math.prod(known), math.prod(d for d in target if d != -1)
-            if (size % rest if -1 in target and rest else size != rest) or (
-                -1 in target and not rest
-            ):
+            size, rest = math.prod(known), math.prod([d for d in target if d != -1])
+            fits = size == rest if -1 not in target else rest and size % rest == 0
+            if not fits:
                 raise ValueError(
                     "The total size of the tensor must be unchanged. Received: input_shape="
                     f"{known}, target_shape={target}"
                 )
-            target = tuple(size // rest if d == -1 else d for d in target)
+            target = [size // rest if d == -1 else d for d in target]
         return ops.reshape(inputs, (ops.shape(inputs)[0], *target))
 
 

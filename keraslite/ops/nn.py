@@ -569,7 +569,7 @@ def normalize_batch(
     Returns:
         The normalized x; the mean and the variance, in float32 where x has half precision.
 
-    >>> print(convert_to_numpy(normalize_batch([[1.0], [3.0]], epsilon=0.0)[0])[:, 0])
+    >>> print(convert_to_numpy(normalize_batch([[1.0], [3.0]])[0])[:, 0].round(3))
     [-1.  1.]
     """
     axis %= len(x.shape)
@@ -600,7 +600,7 @@ def layer_normalization(
 ) -> Any:
     """Each sample brought to mean 0 and variance 1 over axes, then scaled and shifted.
 
-    >>> print(convert_to_numpy(layer_normalization([1.0, 3.0])))
+    >>> print(convert_to_numpy(layer_normalization([1.0, 3.0])).round(4))
     [-1.  1.]
     """
     centred = not kwargs.pop("rms_scaling", False)

@@ -515,7 +515,7 @@ class Trainer:
         container.on_test_begin()
         self.reset_metrics()
         logs: Any = {}
-        for _, logs in self._run("test", data, 0, steps, container):
+        for _, logs in self._run("test", data, 0, steps, container):  # noqa: B007 - used below
             if self.__dict__.get("stop_evaluating"):
                 break
         logs = _floats(logs)

@@ -149,7 +149,7 @@ def _output_shape(layer: Any) -> str:
             return "?"
     except Exception:  # a layer that wants more than shapes: the table says so and goes on
         return "?"
-    flat = [found] if _is_shape(found) else [s for s in _leaves(found)]
+    flat = [found] if _is_shape(found) else list(_leaves(found))
     texts = [_shape(s) for s in flat]
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 

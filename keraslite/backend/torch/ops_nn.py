@@ -115,7 +115,7 @@ def _normalize_batch(
 ) -> Any:
     channels = x.shape[-1]
     count = x.numel() // max(channels, 1)
-    if count < 2 or kernels.in_transform():
+    if count < 2 or epsilon <= 0 or kernels.in_transform():
         return NotImplemented
     wide = torch.float32 if x.element_size() < 4 else x.dtype
     scale, offset = (v if v is None else v.to(wide) for v in (scale, offset))

@@ -386,11 +386,21 @@ def roll(x: torch.Tensor, shift: Any, axis: Any = None) -> torch.Tensor:
     return torch.roll(x, shift, axis)
 
 
+def _pairs(width: Any, rank: int) -> list[list[int]]:
+    """(before, after) for each axis; by Python alone, for what numpy gives Dynamo cannot see."""
+    if type(width) not in (int, list, tuple):
+        width = np.asarray(width).tolist()
+    width = [width] if isinstance(width, int) else width
+    width = [width] if isinstance(width[0], int) else width
+    pairs = [list(pair) * (3 - len(pair)) for pair in width]
+    return pairs * rank if len(pairs) == 1 else pairs
+
+
 @_primitive
 def pad(
     x: torch.Tensor, pad_width: Any, mode: str = "constant", constant_values: Any = None
 ) -> torch.Tensor:
-    widths = np.broadcast_to(pad_width, (x.ndim, 2)).tolist()
+    widths = _pairs(pad_width, x.ndim)
     if mode == "constant":
         flat = [w for pair in reversed(widths) for w in pair]
         return functional.pad(x, flat, "constant", constant_values or 0)

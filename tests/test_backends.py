@@ -1,0 +1,215 @@
+"""Which backend a value belongs to: switching, mixing, moving, and what happens without one."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import keraslite as keras
+from keraslite import ops
+
+CLEAN = {k: v for k, v in os.environ.items() if not k.endswith("_BACKEND")}
+NAMES = ("jax", "torch", "tensorflow", "numpy")
+PAIRS = [(a, b) for a in NAMES for b in NAMES if a != b]
+
+
+def tensor(name, value=(1.0, 2.0)):
+    with keras.use_backend(name):
+        return ops.convert_to_tensor(np.array(value, "float32"))
+
+
+def test_a_block_ends_where_it_ends():
+    keras.use_backend("numpy")
+    with keras.use_backend("torch"):
+        assert keras.backend() == "torch"
+        with keras.use_backend("jax"):
+            assert keras.backend() == keras.backend.backend() == "jax"
+        assert keras.backend() == "torch"
+        keras.use_backend("tensorflow")  # a plain call inside a block holds to the block's end
+        assert keras.backend() == "tensorflow"
+    assert keras.backend() == "numpy"
+
+
+def test_a_block_ends_with_an_exception():
+    keras.use_backend("numpy")
+    with pytest.raises(KeyError), keras.use_backend("torch"):
+        raise KeyError
+    assert keras.backend() == "numpy"
+
+
+def test_threads_and_tasks_have_blocks_of_their_own():
+    keras.use_backend("numpy")
+    seen = {}
+
+    def work(name):
+        with keras.use_backend(name):
+            barrier.wait()
+            seen[name] = keras.backend()
+
+    barrier = threading.Barrier(2)
+    threads = [threading.Thread(target=work, args=(n,)) for n in ("jax", "torch")]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert seen == {"jax": "jax", "torch": "torch"}
+
+    async def task(name):
+        with keras.use_backend(name):
+            await asyncio.sleep(0)
+            return keras.backend()
+
+    async def both():
+        return await asyncio.gather(task("jax"), task("torch"))
+
+    assert asyncio.run(both()) == ["jax", "torch"]
+    assert keras.backend() == "numpy"
+
+
+def test_unknown_backends_are_refused():
+    with pytest.raises(ValueError, match="Unknown backend 'mxnet'"):
+        keras.use_backend("mxnet")
+
+
+def run(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={**CLEAN, **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"KERASLITE_BACKEND": "numpy", "KERAS_BACKEND": "torch"}, "numpy"),
+        ({"KERAS_BACKEND": "tensorflow"}, "tensorflow"),
+        ({}, "jax"),
+    ],
+)
+def test_the_default_comes_from_the_environment(environment, expected, tmp_path):
+    code = "import keraslite, sys; print(keraslite.backend(), 'tensorflow' in sys.modules)"
+    done = run(code, KERAS_HOME=str(tmp_path), **environment)
+    assert done.stdout.split() == [expected, "False"], done.stderr
+
+
+def test_the_config_file_is_read(tmp_path):
+    (tmp_path / "keras.json").write_text('{"backend": "numpy", "epsilon": 1e-5}')
+    done = run(
+        "import keraslite as k; print(k.backend(), k.config.epsilon())", KERAS_HOME=str(tmp_path)
+    )
+    assert done.stdout.split() == ["numpy", "1e-05"], done.stderr
+    (tmp_path / "keras.json").write_text("{broken")
+    assert "is not a JSON object" in run("import keraslite", KERAS_HOME=str(tmp_path)).stderr
+
+
+def test_no_framework_installed_is_said(tmp_path):
+    code = (
+        "import importlib.util as u, keraslite.backend as b\n"
+        "b.find_spec = lambda name: None\n"
+        "import keraslite\n"
+        "try: keraslite.backend()\n"
+        "except ImportError as e: print(e)\n"
+        "try: keraslite.use_backend('torch')\n"
+        "except ImportError as e: print(e)\n"
+    )
+    lines = run(code, KERAS_HOME=str(tmp_path)).stdout.splitlines()
+    assert "No backend is installed" in lines[0]
+    assert "'torch' is not installed" in lines[1]
+    assert "pip install torch" in lines[1]
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "bool"])
+def test_tensors_move(source, target, dtype):
+    with keras.use_backend(source):
+        x = ops.cast(np.array([[1.0, 0.0], [3.0, 4.0]], "float32"), dtype)
+    moved = keras.to_backend(x, target)
+    assert ops.dtype(moved) == dtype
+    with keras.use_backend(target):
+        assert ops.is_tensor(moved)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(moved).astype("float32"), ops.convert_to_numpy(x).astype("float32")
+    )
+
+
+def test_dlpack_makes_no_copy():
+    x = tensor("torch")
+    moved = keras.to_backend(x, "numpy")
+    assert np.shares_memory(moved, x.numpy())
+
+
+@pytest.mark.parametrize(("one", "other"), [p for p in PAIRS if "numpy" not in p])
+def test_two_frameworks_in_one_op_are_refused(one, other):
+    first, second = sorted((one, other))
+    with pytest.raises(TypeError, match=rf"two frameworks, {first} and {second}.*to_backend"):
+        ops.add(tensor(one), tensor(other))
+    with pytest.raises(TypeError, match="two frameworks"):
+        ops.concatenate([tensor(one), tensor(other)])
+
+
+@pytest.mark.parametrize("name", ["jax", "torch", "tensorflow"])
+def test_literals_follow_the_tensor(name):
+    x = tensor(name)
+    with keras.use_backend("numpy"):
+        for out in (
+            ops.add(x, 1), ops.add([1.0, 2.0], x), ops.multiply(np.ones(2, "float32"), x),
+            ops.exp(x), ops.concatenate([x, [3.0]]), ops.where([True, False], x, 0.0),
+        ):  # fmt: skip
+            assert keras.backend.of(out) == name
+        assert isinstance(ops.add(1, 2), np.generic | np.ndarray)
+
+
+def test_layers_move_what_they_are_given(backend):
+    layer = keras.layers.Dense(2, kernel_initializer="ones")
+    for other in NAMES:
+        with keras.use_backend(other):  # the layer's own backend counts, not the current one
+            out = layer(ops.reshape(tensor(other), (1, 2)))
+        kind = keras.backend.of(out)
+        assert kind == (None if backend == "numpy" else backend)
+        np.testing.assert_allclose(ops.convert_to_numpy(out), [[3.0, 3.0]])
+
+
+def test_variables_are_lazy_and_move():
+    calls = []
+
+    def start(shape, dtype=None):
+        calls.append(keras.backend())
+        return np.full(shape, 2.0, "float32")
+
+    with keras.use_backend("torch"):
+        v = keras.Variable(start, shape=(2,), name="v")
+    assert calls == []
+    v.to_backend("jax")
+    assert calls == []
+    assert keras.backend.of(v.value) == "jax"
+    assert calls == ["numpy"]
+    for name in ("torch", "tensorflow", "numpy", "jax"):
+        v.to_backend(name)
+        v.assign_add(np.ones(2, "float32"))
+        assert v.backend == name
+    np.testing.assert_array_equal(v.numpy(), [6.0, 6.0])
+    with pytest.raises(ValueError, match=r"shape \(2,\).*\(3,\)"):
+        v.assign(np.ones(3))
+
+
+def test_a_stateless_scope_keeps_variables_as_they_are(backend):
+    v = keras.Variable(np.ones(2, "float32"))
+    with keras.StatelessScope([(v, ops.zeros((2,)))]) as scope:
+        v.assign_add(ops.ones((2,)))
+        v.assign(v.value * 3.0)
+        assert [x is v for x, _ in scope.updates()] == [True]
+    np.testing.assert_array_equal(v.numpy(), [1.0, 1.0])
+    np.testing.assert_array_equal(ops.convert_to_numpy(scope.get(v)), [3.0, 3.0])
+
+
+def test_autocast(backend):
+    v = keras.Variable(np.ones(2, "float32"))
+    count = keras.Variable(np.ones(2, "int32"))
+    with keras.AutocastScope("bfloat16"):
+        assert ops.dtype(v.value) == "bfloat16"
+        assert ops.dtype(count.value) == "int32"
+    assert ops.dtype(v.value) == "float32"
