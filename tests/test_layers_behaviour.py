@@ -570,3 +570,43 @@ def test_inputs_of_whole_numbers_and_variables(backend):
     assert ops.dtype(layers.Rescaling(2)(np.array([1, 2]))) == "float32"
     assert ops.dtype(layers.Embedding(6, 2)(np.array([[1.0, 2.0]]))) == "float32"
     assert layers.Dense(2)(Variable(x(3, 4))).shape == (3, 2)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_torch_compiles_layers_without_a_graph_break(training):
+    with use_backend("torch"):
+        stack = [
+            layers.Embedding(6, 8),
+            layers.Dropout(0.5, seed=1),
+            layers.EinsumDense("abc,cde->abde", (None, 2, 4), bias_axes="de"),
+            layers.Reshape((-1, 8)),
+            layers.LayerNormalization(),
+            layers.Conv1D(8, 2, padding="causal", activation="gelu"),
+            layers.BatchNormalization(),
+            layers.MaxPooling1D(2),
+            layers.ZeroPadding1D(1),
+            layers.PReLU(),
+            layers.Flatten(),
+            layers.Dense(3, activation="softmax"),
+        ]
+        attention = layers.MultiHeadAttention(2, 4)
+
+        def call(tokens):
+            hidden = stack[0](tokens)
+            hidden = layers_add([hidden, attention(hidden, hidden, use_causal_mask=True)])
+            for layer in stack[1:]:
+                hidden = layer(hidden, training=training)
+            return hidden
+
+        layers_add = layers.Add()
+        tokens = torch.tensor(ids(2, 6))
+        call(tokens)
+        state = [np.array(v.numpy()) for layer in stack for v in layer.variables]
+
+        def again(function):
+            for v, value in zip([v for x in stack for v in x.variables], state, strict=True):
+                v.assign(value)
+            return function(tokens)
+
+        expected = again(call)
+        assert_same(again(torch.compile(call, backend="eager", fullgraph=True)), numpy_of(expected))

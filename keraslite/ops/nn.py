@@ -482,6 +482,12 @@ def sparse_categorical_crossentropy(
             f"target must have the shape of output without the class axis {axis}: "
             f"{tuple(rest)}, got {tuple(given)}."
         )
+    return _sparse_crossentropy(target, output, from_logits, axis)
+
+
+@op("same", tensors=2)
+def _sparse_crossentropy(target: Any, output: Any, from_logits: bool, axis: int) -> Any:
+    """`sparse_categorical_crossentropy` of settled shapes."""
     output, name = _wide(output)
     target = cast(target, "int32")
     known = k.logical_and(target >= 0, target < shape(output)[axis])
@@ -608,22 +614,11 @@ def layer_normalization(
         raise TypeError(f"layer_normalization knows no argument {sorted(kwargs)}.")
     axes = _axes(axis, len(x.shape))
     epsilon = config.epsilon() if epsilon is None else epsilon
-    if centred and axes == tuple(range(axes[0], len(x.shape))):
-        return _layer_normalization(x, gamma, beta, axes, epsilon)
     x, name = _wide(x)
     deviation = x - k.mean(x, axis=axes, keepdims=True)
     factor = m.rsqrt(k.mean(k.square(deviation), axis=axes, keepdims=True) + epsilon)
     out = (deviation if centred else x) * factor
     return _back(_affine(out, gamma, beta if centred else None, axes), name)
-
-
-@op("same", tensors=3)
-def _layer_normalization(x: Any, gamma: Any, beta: Any, axes: tuple, epsilon: float) -> Any:
-    """`layer_normalization` over the last axes."""
-    x, name = _wide(x)
-    deviation = x - k.mean(x, axis=axes, keepdims=True)
-    factor = m.rsqrt(k.mean(k.square(deviation), axis=axes, keepdims=True) + epsilon)
-    return _back(_affine(deviation * factor, gamma, beta, axes), name)
 
 
 def _affine(x: Any, gamma: Any, beta: Any, axes: tuple[int, ...]) -> Any:

@@ -235,17 +235,24 @@ def _two(row: Op) -> Callable:
 def _many(row: Op) -> Callable:
     """The wrapper of an operation on several tensors, of which some promote together."""
     impls, lift, scalars, count = row.impls, row.lift, row.scalars, row.tensors
+    leading = row.parameters[:count]
+    required = sum(p.default is p.empty for p in leading)
+    names = frozenset(p.name for p in leading)
     converted = [i for i in range(count) if i not in row.raw]
+    present = {n: [i for i in converted if i < n] for n in range(required, count)}
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if len(args) >= count:
+        given = len(args)
+        if given >= count or (given >= required and (not kwargs or names.isdisjoint(kwargs))):
             backend = dtype = None
             number = False
-            for i in converted:
+            for i in present.get(given, converted):
                 x = args[i]
                 kind = type(x)
                 name = OF.get(kind)
                 if name is None:
+                    if x is None and i >= required:
+                        continue
                     if i in promote and (kind is float or kind is int):
                         number = True
                         continue

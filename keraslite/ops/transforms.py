@@ -24,11 +24,14 @@ def _engine(*structures: Any) -> Any:
     return backends.load(choose("A transformed function", found - {"symbolic"}))
 
 
-def _tensors(module: Any, structure: Any) -> Any:
-    return tree.map_structure(
-        lambda x: module.convert(x) if type(x) in (int, float) or hasattr(x, "__array__") else x,
-        structure,
-    )
+def _tensors(module: Any, structure: Any, numbers: bool = True) -> Any:
+    """Arrays, and numbers too unless told otherwise, as tensors of a backend."""
+
+    def convert(x: Any) -> Any:
+        wanted = hasattr(x, "__array__") or (numbers and type(x) in (int, float))
+        return module.convert(x) if wanted else x
+
+    return tree.map_structure(convert, structure)
 
 
 def value_and_grad(
@@ -59,7 +62,7 @@ def value_and_grad(
         module = _engine(args, kwargs, variables)
         if variables is None:
             positions = (argnums,) if isinstance(argnums, int) else argnums
-            args = [_tensors(module, a) if i in positions else a for i, a in enumerate(args)]
+            args = [_tensors(module, a, i in positions) for i, a in enumerate(args)]
             if not module.FUNCTIONAL:
                 return module.value_and_grad(fn, argnums, has_aux)(*args, **kwargs)
             return _lifted(module, fn, args, kwargs, argnums, has_aux)

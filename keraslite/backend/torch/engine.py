@@ -89,31 +89,45 @@ def gradients_of(fn: Callable, raws: list) -> tuple[Any, list]:
     grads = dict(
         zip(map(id, wanted), torch.autograd.grad(value, wanted, allow_unused=True), strict=True)
     )
-    return (value.detach(), aux), [grads.get(id(r)) for r in raws]
+    # What comes out is data: a graph kept alive through it would hold the step's memory.
+    return (value.detach(), _detached(aux)), [grads.get(id(r)) for r in raws]
+
+
+class _Held:
+    """Something to carry a gradient function in; no structure that torch would take apart."""
+
+    gradient: Any = None
 
 
 class _CustomGradient(torch.autograd.Function):
-    """A function that brings its own gradient."""
+    """A function that brings its own gradient; `held` carries that from forward to backward."""
 
     @staticmethod
-    def forward(ctx: Any, fn: Callable, *args: Any) -> Any:
+    def forward(fn: Callable, held: _Held, *args: Any) -> Any:
         with torch.enable_grad():  # the gradient may itself be differentiated
-            out, ctx.gradient = fn(*args)
-        ctx.count = len(args)
-        return torch.utils._pytree.tree_map(
-            lambda x: x.detach() if isinstance(x, torch.Tensor) else x, out
-        )
+            out, held.gradient = fn(*args)
+        return _detached(out)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        ctx.gradient, ctx.count = inputs[1].gradient, len(inputs) - 2
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> Any:
         grads = ctx.gradient(*upstream)
         grads = tuple(grads) if isinstance(grads, list | tuple) else (grads,)
-        return (None, *grads, *([None] * (ctx.count - len(grads))))
+        return (None, None, *grads, *([None] * (ctx.count - len(grads))))
+
+
+def _detached(structure: Any) -> Any:
+    return torch.utils._pytree.tree_map(
+        lambda x: x.detach() if isinstance(x, torch.Tensor) else x, structure
+    )
 
 
 def custom_gradient(fn: Callable) -> Callable:
     """Give a function its own gradient: `fn(*args)` returns the value and a gradient function."""
-    return lambda *args: _CustomGradient.apply(fn, *args)
+    return lambda *args: _CustomGradient.apply(fn, _Held(), *args)
 
 
 def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from keraslite import config
 from keraslite.backend.torch import kernels
 from keraslite.backend.torch.tensors import native
 from keraslite.backend.windows import output_size, padding_pairs
@@ -72,21 +73,54 @@ def one_hot(
 
 
 @_primitive
-def _negative_likelihood(target: Tensor, logits: Tensor, axis: int, normalize: bool) -> Tensor:
+def _sparse_crossentropy(target: Tensor, output: Tensor, from_logits: bool, axis: int) -> Tensor:
     # As rows of classes: F's form for images has no gradient for some strides.
-    rows = logits.movedim(axis, -1).reshape(-1, logits.shape[axis])
-    loss = F.cross_entropy if normalize else F.nll_loss
-    return loss(rows, target.reshape(-1).long(), reduction="none").reshape(target.shape)
+    rows = output.movedim(axis, -1).reshape(-1, output.shape[axis])
+    rows = rows.float() if rows.element_size() < 4 else rows
+    target = target.long()
+    flat = target.reshape(-1)
+    flat = torch.where((flat >= 0) & (flat < rows.shape[1]), flat, -100)  # -100 counts for nothing
+    if from_logits:
+        loss = F.cross_entropy(rows, flat, reduction="none")
+    else:
+        shares = rows / rows.sum(-1, keepdim=True)
+        logs = shares.clamp(config.epsilon(), 1 - config.epsilon()).log()
+        loss = F.nll_loss(logs, flat, reduction="none")
+    return loss.reshape(target.shape).to(output.dtype)
 
 
 @_primitive
-def _layer_normalization(
-    x: Tensor, gamma: Tensor | None, beta: Tensor | None, axes: tuple, epsilon: float
+def layer_normalization(
+    x: Tensor,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    axis: Any = -1,
+    epsilon: float | None = None,
+    **kwargs: Any,
 ) -> Tensor:
-    shape = x.shape[axes[0] :]
-    wide = x.float() if any(v is not None and v.dtype != x.dtype for v in (gamma, beta)) else x
-    gamma, beta = (v if v is None else v.to(wide.dtype).reshape(shape) for v in (gamma, beta))
-    return F.layer_norm(wide, shape, gamma, beta, epsilon).to(x.dtype)
+    axes = (axis,) if isinstance(axis, int) else tuple(sorted(a % x.ndim for a in axis))
+    last = tuple(range(-len(axes), 0))
+    moved = axes not in (last, tuple(a + x.ndim for a in last))
+    rows = x.movedim(axes, last) if moved else x
+    shape = rows.shape[-len(axes) :]
+    epsilon = config.epsilon() if epsilon is None else epsilon
+    mixed = (gamma is not None and gamma.dtype != x.dtype) or (
+        beta is not None and beta.dtype != x.dtype
+    )
+    if mixed:
+        rows = rows.float() if x.element_size() < 4 else rows
+        gamma, beta = (v if v is None else v.to(rows.dtype) for v in (gamma, beta))
+    gamma, beta = (v if v is None or v.shape == shape else v.reshape(shape) for v in (gamma, beta))
+    if kwargs.pop("rms_scaling", False):  # what came before rms_normalization
+        variance = rows.var(last, correction=0, keepdim=True)
+        out = rows * torch.rsqrt(variance + epsilon)
+        out = out if gamma is None else out * gamma
+    elif kwargs:
+        raise TypeError(f"ops.layer_normalization knows no argument {sorted(kwargs)}.")
+    else:
+        out = F.layer_norm(rows, shape, gamma, beta, epsilon)
+    out = out.movedim(last, axes) if moved else out
+    return out.to(x.dtype) if mixed else out
 
 
 @_primitive
