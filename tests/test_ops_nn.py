@@ -442,6 +442,9 @@ WINDOWS = [
         atol=1e-5),
     row("conv", image(2).transpose(0, 3, 1, 2), kernel(3, 3, 4, 6), 1, "same", "channels_first",
         oracle=conv, grad=(0, 1), graph=False, rtol=3e-5, atol=1e-5),
+    row("conv", image(2, 48), kernel(3, 3, 48, 80), 1, "same", oracle=conv, grad=(0, 1),
+        graph=False, rtol=1e-4, atol=1e-4),
+    row("conv", image(1, 96), kernel(4, 96, 90), oracle=conv, graph=False, rtol=1e-4, atol=1e-4),
     row("conv", half(image(2)), half(kernel(3, 3, 4, 6)), oracle=wide(conv), **VALUE),
     *(row("depthwise_conv", image(2), kernel(3, 3, 4, 2), s, p, None, d, oracle=depthwise,
           grad=(0, 1), graph=False, atol=1e-5)

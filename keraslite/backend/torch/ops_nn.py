@@ -213,14 +213,27 @@ def _conv(
     pairs = padding_pairs(padding, x.shape[1:-1], window, strides, dilation)
     if any(a != b for a, b in pairs):
         x, pairs = _pad(x, pairs), [(0, 0)] * rank
-    weight = kernel.unsqueeze(0) if rank == 1 else kernel
-    weight = weight.movedim((-1, -2), (0, 1))
     fn = F.conv3d if rank == 3 else F.conv2d
     before = _two([a for a, _ in pairs], 0)
     out = fn(
-        _planes(x), weight, None, _two(strides, 1), before, _two(dilation, 1), groups
+        _planes(x), _filters(kernel), None, _two(strides, 1), before, _two(dilation, 1), groups
     )
     return _rows(out, rank)
+
+
+def _filters(kernel: Tensor) -> Tensor:
+    """A kernel (*spatial, inputs, outputs) as torch's (outputs, inputs, *spatial).
+
+    Torch needs it contiguous in a memory format. One transposition of a matrix gives channels_last,
+    several times faster than the general copy that torch would make. A checkpoint's weight seen as
+    our kernel is in order already.
+    """
+    kernel = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
+    if kernel.is_contiguous() and kernel.numel() >= 2**15:
+        *inner, outputs = kernel.shape
+        matrix = kernel.reshape(-1, outputs).t().contiguous()
+        return matrix.view(outputs, *inner).movedim(-1, 1)
+    return kernel.movedim((-1, -2), (0, 1))
 
 
 @_primitive
@@ -228,8 +241,7 @@ def _conv_transpose(
     x: Tensor, kernel: Tensor, strides: tuple, crops: list, dilation: tuple
 ) -> Tensor:
     rank = len(strides)
-    weight = kernel.unsqueeze(0) if rank == 1 else kernel
-    weight = weight.movedim((-1, -2), (0, 1))
+    weight = (kernel.unsqueeze(0) if rank == 1 else kernel).movedim((-1, -2), (0, 1))
     both = [max(0, min(pair)) for pair in crops]  # what torch can cut from both ends alike
     fn = F.conv_transpose3d if rank == 3 else F.conv_transpose2d
     out = fn(
@@ -283,7 +295,11 @@ def _fused_attention(
     mask: Tensor | None,
     scale: float | None,
     is_causal: bool,
-) -> Tensor:
+) -> Any:
+    if query.is_cpu and query.element_size() == 2 and query.shape[1] * key.shape[1] <= 2**17:
+        # The backward kernel for half precision on CPUs is slower than the products it saves.
+        if torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)):
+            return NotImplemented
     if mask is not None:
         if is_causal:
             mask = mask.bool() & torch.ones(
