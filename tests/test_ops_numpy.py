@@ -16,9 +16,6 @@ from ops_cases import (
     row,
 )
 
-import keraslite
-from keraslite import ops
-
 rng = np.random.default_rng(0)
 
 

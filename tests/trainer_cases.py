@@ -95,7 +95,8 @@ CASES = {
         classifier,
         lambda K: {"optimizer": K.optimizers.SGD(0.1), "loss": "sparse_categorical_crossentropy",
                    "metrics": ["accuracy"], "weighted_metrics": ["sparse_categorical_accuracy"]},
-        X[EVEN], LABELS[EVEN], {"sample_weight": WEIGHTS[EVEN], "validation_data": (*VALIDATION, WEIGHTS[:16])},
+        X[EVEN], LABELS[EVEN],
+        {"sample_weight": WEIGHTS[EVEN], "validation_data": (*VALIDATION, WEIGHTS[:16])},
     ),
     "add_loss, regularizers, batch normalization": (
         regularized,

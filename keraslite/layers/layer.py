@@ -95,8 +95,8 @@ class _CallSpec:
     def __init__(self, call: Any):
         parameters = list(inspect.signature(call).parameters.values())[1:]
         kinds = inspect.Parameter
-        self.names = [p.name for p in parameters
-                      if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]  # fmt: skip
+        by_position = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+        self.names = [p.name for p in parameters if p.kind in by_position]
         every = {p.name for p in parameters}
         self.any_keyword = any(p.kind is kinds.VAR_KEYWORD for p in parameters)
         self.training = "training" in every

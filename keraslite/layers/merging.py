@@ -91,7 +91,9 @@ class _Multiply(_Merge):
             ops.multiply,
             [x if m is None else ops.where(m, x, 1) for m, x in zip(wide, inputs, strict=True)],
         )
-        return out if any(m is None for m in masks) else ops.where(reduce(ops.logical_or, wide), out, 0)
+        if any(m is None for m in masks):
+            return out
+        return ops.where(reduce(ops.logical_or, wide), out, 0)
 
 
 class _Extremum(_Merge):

@@ -120,7 +120,7 @@ def saturate_cast(x: Any, dtype: Any) -> Any:
     from keraslite.ops.numpy import clip
 
     wanted, own = (dtypes.to_numpy(dtypes.standardize(d)) for d in (dtype, x.dtype))
-    if wanted == bool or own == bool:
+    if wanted.kind == "b" or own.kind == "b":
         return cast(x, dtype)
     (low, high), (least, most) = _limits(wanted), _limits(own)
     low, high = (_towards_zero(v, own) for v in (max(low, least), min(high, most)))

@@ -143,8 +143,8 @@ def _slow(row: Op, args: tuple, kwargs: dict) -> Any:
 
 _FRAMEWORKS_OWN = ("InvalidArgumentError", "NotFoundError", "UnimplementedError", "AxisError",
                    "UFuncTypeError", "_UFuncNoLoopError", "LinAlgError", "_LinAlgError")  # fmt: skip
-_ABOUT_TYPES = ("dtype", "data type", "scalar type", "allowed values", "implemented for", "of type",
-                "not supported for", "Could not find device", "must be integers")  # fmt: skip
+_ABOUT_TYPES = ("dtype", "data type", "scalar type", "allowed values", "implemented for",
+                "of type", "not supported for", "Could not find device", "must be integers")  # fmt: skip
 _ABOUT_SHAPES = ("shape", "broadcast", "axis", "dim", "size", "index", "out of range", "must match")
 
 

@@ -101,7 +101,8 @@ def _extreme(fn: Callable) -> Callable:
     return call
 
 
-TABLE |= {name: _reduction(getattr(jnp, name)) for name in ("sum", "all", "any", "argmax", "argmin")}
+_REDUCTIONS = ("sum", "all", "any", "argmax", "argmin")
+TABLE |= {name: _reduction(getattr(jnp, name)) for name in _REDUCTIONS}
 TABLE |= {name: _in_float32(getattr(jnp, name)) for name in ("mean", "var")}
 TABLE |= {"max": _extreme(jnp.max), "min": _extreme(jnp.min)}
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 
-
 def _nan_if_singular(fn: Any) -> Any:
     """NaN where numpy raises, as on JAX; a matrix that is not square remains an error."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from keraslite import dtypes
 from keraslite.backend.numpy.tensors import cast as _cast
-from keraslite.backend.numpy.tensors import convert, native
+from keraslite.backend.numpy.tensors import native
 
 # No op takes a Python number as such: beside bfloat16 numpy would make it float64.
 SCALARS: frozenset[str] = frozenset()

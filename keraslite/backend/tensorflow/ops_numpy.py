@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,8 @@ def _logical(fn: Callable) -> Callable:
     return lambda *xs: fn(*(x if x.dtype == tf.bool else tf.cast(x, tf.bool) for x in xs))
 
 
-_AS_THEY_ARE = """exp expm1 log log1p sin cos tan sinh cosh tanh sqrt rsqrt floor ceil reciprocal erf erfc
-    erfinv"""
+_AS_THEY_ARE = """exp expm1 log log1p sin cos tan sinh cosh tanh sqrt rsqrt floor ceil reciprocal
+    erf erfc erfinv"""
 _RENAMED = {
     "arcsin": tf.math.asin, "arccos": tf.math.acos, "arctan": tf.math.atan,
     "arcsinh": tf.math.asinh, "arccosh": tf.math.acosh, "arctanh": tf.math.atanh,
@@ -357,7 +358,7 @@ def split(x: tf.Tensor, indices_or_sections: Any, axis: int = 0) -> list:
     cuts = [0, *(i if i >= 0 else size + i for i in map(int, indices_or_sections))]
     cuts = [*(min(c, size) if isinstance(size, int) else c for c in cuts), size]
     sizes = [b - a if not isinstance(b, int) else max(b - a, 0)
-             for a, b in zip(cuts, cuts[1:], strict=False)]  # fmt: skip
+             for a, b in pairwise(cuts)]  # fmt: skip
     return tf.split(x, sizes, axis)
 
 

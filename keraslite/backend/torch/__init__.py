@@ -1,5 +1,5 @@
 """The PyTorch backend: TENSORS, PRIMITIVES, ENGINE."""
 
-from keraslite.backend.torch.engine import *  # noqa: F403
-from keraslite.backend.torch.primitives import PRIMITIVES, SCALARS  # noqa: F401
-from keraslite.backend.torch.tensors import *  # noqa: F403
+from keraslite.backend.torch.engine import *
+from keraslite.backend.torch.primitives import PRIMITIVES, SCALARS
+from keraslite.backend.torch.tensors import *

@@ -204,7 +204,8 @@ def _extreme(fn: Callable, pair: Callable) -> Callable:
         if not x.numel():
             axes = range(x.ndim) if axis is None else (axis,) if type(axis) is int else axis
             axes = {a % x.ndim for a in axes}
-            kept = [1 if i in axes else d for i, d in enumerate(x.shape) if keepdims or i not in axes]
+            sizes = enumerate(x.shape)
+            kept = [1 if i in axes else d for i, d in sizes if keepdims or i not in axes]
             return start.expand(kept)
         return pair(reduce(x, axis, keepdims), start)
 
@@ -354,7 +355,8 @@ def unstack(x: torch.Tensor, num: int | None = None, axis: int = 0) -> list:
 @_primitive
 def split(x: torch.Tensor, indices_or_sections: Any, axis: int = 0) -> list:
     if isinstance(indices_or_sections, int) and x.shape[axis] % indices_or_sections:
-        raise ValueError(f"an axis of size {x.shape[axis]} has no {indices_or_sections} equal parts")
+        size = x.shape[axis]
+        raise ValueError(f"an axis of size {size} has no {indices_or_sections} equal parts")
     if not isinstance(indices_or_sections, int):
         indices_or_sections = [int(i) for i in indices_or_sections]
     return list(torch.tensor_split(x, indices_or_sections, axis))
@@ -425,7 +427,9 @@ def get_item(x: torch.Tensor, key: Any) -> torch.Tensor:
             backwards |= k.step is not None and k.step < 0
         elif type(k) not in _BASIC:
             arrays = True
-    if arrays and any((k.ndim if isinstance(k, torch.Tensor) else np.ndim(k)) for k in key if type(k) not in _BASIC):
+    if arrays and any(
+        k.ndim if isinstance(k, torch.Tensor) else np.ndim(k) for k in key if type(k) not in _BASIC
+    ):
         # Beside arrays, numpy takes numbers for arrays too.
         key = tuple(torch.tensor([k], device=x.device) if type(k) is int else k for k in key)
     return _backwards(x, key) if backwards else x[key]
