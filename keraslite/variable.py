@@ -94,6 +94,9 @@ class Variable:
             return target
         return self._dtype
 
+    # Whether others may hold the storage, so that a compiled step must not reuse its memory.
+    _lent = False
+
     @property
     def _module(self) -> Any:
         return backends.load(self.backend)
@@ -169,7 +172,7 @@ class Variable:
             return value
         if self._raw is None:
             self._materialize()
-        self._raw = module.assign(self._raw, value)
+        self._raw, self._lent = module.assign(self._raw, value), True
         return value
 
     def _check(self, shape: Any) -> None:
@@ -240,7 +243,9 @@ class Variable:
             module = backends.load(name)
             value = backends.to_backend(self._module.read(self._raw), name)
             value = module.new_value(value, module.canonical(self._dtype))
-            self._raw = module.new_variable(value, self.trainable, self.path)
+            if not module.FUNCTIONAL:  # it will be written in place, and others may hold it
+                value = module.copy(value)
+            self._raw, self._lent = module.new_variable(value, self.trainable, self.path), True
         self.backend = name
 
     def __repr__(self) -> str:

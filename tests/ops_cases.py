@@ -198,7 +198,9 @@ def _gradient_of(case, fn, total, grad):
 
 
 def _theirs(case):
-    total = lambda out, weights: sum(jnp.sum(x * w) for x, w in zip(out, weights, strict=True))
+    def total(out, weights):
+        return sum(jnp.sum(x * w) for x, w in zip(out, weights, strict=True))
+
     return _gradient_of(case, oracle_of(case), total, jax.grad)
 
 
@@ -234,7 +236,7 @@ def assert_symbolic(case, backend):
     for free in {(), tuple(unknown)}:
         args = [
             tree.map_structure(
-                lambda x, i=i: keraslite.KerasTensor(
+                lambda x, i=i, free=free: keraslite.KerasTensor(
                     (None, *x.shape[1:]) if i in free else x.shape, x.dtype
                 ) if is_tensor_argument(x) else x, x)
             for i, x in enumerate(case.args)

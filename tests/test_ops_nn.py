@@ -363,8 +363,12 @@ REARRANGED = [
           grad=0, graph=False) for s in _SLIDES),
     row("polar", np.abs(X), X, oracle=lambda a, b: a * jnp.exp(1j * b)),
 ]  # fmt: skip
-REARRANGED = [r if r.op != "space_to_depth" else row(
-    "space_to_depth", np.asarray(deep(IMAGE, 2)), 2, oracle=r.oracle, grad=0) for r in REARRANGED]
+REARRANGED = [
+    r
+    if r.op != "space_to_depth"
+    else row("space_to_depth", np.asarray(deep(IMAGE, 2)), 2, oracle=r.oracle, grad=0)
+    for r in REARRANGED
+]
 
 # ---- convolutions, pools ----
 
@@ -417,8 +421,10 @@ def windows(kind, x, pool_size, strides=None, padding="valid", data_format=None)
 def adaptive(reduce, x, output_size, data_format=None):
     for axis, count in zip(range(1, x.ndim - 1), output_size, strict=True):
         n = x.shape[axis]
-        parts = [lax.slice_in_dim(x, i * n // count, -(-(i + 1) * n // count), axis=axis)
-                 for i in range(count)]
+        parts = [
+            lax.slice_in_dim(x, i * n // count, -(-(i + 1) * n // count), axis=axis)
+            for i in range(count)
+        ]
         x = jnp.concatenate([reduce(p, axis=axis, keepdims=True) for p in parts], axis)
     return x
 
@@ -548,9 +554,7 @@ def test_symbolic(cases, backend):
     check(assert_symbolic, cases, backend, ".symbolic")
 
 
-@pytest.mark.parametrize(
-    "cases", by_op([r for r in ROWS if id(r) not in _only_value | _no_graph])
-)
+@pytest.mark.parametrize("cases", by_op([r for r in ROWS if id(r) not in _only_value | _no_graph]))
 def test_graph_with_unknown_sizes(cases, backend):
     if backend == "tensorflow":
         check(assert_graph, cases, backend, ".graph")
@@ -679,6 +683,14 @@ def test_kinks(backend):
         x = keraslite.to_backend(np.array(places, "float32"), backend)
         got = gradient(lambda x, name=name: ops.sum(getattr(ops, name)(x)), backend)(x)
         np.testing.assert_allclose(keraslite.backend.to_numpy(got), slope, rtol=1e-6, err_msg=name)
+
+
+def test_nan_is_not_hidden(backend):
+    x = keraslite.to_backend(np.full((2, 4), np.nan, "float32"), backend)
+    for name in {case.op for case in ACTIVATIONS} | {"normalize", "layer_normalization"}:
+        args = (1.0, 0.0) if name == "threshold" else ()
+        out = keraslite.backend.to_numpy(getattr(ops, name)(x, *args))
+        assert np.isnan(out).all(), f"{name} made {out} of NaN"
 
 
 def test_gradients_stay_finite(backend):
@@ -879,9 +891,7 @@ def test_linear_under_transforms(kernels):
     # The gradient of a gradient.
     (first,) = torch.autograd.grad(loss(*fresh), fresh[:1], create_graph=True)
     second = torch.autograd.grad(first.square().sum(), fresh[1])[0]
-    plain = torch.func.grad(
-        lambda w: torch.func.grad(lambda x: loss(x, w, b))(x).square().sum()
-    )(w)
+    plain = torch.func.grad(lambda w: torch.func.grad(lambda x: loss(x, w, b))(x).square().sum())(w)
     torch.testing.assert_close(second, plain, rtol=1e-3, atol=1e-2)
 
 

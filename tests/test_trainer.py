@@ -581,6 +581,55 @@ def test_weights_taken_before_training_do_not_change_with_it(trains):
         assert np.array_equal(a, b)
 
 
+@pytest.mark.parametrize("source", ["numpy", *TRAINS])
+@pytest.mark.parametrize("made", [False, True], ids=["unmade", "made"])
+def test_what_a_variable_was_set_from_does_not_change_with_it(trains, source, made):
+    """Frameworks write variables in place, share memory, or give it away: never the user's."""
+    model = models.Sequential([layers.Input((4,)), layers.Dense(2, use_bias=False)])
+    model.compile(optimizers.SGD(0.1), "mse")
+    if made:
+        model.predict_on_batch(X)
+    with keraslite.use_backend(source):
+        given = ops.convert_to_tensor(np.arange(8, dtype="float32").reshape(4, 2))
+    want = backends.to_numpy(given).copy()
+    model.layers[0].kernel.assign(given)
+    model.fit(X[:64], REAL[:64], verbose=0)
+    assert np.array_equal(backends.to_numpy(given), want)
+    assert not np.array_equal(model.get_weights()[0], want)
+
+
+def test_variables_set_from_one_another_train_apart(trains):
+    class Pair(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = layers.Dense(2), layers.Dense(2)
+
+        def call(self, x):
+            return self.one(x) - 0.5 * self.two(x)
+
+    model = Pair()
+    model(X)
+    for a, b in zip(model.one.weights, model.two.weights, strict=True):
+        b.assign(a)
+    model.compile(optimizers.SGD(0.1), "mse")
+    model.fit(X[:64], REAL[:64], verbose=0)
+    assert not np.allclose(model.one.get_weights()[0], model.two.get_weights()[0])
+
+
+@pytest.mark.parametrize("second", TRAINS)
+def test_tensors_taken_from_a_model_stay_when_it_moves(trains, second):
+    model = regressor(keraslite)
+    model.compile(optimizers.SGD(0.1), "mse")
+    model.fit(X[:64], REAL[:64], verbose=0)
+    if trains == second:
+        return  # within a framework the value is the variable's own tensor
+    held = model.layers[0].kernel.value
+    want = backends.to_numpy(held).copy()
+    model.to_backend(second)
+    model.fit(X[:64], REAL[:64], verbose=0)
+    assert np.array_equal(backends.to_numpy(held), want)
+
+
 def test_shuffles_are_the_same_on_every_backend_and_new_each_epoch(backend):
     def orders():
         utils.set_random_seed(9)

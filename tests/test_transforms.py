@@ -138,7 +138,7 @@ def test_scan(backend, reverse):
 
     carry, ys = keras.scan(step, 1.0, xs, reverse=reverse)
     expected, c = [], 1.0
-    for a in (range(4) if not reverse else range(3, -1, -1)):
+    for a in range(4) if not reverse else range(3, -1, -1):
         c = c * 2 + a
         expected.append(c + 2)
     assert float(carry) == c

@@ -160,9 +160,7 @@ class Layer:
         if shape is not None:
             self._kl_input_shape = (kwargs.pop("batch_size", None), *shape)
         if kwargs:
-            raise TypeError(
-                f"{type(self).__name__} does not know the arguments {sorted(kwargs)}."
-            )
+            raise TypeError(f"{type(self).__name__} does not know the arguments {sorted(kwargs)}.")
         self._name = name or auto_name(to_snake_case(type(self).__name__))
         self.dtype_policy = dtype_policies.get(dtype)
         self.activity_regularizer = regularizers.get(activity_regularizer)
@@ -846,4 +844,3 @@ def _constraint(identifier: Any) -> Any:
     from keraslite import constraints
 
     return constraints.get(identifier)
-

@@ -49,6 +49,7 @@ def erf(x: Any) -> Any:
     """
     return primitive_only("erf")
 
+
 @op("float")
 def erfc(x: Any) -> Any:
     """1 - erf(x), precise for large x.
@@ -57,6 +58,7 @@ def erfc(x: Any) -> Any:
     [1.0]
     """
     return primitive_only("erfc")
+
 
 @op("float")
 def erfinv(x: Any) -> Any:
@@ -67,6 +69,7 @@ def erfinv(x: Any) -> Any:
     """
     return primitive_only("erfinv")
 
+
 @op("float")
 def rsqrt(x: Any) -> Any:
     """One over the square root.
@@ -75,6 +78,7 @@ def rsqrt(x: Any) -> Any:
     [0.5]
     """
     return divide(1, sqrt(x))
+
 
 @op("float")
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -88,6 +92,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     total = log(sum(exp(subtract(x, high)), axis, keepdims))
     return add(total, high if keepdims else reshape(high, shape(total)))
 
+
 @op("same")
 def top_k(x: Any, k: int, sorted: bool = True) -> tuple:
     """The k largest elements along the last axis in falling order, and their indices.
@@ -97,6 +102,7 @@ def top_k(x: Any, k: int, sorted: bool = True) -> tuple:
     """
     found = argsort(negative(x), -1)[..., :k]
     return take_along_axis(x, found, -1), found
+
 
 @op("same", tensors=2)
 def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
@@ -109,6 +115,7 @@ def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
     own = where(isnan(own), -np.inf, own)
     return less_equal(add(sum(greater(predictions, own), -1), 1), k)
 
+
 @op("same", tensors=2)
 def segment_sum(
     data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
@@ -119,6 +126,7 @@ def segment_sum(
     [3, 3]
     """
     return _segments(data, segment_ids, num_segments, "add")
+
 
 @op("same", tensors=2)
 def segment_prod(
@@ -131,6 +139,7 @@ def segment_prod(
     """
     return _segments(data, segment_ids, num_segments, "mul")
 
+
 @op("same", tensors=2)
 def segment_max(
     data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
@@ -142,6 +151,7 @@ def segment_max(
     """
     return _segments(data, segment_ids, num_segments, "max")
 
+
 @op("same", tensors=2)
 def segment_min(
     data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
@@ -152,6 +162,7 @@ def segment_min(
     [1, 3]
     """
     return _segments(data, segment_ids, num_segments, "min")
+
 
 def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: str) -> Any:
     if num_segments is None:
@@ -168,6 +179,7 @@ def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: 
     base = broadcast_to(base, (num_segments, *shape(data)[1:]))
     return scatter_update(base, expand_dims(segment_ids, -1), data, reduction)
 
+
 @op("promote_float", tensors=2)
 def cdist(x: Any, y: Any) -> Any:
     """The distances between the rows of x and the rows of y.
@@ -177,6 +189,7 @@ def cdist(x: Any, y: Any) -> Any:
     """
     gaps = subtract(expand_dims(x, -2), expand_dims(y, -3))
     return sqrt(sum(square(gaps), -1))
+
 
 @op("same")
 def extract_sequences(x: Any, sequence_length: int, sequence_stride: int) -> Any:
@@ -189,6 +202,7 @@ def extract_sequences(x: Any, sequence_length: int, sequence_stride: int) -> Any
     windows = np.arange(count)[:, None] * sequence_stride + np.arange(sequence_length)
     return take(x, windows.astype("int32"), -1)
 
+
 @op("float")
 def logdet(x: Any) -> Any:
     """The logarithm of the absolute determinant.
@@ -197,6 +211,7 @@ def logdet(x: Any) -> Any:
     0.0
     """
     return slogdet(x)[1]
+
 
 __all__ = [
     "cdist", "erf", "erfc", "erfinv", "extract_sequences", "in_top_k", "logdet", "logsumexp",

@@ -65,7 +65,7 @@ def relu(x: Any) -> Any:
     >>> print(convert_to_numpy(relu([-1.0, 0.0, 2.0])))
     [0. 0. 2.]
     """
-    return k.where(x > 0, x, 0)
+    return k.where(x <= 0, 0, x)  # NaN stays NaN, here and below
 
 
 @op("same")
@@ -75,7 +75,7 @@ def relu6(x: Any) -> Any:
     >>> print(convert_to_numpy(relu6([-1.0, 3.0, 8.0])))
     [0. 3. 6.]
     """
-    return k.where(x > 0, k.where(x < 6, x, 6), 0)
+    return k.where(x <= 0, 0, k.where(x >= 6, 6, x))
 
 
 @op("float")
@@ -263,7 +263,7 @@ def hard_tanh(x: Any) -> Any:
     >>> print(convert_to_numpy(hard_tanh([-3.0, 0.5])))
     [-1.   0.5]
     """
-    return k.where(x > -1, k.where(x < 1, x, 1.0), -1.0)
+    return k.where(x <= -1, -1.0, k.where(x >= 1, 1.0, x))
 
 
 @op("float")
@@ -274,7 +274,7 @@ def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
     >>> print(convert_to_numpy(hard_shrink([-1.0, 0.2])))
     [-1.  0.]
     """
-    return k.where(k.absolute(x) > threshold, x, 0.0)
+    return k.where(k.absolute(x) <= threshold, 0.0, x)
 
 
 @op("float")
@@ -285,7 +285,8 @@ def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
     >>> print(convert_to_numpy(soft_shrink([-1.0, 0.2])))
     [-0.5  0. ]
     """
-    return k.where(x > threshold, x - threshold, k.where(x < -threshold, x + threshold, 0.0))
+    shrunk = k.where(x > 0, x - threshold, x + threshold)
+    return k.where(k.absolute(x) <= threshold, 0.0, shrunk)
 
 
 @op("float")
@@ -296,7 +297,7 @@ def threshold(x: Any, threshold: float, default_value: float) -> Any:
     >>> print(convert_to_numpy(threshold([-1.0, 2.0], 1, 0)))
     [0. 2.]
     """
-    return k.where(x > threshold, x, default_value)
+    return k.where(x <= threshold, default_value, x)
 
 
 @op("float")
@@ -811,9 +812,7 @@ def conv(
 
 
 @op("same", tensors=2)
-def _conv(
-    x: Any, kernel: Any, strides: tuple, padding: Any, dilation: tuple, groups: int
-) -> Any:
+def _conv(x: Any, kernel: Any, strides: tuple, padding: Any, dilation: tuple, groups: int) -> Any:
     """`conv` on channels-last data with settled arguments."""
     return primitive_only("conv")
 
@@ -1219,9 +1218,7 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
     pad, stride, count, starts = _sliding(sizes, kernel_size, dilation, padding, stride)
     x = k.pad(x, ((0, 0), (0, 0), (pad[0], pad[0]), (pad[1], pad[1])))
     ends = [(m - 1) * s + 1 for m, s in zip(count, stride)]
-    taps = [
-        x[:, :, i : i + ends[0] : stride[0], j : j + ends[1] : stride[1]] for i, j in starts
-    ]
+    taps = [x[:, :, i : i + ends[0] : stride[0], j : j + ends[1] : stride[1]] for i, j in starts]
     return k.reshape(k.stack(taps, axis=2), (n, c * len(starts), count[0] * count[1]))
 
 

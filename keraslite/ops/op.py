@@ -298,8 +298,11 @@ def _sequence(row: Op) -> Callable:
             args, kwargs = row.bind(args, kwargs)
         given = args[0]
         if not isinstance(given, list | tuple):
-            given = list(given) if not hasattr(given, "shape") else [given[i] for i in
-                                                                     range(given.shape[0])]
+            given = (
+                list(given)
+                if not hasattr(given, "shape")
+                else [given[i] for i in range(given.shape[0])]
+            )
         return _listed(row, given, lambda items: (items, *args[1:]), kwargs)
 
     return call

@@ -260,6 +260,10 @@ class _Threaded:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.variables is None:
             self._compile(list(self.state()))
+        for variable in self.variables:
+            if variable._lent:  # the buffers are given away: no tensor of the user's may be one
+                variable._raw = self.module.duplicate(variable._kl_raw)
+                variable._lent = False
         try:
             out, values = self.run([v._kl_raw for v in self.variables], args, kwargs)
         except _Strangers as found:

@@ -34,11 +34,11 @@ def summary_table(
         >>> model = models.Sequential([layers.Input((2,)), layers.Dense(3, name="head")], name="m")
         >>> print(summary_table(model, 48))
         Model: "m"
-        ┏━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━┳━━━━━━━━━┓
-        ┃ Layer (type)       ┃ Output Shape  ┃ Param # ┃
-        ┡━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━╇━━━━━━━━━┩
-        │ head (Dense)       │ (None, 3)     │       9 │
-        └────────────────────┴───────────────┴─────────┘
+        ┏━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━┳━━━━━━━━━━┓
+        ┃ Layer (type)      ┃ Output Shape  ┃  Param # ┃
+        ┡━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━╇━━━━━━━━━━┩
+        │ head (Dense)      │ (None, 3)     │        9 │
+        └───────────────────┴───────────────┴──────────┘
          Total params: 9 (36.00 B)
          Trainable params: 9 (36.00 B)
          Non-trainable params: 0 (0.00 B)

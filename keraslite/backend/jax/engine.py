@@ -11,8 +11,8 @@ from keraslite.backend.jax.tensors import native
 
 __all__ = [
     "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "assign_add", "cond",
-    "custom_gradient", "gradients_of", "jit", "new_variable", "no_grad", "read", "scan",
-    "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
+    "custom_gradient", "duplicate", "gradients_of", "jit", "new_variable", "no_grad", "read",
+    "scan", "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 FUNCTIONAL = True  # a compiled step takes and returns the variables
@@ -45,6 +45,11 @@ def assign(raw: jax.Array, value: jax.Array) -> jax.Array:
 def assign_add(raw: jax.Array, value: jax.Array) -> jax.Array:
     """The new storage."""
     return assign(raw, (raw + value).astype(raw.dtype))
+
+
+def duplicate(raw: jax.Array) -> jax.Array:
+    """The same values in memory of their own, to be donated."""
+    return jnp.array(raw, copy=True)
 
 
 def set_trainable(raw: Any, trainable: bool) -> None:

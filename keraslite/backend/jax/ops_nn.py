@@ -68,7 +68,12 @@ def _scores(query: jax.Array, key: jax.Array) -> jax.Array:
 
 @_primitive
 def _fused_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, bias: Any, mask: Any, scale: Any,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    bias: Any,
+    mask: Any,
+    scale: Any,
     is_causal: bool,
 ) -> Any:
     # Only cuDNN's kernel is fused; jax's own form on other devices is not faster than the body.

@@ -62,9 +62,7 @@ def clip(x: jax.Array, x_min: Any, x_max: Any) -> jax.Array:
 
 
 @_primitive
-def nan_to_num(
-    x: jax.Array, nan: float = 0.0, posinf: Any = None, neginf: Any = None
-) -> jax.Array:
+def nan_to_num(x: jax.Array, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> jax.Array:
     return jnp.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
 
 

@@ -293,7 +293,7 @@ def take_along_axis(x: np.ndarray, indices: np.ndarray, axis: Any = None) -> np.
     if axis is None:
         return np.take_along_axis(x, indices.reshape(-1), None)
     sizes = [np.shape(x), indices.shape]
-    whole = np.broadcast_shapes(*((*s[:axis % x.ndim], 1, *s[axis % x.ndim + 1:]) for s in sizes))
+    whole = np.broadcast_shapes(*((*s[: axis % x.ndim], 1, *s[axis % x.ndim + 1 :]) for s in sizes))
     x, indices = (
         np.broadcast_to(a, (*whole[: axis % x.ndim], a.shape[axis], *whole[axis % x.ndim + 1 :]))
         for a in (x, indices)
@@ -315,9 +315,7 @@ def argsort(x: np.ndarray, axis: Any = -1) -> np.ndarray:
 
 @_primitive
 @_halves
-def searchsorted(
-    sorted_sequence: np.ndarray, values: np.ndarray, side: str = "left"
-) -> np.ndarray:
+def searchsorted(sorted_sequence: np.ndarray, values: np.ndarray, side: str = "left") -> np.ndarray:
     return np.searchsorted(sorted_sequence, values, side).astype(np.int32)
 
 

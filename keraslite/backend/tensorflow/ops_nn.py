@@ -116,7 +116,10 @@ def _normalize_batch(x: tf.Tensor, scale: Any, offset: Any, epsilon: float) -> A
 
 @_primitive
 def _ctc(
-    target: tf.Tensor, logs: tf.Tensor, target_length: tf.Tensor, output_length: tf.Tensor,
+    target: tf.Tensor,
+    logs: tf.Tensor,
+    target_length: tf.Tensor,
+    output_length: tf.Tensor,
     blank: int,
 ) -> tf.Tensor:
     return tf.nn.ctc_loss(target, logs, target_length, output_length, False, blank_index=blank)

@@ -302,9 +302,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
     dtype = native(dtype or dtypes.result_type(*(getattr(v, "dtype", type(v)) for v in given)))
     start, stop = (0, start) if stop is None else (start, stop)
     made_in = dtype if dtype in (tf.int32, tf.int64, tf.float32, tf.float64) else tf.float32
-    start, stop, step = (
-        tf.cast(v, made_in) for v in (start, stop, 1 if step is None else step)
-    )
+    start, stop, step = (tf.cast(v, made_in) for v in (start, stop, 1 if step is None else step))
     return tf.cast(tf.range(start, stop, step), dtype)
 
 
@@ -521,9 +519,7 @@ def argsort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
 
 
 @_primitive
-def searchsorted(
-    sorted_sequence: tf.Tensor, values: tf.Tensor, side: str = "left"
-) -> tf.Tensor:
+def searchsorted(sorted_sequence: tf.Tensor, values: tf.Tensor, side: str = "left") -> tf.Tensor:
     if sorted_sequence.shape.rank != 1:
         raise ValueError("the sorted sequence must have one dimension")
     if sorted_sequence.dtype in _SHORT or sorted_sequence.dtype in _HALVES:

@@ -144,9 +144,7 @@ def _batch_normalization(
 
 
 @_primitive
-def _normalize_batch(
-    x: Tensor, scale: Tensor | None, offset: Tensor | None, epsilon: float
-) -> Any:
+def _normalize_batch(x: Tensor, scale: Tensor | None, offset: Tensor | None, epsilon: float) -> Any:
     channels = x.shape[-1]
     count = x.numel() // max(channels, 1)
     if count < 2 or epsilon <= 0 or kernels.in_transform():
@@ -244,9 +242,7 @@ def _conv_transpose(
     weight = (kernel.unsqueeze(0) if rank == 1 else kernel).movedim((-1, -2), (0, 1))
     both = [max(0, min(pair)) for pair in crops]  # what torch can cut from both ends alike
     fn = F.conv_transpose3d if rank == 3 else F.conv_transpose2d
-    out = fn(
-        _planes(x), weight, None, _two(strides, 1), _two(both, 0), 0, 1, _two(dilation, 1)
-    )
+    out = fn(_planes(x), weight, None, _two(strides, 1), _two(both, 0), 0, 1, _two(dilation, 1))
     rest = [(cut - a, cut - b) for cut, (a, b) in zip(both, crops, strict=True)]
     out = _rows(out, rank)
     return _pad(out, rest) if any(a or b for a, b in rest) else out
@@ -302,9 +298,12 @@ def _fused_attention(
             return NotImplemented
     if mask is not None:
         if is_causal:
-            mask = mask.bool() & torch.ones(
-                query.shape[1], key.shape[1], dtype=torch.bool, device=mask.device
-            ).tril()
+            mask = (
+                mask.bool()
+                & torch.ones(
+                    query.shape[1], key.shape[1], dtype=torch.bool, device=mask.device
+                ).tril()
+            )
             is_causal = False
         # A finite number, not -inf: a row with everything masked is uniform, not NaN.
         low = -0.7 * torch.finfo(query.dtype).max
