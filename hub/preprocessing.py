@@ -13,7 +13,7 @@ def bucket(length: int, limit: int) -> int:
     """The smallest of the usual lengths that holds `length`, at most `limit`.
 
     >>> bucket(40, 512), bucket(500, 505)
-    (64, 505)
+    (48, 505)
     """
     return min(next((b for b in BUCKETS if b >= length), limit), limit)
 

@@ -27,7 +27,7 @@ class Variable:
         name: a name; its path is made of the names of the layers around it.
 
     >>> v = Variable([1.0, 2.0], name="v")
-    >>> v.assign_add([1.0, 1.0]); print(v.numpy())
+    >>> _ = v.assign_add([1.0, 1.0]); print(v.numpy())
     [2. 3.]
     """
 

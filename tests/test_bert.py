@@ -236,13 +236,14 @@ def test_compiled_bert_has_no_graph_break(checkpoints):
 
 def test_bert_is_a_torch_module(checkpoints):
     folder, _ = checkpoints()
+    keras.utils.set_random_seed(0)
     model = hub.BertClassifier.from_preset(folder, num_classes=2, backend="torch")
     assert isinstance(model, torch.nn.Module)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     batch = {k: torch.from_numpy(v) for k, v in tiny.inputs().items()}
     labels = torch.tensor([0, 1, 0])
     losses = []
-    for _ in range(8):
+    for _ in range(20):
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(batch), labels)
         loss.backward()

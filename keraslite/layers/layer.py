@@ -464,6 +464,8 @@ class Layer:
         finally:
             scopes.backend = outer
 
+    __call__.autograph_info__ = None  # TensorFlow's autograph need not convert what is inside
+
     def _call(self, args: tuple, kwargs: dict) -> Any:
         spec = self._kl_spec
         compute = self.dtype_policy.compute_dtype

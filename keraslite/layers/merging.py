@@ -155,7 +155,8 @@ class Concatenate(_Merge):
     """
 
     def __init__(self, axis: int = -1, **kwargs: Any):
-        self._setup(**{k: v for k, v in locals().items() if k not in ("self", "__class__")})
+        self._keep(locals())
+        self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         """Check the shapes."""
@@ -211,7 +212,8 @@ class Dot(_Merge):
             len(axes) != 2 or not all(isinstance(a, int) for a in axes)
         ):
             raise ValueError(f"`axes` should be an int or two of them. Received: axes={axes}")
-        self._setup(**{k: v for k, v in locals().items() if k not in ("self", "__class__")})
+        self._keep(locals())
+        self.supports_masking = True
 
     def _axes(self, shapes: Sequence[Any]) -> tuple[int, int]:
         given = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes

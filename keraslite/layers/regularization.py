@@ -54,15 +54,14 @@ class Dropout(_Random):
         seed: int | None = None,
         **kwargs: Any,
     ):
+        self._keep(locals())
         if noise_shape is not None:
-            given, noise_shape = noise_shape, tuple(noise_shape)
-            if any(d is not None and (not isinstance(d, int) or d <= 0) for d in noise_shape):
+            self.noise_shape = tuple(noise_shape)
+            if any(d is not None and (type(d) is not int or d <= 0) for d in self.noise_shape):
                 raise ValueError(
                     "Invalid value received for argument `noise_shape`. Expected positive "
-                    f"integers or None. Received: noise_shape={given}"
+                    f"integers or None. Received: noise_shape={noise_shape}"
                 )
-            del given
-        self._keep(locals())
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Drop, in training."""

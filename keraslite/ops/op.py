@@ -44,6 +44,7 @@ class Op:
         self.name, self.body, self.tensors = body.__name__, body, tensors
         self.promote, self.lift, self.raw = promote, lift, raw
         self.parameters = list(inspect.signature(body).parameters.values())
+        self.spec: Callable | None = None  # the symbolic results, where their size is not known
         self.impls: dict[str, Callable] = {}
         self.scalars: set[str] = set()  # the backends whose primitive takes Python numbers as such
         for name, module in backends.MODULES.items():
@@ -131,9 +132,7 @@ def _slow(row: Op, args: tuple, kwargs: dict) -> Any:
     rest = args[row.tensors :]
     try:
         if backend == "symbolic":
-            from keraslite.symbolic import call_op
-
-            return call_op(row, (*tensors, *rest), kwargs)
+            return _symbolic(row, (*tensors, *rest), kwargs)
         _load(backend)
         _prepare(row, tensors, backend)
         return row.impls[backend](*tensors, *rest, **kwargs)
@@ -141,10 +140,25 @@ def _slow(row: Op, args: tuple, kwargs: dict) -> Any:
         _fail(row, error, args, kwargs)
 
 
-_FRAMEWORKS_OWN = ("InvalidArgumentError", "NotFoundError", "UnimplementedError", "AxisError",
-                   "UFuncTypeError", "_UFuncNoLoopError", "LinAlgError", "_LinAlgError")  # fmt: skip
-_ABOUT_TYPES = ("dtype", "data type", "scalar type", "allowed values", "implemented for",
-                "of type", "not supported for", "Could not find device", "must be integers")  # fmt: skip
+def _symbolic(row: Op, args: tuple, kwargs: dict) -> Any:
+    """The symbolic results, and the node that made them."""
+    from keraslite.symbolic import Node, call_op
+
+    outputs = row.spec(*args, **kwargs) if row.spec is not None else None
+    if outputs is None:
+        return call_op(row, args, kwargs)
+    Node(row.call, args, kwargs, outputs)
+    return outputs
+
+
+_FRAMEWORKS_OWN = (
+    "InvalidArgumentError", "NotFoundError", "UnimplementedError", "AxisError", "UFuncTypeError",
+    "_UFuncNoLoopError", "LinAlgError", "_LinAlgError",
+)  # fmt: skip
+_ABOUT_TYPES = (
+    "dtype", "data type", "scalar type", "allowed values", "implemented for", "of type",
+    "not supported for", "Could not find device", "must be integers",
+)  # fmt: skip
 _ABOUT_SHAPES = ("shape", "broadcast", "axis", "dim", "size", "index", "out of range", "must match")
 
 
@@ -344,9 +358,7 @@ def _listed(row: Op, given: Any, place: Callable, kwargs: dict) -> Any:
     backend = choose(f"ops.{row.name}", found)
     try:
         if backend == "symbolic":
-            from keraslite.symbolic import call_op
-
-            return call_op(row, place(items), kwargs)
+            return _symbolic(row, place(items), kwargs)
         _load(backend)
         return row.impls[backend](*place(promote_list(row, items, backend)), **kwargs)
     except Exception as error:

@@ -292,10 +292,11 @@ def _fused_attention(
     scale: float | None,
     is_causal: bool,
 ) -> Any:
-    if query.is_cpu and query.element_size() == 2 and query.shape[1] * key.shape[1] <= 2**17:
+    small = query.element_size() == 2 and query.shape[1] * key.shape[1] <= 2**17
+    trains = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    if query.is_cpu and small and trains:
         # The backward kernel for half precision on CPUs is slower than the products it saves.
-        if torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)):
-            return NotImplemented
+        return NotImplemented
     if mask is not None:
         if is_causal:
             mask = (
