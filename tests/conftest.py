@@ -1,6 +1,7 @@
 """What every test shares: quiet frameworks, and the `backend` fixture that runs a test on each."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 sys.path.insert(0, str(Path(__file__).parent))  # for what the tests share: ops_cases, known_gaps
 
 import pytest
+
+# Started in the background, a process may ignore Ctrl-C; tests of it need Python's own handler.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import keraslite
 

@@ -74,7 +74,6 @@ def test_export_is_the_inverse_of_import():
     array = np.arange(24, dtype="float32").reshape(8, 3)
     ours = from_checkpoint(array, True, (3, 2, 4))
     np.testing.assert_array_equal(to_checkpoint(ours, True), array)
-    assert not np.shares_memory(array, to_checkpoint(ours, True))
     assert np.shares_memory(array, ours)
 
     class Held:

@@ -500,11 +500,19 @@ def test_unknown_names_list_the_known_ones(trains):
 
 
 def test_a_wrong_input_shape_names_the_model_and_the_shape(trains):
-    with pytest.raises(ValueError, match=r"sequential.*|.*4.*"):
+    with pytest.raises(ValueError, match=r"axis -1 to have size 4, got an input of shape \(.*3\)"):
         compiled().fit(X[:, :3], LABELS, verbose=0)
     model = models.Model(x := layers.Input((4,), name="rows"), layers.Dense(1)(x))
     with pytest.raises(ValueError, match=r"'rows' to have shape \(None, 4\), got \(70, 3\)"):
         model(X[:, :3])
+
+
+def test_targets_of_a_wrong_shape_are_named_with_the_outputs(trains):
+    message = r"'mse' was given targets of shape \(32, 3\), outputs of shape \(32, 2\)"
+    model = regressor(keraslite)
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=message.replace("mse", "mean_squared_error")):
+        model.fit(X, np.zeros((70, 3), "float32"), verbose=0)
 
 
 def test_what_must_be_compiled_says_so(trains):

@@ -9,6 +9,7 @@ LABELS = RNG.integers(0, 3, 70)
 ONE_HOT = np.eye(3, dtype="float32")[LABELS]
 BITS = (X.sum(1) > 0).astype("float32")[:, None]
 REAL = (X @ RNG.normal(size=(4, 2))).astype("float32")
+IDS = RNG.integers(0, 10, (64, 5)).astype("int32")
 WEIGHTS = RNG.uniform(0.2, 2.0, 70).astype("float32")
 
 
@@ -17,8 +18,9 @@ def classifier(K, activation="softmax"):
     return K.Sequential([K.Input((4,)), L.Dense(8, "relu"), L.Dense(3, activation)])
 
 
-def regressor(K):
-    return K.Sequential([K.Input((4,)), K.layers.Dense(8, "tanh"), K.layers.Dense(2)])
+def regressor(K, **arguments):
+    dense = K.layers.Dense
+    return K.Sequential([K.Input((4,)), dense(8, "tanh"), dense(2, **arguments)])
 
 
 def binary(K):
@@ -37,6 +39,22 @@ def regularized(K):
     y = Penalty()(y)
     y = L.BatchNormalization(momentum=0.8)(y)
     return K.Model(x, L.Dense(2, bias_regularizer="l2")(y))
+
+
+def penalized(K):
+    class Penalty(K.layers.Layer):
+        def call(self, x):
+            self.add_loss(K.ops.mean(K.ops.square(x)))
+            return x
+
+    x = K.Input((4,))
+    return K.Model(x, Penalty()(K.layers.Dense(3)(x)))
+
+
+def masked(K):
+    L = K.layers
+    x = K.Input((5,), dtype="int32")
+    return K.Model(x, L.Dense(3, "softmax")(L.Embedding(10, 4, mask_zero=True)(x)))
 
 
 def two_outputs(K, as_dict):
@@ -117,6 +135,40 @@ CASES = {
                    "loss": ["categorical_crossentropy", K.losses.Huber()],
                    "loss_weights": [1.0, 0.5], "metrics": [["accuracy"], ["mse"]]},
         X[EVEN], [ONE_HOT[EVEN], REAL[EVEN]], {},
+    ),
+    "weights by output": (
+        lambda K: two_outputs(K, True),
+        lambda K: {"optimizer": K.optimizers.SGD(0.05),
+                   "loss": {"a": "sparse_categorical_crossentropy", "b": "mse"},
+                   "weighted_metrics": {"a": ["accuracy"], "b": ["mae"]}},
+        X[EVEN], {"a": LABELS[EVEN], "b": REAL[EVEN]},
+        {"sample_weight": {"a": WEIGHTS[EVEN], "b": 2 * WEIGHTS[EVEN]}},
+    ),
+    "losses without targets": (
+        penalized,
+        lambda K: {"optimizer": K.optimizers.SGD(0.1)},
+        X[EVEN], None, {},
+    ),
+    "moving averages, accumulated gradients, a schedule": (
+        regressor,
+        lambda K: {"optimizer": K.optimizers.Adam(
+            K.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5), use_ema=True, ema_momentum=0.5,
+            gradient_accumulation_steps=2), "loss": "mse"},
+        X[EVEN], REAL[EVEN], {},
+    ),
+    "steps with masks": (
+        masked,
+        lambda K: {"optimizer": K.optimizers.SGD(0.1), "loss": "sparse_categorical_crossentropy",
+                   "metrics": ["accuracy"], "weighted_metrics": ["sparse_categorical_accuracy"]},
+        IDS, IDS % 3, {"initial_epoch": 1, "epochs": 3, "validation_freq": 2,
+                       "validation_data": (IDS, IDS % 3), "validation_steps": 2},
+    ),
+    "functions": (
+        lambda K: regressor(K, kernel_constraint="non_neg"),
+        lambda K: {"optimizer": K.optimizers.SGD(0.1),
+                   "loss": lambda y, p: K.ops.mean(K.ops.abs(y - p), axis=-1),
+                   "metrics": [lambda y, p: K.ops.mean(y - p)]},
+        X[EVEN], REAL[EVEN], {},
     ),
     "dict of inputs": (
         two_inputs,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from keraslite import losses, metrics, ops, tree
+from keraslite.naming import to_snake_case
 
 # Bare names that mean the binary, the categorical or the sparse kind, by the shapes.
 _ACCURACIES = dict.fromkeys(
@@ -55,7 +56,7 @@ def make_metric(identifier: Any, y_true: Any, y_pred: Any) -> Any:
         return getattr(metrics, by_shapes(kinds, y_true, y_pred))(name=identifier)
     found = metrics.get(identifier)
     if not hasattr(found, "update_state"):
-        found = metrics.MeanMetricWrapper(found, name=getattr(found, "__name__", "metric"))
+        found = metrics.MeanMetricWrapper(found, name=_name_of(found))
     if isinstance(identifier, str):  # in the logs under the name that was asked for
         found.name = identifier
     return found
@@ -68,7 +69,26 @@ def make_loss(identifier: Any, y_true: Any, y_pred: Any) -> Any:
     found = losses.get(identifier)
     if found is None or isinstance(found, losses.Loss):
         return found
-    return losses.LossFunctionWrapper(found, name=getattr(found, "__name__", "loss"))
+    return losses.LossFunctionWrapper(found, name=_name_of(found))
+
+
+def _compared(loss: Any, target: Any, output: Any, weight: Any) -> Any:
+    """The loss; where it fails, the error says for which shapes."""
+    try:
+        return loss(target, output, sample_weight=weight)
+    except (ValueError, TypeError, RuntimeError) as error:
+        shapes = [getattr(x, "shape", None) for x in (target, output)]
+        if None in shapes or (weight is None and shapes[0] == shapes[1]):
+            raise
+        told = f" and weights of shape {tuple(weight.shape)}" if hasattr(weight, "shape") else ""
+        raise ValueError(
+            f"The loss {loss.name!r} was given targets of shape {tuple(shapes[0])}, outputs of "
+            f"shape {tuple(shapes[1])}{told}: {error}"
+        ) from error
+
+
+def _name_of(function: Any) -> str:
+    return to_snake_case(getattr(function, "__name__", type(function).__name__))
 
 
 def unlike(names: list[tuple[str, str, bool]]) -> list[str]:
@@ -104,7 +124,7 @@ class Objectives:
         self.built = False
         self.losses: list[Any] = []
         self.weights: list[float] = []
-        self.trackers: list[Any] = []  # of the single losses, where there are several
+        self.trackers: list[Any] = []  # of the single losses, where there are several; else Nones
         self.metrics: list[tuple[int, Any, bool]] = []  # (output, metric, whether weighted)
         self.names: list[str] = []
 
@@ -121,11 +141,11 @@ class Objectives:
         weights = per_output(loss_weights, y_pred, names, "loss_weights")
         self.weights = [1.0 if w is None else float(w) for w in weights]
         several = len(outputs) > 1
-        self.trackers = (
-            [metrics.Mean(name=f"{n}_loss") if x is not None else None
-             for n, x in zip(names, self.losses, strict=True)]
-            if several else []
-        )  # fmt: skip
+        tracked = sum(x is not None for x in self.losses) > 1
+        self.trackers = [
+            metrics.Mean(name=f"{n}_loss") if tracked and x is not None else None
+            for n, x in zip(names, self.losses, strict=True)
+        ]
         self.metrics = []
         for given, is_weighted in ((plain, False), (weighted, True)):
             if given is None:
@@ -160,8 +180,8 @@ class Objectives:
         for i, (loss, target, output) in enumerate(zip(self.losses, targets, outputs, strict=True)):
             if loss is None:
                 continue
-            value = loss(target, output, sample_weight=weights[i])
-            if self.trackers:  # by rows, so that a shorter last batch counts for less
+            value = _compared(loss, target, output, weights[i])
+            if self.trackers[i] is not None:  # by rows: a shorter last batch counts for less
                 rows = output.shape[0] if output.shape else None
                 self.trackers[i].update_state(ops.stop_gradient(value), sample_weight=rows)
             found.append(value if self.weights[i] == 1.0 else value * self.weights[i])
