@@ -4,6 +4,7 @@ Its CPU kernels miss grouped convolutions, dilation with strides, and gradients 
 transposed ones; those are put together here from what there is.
 """
 
+from functools import wraps
 from typing import Any
 
 import tensorflow as tf
@@ -30,6 +31,7 @@ def _primitive(fn: Any) -> Any:
 
 
 def _in_float32(fn: Any) -> Any:
+    @wraps(fn)
     def call(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
         if x.dtype.size > 2:
             return fn(x, axis)
@@ -50,10 +52,6 @@ def log_softmax(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
     if isinstance(axis, int):
         return tf.nn.log_softmax(x, axis)
     return x - tf.reduce_logsumexp(x, axis, keepdims=True)
-
-
-for _fn, _name in ((softmax, "softmax"), (log_softmax, "log_softmax")):
-    TABLE[_name] = _fn
 
 
 @_primitive
