@@ -16,8 +16,6 @@ GAPS = {
     ("argmin[nan].graph", "tensorflow"): "NaN does not count as the smallest",
     ("take.grad", "tensorflow"): "engine.value_and_grad gives IndexedSlices for arguments",
     ("cross.graph", "tensorflow"): _STATIC,
-    ("pad[edge].graph", "tensorflow"): _STATIC,
-    ("pad[wrap].graph", "tensorflow"): _STATIC,
     ("correlate.graph", "tensorflow"): _STATIC,
     ("unstack.graph", "tensorflow"): _STATIC,
     ("pinv.graph", "tensorflow"): _STATIC,

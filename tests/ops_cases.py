@@ -262,7 +262,7 @@ def assert_graph(case, backend):
     sizes = [[None] * (len(x.shape) - 1) + list(x.shape[-1:]) for x in tensors]
     sizes = [[None] if len(s) == 1 else s for s in sizes]
     specs = [tf.TensorSpec(s, x.dtype) for s, x in zip(sizes, tensors, strict=True)]
-    out = tf.function(lambda *xs: call(xs), input_signature=specs)(*tensors)
+    out = tf.function(lambda *xs: call(xs), specs, autograph=False)(*tensors)
     assert_same(tree.flatten(_plain(out)), expected(case), case, "the compiled value")
 
 

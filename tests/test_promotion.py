@@ -20,7 +20,7 @@ Y = np.array([[1, 1, 2], [2, 1, 3]]).T
 
 _UNARY = """absolute sign square negative exp expm1 exp2 log log2 log10 log1p sqrt cbrt reciprocal
     sin cos tan tanh sinh cosh arcsinh arctan sinc floor ceil trunc round isnan isinf isfinite
-    isposinf isneginf signbit logical_not real imag conj angle nan_to_num fabs deg2rad
+    isposinf isneginf signbit logical_not real imag conj angle nan_to_num fabs deg2rad i0
     sum prod mean var std max min amax argmax argmin all any cumsum cumprod count_nonzero median
     nansum nanmean nanmax nanprod nancumsum sort argsort ptp average diff trace tril diagonal
     zeros_like ones_like ravel transpose flip bitwise_not"""

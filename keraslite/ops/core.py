@@ -1,5 +1,6 @@
 """Ops on tensors as such: conversion, casting, shapes, indexing."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,8 +48,7 @@ def cast(x: Any, dtype: Any) -> Any:
     >>> convert_to_numpy(cast([0.5, 2.5], "int32")).tolist()
     [0, 2]
     """
-    module = backends.load(backends.of(x) or backends.backend())
-    return module.cast(x, module.canonical(dtypes.standardize(dtype)))
+    return primitive_only("cast")
 
 
 def shape(x: Any) -> tuple:
@@ -107,7 +107,7 @@ def get_item(x: Any, key: Any) -> Any:
     >>> float(get_item([1.0, 2.0], 1))
     2.0
     """
-    return x[key]
+    return primitive_only("get_item")
 
 
 @op("same")
@@ -119,25 +119,33 @@ def saturate_cast(x: Any, dtype: Any) -> Any:
     """
     from keraslite.ops.numpy import clip
 
-    wanted, own = (dtypes.to_numpy(dtypes.standardize(d)) for d in (dtype, x.dtype))
-    if wanted.kind == "b" or own.kind == "b":
-        return cast(x, dtype)
-    (low, high), (least, most) = _limits(wanted), _limits(own)
-    low, high = (_towards_zero(v, own) for v in (max(low, least), min(high, most)))
-    return cast(clip(x, low, high), dtype)
+    own, wanted = dtypes.standardize(x.dtype), dtypes.standardize(dtype)
+    return cast(x if "bool" in (own, wanted) else clip(x, *_common_range(own, wanted)), dtype)
 
 
-def _limits(dtype: np.dtype) -> tuple:
-    found = np.iinfo(dtype) if dtype.kind in "iu" else ml_dtypes.finfo(dtype)
-    return (found.min, found.max) if dtype.kind in "iu" else (float(found.min), float(found.max))
+def limits(name: str, infinite: bool = False) -> tuple:
+    """The least and the largest number of a dtype; of floats the infinities where asked for."""
+    if dtypes.is_float(name):
+        return (-math.inf, math.inf) if infinite else (-_LARGEST[name], _LARGEST[name])
+    bits = int(name.lstrip("uint"))
+    return (0, 2**bits - 1) if name[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
-def _towards_zero(limit: Any, dtype: np.dtype) -> np.ndarray:
-    """The number of this dtype next to a limit that does not lie beyond it."""
-    rounded = np.asarray(limit, dtype)
-    if dtype.kind not in "iu" and abs(float(rounded)) > abs(limit):
-        rounded = np.nextafter(rounded, np.zeros((), dtype))
-    return rounded
+_LARGEST = {name: float(ml_dtypes.finfo(name).max) for name in dtypes.FLOATS}
+
+
+def _common_range(own: str, wanted: str) -> tuple:
+    """The range of both dtypes, its ends rounded towards zero to numbers of the first."""
+    pairs = zip(limits(own), limits(wanted), (max, min), strict=True)
+    ends = [choose(pair) for *pair, choose in pairs]
+    kind = dtypes.to_numpy(own)
+    if kind.kind not in "iu":
+        rounded = [np.asarray(end, kind) for end in ends]
+        ends = [
+            float(r if abs(float(r)) <= abs(end) else np.nextafter(r, np.zeros((), kind)))
+            for r, end in zip(rounded, ends, strict=True)
+        ]
+    return tuple(ends)
 
 
 @op("same", tensors=2, raw=(1,))

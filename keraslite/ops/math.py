@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from keraslite import dtypes
 from keraslite.ops.core import (
+    cast,
     convert_to_numpy,  # noqa: F401 - for the examples
+    limits,
     scatter_update,
     shape,
     stop_gradient,
@@ -15,8 +16,8 @@ from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.linalg import slogdet
 from keraslite.ops.numpy import (
     _beside,
+    _positions,
     add,
-    argsort,
     broadcast_to,
     divide,
     exp,
@@ -27,7 +28,7 @@ from keraslite.ops.numpy import (
     less_equal,
     log,
     max,
-    negative,
+    multiply,
     reshape,
     sqrt,
     square,
@@ -100,8 +101,7 @@ def top_k(x: Any, k: int, sorted: bool = True) -> tuple:
     >>> [convert_to_numpy(part).tolist() for part in top_k([5, 9, 7], 2)]
     [[9, 7], [1, 2]]
     """
-    found = argsort(negative(x), -1)[..., :k]
-    return take_along_axis(x, found, -1), found
+    return primitive_only("top_k")
 
 
 @op("same", tensors=2)
@@ -167,15 +167,9 @@ def segment_min(
 def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: str) -> Any:
     if num_segments is None:
         num_segments = int(max(segment_ids)) + 1
-    kind = dtypes.to_numpy(dtype_of(data))
-    ints = np.iinfo(kind) if kind.kind in "iu" else None
-    start = {
-        "add": 0,
-        "mul": 1,
-        "max": ints.min if ints else -np.inf,
-        "min": ints.max if ints else np.inf,
-    }[reduction]
-    base = _beside(np.asarray(start, kind), data)
+    low, high = limits(dtype_of(data), infinite=True)
+    start = {"add": 0, "mul": 1, "max": low, "min": high}[reduction]
+    base = cast(_beside(start, data), dtype_of(data))
     base = broadcast_to(base, (num_segments, *shape(data)[1:]))
     return scatter_update(base, expand_dims(segment_ids, -1), data, reduction)
 
@@ -199,8 +193,8 @@ def extract_sequences(x: Any, sequence_length: int, sequence_stride: int) -> Any
     [[1, 2], [3, 4]]
     """
     count = (shape(x)[-1] - sequence_length) // sequence_stride + 1
-    windows = np.arange(count)[:, None] * sequence_stride + np.arange(sequence_length)
-    return take(x, windows.astype("int32"), -1)
+    starts = multiply(expand_dims(_positions(x, count), 1), sequence_stride)
+    return take(x, add(starts, _positions(x, sequence_length)), -1)
 
 
 @op("float")

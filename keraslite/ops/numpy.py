@@ -136,7 +136,7 @@ def square(x: Any) -> Any:
     >>> convert_to_numpy(square([2, -3])).tolist()
     [4, 9]
     """
-    return multiply(x, x)
+    return primitive_only("square")
 
 
 @op("float")
@@ -166,7 +166,7 @@ def reciprocal(x: Any) -> Any:
     >>> convert_to_numpy(reciprocal([2.0, 4.0])).tolist()
     [0.5, 0.25]
     """
-    return divide(1, x)
+    return primitive_only("reciprocal")
 
 
 @op("same")
@@ -333,6 +333,16 @@ def logaddexp2(x1: Any, x2: Any) -> Any:
     [4.0]
     """
     return divide(logaddexp(multiply(x1, math.log(2)), multiply(x2, math.log(2))), math.log(2))
+
+
+@op("promote_float", tensors=2)
+def nextafter(x1: Any, x2: Any) -> Any:
+    """The next number after x1 on the way to x2.
+
+    >>> convert_to_numpy(nextafter([1.0], [1.0])).tolist()
+    [1.0]
+    """
+    return primitive_only("nextafter")
 
 
 @op("promote_float", tensors=2, keep=(1,))
@@ -560,6 +570,16 @@ def sinc(x: Any) -> Any:
     x = multiply(x, math.pi)
     zero = equal(x, 0)
     return where(zero, 1, divide(sin(x), where(zero, 1, x)))
+
+
+@op("float")
+def i0(x: Any) -> Any:
+    """The modified Bessel function of the first kind and order 0.
+
+    >>> convert_to_numpy(round(i0([0.0]), 3)).tolist()
+    [1.0]
+    """
+    return primitive_only("i0")
 
 
 @op("float")
@@ -1515,12 +1535,12 @@ def linspace(
     [0.0, 0.5, 1.0]
     """
     parts = builtins.max(num - 1 if endpoint else num, 1)
-    steps = np.arange(num, dtype="float32").reshape([-1] + [1] * len(shape(add(start, stop))))
-    kind = dtype_of(start)
-    step = divide(subtract(stop, start), parts)
-    out = add(start, multiply(cast(_beside(steps / parts, start), kind), subtract(stop, start)))
+    gap = subtract(stop, start)
+    steps = reshape(_positions(start, num), [-1] + [1] * len(shape(gap)))
+    step = divide(gap, parts)
+    out = add(start, multiply(cast(divide(steps, parts), dtype_of(start)), gap))
     if endpoint and num > 1:  # exactly stop, in spite of rounding
-        out = where(_beside(steps == parts, start), stop, out)
+        out = where(equal(steps, parts), stop, out)
     out = moveaxis(out, 0, axis) if axis else out
     if dtype is not None:
         out = cast(floor(out) if dtypes.is_int(dtypes.standardize(dtype)) else out, dtype)
@@ -1965,7 +1985,48 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = N
     >>> convert_to_numpy(pad([1, 2], (1, 0))).tolist()
     [0, 1, 2]
     """
-    return primitive_only("pad")
+    widths = _widths(pad_width, len(shape(x)))
+    if mode == "constant":
+        return _pad_constant(x, widths, 0 if constant_values is None else constant_values)
+    if mode not in ("edge", "reflect", "symmetric", "wrap"):
+        raise ValueError(f"unknown mode {mode!r}")
+    for axis, (before, after) in enumerate(widths):
+        if before or after:
+            x = take(x, _border(x, shape(x)[axis], before, after, mode), axis)
+    return x
+
+
+def _widths(pad_width: Any, rank: int) -> list:
+    """A pair for each axis, of numpy's shorter forms: a number, one pair, pairs or numbers."""
+    given = pad_width.tolist() if hasattr(pad_width, "tolist") else pad_width
+    given = [given] if isinstance(given, int) else list(given)
+    if len(given) == 2 and builtins.all(isinstance(w, int) for w in given):
+        given = [given]  # before and after, on every axis
+    pairs = [[w] if isinstance(w, int) else list(w) for w in given]
+    pairs = [[pair[0], pair[-1]] for pair in pairs]
+    if len(pairs) not in (1, rank):
+        raise ValueError(f"{len(pairs)} pairs of widths for {rank} dimensions")
+    return pairs * rank if len(pairs) == 1 else pairs
+
+
+@op("same")
+def _pad_constant(x: Any, widths: list, value: Any) -> Any:
+    """Padding with a value; the widths are a pair for each axis."""
+    return primitive_only("_pad_constant")
+
+
+def _border(x: Any, size: Any, before: int, after: int, mode: str) -> Any:
+    """The places that the elements of a padded axis are copied from."""
+    i = _positions(x, size + (before + after)) - before
+    if mode == "edge":
+        return (builtins.abs(i) - builtins.abs(i - (size - 1)) + (size - 1)) // 2
+    if mode == "wrap":
+        return i % size
+    period = 2 * size - 2 if mode == "reflect" else 2 * size
+    last = period if mode == "reflect" else period - 1
+    if isinstance(period, int):
+        period = builtins.max(period, 1)
+    return (last - builtins.abs(2 * (i % period) - last)) // 2
 
 
 @op("operands")
@@ -1999,9 +2060,10 @@ def _at_least(x: Any, rank: int) -> Any:
     return reshape(x, [*([1] * front), *sizes, *([1] * (rank - len(sizes) - front))])
 
 
-def _range(size: Any) -> Any:
-    """The numbers below a size, which is a tensor where TensorFlow does not know it yet."""
-    return np.arange(size, dtype="int32") if isinstance(size, int) else arange(size)
+@op("same")
+def _positions(x: Any, size: Any) -> Any:
+    """The numbers below a size, beside x; the size may be a tensor in a TensorFlow graph."""
+    return primitive_only("_positions")
 
 
 def _beside(value: Any, x: Any) -> Any:
@@ -2117,7 +2179,7 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = Fal
     if sparse:
         raise NotImplementedError("ops.bincount: sparse results are not supported.")
     length = builtins.max(int(max(x)) + 1 if math.prod(shape(x)) else 0, minlength)
-    hits = equal(expand_dims(x, -1), np.arange(length, dtype=dtypes.to_numpy(dtype_of(x))))
+    hits = equal(expand_dims(x, -1), _positions(x, length))
     if weights is None:
         return sum(cast(hits, "int32"), -2)
     weights = _beside(weights, x)
@@ -2136,9 +2198,7 @@ def histogram(x: Any, bins: int = 10, range: Any = None) -> Any:
     edges = cast(linspace(_beside(low, x), high, bins + 1), dtype_of(x))
     inside = logical_and(greater_equal(x, edges[0]), less_equal(x, edges[-1]))
     place = clip(subtract(searchsorted(edges, x, "right"), 1), 0, bins - 1)
-    hits = logical_and(
-        expand_dims(inside, 1), equal(expand_dims(place, 1), np.arange(bins, dtype="int32"))
-    )
+    hits = logical_and(expand_dims(inside, 1), equal(expand_dims(place, 1), _positions(x, bins)))
     return sum(cast(hits, "int32"), 0), edges
 
 
@@ -2206,8 +2266,7 @@ def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:  # noqa: N80
     >>> convert_to_numpy(vander([1, 2, 3], increasing=True)).tolist()
     [[1, 1, 1], [1, 2, 4], [1, 3, 9]]
     """
-    powers = _range(shape(x)[0] if N is None else N)
-    powers = cast(_beside(powers, x), dtype_of(x))
+    powers = cast(_positions(x, shape(x)[0] if N is None else N), dtype_of(x))
     return power(expand_dims(x, -1), powers if increasing else flip(powers))
 
 
@@ -2336,12 +2395,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     >>> convert_to_numpy(diagonal([[1, 2], [3, 4]])).tolist()
     [1, 4]
     """
-    x = moveaxis(x, (axis1, axis2), (-2, -1))
-    *lead, rows, columns = shape(x)
-    start = offset if offset >= 0 else -offset * columns
-    length = builtins.min(rows + builtins.min(offset, 0), columns - builtins.max(offset, 0))
-    places = start + np.arange(builtins.max(length, 0), dtype="int32") * (columns + 1)
-    return take(reshape(x, [*lead, rows * columns]), places, -1)
+    return primitive_only("diagonal")
 
 
 @op("same")
@@ -2361,12 +2415,7 @@ def diag(x: Any, k: int = 0) -> Any:
     >>> convert_to_numpy(diag([1, 2])).tolist()
     [[1, 0], [0, 2]]
     """
-    if len(shape(x)) != 1:
-        if len(shape(x)) != 2:
-            raise ValueError("the tensor must have one or two dimensions.")
-        return diagonal(x, k)
-    rows = expand_dims(pad(x, (builtins.max(-k, 0), builtins.max(k, 0))), 1)
-    return where(np.eye(shape(rows)[0], k=k, dtype=bool), rows, zeros_like(rows))
+    return primitive_only("diag")
 
 
 @op("same")
@@ -2429,8 +2478,8 @@ def correlate(x1: Any, x2: Any, mode: str = "valid") -> Any:
     before, after = {"valid": (0, 0), "same": (m // 2, m - 1 - m // 2), "full": (m - 1, m - 1)}[
         mode
     ]
-    windows = np.arange(n + before + after - m + 1)[:, None] + np.arange(m)
-    return matmul(take(pad(x1, (before, after)), windows.astype("int32"), 0), x2)
+    starts = expand_dims(_positions(x1, n + before + after - m + 1), 1)
+    return matmul(take(pad(x1, (before, after)), add(starts, _positions(x1, m)), 0), x2)
 
 
 # Functions
@@ -2456,6 +2505,27 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: Any = None) 
     return call
 
 
+# The sizes of these depend on the values: no abstract evaluation finds them.
+
+
+def _indices_spec(x: Any) -> tuple:
+    from keraslite.symbolic import KerasTensor
+
+    return tuple(KerasTensor((None,), "int32") for _ in x.shape)
+
+
+def _bincount_spec(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Any:
+    from keraslite.symbolic import KerasTensor
+
+    return KerasTensor((*x.shape[:-1], None), "int32" if weights is None else dtype_of(weights))
+
+
+nonzero.op.spec = _indices_spec
+bincount.op.spec = _bincount_spec
+where.op.spec = lambda condition, x1=None, x2=None: (
+    _indices_spec(condition) if x1 is None and x2 is None else None
+)
+
 __all__ = [
     "abs", "absolute", "add", "all", "allclose", "amax", "amin", "angle", "any", "append", "arange",
     "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "argmax", "argmin",
@@ -2468,19 +2538,19 @@ __all__ = [
     "empty_like", "equal", "exp", "exp2", "expand_dims", "expm1", "eye", "fabs", "flip", "fliplr",
     "flipud", "floor", "floor_divide", "fmax", "fmin", "fmod", "full", "full_like", "gcd",
     "geomspace", "greater", "greater_equal", "hamming", "hanning", "heaviside", "histogram",
-    "hsplit", "hstack", "hypot", "identity", "imag", "inner", "isclose", "isfinite", "isin",
+    "hsplit", "hstack", "hypot", "i0", "identity", "imag", "inner", "isclose", "isfinite", "isin",
     "isinf", "isnan", "isneginf", "isposinf", "isreal", "kaiser", "kron", "lcm", "ldexp",
     "left_shift", "less", "less_equal", "linspace", "log", "log10", "log1p", "log2", "logaddexp",
     "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "logspace", "matmul",
     "max", "maximum", "mean", "median", "meshgrid", "min", "minimum", "mod", "moveaxis", "multiply",
     "nan_to_num", "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmean",
     "nanmedian", "nanmin", "nanpercentile", "nanprod", "nanquantile", "nanstd", "nansum", "nanvar",
-    "ndim", "negative", "nonzero", "not_equal", "ones", "ones_like", "outer", "pad", "percentile",
-    "power", "prod", "ptp", "quantile", "rad2deg", "ravel", "real", "reciprocal", "repeat",
-    "reshape", "right_shift", "roll", "rot90", "round", "searchsorted", "select", "sign", "signbit",
-    "sin", "sinc", "sinh", "size", "sort", "split", "sqrt", "square", "squeeze", "stack", "std",
-    "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile",
-    "trace", "transpose", "trapezoid", "tri", "tril", "triu", "true_divide", "trunc",
+    "ndim", "negative", "nextafter", "nonzero", "not_equal", "ones", "ones_like", "outer", "pad",
+    "percentile", "power", "prod", "ptp", "quantile", "rad2deg", "ravel", "real", "reciprocal",
+    "repeat", "reshape", "right_shift", "roll", "rot90", "round", "searchsorted", "select", "sign",
+    "signbit", "sin", "sinc", "sinh", "size", "sort", "split", "sqrt", "square", "squeeze", "stack",
+    "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot",
+    "tile", "trace", "transpose", "trapezoid", "tri", "tril", "triu", "true_divide", "trunc",
     "unravel_index", "vander", "var", "vdot", "vectorize", "vsplit", "vstack", "where", "zeros",
     "zeros_like",
 ]  # fmt: skip

@@ -21,9 +21,9 @@ _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absol
     cosh tanh arcsinh arccosh arctanh sinc deg2rad rad2deg floor ceil trunc isnan isinf isfinite
     isposinf isneginf signbit real imag conjugate angle equal not_equal less less_equal greater
     greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
-    bitwise_not left_shift right_shift where take transpose moveaxis swapaxes
+    bitwise_not where take transpose moveaxis swapaxes
     squeeze expand_dims broadcast_to stack flip roll trace diagonal diag tril triu
-    tensordot searchsorted copy"""
+    tensordot searchsorted copy i0 nextafter"""
 TABLE: dict[str, Any] = {name: getattr(jnp, name) for name in _AS_THEY_ARE.split()} | {
     "bitwise_left_shift": jnp.left_shift,
     "bitwise_right_shift": jnp.right_shift,
@@ -146,6 +146,11 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
 
 
 # Shapes
+
+
+@_primitive
+def _positions(x: jax.Array, size: int) -> jax.Array:
+    return jnp.arange(size, dtype=jnp.int32)
 
 
 @_primitive

@@ -37,7 +37,7 @@ _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absol
     square sqrt cbrt reciprocal maximum minimum fmax fmin gcd lcm hypot heaviside logaddexp
     logaddexp2 arctan2 exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh
     cosh tanh arcsinh arccosh arctanh sinc deg2rad rad2deg floor ceil trunc isnan isinf isfinite
-    signbit real imag angle equal not_equal less less_equal greater
+    signbit i0 real imag angle equal not_equal less less_equal greater
     greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
     bitwise_not transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack flip
     roll diagonal diag tril triu"""
@@ -70,13 +70,13 @@ def cast(x: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 @_primitive
-def conjugate(x: np.ndarray) -> np.ndarray:
-    return np.conjugate(x) if x.dtype.kind == "c" else x
+def nextafter(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    return np.nextafter(x1, x2)
 
 
 @_primitive
-def rsqrt(x: np.ndarray) -> np.ndarray:
-    return TABLE["reciprocal"](TABLE["sqrt"](x))
+def conjugate(x: np.ndarray) -> np.ndarray:
+    return np.conjugate(x) if x.dtype.kind == "c" else x
 
 
 @_primitive
@@ -234,6 +234,11 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
 
 
 # Shapes
+
+
+@_primitive
+def _positions(x: np.ndarray, size: int) -> np.ndarray:
+    return np.arange(size, dtype=np.int32)
 
 
 @_primitive

@@ -74,7 +74,7 @@ _AS_THEY_ARE = """exp expm1 log log1p sin cos tan sinh cosh tanh sqrt rsqrt floo
 _RENAMED = {
     "arcsin": tf.math.asin, "arccos": tf.math.acos, "arctan": tf.math.atan,
     "arcsinh": tf.math.asinh, "arccosh": tf.math.acosh, "arctanh": tf.math.atanh,
-    "arctan2": tf.math.atan2, "divide": tf.math.divide,
+    "arctan2": tf.math.atan2, "nextafter": tf.math.nextafter, "divide": tf.math.divide,
     "equal": tf.math.equal, "not_equal": tf.math.not_equal,
     "stop_gradient": tf.stop_gradient, "copy": tf.identity, "stack": tf.stack,
 }  # fmt: skip
@@ -100,6 +100,7 @@ TABLE |= {
     for name in ("logical_and", "logical_or", "logical_xor", "logical_not")
 }
 TABLE |= {
+    "i0": _in_float32(tf.math.bessel_i0),
     "isnan": _floats_only(tf.math.is_nan, False),
     "isinf": _floats_only(tf.math.is_inf, False),
     "isfinite": _floats_only(tf.math.is_finite, True),
@@ -310,13 +311,18 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
 
 
 @_primitive
+def _positions(x: tf.Tensor, size: Any) -> tf.Tensor:
+    return tf.range(size)
+
+
+@_primitive
 def reshape(x: tf.Tensor, newshape: Any) -> tf.Tensor:
     return tf.reshape(x, _sizes(newshape))
 
 
 @_primitive
 def transpose(x: tf.Tensor, axes: Any = None) -> tf.Tensor:
-    return tf.transpose(x, axes)
+    return tf.transpose(x, axes if axes is None else [a % x.shape.rank for a in axes])
 
 
 @_primitive
@@ -394,20 +400,8 @@ def roll(x: tf.Tensor, shift: Any, axis: Any = None) -> tf.Tensor:
 
 
 @_primitive
-def pad(
-    x: tf.Tensor, pad_width: Any, mode: str = "constant", constant_values: Any = None
-) -> tf.Tensor:
-    widths = pad_width
-    if not isinstance(pad_width, tf.Tensor):
-        widths = np.broadcast_to(pad_width, (x.shape.rank, 2)).tolist()
-    if mode == "constant":
-        return tf.pad(x, widths, constant_values=tf.cast(constant_values or 0, x.dtype))
-    if None in x.shape:  # what TensorFlow can do without knowing the sizes
-        return tf.pad(x, widths, mode.upper())
-    for axis, pair in enumerate(widths):
-        if pair != [0, 0]:
-            x = tf.gather(x, np.pad(np.arange(x.shape[axis]), pair, mode), axis=axis)
-    return x
+def _pad_constant(x: tf.Tensor, widths: list, value: Any) -> tf.Tensor:
+    return tf.pad(x, widths, constant_values=tf.cast(value, x.dtype))
 
 
 @_primitive

@@ -20,7 +20,7 @@ _AS_THEY_ARE = """add subtract multiply hypot logaddexp logaddexp2 gcd lcm fmod 
     logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
     bitwise_left_shift bitwise_right_shift arctan2 exp exp2 expm1 log log2 log10 log1p sin cos tan
     arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh sqrt rsqrt square reciprocal sinc
-    deg2rad rad2deg floor ceil isnan isinf isfinite isposinf isneginf signbit
+    deg2rad rad2deg floor ceil isnan isinf isfinite isposinf isneginf signbit i0 nextafter
     erf erfc erfinv real reshape broadcast_to"""
 _RENAMED = {
     "divide": torch.true_divide,
@@ -265,7 +265,7 @@ def ones(shape: Any, dtype: Any = None) -> torch.Tensor:
 
 @_primitive
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> torch.Tensor:
-    if isinstance(fill_value, int | float | bool):
+    if type(fill_value) in (int, float, bool):
         return torch.full(_size(shape), fill_value, dtype=native(dtype), device=_device())
     return convert(fill_value, native(dtype)).expand(_size(shape)).clone()
 
@@ -291,6 +291,11 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
 
 
 # Shapes
+
+
+@_primitive
+def _positions(x: torch.Tensor, size: int) -> torch.Tensor:
+    return torch.arange(size, dtype=torch.int32, device=x.device)
 
 
 @_primitive
@@ -367,7 +372,7 @@ def repeat(x: torch.Tensor, repeats: Any, axis: Any = None) -> torch.Tensor:
     if isinstance(repeats, int):
         return torch.repeat_interleave(x, repeats, axis)
     total = None if isinstance(repeats, torch.Tensor) else int(np.sum(repeats))
-    repeats = convert(repeats).long().to(x.device)
+    repeats = torch.as_tensor(repeats, dtype=torch.int64, device=x.device)
     return torch.repeat_interleave(x, repeats, axis, output_size=total)
 
 
@@ -399,18 +404,8 @@ def _pairs(width: Any, rank: int) -> list[list[int]]:
 
 
 @_primitive
-def pad(
-    x: torch.Tensor, pad_width: Any, mode: str = "constant", constant_values: Any = None
-) -> torch.Tensor:
-    widths = _pairs(pad_width, x.ndim)
-    if mode == "constant":
-        flat = [w for pair in reversed(widths) for w in pair]
-        return functional.pad(x, flat, "constant", constant_values or 0)
-    for axis, pair in enumerate(widths):
-        if pair != [0, 0]:
-            index = np.pad(np.arange(x.shape[axis]), pair, mode)
-            x = torch.index_select(x, axis, torch.from_numpy(index).to(x.device))
-    return x
+def _pad_constant(x: torch.Tensor, widths: list, value: Any) -> torch.Tensor:
+    return functional.pad(x, [w for pair in reversed(widths) for w in pair], "constant", value)
 
 
 _BASIC = (int, slice, type(None), type(Ellipsis))
@@ -483,7 +478,8 @@ def take(x: torch.Tensor, indices: torch.Tensor, axis: Any = None) -> torch.Tens
     indices = _index(indices)
     if axis is None:
         x, axis = x.reshape(-1), 0
-    if x.is_cuda:  # there an index out of range would take the whole process down
+    # On CUDA an index out of range would take the process down; compiled, none is raised here.
+    if x.is_cuda or torch.compiler.is_compiling():
         return x[(slice(None),) * (axis % x.ndim) + (indices,)]
     try:
         if axis == 0 and x.ndim == 2:
