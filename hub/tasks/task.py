@@ -14,7 +14,7 @@ from hub.presets.files import PresetFiles, resolve
 from hub.presets.naming import WeightTable
 from hub.presets.weights import open_weights
 
-_TOKENS_A_BATCH = 4096
+_TOKENS_A_BATCH = 1024
 
 
 class Task(keras.Model):

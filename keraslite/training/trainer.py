@@ -338,6 +338,8 @@ class Trainer:
             # Made here and not inside a trace, which TensorFlow would have to repeat.
             for variable in self.variables if kind == "predict" else self._state():
                 variable._kl_raw  # noqa: B018
+            if kind != "train":
+                step = _without_gradients(module, step)
             repeat = 1 if kind == "predict" else getattr(self, "steps_per_execution", 1)
             functions[key] = threaded_jit(module, step, self._state, compile=compile, repeat=repeat)
         return functions[key]
@@ -636,6 +638,16 @@ class Trainer:
 
 # What a copy does without: compiled functions, the place in a `fit`, what a loop remembers.
 _PASSING = {"_kl_functions", "_kl_place", "_kl_memory"}
+
+
+def _without_gradients(module: Any, step: Callable) -> Callable:
+    """A step for which nothing is recorded: torch would keep a graph, and fuse less."""
+
+    def call(data: Any) -> Any:
+        with module.no_grad():
+            return step(data)
+
+    return call
 
 
 class _Interrupts:
