@@ -61,7 +61,15 @@ def backend() -> str:
     >>> backend() in ("jax", "torch", "tensorflow", "numpy")
     True
     """
-    return scopes.backend or _scoped.get() or _default or _first()
+    return scopes.backend or _outside_layers()
+
+
+def _outside_layers() -> str:
+    return _scoped.get() or _default or _first()
+
+
+# What torch.compile takes as a constant: it cannot trace context variables.
+_outside_layers._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _first() -> str:

@@ -17,9 +17,6 @@ from keraslite import backend as backends
 from keraslite import dtypes
 from keraslite.backend import OF
 
-# What torch.compile takes as a constant: it cannot trace context variables.
-backends.backend._dynamo_marked_constant = True
-
 TABLE: dict[str, "Op"] = {}
 # The float and complex dtypes of each backend, apart: Dynamo cannot hash the others' dtypes.
 FLOATING: dict[str, set] = {name: m.FLOATING for name, m in backends.MODULES.items()}
