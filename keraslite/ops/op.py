@@ -200,6 +200,11 @@ def _load(backend: str) -> None:
         backends.load(backend)
 
 
+def _arrays_lead() -> bool:
+    """Whether numpy arrays are tensors here; under the other backends they are literals."""
+    return "numpy" in backends.MODULES and backends.backend() == "numpy"
+
+
 def _one(row: Op) -> Callable:
     """The wrapper of an operation on one tensor."""
     impls, lift = row.impls, row.lift
@@ -207,7 +212,10 @@ def _one(row: Op) -> Callable:
     def call(*args: Any, **kwargs: Any) -> Any:
         if args:
             x = args[0]
-            backend = OF.get(type(x))
+            kind = type(x)
+            backend = OF.get(kind)
+            if kind is np.ndarray and _arrays_lead():
+                backend = "numpy"
             if backend is not None:
                 impl = impls.get(backend)
                 if impl is not None and (not lift or x.dtype in FLOATING[backend]):
@@ -229,13 +237,19 @@ def _two(row: Op) -> Callable:
             a, b = args[0], args[1]
             kind = type(a)
             backend = OF.get(kind)
+            other = type(b)
+            number = other is float or other is int
+            if kind is np.ndarray and (number or other is kind) and _arrays_lead():
+                backend = "numpy"
+                if number and a.dtype in FLOATING[backend]:
+                    b, other, number = np.asarray(b, a.dtype), kind, False
+                    args = (a, b, *args[2:])
             if backend is not None and backend != "symbolic":
-                other = type(b)
                 dtype = a.dtype
-                number = other is float or other is int
                 if (
                     backend in scalars if number
-                    else (other is kind or OF.get(other) == backend) and dtype == b.dtype
+                    else (other is kind or OF.get(other) == backend)
+                    and (dtype is b.dtype or dtype == b.dtype)
                 ) and (not (lift or number) or dtype in FLOATING[backend]):  # fmt: skip
                     try:
                         return impls[backend](*args, **kwargs)

@@ -61,7 +61,11 @@ def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:
 
 def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Callable:
     """Compile to a graph; `compile=True` has XLA compile it."""
-    return fn if compile is False else tf.function(fn, jit_compile=compile is True, autograph=False)
+    if compile is False:
+        return fn
+    compiled = tf.function(fn, jit_compile=compile is True, autograph=False)
+    compiled._omit_frequent_tracing_warning = True  # a graph for each shape is what is asked for
+    return compiled
 
 
 def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
