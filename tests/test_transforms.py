@@ -57,6 +57,30 @@ def test_gradients_by_variables(trainable):
     assert int(seen.numpy()) == 1, "assignments inside get out"
 
 
+def test_gradients_by_arguments_of_layers_that_assign():
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+
+    def run():
+        dropout, norm = keras.layers.Dropout(0.5, seed=1), keras.layers.BatchNormalization()
+
+        def loss(x):
+            return ops.sum(ops.square(norm(dropout(x, training=True), training=True)) * x)
+
+        norm.build(x.shape)
+        first, second = (numpy(keras.grad(loss)(x)) for _ in range(2))
+        assert not np.allclose(first, second), "a mask for each call"
+        return first, second, norm.moving_mean.numpy()
+
+    found = {}
+    for name in TRAINABLE:
+        with keras.use_backend(name):
+            found[name] = run()
+    assert found["jax"][2].any(), "assignments inside get out"
+    for name in TRAINABLE[1:]:
+        for got, want in zip(found[name], found["jax"]):
+            np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)
+
+
 def test_jit_threads_variables(trainable):
     total = keras.Variable(np.zeros(2, "float32"), trainable=False)
 

@@ -63,7 +63,7 @@ def value_and_grad(
         if variables is None:
             positions = (argnums,) if isinstance(argnums, int) else argnums
             args = [_tensors(module, a, i in positions) for i, a in enumerate(args)]
-            if not module.FUNCTIONAL:
+            if not module.PURE_GRADS:
                 return module.value_and_grad(fn, argnums, has_aux)(*args, **kwargs)
             return _lifted(module, fn, args, kwargs, argnums, has_aux)
         if module.FUNCTIONAL:

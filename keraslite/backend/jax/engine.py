@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from keraslite.backend.jax.tensors import native
 
 __all__ = [
-    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "assign_add", "cond",
-    "custom_gradient", "duplicate", "gradients_of", "jit", "new_variable", "no_grad", "read",
-    "scan", "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
+    "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
+    "cond", "custom_gradient", "duplicate", "gradients_of", "jit", "new_variable", "no_grad",
+    "read", "scan", "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 FUNCTIONAL = True  # a compiled step takes and returns the variables
+PURE_GRADS = True
 TRAINS = True
 FUSED: dict[str, Callable] = {}  # formulas of optimizers that have a form in place
 no_grad = nullcontext  # gradients are asked for by a call, never recorded

@@ -9,12 +9,13 @@ import tensorflow as tf
 from keraslite.backend.tensorflow.tensors import convert, native
 
 __all__ = [
-    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "assign_add", "cond",
-    "custom_gradient", "gradients_of", "jit", "new_variable", "no_grad", "read", "scan",
+    "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
+    "cond", "custom_gradient", "gradients_of", "jit", "new_variable", "no_grad", "read", "scan",
     "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
+PURE_GRADS = False
 TRAINS = True
 FUSED: dict[str, Callable] = {}  # formulas of optimizers that have a form in place
 no_grad = nullcontext  # gradients are asked for by a call, never recorded

@@ -11,13 +11,14 @@ from keraslite.backend.torch.optimizers import FUSED
 from keraslite.backend.torch.tensors import convert, native
 
 __all__ = [
-    "FUNCTIONAL", "FUSED", "LAYER_BASE", "TRAINS", "abstract", "assign", "assign_add", "cond",
-    "custom_gradient", "gradients_of", "jit", "new_variable", "no_grad", "read", "scan",
+    "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
+    "cond", "custom_gradient", "gradients_of", "jit", "new_variable", "no_grad", "read", "scan",
     "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 LAYER_BASE = TorchLayer
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
+PURE_GRADS = True  # torch.func refuses assignments from inside
 TRAINS = True
 no_grad = torch.no_grad
 
@@ -70,8 +71,30 @@ def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Ca
 
 def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
     """Differentiate with respect to arguments."""
-    transformed = torch.func.grad_and_value(fn, argnums=argnums, has_aux=has_aux)
+    if not has_aux:
+        return _value_first(torch.func.grad_and_value(fn, argnums=argnums))
+    tree = torch.utils._pytree
 
+    def call(*args: Any, **kwargs: Any) -> Any:
+        aside: list[Any] = []  # what is no tensor, and the structure: torch.func takes tensors only
+
+        def pure(*args: Any, **kwargs: Any) -> tuple:
+            value, aux = fn(*args, **kwargs)
+            leaves, spec = tree.tree_flatten(aux)
+            tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
+            aside[:] = [[None if isinstance(x, torch.Tensor) else (x,) for x in leaves], spec]
+            return value, tensors
+
+        transformed = torch.func.grad_and_value(pure, argnums=argnums, has_aux=True)
+        grads, (value, tensors) = transformed(*args, **kwargs)
+        (others, spec), found = aside, iter(tensors)
+        leaves = [next(found) if x is None else x[0] for x in others]
+        return (value, tree.tree_unflatten(leaves, spec)), grads
+
+    return call
+
+
+def _value_first(transformed: Callable) -> Callable:
     def call(*args: Any, **kwargs: Any) -> Any:
         grads, value = transformed(*args, **kwargs)
         return value, grads
