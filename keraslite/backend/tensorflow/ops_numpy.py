@@ -75,9 +75,11 @@ def _raw(name: str) -> Callable:
     5 us of the 10 of tf.math.add.
     """
     kernel = getattr(tf.raw_ops, name)
-    if "y" in inspect.signature(kernel).parameters:
-        return lambda x1, x2: kernel(x=x1, y=x2)
-    return lambda x: kernel(x=x)
+    first, *rest = [p for p in inspect.signature(kernel).parameters if p != "name"]
+    if rest:
+        second = rest[0]  # Atan2's are y and x, NextAfter's x1 and x2
+        return lambda x1, x2: kernel(**{first: x1, second: x2})
+    return lambda x: kernel(**{first: x})
 
 
 _RAW = {
