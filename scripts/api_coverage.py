@@ -1,0 +1,94 @@
+"""What a namespace of the installed Keras has and ours lacks, and the signatures that differ.
+
+    python scripts/api_coverage.py keras.ops keras.random keras.activations
+
+Parameters must agree in name, order and default; ours may have more after Keras's. Exits with 1
+where anything is missing or differs.
+"""
+
+import importlib
+import inspect
+import os
+import sys
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+
+def public(module: Any) -> dict[str, Any]:
+    """The public functions and classes of a module, and those of its public submodules."""
+    found = {}
+    for name in sorted(dir(module)):
+        value = getattr(module, name)
+        if name.startswith("_"):
+            continue
+        if inspect.ismodule(value):
+            inner = f"{module.__name__}.{name}"
+            if value.__name__ == inner:
+                found |= {f"{name}.{k}": v for k, v in public(value).items()}
+        elif callable(value):
+            found[name] = value
+    return found
+
+
+def parameters(f: Any) -> list[tuple]:
+    """(name, kind, default) of each parameter."""
+    return [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
+
+
+def same_default(ours: Any, theirs: Any) -> bool:
+    """Whether two defaults mean the same; a function is known by its name."""
+    if callable(ours) and callable(theirs):
+        return ours is theirs or ours.__name__ == theirs.__name__
+    return type(ours) is type(theirs) and ours == theirs
+
+
+def differences(ours: Any, theirs: Any) -> list[str]:
+    """How the parameters of two functions differ, in words."""
+    left, right = parameters(ours), parameters(theirs)
+    said = []
+    for i, (name, kind, default) in enumerate(right):
+        if i >= len(left) or left[i][0] != name:
+            has = left[i][0] if i < len(left) else "nothing"
+            said.append(f"parameter {i} is {has!r}, Keras has {name!r}")
+            break
+        if left[i][1] != kind:
+            said.append(f"{name!r} is {left[i][1].description}, Keras's is {kind.description}")
+        if not same_default(left[i][2], default):
+            said.append(f"{name!r} defaults to {left[i][2]!r}, Keras has {default!r}")
+    for name, kind, default in left[len(right) :]:
+        if default is inspect.Parameter.empty and kind.name not in ("VAR_POSITIONAL", "VAR_KEYWORD"):
+            said.append(f"{name!r} is required, Keras does not have it")
+    return said
+
+
+def compare(namespace: str) -> tuple[int, list[str], list[str]]:
+    """How many names Keras has in a namespace, those missing, and the signatures that differ."""
+    theirs = public(importlib.import_module(namespace))
+    inside = namespace.removeprefix("keras")
+    ours = public(importlib.import_module(f"keraslite{inside}"))
+    missing = [f"{namespace}.{name}" for name in theirs if name not in ours]
+    differing = [
+        f"{namespace}.{name}: {'; '.join(said)}"
+        for name in theirs
+        if name in ours and (said := differences(ours[name], theirs[name]))
+    ]
+    return len(theirs), missing, differing
+
+
+def main(namespaces: list[str]) -> int:
+    """Print a report of each namespace; 1 if anything is missing or differs."""
+    bad = 0
+    for namespace in namespaces:
+        count, missing, differing = compare(namespace)
+        print(f"{namespace}: {count} names, {len(missing)} missing, {len(differing)} differ")
+        for line in missing:
+            print(f"  missing  {line}")
+        for line in differing:
+            print(f"  differs  {line}")
+        bad += len(missing) + len(differing)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or ["keras.ops", "keras.random", "keras.activations"]))
