@@ -14,14 +14,21 @@ from keraslite.ops.op import choose
 from keraslite.variable import StatelessScope, Variable
 
 
+def _one_backend(args: tuple, kwargs: dict) -> str:
+    """The backend that the tensors in the arguments belong to."""
+    found = {backends.OF.get(type(x)) for x in args}
+    if len(found) != 1 or kwargs or not found <= backends.MODULES.keys():
+        found = {
+            x.backend if isinstance(x, Variable) else backends.of(x)
+            for x in tree.flatten((args, kwargs))
+            if isinstance(x, Variable) or backends.of(x) is not None
+        }
+    return choose("A transformed function", found - {"symbolic"})
+
+
 def _engine(*structures: Any) -> Any:
     """The module of the backend that the tensors in the arguments belong to."""
-    found = {
-        x.backend if isinstance(x, Variable) else backends.of(x)
-        for x in tree.flatten(structures)
-        if isinstance(x, Variable) or backends.of(x) is not None
-    }
-    return backends.load(choose("A transformed function", found - {"symbolic"}))
+    return backends.load(_one_backend(structures, {}))
 
 
 def _tensors(module: Any, structure: Any, numbers: bool = True) -> Any:
@@ -166,9 +173,9 @@ def jit(
 
     @wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        module = backends.load(held[0].backend) if held else _engine(args, kwargs)
-        name = module.__name__
+        name = held[0].backend if held else _one_backend(args, kwargs)
         if name not in compiled:
+            module = backends.load(name)
             compiled[name] = (
                 threaded_jit(module, fn, lambda: held, compile, discover=False)
                 if held
