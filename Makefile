@@ -2,6 +2,7 @@
 # make demo   fine-tune a pretrained BERT on reviews (BACKEND=jax|torch|tensorflow)
 # make test   the whole suite
 # make lint   style, imports, docstrings
+# make report docs/parity.md: how far each op is from float64, on each backend
 
 PYTHON ?= python3
 BACKEND ?= jax
@@ -10,7 +11,7 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c con
 OTHER = $(if $(filter torch,$(BACKEND)),jax,torch)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: env demo test lint bench clean
+.PHONY: env demo test lint report bench clean
 
 env: .venv/.env
 
@@ -38,6 +39,9 @@ test: .venv/.env
 lint: .venv/.env
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
+
+report: .venv/.env
+	.venv/bin/python scripts/parity_report.py
 
 bench: .venv/.env
 	for b in ops fit load bert; do .venv/bin/python scripts/bench/$$b.py || exit 1; done

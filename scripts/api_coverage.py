@@ -57,7 +57,8 @@ def differences(ours: Any, theirs: Any) -> list[str]:
         if not same_default(left[i][2], default):
             said.append(f"{name!r} defaults to {left[i][2]!r}, Keras has {default!r}")
     for name, kind, default in left[len(right) :]:
-        if default is inspect.Parameter.empty and kind.name not in ("VAR_POSITIONAL", "VAR_KEYWORD"):
+        variadic = kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        if default is inspect.Parameter.empty and not variadic:
             said.append(f"{name!r} is required, Keras does not have it")
     return said
 

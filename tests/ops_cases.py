@@ -36,6 +36,7 @@ class Case:
         symbolic: whether the op has a symbolic form with these arguments.
         jit: whether the op can be compiled with these arguments.
         same_dtype: whether the dtypes of the results are compared too.
+        wide: whether the oracle means the same in float64, as the report of parity needs it.
         tag: what stands behind the op's name where rows are grouped, for gaps in a detail.
     """
 
@@ -50,6 +51,7 @@ class Case:
     symbolic: bool = True
     jit: bool = True
     same_dtype: bool = True
+    wide: bool = True
     tag: str = ""
 
     @property
@@ -58,10 +60,11 @@ class Case:
 
 
 def row(op, *args, oracle=None, rtol=1e-5, atol=1e-6, grad=None, unknown=None, symbolic=True,
-        jit=True, same_dtype=True, tag="", **kwargs):  # fmt: skip
+        jit=True, same_dtype=True, wide=True, tag="", **kwargs):  # fmt: skip
     """A Case, with the op's keyword arguments written as such; `grad=0` stands for `(0,)`."""
     grad = (grad,) if isinstance(grad, int) else grad
-    return Case(op, args, kwargs, oracle, rtol, atol, grad, unknown, symbolic, jit, same_dtype, tag)
+    return Case(op, args, kwargs, oracle, rtol, atol, grad, unknown, symbolic, jit, same_dtype, wide,
+                tag)  # fmt: skip
 
 
 _group = {}  # the rows of the same op, by the id of a row

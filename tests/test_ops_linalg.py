@@ -40,7 +40,7 @@ ROWS = [
     row("slogdet", M, oracle=jnp.linalg.slogdet), row("slogdet", -M[0], oracle=jnp.linalg.slogdet, unknown=()),
     row("logdet", SPD, oracle=lambda x: jnp.linalg.slogdet(x)[1], grad=0),
     row("inv", M, oracle=jnp.linalg.inv, grad=0), row("inv", INTS, oracle=jnp.linalg.inv, unknown=()),
-    row("pinv", TALL, oracle=jnp.linalg.pinv, grad=0), row("pinv", FLAT, oracle=jnp.linalg.pinv),
+    row("pinv", TALL, oracle=jnp.linalg.pinv, grad=0), row("pinv", FLAT, oracle=jnp.linalg.pinv, wide=False),
     row("pinv", TALL.T, 0.5, oracle=jnp.linalg.pinv),
     row("matrix_rank", M, oracle=jnp.linalg.matrix_rank),
     row("matrix_rank", FLAT, oracle=jnp.linalg.matrix_rank),

@@ -56,7 +56,10 @@ def wide(fn):
     """An oracle that computes in float32 and returns the dtype of its first float argument."""
 
     def call(*args, **kwargs):
-        name = next(x.dtype for x in args if getattr(x, "dtype", None) in ("float16", jnp.bfloat16))
+        halves = [x.dtype for x in args if getattr(x, "dtype", None) in ("float16", jnp.bfloat16)]
+        if not halves:  # widened already
+            return fn(*args, **kwargs)
+        name = halves[0]
         args = [x.astype("float32") if getattr(x, "dtype", None) == name else x for x in args]
         return jax.tree.map(lambda x: x.astype(name), fn(*args, **kwargs))
 

@@ -50,7 +50,7 @@ _UNARY = {
 }  # fmt: skip
 _FLAT = {"floor": A, "ceil": A, "trunc": A, "round": A * 3, "isnan": NAN, "isinf": NAN,
          "isfinite": NAN, "isposinf": NAN, "isneginf": NAN, "signbit": NAN, "real": A, "imag": A,
-         "conj": A, "conjugate": A, "angle": A, "isreal": A, "nan_to_num": NAN, "copy": A,
+         "conj": A, "conjugate": A, "angle": A, "isreal": A, "copy": A,
          "logical_not": BOOL, "bitwise_not": I, "bitwise_invert": I}  # fmt: skip
 _BINARY = {
     "add": (A, V), "subtract": (A, V), "multiply": (A, V), "divide": (A, POS),
@@ -83,7 +83,7 @@ ROWS = [
     row("round", I * 7, decimals=-1,
         oracle=lambda x, decimals: jnp.round(x / 10).astype(x.dtype) * 10),
     row("absolute", Z), row("real", Z), row("imag", Z), row("conj", Z), row("angle", Z),
-    row("nan_to_num", NAN, nan=7.0, posinf=1.0, neginf=-1.0),
+    row("nan_to_num", NAN, wide=False), row("nan_to_num", A), row("nan_to_num", NAN, nan=7.0, posinf=1.0, neginf=-1.0),
     row("maximum", NAN, A), row("minimum", NAN, A), row("fmax", NAN, A), row("fmin", A, NAN),
     row("maximum", TIES, 2.0, grad=0, tag="[ties]"),
     row("minimum", 2.0, TIES, grad=1, tag="[ties]"),

@@ -5,7 +5,7 @@ the input's dtype. Spatial ops work on channels-last data; channels_first is a t
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -16,6 +16,7 @@ from keraslite import config, dtypes
 from keraslite.backend.windows import transposed_crops
 from keraslite.ops import math as m
 from keraslite.ops import numpy as k
+from keraslite.ops import transforms
 from keraslite.ops.core import (
     cast,
     convert_to_numpy,  # noqa: F401 - for the examples
@@ -24,6 +25,7 @@ from keraslite.ops.core import (
     stop_gradient,
 )
 from keraslite.ops.op import op, primitive_only
+from keraslite.ops.transforms import scan
 
 _HALF = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 
@@ -1009,7 +1011,8 @@ def adaptive_max_pool(
 
 # ---- attention ----
 
-_CHUNK = 2**26  # attention logits held at a time: 256 MiB of float32
+_CHUNK = 2**24  # attention logits held at a time: 64 MiB of float32
+_BATCH = 8  # what an unknown batch is taken for
 
 
 @op("promote_float", tensors=5, keep=(4,))
@@ -1081,23 +1084,15 @@ def _check_attention(query: Any, key: Any, value: Any) -> None:
 def _attention(
     query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: Any, causal: bool, cap: Any
 ) -> Any:
-    """Attention by matrix products; over long sequences in pieces, to bound the memory."""
+    """Attention by matrix products; many queries in blocks, so that memory is linear in length."""
     batch, length, heads, size = shape(query)
     groups, keys = key.shape[2], shape(key)[1]
     scale = 1 / math.sqrt(size) if scale is None else scale
     # (batch, kv heads, groups * queries, size) against (batch, kv heads, size, keys)
     shared = heads // groups
     k_t, v_t = k.transpose(key, (0, 2, 3, 1)), k.transpose(value, (0, 2, 1, 3))
-    if isinstance(length, int) and isinstance(keys, int) and isinstance(batch, int):
-        step = max(1, _CHUNK // max(1, batch * heads * keys))
-    else:
-        step = None
 
-    def rows(x: Any, start: int, stop: int) -> Any:
-        return x if x is None or len(x.shape) < 2 or x.shape[-2] == 1 else x[..., start:stop, :]
-
-    def piece(start: int, stop: Any) -> Any:
-        q = query[:, start:stop] if step is not None and step < length else query
+    def block(q: Any, start: Any, k_t: Any, v_t: Any, bias: Any, mask: Any) -> Any:
         count = shape(q)[1]
         q = k.transpose(q, (0, 2, 1, 3))
         q = k.reshape(q, (batch, groups, shared * count, size)) if shared > 1 else q
@@ -1106,13 +1101,12 @@ def _attention(
         logits = logits * scale
         if cap is not None:
             logits = cap * k.tanh(logits / cap)
-        whole = step is None or step >= length
         if bias is not None:
-            logits = logits + cast(bias if whole else rows(bias, start, stop), dtype(logits))
-        seen = mask if mask is None or whole else rows(mask, start, stop)
-        seen = seen if seen is None else cast(seen, "bool")
+            logits = logits + cast(bias, dtype(logits))
+        seen = mask if mask is None else cast(mask, "bool")
         if causal:
-            past = _positions(count, query, start)[:, None] >= _positions(keys, query)[None, :]
+            at = k._positions(query, count) + start
+            past = k.expand_dims(at, 1) >= k._positions(query, keys)
             seen = past if seen is None else k.logical_and(seen, past)
         if seen is not None:
             logits = k.where(seen, logits, -0.7 * float(np.finfo("float32").max))
@@ -1124,10 +1118,59 @@ def _attention(
             out = k.reshape(out, (batch, heads, count, value.shape[3]))
         return k.transpose(out, (0, 2, 1, 3))
 
-    if step is None or step >= length:
-        return piece(0, length)
-    pieces = [piece(i, min(i + step, length)) for i in range(0, length, step)]
-    return k.concatenate(pieces, axis=1)
+    static = isinstance(length, int) and isinstance(keys, int)
+    rows = batch if isinstance(batch, int) else _BATCH
+    step = max(1, _CHUNK // max(1, rows * heads * keys)) if static else length
+    if not static or step >= length:
+        return block(query, 0, k_t, v_t, bias, mask)
+    return _in_blocks(block, step, query, (k_t, v_t), (bias, mask))
+
+
+def _in_blocks(block: Callable, step: int, query: Any, whole: tuple, by_row: tuple) -> Any:
+    """`block` over `step` queries at a time; gradients compute each again instead of keeping it.
+
+    Args:
+        block: a function of (queries, the first one's position, *whole, *by_row).
+        step: how many queries at a time, fewer than there are.
+        query: (batch, queries, heads, size).
+        whole: what each block needs as it is.
+        by_row: what may have a row for each query, on the axis before the last; or None.
+    """
+    length = query.shape[1]
+    count, rest = divmod(length, step)
+    cut = [x is not None and len(x.shape) >= 2 and x.shape[-2] != 1 for x in by_row]
+
+    def blocks(x: Any, axis: int) -> Any:
+        x = x[(slice(None),) * axis + (slice(0, count * step),)] if rest else x
+        sizes = shape(x)
+        x = k.reshape(x, (*sizes[:axis], count, step, *sizes[axis + 1 :]))
+        return k.moveaxis(x, axis, 0)
+
+    def run(q: Any, start: Any, rows: list) -> Any:
+        rows = iter(rows)
+        chosen = [next(rows) if c else x for x, c in zip(by_row, cut, strict=True)]
+        given = [q, start, *whole, *chosen]
+        present = [i for i, x in enumerate(given) if x is not None]
+
+        def some(*tensors: Any) -> Any:
+            filled = [None] * len(given)
+            for i, x in zip(present, tensors, strict=True):
+                filled[i] = x
+            return block(*filled)
+
+        return getattr(transforms, "checkpoint", lambda f: f)(some)(*(given[i] for i in present))
+
+    rows = [x for x, c in zip(by_row, cut, strict=True) if c]
+    starts = k._positions(query, count) * step
+    xs = (blocks(query, 1), starts, [blocks(x, len(x.shape) - 2) for x in rows])
+    _, outs = scan(lambda carry, x: (carry, run(*x)), starts[0], xs)
+    outs = k.moveaxis(outs, 0, 1)
+    sizes = shape(outs)
+    outs = k.reshape(outs, (sizes[0], count * step, *sizes[3:]))
+    if rest:
+        left = run(query[:, -rest:], count * step, [x[..., -rest:, :] for x in rows])
+        outs = k.concatenate([outs, left], axis=1)
+    return outs
 
 
 @op("same", tensors=2)

@@ -1,0 +1,48 @@
+"""The scripts that report on the ops: coverage of Keras's names, and differences from float64."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import ops_cases
+import pytest
+
+import keraslite
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("namespace", ["keras.activations"])
+def test_no_name_of_keras_is_missing(namespace, capsys):
+    assert script("api_coverage").main([namespace]) == 0, capsys.readouterr().out
+
+
+def test_what_differs_in_a_signature_is_said():
+    differences = script("api_coverage").differences
+    assert not differences(lambda a, b=1, more=2: 0, lambda a, b=1: 0)
+    assert "'b' defaults to 2, Keras has 1" in differences(lambda a, b=2: 0, lambda a, b=1: 0)
+    assert "Keras has 'b'" in differences(lambda a, c=1: 0, lambda a, b=1: 0)[0]
+    assert "Keras has 'b'" in differences(lambda a: 0, lambda a, b=1: 0)[0]
+    assert "'c' is required" in differences(lambda a, c: 0, lambda a: 0)[0]
+
+
+def test_a_difference_is_found_and_named():
+    report = script("parity_report")
+    eps = 2.0**-23
+    assert report.difference(np.float32([1, 2]), np.float64([1, 2]), "float32") == (0, 0)
+    assert report.difference(np.float32([1 + eps, 2]), np.float64([1, 2]), "float32") == (0.5, 1)
+    assert report.difference(np.float32([np.nan]), np.float64([1]), "float32")[0] == np.inf
+    assert report.difference(np.int32([1, 2]), np.int64([1, 3]), "int32") == (1, 1)
+    case = ops_cases.row("add", np.float32([1, 2]), 1.0, oracle=lambda x, y: x + y + 1)
+    failed, totals = [], {name: [] for name in report.BACKENDS}
+    line = report.row_of("add", [case], totals, failed)
+    assert not failed
+    assert all(value > 1e6 for values in totals.values() for value in values), line
+    assert set(totals) == set(keraslite.backend.available()) | {"numpy"}
