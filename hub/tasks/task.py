@@ -14,7 +14,8 @@ from hub.presets.files import PresetFiles, resolve
 from hub.presets.naming import WeightTable
 from hub.presets.weights import open_weights
 
-_TOKENS_A_BATCH = 1024
+_TOKENS_A_BATCH = 1024  # what stays in the cache of a CPU
+_ACCELERATED = 16384
 
 
 class Task(keras.Model):
@@ -292,7 +293,8 @@ def _plan(
         longest = int(lengths[order[start]])
         if fixed:
             longest = min(next((b for b in _FINE if b >= longest), limit), limit)
-        rows = max(1, _TOKENS_A_BATCH // longest)
+        tokens = _ACCELERATED if keras.backend.accelerated() else _TOKENS_A_BATCH
+        rows = max(1, tokens // longest)
         if fixed:
             rows = 1 << int(math.log2(rows))
         rows = min(rows, batch_size or rows)

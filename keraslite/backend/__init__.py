@@ -215,6 +215,15 @@ def is_tensor(value: Any) -> bool:
     return of(value) is not None or (isinstance(value, np.ndarray) and backend() == "numpy")
 
 
+def accelerated(name: str | None = None) -> bool:
+    """Whether a backend, the current one by default, puts new tensors on a GPU or TPU.
+
+    >>> accelerated("numpy")
+    False
+    """
+    return load(name or backend()).accelerated()
+
+
 def to_numpy(value: Any) -> np.ndarray:
     """Any backend's tensor, a literal or a variable as a numpy array, without a copy if possible.
 

@@ -12,12 +12,17 @@ from keraslite import dtypes
 from keraslite.backend.counter import hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of",
-    "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
+    "FLOATING", "TYPES", "accelerated", "canonical", "cast", "convert", "copy", "detach",
+    "dtype_of", "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (jax.Array,)
 FLOATING = {dtypes.to_numpy(n) for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
+
+
+def accelerated() -> bool:
+    """Whether new tensors go to an accelerator."""
+    return jax.default_backend() != "cpu"
 
 
 def canonical(name: str) -> str:

@@ -9,12 +9,17 @@ from keraslite import dtypes
 from keraslite.backend.counter import MASK, hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of",
-    "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
+    "FLOATING", "TYPES", "accelerated", "canonical", "cast", "convert", "copy", "detach",
+    "dtype_of", "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (np.ndarray, np.generic)
 FLOATING = {dtypes.to_numpy(n) for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
+
+
+def accelerated() -> bool:
+    """Whether new tensors go to an accelerator: numpy's never do."""
+    return False
 
 
 def native(dtype: Any) -> np.dtype:

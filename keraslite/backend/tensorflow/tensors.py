@@ -1,5 +1,6 @@
 """TENSORS: making, casting and reading TensorFlow tensors."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ from keraslite import dtypes
 from keraslite.backend.counter import hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of",
-    "dynamic_shape", "from_dlpack", "from_numpy", "native", "new_value", "random_bits",
+    "FLOATING", "TYPES", "accelerated", "canonical", "cast", "convert", "copy", "detach",
+    "dtype_of", "dynamic_shape", "from_dlpack", "from_numpy", "native", "new_value", "random_bits",
     "to_numpy",
 ]  # fmt: skip
 
@@ -19,6 +20,12 @@ _NATIVE = {name: tf.as_dtype(name) for name in (*dtypes.ALL, "string")}
 # Types that numpy does not have itself: their bits travel as integers of the same width.
 _AS_BITS = {"bfloat16": np.int16, "float8_e4m3fn": np.int8, "float8_e5m2": np.int8}
 FLOATING = {_NATIVE[n] for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
+
+
+@cache
+def accelerated() -> bool:
+    """Whether new tensors go to an accelerator."""
+    return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))
 
 
 def native(dtype: Any) -> tf.DType:

@@ -9,8 +9,8 @@ from keraslite import dtypes
 from keraslite.backend.counter import KEY_SALT, MASK, MIXERS, keys, signed
 
 __all__ = [
-    "FLOATING", "TYPES", "canonical", "cast", "convert", "copy", "detach", "dtype_of",
-    "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
+    "FLOATING", "TYPES", "accelerated", "canonical", "cast", "convert", "copy", "detach",
+    "dtype_of", "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
@@ -28,6 +28,11 @@ _DEVICE = torch.device("cuda") if torch.cuda.is_available() else None
 def default_device() -> torch.device | None:
     """The device of new tensors, as torch's factory functions take it."""
     return _DEVICE
+
+
+def accelerated() -> bool:
+    """Whether new tensors go to an accelerator."""
+    return _DEVICE is not None
 
 
 def _placed(x: torch.Tensor) -> torch.Tensor:
