@@ -259,13 +259,23 @@ TABLE |= {
 }
 
 
+def _extreme(fn: Callable, x: tf.Tensor, axis: int) -> tf.Tensor:
+    """The place that `fn` finds, or the first NaN's: TensorFlow passes NaN over."""
+    out = fn(x, axis, tf.int32)
+    if not x.dtype.is_floating:
+        return out
+    nans = tf.math.is_nan(x)
+    first = tf.argmax(tf.cast(nans, tf.uint8), axis, tf.int32)
+    return tf.where(tf.reduce_any(nans, axis), first, out)
+
+
 def _arg(fn: Callable) -> Callable:
     def call(x: tf.Tensor, axis: Any = None, keepdims: bool = False) -> tf.Tensor:
         x = tf.cast(x, tf.int32) if x.dtype == tf.bool else x
         if axis is None:
-            out = fn(tf.reshape(x, [-1]), 0, tf.int32)
+            out = _extreme(fn, tf.reshape(x, [-1]), 0)
             return tf.reshape(out, [1] * x.shape.rank) if keepdims else out
-        out = fn(x, axis, tf.int32)
+        out = _extreme(fn, x, axis)
         return tf.expand_dims(out, axis) if keepdims else out
 
     return call
