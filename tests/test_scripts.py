@@ -1,11 +1,15 @@
-"""The scripts that report on the ops: coverage of Keras's names, and differences from float64."""
+"""The scripts that report on the ops: coverage of Keras's names, differences from float64, memory."""
 
 import importlib.util
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import ops_cases
 import pytest
+from known_gaps import GAPS
 
 import keraslite
 
@@ -46,3 +50,20 @@ def test_a_difference_is_found_and_named():
     assert not failed
     assert all(value > 1e6 for values in totals.values() for value in values), line
     assert set(totals) == set(keraslite.backend.available()) | {"numpy"}
+
+
+@pytest.mark.parametrize("what", ["value"])
+def test_memory_of_long_attention_is_linear(what, backend):
+    """16,384 queries and keys: the logits alone would take 1 GB, and several times with gradients."""
+    command = [sys.executable, SCRIPTS / "bench" / "attention.py", "--only", what, backend]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    figure = json.loads(done.stdout)
+    assert figure["unit"] == "MiB"
+    assert 0 < figure["value"] < 1024, figure
+
+
+def test_few_gaps_are_known():
+    pairs = {(name.partition("[")[0].partition(".")[0], backend) for name, backend in GAPS}
+    names = {name for name in dir(keraslite.ops) if callable(getattr(keraslite.ops, name))}
+    assert {name for name, _ in pairs} <= names
+    assert len(pairs) <= 0.01 * len(names) * 4

@@ -100,7 +100,7 @@ def memory(what: str, backend: str) -> None:
     keras.use_backend(backend)
 
     def attend(x):
-        return ops.dot_product_attention(x, x, x, is_causal=True, flash_attention=False)
+        return ops.dot_product_attention(x, x, x, is_causal=True)
 
     run = attend
     if what == "gradient":
