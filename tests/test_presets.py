@@ -447,8 +447,8 @@ def test_index_and_shard_disagree(tmp_path):
 
 
 def test_weights_of_another_format(tmp_path):
-    (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(NotImplementedError, match=r"pytorch_model.bin only.*comes later"):
+    (tmp_path / "tf_model.h5").write_bytes(b"")
+    with pytest.raises(NotImplementedError, match=r"tf_model.h5 only.*not read"):
         open_weights(resolve(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint: one safetensors file, or several behind an index."""
+"""The weights of a checkpoint: one file, or several behind an index; safetensors first."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from hub.presets.files import PresetFiles
+from hub.presets.torch_files import open_torch
 from keraslite.saving.safetensors import SafetensorsFile, open_safetensors
 
 WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+# The forms that are read, best first: the one file, how it is opened. Shards stand behind
+# "<file>.index.json".
+_FORMS = {WEIGHTS: open_safetensors, "pytorch_model.bin": open_torch}
 # Formats of other frameworks, named in the error so that nobody has to guess.
-_UNREAD = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
+_UNREAD = ("tf_model.h5", "flax_model.msgpack")
 
 
 class Weights(Mapping[str, np.ndarray]):
@@ -59,59 +62,63 @@ class Weights(Mapping[str, np.ndarray]):
 
 
 def open_weights(files: PresetFiles) -> Weights:
-    """Opens the safetensors weights of a checkpoint; nothing is read before it is used.
+    """Opens the weights of a checkpoint; nothing is read before it is used.
 
     Args:
         files: what `resolve` returned.
 
     Raises:
         FileNotFoundError: there are no weights, or a shard is missing.
-        NotImplementedError: the weights are there in a format that is not read yet only.
+        NotImplementedError: the weights are there in a format that is not read only.
         ValueError: a file is damaged, or the index and the shards disagree.
     """
-    if WEIGHTS in files:
-        return Weights([open_safetensors(files.path(WEIGHTS))])
-    if INDEX in files:
-        return _open_shards(files)
+    for name, opened in _FORMS.items():
+        if name in files:
+            return Weights([opened(files.path(name))])
+        if f"{name}.index.json" in files:
+            return _open_shards(files, name)
     for name in _UNREAD:
         if name in files:
             raise NotImplementedError(
-                f"{files.location} has its weights as {name} only. That format is not read yet "
-                f"(it comes later); use a checkpoint with {WEIGHTS}, or save it as one"
+                f"{files.location} has its weights as {name} only, which is not read; use a "
+                f"checkpoint with {' or '.join(_FORMS)}, or save it as one"
             )
     raise FileNotFoundError(
-        f"{files.location} holds no weights: neither {WEIGHTS} nor {INDEX}; {files.listing()}"
+        f"{files.location} holds no weights: neither {' nor '.join(_FORMS)} nor an index of "
+        f"shards; {files.listing()}"
     )
 
 
-def _open_shards(files: PresetFiles) -> Weights:
-    shards = _shard_names(files, files.json(INDEX).get("weight_map"))
+def _open_shards(files: PresetFiles, name: str) -> Weights:
+    index = f"{name}.index.json"
+    shards = _shard_names(files, index, files.json(index).get("weight_map"))
     # Paths first, so that a missing shard is found before anything is mapped.
     paths = {shard: files.path(shard) for shard in shards}
     opened = []
     for shard, promised in shards.items():
-        file = open_safetensors(paths[shard])
+        file = _FORMS[name](paths[shard])
         missing, extra = sorted(promised - file.keys()), sorted(file.keys() - promised)
         if missing or extra:
             raise ValueError(
-                f"{INDEX} of {files.location} and {shard} disagree: missing in the shard "
+                f"{index} of {files.location} and {shard} disagree: missing in the shard "
                 f"{missing[:8]} ({len(missing)}), not in the index {extra[:8]} ({len(extra)})"
             )
         opened.append(file)
     return Weights(opened)
 
 
-def _shard_names(files: PresetFiles, weight_map: Any) -> dict[str, set[str]]:
+def _shard_names(files: PresetFiles, index: str, weight_map: Any) -> dict[str, set[str]]:
     """Returns the tensors each shard should hold; file names out of an index are not trusted."""
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"{INDEX} of {files.location} has no weight_map")
+        raise ValueError(f"{index} of {files.location} has no weight_map")
+    suffix = index.removesuffix(".index.json").rpartition(".")[2]
     shards: dict[str, set[str]] = {}
     for tensor, shard in weight_map.items():
-        plain = isinstance(shard, str) and re.fullmatch(r"\w[\w.-]*\.safetensors", shard, re.ASCII)
+        plain = isinstance(shard, str) and re.fullmatch(rf"\w[\w.-]*\.{suffix}", shard, re.ASCII)
         if not plain or ".." in shard:
             raise ValueError(
-                f"{INDEX} of {files.location} puts tensor {tensor!r} into {shard!r}: expected the "
-                f"name of a .safetensors file beside the index"
+                f"{index} of {files.location} puts tensor {tensor!r} into {shard!r}: expected the "
+                f"name of a .{suffix} file beside the index"
             )
         shards.setdefault(shard, set()).add(tensor)
     return dict(sorted(shards.items()))

@@ -44,13 +44,17 @@ _DTYPES = {
 _CODES = {dtype.name: code for code, dtype in _DTYPES.items()}
 
 
-class _Entry(NamedTuple):
-    """Where one tensor lies; `start` counts from the beginning of the file."""
+class Entry(NamedTuple):
+    """Where one tensor lies; `start` counts from the beginning of the file.
+
+    `strides` is in bytes, for a tensor that another format keeps in another order.
+    """
 
     dtype: np.dtype
     shape: tuple[int, ...]
     start: int
     nbytes: int
+    strides: tuple[int, ...] | None = None
 
 
 class SafetensorsFile(Mapping[str, np.ndarray]):
@@ -61,7 +65,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
     """
 
     def __init__(
-        self, path: Path, memory: mmap.mmap, entries: dict[str, _Entry], metadata: dict[str, str]
+        self, path: Path, memory: mmap.mmap, entries: dict[str, Entry], metadata: dict[str, str]
     ) -> None:
         self.path = path
         self.metadata = metadata
@@ -69,13 +73,16 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         self._entries = entries
 
     def __getitem__(self, name: str) -> np.ndarray:
-        dtype, shape, start, nbytes = self._entry(name)
+        dtype, shape, start, nbytes, strides = self._entry(name)
         count = nbytes // dtype.itemsize
         if count == 0:
             return np.empty(shape, dtype)
         array = np.frombuffer(self._memory, dtype, count, start)
         # Files of old writers start their data at odd offsets; frameworks want aligned memory.
-        return (array if array.flags.aligned else array.copy()).reshape(shape)
+        array = array if array.flags.aligned else array.copy()
+        if strides is not None:
+            return np.lib.stride_tricks.as_strided(array, shape, strides)
+        return array.reshape(shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -110,7 +117,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         if end > begin and hasattr(mmap, "MADV_DONTNEED"):
             self._memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
-    def _entry(self, name: str) -> _Entry:
+    def _entry(self, name: str) -> Entry:
         try:
             return self._entries[name]
         except KeyError:
@@ -235,7 +242,7 @@ def _bad(path: Path, problem: str, name: str | None = None) -> ValueError:
     )
 
 
-def _parse(path: Path, header: bytes, size: int) -> tuple[dict[str, _Entry], dict[str, str]]:
+def _parse(path: Path, header: bytes, size: int) -> tuple[dict[str, Entry], dict[str, str]]:
     if not header.startswith(b"{"):
         raise _bad(path, "its header does not start with '{'")
     try:
@@ -260,7 +267,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _parse_entry(path: Path, name: str, item: Any, data_start: int) -> _Entry:
+def _parse_entry(path: Path, name: str, item: Any, data_start: int) -> Entry:
     if not isinstance(item, dict) or not {"dtype", "shape", "data_offsets"} <= item.keys():
         raise _bad(path, f"needs dtype, shape and data_offsets, got {item!r:.80}", name)
     code, shape, offsets = item["dtype"], item["shape"], item["data_offsets"]
@@ -277,7 +284,7 @@ def _parse_entry(path: Path, name: str, item: Any, data_start: int) -> _Entry:
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes != end - begin:
         raise _bad(path, f"shape {shape} of {code} needs {nbytes} bytes, has {end - begin}", name)
-    return _Entry(dtype, tuple(shape), data_start + begin, nbytes)
+    return Entry(dtype, tuple(shape), data_start + begin, nbytes)
 
 
 def _are_sizes(value: Any) -> bool:
@@ -287,7 +294,7 @@ def _are_sizes(value: Any) -> bool:
     )
 
 
-def _check_cover(path: Path, entries: dict[str, _Entry], start: int, size: int) -> None:
+def _check_cover(path: Path, entries: dict[str, Entry], start: int, size: int) -> None:
     position = start
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].nbytes)):
         if entry.start != position:

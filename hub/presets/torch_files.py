@@ -1,0 +1,334 @@
+"""`.bin` and `.pt` checkpoints of PyTorch, read without PyTorch and without running anything.
+
+The format is a zip file: `data.pkl` describes the tensors as a pickle, `data/<key>` holds the
+bytes. The pickle is taken apart by a machine that knows the few opcodes state dicts are written
+with and four names to call, all of them ours; anything else is refused. Offsets and sizes are held
+against the file before an array is made, and arrays are views of the mapped file.
+"""
+
+import io
+import math
+import mmap
+import os
+import pickletools
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from keraslite.saving.safetensors import Entry, SafetensorsFile
+
+_MOST_PICKLE = 64 * 2**20  # bytes; the one of a model with 100,000 tensors has 20 MB
+_MOST_RANK = 64
+_LEGACY = (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", b"\x80\x02", b"\x80\x04")
+
+# The storage classes by name, and what their elements are.
+_STORAGES = {
+    f"torch {name}Storage": np.dtype(dtype)
+    for name, dtype in {
+        "Float": "<f4", "Half": "<f2", "Double": "<f8", "Long": "<i8", "Int": "<i4",
+        "Short": "<i2", "Char": "i1", "Byte": "u1", "Bool": "?", "BFloat16": ml_dtypes.bfloat16,
+        "ComplexFloat": "<c8", "ComplexDouble": "<c16",
+        "Float8_e4m3fn": ml_dtypes.float8_e4m3fn, "Float8_e5m2": ml_dtypes.float8_e5m2,
+    }.items()
+}  # fmt: skip
+
+
+class _Storage(NamedTuple):
+    dtype: np.dtype
+    start: int
+    count: int
+
+
+class _Tensor(NamedTuple):
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Global(NamedTuple):
+    name: str
+
+
+class _Mark:
+    """Where a list of arguments begins on the stack."""
+
+
+class _BadFileError(ValueError):
+    """What is wrong, without the name of the file."""
+
+
+def open_torch(path: str | os.PathLike) -> SafetensorsFile:
+    """Opens a checkpoint that `torch.save` wrote; nothing is read before an array is looked at.
+
+    Args:
+        path: the file, a state dict in the zip format (PyTorch 1.6 and later).
+
+    Returns:
+        A mapping from names to numpy arrays, as `open_safetensors` gives it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated, damaged, of the older format, or holds anything but
+            tensors by name; says what.
+    """
+    path = Path(path)
+    with open(path, "rb") as file:
+        try:
+            parts, pickled = _parts(file)
+            entries = _entries(_Machine(parts).run(pickled))
+        except _BadFileError as error:
+            raise ValueError(
+                f"{path} cannot be read: {error}. Download it again, or save it as safetensors."
+            ) from error.__cause__
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    return SafetensorsFile(path, memory, entries, {})
+
+
+# -- the zip file -------------------------------------------------------------------------------
+
+
+def _parts(file: Any) -> tuple[dict[str, tuple[int, int]], bytes]:
+    """(key -> (start, bytes) of every storage, the pickle)."""
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(16)
+    if not start.startswith(b"PK\x03\x04"):
+        legacy = any(start.startswith(magic) for magic in _LEGACY)
+        raise _BadFileError(
+            "it is in the format of PyTorch before 1.6, a plain pickle, which is not read"
+            if legacy else "it is no zip file, so no checkpoint that torch.save wrote"
+        )  # fmt: skip
+    try:
+        with zipfile.ZipFile(file) as archive:
+            infos = archive.infolist()
+            spans = {info.filename: _span(file, info, size) for info in infos}
+            if len(spans) != len(infos):
+                raise _BadFileError("a name stands twice in it")
+            _check_apart(spans)
+            names = [name for name in spans if name.count("/") == 1 and name.endswith("/data.pkl")]
+            if len(names) != 1:
+                raise _BadFileError("it has no data.pkl, or several")
+            root = names[0].removesuffix("data.pkl")
+            if spans[names[0]][1] > _MOST_PICKLE:
+                raise _BadFileError(f"its data.pkl has more than {_MOST_PICKLE} bytes")
+            order = root + "byteorder"
+            if order in spans and archive.read(order) != b"little":
+                raise _BadFileError("its numbers are not in little-endian order")
+            pickled = archive.read(names[0])
+    except _BadFileError:
+        raise
+    except Exception as error:  # zipfile raises many kinds on damaged files
+        raise _BadFileError(f"its zip directory is damaged ({error})") from error
+    prefix = root + "data/"
+    return {n.removeprefix(prefix): s for n, s in spans.items() if n.startswith(prefix)}, pickled
+
+
+def _span(file: Any, info: zipfile.ZipInfo, size: int) -> tuple[int, int]:
+    """Where the bytes of a member lie, after its own header."""
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+        raise _BadFileError(f"{info.filename!r:.80} in it is compressed or encrypted")
+    file.seek(info.header_offset)
+    header = file.read(30)
+    if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        raise _BadFileError(f"{info.filename!r:.80} is not where its directory says")
+    name, extra = struct.unpack("<HH", header[26:30])
+    start = info.header_offset + 30 + name + extra
+    if info.file_size != info.compress_size or start + info.file_size > size:
+        raise _BadFileError(f"{info.filename!r:.80} reaches over the end: truncated")
+    return start, info.file_size
+
+
+def _check_apart(spans: dict[str, tuple[int, int]]) -> None:
+    end = 0
+    for start, nbytes in sorted(spans.values()):
+        if start < end:
+            raise _BadFileError("two of its parts overlap")
+        end = start + nbytes
+
+
+# -- the pickle ---------------------------------------------------------------------------------
+
+
+class _Machine:
+    """Runs the opcodes of a state dict over a stack of plain values.
+
+    Args:
+        parts: where each storage lies.
+    """
+
+    def __init__(self, parts: dict[str, tuple[int, int]]):
+        self.parts = parts
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, pickled: bytes) -> Any:
+        """What the pickle describes."""
+        at = 0
+        try:
+            for opcode, argument, position in pickletools.genops(io.BytesIO(pickled)):
+                at = position
+                if opcode.name == "STOP":
+                    return self.stack.pop()
+                step = _STEPS.get(opcode.name)
+                if step is None:
+                    raise _BadFileError(f"its pickle has the opcode {opcode.name}")
+                step(self, argument)
+        except _BadFileError:
+            raise
+        except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as e:
+            raise _BadFileError(f"its pickle is damaged at byte {at} ({e!s:.80})") from e
+        raise _BadFileError("its pickle does not end")
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def since_mark(self) -> list:
+        found = []
+        while not isinstance(value := self.stack.pop(), _Mark):
+            found.append(value)
+        return found[::-1]
+
+    def take(self, count: int) -> list:
+        if len(self.stack) < count:
+            raise ValueError("the stack is too short")
+        found = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
+        return found
+
+    def memoize(self, index: int | None) -> None:
+        self.memo[len(self.memo) if index is None else index] = self.stack[-1]
+
+    def set_items(self, flat: list) -> None:
+        target = self.stack[-1]
+        if type(target) is not dict or len(flat) % 2:
+            raise ValueError("items are set on what is no dict")
+        target.update(zip(flat[::2], flat[1::2], strict=True))
+
+    def extend(self, values: list) -> None:
+        if type(self.stack[-1]) is not list:
+            raise ValueError("values are appended to what is no list")
+        self.stack[-1].extend(values)
+
+    def reduce(self) -> None:
+        target, arguments = self.take(2)
+        call = _CALLS.get(target.name) if isinstance(target, _Global) else None
+        if call is None or type(arguments) is not tuple:
+            raise _BadFileError("its pickle calls what is no tensor")
+        self.push(call(*arguments))
+
+    def storage(self) -> None:
+        kind, cls, key, _, count = self.stack.pop()
+        dtype = _STORAGES.get(cls.name) if isinstance(cls, _Global) else None
+        if kind != "storage" or dtype is None or type(key) is not str or type(count) is not int:
+            raise _BadFileError("its pickle has a storage of an unknown kind")
+        if key not in self.parts:
+            raise _BadFileError(f"it lacks the bytes of storage {key!r:.40}")
+        start, nbytes = self.parts[key]
+        if count < 0 or count * dtype.itemsize > nbytes:
+            raise _BadFileError(f"storage {key!r:.40} has {nbytes} bytes for {count} of {dtype}")
+        self.push(_Storage(dtype, start, count))
+
+    def name(self, text: str) -> None:
+        if text not in _CALLS and text not in _STORAGES:
+            raise _BadFileError(f"its pickle names {text!r:.80}, which is neither tensor nor dict")
+        self.push(_Global(text))
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> _Tensor:
+    """What torch._utils._rebuild_tensor_v2 would make, checked against its storage."""
+    whole = [
+        type(x) is tuple and all(type(n) is int and n >= 0 for n in x) for x in (shape, strides)
+    ]
+    if type(storage) is not _Storage or type(offset) is not int or offset < 0 or not all(whole):
+        raise _BadFileError("a tensor in it is not described by numbers")
+    if len(shape) != len(strides) or len(shape) > _MOST_RANK:
+        raise _BadFileError("a tensor in it has strides of another rank, or too many axes")
+    last = sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    if 0 not in shape and offset + last >= storage.count:
+        raise _BadFileError("a tensor in it reaches over the end of its storage")
+    return _Tensor(storage, offset, shape, strides)
+
+
+def _parameter(data: Any, *rest: Any) -> Any:
+    return data
+
+
+def _ordered(pairs: Any = ()) -> dict:
+    return dict(pairs)
+
+
+_CALLS: dict[str, Callable] = {
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_parameter": _parameter,
+    "collections OrderedDict": _ordered,
+}
+_STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
+    **dict.fromkeys(("PROTO", "FRAME"), lambda m, x: None),
+    **dict.fromkeys(
+        ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BININT", "BININT1", "BININT2", "LONG1",
+         "BINFLOAT"), lambda m, x: m.push(x)),
+    "NONE": lambda m, x: m.push(None),
+    "NEWTRUE": lambda m, x: m.push(True),
+    "NEWFALSE": lambda m, x: m.push(False),
+    "EMPTY_DICT": lambda m, x: m.push({}),
+    "EMPTY_LIST": lambda m, x: m.push([]),
+    "EMPTY_TUPLE": lambda m, x: m.push(()),
+    "MARK": lambda m, x: m.push(_Mark()),
+    "TUPLE": lambda m, x: m.push(tuple(m.since_mark())),
+    "TUPLE1": lambda m, x: m.push(tuple(m.take(1))),
+    "TUPLE2": lambda m, x: m.push(tuple(m.take(2))),
+    "TUPLE3": lambda m, x: m.push(tuple(m.take(3))),
+    "BINPUT": lambda m, x: m.memoize(x),
+    "LONG_BINPUT": lambda m, x: m.memoize(x),
+    "MEMOIZE": lambda m, x: m.memoize(None),
+    "BINGET": lambda m, x: m.push(m.memo[x]),
+    "LONG_BINGET": lambda m, x: m.push(m.memo[x]),
+    "SETITEM": lambda m, x: m.set_items(m.take(2)),
+    "SETITEMS": lambda m, x: m.set_items(m.since_mark()),
+    "APPEND": lambda m, x: m.extend(m.take(1)),
+    "APPENDS": lambda m, x: m.extend(m.since_mark()),
+    "GLOBAL": lambda m, x: m.name(x),
+    "STACK_GLOBAL": lambda m, x: m.name(" ".join(m.take(2))),
+    "BINPERSID": lambda m, x: m.storage(),
+    "REDUCE": lambda m, x: m.reduce(),
+    "BUILD": lambda m, x: m.take(1),  # the state of a dict, such as _metadata: of no use here
+}  # fmt: skip
+
+
+# -- the tensors --------------------------------------------------------------------------------
+
+
+def _entries(found: Any) -> dict[str, Entry]:
+    """The entries of a state dict, also one that lies under "state_dict" or "model"."""
+    for key in ("state_dict", "model"):
+        if type(found) is dict and type(found.get(key)) is dict:
+            found = found[key]
+    if type(found) is not dict or not found:
+        raise _BadFileError(f"it holds a {type(found).__name__}, not tensors by name")
+    entries = {}
+    for name, tensor in found.items():
+        if type(name) is not str or type(tensor) is not _Tensor:
+            kind = type(tensor).__name__
+            raise _BadFileError(f"its item {name!r:.60} is of type {kind}, not a tensor")
+        entries[name] = _entry(tensor)
+    return entries
+
+
+def _entry(tensor: _Tensor) -> Entry:
+    storage, offset, shape, strides = tensor
+    size = storage.dtype.itemsize
+    start = storage.start + offset * size
+    dense, count = [], 1
+    for n in reversed(shape):
+        dense.append(count)
+        count *= n
+    usual = all(n < 2 or a == b for n, a, b in zip(shape, strides, dense[::-1], strict=True))
+    if usual or count == 0:
+        return Entry(storage.dtype, shape, start, math.prod(shape) * size)
+    last = sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    return Entry(storage.dtype, shape, start, (last + 1) * size, tuple(s * size for s in strides))
