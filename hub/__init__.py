@@ -1,17 +1,8 @@
 """Pretrained models behind preset names, on JAX, PyTorch, TensorFlow and NumPy."""
 
 from hub import datasets
-from hub.models import Backbone, BertBackbone
+from hub.models import *
 from hub.preprocessing import MaskedLMPreprocessor, TextPreprocessor
 from hub.presets import list_presets
-from hub.tasks import (
-    BertClassifier,
-    BertMaskedLM,
-    BertTextClassifier,
-    BertTextEmbedder,
-    MaskedLM,
-    Task,
-    TextClassifier,
-    TextEmbedder,
-)
+from hub.tasks import *
 from hub.tokenizers import WordPieceTokenizer

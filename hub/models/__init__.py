@@ -1,4 +1,10 @@
 """Architectures, one file each."""
 
+from hub.models.albert import AlbertBackbone
 from hub.models.backbone import FAMILIES, Backbone
 from hub.models.bert import BertBackbone
+from hub.models.distil_bert import DistilBertBackbone
+from hub.models.electra import ElectraBackbone
+from hub.models.roberta import RobertaBackbone, XLMRobertaBackbone
+
+__all__ = [name for name, value in globals().items() if isinstance(value, type)]

@@ -53,6 +53,11 @@ class Family:
         architectures: task name -> what config.json calls it.
         known: patterns of tensors of other heads, which a task without them may leave.
         optional: paths of the backbone that some checkpoints lack.
+        offsets: our argument -> how much more config.json says.
+        classifier: of the dense layer that a text classifier has over the first token, the
+            activation and whether dropout stands before it; None for one over the pooled output.
+        head_activation: of the masked-LM head's transform; the backbone's by default.
+        head_dropout: the key of config.json for a classifier's dropout.
     """
 
     model_type: str
@@ -66,6 +71,10 @@ class Family:
     architectures: Mapping[str, str] = field(default_factory=dict)
     known: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    offsets: Mapping[str, int] = field(default_factory=dict)
+    classifier: tuple[str, bool] | None = None
+    head_activation: str | None = None
+    head_dropout: str = "classifier_dropout"
 
 
 FAMILIES: dict[str, Family] = {}

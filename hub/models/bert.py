@@ -8,13 +8,12 @@ epsilon and the number of token types differ between checkpoints and are read fr
 
 from typing import Any
 
-from hub.blocks import TransformerEncoderBlock, bert_initializer
-from hub.models.backbone import Backbone, Family, register
+from hub.models.backbone import Family, register
+from hub.models.encoder import Encoder, given
 from hub.presets.naming import WeightTable
-from keraslite import layers, ops
 
 
-class BertBackbone(Backbone):
+class BertBackbone(Encoder):
     """The BERT encoder.
 
     Args:
@@ -61,124 +60,59 @@ class BertBackbone(Backbone):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        super().__init__(dtype=dtype, **kwargs)
-        policy = self.dtype_policy
-        self.config = {
-            "vocabulary_size": vocabulary_size, "num_layers": num_layers, "num_heads": num_heads,
-            "hidden_dim": hidden_dim, "intermediate_dim": intermediate_dim, "dropout": dropout,
-            "max_sequence_length": max_sequence_length, "num_segments": num_segments,
-            "activation": activation, "layer_norm_epsilon": layer_norm_epsilon,
-            "attention_dropout": dropout if attention_dropout is None else attention_dropout,
-            "pooler": pooler,
-        }  # fmt: skip
-        self.hidden_dim, self.max_sequence_length = hidden_dim, max_sequence_length
-        self.vocabulary_size = vocabulary_size
-
-        def embedding(size: int, name: str) -> layers.Embedding:
-            start = bert_initializer()
-            return layers.Embedding(size, hidden_dim, start, dtype=policy, name=name)
-
-        self.token_embedding = embedding(vocabulary_size, "token_embedding")
-        self.position_embedding = embedding(max_sequence_length, "position_embedding")
-        self.segment_embedding = embedding(num_segments, "segment_embedding")
-        self.embeddings_norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
-        self.embeddings_dropout = layers.Dropout(dropout, dtype=policy)
-        self.blocks = [
-            TransformerEncoderBlock(
-                hidden_dim, num_heads, intermediate_dim, activation, dropout,
-                self.config["attention_dropout"], layer_norm_epsilon, dtype=policy,
-            )
-            for _ in range(num_layers)
-        ]  # fmt: skip
-        self.pooler = (
-            layers.Dense(hidden_dim, activation="tanh", dtype=policy, name="pooled_dense")
-            if pooler
-            else None
-        )
-        self.build()
-
-    def build(self, input_shape: Any = None) -> None:
-        """Make the variables; their shapes follow from the config alone."""
-        shape = (None, None, self.hidden_dim)
-        for embedding in (self.token_embedding, self.position_embedding, self.segment_embedding):
-            embedding.build((None, None))
-        self.embeddings_norm.build(shape)
-        for block in self.blocks:
-            block.build(shape)
-        if self.pooler is not None:
-            self.pooler.build((None, self.hidden_dim))
-        self.built = True
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Encode a batch."""
-        token_ids, padding_mask = inputs["token_ids"], inputs["padding_mask"]
-        length = token_ids.shape[1]
-        if length is not None and length > self.max_sequence_length:
-            raise ValueError(
-                f"A sequence of {length} tokens is longer than the {self.max_sequence_length} "
-                "positions of the model; truncate it."
-            )
-        positions = self.position_embedding(ops.arange(ops.shape(token_ids)[1], dtype="int32"))
-        hidden = self.token_embedding(token_ids) + self.segment_embedding(inputs["segment_ids"])
-        hidden = self.embeddings_norm(hidden + positions)
-        hidden = self.embeddings_dropout(hidden, training=training)
-        padding_mask = ops.cast(padding_mask, "bool")
-        for block in self.blocks:
-            hidden = block(hidden, padding_mask, training=training)
-        outputs = {"sequence_output": hidden}
-        if self.pooler is not None:
-            outputs["pooled_output"] = self.pooler(hidden[:, 0])
-        return outputs
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make the backbone."""
-        return {**super().get_config(), **self.config}
+        super().__init__(
+            given(locals()), num_positions=max_sequence_length, num_segments=num_segments,
+            pooler=pooler, dtype=dtype, **kwargs,
+        )  # fmt: skip
 
 
-WEIGHTS = WeightTable(
-    {
-        "token_embedding": "embeddings.word_embeddings",
-        "position_embedding": "embeddings.position_embeddings",
-        "segment_embedding": "embeddings.token_type_embeddings",
-        "embeddings_norm": "embeddings.LayerNorm",
-        "blocks/{i}/attention/query": "encoder.layer.{i}.attention.self.query",
-        "blocks/{i}/attention/key": "encoder.layer.{i}.attention.self.key",
-        "blocks/{i}/attention/value": "encoder.layer.{i}.attention.self.value",
-        "blocks/{i}/attention/output_dense": "encoder.layer.{i}.attention.output.dense",
-        "blocks/{i}/attention_norm": "encoder.layer.{i}.attention.output.LayerNorm",
-        "blocks/{i}/intermediate": "encoder.layer.{i}.intermediate.dense",
-        "blocks/{i}/output_dense": "encoder.layer.{i}.output.dense",
-        "blocks/{i}/output_norm": "encoder.layer.{i}.output.LayerNorm",
-        "pooler": "pooler.dense",
-    },
-    ignore=(r"embeddings\.position_ids",),
-)
+EMBEDDING_ROWS = {
+    "token_embedding": "embeddings.word_embeddings",
+    "position_embedding": "embeddings.position_embeddings",
+    "segment_embedding": "embeddings.token_type_embeddings",
+    "embeddings_norm": "embeddings.LayerNorm",
+}
+BLOCK_ROWS = {
+    "blocks/{i}/attention/query": "encoder.layer.{i}.attention.self.query",
+    "blocks/{i}/attention/key": "encoder.layer.{i}.attention.self.key",
+    "blocks/{i}/attention/value": "encoder.layer.{i}.attention.self.value",
+    "blocks/{i}/attention/output_dense": "encoder.layer.{i}.attention.output.dense",
+    "blocks/{i}/attention_norm": "encoder.layer.{i}.attention.output.LayerNorm",
+    "blocks/{i}/intermediate": "encoder.layer.{i}.intermediate.dense",
+    "blocks/{i}/output_dense": "encoder.layer.{i}.output.dense",
+    "blocks/{i}/output_norm": "encoder.layer.{i}.output.LayerNorm",
+}
+CONFIG = {
+    "vocabulary_size": "vocab_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "hidden_dim": "hidden_size",
+    "intermediate_dim": "intermediate_size",
+    "dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+    "max_sequence_length": "max_position_embeddings",
+    "num_segments": "type_vocab_size",
+    "activation": "hidden_act",
+    "layer_norm_epsilon": "layer_norm_eps",
+}
+FIXED = {
+    "position_embedding_type": ("absolute", None),
+    "is_decoder": (False, None),
+    "add_cross_attention": (False, None),
+    "hidden_act": ("gelu", "relu", "silu", "gelu_new", "gelu_pytorch_tanh", "tanh", None),
+}
 
 BERT = register(
     Family(
         model_type="bert",
         backbone=BertBackbone,
         tokenizer="WordPieceTokenizer",
-        config={
-            "vocabulary_size": "vocab_size",
-            "num_layers": "num_hidden_layers",
-            "num_heads": "num_attention_heads",
-            "hidden_dim": "hidden_size",
-            "intermediate_dim": "intermediate_size",
-            "dropout": "hidden_dropout_prob",
-            "attention_dropout": "attention_probs_dropout_prob",
-            "max_sequence_length": "max_position_embeddings",
-            "num_segments": "type_vocab_size",
-            "activation": "hidden_act",
-            "layer_norm_epsilon": "layer_norm_eps",
-        },
-        fixed={
-            "position_embedding_type": ("absolute", None),
-            "is_decoder": (False, None),
-            "add_cross_attention": (False, None),
-            "hidden_act": ("gelu", "relu", "silu", "gelu_new", "gelu_pytorch_tanh", "tanh", None),
-        },
-        weights=WEIGHTS,
+        config=CONFIG,
+        fixed=FIXED,
+        weights=WeightTable(
+            {**EMBEDDING_ROWS, **BLOCK_ROWS, "pooler": "pooler.dense"},
+            ignore=(r"embeddings\.position_ids",),
+        ),
         prefix="bert.",
         heads={
             "TextClassifier": WeightTable({"head": "classifier"}),

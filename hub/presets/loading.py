@@ -56,7 +56,9 @@ def arguments(family: Any, config: Mapping[str, Any]) -> dict[str, Any]:
                 f"{family.model_type!r}; supported: {known}."
             )
     found = {ours: config[theirs] for ours, theirs in family.config.items() if theirs in config}
-    required = [k for k in ("vocabulary_size", "num_layers", "hidden_dim") if k not in found]
+    found |= {k: found[k] - more for k, more in family.offsets.items() if k in found}
+    sizes = ("vocabulary_size", "vocab_size", "num_layers", "hidden_dim")
+    required = [k for k in sizes if k in family.config and k not in found]
     if required:
         names = [family.config[k] for k in required]
         raise ValueError(f"The config.json lacks {names}; it has {sorted(config)}.")
@@ -177,6 +179,7 @@ def written_config(family: Any, backbone: Any, task: str, extra: Mapping[str, An
     """The config.json for a model: what it was loaded with, brought up to date."""
     config = dict(getattr(backbone, "source_config", {}))
     ours = backbone.get_config()
+    ours |= {name: ours[name] + more for name, more in family.offsets.items()}
     config |= {theirs: ours[name] for name, theirs in family.config.items()}
     for key in ("_name_or_path", "torch_dtype", "transformers_version"):
         config.pop(key, None)

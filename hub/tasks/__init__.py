@@ -1,6 +1,33 @@
 """Tasks: preprocessing, a backbone and a head."""
 
-from hub.tasks.masked_lm import BertMaskedLM, MaskedLM
+from hub.tasks.masked_lm import (
+    AlbertMaskedLM,
+    BertMaskedLM,
+    DistilBertMaskedLM,
+    ElectraMaskedLM,
+    MaskedLM,
+    RobertaMaskedLM,
+    XLMRobertaMaskedLM,
+)
 from hub.tasks.task import Task
-from hub.tasks.text_classifier import BertClassifier, BertTextClassifier, TextClassifier
-from hub.tasks.text_embedder import BertTextEmbedder, TextEmbedder
+from hub.tasks.text_classifier import (
+    AlbertTextClassifier,
+    BertClassifier,
+    BertTextClassifier,
+    DistilBertTextClassifier,
+    ElectraTextClassifier,
+    RobertaTextClassifier,
+    TextClassifier,
+    XLMRobertaTextClassifier,
+)
+from hub.tasks.text_embedder import (
+    AlbertTextEmbedder,
+    BertTextEmbedder,
+    DistilBertTextEmbedder,
+    ElectraTextEmbedder,
+    RobertaTextEmbedder,
+    TextEmbedder,
+    XLMRobertaTextEmbedder,
+)
+
+__all__ = [name for name, value in globals().items() if isinstance(value, type)]

@@ -7,6 +7,7 @@ import numpy as np
 import keraslite as keras
 from hub.blocks import activation as activation_of
 from hub.blocks import bert_initializer
+from hub.models.backbone import family_of
 from hub.preprocessing import MaskedLMPreprocessor, bucket
 from hub.tasks.task import Task
 from keraslite import layers, ops
@@ -16,27 +17,28 @@ class MaskedLMHead(layers.Layer):
     """Transform, normalise, and multiply by the transposed token embedding (tied weights).
 
     Args:
-        hidden_dim: the width.
+        hidden_dim: the width of the hidden states.
+        embedding_dim: the width of the token embedding.
         vocabulary_size: the number of tokens.
         activation: of the transform.
         layer_norm_epsilon: of the normalisation.
     """
 
     def __init__(
-        self, hidden_dim: int, vocabulary_size: int, activation: Any, layer_norm_epsilon: float,
-        **kwargs: Any,
+        self, hidden_dim: int, embedding_dim: int, vocabulary_size: int, activation: Any,
+        layer_norm_epsilon: float, **kwargs: Any,
     ):  # fmt: skip
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.transform = layers.Dense(
-            hidden_dim,
+            embedding_dim,
             activation=activation_of(activation),
             kernel_initializer=bert_initializer(),
             dtype=policy,
         )
         self.norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
         self.transform.build((None, None, hidden_dim))
-        self.norm.build((None, None, hidden_dim))
+        self.norm.build((None, None, embedding_dim))
         self.bias = self.add_weight((vocabulary_size,), "zeros", name="bias")
         self.built = True
 
@@ -64,7 +66,8 @@ class MaskedLM(Task):
         super().__init__(backbone, preprocessor, **kwargs)
         config = backbone.get_config()
         self.head = MaskedLMHead(
-            backbone.hidden_dim, backbone.vocabulary_size, config["activation"],
+            backbone.hidden_dim, backbone.embedding_dim, backbone.vocabulary_size,
+            family_of(backbone.family).head_activation or config["activation"],
             config["layer_norm_epsilon"], dtype=self.dtype_policy,
         )  # fmt: skip
         self.built = True
@@ -127,7 +130,9 @@ class MaskedLM(Task):
         return super().predict(x, *args, **kwargs)
 
 
-class BertMaskedLM(MaskedLM):
-    """A `MaskedLM` over a `BertBackbone`."""
-
-    family = "bert"
+BertMaskedLM = MaskedLM.over("bert", "BertMaskedLM")
+RobertaMaskedLM = MaskedLM.over("roberta", "RobertaMaskedLM")
+XLMRobertaMaskedLM = MaskedLM.over("xlm-roberta", "XLMRobertaMaskedLM")
+DistilBertMaskedLM = MaskedLM.over("distilbert", "DistilBertMaskedLM")
+ElectraMaskedLM = MaskedLM.over("electra", "ElectraMaskedLM")
+AlbertMaskedLM = MaskedLM.over("albert", "AlbertMaskedLM")

@@ -100,6 +100,18 @@ class Task(keras.Model):
         raise ValueError(f"There is no {cls.__name__} for {model_type} checkpoints.")
 
     @classmethod
+    def over(cls, family: str, name: str) -> type["Task"]:
+        """This task's class for one family, under the name that users know it by.
+
+        Args:
+            family: the model type.
+            name: the name of the class.
+        """
+        about = f"A `{cls.__name__}` over the backbone of {family} checkpoints."
+        made = {"family": family, "__doc__": about, "__module__": cls.__module__}
+        return type(cls)(name, (cls,), made)
+
+    @classmethod
     def _load(
         cls, files: PresetFiles, config: dict, family: Family, dtype: Any, load_weights: bool,
         load_head: bool, sequence_length: int | None, kwargs: dict,
@@ -107,7 +119,7 @@ class Task(keras.Model):
         weights = open_weights(files) if load_weights else None
         prefix = loading.detect_prefix(family, weights) if weights is not None else ""
         made = loading.arguments(family, config)
-        if weights is not None and not cls.needs_pooler:
+        if weights is not None and not (cls.needs_pooler and family.classifier is None):
             for path in family.optional:
                 made[path] = loading.has_optional(family, path, weights, prefix)
         backbone = family.backbone(**made, dtype=dtype)
@@ -131,7 +143,7 @@ class Task(keras.Model):
         table = family.weights.prefixed("backbone/", prefix)
         rows = head if load_head else WeightTable({k: f"-/{v}" for k, v in head.rows.items()})
         table = rows.joined(table, WeightTable({}, ignore=tuple(known)))
-        optional = ["head", *(f"backbone/{p}" for p in family.optional)]
+        optional = ["head", "hidden", *(f"backbone/{p}" for p in family.optional)]
         loading.load_into(self, weights, table, tuple(optional))
 
     def _check_head(self, weights: Any, head: WeightTable) -> None:

@@ -4,15 +4,18 @@ from typing import Any
 
 import keraslite as keras
 from hub.blocks import bert_initializer
+from hub.models.backbone import family_of
 from hub.tasks.task import Task
 from keraslite import layers
 
 
 class TextClassifier(Task):
-    """A backbone with a dense layer over its pooled output.
+    """A backbone with a dense layer over its pooled output, or two over its first token.
+
+    Which of both, the family says: BERT and ALBERT have a pooler of their own.
 
     Args:
-        backbone: a text backbone with a `pooled_output`.
+        backbone: a text backbone.
         num_classes: the number of classes.
         preprocessor: what turns texts into inputs.
         activation: of the outputs; they are logits by default.
@@ -42,16 +45,31 @@ class TextClassifier(Task):
         self.num_classes = num_classes
         self.activation = keras.activations.get(activation)
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+        width, between = backbone.hidden_dim, family_of(backbone.family).classifier
+        self.hidden = None
+        if between is not None:
+            start, policy = bert_initializer(), self.dtype_policy
+            self.hidden = layers.Dense(
+                width, between[0], kernel_initializer=start, dtype=policy, name="hidden"
+            )
+            self.hidden.build((None, width))
+        self._drops_first = between is not None and between[1]
         self.head = layers.Dense(
             num_classes, kernel_initializer=bert_initializer(), activation=activation,
             dtype=self.dtype_policy, name="logits",
         )  # fmt: skip
-        self.head.build((None, backbone.hidden_dim))
+        self.head.build((None, width))
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The logits of a batch."""
-        pooled = self.backbone(inputs, training=training)["pooled_output"]
+        outputs = self.backbone(inputs, training=training)
+        if self.hidden is None:
+            pooled = outputs["pooled_output"]
+        else:
+            first = outputs["sequence_output"][:, 0]
+            first = self.dropout(first, training=training) if self._drops_first else first
+            pooled = self.hidden(first)
         return self.head(self.dropout(pooled, training=training))
 
     def _defaults(self) -> dict[str, Any]:
@@ -70,7 +88,7 @@ class TextClassifier(Task):
             found["num_classes"] = int(config["num_labels"])
         else:
             found["num_classes"] = 2  # what transformers means by silence
-        dropout = config.get("classifier_dropout")
+        dropout = config.get(family_of(config["model_type"]).head_dropout)
         found["dropout"] = config.get("hidden_dropout_prob", 0.1) if dropout is None else dropout
         return found
 
@@ -91,7 +109,7 @@ class TextClassifier(Task):
             "id2label": old,
             "label2id": {label: int(i) for i, label in old.items()},
             "num_labels": self.num_classes,
-            "classifier_dropout": self.dropout.rate,
+            family_of(self.backbone.family).head_dropout: self.dropout.rate,
             "problem_type": "single_label_classification",
         }
 
@@ -105,10 +123,10 @@ class TextClassifier(Task):
         }
 
 
-class BertTextClassifier(TextClassifier):
-    """A `TextClassifier` over a `BertBackbone`; `BertClassifier` is the same class."""
-
-    family = "bert"
-
-
+BertTextClassifier = TextClassifier.over("bert", "BertTextClassifier")
 BertClassifier = BertTextClassifier
+RobertaTextClassifier = TextClassifier.over("roberta", "RobertaTextClassifier")
+XLMRobertaTextClassifier = TextClassifier.over("xlm-roberta", "XLMRobertaTextClassifier")
+DistilBertTextClassifier = TextClassifier.over("distilbert", "DistilBertTextClassifier")
+ElectraTextClassifier = TextClassifier.over("electra", "ElectraTextClassifier")
+AlbertTextClassifier = TextClassifier.over("albert", "AlbertTextClassifier")

@@ -104,7 +104,9 @@ class TextEmbedder(Task):
         return {**super().get_config(), "pooling": self.pooling, "normalize": self.normalize}
 
 
-class BertTextEmbedder(TextEmbedder):
-    """A `TextEmbedder` over a `BertBackbone`."""
-
-    family = "bert"
+BertTextEmbedder = TextEmbedder.over("bert", "BertTextEmbedder")
+RobertaTextEmbedder = TextEmbedder.over("roberta", "RobertaTextEmbedder")
+XLMRobertaTextEmbedder = TextEmbedder.over("xlm-roberta", "XLMRobertaTextEmbedder")
+DistilBertTextEmbedder = TextEmbedder.over("distilbert", "DistilBertTextEmbedder")
+ElectraTextEmbedder = TextEmbedder.over("electra", "ElectraTextEmbedder")
+AlbertTextEmbedder = TextEmbedder.over("albert", "AlbertTextEmbedder")

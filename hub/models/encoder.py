@@ -1,0 +1,153 @@
+"""What the encoders of the BERT family share: embeddings, blocks, and a pooled output or none."""
+
+from typing import Any
+
+from hub.blocks import TransformerEncoderBlock, bert_initializer
+from hub.models.backbone import Backbone
+from keraslite import layers, ops
+
+
+class Encoder(Backbone):
+    """Embedded tokens through a stack of blocks; the families say with which options.
+
+    Args:
+        config: the arguments of the family's own constructor.
+        num_positions: rows of the table of positions.
+        num_segments: the number of token types; 0 for none, and 1 adds the same to every token.
+        embedding_dim: the width of the embeddings where it is not that of the blocks.
+        padding_id: None counts positions from 0; else they follow the padding's id, and padding
+            itself stands there (as RoBERTa has it).
+        groups: how often each of the blocks is made anew: None makes `num_layers` of them, else
+            (groups, blocks of a group), which are used again and again (as ALBERT has it).
+        pooler: whether there is a pooled output.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        *,
+        num_positions: int,
+        num_segments: int = 0,
+        embedding_dim: int | None = None,
+        padding_id: int | None = None,
+        groups: tuple[int, int] | None = None,
+        pooler: bool = False,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(dtype=dtype, **kwargs)
+        policy = self.dtype_policy
+        if config.get("attention_dropout") is None:
+            config["attention_dropout"] = config["dropout"]
+        self.config, self.padding_id, self.num_layers = config, padding_id, config["num_layers"]
+        self.hidden_dim = config["hidden_dim"]
+        self.vocabulary_size = config.get("vocabulary_size") or config["vocab_size"]  # ELECTRA
+        self.max_sequence_length = config["max_sequence_length"]
+        self.embedding_dim = embedding_dim or self.hidden_dim
+        self.num_segments = num_segments
+
+        def embedding(size: int, name: str) -> layers.Embedding:
+            start = bert_initializer()
+            return layers.Embedding(size, self.embedding_dim, start, dtype=policy, name=name)
+
+        def block() -> TransformerEncoderBlock:
+            return TransformerEncoderBlock(
+                self.hidden_dim, config["num_heads"], config["intermediate_dim"],
+                config["activation"], config["dropout"], config["attention_dropout"],
+                config["layer_norm_epsilon"], dtype=policy,
+            )  # fmt: skip
+
+        self.token_embedding = embedding(self.vocabulary_size, "token_embedding")
+        self.position_embedding = embedding(num_positions, "position_embedding")
+        self.segment_embedding = (
+            embedding(num_segments, "segment_embedding") if num_segments else None
+        )
+        self.embeddings_norm = layers.LayerNormalization(
+            epsilon=config["layer_norm_epsilon"], dtype=policy
+        )
+        self.embeddings_dropout = layers.Dropout(config["dropout"], dtype=policy)
+        self.embeddings_projection = (
+            layers.Dense(self.hidden_dim, dtype=policy, name="embeddings_projection")
+            if self.embedding_dim != self.hidden_dim
+            else None
+        )
+        if groups is None:
+            self.blocks = [block() for _ in range(self.num_layers)]
+        else:
+            self.blocks = [[block() for _ in range(groups[1])] for _ in range(groups[0])]
+        self.pooler = (
+            layers.Dense(self.hidden_dim, activation="tanh", dtype=policy, name="pooled_dense")
+            if pooler
+            else None
+        )
+        self.build()
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the variables; their shapes follow from the config alone."""
+        for table in (self.token_embedding, self.position_embedding, self.segment_embedding):
+            if table is not None:
+                table.build((None, None))
+        self.embeddings_norm.build((None, None, self.embedding_dim))
+        if self.embeddings_projection is not None:
+            self.embeddings_projection.build((None, None, self.embedding_dim))
+        for block in self._in_turn():
+            if not block.built:
+                block.build((None, None, self.hidden_dim))
+        if self.pooler is not None:
+            self.pooler.build((None, self.hidden_dim))
+        self.built = True
+
+    def _in_turn(self) -> list[Any]:
+        """The blocks in the order in which they run; groups are spread evenly over the layers."""
+        if not isinstance(self.blocks[0], list):
+            return list(self.blocks)
+        count = len(self.blocks)
+        chosen = (self.blocks[i * count // self.num_layers] for i in range(self.num_layers))
+        return [block for group in chosen for block in group]
+
+    def _embed(self, inputs: Any, padding_mask: Any) -> Any:
+        token_ids = inputs["token_ids"]
+        length = token_ids.shape[1]
+        if length is not None and length > self.max_sequence_length:
+            raise ValueError(
+                f"A sequence of {length} tokens is longer than the {self.max_sequence_length} "
+                "positions of the model; truncate it."
+            )
+        hidden, segments = self.token_embedding(token_ids), inputs.get("segment_ids")
+        if self.num_segments == 1 or (self.num_segments and segments is None):
+            hidden = hidden + self.segment_embedding.embeddings.value[0]
+        elif self.num_segments:
+            hidden = hidden + self.segment_embedding(segments)
+        if self.padding_id is None:
+            positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
+        else:
+            valid = ops.cast(padding_mask, "int32")
+            positions = ops.cumsum(valid, axis=1) * valid + self.padding_id
+        return hidden + self.position_embedding(positions)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Encode a batch."""
+        padding_mask = ops.cast(inputs["padding_mask"], "bool")
+        hidden = self.embeddings_norm(self._embed(inputs, padding_mask))
+        hidden = self.embeddings_dropout(hidden, training=training)
+        if self.embeddings_projection is not None:
+            hidden = self.embeddings_projection(hidden)
+        for block in self._in_turn():
+            hidden = block(hidden, padding_mask, training=training)
+        outputs = {"sequence_output": hidden}
+        if self.pooler is not None:
+            outputs["pooled_output"] = self.pooler(hidden[:, 0])
+        return outputs
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the backbone."""
+        return {**super().get_config(), **self.config}
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor out of its `locals()`, as its config.
+
+    Args:
+        values: the `locals()` at the constructor's beginning.
+    """
+    return {k: v for k, v in values.items() if k not in ("self", "dtype", "kwargs", "__class__")}
