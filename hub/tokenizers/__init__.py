@@ -1,5 +1,6 @@
 """Tokenizers: thin classes over the `tokenizers` library, one for each kind."""
 
+from hub.tokenizers.byte_pair import BytePairTokenizer
 from hub.tokenizers.wordpiece import WordPieceTokenizer
 
-__all__ = ["WordPieceTokenizer"]
+__all__ = ["BytePairTokenizer", "WordPieceTokenizer"]

@@ -60,20 +60,54 @@ def read_tokenizer(files: PresetFiles, kind: str) -> "Tokenizer":
     return core
 
 
-def add_special_tokens(core: "Tokenizer", tokens: dict[str, str]) -> None:
-    """Lets special tokens inside a text stand for themselves, and puts [CLS] and [SEP] around."""
+def build_byte_pair(
+    vocabulary: dict[str, int], merges: list[tuple[str, str]], add_prefix_space: bool
+) -> "Tokenizer":
+    """Returns the library's byte-level BPE as GPT-2 uses it, from tokens and merges."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    core.decoder = decoders.ByteLevel()
+    core.post_processor = processors.ByteLevel(trim_offsets=False)
+    return core
+
+
+def add_special_tokens(
+    core: "Tokenizer",
+    tokens: dict[str, str],
+    template: tuple[str, str] | None,
+    spaces: Mapping[str, dict[str, bool]],
+) -> None:
+    """Lets special tokens inside a text stand for themselves, and puts them around a text.
+
+    Args:
+        core: the library's object; a template that it has stays.
+        tokens: the special tokens by their roles.
+        template: (a text, a pair), in which roles stand for their tokens.
+        spaces: token -> whether it takes spaces at its sides along, as "lstrip" and "rstrip".
+    """
     from tokenizers import AddedToken, processors
 
     known = {added.content for added in core.get_added_tokens_decoder().values()}
-    new = [token for token in tokens.values() if token not in known]
-    core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in new])
-    if core.post_processor is None:
-        start, end = tokens["cls_token"], tokens["sep_token"]
-        core.post_processor = processors.TemplateProcessing(
-            single=[start, "$A", end],
-            pair=[start, "$A", end, "$B:1", f"{end}:1"],
-            special_tokens=[(token, core.token_to_id(token)) for token in (start, end)],
-        )
+    new = dict.fromkeys(token for token in tokens.values() if token not in known)
+    core.add_special_tokens(
+        [AddedToken(t, special=True, normalized=False, **spaces.get(t, {})) for t in new]
+    )
+    plain = core.post_processor is None or type(core.post_processor).__name__ == "ByteLevel"
+    if template is None or not plain:
+        return
+
+    def filled(part: str) -> list[str]:
+        pieces = (piece.partition(":") for piece in part.split())
+        return [tokens.get(name, name) + colon + segment for name, colon, segment in pieces]
+
+    used = {piece.partition(":")[0] for part in template for piece in part.split()} & tokens.keys()
+    core.post_processor = processors.TemplateProcessing(
+        single=filled(template[0]),
+        pair=filled(template[1]),
+        special_tokens=[(t, core.token_to_id(t)) for t in {tokens[role] for role in used}],
+    )
 
 
 def vocabulary_ids(vocabulary: Any) -> dict[str, int]:

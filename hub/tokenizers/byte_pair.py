@@ -1,0 +1,114 @@
+"""Byte-level byte-pair encoding, the tokenizer of GPT-2, RoBERTa and OPT.
+
+Merges of pairs over the bytes of a text (Sennrich et al., 2015, arXiv:1508.07909; Radford et al.,
+2019): no text is unknown to it, and decoding gives the text back.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hub.presets import PresetFiles
+from hub.tokenizers.library import build_byte_pair
+from hub.tokenizers.tokenizer import DEFAULT_MAX_LENGTH, Tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Core
+
+
+class BytePairTokenizer(Tokenizer):
+    r"""Turns texts into ids the way a GPT-2, RoBERTa or OPT checkpoint was trained.
+
+    Args:
+        vocabulary: a dict from tokens to ids, or the path of a vocab.json.
+        merges: the merges, "a b" each, from the first on; or the path of a merges.txt.
+        add_prefix_space: whether a text is read as if a space stood before it.
+        special_tokens: the special tokens by their roles, such as {"eos_token": "<|endoftext|>"}.
+            With "cls_token" and "sep_token" texts stand between them, as RoBERTa has it.
+        add_bos_token: whether texts begin with the "bos_token", as OPT has it.
+        max_length: where texts are cut when a call does not say.
+
+    Raises:
+        ValueError: a merge is no pair, or its result is not in the vocabulary.
+
+    Example:
+        >>> vocabulary = {"a": 0, "b": 1, "ab": 2, "\u0120": 3, "<|endoftext|>": 4}
+        >>> ends = {"eos_token": "<|endoftext|>"}
+        >>> tokenizer = BytePairTokenizer(vocabulary, ["a b"], special_tokens=ends)
+        >>> [ids.tolist() for ids, _ in tokenizer.encode_batch(["ab ab", "ba<|endoftext|>"])]
+        [[2, 3, 2], [1, 0, 4]]
+    """
+
+    kind = "BPE"
+    sources = ("vocab.json", "merges.txt")
+
+    def __init__(
+        self,
+        vocabulary: Mapping[str, int] | str | os.PathLike,
+        merges: Iterable[str] | str | os.PathLike,
+        add_prefix_space: bool = False,
+        special_tokens: Mapping[str, str] | None = None,
+        add_bos_token: bool = False,
+        max_length: int = DEFAULT_MAX_LENGTH,
+    ) -> None:
+        if isinstance(vocabulary, str | os.PathLike):
+            vocabulary = json.loads(Path(vocabulary).read_text(encoding="utf-8"))
+        if isinstance(merges, str | os.PathLike):
+            merges = Path(merges).read_text(encoding="utf-8").split("\n")
+        tokens = dict(special_tokens or {})
+        core = build_byte_pair(dict(vocabulary), parse_merges(merges), add_prefix_space)
+        template = self._template(tokens, {"add_bos_token": add_bos_token})
+        self._adopt(core, tokens, max_length, template)
+
+    @classmethod
+    def _build(cls, files: PresetFiles, config: Mapping, tokens: Mapping) -> "Core":
+        merges = parse_merges(files.text("merges.txt").split("\n"))
+        return build_byte_pair(
+            files.json("vocab.json"), merges, bool(config.get("add_prefix_space", False))
+        )
+
+    @classmethod
+    def _template(cls, tokens: Mapping[str, str], config: Mapping) -> tuple[str, str] | None:
+        if "cls_token" in tokens and "sep_token" in tokens:
+            return (
+                "cls_token $A sep_token",
+                "cls_token $A sep_token sep_token $B sep_token",
+            )
+        if config.get("add_bos_token"):
+            return "bos_token $A", "bos_token $A bos_token:1 $B:1"
+        return None
+
+    def _saved_config(self) -> dict[str, Any]:
+        # The general class takes tokenizer.json as it is, with what stands around a text.
+        return {"tokenizer_class": "PreTrainedTokenizerFast"}
+
+    def _older_files(self) -> dict[str, str]:
+        model = json.loads(self._core.to_str())["model"]
+        merges = (m if isinstance(m, str) else " ".join(m) for m in model["merges"])
+        return {
+            "vocab.json": json.dumps(model["vocab"], ensure_ascii=False) + "\n",
+            "merges.txt": "\n".join(["#version: 0.2", *merges, ""]),
+        }
+
+
+def parse_merges(lines: Iterable[str]) -> list[tuple[str, str]]:
+    """The merges of a merges.txt, without its first line and empty ones.
+
+    Args:
+        lines: "a b" each.
+
+    Raises:
+        ValueError: a line is no pair; says which.
+    """
+    merges = []
+    for number, line in enumerate(lines, 1):
+        line = line.rstrip("\r")
+        if not line or line.startswith("#version"):
+            continue
+        pair = tuple(line.split(" "))
+        if len(pair) != 2 or not all(pair):
+            raise ValueError(f"line {number} of the merges is {line!r:.60}, expected 'a b'")
+        merges.append(pair)
+    return merges

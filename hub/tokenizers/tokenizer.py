@@ -1,0 +1,283 @@
+"""What every tokenizer has: batches of texts to ids and back, special tokens, saving.
+
+The work is done by the `tokenizers` library, in parallel and without the interpreter's lock. It
+is imported when the first tokenizer is made, so that `import hub` stays light. Nothing in a
+tokenizer changes after it is made, so threads may share it.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from hub.presets import PresetFiles
+from hub.tokenizers.batch import Encoding, batch_inputs, cut, pack
+from hub.tokenizers.library import add_special_tokens, read_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Core
+
+DEFAULT_MAX_LENGTH = 512
+_SANE_MAX_LENGTH = 1_000_000  # transformers writes 1e30 where nobody set a limit
+ROLES = (
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+)  # fmt: skip
+
+
+class Tokenizer:
+    """Turns texts into ids the way a checkpoint was trained; the kinds say how one is made.
+
+    Attributes:
+        kind: the model of the `tokenizers` library.
+        usual: the spelling of special tokens where nobody states one.
+        required: the special tokens without which it is of no use.
+        sources: the files it can be made from beside tokenizer.json.
+    """
+
+    kind: str
+    usual: Mapping[str, str] = {}
+    required: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @classmethod
+    def from_files(cls, files: PresetFiles) -> Self:
+        """Makes the tokenizer of a checkpoint, from tokenizer.json or else from its older files.
+
+        What tokenizer_config.json states explicitly wins over tokenizer.json, as in transformers.
+        Padding and truncation set in tokenizer.json are switched off: the caller decides.
+
+        Args:
+            files: what `hub.presets.resolve` returned.
+
+        Raises:
+            FileNotFoundError: there are no such files.
+            ValueError: a file is damaged or of another kind, or a special token is missing.
+        """
+        config = _optional_json(files, "tokenizer_config.json")
+        spelled = _optional_json(files, "special_tokens_map.json") | config
+        records = [r for role in ROLES if isinstance(r := spelled.get(role), dict)]
+        spaces = {
+            r.get("content"): {side: bool(r.get(side)) for side in ("lstrip", "rstrip")}
+            for r in records
+        }
+        stated = {role: _content(spelled.get(role)) for role in ROLES}
+        tokens = {**cls.usual, **{role: token for role, token in stated.items() if token}}
+        if "tokenizer.json" in files:
+            core = read_tokenizer(files, cls.kind)
+            cls._apply(core, config)
+        elif all(name in files for name in cls.sources):
+            core = cls._build(files, config, tokens)
+        else:
+            raise FileNotFoundError(
+                f"{files.location} has no tokenizer: neither tokenizer.json nor "
+                f"{' and '.join(cls.sources)}; {files.listing()}"
+            )
+        limit = config.get("model_max_length")
+        sane = isinstance(limit, int) and 0 < limit <= _SANE_MAX_LENGTH
+        self = cls.__new__(cls)
+        template = cls._template(tokens, config)
+        self._adopt(core, tokens, limit if sane else DEFAULT_MAX_LENGTH, template, spaces)
+        return self
+
+    @classmethod
+    def _build(cls, files: PresetFiles, config: Mapping, tokens: Mapping) -> "Core":
+        """The library's object out of the older files."""
+        raise NotImplementedError
+
+    @classmethod
+    def _apply(cls, core: "Core", config: Mapping) -> None:
+        """What tokenizer_config.json changes in a tokenizer.json."""
+
+    @classmethod
+    def _template(cls, tokens: Mapping[str, str], config: Mapping) -> tuple[str, str] | None:
+        """(a text, a pair) with the roles of the special tokens around it, if there are any."""
+        return None
+
+    def _adopt(
+        self, core: "Core", tokens: Mapping[str, str], max_length: int,
+        template: tuple[str, str] | None, spaces: Mapping[str, dict] | None = None,
+    ) -> None:  # fmt: skip
+        ids = {role: core.token_to_id(token) for role, token in tokens.items()}
+        missing = [tokens[role] for role in self.required if ids[role] is None]
+        if missing:
+            raise ValueError(
+                f"the vocabulary of {core.get_vocab_size()} tokens lacks {', '.join(missing)}; "
+                f"add them, or name the ones it has with special_tokens="
+            )
+        self._core = core
+        self.special_tokens = {role: tokens[role] for role in ids if ids[role] is not None}
+        self.max_length = max_length
+        for role in ROLES:
+            setattr(self, f"{role}_id", ids.get(role))
+        # Padding is masked, so any id will do where a checkpoint has none for it.
+        first = (ids.get(r) for r in ("pad_token", "eos_token", "unk_token"))
+        self.pad_token_id: int = next((i for i in first if i is not None), 0)
+        add_special_tokens(core, self.special_tokens, template, spaces or {})
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.vocabulary_size()} tokens, {self.get_config()}>"
+
+    # -- texts to ids -------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        texts: str | Iterable[str],
+        pairs: str | Iterable[str] | None = None,
+        sequence_length: int | None = None,
+        padding: str = "longest",
+        truncation: str | bool = "longest_first",
+    ) -> dict[str, np.ndarray]:
+        """Returns a padded batch: `token_ids`, `segment_ids` (int32) and `padding_mask` (bool).
+
+        Args:
+            texts: a batch of texts; a single one is a batch of one.
+            pairs: the second text of each, for tasks on pairs.
+            sequence_length: cut longer texts; default `max_length` of the tokenizer.
+            padding: "longest" pads to the longest text of the batch, "max" to `sequence_length`.
+            truncation: see `encode_batch`.
+
+        Raises:
+            TypeError: something is no string; says which.
+            ValueError: an empty batch, or texts and pairs of different number.
+        """
+        if padding not in ("longest", "max"):
+            raise ValueError(f"padding is 'longest' or 'max', got {padding!r}; see encode_batch")
+        limit = self.max_length if sequence_length is None else sequence_length
+        encodings = self.encode_batch(texts, pairs, limit, truncation)
+        return self.pack(encodings, limit if padding == "max" else None)
+
+    def encode_batch(
+        self,
+        texts: str | Iterable[str],
+        pairs: str | Iterable[str] | None = None,
+        max_length: int | None = None,
+        truncation: str | bool = "longest_first",
+    ) -> list[Encoding]:
+        """Returns (ids, segment ids) of every text, special tokens included, not padded.
+
+        Args:
+            texts: a batch of texts; a single one is a batch of one.
+            pairs: the second text of each, for tasks on pairs.
+            max_length: the most ids a text may have; default `max_length` of the tokenizer.
+            truncation: of a pair that is too long, cut the longer one until both are equal
+                ("longest_first"), or one side only ("only_first", "only_second"); False cuts
+                nothing.
+
+        Raises:
+            TypeError: something is no string; says which.
+            ValueError: an empty batch, texts and pairs of different number, or no room for a text.
+
+        Example:
+            >>> from hub.tokenizers import WordPieceTokenizer
+            >>> words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"]
+            >>> [(ids, segments)] = WordPieceTokenizer(words).encode_batch("a a", "b")
+            >>> ids.tolist(), segments.tolist()
+            ([2, 4, 4, 3, 5, 3], [0, 0, 0, 0, 1, 1])
+        """
+        limit = self.max_length if max_length is None else max_length
+        encodings = self._core.encode_batch_fast(batch_inputs(texts, pairs))
+        return [cut(encoding, limit, truncation) for encoding in encodings]
+
+    def pack(
+        self,
+        encodings: Sequence[Encoding],
+        length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Returns encodings as one padded batch, as `__call__` does.
+
+        Args:
+            encodings: what `encode_batch` returned, or a part of it.
+            length: the length to pad to; default the longest one's.
+            pad_to_multiple_of: round the length up, so that fewer shapes are compiled.
+
+        Raises:
+            ValueError: an empty batch, or an encoding longer than `length`.
+        """
+        return pack(encodings, self.pad_token_id, length, pad_to_multiple_of)
+
+    def tokenize(self, text: str) -> list[str]:
+        """Returns the pieces of a text, without special tokens around it."""
+        (text,) = batch_inputs(text)
+        return self._core.encode(text, add_special_tokens=False).tokens
+
+    def detokenize(self, ids: Iterable[int]) -> str:
+        """Returns the text of one row of ids; special tokens and padding are left out."""
+        return self._core.decode([int(i) for i in ids], skip_special_tokens=True)
+
+    # -- the vocabulary -----------------------------------------------------------------------
+
+    def special_ids(self) -> list[int]:
+        """Returns the ids of the special tokens."""
+        return [self.token_to_id(token) for token in self.special_tokens.values()]
+
+    def vocabulary_size(self) -> int:
+        """Returns the number of tokens."""
+        return self._core.get_vocab_size()
+
+    def get_vocabulary(self) -> list[str]:
+        """Returns the tokens in the order of their ids; an id that no token has gives ""."""
+        ids = self._core.get_vocab()
+        tokens = [""] * (max(ids.values()) + 1)
+        for token, i in ids.items():
+            tokens[i] = token
+        return tokens
+
+    def token_to_id(self, token: str) -> int:
+        """Returns the id of a token; ValueError if there is none such."""
+        i = self._core.token_to_id(token)
+        if i is None:
+            raise ValueError(f"{token!r} is none of the {self.vocabulary_size()} tokens")
+        return i
+
+    def id_to_token(self, i: int) -> str:
+        """Returns the token of an id; ValueError if there is none such."""
+        token = self._core.id_to_token(int(i)) if i >= 0 else None
+        if token is None:
+            raise ValueError(f"{i} is the id of none of the {self.vocabulary_size()} tokens")
+        return token
+
+    # -- saving -------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor but for the vocabulary, which `save` writes."""
+        return {"special_tokens": dict(self.special_tokens), "max_length": self.max_length}
+
+    def _saved_config(self) -> dict[str, Any]:
+        """What tokenizer_config.json says beside special tokens and the longest text."""
+        return {"tokenizer_class": "PreTrainedTokenizerFast"}
+
+    def _older_files(self) -> dict[str, str]:
+        """Files that readers without tokenizer.json look for."""
+        return {}
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Writes the files that transformers' AutoTokenizer and `from_files` open.
+
+        Args:
+            directory: an existing folder; gets tokenizer.json, tokenizer_config.json,
+                special_tokens_map.json, and the older files of its kind.
+        """
+        config = {
+            **self._saved_config(), "model_max_length": self.max_length, **self.special_tokens,
+        }  # fmt: skip
+        texts = {"tokenizer.json": self._core.to_str(pretty=True), **self._older_files()}
+        for name, value in (
+            ("tokenizer_config.json", config),
+            ("special_tokens_map.json", self.special_tokens),
+        ):
+            texts[name] = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        for name, text in texts.items():
+            Path(directory, name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _optional_json(files: PresetFiles, name: str) -> dict[str, Any]:
+    return files.json(name) if name in files else {}
+
+
+def _content(token: Any) -> str | None:
+    """Returns the spelling of a special token, written as a string or as a record."""
+    return token.get("content") if isinstance(token, dict) else token
