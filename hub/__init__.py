@@ -5,4 +5,4 @@ from hub.models import *
 from hub.preprocessing import MaskedLMPreprocessor, TextPreprocessor
 from hub.presets import list_presets
 from hub.tasks import *
-from hub.tokenizers import BytePairTokenizer, WordPieceTokenizer
+from hub.tokenizers import BytePairTokenizer, UnigramTokenizer, WordPieceTokenizer

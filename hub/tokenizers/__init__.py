@@ -1,6 +1,7 @@
 """Tokenizers: thin classes over the `tokenizers` library, one for each kind."""
 
 from hub.tokenizers.byte_pair import BytePairTokenizer
+from hub.tokenizers.unigram import UnigramTokenizer
 from hub.tokenizers.wordpiece import WordPieceTokenizer
 
-__all__ = ["BytePairTokenizer", "WordPieceTokenizer"]
+__all__ = ["BytePairTokenizer", "UnigramTokenizer", "WordPieceTokenizer"]

@@ -42,7 +42,6 @@ class BytePairTokenizer(Tokenizer):
     """
 
     kind = "BPE"
-    sources = ("vocab.json", "merges.txt")
 
     def __init__(
         self,
@@ -63,6 +62,10 @@ class BytePairTokenizer(Tokenizer):
         self._adopt(core, tokens, max_length, template)
 
     @classmethod
+    def _sources(cls, files: PresetFiles) -> tuple[str, ...]:
+        return "vocab.json", "merges.txt"
+
+    @classmethod
     def _build(cls, files: PresetFiles, config: Mapping, tokens: Mapping) -> "Core":
         merges = parse_merges(files.text("merges.txt").split("\n"))
         return build_byte_pair(
@@ -70,7 +73,7 @@ class BytePairTokenizer(Tokenizer):
         )
 
     @classmethod
-    def _template(cls, tokens: Mapping[str, str], config: Mapping) -> tuple[str, str] | None:
+    def _template(cls, tokens: Mapping[str, str], config: Mapping, files: Any = None) -> Any:
         if "cls_token" in tokens and "sep_token" in tokens:
             return (
                 "cls_token $A sep_token",

@@ -73,6 +73,39 @@ def build_byte_pair(
     return core
 
 
+def build_unigram(
+    pieces: list[tuple[str, float]],
+    unk_id: int,
+    charsmap: bytes,
+    clean: tuple[bool, bool] | None,
+) -> "Tokenizer":
+    """Returns the library's unigram model as SentencePiece would cut texts.
+
+    Args:
+        pieces: (piece, log-probability) in the order of their ids.
+        unk_id: the id of the unknown piece.
+        charsmap: SentencePiece's precompiled normalisation, or b"".
+        clean: (lower-case, keep accents) for a text that is cleaned as ALBERT's, else None.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    core = Tokenizer(models.Unigram(pieces, unk_id=unk_id, byte_fallback=False))
+    steps: list[Any] = []
+    if clean is not None:
+        steps += [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+        steps += [] if clean[1] else [normalizers.NFKD(), normalizers.StripAccents()]
+        steps += [normalizers.Lowercase()] if clean[0] else []
+    steps += [normalizers.Precompiled(charsmap)] if charsmap else []
+    if steps:
+        core.normalizer = normalizers.Sequence(steps)
+    space = {"replacement": "\u2581", "prepend_scheme": "always"}
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**space)]
+    )
+    core.decoder = decoders.Metaspace(**space)
+    return core
+
+
 def add_special_tokens(
     core: "Tokenizer",
     tokens: dict[str, str],

@@ -32,15 +32,11 @@ class Tokenizer:
 
     Attributes:
         kind: the model of the `tokenizers` library.
-        usual: the spelling of special tokens where nobody states one.
         required: the special tokens without which it is of no use.
-        sources: the files it can be made from beside tokenizer.json.
     """
 
     kind: str
-    usual: Mapping[str, str] = {}
     required: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
 
     @classmethod
     def from_files(cls, files: PresetFiles) -> Self:
@@ -64,23 +60,34 @@ class Tokenizer:
             for r in records
         }
         stated = {role: _content(spelled.get(role)) for role in ROLES}
-        tokens = {**cls.usual, **{role: token for role, token in stated.items() if token}}
+        tokens = {**cls._usual(files), **{role: token for role, token in stated.items() if token}}
+        sources = cls._sources(files)
         if "tokenizer.json" in files:
             core = read_tokenizer(files, cls.kind)
             cls._apply(core, config)
-        elif all(name in files for name in cls.sources):
+        elif all(name in files for name in sources):
             core = cls._build(files, config, tokens)
         else:
             raise FileNotFoundError(
                 f"{files.location} has no tokenizer: neither tokenizer.json nor "
-                f"{' and '.join(cls.sources)}; {files.listing()}"
+                f"{' and '.join(sources)}; {files.listing()}"
             )
         limit = config.get("model_max_length")
         sane = isinstance(limit, int) and 0 < limit <= _SANE_MAX_LENGTH
         self = cls.__new__(cls)
-        template = cls._template(tokens, config)
+        template = cls._template(tokens, config, files)
         self._adopt(core, tokens, limit if sane else DEFAULT_MAX_LENGTH, template, spaces)
         return self
+
+    @classmethod
+    def _usual(cls, files: PresetFiles) -> Mapping[str, str]:
+        """The spelling of special tokens where nobody states one."""
+        return {}
+
+    @classmethod
+    def _sources(cls, files: PresetFiles) -> tuple[str, ...]:
+        """The files that it can be made from where there is no tokenizer.json."""
+        raise NotImplementedError
 
     @classmethod
     def _build(cls, files: PresetFiles, config: Mapping, tokens: Mapping) -> "Core":
@@ -92,7 +99,7 @@ class Tokenizer:
         """What tokenizer_config.json changes in a tokenizer.json."""
 
     @classmethod
-    def _template(cls, tokens: Mapping[str, str], config: Mapping) -> tuple[str, str] | None:
+    def _template(cls, tokens: Mapping[str, str], config: Mapping, files: Any = None) -> Any:
         """(a text, a pair) with the roles of the special tokens around it, if there are any."""
         return None
 

@@ -19,6 +19,15 @@ _NORMALIZER_KEYS = {
 }
 
 
+_SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
 class WordPieceTokenizer(Tokenizer):
     """Turns texts into ids the way a BERT checkpoint was trained.
 
@@ -43,15 +52,7 @@ class WordPieceTokenizer(Tokenizer):
     """
 
     kind = "WordPiece"
-    usual = {
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "mask_token": "[MASK]",
-    }
     required = ("pad_token", "unk_token", "cls_token", "sep_token")
-    sources = ("vocab.txt",)
 
     def __init__(
         self,
@@ -62,12 +63,20 @@ class WordPieceTokenizer(Tokenizer):
         special_tokens: Mapping[str, str] | None = None,
         max_length: int = DEFAULT_MAX_LENGTH,
     ) -> None:
-        tokens = {**self.usual} | dict(special_tokens or {})
+        tokens = _SPECIAL_TOKENS | dict(special_tokens or {})
         ids = vocabulary_ids(vocabulary)
         core = build_wordpiece(
             ids, tokens["unk_token"], lowercase, strip_accents, tokenize_chinese_chars
         )
         self._adopt(core, tokens, max_length, self._template(tokens, {}))
+
+    @classmethod
+    def _usual(cls, files: PresetFiles) -> Mapping[str, str]:
+        return _SPECIAL_TOKENS
+
+    @classmethod
+    def _sources(cls, files: PresetFiles) -> tuple[str, ...]:
+        return ("vocab.txt",)
 
     @classmethod
     def _build(cls, files: PresetFiles, config: Mapping, tokens: Mapping) -> "Core":
@@ -91,7 +100,7 @@ class WordPieceTokenizer(Tokenizer):
                 setattr(core.normalizer, attribute, config[key])
 
     @classmethod
-    def _template(cls, tokens: Mapping[str, str], config: Mapping) -> tuple[str, str]:
+    def _template(cls, tokens: Mapping[str, str], config: Mapping, files: Any = None) -> Any:
         return "cls_token $A sep_token", "cls_token $A sep_token $B:1 sep_token:1"
 
     def get_config(self) -> dict[str, Any]:

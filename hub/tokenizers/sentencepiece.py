@@ -1,0 +1,99 @@
+"""Reads the `.model` files of SentencePiece: the pieces of a vocabulary and how text is normalised.
+
+Such a file is a protocol buffer; the few fields that matter are read by their numbers, which
+SentencePiece's published `sentencepiece_model.proto` gives.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+_PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
+_TEXT, _SCORE, _TYPE = 1, 2, 3  # of a piece
+_MODEL_TYPE, _UNIGRAM = 3, 1  # of the trainer
+_CHARSMAP = 2  # of the normaliser
+_UNKNOWN = 2  # the type of the piece that stands for what is in no other
+
+
+class SentencePieceModel(NamedTuple):
+    """What a `.model` file holds.
+
+    Attributes:
+        pieces: (piece, score) in the order of their ids; a score is a log-probability.
+        unk_id: the id of the unknown piece.
+        charsmap: the precompiled normalisation of characters, or b"".
+    """
+
+    pieces: list[tuple[str, float]]
+    unk_id: int
+    charsmap: bytes
+
+
+def parse_model(data: bytes) -> SentencePieceModel:
+    """The contents of a `.model` file of the unigram kind.
+
+    Args:
+        data: the file's bytes.
+
+    Raises:
+        ValueError: it is damaged, or of another kind.
+
+    >>> parse_model(bytes([10, 8, 10, 1, 97, 21, 0, 0, 128, 191, 10, 6, 10, 2, 63, 63, 24, 2]))
+    SentencePieceModel(pieces=[('a', -1.0), ('??', 0.0)], unk_id=1, charsmap=b'')
+    """
+    pieces, unknown, charsmap = [], [], b""
+    try:
+        for number, value in _fields(data):
+            if number == _PIECES:
+                found = dict(_fields(value))
+                if found.get(_TYPE, 1) == _UNKNOWN:
+                    unknown.append(len(pieces))
+                pieces.append((found[_TEXT].decode("utf-8"), found.get(_SCORE, 0.0)))
+            elif number == _TRAINER:
+                kind = dict(_fields(value)).get(_MODEL_TYPE, _UNIGRAM)
+                if kind != _UNIGRAM:
+                    raise ValueError(f"its model is of kind {kind}, expected unigram (1)")
+            elif number == _NORMALIZER:
+                charsmap = dict(_fields(value)).get(_CHARSMAP, b"")
+    except (IndexError, KeyError, AttributeError, TypeError, struct.error) as error:
+        raise ValueError(f"it is no SentencePiece model, or damaged ({error})") from error
+    if len(unknown) != 1:
+        raise ValueError(f"it has {len(unknown)} unknown pieces of {len(pieces)}, expected one")
+    return SentencePieceModel(pieces, unknown[0], charsmap)
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """(number, value) of each field of a message."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, at = _varint(data, at)
+        elif wire == 5:
+            (value,) = struct.unpack_from("<f", data, at)
+            at += 4
+        elif wire == 1:
+            (value,) = struct.unpack_from("<d", data, at)
+            at += 8
+        elif wire == 2:
+            size, at = _varint(data, at)
+            value = data[at : at + size]
+            if len(value) != size:
+                raise IndexError("a field reaches over the end")
+            at += size
+        else:
+            raise IndexError(f"a field is of the unknown kind {wire}")
+        yield number, value
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+        if shift > 63:
+            raise IndexError("a number is longer than 64 bits")
