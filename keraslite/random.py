@@ -119,6 +119,21 @@ def _float(dtype: Any) -> str:
     return name
 
 
+def _below(maxval: float, minval: float, name: str) -> float:
+    """The largest number of a dtype below maxval, which rounding might give."""
+    kind = dtypes.to_numpy(name)
+    return float(np.nextafter(kind.type(maxval), kind.type(minval)))
+
+
+def _box_muller(unit: Any) -> Any:
+    """As many normal numbers as there are uniform ones, an even number of them, times 2^24."""
+    half = unit.shape[0] // 2
+    first = (unit[:half] + np.float32(0.5)) * np.float32(2.0**-24)
+    angle = unit[half:] * np.float32(2.0**-24 * 2 * np.pi)
+    radius = knp.sqrt(knp.log(first) * np.float32(-2.0))
+    return knp.concatenate([radius * knp.cos(angle), radius * knp.sin(angle)])
+
+
 def uniform(
     shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None
 ) -> Any:
@@ -131,6 +146,8 @@ def uniform(
     bits, module = _bits(seed, _count(shape), 24)
     unit = module.cast(bits, "float32") * np.float32(2.0**-24)
     out = cast(unit * np.float32(maxval - minval) + np.float32(minval), name)
+    if isinstance(minval, int | float) and isinstance(maxval, int | float) and minval < maxval:
+        out = knp.minimum(out, _below(maxval, minval, name))
     return knp.reshape(out, tuple(shape))
 
 
@@ -144,13 +161,8 @@ def normal(
     """
     name = _float(dtype)
     count = _count(shape)
-    half = (count + 1) // 2
-    bits, module = _bits(seed, 2 * half, 24)
-    unit = module.cast(bits, "float32")
-    first = (unit[:half] + np.float32(0.5)) * np.float32(2.0**-24)
-    angle = unit[half:] * np.float32(2.0**-24 * 2 * np.pi)
-    radius = knp.sqrt(knp.log(first) * np.float32(-2.0))
-    out = knp.concatenate([radius * knp.cos(angle), radius * knp.sin(angle)])[:count]
+    bits, module = _bits(seed, count + count % 2, 24)
+    out = _box_muller(module.cast(bits, "float32"))[:count]
     return knp.reshape(cast(out * np.float32(stddev) + np.float32(mean), name), tuple(shape))
 
 
@@ -174,17 +186,53 @@ def truncated_normal(
 
 
 def randint(shape: Any, minval: int, maxval: int, dtype: Any = "int32", seed: Any = None) -> Any:
-    """Integers from [minval, maxval), from 31 bits each.
+    """Integers from [minval, maxval), each as likely as the others to 1 part in 65,000.
+
+    Args:
+        shape: the shape.
+        minval: the smallest, an int.
+        maxval: one more than the largest, at most `minval + 2 ** 32`.
+        dtype: an integer dtype that holds them.
+        seed: an int, a SeedGenerator or a seed tensor.
 
     >>> int(randint((), 3, 4, seed=1))
     3
     """
-    if maxval <= minval:
-        raise ValueError(f"randint needs minval < maxval, got {minval} and {maxval}.")
-    if not dtypes.is_int(dtypes.standardize(dtype)):
+    name, minval, maxval = dtypes.standardize(dtype), int(minval), int(maxval)
+    if not dtypes.is_int(name):
         raise ValueError(f"randint gives integers, got dtype={dtype!r}.")
-    bits, _ = _bits(seed, _count(shape), 31)
-    return knp.reshape(cast(knp.mod(bits, int(maxval - minval)) + int(minval), dtype), tuple(shape))
+    if not 0 < maxval - minval <= 2**32:
+        raise ValueError(
+            f"randint needs minval < maxval, at most 2 ** 32 apart; got {minval} and {maxval}."
+        )
+    count, size = _count(shape), maxval - minval
+    high = 31 if size <= 2**31 else 32
+    # What is left of 2^high after whole multiples of the size would be likelier: it is drawn again.
+    left = 2**high % size
+    tries = 1 if size <= 2**15 or not left else math.ceil(32 / (high - math.log2(left)))
+    bits, module = _bits(seed, tries * count, high)
+    name = module.canonical(name)
+    info = np.iinfo(name)
+    if minval < info.min or maxval - 1 > info.max:
+        raise ValueError(f"{name} does not hold all of [{minval}, {maxval}).")
+    if tries > 1:
+        # 32 bits come as int32: with the sign turned over they compare as unsigned ones do.
+        sign, last = (0, 2**31 - left - 1) if high == 31 else (-(2**31), 2**31 - left - 1)
+        bits = _first_accepted(knp.reshape(bits, (tries, count)), lambda x: x + sign <= last)
+    value = knp.mod(bits, size) if size < 2**31 else bits
+    # Sums of int32 wrap around, so it is wide enough for every type of 32 bits.
+    if info.bits > 32:
+        value = cast(value, name)
+        value = knp.where(value < 0, value + 2**32, value) + minval
+    else:
+        value = cast(value + signed(minval), name)
+    return knp.reshape(value, tuple(shape))
+
+
+def _first_accepted(candidates: Any, accepts: Any) -> Any:
+    """Of each column of candidates the first that is accepted; the first of all if none is."""
+    chosen = knp.argmax(cast(accepts(candidates), "int32"), axis=0)
+    return knp.take_along_axis(candidates, knp.expand_dims(chosen, 0), axis=0)[0]
 
 
 def keep_mask(shape: Any, rate: float, seed: Any = None) -> Any:
@@ -227,6 +275,173 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
     )
     mask = keep_mask(mask_shape, rate, seed)
     return knp.where(mask, inputs * (1.0 / (1.0 - rate)), knp.zeros_like(inputs))
+
+
+_TRIES = 8  # a candidate is refused with a probability below 0.05: eight in a row, below 4e-11
+
+
+def _log_gamma(shape: tuple, alpha: Any, seed: Any) -> Any:
+    """Logarithms of gamma draws of unit scale, flat (Marsaglia and Tsang, 2000).
+
+    Every draw has a fixed number of candidates, so that it can be compiled; below a shape of 1 the
+    draw for alpha + 1 is multiplied by the power 1 / alpha of a uniform number.
+    """
+    count = _count(shape)
+    bits, module = _bits(seed, (2 * _TRIES + 1) * count, 24)
+    unit = module.cast(bits, "float32")
+    normals = knp.reshape(_box_muller(unit[: _TRIES * count]), (_TRIES, count))
+    unit = (unit[_TRIES * count :] + np.float32(0.5)) * np.float32(2.0**-24)
+    logs = knp.log(unit)
+    tried, boost = knp.reshape(logs[: _TRIES * count], (_TRIES, count)), logs[_TRIES * count :]
+    alpha = knp.reshape(knp.broadcast_to(cast(alpha, "float32"), shape), (-1,))
+    small = alpha < 1.0
+    d = knp.where(small, alpha + 1.0, alpha) - np.float32(1 / 3)
+    cube = 1.0 + normals / knp.sqrt(9.0 * d)
+    inside = cube > 0.0
+    v = knp.where(inside, cube, 1.0)
+    log_v = 3.0 * knp.log(v)
+    accepted = tried < 0.5 * normals * normals + d * (1.0 - v * v * v + log_v)
+    chosen = _first_accepted(
+        knp.where(knp.logical_and(inside, accepted), log_v, np.float32(np.inf)), knp.isfinite
+    )
+    chosen = knp.where(knp.isfinite(chosen), chosen, 0.0)
+    return knp.log(d) + chosen + knp.where(small, boost / knp.where(small, alpha, 1.0), 0.0)
+
+
+def gamma(shape: Any, alpha: Any, dtype: Any = None, seed: Any = None) -> Any:
+    """Gamma numbers of unit scale; equal on all backends to rounding.
+
+    Rounding may also, about once in 10^7 draws, decide for another candidate on another backend.
+
+    Args:
+        shape: the shape.
+        alpha: the shape parameters, positive; broadcast to `shape`.
+        dtype: a float dtype.
+        seed: an int, a SeedGenerator or a seed tensor.
+
+    >>> float(gamma((), 3.0, seed=1)) > 0
+    True
+    """
+    name, shape = _float(dtype), tuple(shape)
+    return knp.reshape(cast(knp.exp(_log_gamma(shape, alpha, seed)), name), shape)
+
+
+def beta(shape: Any, alpha: Any, beta: Any, dtype: Any = None, seed: Any = None) -> Any:
+    """Beta numbers: the share of the first of two gamma numbers; equal on all backends as `gamma`.
+
+    Args:
+        shape: the shape.
+        alpha: the first parameters, positive; broadcast to `shape`.
+        beta: the second ones, likewise.
+        dtype: a float dtype.
+        seed: an int, a SeedGenerator or a seed tensor.
+
+    >>> 0 <= float(beta((), 2.0, 3.0, seed=1)) <= 1
+    True
+    """
+    name, shape = _float(dtype), tuple(shape)
+    # One draw of twice the size: both come from one seed.
+    both = knp.stack([knp.broadcast_to(cast(x, "float32"), shape) for x in (alpha, beta)])
+    first, second = knp.split(_log_gamma((2, *shape), both, seed), 2)
+    return knp.reshape(cast(1.0 / (1.0 + knp.exp(second - first)), name), shape)
+
+
+_STEPS = 64  # of the search for few successes: for a mean below 10, more have a chance of 1e-30
+
+
+def binomial(
+    shape: Any, counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None
+) -> Any:
+    """How many of `counts` trials succeed; equal on all backends as `gamma`.
+
+    Below a mean of 10 the distribution is searched from 0 on, else candidates are accepted by
+    transformed rejection (Hoermann, 1993, algorithm BTRS).
+
+    Args:
+        shape: the shape.
+        counts: the numbers of trials, at most 2 ** 24; broadcast to `shape`.
+        probabilities: of a success, from [0, 1]; broadcast likewise.
+        dtype: a float dtype.
+        seed: an int, a SeedGenerator or a seed tensor.
+
+    >>> float(binomial((), 5, 1.0, seed=1))
+    5.0
+    """
+    name, shape = _float(dtype), tuple(shape)
+    count = _count(shape)
+    bits, module = _bits(seed, (2 * _TRIES + 1) * count, 24)
+    unit = (module.cast(bits, "float32") + np.float32(0.5)) * np.float32(2.0**-24)
+    n, p = (
+        knp.reshape(knp.broadcast_to(cast(x, "float32"), shape), (-1,))
+        for x in (counts, probabilities)
+    )
+    flipped = p > 0.5
+    p = knp.where(flipped, 1.0 - p, p)
+    few = n * p < 10.0
+    # Where the other way is taken, the arguments are harmless ones.
+    found = knp.where(
+        few,
+        _searched(unit[:count], knp.where(few, n, 0.0), knp.where(few, p, 0.0)),
+        _transformed(
+            knp.reshape(unit[count:], (2, _TRIES, count)),
+            knp.where(few, 100.0, n),
+            knp.where(few, 0.5, p),
+        ),
+    )
+    found = knp.where(flipped, n - found, found)
+    return knp.reshape(cast(found, name), shape)
+
+
+def _searched(unit: Any, n: Any, p: Any) -> Any:
+    """The number of successes at which the distribution function passes `unit`."""
+    odds = p / (1.0 - p)
+    mass = knp.exp(n * knp.log1p(-p))
+    rest, found = unit, knp.zeros_like(unit)
+    for k in range(_STEPS):
+        rest = rest - mass
+        found = found + cast(rest >= 0.0, "float32")
+        mass = mass * (n - k) / (k + 1.0) * odds
+    return knp.minimum(found, n)
+
+
+def _transformed(unit: Any, n: Any, p: Any) -> Any:
+    """The first candidate that transformed rejection accepts, for means of at least 10."""
+    spread = knp.sqrt(n * p * (1.0 - p))
+    b = 1.15 + 2.53 * spread
+    a = -0.0873 + 0.0248 * b + 0.01 * p
+    mode = knp.floor((n + 1.0) * p)
+    u, v = unit[0] - 0.5, unit[1]
+    us = 0.5 - knp.abs(u)
+    k = knp.floor((2.0 * a / us + b) * u + n * p + 0.5)
+    inside = knp.logical_and(k >= 0.0, k <= n)
+    k = knp.where(inside, k, mode)
+    height = knp.log(v * (2.83 + 5.1 / b) * spread / (a / (us * us) + b))
+    # log f(k) - log f(mode) in differences, which float32 holds for large n too.
+    d = k - mode
+    ahead = d * (knp.log(p / (1.0 - p)) - knp.log((mode + 1.0) / (n - mode + 1.0)))
+    ahead = ahead - (k + 0.5) * knp.log1p(d / (mode + 1.0))
+    ahead = ahead - (n - k + 0.5) * knp.log1p(-d / (n - mode + 1.0))
+    ahead = ahead + _stirling(mode) + _stirling(n - mode) - _stirling(k) - _stirling(n - k)
+    quick = knp.logical_and(us >= 0.07, v <= 0.92 - 4.2 / b)
+    accepted = knp.logical_and(inside, knp.logical_or(quick, height <= ahead))
+    chosen = _first_accepted(knp.where(accepted, k, -1.0), lambda x: x >= 0.0)
+    return knp.where(chosen >= 0.0, chosen, mode)
+
+
+def _stirling(k: Any) -> Any:
+    """log(k!) less Stirling's formula for it around k + 1."""
+    x = 1.0 / (k + 1.0)
+    series = (1 / 12 - (1 / 360 - x * x / 1260) * x * x) * x
+    return knp.where(k < 10.0, knp.take(_TAILS, cast(knp.minimum(k, 9.0), "int32")), series)
+
+
+_TAILS = np.array(
+    [
+        math.lgamma(k + 1) - ((k + 0.5) * math.log(k + 1) - (k + 1) + 0.5 * math.log(2 * math.pi))
+        for k in range(10)
+    ],
+    np.float32,
+)
 
 
 def shuffle(x: Any, axis: int = 0, seed: Any = None) -> Any:

@@ -63,9 +63,13 @@ def convert(value: Any, dtype: str | None = None) -> torch.Tensor:
     """A tensor of any value: a tensor, a literal, a list with tensors inside."""
     if isinstance(value, torch.Tensor):
         return value if dtype is None else value.to(native(dtype))
-    if isinstance(value, list | tuple) and any(isinstance(v, torch.Tensor) for v in value):
+    if type(value) in (list, tuple) and any(isinstance(v, torch.Tensor) for v in value):
         return torch.stack([convert(v, dtype) for v in value])
-    if dtype is not None and isinstance(value, list) and all(type(v) is int for v in value):
+    if (
+        dtype is not None
+        and isinstance(value, list)
+        and all(type(v) in (int, float) for v in value)
+    ):
         return torch.tensor(value, dtype=native(dtype), device=default_device())
     if type(value) in (int, float, bool):
         name = dtype or dtypes.strong(dtypes.weak(type(value)))
@@ -141,4 +145,4 @@ def random_bits(seed: Any, count: int, high: int) -> torch.Tensor:
     position = torch.arange(count, dtype=torch.int32, device=device)
     x = _mix_(position ^ k0, MIXERS[0])
     x += _mix_(position ^ k1, MIXERS[1])
-    return (x >> (32 - high)) & ((1 << high) - 1)
+    return x if high == 32 else (x >> (32 - high)) & ((1 << high) - 1)
