@@ -1,6 +1,5 @@
 """Layers that two or more architectures share."""
 
-import math
 from typing import Any
 
 import keraslite as keras
@@ -62,21 +61,10 @@ class SelfAttention(layers.Layer):
             ops.reshape(dense(hidden), split) for dense in (self.query, self.key, self.value)
         )
         mask = None if padding_mask is None else padding_mask[:, None, None, :]
-        if training and self.dropout.rate:
-            out = self._with_dropout(query, key, value, mask)
-        else:
-            out = ops.dot_product_attention(query, key, value, mask=mask)
+        rate = self.dropout.rate if training else 0.0
+        seed = self.dropout.seed_generator if rate else None
+        out = ops.dot_product_attention(query, key, value, mask=mask, dropout_rate=rate, seed=seed)
         return self.output_dense(ops.reshape(out, shape))
-
-    def _with_dropout(self, query: Any, key: Any, value: Any, mask: Any) -> Any:
-        # The fused kernels draw their own random numbers; these are the same on every backend.
-        query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) / math.sqrt(query.shape[-1])
-        if mask is not None:
-            lowest = -1e9 if scores.dtype != ops.cast(0.0, "float16").dtype else -3e4
-            scores = ops.where(mask, scores, ops.full_like(scores, lowest))
-        weights = self.dropout(ops.softmax(scores, axis=-1), training=True)
-        return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
 
 
 class TransformerEncoderBlock(layers.Layer):

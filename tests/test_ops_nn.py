@@ -582,9 +582,9 @@ def test_signatures_are_keras():
             continue
         theirs = inspect.signature(getattr(keras.ops, name)).parameters.values()
         ours = inspect.signature(getattr(nn, name)).parameters.values()
-        assert [(p.name, p.default, p.kind) for p in ours] == [
-            (p.name, p.default, p.kind) for p in theirs
-        ], name
+        ours = [(p.name, p.default, p.kind) for p in ours]
+        more = 2 if name == "dot_product_attention" else 0  # dropout_rate and seed
+        assert ours[: len(ours) - more] == [(p.name, p.default, p.kind) for p in theirs], name
 
 
 def test_every_op_has_rows():
@@ -770,6 +770,39 @@ def test_windows_under_jit(backend):
         x = keraslite.to_backend(image(2), backend)
         eager, compiled = (keraslite.backend.to_numpy(f(x)) for f in (fn, ops.jit(fn)))
         np.testing.assert_allclose(compiled, eager, rtol=1e-5, atol=1e-5)
+
+
+DROPPED = {}
+
+
+def test_attention_drops_the_same_weights_everywhere(backend, monkeypatch):
+    """Also in pieces, compiled, and from a generator; the rest is scaled up."""
+    q, key, values = of(backend, Q, KEY, np.tile(np.eye(7, dtype="float32")[:, None], (2, 1, 4, 1)))
+
+    def attend(q, seed=3):
+        return ops.dot_product_attention(q, key, values, dropout_rate=0.4, seed=seed)
+
+    found = keraslite.backend.to_numpy(attend(q))  # the weights themselves
+    full = keraslite.backend.to_numpy(ops.dot_product_attention(q, key, values))
+    kept = found > 0
+    assert 0.4 < kept.mean() < 0.8
+    np.testing.assert_allclose(found, np.where(kept, full / 0.6, 0), rtol=1e-5)
+    np.testing.assert_array_equal(kept, DROPPED.setdefault("kept", kept))
+    np.testing.assert_allclose(keraslite.backend.to_numpy(ops.jit(attend)(q)), found, rtol=1e-5)
+    generator = keraslite.random.SeedGenerator(3)
+    first, second = (keraslite.backend.to_numpy(attend(q, generator)) for _ in range(2))
+    np.testing.assert_array_equal(first, found)
+    assert not np.array_equal(first, second)
+    slope = None
+    if backend in TRAINABLE:
+        slope = keraslite.backend.to_numpy(ops.grad(lambda q: ops.sum(attend(q) ** 2))(q))
+    monkeypatch.setattr(nn, "_CHUNK", 2 * 4 * 7 * 2)  # two queries at a time
+    np.testing.assert_allclose(keraslite.backend.to_numpy(attend(q)), found, rtol=1e-5)
+    if slope is not None:
+        pieces = keraslite.backend.to_numpy(ops.grad(lambda q: ops.sum(attend(q) ** 2))(q))
+        np.testing.assert_allclose(pieces, slope, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="with a seed"):
+        ops.dot_product_attention(q, key, values, dropout_rate=0.4)
 
 
 def test_long_attention_in_pieces(backend, monkeypatch):

@@ -183,11 +183,14 @@ class Heads(BuiltIn):
                 "Please disable flash attention to access attention scores."
             )
         dropped = self.dropout > 0 and training
-        if not (dropped or return_attention_scores or len(query.shape) != 4):
+        if not (return_attention_scores or len(query.shape) != 4):
             mask = self._with_heads(attention_mask, 4)
+            seed = self.dropout_layer.seed_generator if dropped else None
             out = ops.dot_product_attention(
                 query, key, value, mask=mask if mask is None else ops.cast(mask, "bool"),
-                scale=self._scale, is_causal=use_causal_mask, flash_attention=self.flash_attention,
+                scale=self._scale, is_causal=use_causal_mask,
+                flash_attention=None if dropped else self.flash_attention,
+                dropout_rate=self.dropout if dropped else 0.0, seed=seed,
             )  # fmt: skip
             return out, None
         if use_causal_mask:

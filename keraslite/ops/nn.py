@@ -13,10 +13,10 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import config, dtypes
+from keraslite.backend.counter import signed
 from keraslite.backend.windows import transposed_crops
 from keraslite.ops import math as m
 from keraslite.ops import numpy as k
-from keraslite.ops import transforms
 from keraslite.ops.core import (
     cast,
     convert_to_numpy,  # noqa: F401 - for the examples
@@ -24,8 +24,9 @@ from keraslite.ops.core import (
     shape,
     stop_gradient,
 )
+from keraslite.ops.ctc import ctc_decode  # noqa: F401 - a name of this module too
 from keraslite.ops.op import op, primitive_only
-from keraslite.ops.transforms import scan
+from keraslite.ops.transforms import checkpoint, scan
 
 _HALF = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 
@@ -1027,8 +1028,12 @@ def dot_product_attention(
     is_causal: bool = False,
     flash_attention: bool | None = None,
     attn_logits_soft_cap: float | None = None,
+    dropout_rate: float = 0.0,
+    seed: Any = None,
 ) -> Any:
     """`softmax(query @ key * scale + bias) @ value`, per head.
+
+    Memory is linear in the lengths, with gradients too.
 
     A row in which everything is masked gives the mean of all values, on every backend (float16 on
     torch apart, whose range is too small: there it is as if nothing were masked).
@@ -1043,13 +1048,22 @@ def dot_product_attention(
         is_causal: whether a query sees only the keys at and before its own position.
         flash_attention: True insists on a fused kernel, False avoids it, None takes the best.
         attn_logits_soft_cap: bounds the logits softly: `cap * tanh(logits / cap)`.
+        dropout_rate: the part of the weights that becomes zero; the rest is scaled up.
+        seed: of the dropout: an int, a pair of ints, or a `keras.random.SeedGenerator`. Which
+            weights become zero is the same on every backend.
 
     >>> x = np.ones((1, 2, 1, 4), "float32")
     >>> dot_product_attention(x, x, x).shape == (1, 2, 1, 4)
     True
     """
     _check_attention(query, key, value)
-    fusible = flash_attention is not False and attn_logits_soft_cap is None
+    if not 0 <= dropout_rate < 1 or (dropout_rate and seed is None):
+        raise ValueError(
+            "dot_product_attention takes a dropout_rate from [0, 1), with a seed; got "
+            f"{dropout_rate} and seed={seed!r}."
+        )
+    seed = _seed_pair(seed) if dropout_rate else None
+    fusible = flash_attention is not False and attn_logits_soft_cap is None and not dropout_rate
     out: Any = NotImplemented
     if fusible:
         out = _fused_attention(query, key, value, bias, mask, scale, is_causal)
@@ -1057,7 +1071,16 @@ def dot_product_attention(
         return out
     if flash_attention:
         raise ValueError("There is no fused attention for these arguments: drop flash_attention.")
-    return _attention(query, key, value, bias, mask, scale, is_causal, attn_logits_soft_cap)
+    dropout = (dropout_rate, seed) if dropout_rate else None
+    cap = attn_logits_soft_cap
+    return _attention(query, key, value, bias, mask, scale, is_causal, cap, dropout)
+
+
+def _seed_pair(seed: Any) -> Any:
+    """(seed, counter), as the generator of random bits takes it."""
+    if hasattr(seed, "next"):
+        return seed.next()
+    return (signed(seed), 0) if isinstance(seed, int) else seed
 
 
 @op("same", tensors=5)
@@ -1083,8 +1106,9 @@ def _check_attention(query: Any, key: Any, value: Any) -> None:
 
 
 def _attention(
-    query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: Any, causal: bool, cap: Any
-) -> Any:
+    query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: Any, causal: bool, cap: Any,
+    dropout: Any,
+) -> Any:  # fmt: skip
     """Attention by matrix products; many queries in blocks, so that memory is linear in length."""
     batch, length, heads, size = shape(query)
     groups, keys = key.shape[2], shape(key)[1]
@@ -1112,6 +1136,8 @@ def _attention(
         if seen is not None:
             logits = k.where(seen, logits, -0.7 * float(np.finfo("float32").max))
         weights = cast(softmax(logits, -1), dtype(value))
+        if dropout is not None:
+            weights = _dropped(weights, start, (count, batch, heads, keys), *dropout)
         if shared > 1:
             weights = k.reshape(weights, (batch, groups, shared * count, keys))
         out = k.matmul(weights, v_t)
@@ -1126,6 +1152,16 @@ def _attention(
     if not static or step >= length:
         return block(query, 0, k_t, v_t, bias, mask)
     return _in_blocks(block, step, query, (k_t, v_t), (bias, mask))
+
+
+def _dropped(weights: Any, start: Any, sizes: tuple, rate: float, seed: Any) -> Any:
+    """Weights (batch, heads, queries, keys) with a part set to zero, by the queries' positions."""
+    module = backends.load(backends.of(weights) or backends.backend())
+    count, *rest = sizes
+    row = math.prod(rest)
+    bits = module.random_bits(seed, count * row, 24, start * row)
+    kept = k.transpose(k.reshape(bits, sizes), (1, 2, 0, 3)) >= round(rate * 2**24)
+    return k.where(kept, weights * (1.0 / (1.0 - rate)), k.zeros_like(weights))
 
 
 def _in_blocks(block: Callable, step: int, query: Any, whole: tuple, by_row: tuple) -> Any:
@@ -1151,16 +1187,7 @@ def _in_blocks(block: Callable, step: int, query: Any, whole: tuple, by_row: tup
     def run(q: Any, start: Any, rows: list) -> Any:
         rows = iter(rows)
         chosen = [next(rows) if c else x for x, c in zip(by_row, cut, strict=True)]
-        given = [q, start, *whole, *chosen]
-        present = [i for i, x in enumerate(given) if x is not None]
-
-        def some(*tensors: Any) -> Any:
-            filled = [None] * len(given)
-            for i, x in zip(present, tensors, strict=True):
-                filled[i] = x
-            return block(*filled)
-
-        return getattr(transforms, "checkpoint", lambda f: f)(some)(*(given[i] for i in present))
+        return checkpoint(block)(q, start, *whole, *chosen)
 
     rows = [x for x, c in zip(by_row, cut, strict=True) if c]
     starts = k._positions(query, count) * step
@@ -1334,8 +1361,6 @@ def ctc_loss(
 @op("same", tensors=4)
 def _ctc(target: Any, logs: Any, target_length: Any, output_length: Any, blank: int) -> Any:
     """`ctc_loss` of log probabilities: the forward recursion over labels with blanks between."""
-    from keraslite.ops.transforms import scan
-
     never = -1e30  # finite, so that differences and gradients stay so
     batch, count = shape(target)
     blanks = k.full_like(target, blank)

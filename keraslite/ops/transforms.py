@@ -11,6 +11,7 @@ from typing import Any
 from keraslite import backend as backends
 from keraslite import tree
 from keraslite.ops.op import choose
+from keraslite.scopes import scopes
 from keraslite.variable import StatelessScope, Variable
 
 
@@ -20,7 +21,7 @@ def _one_backend(args: tuple, kwargs: dict) -> str:
     if len(found) != 1 or kwargs or not found <= backends.MODULES.keys():
         found = {
             x.backend if isinstance(x, Variable) else backends.of(x)
-            for x in tree.flatten((args, kwargs))
+            for x in tree.flatten((args, tuple(kwargs.values())))  # Dynamo knows no dict there
             if isinstance(x, Variable) or backends.of(x) is not None
         }
     return choose("A transformed function", found - {"symbolic"})
@@ -302,11 +303,136 @@ def stop_gradient(variable: Any) -> Any:
     return one(variable)
 
 
-def custom_gradient(fn: Callable) -> Callable:
+def jvp(fun: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = False) -> tuple:
+    """The value of a function, and how it changes along tangents (forward mode).
+
+    Args:
+        fun: a function of (nested) tensors; with `has_aux`, it returns a pair of its value and
+            anything else.
+        primals: a tuple or list of its arguments.
+        tangents: the directions, of the same structure and shapes.
+        has_aux: whether `fun` returns such a pair.
+
+    Returns:
+        (value, tangent of the value), and the auxiliary part with `has_aux`.
+
+    Raises:
+        ValueError: primals and tangents differ in structure or shapes.
+        NotImplementedError: on numpy.
+
+    >>> [float(x) for x in jvp(lambda x: x * x, (3.0,), (1.0,))]
+    [9.0, 6.0]
+    """
+    module = _engine(primals, tangents)
+    primals, tangents = (_tensors(module, tuple(x)) for x in (primals, tangents))
+    tree.assert_same_structure(primals, tangents)
+    sizes = [[tuple(x.shape) for x in tree.flatten(xs)] for xs in (primals, tangents)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"ops.jvp: the primals' shapes are {sizes[0]}, the tangents' {sizes[1]}.")
+    touched: list[Variable] = []
+    out = module.jvp(_threaded(fun, has_aux, touched), primals, tangents)
+    out, tangent = _finish(out, has_aux, touched)
+    return (out[0], tangent, out[1]) if has_aux else (out, tangent)
+
+
+def vjp(fn: Callable, *primals: Any, has_aux: bool = False) -> tuple:
+    """The value of a function, and its gradient as a function of that of its value (reverse mode).
+
+    Args:
+        fn: a function of (nested) tensors; with `has_aux`, it returns a pair of its value and
+            anything else.
+        primals: its arguments.
+        has_aux: whether `fn` returns such a pair.
+
+    Returns:
+        (value, a function that takes a gradient of the value's structure and returns a tuple of
+        gradients, one an argument), and the auxiliary part with `has_aux`.
+
+    Raises:
+        NotImplementedError: on numpy.
+
+    >>> value, pull = vjp(lambda x, y: x * y, 3.0, 4.0)
+    >>> float(value), [float(x) for x in pull(1.0)]
+    (12.0, [4.0, 3.0])
+    """
+    module = _engine(primals)
+    primals = _tensors(module, primals)
+    touched: list[Variable] = []
+    out = module.vjp(_threaded(fn, has_aux, touched), primals)
+    out, pull = _finish(out, has_aux, touched)
+
+    def pullback(upstream: Any) -> tuple:
+        return tuple(pull(_tensors(module, upstream)))
+
+    return (out[0], pullback, out[1]) if has_aux else (out, pullback)
+
+
+def checkpoint(fn: Callable) -> Callable:
+    """Make a function that keeps nothing for its gradient: it is computed again when needed.
+
+    The second run sees the variables and the scopes (dtypes, backend) of the first, and assigns
+    nothing. On TensorFlow gradients reach tensors that `fn` closes over, but not those that it
+    finds as attributes of objects. On torch, nothing is computed again inside `vmap`, nested
+    `grad` by arguments and `torch.compile`, which chooses for itself.
+
+    Args:
+        fn: a function of (nested) tensors.
+
+    >>> float(grad(checkpoint(lambda x: x**3))(2.0))
+    12.0
+    """
+
+    @wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        whole = args, tuple(kwargs.values())  # Dynamo takes no dict of ours apart
+        flat = tree.flatten(whole)
+        owners = [backends.of(x) for x in flat]
+        module = _engine(*whole)
+        if not module.TRAINS or "symbolic" in owners:
+            return fn(*args, **kwargs)
+        where = [i for i, owner in enumerate(owners) if owner is not None]
+        given = [flat[i] for i in where]
+        # `pure` must not hold on to them: TensorFlow would find them there as closed over.
+        flat = [x if owner is None else None for x, owner in zip(flat, owners, strict=True)]
+        form, names = tree.map_structure(lambda _: None, whole), tuple(kwargs)
+        held = scopes.backend or backends.backend(), scopes.state, scopes.autocast, scopes.call
+        touched: list[Variable] = []
+        before: list[Any] = []
+        runs: list[None] = []
+
+        def pure(*tensors: Any) -> tuple:
+            outer = scopes.backend, scopes.state, scopes.autocast, scopes.call
+            scopes.backend, scopes.state, scopes.autocast, scopes.call = held
+            try:
+                filled = list(flat)
+                for i, x in zip(where, tensors, strict=True):
+                    filled[i] = x
+                args, values = tree.pack_sequence_as(form, filled)
+                kwargs = dict(zip(names, values, strict=True))
+                with StatelessScope(zip(touched, before, strict=True)) as scope:
+                    out = fn(*args, **kwargs)
+                updates = scope.updates()
+                if not runs:
+                    touched.extend(v for v, _ in updates)
+                    before.extend(module.copy(v._plain()) for v in touched)
+                    runs.append(None)
+            finally:
+                scopes.backend, scopes.state, scopes.autocast, scopes.call = outer
+            return out, [x for _, x in updates]
+
+        out, values = module.checkpoint(pure)(*given)
+        for variable, value in zip(touched, values, strict=True):
+            variable.assign(value)
+        return out
+
+    return call
+
+
+def custom_gradient(f: Callable) -> Callable:
     """Give a function its own gradient.
 
     Args:
-        fn: a function of tensors that returns (value, gradient function); the gradient function
+        f: a function of tensors that returns (value, gradient function); the gradient function
             takes the upstream gradient and returns one gradient an argument.
 
     >>> @custom_gradient
@@ -316,10 +442,10 @@ def custom_gradient(fn: Callable) -> Callable:
     100.0
     """
 
-    @wraps(fn)
+    @wraps(f)
     def call(*args: Any) -> Any:
         module = _engine(args)
-        return module.custom_gradient(fn)(*_tensors(module, args))
+        return module.custom_gradient(f)(*_tensors(module, args))
 
     return call
 
@@ -395,9 +521,71 @@ def scan(
     """
     module = _engine(init, xs)
     init, xs = _tensors(module, init), None if xs is None else _tensors(module, xs)
-    sizes = set() if xs is None else {x.shape[0] for x in tree.flatten(xs)}
+    leaves = [] if xs is None else tree.flatten(xs)
+    sizes = {x.shape[0] for x in leaves} - {None}
     if length is not None:
         sizes.add(length)
-    if len(sizes) != 1:
+    if len(sizes) > 1 or not (sizes or leaves):
         raise ValueError(f"ops.scan needs one length, got {sorted(sizes) or 'neither xs nor one'}.")
+    if not sizes:  # known when a graph of TensorFlow runs
+        from keraslite.ops.core import shape
+
+        sizes = [shape(leaves[0])[0]]
     return module.scan(f, init, xs, sizes.pop(), reverse, unroll)
+
+
+def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int = 0) -> Any:
+    """What an associative function gives of the first 1, 2, 3 ... slices, in logarithmically many
+    steps.
+
+    Args:
+        f: an associative function of two structures like `elems`, with any number of slices.
+        elems: a tensor, or a nested structure of them with one size along the axis.
+        reverse: whether to begin at the end.
+        axis: the axis of the slices.
+
+    Returns:
+        A structure like `elems`.
+
+    Raises:
+        TypeError: `f` is no function.
+        ValueError: the tensors differ in size along the axis, or it is not known.
+
+    Source: Blelloch, "Prefix sums and their applications", 1990.
+
+    >>> associative_scan(lambda a, b: a + b, ops.convert_to_tensor([1, 2, 3])).tolist()
+    [1, 3, 6]
+    """
+    from keraslite.ops import numpy as k
+
+    if not callable(f):
+        raise TypeError(f"ops.associative_scan needs a function, got {f!r}.")
+    parts = [k.moveaxis(x, axis, 0) for x in tree.flatten(_tensors(_engine(elems), elems))]
+    sizes = {x.shape[0] for x in parts}
+    if len(sizes) != 1 or None in sizes:
+        raise ValueError(f"ops.associative_scan needs one size along axis {axis}, got {sizes}.")
+
+    def combine(a: list, b: list) -> list:
+        return tree.flatten(f(tree.pack_sequence_as(elems, a), tree.pack_sequence_as(elems, b)))
+
+    def run(parts: list, size: int) -> list:
+        if size < 2:
+            return parts
+        half, odd_size = size // 2, size % 2
+        pairs = combine([x[: size - 1 : 2] for x in parts], [x[1::2] for x in parts])
+        odd = run(pairs, half)
+        last = half - 1 + odd_size
+        even = [x[:1] for x in parts]
+        if last:
+            more = combine([x[:last] for x in odd], [x[2::2] for x in parts])
+            even = [k.concatenate([a, b]) for a, b in zip(even, more, strict=True)]
+        out = []
+        for a, b in zip(even, odd, strict=True):
+            both = k.reshape(k.stack([a[:half], b], 1), (2 * half, *a.shape[1:]))
+            out.append(k.concatenate([both, a[half:]]) if odd_size else both)
+        return out
+
+    parts = [k.flip(x, 0) for x in parts] if reverse else parts
+    parts = run(parts, sizes.pop())
+    parts = [k.flip(x, 0) for x in parts] if reverse else parts
+    return tree.pack_sequence_as(elems, [k.moveaxis(x, 0, axis) for x in parts])

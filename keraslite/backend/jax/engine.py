@@ -11,8 +11,9 @@ from keraslite.backend.jax.tensors import native
 
 __all__ = [
     "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
-    "cond", "custom_gradient", "duplicate", "gradients_of", "jit", "new_variable", "no_grad",
-    "read", "scan", "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
+    "checkpoint", "cond", "custom_gradient", "duplicate", "gradients_of", "jit", "jvp",
+    "new_variable", "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap",
+    "while_loop", "zeros",
 ]  # fmt: skip
 
 FUNCTIONAL = True  # a compiled step takes and returns the variables
@@ -84,6 +85,19 @@ def gradients_of(fn: Callable, raws: list) -> Any:
 
 
 custom_gradient = jax.custom_gradient
+checkpoint = jax.checkpoint
+
+
+def jvp(fn: Callable, primals: tuple, tangents: tuple) -> tuple:
+    """((value, auxiliary part), tangent) of a function that gives such a pair."""
+    value, tangent, aux = jax.jvp(fn, primals, tangents, has_aux=True)
+    return (value, aux), tangent
+
+
+def vjp(fn: Callable, primals: tuple) -> tuple:
+    """((value, auxiliary part), pullback) of a function that gives such a pair."""
+    value, pullback, aux = jax.vjp(fn, *primals, has_aux=True)
+    return (value, aux), pullback
 
 
 def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:

@@ -88,13 +88,13 @@ def copy(x: jax.Array) -> jax.Array:
     return x
 
 
-def random_bits(seed: Any, count: int, high: int) -> jax.Array:
-    """The `high` top bits of `count` hashed positions, as int32."""
+def random_bits(seed: Any, count: int, high: int, start: Any = 0) -> jax.Array:
+    """The `high` top bits of `count` hashed positions from `start` on, as int32."""
     seed = jnp.asarray(seed, jnp.int32).astype(jnp.uint32)
-    return _random_bits(seed, count, high)
+    return _random_bits(seed, count, high, jnp.uint32(start))
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _random_bits(seed: jax.Array, count: int, high: int) -> jax.Array:
-    bits = hashed(jnp.arange(count, dtype=jnp.uint32), *keys(seed[0], seed[1]))
+def _random_bits(seed: jax.Array, count: int, high: int, start: jax.Array) -> jax.Array:
+    bits = hashed(jnp.arange(count, dtype=jnp.uint32) + start, *keys(seed[0], seed[1]))
     return (bits >> jnp.uint32(32 - high)).astype(jnp.int32)

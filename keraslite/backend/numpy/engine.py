@@ -11,8 +11,9 @@ from keraslite.backend.numpy.tensors import native
 
 __all__ = [
     "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
-    "cond", "custom_gradient", "gradients_of", "jit", "new_variable", "no_grad", "read", "scan",
-    "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
+    "checkpoint", "cond", "custom_gradient", "gradients_of", "jit", "jvp", "new_variable",
+    "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
+    "zeros",
 ]  # fmt: skip
 
 FUNCTIONAL = False
@@ -74,6 +75,21 @@ def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
 def gradients_of(fn: Callable, raws: list) -> Any:
     """Refuse: numpy has no gradients."""
     return value_and_grad(fn, 0, True)
+
+
+def jvp(fn: Callable, primals: tuple, tangents: tuple) -> Any:
+    """Refuse: numpy has no gradients."""
+    return value_and_grad(fn, 0, True)
+
+
+def vjp(fn: Callable, primals: tuple) -> Any:
+    """Refuse: numpy has no gradients."""
+    return value_and_grad(fn, 0, True)
+
+
+def checkpoint(fn: Callable) -> Callable:
+    """The function itself: numpy keeps nothing for gradients."""
+    return fn
 
 
 def custom_gradient(fn: Callable) -> Callable:

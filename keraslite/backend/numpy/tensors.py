@@ -78,9 +78,9 @@ def copy(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def random_bits(seed: Any, count: int, high: int) -> np.ndarray:
-    """The `high` top bits of `count` hashed positions, as int32."""
+def random_bits(seed: Any, count: int, high: int, start: int = 0) -> np.ndarray:
+    """The `high` top bits of `count` hashed positions from `start` on, as int32."""
     with np.errstate(over="ignore"):
         key = keys(np.uint32(int(seed[0]) & MASK), np.uint32(int(seed[1]) & MASK))
-        bits = hashed(np.arange(count, dtype=np.uint32), *key)
+        bits = hashed(np.arange(count, dtype=np.uint32) + np.uint32(int(start) & MASK), *key)
     return (bits >> np.uint32(32 - high)).astype(np.int32)

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import CellType
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import record
 
 from keraslite.backend.tensorflow.tensors import convert, native
 
 __all__ = [
     "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
-    "cond", "custom_gradient", "gradients_of", "jit", "new_variable", "no_grad", "read", "scan",
-    "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
+    "checkpoint", "cond", "custom_gradient", "gradients_of", "jit", "jvp", "new_variable",
+    "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
+    "zeros",
 ]  # fmt: skip
 
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
@@ -101,6 +104,110 @@ def gradients_of(fn: Callable, raws: list) -> tuple[Any, list]:
     ]
 
 
+def jvp(fn: Callable, primals: tuple, tangents: tuple) -> tuple:
+    """((value, auxiliary part), tangent) of a function that gives such a pair.
+
+    The gradient is linear in what it is given; its own gradient is the product looked for.
+    tf.autodiff.ForwardAccumulator passes over custom gradients and some loops.
+    """
+    out, pullback = vjp(fn, primals)
+    leaves = tf.nest.flatten(out[0])
+    upstream = [tf.zeros_like(x) for x in leaves]
+    with tf.GradientTape() as tape:
+        tape.watch(upstream)
+        grads = tf.nest.flatten(pullback(tf.nest.pack_sequence_as(out[0], upstream)))
+    flat = _gradients(tape, grads, upstream, tf.nest.flatten(tangents))
+    return out, tf.nest.pack_sequence_as(out[0], flat)
+
+
+def vjp(fn: Callable, primals: tuple) -> tuple:
+    """((value, auxiliary part), pullback) of a function that gives such a pair."""
+    primals = tf.nest.map_structure(tf.identity, primals)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(tf.nest.flatten(primals))
+        value, aux = fn(*primals)
+
+    def pullback(upstream: Any) -> Any:
+        flat = _gradients(tape, value, tf.nest.flatten(primals), tf.nest.flatten(upstream))
+        return tf.nest.pack_sequence_as(primals, flat)
+
+    return (value, aux), pullback
+
+
+def _gradients(tape: tf.GradientTape, value: Any, sources: list, upstream: list) -> list:
+    """The gradients by tensors and variables, zero where they do not matter."""
+    found = tape.gradient(tf.nest.flatten(value), sources, upstream, tf.UnconnectedGradients.ZERO)
+    return [tf.convert_to_tensor(g) for g in found]
+
+
+def checkpoint(fn: Callable) -> Callable:
+    """Compute `fn` again for its gradient, instead of keeping what it needs.
+
+    tf.recompute_grad would take the tensors that `fn` closes over for constants.
+    """
+    captured = _closed_over(fn)
+
+    def call(*args: Any) -> Any:
+        held: list[Any] = []  # the structure of the results
+
+        @tf.custom_gradient
+        def run(*inputs: Any) -> tuple:
+            with record.stop_recording():
+                held.append(fn(*inputs[: len(args)]))
+
+            def backward(*upstream: Any, variables: Any = None) -> Any:
+                with tf.control_dependencies(upstream):  # not before, nor merged with the first run
+                    own = [tf.identity(x) for x in inputs[: len(args)]]
+                sources = [*own, *captured, *(variables or ())]
+                with tf.GradientTape() as tape:
+                    tape.watch(sources)
+                    out = _differentiable(fn(*own))
+                above = [g for g, x in zip(upstream, _leaves(held[0]), strict=True) if _smooth(x)]
+                grads = _gradients(tape, out, sources, above)
+                if variables is None:
+                    return grads
+                return grads[: len(inputs)], grads[len(inputs) :]
+
+            return _leaves(held[0]), backward
+
+        found = iter(run(*args, *captured))
+        return tf.nest.map_structure(
+            lambda x: next(found) if isinstance(x, tf.Tensor) else x, held[0]
+        )
+
+    return call
+
+
+def _leaves(structure: Any) -> list:
+    return [x for x in tf.nest.flatten(structure) if isinstance(x, tf.Tensor)]
+
+
+def _smooth(x: tf.Tensor) -> bool:
+    return x.dtype.is_floating or x.dtype.is_complex
+
+
+def _differentiable(structure: Any) -> list:
+    return [x for x in _leaves(structure) if _smooth(x)]
+
+
+def _closed_over(fn: Any, seen: set | None = None) -> list:
+    """The float tensors that a function reaches through closures, lists, tuples and dicts."""
+    seen = set() if seen is None else seen
+    if id(fn) in seen:
+        return []
+    seen.add(id(fn))
+    if isinstance(fn, tf.Tensor):
+        return [fn] if _smooth(fn) else []
+    if isinstance(fn, dict):
+        inside = list(fn.values())
+    elif isinstance(fn, list | tuple):
+        inside = list(fn)
+    else:
+        cells = getattr(fn, "__closure__", None) or ()
+        inside = [c.cell_contents for c in cells if c != CellType()]
+    return [x for part in inside for x in _closed_over(part, seen)]
+
+
 def custom_gradient(fn: Callable) -> Callable:
     """Give a function its own gradient: `fn(*args)` returns the value and a gradient function."""
     return tf.custom_gradient(fn)
@@ -124,14 +231,14 @@ def while_loop(test: Callable, body: Callable, state: tuple, maximum_iterations:
 def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: Any) -> Any:
     """Thread a carry along the leading axis and stack what each step gives."""
     carry0 = tf.nest.map_structure(convert, init)
-    order = range(length - 1, -1, -1) if reverse else range(length)
+    start = length - 1 if reverse else 0
     take = lambda i: None if xs is None else tf.nest.map_structure(lambda x: x[i], xs)  # noqa: E731
-    if length == 0:
+    if isinstance(length, int) and length == 0:
         return carry0, None
-    carry, first = f(carry0, take(order[0]))
+    carry, first = f(carry0, take(start))
     flat = [] if first is None else [convert(v) for v in tf.nest.flatten(first)]
     arrays = tuple(
-        tf.TensorArray(v.dtype, size=length, element_shape=v.shape).write(order[0], v) for v in flat
+        tf.TensorArray(v.dtype, size=length, element_shape=v.shape).write(start, v) for v in flat
     )
 
     def body(k: Any, carry: Any, arrays: tuple) -> tuple:

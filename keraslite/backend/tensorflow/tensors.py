@@ -107,11 +107,11 @@ def copy(x: tf.Tensor) -> tf.Tensor:
     return tf.identity(x)
 
 
-def random_bits(seed: Any, count: Any, high: int) -> tf.Tensor:
-    """The `high` top bits of `count` hashed positions, as int32."""
+def random_bits(seed: Any, count: Any, high: int, start: Any = 0) -> tf.Tensor:
+    """The `high` top bits of `count` hashed positions from `start` on, as int32."""
     seed = tf.bitcast(tf.convert_to_tensor(seed, tf.int32), tf.uint32)
     bits = hashed(
-        _Word(tf.bitcast(tf.range(count), tf.uint32)), *keys(_Word(seed[0]), _Word(seed[1]))
+        _Word(tf.bitcast(tf.range(count) + start, tf.uint32)), *keys(_Word(seed[0]), _Word(seed[1]))
     )
     return tf.bitcast(tf.bitwise.right_shift(bits.x, tf.constant(32 - high, tf.uint32)), tf.int32)
 

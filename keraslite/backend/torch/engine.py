@@ -1,19 +1,27 @@
 """ENGINE: variables, gradients, compilation and control flow on PyTorch."""
 
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import count
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from keraslite.backend.torch.kernels import in_transform, levels
 from keraslite.backend.torch.module import TorchLayer
 from keraslite.backend.torch.optimizers import FUSED
 from keraslite.backend.torch.tensors import convert, native
 
 __all__ = [
     "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
-    "cond", "custom_gradient", "gradients_of", "jit", "new_variable", "no_grad", "read", "scan",
-    "set_trainable", "value_and_grad", "vmap", "while_loop", "zeros",
+    "checkpoint", "cond", "custom_gradient", "gradients_of", "jit", "jvp", "new_variable",
+    "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
+    "zeros",
 ]  # fmt: skip
 
 LAYER_BASE = TorchLayer
@@ -26,7 +34,10 @@ no_grad = torch.no_grad
 def new_variable(value: torch.Tensor, trainable: bool, name: str) -> torch.nn.Parameter:
     """Storage for a variable."""
     differentiable = value.dtype.is_floating_point or value.dtype.is_complex
-    return torch.nn.Parameter(value.detach(), requires_grad=trainable and differentiable)
+    # Made inside torch.func.grad it would be of that transform, and die with it.
+    outside = temporarily_clear_interpreter_stack if in_transform() else nullcontext
+    with outside():
+        return torch.nn.Parameter(value.detach(), requires_grad=trainable and differentiable)
 
 
 def read(raw: torch.nn.Parameter) -> torch.Tensor:
@@ -73,25 +84,54 @@ def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
     """Differentiate with respect to arguments."""
     if not has_aux:
         return _value_first(torch.func.grad_and_value(fn, argnums=argnums))
-    tree = torch.utils._pytree
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        aside: list[Any] = []  # what is no tensor, and the structure: torch.func takes tensors only
-
-        def pure(*args: Any, **kwargs: Any) -> tuple:
-            value, aux = fn(*args, **kwargs)
-            leaves, spec = tree.tree_flatten(aux)
-            tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
-            aside[:] = [[None if isinstance(x, torch.Tensor) else (x,) for x in leaves], spec]
-            return value, tensors
-
+        pure, whole = _apart(fn)
         transformed = torch.func.grad_and_value(pure, argnums=argnums, has_aux=True)
         grads, (value, tensors) = transformed(*args, **kwargs)
-        (others, spec), found = aside, iter(tensors)
-        leaves = [next(found) if x is None else x[0] for x in others]
-        return (value, tree.tree_unflatten(leaves, spec)), grads
+        return (value, whole(tensors)), grads
 
     return call
+
+
+def _apart(fn: Callable) -> tuple[Callable, Callable]:
+    """`fn` with the tensors alone of its auxiliary part, all that torch.func takes; and a function
+    that makes the whole part of them again.
+    """
+    tree = torch.utils._pytree
+    aside: list[Any] = []  # what is no tensor, and the structure
+
+    def pure(*args: Any, **kwargs: Any) -> tuple:
+        value, aux = fn(*args, **kwargs)
+        leaves, spec = tree.tree_flatten(aux)
+        tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
+        aside[:] = [[None if isinstance(x, torch.Tensor) else (x,) for x in leaves], spec]
+        return value, tensors
+
+    def whole(tensors: list) -> Any:
+        (others, spec), found = aside, iter(tensors)
+        leaves = [next(found) if x is None else x[0] for x in others]
+        return tree.tree_unflatten(leaves, spec)
+
+    return pure, whole
+
+
+def jvp(fn: Callable, primals: tuple, tangents: tuple) -> tuple:
+    """((value, auxiliary part), tangent) of a function that gives such a pair."""
+    if "torch._decomp.decompositions_for_jvp" not in sys.modules:
+        with warnings.catch_warnings():  # about what torch itself does at the first call
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from torch._decomp import decompositions_for_jvp  # noqa: F401
+    pure, whole = _apart(fn)
+    value, tangent, tensors = torch.func.jvp(pure, primals, tangents, has_aux=True)
+    return (value, whole(tensors)), tangent
+
+
+def vjp(fn: Callable, primals: tuple) -> tuple:
+    """((value, auxiliary part), pullback) of a function that gives such a pair."""
+    pure, whole = _apart(fn)
+    value, pullback, tensors = torch.func.vjp(pure, *primals, has_aux=True)
+    return (value, whole(tensors)), pullback
 
 
 def _value_first(transformed: Callable) -> Callable:
@@ -114,6 +154,51 @@ def gradients_of(fn: Callable, raws: list) -> tuple[Any, list]:
     )
     # What comes out is data: a graph kept alive through it would hold the step's memory.
     return (value.detach(), _detached(aux)), [grads.get(id(r)) for r in raws]
+
+
+def checkpoint(fn: Callable) -> Callable:
+    """Compute `fn` again for its gradient, instead of keeping what it needs."""
+
+    def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return fn(*args)
+        under_way = levels()
+        if not under_way:
+            return torch.utils.checkpoint.checkpoint(fn, *args, use_reentrant=False)
+        if under_way == ["Grad"]:
+            return _recomputed(fn, args)
+        return fn(*args)  # tensors do not outlive their transform
+
+    return call
+
+
+def _recomputed(fn: Callable, args: tuple) -> Any:
+    """`checkpoint` inside torch.func.grad, where torch's own is refused."""
+    numbers, kept = count(), {}
+
+    def again(number: int) -> torch.Tensor:
+        if number not in kept:
+            order = count()
+            keep = lambda x: kept.__setitem__(next(order), x.detach())  # noqa: E731
+            with _hooks(keep, lambda x: x), torch.enable_grad():
+                fn(*args)
+        return kept.pop(number)
+
+    with _hooks(lambda x: next(numbers), again):
+        return fn(*args)
+
+
+@contextmanager
+def _hooks(pack: Callable, unpack: Callable) -> Iterator[None]:
+    """Hooks on what is saved for gradients, which torch.func forbids as it cannot know these."""
+    forbidden = torch._C._autograd._saved_tensors_hooks_get_disabled_error_message()
+    torch._C._autograd._saved_tensors_hooks_enable()
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            yield
+    finally:
+        if forbidden is not None:
+            torch._C._autograd._saved_tensors_hooks_disable(forbidden)
 
 
 class _Held:

@@ -83,6 +83,13 @@ def in_transform() -> bool:
     )
 
 
+def levels() -> list[str]:
+    """The torch.func transforms under way, by kind ("Grad", "Vmap", "Jvp"); none when compiling."""
+    if not in_transform():
+        return []
+    return [level.key().name for level in torch._C._functorch.get_interpreter_stack()]
+
+
 def _settle(dtype: torch.dtype) -> float:
     """Find out, once for a dtype, how much faster oneDNN is; 1 where it cannot be used or tried."""
     if torch.compiler.is_compiling():

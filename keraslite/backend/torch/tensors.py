@@ -132,8 +132,8 @@ def _mix_(x: torch.Tensor, constants: tuple) -> torch.Tensor:
     return x
 
 
-def random_bits(seed: Any, count: int, high: int) -> torch.Tensor:
-    """The `high` top bits of `count` hashed positions, as int32."""
+def random_bits(seed: Any, count: int, high: int, start: Any = 0) -> torch.Tensor:
+    """The `high` top bits of `count` hashed positions from `start` on, as int32."""
     device = seed.device if isinstance(seed, torch.Tensor) else default_device()
     if isinstance(seed, torch.Tensor) and (device.type != "cpu" or torch.compiler.is_compiling()):
         first, second = seed.detach()[0:1].clone(), seed.detach()[1:2].clone()
@@ -143,6 +143,8 @@ def random_bits(seed: Any, count: int, high: int) -> torch.Tensor:
         a, b = (int(s) & MASK for s in (seed.tolist() if isinstance(seed, torch.Tensor) else seed))
         k0, k1 = (signed(k) for k in keys(a, b))
     position = torch.arange(count, dtype=torch.int32, device=device)
+    if type(start) is not int or start:
+        position += start if isinstance(start, torch.Tensor) else signed(start)
     x = _mix_(position ^ k0, MIXERS[0])
     x += _mix_(position ^ k1, MIXERS[1])
     return x if high == 32 else (x >> (32 - high)) & ((1 << high) - 1)
