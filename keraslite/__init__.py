@@ -33,13 +33,16 @@ from keraslite.metrics import Metric
 from keraslite.models import Functional, Model, Sequential
 from keraslite.naming import name_scope
 from keraslite.ops import (
+    checkpoint,
     cond,
     custom_gradient,
     grad,
     jit,
+    jvp,
     scan,
     stop_gradient,
     value_and_grad,
+    vjp,
     vmap,
     while_loop,
 )

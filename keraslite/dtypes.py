@@ -136,10 +136,13 @@ def to_numpy(name: str) -> np.dtype:
     return np.dtype(name)
 
 
+_ARRAYS = (np.ndarray, np.generic)  # a tuple: Dynamo does not trace unions
+
+
 def of_literal(value: Any) -> np.ndarray:
     """A number, list or array as a numpy array: Python floats become floatx, Python ints int32."""
     array = np.asarray(value)
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, _ARRAYS):
         return array
     if array.dtype == np.float64 and not hasattr(value, "dtype"):
         return array.astype(to_numpy(config.floatx()))

@@ -16,6 +16,7 @@ from keraslite import backend as backends
 from keraslite import dtypes
 from keraslite.backend.counter import signed
 from keraslite.ops import nn as ops_nn  # noqa: F401 - loads the table of ops
+from keraslite.ops import noise
 from keraslite.ops import numpy as knp
 from keraslite.ops.core import cast
 from keraslite.variable import Variable
@@ -71,7 +72,6 @@ class SeedGenerator:
 
 
 _globals: dict[str, SeedGenerator] = {}
-_INTEGERS, _PAIRS = (int, np.integer), (list, tuple, np.ndarray)  # Dynamo traces no `int | np...`
 
 
 def global_seed_generator() -> SeedGenerator:
@@ -87,22 +87,12 @@ def forget_global_seed_generators() -> None:
     _globals.clear()
 
 
-def draw_seed(seed: Any) -> Any:
-    """(seed, counter) from an int, a SeedGenerator, a tensor of two, or None (the global one)."""
-    if isinstance(seed, SeedGenerator):
-        return seed.next()
-    if seed is None:
-        return global_seed_generator().next()
-    if isinstance(seed, _INTEGERS):
-        return (signed(int(seed)), 0)
-    if isinstance(seed, _PAIRS):
-        return (signed(int(seed[0])), signed(int(seed[1])))
-    return seed
+noise.GLOBAL.append(lambda: global_seed_generator().next())
 
 
 def _bits(seed: Any, count: int, high: int) -> tuple[Any, Any]:
     """The `high` top bits of `count` draws as int32, and the backend's module."""
-    seed = draw_seed(seed)
+    seed = noise.seed_pair(seed)
     module = backends.load(backends.of(seed) or backends.backend())
     return module.random_bits(seed, count, high), module
 
@@ -123,15 +113,6 @@ def _below(maxval: float, minval: float, name: str) -> float:
     """The largest number of a dtype below maxval, which rounding might give."""
     kind = dtypes.to_numpy(name)
     return float(np.nextafter(kind.type(maxval), kind.type(minval)))
-
-
-def _box_muller(unit: Any) -> Any:
-    """As many normal numbers as there are uniform ones, an even number of them, times 2^24."""
-    half = unit.shape[0] // 2
-    first = (unit[:half] + np.float32(0.5)) * np.float32(2.0**-24)
-    angle = unit[half:] * np.float32(2.0**-24 * 2 * np.pi)
-    radius = knp.sqrt(knp.log(first) * np.float32(-2.0))
-    return knp.concatenate([radius * knp.cos(angle), radius * knp.sin(angle)])
 
 
 def uniform(
@@ -162,7 +143,7 @@ def normal(
     name = _float(dtype)
     count = _count(shape)
     bits, module = _bits(seed, count + count % 2, 24)
-    out = _box_muller(module.cast(bits, "float32"))[:count]
+    out = noise.box_muller(module.cast(bits, "float32"))[:count]
     return knp.reshape(cast(out * np.float32(stddev) + np.float32(mean), name), tuple(shape))
 
 
@@ -289,7 +270,7 @@ def _log_gamma(shape: tuple, alpha: Any, seed: Any) -> Any:
     count = _count(shape)
     bits, module = _bits(seed, (2 * _TRIES + 1) * count, 24)
     unit = module.cast(bits, "float32")
-    normals = knp.reshape(_box_muller(unit[: _TRIES * count]), (_TRIES, count))
+    normals = knp.reshape(noise.box_muller(unit[: _TRIES * count]), (_TRIES, count))
     unit = (unit[_TRIES * count :] + np.float32(0.5)) * np.float32(2.0**-24)
     logs = knp.log(unit)
     tried, boost = knp.reshape(logs[: _TRIES * count], (_TRIES, count)), logs[_TRIES * count :]

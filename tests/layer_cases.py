@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from keraslite import ops
-
 
 def x(*shape, seed=0):
     """Normal numbers that depend on the shape and the seed alone."""
@@ -149,8 +147,8 @@ row("Cropping3D", x(1, 4, 5, 6, 2))
 row("UpSampling1D", x(2, 3, 4), size=3)
 row("UpSampling2D", x(2, 3, 4, 2), size=(2, 3))
 row("UpSampling2D", x(2, 3, 4, 2), size=2, data_format="channels_first")
-if hasattr(ops, "image"):  # which is yet to come
-    row("UpSampling2D", x(2, 3, 4, 2), size=2, interpolation="bilinear")
+row("UpSampling2D", x(2, 3, 4, 2), size=2, interpolation="bilinear")
+row("UpSampling2D", x(2, 3, 4, 5), size=(3, 2), interpolation="bilinear", data_format="channels_first")
 row("UpSampling3D", x(1, 2, 3, 4, 2), size=(1, 2, 2))
 
 # ---- pooling ----

@@ -19,17 +19,11 @@ def _fullgraph(layer, x):
         torch.compile(made, fullgraph=True, backend="eager")(x)
 
 
-def _upsampled():
-    with keras.use_backend("numpy"):
-        layers.UpSampling2D(2, interpolation="bilinear")(np.ones((1, 2, 2, 1), "float32"))
-
-
 GAPS = {
     "torch.compile(fullgraph) of Masking": lambda: _fullgraph(layers.Masking, STEPS),
     "torch.compile(fullgraph) of Embedding(mask_zero=True)": lambda: _fullgraph(
         lambda: layers.Embedding(4, 2, mask_zero=True), np.ones((2, 3), "int32")
     ),
-    "UpSampling2D other than nearest": _upsampled,
 }
 
 

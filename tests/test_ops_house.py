@@ -11,7 +11,7 @@ import keraslite
 from keraslite import ops
 from keraslite.ops.op import TABLE
 
-MODULES = ("numpy", "math", "linalg", "core")
+MODULES = ("numpy", "math", "linalg", "core", "signal", "einops", "ctc")
 NAMES = [n for m in MODULES for n in __import__(f"keraslite.ops.{m}", fromlist=["_"]).__all__]
 _OURS = {"erfcinv"}  # what Keras has not
 

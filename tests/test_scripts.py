@@ -23,7 +23,7 @@ def script(name):
     return module
 
 
-@pytest.mark.parametrize("namespace", ["keras.activations"])
+@pytest.mark.parametrize("namespace", ["keras.ops", "keras.random", "keras.activations"])
 def test_no_name_of_keras_is_missing(namespace, capsys):
     assert script("api_coverage").main([namespace]) == 0, capsys.readouterr().out
 

@@ -187,7 +187,10 @@ class _UpSampling(_Spatial):
             for axis, count in enumerate(numbers):
                 inputs = inputs if count in (None, 1) else ops.repeat(inputs, count, axis=axis)
             return inputs
-        raise NotImplementedError(f"UpSampling2D enlarges by 'nearest' only, so far; got {kind!r}.")
+        spatial = tuple(i for i, number in enumerate(numbers) if number is not None)
+        full = ops.shape(inputs)
+        size = tuple(full[i] * numbers[i] for i in spatial)
+        return ops.image.resize(inputs, size, interpolation=kind, data_format=self.data_format)
 
 
 _MEANING = {

@@ -6,8 +6,16 @@ from typing import Any
 from keraslite.ops import numpy as knp
 from keraslite.ops.core import convert_to_numpy, shape  # noqa: F401 - for the examples
 from keraslite.ops.core import dtype as dtype_of
-from keraslite.ops.numpy import absolute, matmul, multiply, swapaxes, where
+from keraslite.ops.numpy import (
+    absolute,
+    matmul,
+    multiply,
+    slogdet,  # noqa: F401 - a name of this module too
+    swapaxes,
+    where,
+)
 from keraslite.ops.op import op, primitive_only
+from keraslite.ops.transforms import jvp  # noqa: F401 - a name of this module too
 
 
 @op("float")
@@ -41,16 +49,6 @@ def det(x: Any) -> Any:
     6.0
     """
     return primitive_only("det")
-
-
-@op("float")
-def slogdet(x: Any) -> tuple:
-    """The signs and the logarithms of the absolute values of the determinants.
-
-    >>> [convert_to_numpy(part).tolist() for part in slogdet([[1.0, 0.0], [0.0, -1.0]])]
-    [-1.0, 0.0]
-    """
-    return primitive_only("slogdet")
 
 
 @op("float")
@@ -216,5 +214,5 @@ def svd(x: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
 
 __all__ = [
     "cholesky", "cholesky_inverse", "det", "eig", "eigh", "inv", "lstsq", "lu_factor",
-    "matrix_rank", "norm", "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd",
+    "matrix_rank", "norm", "pinv", "qr", "solve", "solve_triangular", "svd",
 ]  # fmt: skip

@@ -13,7 +13,6 @@ from keraslite.ops.core import (
     stop_gradient,
 )
 from keraslite.ops.core import dtype as dtype_of
-from keraslite.ops.linalg import slogdet
 from keraslite.ops.numpy import (
     _beside,
     _positions,
@@ -30,6 +29,7 @@ from keraslite.ops.numpy import (
     max,
     multiply,
     reshape,
+    slogdet,
     sqrt,
     square,
     subtract,

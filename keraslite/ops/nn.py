@@ -13,7 +13,6 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import config, dtypes
-from keraslite.backend.counter import signed
 from keraslite.backend.windows import transposed_crops
 from keraslite.ops import math as m
 from keraslite.ops import numpy as k
@@ -25,6 +24,7 @@ from keraslite.ops.core import (
     stop_gradient,
 )
 from keraslite.ops.ctc import ctc_decode  # noqa: F401 - a name of this module too
+from keraslite.ops.noise import seed_pair
 from keraslite.ops.op import op, primitive_only
 from keraslite.ops.transforms import checkpoint, scan
 
@@ -1049,20 +1049,19 @@ def dot_product_attention(
         flash_attention: True insists on a fused kernel, False avoids it, None takes the best.
         attn_logits_soft_cap: bounds the logits softly: `cap * tanh(logits / cap)`.
         dropout_rate: the part of the weights that becomes zero; the rest is scaled up.
-        seed: of the dropout: an int, a pair of ints, or a `keras.random.SeedGenerator`. Which
-            weights become zero is the same on every backend.
+        seed: of the dropout: an int, a `keras.random.SeedGenerator` or a seed tensor; None draws
+            one. Which weights become zero is the same on every backend.
 
     >>> x = np.ones((1, 2, 1, 4), "float32")
     >>> dot_product_attention(x, x, x).shape == (1, 2, 1, 4)
     True
     """
     _check_attention(query, key, value)
-    if not 0 <= dropout_rate < 1 or (dropout_rate and seed is None):
+    if not 0 <= dropout_rate < 1:
         raise ValueError(
-            "dot_product_attention takes a dropout_rate from [0, 1), with a seed; got "
-            f"{dropout_rate} and seed={seed!r}."
+            f"dot_product_attention takes a dropout_rate from [0, 1), got {dropout_rate}."
         )
-    seed = _seed_pair(seed) if dropout_rate else None
+    seed = seed_pair(seed) if dropout_rate else None
     fusible = flash_attention is not False and attn_logits_soft_cap is None and not dropout_rate
     out: Any = NotImplemented
     if fusible:
@@ -1074,13 +1073,6 @@ def dot_product_attention(
     dropout = (dropout_rate, seed) if dropout_rate else None
     cap = attn_logits_soft_cap
     return _attention(query, key, value, bias, mask, scale, is_causal, cap, dropout)
-
-
-def _seed_pair(seed: Any) -> Any:
-    """(seed, counter), as the generator of random bits takes it."""
-    if hasattr(seed, "next"):
-        return seed.next()
-    return (signed(seed), 0) if isinstance(seed, int) else seed
 
 
 @op("same", tensors=5)

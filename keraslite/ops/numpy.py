@@ -1709,6 +1709,35 @@ def reshape(x: Any, newshape: Any) -> Any:
 
 
 @op("same")
+def view(x: Any, dtype: Any = None) -> Any:
+    """The same bits read as another dtype; the last axis grows or shrinks with its width.
+
+    Args:
+        x: the tensor.
+        dtype: a dtype name; floatx by default.
+
+    Raises:
+        ValueError: the last axis does not hold a whole number of the new elements.
+
+    >>> convert_to_numpy(view(array([1.0], "float32"), "int32")).tolist()
+    [1065353216]
+    """
+    module = backends.load(backends.of(x) or "numpy")
+    dtype = module.canonical(dtypes.standardize(dtype))
+    own, new = (dtypes.to_numpy(name).itemsize for name in (dtype_of(x), dtype))
+    last = shape(x)[-1] if len(x.shape) else 1
+    if own != new and (not len(x.shape) or (isinstance(last, int) and last * own % new)):
+        raise ValueError(f"the last axis holds no whole number of {dtype}, {new} bytes each")
+    return _view(x, dtype)
+
+
+@op("same")
+def _view(x: Any, dtype: str) -> Any:
+    """`view` as a dtype that fits."""
+    return primitive_only("_view")
+
+
+@op("same")
 def ravel(x: Any) -> Any:
     """Flatten.
 
@@ -2159,6 +2188,83 @@ def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Any:
     return primitive_only("searchsorted")
 
 
+@op("same")
+def unique(
+    x: Any,
+    sorted: bool = True,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+    size: int | None = None,
+    fill_value: Any = None,
+) -> Any:
+    """The different elements in rising order; NaNs count as different from each other.
+
+    Args:
+        x: the tensor.
+        sorted: kept for Keras code; the result is sorted in any case.
+        return_index: whether the place of the first occurrence of each is returned too.
+        return_inverse: whether the places that bring `x` back are returned too.
+        return_counts: whether the number of occurrences is returned too.
+        axis: the axis whose slices are compared; None compares the elements.
+        size: how many are returned; more are cut off, and what is missing is `fill_value`, with
+            the count 0 and the index of the first. Needed where the call is compiled by JAX.
+        fill_value: 0 by default.
+
+    Returns:
+        The values, of `x`'s dtype, or a tuple of them and what was asked for, in int32.
+
+    Raises:
+        ValueError: the axis is out of range.
+
+    >>> [convert_to_numpy(part).tolist() for part in unique([3, 1, 3], return_counts=True)]
+    [[1, 3], [1, 2]]
+    """
+    slices = ravel(x) if axis is None else moveaxis(x, _axis(axis, len(x.shape)), 0)
+    count, *rest = shape(slices)
+    rows = reshape(slices, (count, math.prod(rest))) if rest else slices
+    order = _order_of_rows(rows)
+    ranked = take(rows, order, 0)
+    differ = not_equal(ranked[1:], ranked[:-1])
+    differ = differ if len(rows.shape) == 1 else any(differ, 1)
+    first = concatenate([ones_like(order[:1], dtype="bool"), differ])
+    group = cumsum(cast(first, "int32")) - 1
+    if size is None:
+        places = _positions(order, shape(nonzero(first)[0])[0])
+    else:
+        places = _positions(order, size)
+    starts = searchsorted(group, places)
+    missing = greater_equal(starts, count)
+    index = take(order, where(missing, 0, starts))
+    values = take(slices, index, 0)
+    if size is not None:
+        fill = cast(_beside(0 if fill_value is None else fill_value, x), dtype_of(x))
+        values = where(reshape(missing, (-1, *[1] * len(rest))), fill, values)
+    out = [values if axis is None else moveaxis(values, 0, axis)]
+    if return_index:
+        out.append(index)
+    if return_inverse:
+        inverse = take(group, argsort(order))
+        out.append(reshape(inverse, shape(x)) if axis is None else inverse)
+    if return_counts:
+        out.append(searchsorted(group, places, "right") - starts)
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def _order_of_rows(rows: Any) -> Any:
+    """The indices that sort numbers, or rows by their first column, then their second ..."""
+    if len(rows.shape) == 1:
+        return argsort(rows)
+    from keraslite.ops.transforms import scan
+
+    def by_column(order: Any, column: Any) -> tuple:
+        return take(order, argsort(take(column, order))), None
+
+    start = _positions(rows, shape(rows)[0])
+    return scan(by_column, start, transpose(rows), reverse=True)[0]
+
+
 @op("promote", tensors=2)
 def digitize(x: Any, bins: Any) -> Any:
     """The number of the bin of each element.
@@ -2449,6 +2555,16 @@ def triu(x: Any, k: int = 0) -> Any:
 
 
 @op("float")
+def slogdet(x: Any) -> tuple:
+    """The signs and the logarithms of the absolute values of the determinants.
+
+    >>> [convert_to_numpy(part).tolist() for part in slogdet([[1.0, 0.0], [0.0, -1.0]])]
+    [-1.0, 0.0]
+    """
+    return primitive_only("slogdet")
+
+
+@op("float")
 def corrcoef(x: Any) -> Any:
     """Correlation coefficients between rows.
 
@@ -2520,7 +2636,26 @@ def _bincount_spec(x: Any, weights: Any = None, minlength: int = 0, sparse: bool
     return KerasTensor((*x.shape[:-1], None), "int32" if weights is None else dtype_of(weights))
 
 
+def _unique_spec(
+    x: Any, sorted: bool = True, return_index: bool = False, return_inverse: bool = False,
+    return_counts: bool = False, axis: int | None = None, size: int | None = None,
+    fill_value: Any = None,
+) -> Any:  # fmt: skip
+    from keraslite.symbolic import KerasTensor
+
+    if size is not None:
+        return None
+    sizes = (None,) if axis is None else (*x.shape[: axis % len(x.shape)], None,
+                                          *x.shape[axis % len(x.shape) + 1 :])  # fmt: skip
+    places = KerasTensor(x.shape if axis is None else (x.shape[axis],), "int32")
+    out = [KerasTensor(sizes, x.dtype)]
+    out += [KerasTensor((None,), "int32")] * return_index + [places] * return_inverse
+    out += [KerasTensor((None,), "int32")] * return_counts
+    return out[0] if len(out) == 1 else tuple(out)
+
+
 nonzero.op.spec = _indices_spec
+unique.op.spec = _unique_spec
 bincount.op.spec = _bincount_spec
 where.op.spec = lambda condition, x1=None, x2=None: (
     _indices_spec(condition) if x1 is None and x2 is None else None
@@ -2548,9 +2683,9 @@ __all__ = [
     "ndim", "negative", "nextafter", "nonzero", "not_equal", "ones", "ones_like", "outer", "pad",
     "percentile", "power", "prod", "ptp", "quantile", "rad2deg", "ravel", "real", "reciprocal",
     "repeat", "reshape", "right_shift", "roll", "rot90", "round", "searchsorted", "select", "sign",
-    "signbit", "sin", "sinc", "sinh", "size", "sort", "split", "sqrt", "square", "squeeze", "stack",
-    "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot",
-    "tile", "trace", "transpose", "trapezoid", "tri", "tril", "triu", "true_divide", "trunc",
-    "unravel_index", "vander", "var", "vdot", "vectorize", "vsplit", "vstack", "where", "zeros",
-    "zeros_like",
+    "signbit", "sin", "sinc", "sinh", "size", "slogdet", "sort", "split", "sqrt", "square",
+    "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan",
+    "tanh", "tensordot", "tile", "trace", "transpose", "trapezoid", "tri", "tril", "triu",
+    "true_divide", "trunc", "unique", "unravel_index", "vander", "var", "vdot", "vectorize", "view",
+    "vsplit", "vstack", "where", "zeros", "zeros_like",
 ]  # fmt: skip

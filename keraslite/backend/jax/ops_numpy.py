@@ -216,6 +216,11 @@ def sort(x: jax.Array, axis: Any = -1) -> jax.Array:
 
 
 @_primitive
+def _view(x: jax.Array, dtype: str) -> jax.Array:
+    return x.view(native(dtype))
+
+
+@_primitive
 def argsort(x: jax.Array, axis: Any = -1) -> jax.Array:
     return jnp.argsort(x, axis if x.ndim else None)
 

@@ -319,6 +319,11 @@ def argsort(x: np.ndarray, axis: Any = -1) -> np.ndarray:
 
 
 @_primitive
+def _view(x: np.ndarray, dtype: str) -> np.ndarray:
+    return np.ascontiguousarray(x).reshape(x.shape).view(native(dtype))
+
+
+@_primitive
 @_halves
 def searchsorted(sorted_sequence: np.ndarray, values: np.ndarray, side: str = "left") -> np.ndarray:
     return np.searchsorted(sorted_sequence, values, side).astype(np.int32)

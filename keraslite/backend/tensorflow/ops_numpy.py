@@ -541,6 +541,22 @@ def argsort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
 
 
 @_primitive
+def _view(x: tf.Tensor, dtype: str) -> tf.Tensor:
+    target = native(dtype)
+    if tf.bool in (x.dtype, target) and x.dtype != target:  # it has no bits of booleans
+        if x.dtype == tf.bool:
+            return _view(tf.cast(x, tf.uint8), dtype)
+        return tf.not_equal(_view(x, "uint8"), 0)
+    *batch, last = dynamic_shape(x) or (1,)
+    grows, shrinks = x.dtype.size // target.size, target.size // x.dtype.size
+    if grows > 1:
+        return tf.reshape(tf.bitcast(x, target), _sizes((*batch, last * grows)))
+    if shrinks > 1:
+        x = tf.reshape(x, _sizes((*batch, last // shrinks, shrinks)))
+    return tf.bitcast(x, target)
+
+
+@_primitive
 def searchsorted(sorted_sequence: tf.Tensor, values: tf.Tensor, side: str = "left") -> tf.Tensor:
     if sorted_sequence.shape.rank != 1:
         raise ValueError("the sorted sequence must have one dimension")

@@ -512,6 +512,11 @@ def argsort(x: torch.Tensor, axis: Any = -1) -> torch.Tensor:
 
 
 @_primitive
+def _view(x: torch.Tensor, dtype: str) -> torch.Tensor:
+    return x.contiguous().view(native(dtype))
+
+
+@_primitive
 def searchsorted(
     sorted_sequence: torch.Tensor, values: torch.Tensor, side: str = "left"
 ) -> torch.Tensor:
