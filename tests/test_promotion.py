@@ -13,8 +13,10 @@ from ops_cases import _HALF
 import keraslite
 from keraslite import dtypes, ops, tree
 
-DTYPES = ("bool", "int8", "uint8", "int32", "float16", "bfloat16", "float32")
-INTS = ("int8", "uint8", "int32")
+DTYPES = (
+    "bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float16", "bfloat16", "float32",
+)  # fmt: skip
+INTS = tuple(name for name in DTYPES if "int" in name)
 X = np.array([[1, 0, 2], [3, 1, 1]]).T
 Y = np.array([[1, 1, 2], [2, 1, 3]]).T
 
@@ -131,7 +133,8 @@ def test_pairs(first, backend):
                 ops.equal(a, b), ops.divide(a, b))  # fmt: skip
 
     for second in DTYPES:
-        both = jnp.promote_types(first, second).name
+        both = dtypes.result_type(first, second)  # which is JAX's: see below
+        both = jnp.promote_types(first, second).name if backend == "jax" else both
         floating = jax.eval_shape(jnp.divide, *_specs(first, second)).dtype.name
         arrays = [np.ones(2, dtypes.to_numpy(name)) for name in (first, second)]
         assert _dtypes_of(ours, *arrays) == [both] * 4 + ["bool", floating], second
@@ -170,3 +173,131 @@ def test_floatx_decides_what_integers_become(backend):
         assert ops.dtype(ops.multiply(ops.arange(3), 0.5)) == "float16"
     finally:
         keraslite.config.set_floatx(before)
+
+
+# ---- the table alone, and types beyond JAX's usual ones ----
+
+_NUMBERS = {bool: True, int: 1, float: 1.0, complex: 1j}
+
+
+@pytest.mark.parametrize("first", [*dtypes.ALL, *_NUMBERS])
+def test_the_table_is_that_of_jax(first):
+    """All pairs of all types and weak Python numbers, with 64 bits as they are."""
+
+    def value(kind):
+        return _NUMBERS[kind] if kind in _NUMBERS else jnp.ones((), dtypes.to_numpy(kind))
+
+    with jax.enable_x64(True):
+        for second in (*dtypes.ALL, *_NUMBERS):
+            if first in _NUMBERS and second in _NUMBERS:
+                continue  # numbers alone follow floatx and int32 here
+            try:
+                want, weak = jax.dtypes.result_type(
+                    value(first), value(second), return_weak_type_flag=True
+                )
+            except jax.dtypes.TypePromotionError:
+                with pytest.raises(TypeError, match="No common data type"):
+                    dtypes.result_type(first, second)
+                continue
+            usual = (
+                {"i": "int32", "f": "float32", "c": "complex64"}[want.kind] if weak else want.name
+            )
+            assert dtypes.result_type(first, second) == usual, second
+
+
+EXTREMES = {
+    name: np.array([np.iinfo(name).min, np.iinfo(name).max, 0, 1, 7, 100], name)
+    for name in ("int8", "int16", "int32", "uint8", "uint16", "uint32")
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_integers_wrap_around_and_order_as_in_numpy(name, backend):
+    x = EXTREMES[name]
+    y = np.array([1, 1, 3, 2, 3, 7], name)
+    given = [keraslite.to_backend(v, backend) for v in (x, y)]
+    with np.errstate(over="ignore"):
+        for op in ("add", "subtract", "multiply", "floor_divide", "mod", "maximum", "minimum",
+                   "bitwise_and", "bitwise_or", "bitwise_xor", "less", "greater_equal", "equal",
+                   "right_shift"):  # fmt: skip
+            want = getattr(np, op)(x, y)
+            got = keraslite.backend.to_numpy(getattr(ops, op)(*given))
+            assert got.dtype == want.dtype, op
+            np.testing.assert_array_equal(got, want, err_msg=op)
+        for op in ("negative", "bitwise_not", "sort", "max", "min", "argmax", "argmin", "flip"):
+            want, got = getattr(np, op)(x), keraslite.backend.to_numpy(getattr(ops, op)(given[0]))
+            np.testing.assert_array_equal(got, want, err_msg=op)
+            assert op.startswith("arg") or got.dtype == x.dtype, op
+    for op in (lambda f, x: f.cumsum(x, dtype=name), lambda f, x: f.prod(x, dtype=name)):
+        got = keraslite.backend.to_numpy(op(ops, given[0]))
+        np.testing.assert_array_equal(got, op(np, x))
+        assert got.dtype == x.dtype
+    table = keraslite.backend.to_numpy(ops.where(ops.equal(given[0], 1), given[0], given[1]))
+    np.testing.assert_array_equal(table, np.where(x == 1, x, y))
+
+
+@pytest.mark.parametrize("name", ["float64", "complex64", "complex128"])
+def test_wide_types(name, backend):
+    """Values in the type itself; on jax without 64 bits in the type that it takes for it."""
+    x = np.array([[0.5, -1.25, 2.0], [3.5, -0.75, 1.0]], name)
+    if name.startswith("complex"):
+        x = x + np.array([[0.25, 1.0, -0.5], [1.5, 0.75, -2.0]], name) * 1j
+    kept = jax.dtypes.canonicalize_dtype(name).name if backend == "jax" else name
+    given = keraslite.to_backend(x, backend)
+    rows = {
+        "add": lambda f, x: f.add(x, x), "multiply": lambda f, x: f.multiply(x, x),
+        "divide": lambda f, x: f.divide(x, x + x), "matmul": lambda f, x: f.matmul(x, f.transpose(x)),
+        "sum": lambda f, x: f.sum(x, axis=0), "mean": lambda f, x: f.mean(x), "prod": lambda f, x: f.prod(x),
+        "exp": lambda f, x: f.exp(x), "sin": lambda f, x: f.sin(x), "cos": lambda f, x: f.cos(x),
+        "tanh": lambda f, x: f.tanh(x), "square": lambda f, x: f.square(x),
+        "conj": lambda f, x: f.conj(x), "einsum": lambda f, x: f.einsum("ij,kj->ik", x, x),
+        "concatenate": lambda f, x: f.concatenate([x, x]), "where": lambda f, x: f.where(f.equal(x, x), x, x),
+        "absolute": lambda f, x: f.absolute(x), "real": lambda f, x: f.real(x),
+        "imag": lambda f, x: f.imag(x), "angle": lambda f, x: f.angle(x),
+    }  # fmt: skip
+    exact = 1e-6 if kept in ("complex64", "float32") else 1e-12
+    for op, call in rows.items():
+        want = call(np, x)
+        got = keraslite.backend.to_numpy(call(ops, given))
+        wide = np.complex128 if np.iscomplexobj(want) else np.float64
+        np.testing.assert_allclose(
+            got.astype(wide), want.astype(wide), exact * 10, exact, err_msg=op
+        )
+        same = kept if np.iscomplexobj(want) or not kept.startswith("c") else {
+            "complex64": "float32", "complex128": "float64"}[kept]  # fmt: skip
+        assert got.dtype == same, op
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2"])
+def test_float8_is_for_storage(name, backend):
+    """Casts there and back are exact to the type; arithmetic is refused, or computes in it."""
+    x = np.array([0.0, 1.0, -1.5, 0.0625, 448.0 if "e4m3" in name else 57344.0], "float32")
+    (given,) = (keraslite.to_backend(x, backend),)
+    stored = ops.cast(given, name)
+    assert ops.dtype(stored) == name
+    np.testing.assert_array_equal(keraslite.backend.to_numpy(ops.cast(stored, "float32")), x)
+    np.testing.assert_array_equal(
+        keraslite.backend.to_numpy(stored).astype("float32"),
+        x.astype(dtypes.to_numpy(name)).astype("float32"),
+    )
+    half = ops.cast(ops.cast(given, "bfloat16"), name)
+    assert ops.dtype(ops.reshape(half, (5, 1))) == name
+
+
+# What has no meaning for a type: an error that names the op, on every backend.
+MEANINGLESS = [
+    *((op, kind) for op in ("bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "gcd", "lcm")
+      for kind in ("float32", "complex64")),
+    ("bitwise_not", "float32"),
+    *((op, "complex64") for op in ("floor", "ceil", "floor_divide", "mod")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "kind"), MEANINGLESS)
+def test_types_without_meaning_are_named(op, kind, backend):
+    x = keraslite.to_backend(np.ones((2, 3), kind), backend)
+    binary = (
+        len([p for p in ops.__dict__[op].op.parameters if p.name in ("x1", "x2", "x", "y")]) > 1
+    )
+    with pytest.raises(TypeError, match=rf"ops\.{op}\({kind}\(2, 3\)"):
+        getattr(ops, op)(*((x, x) if binary else (x,)))

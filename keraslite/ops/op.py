@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from keraslite import backend as backends
-from keraslite import dtypes
+from keraslite import dtypes, tree
 from keraslite.backend import OF
 
 TABLE: dict[str, "Op"] = {}
@@ -137,7 +137,7 @@ def _slow(row: Op, args: tuple, kwargs: dict) -> Any:
         _prepare(row, tensors, backend)
         return row.impls[backend](*tensors, *rest, **kwargs)
     except Exception as error:
-        _fail(row, error, args, kwargs)
+        return _fail(row, error, args, kwargs)
 
 
 def _symbolic(row: Op, args: tuple, kwargs: dict) -> Any:
@@ -157,15 +157,19 @@ _FRAMEWORKS_OWN = (
 )  # fmt: skip
 _ABOUT_TYPES = (
     "dtype", "data type", "scalar type", "allowed values", "implemented for", "of type",
-    "not supported for", "Could not find device", "must be integers",
+    "not supported for", "does not support complex", "Could not find device", "must be integers",
 )  # fmt: skip
 _ABOUT_SHAPES = ("shape", "broadcast", "axis", "dim", "size", "index", "out of range", "must match")
 
 
-def _fail(row: Op, error: Exception, args: tuple, kwargs: dict) -> None:
-    """Raise what a framework raised as one kind of error: bad shapes as ValueError, bad types as
-    TypeError, with the operation's name and what it was given. Anything special passes as it is.
+def _fail(row: Op, error: Exception, args: tuple, kwargs: dict) -> Any:
+    """What a wider type gives where the framework lacks a kernel; else raise what it raised as one
+    kind of error: bad shapes as ValueError, bad types as TypeError, with the operation's name and
+    what it was given. Anything special passes as it is.
     """
+    wider = _in_wider_type(row, error, args, kwargs)
+    if wider is not NotImplemented:
+        return wider
     name, said = type(error).__name__, getattr(error, "_kl_said", None)
     plain = type(error) in (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError)
     text = said or str(error).strip().partition("\n")[0] or name
@@ -180,6 +184,44 @@ def _fail(row: Op, error: Exception, args: tuple, kwargs: dict) -> None:
     explained = kind(f"ops.{row.name}({given}): {text}")
     explained._kl_said = text  # an op around this one says the same under its own name
     raise explained from (error.__cause__ if said else error)
+
+
+def _in_wider_type(row: Op, error: Exception, args: tuple, kwargs: dict) -> Any:
+    """The operation on integers that the backend has hardly any kernels for, in a type that it has.
+
+    Results of that type are brought back to the integers' own; they wrap around as theirs would.
+    """
+    found: set[str] = set()
+    _contents([args, *kwargs.values()], found)
+    module = backends.MODULES.get(next(iter(found), "")) if len(found) == 1 else None
+    if module is None or not any(word in str(error) for word in _ABOUT_TYPES):
+        return NotImplemented
+    wide, met = module.WIDER, []
+
+    def widen(x: Any) -> Any:
+        x = getattr(x, "_kl_value", x)
+        if isinstance(x, str) and x in wide:  # dtype=
+            met.append(x)
+            return wide[x]
+        name = module.dtype_of(x) if isinstance(x, module.TYPES) else None
+        if name not in wide:
+            return x
+        met.append(name)
+        return module.cast(x, wide[name])
+
+    given, options = tree.map_structure(widen, (args, kwargs))
+    if not met:
+        return NotImplemented
+    target = dtypes.join(*met)
+
+    def narrow(x: Any) -> Any:
+        back = isinstance(x, module.TYPES) and module.dtype_of(x) == wide[met[0]]
+        return module.cast(x, target) if back else x
+
+    try:
+        return tree.map_structure(narrow, row.call(*given, **options))
+    except Exception:  # it has no meaning for integers at all: the first error says so better
+        return NotImplemented
 
 
 class _IndexError(ValueError, IndexError):
@@ -222,7 +264,7 @@ def _one(row: Op) -> Callable:
                     try:
                         return impl(*args, **kwargs)
                     except Exception as error:
-                        _fail(row, error, args, kwargs)
+                        return _fail(row, error, args, kwargs)
         return _slow(row, args, kwargs)
 
     return call
@@ -254,7 +296,7 @@ def _two(row: Op) -> Callable:
                     try:
                         return impls[backend](*args, **kwargs)
                     except Exception as error:
-                        _fail(row, error, args, kwargs)
+                        return _fail(row, error, args, kwargs)
         return _slow(row, args, kwargs)
 
     return call
@@ -303,7 +345,7 @@ def _many(row: Op) -> Callable:
                     try:
                         return impls[backend](*args, **kwargs)
                     except Exception as error:
-                        _fail(row, error, args, kwargs)
+                        return _fail(row, error, args, kwargs)
         return _slow(row, args, kwargs)
 
     promote = row.promote
@@ -321,7 +363,7 @@ def _sequence(row: Op) -> Callable:
                 try:
                     return impl(*args, **kwargs)
                 except Exception as error:
-                    _fail(row, error, args, kwargs)
+                    return _fail(row, error, args, kwargs)
         if not args:
             args, kwargs = row.bind(args, kwargs)
         given = args[0]
@@ -347,7 +389,7 @@ def _operands(row: Op) -> Callable:
             try:
                 return impl(*args, **kwargs)
             except Exception as error:
-                _fail(row, error, args, kwargs)
+                return _fail(row, error, args, kwargs)
         return _listed(row, given, lambda items: (*args[:first], *items), kwargs)
 
     return call
@@ -376,7 +418,7 @@ def _listed(row: Op, given: Any, place: Callable, kwargs: dict) -> Any:
         _load(backend)
         return row.impls[backend](*place(promote_list(row, items, backend)), **kwargs)
     except Exception as error:
-        _fail(row, error, place(given), kwargs)
+        return _fail(row, error, place(given), kwargs)
 
 
 def promote_list(row: Op, items: list, backend: str) -> list:
@@ -401,7 +443,7 @@ def _creation(row: Op) -> Callable:
         try:
             return row.impls[backend](*args, **kwargs)
         except Exception as error:
-            _fail(row, error, args, kwargs)
+            return _fail(row, error, args, kwargs)
 
     return call
 

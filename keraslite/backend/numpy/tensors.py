@@ -9,11 +9,12 @@ from keraslite import dtypes
 from keraslite.backend.counter import MASK, hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "accelerated", "canonical", "cast", "convert", "copy", "detach",
+    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "copy", "detach",
     "dtype_of", "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (np.ndarray, np.generic)
+WIDER: dict[str, str] = {}  # it has kernels for all integers
 FLOATING = {dtypes.to_numpy(n) for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
 
 

@@ -10,7 +10,7 @@ from keraslite import dtypes
 from keraslite.backend.counter import hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "accelerated", "canonical", "cast", "convert", "copy", "detach",
+    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "copy", "detach",
     "dtype_of", "dynamic_shape", "from_dlpack", "from_numpy", "native", "new_value", "random_bits",
     "to_numpy",
 ]  # fmt: skip
@@ -19,6 +19,8 @@ TYPES: tuple = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
 _NATIVE = {name: tf.as_dtype(name) for name in (*dtypes.ALL, "string")}
 # Types that numpy does not have itself: their bits travel as integers of the same width.
 _AS_BITS = {"bfloat16": np.int16, "float8_e4m3fn": np.int8, "float8_e5m2": np.int8}
+# Integers with few kernels, and the type that operations on them are done in where they lack one.
+WIDER = {"uint16": "int64", "uint32": "int64"}
 FLOATING = {_NATIVE[n] for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
 
 

@@ -9,13 +9,15 @@ from keraslite import dtypes
 from keraslite.backend.counter import KEY_SALT, MASK, MIXERS, keys, signed
 
 __all__ = [
-    "FLOATING", "TYPES", "accelerated", "canonical", "cast", "convert", "copy", "detach",
+    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "copy", "detach",
     "dtype_of", "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
 _NATIVE = {name: getattr(torch, name) for name in dtypes.ALL}
 _NAMES = {native: name for name, native in _NATIVE.items()}
+# Integers with few kernels, and the type that operations on them are done in where they lack one.
+WIDER = {"uint16": "int64", "uint32": "int64"}
 FLOATING = {_NATIVE[n] for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
 # numpy has no bfloat16 or float8 of its own: their bits travel as integers of the same width.
 _AS_BITS = {"bfloat16": "int16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
