@@ -65,7 +65,7 @@ def join(*names: str) -> str:
     found = names[0]
     for name in names[1:]:
         if name != found:
-            least = _JOIN[found, name]
+            least = _JOIN.get((found, name))
             if least is None:
                 raise TypeError(f"No common data type for {', '.join(names)}: cast one of them.")
             found = least

@@ -148,7 +148,13 @@ row("UpSampling1D", x(2, 3, 4), size=3)
 row("UpSampling2D", x(2, 3, 4, 2), size=(2, 3))
 row("UpSampling2D", x(2, 3, 4, 2), size=2, data_format="channels_first")
 row("UpSampling2D", x(2, 3, 4, 2), size=2, interpolation="bilinear")
-row("UpSampling2D", x(2, 3, 4, 5), size=(3, 2), interpolation="bilinear", data_format="channels_first")
+row(
+    "UpSampling2D",
+    x(2, 3, 4, 5),
+    size=(3, 2),
+    interpolation="bilinear",
+    data_format="channels_first",
+)
 row("UpSampling3D", x(1, 2, 3, 4, 2), size=(1, 2, 2))
 
 # ---- pooling ----

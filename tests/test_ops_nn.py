@@ -121,6 +121,8 @@ ACTIVATIONS = [
     row("gelu", X, False, oracle=lambda x, a: jnn.gelu(x, approximate=a), grad=0),
     row("gelu", FAR, False, oracle=lambda x, a: jnn.gelu(x, approximate=a), grad=0),
     row("glu", X, 0, oracle=jnn.glu, grad=0),
+    row("threshold", X[0, 0].reshape(()), -0.5, 0.0, oracle=lambda x, t, v: jnp.where(x > t, x, v)),
+    row("threshold", CUBE[:, :0], 1.0, 7.0, oracle=lambda x, t, v: jnp.where(x > t, x, v)),
     row("threshold", X, 1.0, 0.25, oracle=lambda x, t, v: jnp.where(x > t, x, v), grad=0),
     row("hard_shrink", X, 1.0, oracle=lambda x, t: jnp.where(jnp.abs(x) > t, x, 0), grad=0),
     row("soft_shrink", X, 1.0, grad=0,
@@ -216,8 +218,10 @@ LOSSES = [
     row("sparse_categorical_crossentropy", np.array([-1, 4, 9], "int32"), LOGITS, True, oracle=scce,
         grad=(1,)),
     row("sparse_categorical_crossentropy", CLASSES, half(LOGITS), True, oracle=wide(scce), **VALUE),
-    row("psnr", X, X + 0.5 * np.roll(X, 1), 4.0, grad=(0, 1),
-        oracle=lambda a, b, m: 20 * jnp.log10(m) - 10 * jnp.log10(jnp.mean((a - b) ** 2))),
+    *(row("psnr", a, b, top, grad=(0, 1),
+          oracle=lambda a, b, m: 20 * jnp.log10(m) - 10 * jnp.log10(jnp.mean((a - b) ** 2)))
+      for a, b, top in ((X, X + 0.5 * np.roll(X, 1), 4.0), (CUBE, CUBE[::-1].copy(), 1.0),
+                        (X[0], X[1], 255.0))),
 ]  # fmt: skip
 
 # ---- normalisations ----
@@ -339,6 +343,14 @@ def deep(x, b):
     return x.reshape(n, h * b, w * b, c // b**2)
 
 
+def fold_in(x, b, data_format=None):
+    x = x.transpose(0, 2, 3, 1) if data_format == "channels_first" else x
+    n, h, w, c = x.shape
+    x = x.reshape(n, h // b, b, w // b, b, c).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(n, h // b, w // b, c * b * b)
+    return x.transpose(0, 3, 1, 2) if data_format == "channels_first" else x
+
+
 def patches(x, kernel_size, dilation=1, padding=0, stride=1):
     pair = lambda v: (v, v) if isinstance(v, int) else v  # noqa: E731
     out = lax.conv_general_dilated_patches(
@@ -358,20 +370,18 @@ REARRANGED = [
     row("depth_to_space", IMAGE, 2, oracle=deep, grad=0),
     row("depth_to_space", IMAGE.transpose(0, 3, 1, 2), 2, "channels_first", grad=0,
         oracle=lambda x, b, f: deep(x.transpose(0, 2, 3, 1), b).transpose(0, 3, 1, 2), graph=False),
-    row("space_to_depth", deep(IMAGE, 2), 2, grad=0,
-        oracle=lambda x, b: x.reshape(2, 4, 2, 6, 2, 2).transpose(0, 1, 3, 2, 4, 5).reshape(
-            2, 4, 6, 8)),
+    row("space_to_depth", np.asarray(deep(IMAGE, 2)), 2, grad=0, oracle=fold_in),
     *(row("unfold", IMAGE[:, :2], *s, oracle=patches, grad=0, graph=False) for s in _SLIDES),
     *(row("fold", np.asarray(patches(jnp.asarray(IMAGE[:, :2]), *s)), (6, 8), *s, oracle=refold,
           grad=0, graph=False) for s in _SLIDES),
-    row("polar", np.abs(X), X, oracle=lambda a, b: a * jnp.exp(1j * b)),
+    *(row("polar", a, b, oracle=lambda a, b: a * jnp.exp(1j * b))
+      for a, b in ((np.abs(X), X), (np.abs(X[:, :1]), X[0]), (X[:0], X[:0]))),
+    *(row(name, X[:0], oracle=jnn.silu if name == "swish" else jnn.hard_silu)
+      for name in ("swish", "hard_swish")),
+    row("depth_to_space", IMAGE[..., :4], 2, oracle=deep),
+    *(row("space_to_depth", x, 2, *more, oracle=lambda x, b, *f: fold_in(x, b, *f), graph=not more)
+      for x, *more in ((IMAGE[:, :, :, :3],), (IMAGE.transpose(0, 3, 1, 2), "channels_first"))),
 ]  # fmt: skip
-REARRANGED = [
-    r
-    if r.op != "space_to_depth"
-    else row("space_to_depth", np.asarray(deep(IMAGE, 2)), 2, oracle=r.oracle, grad=0)
-    for r in REARRANGED
-]
 
 # ---- convolutions, pools ----
 
@@ -461,8 +471,9 @@ WINDOWS = [
                       (2, "same", 2))),
     row("depthwise_conv", image(1), kernel(3, 4, 1), 2, "same", oracle=depthwise, grad=(0, 1),
         graph=False, atol=1e-5),
-    row("separable_conv", image(2), kernel(3, 3, 4, 2), kernel(1, 1, 8, 5), 2, "same",
-        oracle=separable, grad=(0, 1, 2), graph=False, rtol=3e-5, atol=1e-5),
+    *(row("separable_conv", image(2), kernel(3, 3, 4, 2), kernel(1, 1, 8, 5), stride, padding,
+          oracle=separable, grad=(0, 1, 2), graph=False, rtol=3e-5, atol=1e-5)
+      for stride, padding in ((2, "same"), (1, "valid"), (1, "same"))),
     *(row(name, image(r), *p, oracle=fn, grad=0 if r == 2 else None, graph=False)
       for name, fn in (("max_pool", MAX), ("average_pool", MEAN)) for r in (1, 2, 3)
       for p in (_POOLS if r == 2 else _POOLS[1:3])),
@@ -470,10 +481,10 @@ WINDOWS = [
     row("average_pool", image(2), (2, 3), 2, _PAIRS, oracle=MEAN, grad=0, graph=False),
     row("max_pool", half(image(2)), 3, 2, "same", oracle=wide(MAX), **VALUE),
     row("average_pool", half(image(2)), 3, 2, "same", oracle=wide(MEAN), **VALUE),
-    row("adaptive_average_pool", image(2), (3, 5), grad=0, graph=False,
-        oracle=functools.partial(adaptive, jnp.mean)),
-    row("adaptive_max_pool", image(2), (3, 5), grad=0, graph=False,
-        oracle=functools.partial(adaptive, jnp.max)),
+    *(row(f"adaptive_{name}_pool", image(rank), size, grad=0 if rank == 2 else None, graph=False,
+          oracle=functools.partial(adaptive, fn))
+      for name, fn in (("average", jnp.mean), ("max", jnp.max))
+      for rank, size in ((2, (3, 5)), (1, (4,)), (2, (1, 1)))),
 ]  # fmt: skip
 
 # ---- attention ----
@@ -616,6 +627,8 @@ KERAS = [  # op, arguments: values against keras.ops where our definition above 
     ("unfold", image(2).transpose(0, 3, 1, 2), 2, 1, 1, 2),
     ("ctc_loss", np.array([[1, 2, 2, 3], [3, 1, 0, 0], [2, 2, 2, 2], [1, 0, 0, 0]], "int32"),
      floats(4, 10, 5), np.array([4, 2, 3, 1], "int32"), np.array([10, 7, 10, 3], "int32")),
+    ("ctc_loss", np.array([[1, 1]], "int32"), floats(1, 3, 3), np.array([2], "int32"), np.array([3], "int32")),
+    ("ctc_loss", np.array([[2, 1, 0]], "int32"), floats(1, 6, 4), np.array([2], "int32"), np.array([5], "int32"), 3),
 ]  # fmt: skip
 
 

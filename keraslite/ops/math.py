@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from keraslite import dtypes
 from keraslite.ops.core import (
     cast,
     convert_to_numpy,  # noqa: F401 - for the examples
@@ -165,6 +166,10 @@ def segment_min(
 
 
 def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: str) -> Any:
+    if len(segment_ids.shape) != 1:
+        raise ValueError(f"segment_ids must be a vector, got a shape of {tuple(segment_ids.shape)}")
+    if not dtypes.is_int(dtype_of(segment_ids)):
+        raise TypeError(f"segment_ids must be integers, got dtype {dtype_of(segment_ids)}")
     if num_segments is None:
         num_segments = int(max(segment_ids)) + 1
     low, high = limits(dtype_of(data), infinite=True)

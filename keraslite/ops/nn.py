@@ -55,7 +55,7 @@ def _in_float32(body: Any) -> Any:
 def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """Axes as sorted positions counted from the front."""
     given = (axis,) if isinstance(axis, int) else axis
-    return tuple(sorted(a % ndim for a in given))
+    return tuple(sorted(range(ndim)[a] for a in given))  # an IndexError if there is none such
 
 
 # ---- activations ----
@@ -385,6 +385,8 @@ def one_hot(
      [1. 0. 0.]]
     """
     _dense_only("one_hot", sparse)
+    if num_classes < 0:
+        raise ValueError(f"num_classes must not be negative, got {num_classes}")
     place = axis % (len(x.shape) + 1)
     classes = np.arange(num_classes, dtype="int32").reshape([-1] + [1] * (len(x.shape) - place))
     return cast(k.equal(k.expand_dims(x, place), classes), dtype or config.floatx())

@@ -300,7 +300,8 @@ def hypot(x1: Any, x2: Any) -> Any:
     x1, x2 = absolute(x1), absolute(x2)
     longer = maximum(x1, x2)
     ratio = divide_no_nan(minimum(x1, x2), longer)
-    return multiply(longer, sqrt(add(1, square(ratio))))
+    out = multiply(longer, sqrt(add(1, square(ratio))))
+    return where(logical_or(isinf(x1), isinf(x2)), float("inf"), out)  # whatever the other is
 
 
 @op("promote_float", tensors=2)
@@ -1234,7 +1235,8 @@ def percentile(
     >>> convert_to_numpy(percentile([1.0, 2.0, 4.0], 50)).tolist()
     2.0
     """
-    return quantile(x, divide(_beside(q, x), 100), axis, method, keepdims)
+    q = q / 100 if isinstance(q, int | float) else divide(_beside(q, x), 100)
+    return quantile(x, q, axis, method, keepdims)
 
 
 @op("same")
@@ -1401,6 +1403,8 @@ def _quantile(x: Any, q: Any, axis: Any, method: str, keepdims: bool, count: Any
     """Quantiles by sorting; `count` elements count where it is given, the NaNs sorted behind."""
     if method not in ("linear", "lower", "higher", "midpoint", "nearest"):
         raise ValueError(f"unknown method {method!r}.")
+    if isinstance(q, int | float) and not 0 <= q <= 1:
+        raise ValueError(f"q must lie within its range, got {q} of 1")
     sizes = shape(x)
     axes = range(len(sizes)) if axis is None else [axis] if isinstance(axis, int) else axis
     axes = sorted(_axis(a, len(sizes)) for a in axes)
@@ -2130,7 +2134,10 @@ def nonzero(x: Any) -> Any:
 
 @op("same", tensors=2)
 def take(x: Any, indices: Any, axis: Any = None) -> Any:
-    """Elements by index, from the flat tensor or along an axis.
+    """Elements by index, from the flat tensor or along an axis; negative ones count from the end.
+
+    An index out of range is an error. In compiled code it cannot be one: there JAX gives NaN (or
+    the smallest integer), and TensorFlow on a GPU zeros.
 
     >>> convert_to_numpy(take([1, 2, 3], [0, 2])).tolist()
     [1, 3]
@@ -2140,7 +2147,7 @@ def take(x: Any, indices: Any, axis: Any = None) -> Any:
 
 @op("same", tensors=2)
 def take_along_axis(x: Any, indices: Any, axis: Any = None) -> Any:
-    """Elements by an index each, along an axis.
+    """Elements by an index each, along an axis; indices are those of `take`.
 
     >>> convert_to_numpy(take_along_axis([[1, 2], [3, 4]], [[1], [0]], axis=1)).tolist()
     [[2], [3]]
@@ -2284,6 +2291,10 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = Fal
     """
     if sparse:
         raise NotImplementedError("ops.bincount: sparse results are not supported.")
+    if minlength < 0:
+        raise ValueError(f"minlength must not be negative, got {minlength}")
+    if not dtypes.is_int(dtype_of(x)):
+        raise TypeError(f"the numbers to count must be integers, got dtype {dtype_of(x)}")
     length = builtins.max(int(max(x)) + 1 if math.prod(shape(x)) else 0, minlength)
     hits = equal(expand_dims(x, -1), _positions(x, length))
     if weights is None:
@@ -2372,6 +2383,8 @@ def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:  # noqa: N80
     >>> convert_to_numpy(vander([1, 2, 3], increasing=True)).tolist()
     [[1, 1, 1], [1, 2, 4], [1, 3, 9]]
     """
+    if len(x.shape) != 1:
+        raise ValueError(f"x must be a vector, got a shape of {tuple(x.shape)}")
     powers = cast(_positions(x, shape(x)[0] if N is None else N), dtype_of(x))
     return power(expand_dims(x, -1), powers if increasing else flip(powers))
 
@@ -2591,9 +2604,10 @@ def correlate(x1: Any, x2: Any, mode: str = "valid") -> Any:
     n, m = shape(x1)[0], shape(x2)[0]
     if m > n:  # correlate(a, b) is the mirror image of correlate(b, a)
         return flip(correlate(x2, x1, mode))
-    before, after = {"valid": (0, 0), "same": (m // 2, m - 1 - m // 2), "full": (m - 1, m - 1)}[
-        mode
-    ]
+    borders = {"valid": (0, 0), "same": (m // 2, m - 1 - m // 2), "full": (m - 1, m - 1)}
+    if mode not in borders:
+        raise ValueError(f"mode must be one of {builtins.sorted(borders)}, got {mode!r}")
+    before, after = borders[mode]
     starts = expand_dims(_positions(x1, n + before + after - m + 1), 1)
     return matmul(take(pad(x1, (before, after)), add(starts, _positions(x1, m)), 0), x2)
 

@@ -153,13 +153,15 @@ def _symbolic(row: Op, args: tuple, kwargs: dict) -> Any:
 
 _FRAMEWORKS_OWN = (
     "InvalidArgumentError", "NotFoundError", "UnimplementedError", "AxisError", "UFuncTypeError",
-    "_UFuncNoLoopError", "LinAlgError", "_LinAlgError",
+    "_UFuncNoLoopError", "LinAlgError", "_LinAlgError", "MLIRError",
 )  # fmt: skip
 _ABOUT_TYPES = (
     "dtype", "data type", "scalar type", "allowed values", "implemented for", "of type",
     "not supported for", "does not support complex", "Could not find device", "must be integers",
 )  # fmt: skip
-_ABOUT_SHAPES = ("shape", "broadcast", "axis", "dim", "size", "index", "out of range", "must match")
+_ABOUT_SHAPES = (
+    "shape", "broadcast", "axis", "axes", "dim", "size", "index", "out of range", "must match",
+)  # fmt: skip
 
 
 def _fail(row: Op, error: Exception, args: tuple, kwargs: dict) -> Any:
@@ -367,6 +369,8 @@ def _sequence(row: Op) -> Callable:
         if not args:
             args, kwargs = row.bind(args, kwargs)
         given = args[0]
+        if not isinstance(given, list | tuple) and not hasattr(given, "__iter__"):
+            raise TypeError(f"ops.{row.name}({_brief(given)}): expected a list of tensors")
         if not isinstance(given, list | tuple):
             given = (
                 list(given)

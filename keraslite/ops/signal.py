@@ -96,6 +96,8 @@ def _parts(x: Any) -> tuple:
 def _resized(x: Any, size: Any) -> Any:
     """The last axis cut, or padded with zeros, to a size."""
     own = shape(x)[-1]
+    if isinstance(size, int) and size < 1:
+        raise ValueError(f"the length of a transform must be positive, got {size}")
     if size is None or (isinstance(own, int) and own == size):
         return x
     missing = max(size - own, 0) if isinstance(own, int) else size

@@ -202,7 +202,27 @@ def _tuple(key: Any) -> tuple:
 
 @_primitive
 def take_along_axis(x: jax.Array, indices: jax.Array, axis: Any = None) -> jax.Array:
+    _check_range(x, indices, axis)
     return jnp.take_along_axis(x, indices, axis)
+
+
+@_primitive
+def take(x: jax.Array, indices: jax.Array, axis: Any = None) -> jax.Array:
+    _check_range(x, indices, axis)
+    return jnp.take(x, indices, axis)
+
+
+def _check_range(x: jax.Array, indices: jax.Array, axis: Any) -> None:
+    """Raise for an index out of range, which JAX passes over; a trace has none to see."""
+    if isinstance(indices, jax.core.Tracer) or not indices.size or indices.dtype == bool:
+        return
+    size = x.size if axis is None else x.shape[axis]
+    seen = np.asarray(indices)
+    low, high = seen.min(), seen.max()
+    if low < -size or high >= size:
+        raise IndexError(
+            f"index {low if low < -size else high} is out of range for a size of {size}"
+        )
 
 
 @_primitive

@@ -180,7 +180,10 @@ def prod(
     dtype = dtype_or(dtype, _SUMS.get(x.dtype, x.dtype))
     x = x.to(dtype if dtype is not torch.uint32 else torch.int64)
     axes = range(x.ndim) if axis is None else (axis,) if type(axis) is int else axis
-    for a in sorted(a % x.ndim for a in axes)[::-1]:
+    places = [range(x.ndim)[a] for a in axes]  # an IndexError if there is no such axis
+    if len(set(places)) < len(places):
+        raise ValueError(f"axis {axis} stands twice")
+    for a in sorted(places)[::-1]:
         x = torch.prod(x, a, keepdims, dtype=x.dtype)
     return x.to(dtype)
 
