@@ -10,7 +10,6 @@ _STATIC = "needs to know the sizes of the axes that it works on"
 GAPS = {
     ("maximum[ties].grad", "tensorflow"): _TIES,
     ("minimum[ties].grad", "tensorflow"): _TIES,
-    ("take.grad", "tensorflow"): "engine.value_and_grad gives IndexedSlices for arguments",
     ("cross.graph", "tensorflow"): _STATIC,
     ("correlate.graph", "tensorflow"): _STATIC,
     ("unstack.graph", "tensorflow"): _STATIC,

@@ -190,7 +190,10 @@ def of(value: Any) -> str | None:
         return OF[kind]
     for base in kind.__mro__:
         name = _ROOTS.get(base.__module__.partition(".")[0])
-        if name is not None and isinstance(value, load(name).TYPES):
+        if name is None:
+            continue
+        module = load(name)
+        if isinstance(value, module.TYPES) or module.is_sparse(value):
             OF[kind] = name
             return name
     OF[kind] = None
@@ -232,7 +235,10 @@ def to_numpy(value: Any) -> np.ndarray:
     """
     value = getattr(value, "_kl_value", value)
     name = of(value)
-    return dtypes.of_literal(value) if name is None else load(name).to_numpy(value)
+    if name is None:
+        return dtypes.of_literal(value)
+    module = load(name)
+    return module.to_numpy(module.densify(value) if module.is_sparse(value) else value)
 
 
 def to_backend(value: Any, name: str) -> Any:
@@ -252,6 +258,9 @@ def to_backend(value: Any, name: str) -> Any:
     target = load(_check(name))
     if source is None:
         return target.from_numpy(dtypes.of_literal(value))
+    if load(source).is_sparse(value):
+        indices, values = (to_backend(x, name) for x in load(source).coo_parts(value))
+        return target.from_coo(indices, values, tuple(value.shape))
     try:
         return target.from_dlpack(load(source).detach(value))
     except (TypeError, RuntimeError, ValueError, BufferError, AttributeError):

@@ -1,6 +1,6 @@
 """The operations, under their Keras names, on whichever backend the data belongs to."""
 
-from keraslite.ops import image, linalg, math, nn, numpy, signal
+from keraslite.ops import image, linalg, math, nn, numpy, signal, sparse
 from keraslite.ops.core import *
 from keraslite.ops.ctc import *
 from keraslite.ops.einops import *

@@ -20,7 +20,7 @@ def convert_to_tensor(
     Args:
         x: a number, list, array, tensor or variable.
         dtype: a dtype name; None keeps what `x` has (floatx for Python floats).
-        sparse: kept for Keras code; False makes sparse tensors dense.
+        sparse: False makes a sparse tensor dense.
         ragged: kept for Keras code.
 
     >>> convert_to_tensor([1, 2]).shape[0]
@@ -38,6 +38,9 @@ def convert_to_tensor(
             stacked = stack([convert_to_tensor(y) for y in x])
             return stacked if dtype is None else cast(stacked, dtype)
     module = backends.load(name or backends.backend())
+    if module.is_sparse(x):
+        x = module.densify(x) if sparse is False else x
+        return x if dtype is None else cast(x, dtype)
     return module.convert(x, None if dtype is None else module.canonical(dtypes.standardize(dtype)))
 
 

@@ -369,6 +369,9 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
 # ---- codes of classes ----
 
 
+SPARSE_ONE_HOT: list[Any] = []  # `ops.sparse` puts it here
+
+
 def _dense_only(name: str, sparse: bool) -> None:
     if sparse:
         raise NotImplementedError(f"ops.{name} makes dense tensors only: leave sparse=False.")
@@ -380,13 +383,22 @@ def one_hot(
 ) -> Any:
     """A one at each index along a new axis; zeros alone for an index out of range.
 
+    With `sparse` it is a sparse tensor of the framework; numpy has none.
+
     >>> print(convert_to_numpy(one_hot([2, 0], 3)))
     [[0. 0. 1.]
      [1. 0. 0.]]
     """
-    _dense_only("one_hot", sparse)
+    if sparse:
+        return SPARSE_ONE_HOT[0](x, num_classes, axis, dtype)
     if num_classes < 0:
         raise ValueError(f"num_classes must not be negative, got {num_classes}")
+    return _one_hot(x, num_classes, axis, dtype)
+
+
+@op("same")
+def _one_hot(x: Any, num_classes: int, axis: int, dtype: Any) -> Any:
+    """`one_hot` as a dense tensor."""
     place = axis % (len(x.shape) + 1)
     classes = np.arange(num_classes, dtype="int32").reshape([-1] + [1] * (len(x.shape) - place))
     return cast(k.equal(k.expand_dims(x, place), classes), dtype or config.floatx())

@@ -164,11 +164,29 @@ _ABOUT_SHAPES = (
 )  # fmt: skip
 
 
+# op -> what it does where one of its tensors is sparse; `ops.sparse` fills it.
+SPARSE: dict[str, Callable] = {}
+
+
+def sparse_module(x: Any) -> Any:
+    """The module of the backend that a sparse tensor belongs to; None for anything else."""
+    module = backends.MODULES.get(backends.of(x) or "")
+    return module if module is not None and module.is_sparse(x) else None
+
+
 def _fail(row: Op, error: Exception, args: tuple, kwargs: dict) -> Any:
     """What a wider type gives where the framework lacks a kernel; else raise what it raised as one
     kind of error: bad shapes as ValueError, bad types as TypeError, with the operation's name and
     what it was given. Anything special passes as it is.
     """
+    if any(sparse_module(x) is not None for x in tree.flatten((args, kwargs))):
+        form = SPARSE.get(row.name)
+        if form is not None:
+            return form(*args, **kwargs)
+        raise TypeError(
+            f"ops.{row.name} has no form for sparse tensors: make it dense with "
+            "ops.convert_to_tensor(x, sparse=False)."
+        ) from error
     wider = _in_wider_type(row, error, args, kwargs)
     if wider is not NotImplemented:
         return wider

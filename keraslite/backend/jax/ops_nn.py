@@ -37,11 +37,7 @@ TABLE["log_softmax"] = _in_float32(nn.log_softmax)
 
 
 @_primitive
-def one_hot(
-    x: jax.Array, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
-) -> jax.Array:
-    if sparse:
-        raise NotImplementedError("ops.one_hot makes dense tensors only: leave sparse=False.")
+def _one_hot(x: jax.Array, num_classes: int, axis: int, dtype: Any) -> jax.Array:
     x = x.astype("int32") if x.dtype.kind == "f" else x
     return nn.one_hot(x, num_classes, dtype=native(dtype), axis=axis)
 

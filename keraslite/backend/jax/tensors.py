@@ -1,5 +1,6 @@
 """TENSORS: making, casting and reading JAX arrays."""
 
+import sys
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,9 @@ from keraslite import dtypes
 from keraslite.backend.counter import hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "copy", "detach",
-    "dtype_of", "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
+    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "coo_parts",
+    "copy", "densify", "detach", "from_coo", "is_sparse", "dtype_of", "from_dlpack", "from_numpy",
+    "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (jax.Array,)
@@ -71,6 +73,29 @@ def from_dlpack(x: Any) -> jax.Array:
 def detach(x: jax.Array) -> jax.Array:
     """The array itself: gradients are not kept on it."""
     return x
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether a value is a sparse tensor; their module is imported by whoever made one."""
+    sparse = sys.modules.get("jax.experimental.sparse")
+    return sparse is not None and isinstance(x, sparse.BCOO)
+
+
+def from_coo(indices: jax.Array, values: jax.Array, shape: tuple) -> Any:
+    """A sparse tensor of (elements, rank) indices and their values."""
+    from jax.experimental.sparse import BCOO
+
+    return BCOO((values, jnp.asarray(indices)), shape=shape)
+
+
+def coo_parts(x: Any) -> tuple[jax.Array, jax.Array]:
+    """The indices and values of a sparse tensor."""
+    return x.indices, x.data
+
+
+def densify(x: Any) -> jax.Array:
+    """The dense tensor of a sparse one."""
+    return x.todense()
 
 
 def to_numpy(x: jax.Array) -> np.ndarray:

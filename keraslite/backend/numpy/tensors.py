@@ -10,7 +10,8 @@ from keraslite.backend.counter import MASK, hashed, keys
 
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "copy", "detach",
-    "dtype_of", "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
+    "from_coo", "is_sparse", "dtype_of", "from_dlpack", "from_numpy", "native", "new_value",
+    "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (np.ndarray, np.generic)
@@ -62,6 +63,16 @@ def from_dlpack(x: Any) -> np.ndarray:
 def detach(x: np.ndarray) -> np.ndarray:
     """The array itself: numpy has no gradients."""
     return x
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether a value is a sparse tensor: numpy has none."""
+    return False
+
+
+def from_coo(indices: Any, values: np.ndarray, shape: tuple) -> Any:
+    """There are no sparse arrays to make."""
+    raise ValueError("The numpy backend has no sparse tensors: leave sparse=False.")
 
 
 def to_numpy(x: np.ndarray) -> np.ndarray:

@@ -84,6 +84,7 @@ def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
             out = fn(*args, **kwargs)
             value = out[0] if has_aux else out
         grads = tape.gradient(value, wanted, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        grads = [tf.convert_to_tensor(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
         return out, grads[0] if isinstance(argnums, int) else tuple(grads)
 
     return call

@@ -55,11 +55,7 @@ def log_softmax(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
 
 
 @_primitive
-def one_hot(
-    x: tf.Tensor, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
-) -> tf.Tensor:
-    if sparse:
-        raise NotImplementedError("ops.one_hot makes dense tensors only: leave sparse=False.")
+def _one_hot(x: tf.Tensor, num_classes: int, axis: int, dtype: Any) -> tf.Tensor:
     dtype = native(dtype)
     x = tf.cast(x, tf.int32) if x.dtype not in (tf.uint8, tf.int8, tf.int32, tf.int64) else x
     axis %= len(x.shape) + 1

@@ -10,9 +10,9 @@ from keraslite import dtypes
 from keraslite.backend.counter import hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "copy", "detach",
-    "dtype_of", "dynamic_shape", "from_dlpack", "from_numpy", "native", "new_value", "random_bits",
-    "to_numpy",
+    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "coo_parts",
+    "copy", "densify", "detach", "from_coo", "is_sparse", "dtype_of", "dynamic_shape",
+    "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
@@ -80,6 +80,26 @@ def from_dlpack(x: Any) -> tf.Tensor:
 def detach(x: tf.Tensor) -> tf.Tensor:
     """The tensor itself: gradients are not kept on it."""
     return x.read_value() if isinstance(x, tf.Variable) else x
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether a value is a sparse tensor."""
+    return isinstance(x, tf.SparseTensor)
+
+
+def from_coo(indices: tf.Tensor, values: tf.Tensor, shape: tuple) -> tf.SparseTensor:
+    """A sparse tensor of (elements, rank) indices and their values."""
+    return tf.SparseTensor(tf.cast(indices, tf.int64), values, shape)
+
+
+def coo_parts(x: tf.SparseTensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The indices and values of a sparse tensor."""
+    return tf.cast(x.indices, tf.int32), x.values
+
+
+def densify(x: tf.SparseTensor) -> tf.Tensor:
+    """The dense tensor of a sparse one."""
+    return tf.sparse.to_dense(tf.sparse.reorder(x))
 
 
 def to_numpy(x: tf.Tensor) -> np.ndarray:

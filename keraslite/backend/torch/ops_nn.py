@@ -62,11 +62,7 @@ def log_softmax(x: Tensor, axis: Any = -1) -> Tensor:
 
 
 @_primitive
-def one_hot(
-    x: Tensor, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
-) -> Tensor:
-    if sparse:
-        raise NotImplementedError("ops.one_hot makes dense tensors only: leave sparse=False.")
+def _one_hot(x: Tensor, num_classes: int, axis: int, dtype: Any) -> Tensor:
     place = axis % (x.ndim + 1)
     classes = torch.arange(num_classes, device=x.device).view(-1, *[1] * (x.ndim - place))
     return (x.unsqueeze(place) == classes).to(native(dtype))

@@ -9,8 +9,9 @@ from keraslite import dtypes
 from keraslite.backend.counter import KEY_SALT, MASK, MIXERS, keys, signed
 
 __all__ = [
-    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "copy", "detach",
-    "dtype_of", "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
+    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "coo_parts",
+    "copy", "densify", "detach", "from_coo", "is_sparse", "dtype_of", "from_dlpack", "from_numpy",
+    "native", "new_value", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
@@ -104,6 +105,27 @@ def from_dlpack(x: Any) -> torch.Tensor:
 def detach(x: torch.Tensor) -> torch.Tensor:
     """The tensor without its gradient."""
     return x.detach()
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether a value is a sparse tensor."""
+    return isinstance(x, torch.Tensor) and x.is_sparse
+
+
+def from_coo(indices: torch.Tensor, values: torch.Tensor, shape: tuple) -> torch.Tensor:
+    """A sparse tensor of (elements, rank) indices, each once, and their values."""
+    return torch.sparse_coo_tensor(indices.t(), values, shape, check_invariants=False)
+
+
+def coo_parts(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The indices and values of a sparse tensor."""
+    x = x.coalesce()
+    return x.indices().t().contiguous(), x.values()
+
+
+def densify(x: torch.Tensor) -> torch.Tensor:
+    """The dense tensor of a sparse one."""
+    return x.to_dense()
 
 
 def to_numpy(x: torch.Tensor) -> np.ndarray:
