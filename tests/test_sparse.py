@@ -106,6 +106,22 @@ def test_gradients_and_compilation(x, backend):
     np.testing.assert_allclose(numbers(product(x, w)), np.maximum(X @ W, 0), rtol=1e-6)
 
 
+def test_an_embedding_looks_up_the_zeros_too(backend):
+    ids = np.int32([[0, 2, 0], [1, 0, 0]])
+    where = keras.to_backend(np.argwhere(ids).astype("int32"), backend)
+    sparse = ops.sparse.make(where, keras.to_backend(ids[ids != 0], backend), ids.shape)
+    layer = keras.layers.Embedding(3, 2)
+    np.testing.assert_array_equal(numbers(layer(sparse)), numbers(layer(ids)))
+
+
+def test_a_model_with_a_sparse_input(x, backend):
+    inputs = keras.Input((3,), sparse=True)
+    assert inputs.sparse
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    expected = numbers(model(ops.convert_to_tensor(x, sparse=False)))
+    np.testing.assert_allclose(numbers(model(x)), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_dense_layer(x, backend):
     for activation in (None, "relu"):
         layer = keras.layers.Dense(2, activation=activation)

@@ -41,6 +41,7 @@ class InputLayer(Layer):
             batch_shape = (batch_size, *shape)
         self.batch_shape, self.sparse, self.optional = tuple(batch_shape), bool(sparse), optional
         tensor = input_tensor or KerasTensor(self.batch_shape, dtype or "float32", self.name)
+        tensor.sparse = tensor.sparse or self.sparse
         self._kl_tensor, self._kl_dtype = tensor, tensor.dtype
         if tensor.node is None:
             Node(self, (), {}, tensor)

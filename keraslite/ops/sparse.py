@@ -102,6 +102,12 @@ def _matmul(x1: Any, x2: Any) -> Any:
     return TABLE["segment_sum"].call(rows, core.cast(indices[:, 0], "int32"), x1.shape[0])
 
 
+def _take(x: Any, indices: Any, axis: Any = None) -> Any:
+    if sparse_module(x) is not None:
+        raise _refusal("take", "elements of sparse tensors")
+    return k.take(x, dense(indices), axis)
+
+
 def _linear(x: Any, kernel: Any, bias: Any = None, activation: str | None = None) -> Any:
     out = _matmul(x, kernel)
     out = out if bias is None else k.add(out, bias)
@@ -212,7 +218,8 @@ SPARSE.update(
     {name: _on_values(name) for name in _KEEP_ZERO.split()}
     | {
         "multiply": _multiply, "divide": _divide, "true_divide": _divide, "add": _add,
-        "subtract": _subtract, "matmul": _matmul, "dot": _matmul, "linear": _linear, "sum": _sum,
+        "subtract": _subtract, "matmul": _matmul, "dot": _matmul, "take": _take,
+        "linear": _linear, "sum": _sum,
         "transpose": _transpose, "reshape": _reshape, "expand_dims": _expand_dims,
         "squeeze": _squeeze, "concatenate": _concatenate, "cast": _cast,
     }
