@@ -228,15 +228,12 @@ def _irfft(x: Any, size: int) -> Any:
 _COSINES = {"hann": 0.5, "hamming": 0.54}  # c of the window c - (1 - c) cos
 
 
-def _cosines(window: str, size: int) -> tuple:
+def _cosines(window: str, size: int) -> list[float]:
     """The numbers of a periodic window, in double precision."""
     if size == 1:
-        return (1.0,)
+        return [1.0]
     c = _COSINES[window]
-    return tuple(c - (1 - c) * math.cos(2 * math.pi * i / size) for i in range(size))
-
-
-_cosines._dynamo_marked_constant = True  # torch.compile runs it, rather than trace it
+    return [c - (1 - c) * math.cos(2 * math.pi * i / size) for i in range(size)]
 
 
 def _window(window: Any, sequence_length: int, fft_length: int, beside: Any) -> Any:
@@ -252,7 +249,7 @@ def _window(window: Any, sequence_length: int, fft_length: int, beside: Any) -> 
         if window not in _COSINES:
             raise ValueError(f"the window is 'hann', 'hamming' or a tensor, not {window!r}")
         module = backends.load(backends.of(beside) or "numpy")
-        window = module.convert(list(_cosines(window, sequence_length)), dtype)
+        window = module.convert(_cosines(window, sequence_length), dtype)
     window = cast(_beside(window, beside), dtype)
     if tuple(window.shape) != (sequence_length,):
         raise ValueError(

@@ -367,7 +367,7 @@ class _Archive:
         """Where the bytes of a member lie: (start, length)."""
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise _bad(self.path, f"{info.filename!r:.60} is compressed")
-        file.seek(info.header_offset)
+        file.seek(max(info.header_offset, 0))
         header = file.read(30)
         if len(header) < 30 or header[:4] != b"PK\x03\x04":
             raise _bad(self.path, f"{info.filename!r:.60} is not where the index says")

@@ -68,11 +68,9 @@ def convert(value: Any, dtype: str | None = None) -> torch.Tensor:
         return value if dtype is None else value.to(native(dtype))
     if type(value) in (list, tuple) and any(isinstance(v, torch.Tensor) for v in value):
         return torch.stack([convert(v, dtype) for v in value])
-    if (
-        dtype is not None
-        and isinstance(value, list)
-        and all(type(v) in (int, float) for v in value)
-    ):
+    # `is` twice: Dynamo does not look a type up in a tuple.
+    plain = isinstance(value, list) and all(type(v) is int or type(v) is float for v in value)
+    if dtype is not None and plain:
         return torch.tensor(value, dtype=native(dtype), device=default_device())
     if type(value) in (int, float, bool):
         name = dtype or dtypes.strong(dtypes.weak(type(value)))
