@@ -142,8 +142,13 @@ def _plain(out):
     return tuple(out) if isinstance(out, tuple) else out
 
 
+def named(op):
+    """The op of a name, which may stand in `ops.image`."""
+    return getattr(ops, op, None) or getattr(ops.image, op)
+
+
 def op_of(case):
-    fn = getattr(ops, case.op)
+    fn = named(case.op)
     return lambda *args: fn(*args, **case.kwargs)
 
 
@@ -244,7 +249,7 @@ def assert_symbolic(case, backend):
                 ) if is_tensor_argument(x) else x, x)
             for i, x in enumerate(case.args)
         ]  # fmt: skip
-        specs = tree.flatten(_plain(getattr(ops, case.op)(*args, **case.kwargs)))
+        specs = tree.flatten(_plain(named(case.op)(*args, **case.kwargs)))
         for spec, x in zip(specs, eager, strict=True):
             assert isinstance(spec, keraslite.KerasTensor), f"{case} gave {spec!r}"
             if case.same_dtype:

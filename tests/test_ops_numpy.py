@@ -91,7 +91,7 @@ ROWS = [
     row("power", A, 2, grad=0), row("power", 2.0, A, grad=1), row("power", I, 2),
     row("mod", I, 3), row("mod", A, 0.7), row("floor_divide", I, 3), row("floor_divide", A, -0.7),
     row("fmod", I, 3), row("fmod", A, -0.7), row("less", A, 0.5), row("equal", I, 1),
-    row("divide", I, J), row("i0", A, grad=0), row("nextafter", A, V), row("arctan2", I, J),
+    row("divide", I, J), row("i0", A, grad=0), row("nextafter", A, V, wide=False), row("arctan2", I, J),
     row("divide_no_nan", A, BOOL.astype("float32"), grad=0,
         oracle=lambda a, b: jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))),
     row("ldexp", A, I), row("hypot", np.float32([0, 3]), np.float32([0, 4])),
