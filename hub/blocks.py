@@ -25,50 +25,123 @@ def activation(name: str) -> Any:
     return _ACTIVATIONS.get(name, name)
 
 
-class SelfAttention(layers.Layer):
-    """Multi-head attention of a sequence to itself (Vaswani et al., 2017, arXiv:1706.03762).
+class Attention(layers.Layer):
+    """Multi-head attention of a sequence to itself or to another one (Vaswani et al., 2017,
+    arXiv:1706.03762).
 
     Args:
         hidden_dim: the width.
-        num_heads: the number of heads; it divides the width.
+        num_heads: the number of heads.
         dropout: of the attention probabilities.
+        head_dim: the width of a head; `hidden_dim / num_heads` by default.
+        use_bias: whether the projections have biases.
+        scale: of the products; `1 / sqrt(head_dim)` by default.
+        fused: whether query, key and value come out of one dense layer, `qkv`.
 
-    Inputs: hidden states (batch, length, hidden_dim), padding mask (batch, length) of booleans.
+    Inputs: hidden states (batch, length, hidden_dim), padding mask (batch, keys) of booleans.
     """
 
-    def __init__(self, hidden_dim: int, num_heads: int, dropout: float = 0.0, **kwargs: Any):
+    def __init__(
+        self,
+        hidden_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        head_dim: int | None = None,
+        use_bias: bool = True,
+        scale: float | None = None,
+        fused: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
-        if hidden_dim % num_heads:
+        if head_dim is None and hidden_dim % num_heads:
             raise ValueError(f"hidden_dim={hidden_dim} is not a multiple of num_heads={num_heads}.")
-        self.hidden_dim, self.num_heads = hidden_dim, num_heads
-        self.query, self.key, self.value, self.output_dense = (
-            layers.Dense(hidden_dim, dtype=self.dtype_policy, name=n)
-            for n in ("query", "key", "value", "output")
-        )
+        self.hidden_dim, self.num_heads, self.scale = hidden_dim, num_heads, scale
+        self.head_dim = head_dim or hidden_dim // num_heads
+        self.fused = fused
+        inner = num_heads * self.head_dim
+
+        def dense(size: int, name: str) -> layers.Dense:
+            return layers.Dense(size, use_bias=use_bias, dtype=self.dtype_policy, name=name)
+
+        if fused:
+            self.qkv = dense(3 * inner, "qkv")
+        else:
+            self.query, self.key, self.value = (dense(inner, n) for n in ("query", "key", "value"))
+        self.output_dense = dense(hidden_dim, "output")
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, hidden_shape: Any) -> None:
         """Make the projections."""
-        for dense in (self.query, self.key, self.value, self.output_dense):
+        for dense in [self.qkv] if self.fused else [self.query, self.key, self.value]:
             dense.build((None, None, self.hidden_dim))
+        self.output_dense.build((None, None, self.num_heads * self.head_dim))
         self.built = True
 
-    def call(self, hidden: Any, padding_mask: Any = None, training: bool = False) -> Any:
-        """Attend."""
-        shape = ops.shape(hidden)
-        split = (*shape[:2], self.num_heads, self.hidden_dim // self.num_heads)
-        query, key, value = (
-            ops.reshape(dense(hidden), split) for dense in (self.query, self.key, self.value)
-        )
-        mask = None if padding_mask is None else padding_mask[:, None, None, :]
+    def _heads(self, projected: Any) -> Any:
+        return ops.reshape(projected, (*ops.shape(projected)[:2], self.num_heads, self.head_dim))
+
+    def project(self, source: Any) -> dict[str, Any]:
+        """The keys and values (batch, length, heads, head_dim) of a sequence to attend to.
+
+        Args:
+            source: hidden states (batch, length, hidden_dim).
+        """
+        return {"key": self._heads(self.key(source)), "value": self._heads(self.value(source))}
+
+    def call(
+        self,
+        hidden: Any,
+        padding_mask: Any = None,
+        training: bool = False,
+        causal: bool = False,
+        bias: Any = None,
+        keys: Any = None,
+        cache: Any = None,
+        index: Any = None,
+    ) -> Any:
+        """Attend.
+
+        Args:
+            hidden: the queries' hidden states.
+            padding_mask: which keys there are: (batch, keys), or (batch, 1, queries, keys).
+            training: whether dropout works.
+            causal: whether a query sees keys up to its own position only.
+            bias: added to the logits (1 or batch, heads, queries, keys).
+            keys: what `project` gave for another sequence.
+            cache: keys and values of `size` positions, to be written from `index` on; the result
+                is then a pair with the new cache. From index 0 on the fresh keys alone are seen.
+            index: the position of the first query.
+        """
+        if self.fused:
+            query, *fresh = (self._heads(x) for x in ops.split(self.qkv(hidden), 3, axis=-1))
+            keys = dict(zip(("key", "value"), fresh, strict=True))
+        else:
+            query = self._heads(self.query(hidden))
+            keys = self.project(hidden) if keys is None else keys
+        if cache is not None:
+            start = (0, index, 0, 0)
+            cache = {n: ops.overwrite(cache[n], start, keys[n]) for n in ("key", "value")}
+            if type(index) is not int:
+                keys = cache
+            elif index > 0:
+                end = index + hidden.shape[1]
+                keys = {name: x[:, :end] for name, x in cache.items()}
+        mask = padding_mask
+        if mask is not None and len(mask.shape) == 2:
+            mask = mask[:, None, None, :]
         rate = self.dropout.rate if training else 0.0
         seed = self.dropout.seed_generator if rate else None
-        out = ops.dot_product_attention(query, key, value, mask=mask, dropout_rate=rate, seed=seed)
-        return self.output_dense(ops.reshape(out, shape))
+        out = ops.dot_product_attention(
+            query, keys["key"], keys["value"], bias, mask, self.scale, is_causal=causal,
+            dropout_rate=rate, seed=seed,
+        )  # fmt: skip
+        width = self.num_heads * self.head_dim
+        out = self.output_dense(ops.reshape(out, (*ops.shape(out)[:2], width)))
+        return out if cache is None else (out, cache)
 
 
-class TransformerEncoderBlock(layers.Layer):
-    """Attention and a feed-forward network, each followed by dropout, residual and normalisation.
+class TransformerBlock(layers.Layer):
+    """Attention and a feed-forward network, each with dropout, residual and normalisation.
 
     Args:
         hidden_dim: the width.
@@ -78,6 +151,8 @@ class TransformerEncoderBlock(layers.Layer):
         dropout: of the outputs of both parts.
         attention_dropout: of the attention probabilities.
         layer_norm_epsilon: of the normalisations.
+        norm_first: whether a part's input is normalised, rather than the sum after it.
+        fused: as for `Attention`.
 
     Inputs: hidden states (batch, length, hidden_dim), padding mask (batch, length) of booleans.
     """
@@ -91,12 +166,17 @@ class TransformerEncoderBlock(layers.Layer):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         layer_norm_epsilon: float = 1e-12,
+        norm_first: bool = False,
+        fused: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.hidden_dim, self.intermediate_dim = hidden_dim, intermediate_dim
-        self.attention = SelfAttention(hidden_dim, num_heads, attention_dropout, dtype=policy)
+        self.norm_first = norm_first
+        self.attention = Attention(
+            hidden_dim, num_heads, attention_dropout, fused=fused, dtype=policy
+        )
         self.attention_norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
         self.intermediate = layers.Dense(
             intermediate_dim, activation=_ACTIVATIONS.get(activation, activation), dtype=policy
@@ -115,12 +195,29 @@ class TransformerEncoderBlock(layers.Layer):
         self.output_norm.build(shape)
         self.built = True
 
-    def call(self, hidden: Any, padding_mask: Any = None, training: bool = False) -> Any:
-        """Encode."""
-        attended = self.attention(hidden, padding_mask, training=training)
-        hidden = self.attention_norm(hidden + self.dropout(attended, training=training))
-        fed = self.output_dense(self.intermediate(hidden))
-        return self.output_norm(hidden + self.dropout(fed, training=training))
+    def call(
+        self,
+        hidden: Any,
+        padding_mask: Any = None,
+        training: bool = False,
+        causal: bool = False,
+        cache: Any = None,
+        index: Any = None,
+    ) -> Any:
+        """Transform; with a cache the result is a pair with the new cache, as of `Attention`."""
+        first = self.norm_first
+        attended = self.attention(
+            self.attention_norm(hidden) if first else hidden, padding_mask, training=training,
+            causal=causal, cache=cache, index=index,
+        )  # fmt: skip
+        if cache is not None:
+            attended, cache = attended
+        hidden = hidden + self.dropout(attended, training=training)
+        hidden = hidden if first else self.attention_norm(hidden)
+        fed = self.intermediate(self.output_norm(hidden) if first else hidden)
+        hidden = hidden + self.dropout(self.output_dense(fed), training=training)
+        hidden = hidden if first else self.output_norm(hidden)
+        return hidden if cache is None else (hidden, cache)
 
 
 def bert_initializer(stddev: float = 0.02) -> Any:

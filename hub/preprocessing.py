@@ -153,3 +153,84 @@ class MaskedLMPreprocessor(TextPreprocessor):
         inputs["token_ids"] = np.where(chosen, masked, ids).astype("int32")
         inputs["mask_positions"] = positions
         return inputs, labels.astype("int32"), weights
+
+
+class CausalLMPreprocessor(TextPreprocessor):
+    """Texts, or prompts with responses, to inputs and to the tokens that come next.
+
+    Texts end with the end token, so that a model learns to stop; where there is room for it.
+
+    Args:
+        tokenizer: a tokenizer of `hub.tokenizers`.
+        sequence_length: the most tokens of a sequence.
+        truncate: as for `TextPreprocessor`.
+    """
+
+    def columns(self, x: Any) -> Any:
+        """Prompts and responses as a dict of two lists; anything else as it is.
+
+        Args:
+            x: what `fit` was given.
+
+        Raises:
+            ValueError: a dict lacks prompts or responses, or their numbers differ.
+        """
+        if isinstance(x, list | tuple) and len(x) and isinstance(x[0], dict):
+            names = sorted({name for row in x for name in row})
+            x = {name: [row.get(name) for row in x] for name in names}
+        if not isinstance(x, dict) or "token_ids" in x:
+            return x
+        found = {name.rstrip("s") + "s": values for name, values in x.items()}
+        if set(found) != {"prompts", "responses"}:
+            raise ValueError(f"Expected prompts and responses, got {sorted(x)}.")
+        prompts, responses = ([v] if isinstance(v, str) else list(v) for v in
+                              (found["prompts"], found["responses"]))  # fmt: skip
+        if len(prompts) != len(responses):
+            raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses.")
+        return {"prompts": prompts, "responses": responses}
+
+    def prompts(self, texts: Any) -> list[np.ndarray]:
+        """The ids of texts that are to be continued, not cut.
+
+        Args:
+            texts: a text or a list of texts.
+        """
+        return [ids for ids, _ in self.tokenizer.encode_batch(texts, truncation=False)]
+
+    def rows(self, x: Any) -> list[tuple[np.ndarray, int]]:
+        """(ids, how many of them are a prompt) of each text.
+
+        Args:
+            x: texts, or what `columns` gives for prompts and responses.
+        """
+        end = self.tokenizer.eos_token_id
+        ends = [] if end is None else [end]
+        if isinstance(x, dict):
+            x = self.columns(x)
+            firsts = self.prompts(x["prompts"])
+            seconds = self.tokenizer.encode_batch(
+                x["responses"], truncation=False, add_special_tokens=False
+            )
+            made = [
+                (np.concatenate([a, b, ends]).astype("int32"), len(a))
+                for a, (b, _) in zip(firsts, seconds, strict=True)
+            ]
+        else:
+            made = [(np.concatenate([ids, ends]).astype("int32"), 0) for ids in self.prompts(x)]
+        return [(ids[: self.sequence_length + 1], prompt) for ids, prompt in made]
+
+    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """(inputs, the next tokens, weights that are 0 on padding and prompts)."""
+        rows = self.rows(x)
+        longest = max(len(ids) - 1 for ids, _ in rows)
+        length = bucket(max(longest, 1), self.sequence_length)
+        ids = np.full((len(rows), length + 1), self.tokenizer.pad_token_id, "int32")
+        weights = np.zeros((len(rows), length), "float32")
+        valid = np.zeros((len(rows), length), bool)
+        for row, (tokens, prompt) in enumerate(rows):
+            ids[row, : len(tokens)] = tokens
+            valid[row, : max(len(tokens) - 1, 1)] = True
+            weights[row, max(prompt - 1, 0) : len(tokens) - 1] = 1.0
+        if sample_weight is not None:
+            weights = weights * np.asarray(sample_weight, "float32").reshape(-1, 1)
+        return {"token_ids": ids[:, :-1], "padding_mask": valid}, ids[:, 1:], weights

@@ -24,7 +24,7 @@ from keraslite import (
     tree,
     utils,
 )
-from keraslite.backend import to_backend, use_backend
+from keraslite.backend import no_grad, to_backend, use_backend
 from keraslite.dtype_policies import DTypePolicy
 from keraslite.initializers import Initializer
 from keraslite.layers import Input, InputSpec, Layer

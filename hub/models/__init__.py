@@ -5,6 +5,8 @@ from hub.models.backbone import FAMILIES, Backbone
 from hub.models.bert import BertBackbone
 from hub.models.distil_bert import DistilBertBackbone
 from hub.models.electra import ElectraBackbone
+from hub.models.gpt2 import GPT2Backbone
+from hub.models.opt import OPTBackbone
 from hub.models.roberta import RobertaBackbone, XLMRobertaBackbone
 
 __all__ = [name for name, value in globals().items() if isinstance(value, type)]

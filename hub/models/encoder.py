@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hub.blocks import TransformerEncoderBlock, bert_initializer
+from hub.blocks import TransformerBlock, bert_initializer
 from hub.models.backbone import Backbone
 from keraslite import layers, ops
 
@@ -50,8 +50,8 @@ class Encoder(Backbone):
             start = bert_initializer()
             return layers.Embedding(size, self.embedding_dim, start, dtype=policy, name=name)
 
-        def block() -> TransformerEncoderBlock:
-            return TransformerEncoderBlock(
+        def block() -> TransformerBlock:
+            return TransformerBlock(
                 self.hidden_dim, config["num_heads"], config["intermediate_dim"],
                 config["activation"], config["dropout"], config["attention_dropout"],
                 config["layer_norm_epsilon"], dtype=policy,

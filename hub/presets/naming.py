@@ -42,18 +42,20 @@ class WeightTable:
             leaves follow `LEAVES`, or at a variable, whose tensor is named in full.
         ignore: patterns of tensors that are known and not used.
         tied: tensors that repeat others: name -> the name it must equal; they may be absent.
+        straight: rows whose kernels are stored as ours are, (inputs, outputs).
     """
 
     rows: Mapping[str, str]
     ignore: tuple[str, ...] = ()
     tied: Mapping[str, str] | None = None
+    straight: tuple[str, ...] = ()
 
     def prefixed(self, ours: str, theirs: str) -> "WeightTable":
         """The table with a prefix before every name."""
         rows = {ours + a: theirs + b for a, b in self.rows.items()}
         ignore = tuple(re.escape(theirs) + p for p in self.ignore)
         tied = {theirs + a: theirs + b for a, b in (self.tied or {}).items()}
-        return WeightTable(rows, ignore, tied)
+        return WeightTable(rows, ignore, tied, tuple(ours + row for row in self.straight))
 
     def joined(self, *others: "WeightTable") -> "WeightTable":
         """This table and others in one."""
@@ -62,6 +64,7 @@ class WeightTable:
             {k: v for t in tables for k, v in t.rows.items()},
             tuple(p for t in tables for p in t.ignore),
             {k: v for t in tables for k, v in (t.tied or {}).items()},
+            tuple(row for t in tables for row in t.straight),
         )
 
     def names(self, path: str) -> tuple[list[str], bool] | None:
@@ -70,6 +73,7 @@ class WeightTable:
             found = _pattern(ours).fullmatch(path)
             if found is None:
                 continue
+            straight = ours in self.straight
             for key, value in found.groupdict().items():
                 if key != "leaf":
                     theirs = theirs.replace(f"{{{key}}}", value)
@@ -78,7 +82,7 @@ class WeightTable:
                 return [theirs], False
             if leaf in LEAVES:
                 names, transposed = LEAVES[leaf]
-                return [f"{theirs}.{n}" for n in names], transposed
+                return [f"{theirs}.{n}" for n in names], transposed and not straight
         return None
 
     def ignores(self, tensor: str) -> bool:

@@ -1,5 +1,6 @@
 """Tasks: preprocessing, a backbone and a head."""
 
+from hub.tasks.causal_lm import CausalLM, GPT2CausalLM, OPTCausalLM
 from hub.tasks.masked_lm import (
     AlbertMaskedLM,
     BertMaskedLM,

@@ -176,10 +176,10 @@ class Task(keras.Model):
             preset_dir: a folder, made if need be; `from_preset(preset_dir)` reads it again.
         """
         family = family_of(self.backbone.family)
-        head = family.heads.get(self.task, WeightTable({}))
-        prefix = family.prefix if head.rows else ""
-        table = head.joined(family.weights.prefixed("backbone/", prefix))
-        name = self.task if head.rows else "Backbone"
+        head = family.heads.get(self.task)
+        prefix = "" if head is None else family.prefix
+        table = (head or WeightTable({})).joined(family.weights.prefixed("backbone/", prefix))
+        name = "Backbone" if head is None else self.task
         config = loading.written_config(family, self.backbone, name, self._to_config())
         tokenizer = getattr(self.preprocessor, "tokenizer", None)
         loading.write_preset(preset_dir, self, table, config, tokenizer)
@@ -230,12 +230,16 @@ class Task(keras.Model):
             return None
 
         def ready(x: Any, y: Any, sample_weight: Any) -> tuple:
-            if not is_text(x):
+            if not self._takes(x):
                 return x, y, sample_weight
             made = self.preprocessor(x, y, sample_weight)
             return keras.utils.unpack_x_y_sample_weight(made)
 
         return ready
+
+    def _takes(self, x: Any) -> bool:
+        """Whether an input is for the preprocessor."""
+        return is_text(x)
 
     def predict(
         self,

@@ -162,6 +162,7 @@ class Tokenizer:
         pairs: str | Iterable[str] | None = None,
         max_length: int | None = None,
         truncation: str | bool = "longest_first",
+        add_special_tokens: bool = True,
     ) -> list[Encoding]:
         """Returns (ids, segment ids) of every text, special tokens included, not padded.
 
@@ -172,6 +173,7 @@ class Tokenizer:
             truncation: of a pair that is too long, cut the longer one until both are equal
                 ("longest_first"), or one side only ("only_first", "only_second"); False cuts
                 nothing.
+            add_special_tokens: whether the checkpoint's special tokens stand around a text.
 
         Raises:
             TypeError: something is no string; says which.
@@ -185,7 +187,9 @@ class Tokenizer:
             ([2, 4, 4, 3, 5, 3], [0, 0, 0, 0, 1, 1])
         """
         limit = self.max_length if max_length is None else max_length
-        encodings = self._core.encode_batch_fast(batch_inputs(texts, pairs))
+        encodings = self._core.encode_batch_fast(
+            batch_inputs(texts, pairs), add_special_tokens=add_special_tokens
+        )
         return [cut(encoding, limit, truncation) for encoding in encodings]
 
     def pack(

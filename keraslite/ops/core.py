@@ -171,6 +171,19 @@ def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
     return primitive_only("slice_update")
 
 
+@op("same", tensors=3, raw=(1,))
+def overwrite(inputs: Any, start_indices: Any, updates: Any) -> Any:
+    """What `slice_update` gives, in the memory of `inputs` where the backend can write there.
+
+    For tensors that are not used again, such as the cache of a language model; there are no
+    gradients through the memory that was written.
+
+    >>> convert_to_numpy(overwrite(np.array([1, 2, 3]), [1], np.array([9]))).tolist()
+    [1, 9, 3]
+    """
+    return primitive_only("overwrite")
+
+
 @op("same", tensors=2)
 def scatter(indices: Any, values: Any, shape: Any) -> Any:
     """Zeros of the given shape with `values` added at `indices`.
@@ -283,6 +296,6 @@ def vectorized_map(function: Callable, elements: Any) -> Any:
 
 __all__ = [
     "cast", "convert_to_numpy", "convert_to_tensor", "dtype", "fori_loop", "get_item", "is_tensor",
-    "map", "saturate_cast", "scatter", "scatter_update", "shape", "slice", "slice_update",
+    "map", "overwrite", "saturate_cast", "scatter", "scatter_update", "shape", "slice", "slice_update",
     "stop_gradient", "switch", "unstack", "vectorized_map",
 ]  # fmt: skip

@@ -302,7 +302,7 @@ class Trainer:
                 return x
             name = backends.of(x)
             if name == self.backend:
-                return x
+                return module.placed(x)
             if name is not None:
                 return backends.to_backend(x, self.backend)
             if isinstance(x, np.ndarray) and x.dtype.kind in "OSU":

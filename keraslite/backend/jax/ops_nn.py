@@ -73,7 +73,7 @@ def _fused_attention(
     is_causal: bool,
 ) -> Any:
     # Only cuDNN's kernel is fused; jax's own form on other devices is not faster than the body.
-    if query.dtype.itemsize != 2 or jax.default_backend() != "gpu":
+    if query.dtype.itemsize != 2 or jax.default_backend() != "gpu" or value.shape != key.shape:
         return NotImplemented
     return nn.dot_product_attention(
         query, key, value, bias, mask, scale=scale, is_causal=is_causal, implementation="cudnn"

@@ -277,6 +277,11 @@ def slice_update(inputs: jax.Array, start_indices: Any, updates: jax.Array) -> j
     return jax.lax.dynamic_update_slice(inputs, updates, _starts(start_indices))
 
 
+@_primitive
+def overwrite(inputs: jax.Array, start_indices: Any, updates: jax.Array) -> jax.Array:
+    return slice_update(inputs, start_indices, updates)
+
+
 def _starts(start_indices: Any) -> list:
     """The starts as scalars: they may be one vector, or numbers and scalars mixed."""
     if isinstance(start_indices, jax.Array):

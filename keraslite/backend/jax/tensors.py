@@ -13,9 +13,9 @@ from keraslite import dtypes
 from keraslite.backend.counter import hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "coo_parts",
-    "copy", "densify", "detach", "from_coo", "is_sparse", "dtype_of", "from_dlpack", "from_numpy",
-    "native", "new_value", "random_bits", "to_numpy",
+    "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
+    "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
+    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (jax.Array,)
@@ -26,6 +26,16 @@ FLOATING = {dtypes.to_numpy(n) for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
 def accelerated() -> bool:
     """Whether new tensors go to an accelerator."""
     return jax.default_backend() != "cpu"
+
+
+def allow_tensor_float_32(allowed: bool) -> None:
+    """Whether products of float32 on a GPU may round their inputs to 10 bits."""
+    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if allowed else "highest")
+
+
+def placed(x: jax.Array) -> jax.Array:
+    """The array, which JAX places itself."""
+    return x
 
 
 def canonical(name: str) -> str:

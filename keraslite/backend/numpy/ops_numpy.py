@@ -379,9 +379,13 @@ def slice_(inputs: np.ndarray, start_indices: Any, shape: Any) -> np.ndarray:
 
 @_primitive
 def slice_update(inputs: np.ndarray, start_indices: Any, updates: np.ndarray) -> np.ndarray:
-    out = inputs.copy()
-    out[_part(inputs, start_indices, updates.shape)] = updates
-    return out
+    return overwrite(inputs.copy(), start_indices, updates)
+
+
+@_primitive
+def overwrite(inputs: np.ndarray, start_indices: Any, updates: np.ndarray) -> np.ndarray:
+    inputs[_part(inputs, start_indices, updates.shape)] = updates
+    return inputs
 
 
 @_primitive

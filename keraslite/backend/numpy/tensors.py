@@ -9,9 +9,9 @@ from keraslite import dtypes
 from keraslite.backend.counter import MASK, hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "copy", "detach",
-    "from_coo", "is_sparse", "dtype_of", "from_dlpack", "from_numpy", "native", "new_value",
-    "random_bits", "to_numpy",
+    "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
+    "convert", "copy", "detach", "dtype_of", "from_coo", "from_dlpack", "from_numpy", "is_sparse",
+    "native", "new_value", "placed", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (np.ndarray, np.generic)
@@ -22,6 +22,15 @@ FLOATING = {dtypes.to_numpy(n) for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
 def accelerated() -> bool:
     """Whether new tensors go to an accelerator: numpy's never do."""
     return False
+
+
+def allow_tensor_float_32(allowed: bool) -> None:
+    """Nothing: numpy's products are float32."""
+
+
+def placed(x: np.ndarray) -> np.ndarray:
+    """The array as it is."""
+    return x
 
 
 def native(dtype: Any) -> np.dtype:

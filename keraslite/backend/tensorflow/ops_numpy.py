@@ -663,10 +663,17 @@ def slice_(inputs: tf.Tensor, start_indices: Any, shape: Any) -> tf.Tensor:
 
 @_primitive
 def slice_update(inputs: tf.Tensor, start_indices: Any, updates: tf.Tensor) -> tf.Tensor:
-    sizes, start = tf.shape(updates), _starts(inputs, start_indices, tf.shape(updates))
-    where_ = [start[i] + tf.range(sizes[i]) for i in range(inputs.shape.rank)]
-    at = tf.stack(tf.meshgrid(*where_, indexing="ij"), -1)
-    return tf.tensor_scatter_nd_update(inputs, at, tf.cast(updates, inputs.dtype))
+    sizes = tf.shape(updates)
+    start = _starts(inputs, start_indices, sizes)
+    return tf.raw_ops.TensorStridedSliceUpdate(
+        input=inputs, begin=start, end=start + sizes, strides=tf.ones_like(start),
+        value=tf.cast(updates, inputs.dtype),
+    )  # fmt: skip
+
+
+@_primitive
+def overwrite(inputs: tf.Tensor, start_indices: Any, updates: tf.Tensor) -> tf.Tensor:
+    return slice_update(inputs, start_indices, updates)
 
 
 @_primitive

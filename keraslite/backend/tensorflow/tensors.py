@@ -10,9 +10,10 @@ from keraslite import dtypes
 from keraslite.backend.counter import hashed, keys
 
 __all__ = [
-    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "coo_parts",
-    "copy", "densify", "detach", "from_coo", "is_sparse", "dtype_of", "dynamic_shape",
-    "from_dlpack", "from_numpy", "native", "new_value", "random_bits", "to_numpy",
+    "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
+    "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "dynamic_shape", "from_coo",
+    "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits",
+    "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
@@ -28,6 +29,16 @@ FLOATING = {_NATIVE[n] for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
 def accelerated() -> bool:
     """Whether new tensors go to an accelerator."""
     return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))
+
+
+def allow_tensor_float_32(allowed: bool) -> None:
+    """Whether products of float32 on a GPU may round their inputs to 10 bits."""
+    tf.config.experimental.enable_tensor_float_32_execution(allowed)
+
+
+def placed(x: tf.Tensor) -> tf.Tensor:
+    """The tensor, which TensorFlow places itself."""
+    return x
 
 
 def native(dtype: Any) -> tf.DType:

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from keraslite.backend.torch.kernels import in_transform, levels
 from keraslite.backend.torch.module import TorchLayer
 from keraslite.backend.torch.optimizers import FUSED
-from keraslite.backend.torch.tensors import convert, native
+from keraslite.backend.torch.tensors import convert, default_device, native
 
 __all__ = [
     "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
@@ -66,13 +66,14 @@ def set_trainable(raw: Any, trainable: bool) -> None:
 
 def zeros(shape: tuple, dtype: str) -> torch.Tensor:
     """Zeros; on the abstract device inside `abstract`."""
-    return torch.zeros(shape, dtype=native(dtype))
+    return torch.zeros(shape, dtype=native(dtype), device=default_device())
 
 
 def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:
     """Run `fn` on tensors without data."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        return fn(*(torch.empty(shape, dtype=native(dtype)) for shape, dtype in specs))
+        device = default_device()
+        return fn(*(torch.empty(s, dtype=native(dtype), device=device) for s, dtype in specs))
 
 
 def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Callable:

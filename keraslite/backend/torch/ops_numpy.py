@@ -1,5 +1,6 @@
 """PRIMITIVES for ops/numpy.py, ops/core.py and ops/math.py on torch."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -115,7 +116,7 @@ def _extremum(fn: Callable) -> Callable:
 
     def call(x1: torch.Tensor, x2: Any) -> torch.Tensor:
         if type(x2) in (float, int):
-            x2 = torch.full((), x2, dtype=x1.dtype)
+            x2 = torch.full((), x2, dtype=x1.dtype, device=x1.device)
         return fn(x1, x2)
 
     return call
@@ -481,8 +482,9 @@ def take(x: torch.Tensor, indices: torch.Tensor, axis: Any = None) -> torch.Tens
     indices = _index(indices)
     if axis is None:
         x, axis = x.reshape(-1), 0
-    # On CUDA an index out of range would take the process down; compiled, none is raised here.
-    if x.is_cuda or torch.compiler.is_compiling():
+    if x.is_cuda:
+        return _take_or_fill(x, indices, axis % x.ndim)
+    if torch.compiler.is_compiling():  # no error is raised inside a compiled function
         return x[(slice(None),) * (axis % x.ndim) + (indices,)]
     try:
         if axis == 0 and x.ndim == 2:
@@ -493,6 +495,24 @@ def take(x: torch.Tensor, indices: torch.Tensor, axis: Any = None) -> torch.Tens
         return out.reshape(*x.shape[: axis % x.ndim], *indices.shape, *x.shape[axis % x.ndim + 1 :])
     except (IndexError, RuntimeError):  # negative indices: slower, above all in the gradient
         return x[(slice(None),) * (axis % x.ndim) + (indices,)]
+
+
+def _take_or_fill(x: torch.Tensor, indices: torch.Tensor, axis: int) -> torch.Tensor:
+    """Out of range stand NaN or the least integer: an error on the device would end the process."""
+    size = x.shape[axis]
+    valid = (indices >= -size) & (indices < size)
+    indices = torch.where(valid, indices % max(size, 1), 0)
+    if axis == 0 and x.ndim == 2:
+        out = torch.embedding(x, indices)
+    else:
+        out = torch.index_select(x, axis, indices.reshape(-1))
+        out = out.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    fill = math.nan if x.is_floating_point() or x.is_complex() else _least(x.dtype)
+    return out.masked_fill(~valid.reshape(*valid.shape, *(1,) * (x.ndim - axis - 1)), fill)
+
+
+def _least(dtype: torch.dtype) -> Any:
+    return False if dtype == torch.bool else torch.iinfo(dtype).min
 
 
 @_primitive
@@ -611,9 +631,13 @@ def slice_(inputs: torch.Tensor, start_indices: Any, shape: Any) -> torch.Tensor
 
 @_primitive
 def slice_update(inputs: torch.Tensor, start_indices: Any, updates: torch.Tensor) -> torch.Tensor:
-    out = inputs.clone()
-    out[_part(inputs, start_indices, updates.shape)] = updates.to(inputs.dtype)
-    return out
+    return overwrite(inputs.clone(), start_indices, updates)
+
+
+@_primitive
+def overwrite(inputs: torch.Tensor, start_indices: Any, updates: torch.Tensor) -> torch.Tensor:
+    inputs[_part(inputs, start_indices, updates.shape)] = updates.to(inputs.dtype)
+    return inputs
 
 
 @_primitive
@@ -643,5 +667,8 @@ def logsumexp(x: torch.Tensor, axis: Any = None, keepdims: bool = False) -> torc
 
 @_primitive
 def top_k(x: torch.Tensor, k: int, sorted: bool = True) -> tuple:
-    values, indices = torch.topk(x, k, sorted=sorted)
+    if x.is_cuda:  # its topk takes ties in any order
+        values, indices = (y[..., :k] for y in torch.sort(x, descending=True, stable=True))
+    else:
+        values, indices = torch.topk(x, k, sorted=sorted)
     return values, indices.int()

@@ -9,9 +9,9 @@ from keraslite import dtypes
 from keraslite.backend.counter import KEY_SALT, MASK, MIXERS, keys, signed
 
 __all__ = [
-    "FLOATING", "TYPES", "WIDER", "accelerated", "canonical", "cast", "convert", "coo_parts",
-    "copy", "densify", "detach", "from_coo", "is_sparse", "dtype_of", "from_dlpack", "from_numpy",
-    "native", "new_value", "random_bits", "to_numpy",
+    "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
+    "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
+    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
@@ -38,8 +38,14 @@ def accelerated() -> bool:
     return _DEVICE is not None
 
 
-def _placed(x: torch.Tensor) -> torch.Tensor:
+def placed(x: torch.Tensor) -> torch.Tensor:
+    """The tensor where new ones go."""
     return x if _DEVICE is None else x.to(_DEVICE)
+
+
+def allow_tensor_float_32(allowed: bool) -> None:
+    """Whether products of float32 on a GPU may round their inputs to 10 bits."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 def native(dtype: Any) -> torch.dtype:
@@ -92,12 +98,12 @@ def from_numpy(array: np.ndarray) -> torch.Tensor:
         x = torch.from_numpy(array.view(_AS_BITS[name])).view(_NATIVE[name])
     else:
         x = torch.from_numpy(np.asarray(array))
-    return _placed(x)
+    return placed(x)
 
 
 def from_dlpack(x: Any) -> torch.Tensor:
     """Take another framework's tensor without a copy."""
-    return _placed(torch.from_dlpack(x))
+    return placed(torch.from_dlpack(x))
 
 
 def detach(x: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,311 @@
+"""The loops that generate text: one token after the other, with a cache of keys and values.
+
+A prompt is padded on the left, so that every row's next token has the same position and a batch
+gives what its rows would give one by one. On JAX and TensorFlow a loop is compiled once for a
+shape and its settings, and lengths are rounded up to a few; on torch and numpy it runs as it is.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import keraslite as keras
+from hub.preprocessing import BUCKETS
+from hub.sampling import Sampling, adjusted, chosen, one_of
+from keraslite import ops
+
+COMPILED = ("jax", "tensorflow")
+_STEPS = 8  # tokens between two looks for the end of a text that only the host can see
+_NEVER = -1.0e9
+
+
+def room(length: int) -> int:
+    """The number of positions that a compiled loop is made for.
+
+    Args:
+        length: how many are needed.
+
+    >>> room(70), room(1100)
+    (96, 1280)
+    """
+    return next((b for b in BUCKETS if b >= length), -(-length // 256) * 256)
+
+
+class Generator:
+    """Runs a model's loops and keeps what was compiled.
+
+    Args:
+        model: a task with `start(inputs, rows, length)`, which gives a cache for rows, and
+            `advance(token_ids, valid, cache, index)`, which gives the scores of the next token
+            (rows, vocabulary), the hidden states behind them (rows, width), and the new cache.
+    """
+
+    def __init__(self, model: Any):
+        self.model = model
+        self._functions: dict[Any, Callable] = {}
+
+    def __call__(
+        self,
+        prompt: np.ndarray,
+        valid: np.ndarray,
+        inputs: Any,
+        how: Sampling,
+        most: int,
+        pad_id: int,
+        seed: int = 0,
+        steps: int | None = None,
+        ended: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Yield the new tokens so far (rows, texts, new tokens) after every few steps.
+
+        Args:
+            prompt: (rows, length) token ids, padded on the left.
+            valid: (rows, length): where there are tokens.
+            inputs: what the model's `start` takes beside, such as texts to encode.
+            how: the settings.
+            most: the most new tokens.
+            pad_id: what stands behind the end of a text.
+            seed: of the draws.
+            steps: how many tokens are made before something is yielded; None for all.
+            ended: says of new tokens (rows, new tokens) which rows are to end.
+        """
+        rows, width = prompt.shape
+        many = how.num_beams if how.num_beams > 1 else how.num_return_sequences
+        beams = how.num_beams > 1
+        compiled = self.model.backend in COMPILED
+        length = room(width + most) if compiled else width + most
+        with keras.use_backend(self.model.backend), keras.no_grad():
+            tokens = np.full((rows, length), pad_id, "int32")
+            tokens[:, :width] = prompt
+            there = np.ones((rows, length), bool)
+            there[:, :width] = valid
+            tokens, there = ops.convert_to_tensor(tokens), ops.convert_to_tensor(there)
+            inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
+            loop = _Beams(how, rows, pad_id) if beams else _Rows(how, pad_id)
+            end = width + most
+            if compiled:
+                seed, limit = np.array([_signed(seed), 0], "int32"), np.int32(end)
+                seed, limit = ops.convert_to_tensor(seed), ops.convert_to_tensor(limit)
+            else:
+                limit = end
+            key = (how.without_lengths(), rows, width, length, pad_id)
+            begin = self._function(("begin", *key), lambda *a: self._begin(loop, width, many, *a))
+            go = self._function(("go", *key), lambda *a: self._go(loop, width, *a))
+            state = begin(tokens, there, inputs, seed, limit)
+            there = ops.repeat(there, many, axis=0) if many > 1 else there
+            done = width + 1
+            while True:
+                finished = done >= end or bool(loop.finished(state))
+                if finished or steps is not None:
+                    yield loop.answers(state)[:, : how.num_return_sequences, width:done]
+                if finished:
+                    return
+                if ended is not None and not beams:
+                    stop = ended(keras.ops.convert_to_numpy(state["tokens"])[:, width:done])
+                    if stop.any():
+                        state["finished"] = ops.logical_or(state["finished"], stop)
+                        continue
+                until = min(end, done + (steps or (_STEPS if ended is not None else most)))
+                if compiled:
+                    until = ops.convert_to_tensor(np.int32(until))
+                state = go(state, there, seed, until, limit)
+                done = int(state["index"])
+
+    def _function(self, key: Any, fn: Callable) -> Callable:
+        if self.model.backend not in COMPILED:
+            return fn
+        key = (self.model.backend, *key)
+        if key not in self._functions:
+            self._functions[key] = keras.jit(fn, variables=self.model.variables)
+        return self._functions[key]
+
+    def _begin(
+        self, loop: Any, width: int, many: int, tokens: Any, there: Any, inputs: Any, seed: Any,
+        limit: Any,
+    ) -> Any:  # fmt: skip
+        """The state after the prompt and the first new token."""
+        cache = self.model.start(inputs, *tokens.shape)
+        logits, _, cache = self.model.advance(tokens[:, :width], there, cache, 0)
+        if many > 1:
+            logits, cache, tokens, there = keras.tree.map_structure(
+                lambda x: ops.repeat(x, many, axis=0), (logits, cache, tokens, there)
+            )
+        state = {"tokens": tokens, "cache": cache, "index": width, **loop.start(tokens)}
+        state = loop.step(state, logits, there, 0, seed, limit)
+        if self.model.backend in COMPILED:
+            state["index"] = ops.convert_to_tensor(state["index"], "int32")
+        return state
+
+    def _go(
+        self, loop: Any, width: int, state: Any, there: Any, seed: Any, until: Any, limit: Any
+    ) -> Any:
+        """The state at position `until`, or earlier where all texts have ended."""
+        names = sorted(state)
+
+        def unfinished(*values: Any) -> Any:
+            now = dict(zip(names, values, strict=True))
+            return ops.logical_and(now["index"] < until, ops.logical_not(loop.finished(now)))
+
+        def body(*values: Any) -> tuple:
+            now = dict(zip(names, values, strict=True))
+            logits, _, cache = self.model.advance(
+                now["last"], there, now["cache"], now["index"] - 1
+            )
+            now = loop.step(
+                {**now, "cache": cache}, logits, there, now["index"] - width, seed, limit
+            )
+            return tuple(now[name] for name in names)
+
+        values = tuple(state[name] for name in names)
+        if self.model.backend in COMPILED:
+            values = ops.while_loop(unfinished, body, values)
+        else:
+            while bool(unfinished(*values)):
+                values = body(*values)
+        return dict(zip(names, values, strict=True))
+
+
+def _signed(seed: int) -> int:
+    return (int(seed) + 2**31) % 2**32 - 2**31
+
+
+def _known(there: Any, index: Any) -> Any:
+    places = ops.arange(there.shape[1], dtype="int32")
+    return ops.logical_and(there, places[None] < index)
+
+
+def _written(tokens: Any, index: Any, new: Any) -> Any:
+    return ops.overwrite(tokens, (0, index), new[:, None])
+
+
+class _Rows:
+    """One text a row: greedy search and sampling."""
+
+    def __init__(self, how: Sampling, pad_id: int):
+        self.how, self.pad_id = how, pad_id
+
+    def start(self, tokens: Any) -> dict[str, Any]:
+        return {"finished": ops.zeros((tokens.shape[0],), "bool")}
+
+    def step(
+        self, state: dict, logits: Any, there: Any, new: Any, seed: Any, limit: Any
+    ) -> dict[str, Any]:
+        index, tokens = state["index"], state["tokens"]
+        scores = ops.cast(logits, "float32")
+        known = _known(there, index)
+        last = index + 1 >= limit
+        scores = adjusted(scores, tokens, known, index, new, last, self.how)
+        if self.how.do_sample:
+            first = seed[0] if not isinstance(seed, int) else _signed(seed)
+            seed = ops.stack([ops.cast(first, "int32"), ops.cast(new, "int32")])
+        following = chosen(scores, self.how, seed)
+        following = ops.where(state["finished"], self.pad_id, following)
+        finished = ops.logical_or(state["finished"], one_of(following, self.how.eos_token_id))
+        return {
+            "tokens": _written(tokens, index, following), "cache": state["cache"],
+            "index": _next(index), "finished": finished, "last": following[:, None],
+        }  # fmt: skip
+
+    def finished(self, state: dict) -> Any:
+        return ops.all(state["finished"])
+
+    def answers(self, state: dict) -> np.ndarray:
+        tokens = keras.ops.convert_to_numpy(state["tokens"])
+        many = self.how.num_return_sequences
+        return tokens.reshape(-1, many, tokens.shape[1])
+
+
+class _Beams:
+    """The best few beginnings of each row, kept until enough of them have ended."""
+
+    def __init__(self, how: Sampling, rows: int, pad_id: int):
+        self.how, self.rows, self.pad_id = how, rows, pad_id
+        self.kept = max(2, 1 + len(how.eos_token_id)) * how.num_beams
+
+    def start(self, tokens: Any) -> dict[str, Any]:
+        rows, beams, length = self.rows, self.how.num_beams, tokens.shape[1]
+        # At first all beams of a row are the same: only the first one counts.
+        running = np.full((rows, beams), _NEVER, "float32")
+        running[:, 0] = 0.0
+        return {
+            "running": ops.convert_to_tensor(running),
+            "ended": ops.reshape(tokens, (rows, beams, length)),
+            "scores": ops.full((rows, beams), _NEVER, "float32"),
+            "has_ended": ops.zeros((rows, beams), "bool"),
+            "open": ops.ones((rows, 1), "bool"),
+            "stopped": ops.zeros((), "bool"),
+        }
+
+    def step(
+        self, state: dict, logits: Any, there: Any, new: Any, seed: Any, limit: Any
+    ) -> dict[str, Any]:
+        how, rows, beams = self.how, self.rows, self.how.num_beams
+        index, tokens = state["index"], state["tokens"]
+        size, length = logits.shape[-1], tokens.shape[1]
+        last = index + 1 >= limit
+        scores = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+        scores = adjusted(scores, tokens, _known(there, index), index, new, last, how)
+        scores = ops.reshape(scores, (rows, beams, size)) + state["running"][:, :, None]
+        best, where = ops.top_k(ops.reshape(scores, (rows, beams * size)), self.kept)
+        where = ops.cast(where, "int32")
+        parent, following = where // size, where % size
+        texts = _gathered(ops.reshape(tokens, (rows, beams, length)), parent)
+        flat = ops.reshape(texts, (rows * self.kept, length))
+        flat = _written(flat, index, ops.reshape(following, (-1,)))
+        texts = ops.reshape(flat, (rows, self.kept, length))
+        ends = ops.logical_or(one_of(following, how.eos_token_id), last)
+        # What goes on: the best that have not ended.
+        running, going = ops.top_k(best + ops.cast(ends, "float32") * _NEVER, beams)
+        going = ops.cast(going, "int32")
+        parents = ops.take_along_axis(parent, going, axis=1)
+        row = ops.arange(rows, dtype="int32")[:, None] * beams
+        source = ops.reshape(row + parents, (-1,))
+        cache = keras.tree.map_structure(lambda x: ops.take(x, source, axis=0), state["cache"])
+        tokens = ops.reshape(_gathered(texts, going), (rows * beams, length))
+        # What has ended: only the best `beams` candidates may join.
+        final = best / ops.power(ops.cast(new + 1, "float32"), how.length_penalty)
+        full = ops.all(state["has_ended"], axis=-1, keepdims=True)
+        joins = ops.logical_and(ends, ops.arange(self.kept, dtype="int32")[None] < beams)
+        if how.early_stopping is True:
+            final = final + ops.cast(full, "float32") * _NEVER
+        final = final + ops.cast(ops.logical_not(state["open"]), "float32") * _NEVER
+        final = final + ops.cast(ops.logical_not(joins), "float32") * _NEVER
+        scores = ops.concatenate([state["scores"], final], axis=1)
+        scores, best_ended = ops.top_k(scores, beams)
+        best_ended = ops.cast(best_ended, "int32")
+        ended = _gathered(ops.concatenate([state["ended"], texts], axis=1), best_ended)
+        has_ended = ops.take_along_axis(
+            ops.concatenate([state["has_ended"], joins], axis=1), best_ended, axis=1
+        )
+        # Whether a better one can still come.
+        reach = new + 1
+        if how.early_stopping == "never" and how.length_penalty > 0:
+            reach = limit - (index - new)
+        possible = running[:, :1] / ops.power(ops.cast(reach, "float32"), how.length_penalty)
+        worst = ops.where(has_ended, ops.min(scores, axis=1, keepdims=True), _NEVER)
+        better = ops.any(possible > worst, axis=-1, keepdims=True)
+        opened = ops.logical_and(state["open"], better)
+        goes = ops.logical_and(ops.any(opened), ops.logical_not(ops.all(ends)))
+        if how.early_stopping is True:
+            goes = ops.logical_and(goes, ops.logical_not(ops.all(has_ended)))
+        return {
+            "tokens": tokens, "cache": cache, "index": _next(index), "running": running,
+            "ended": ended, "scores": scores, "has_ended": has_ended, "open": opened,
+            "stopped": ops.logical_not(goes),
+            "last": ops.reshape(ops.take_along_axis(following, going, axis=1), (-1, 1)),
+        }  # fmt: skip
+
+    def finished(self, state: dict) -> Any:
+        return state["stopped"]
+
+    def answers(self, state: dict) -> np.ndarray:
+        return keras.ops.convert_to_numpy(state["ended"])
+
+
+def _next(index: Any) -> Any:
+    return index + 1 if isinstance(index, int) else ops.cast(index + 1, "int32")
+
+
+def _gathered(texts: Any, which: Any) -> Any:
+    return ops.take_along_axis(texts, which[:, :, None], axis=1)

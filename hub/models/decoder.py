@@ -1,0 +1,190 @@
+"""What GPT-2 and OPT share: embeddings, causal blocks, and a cache of keys and values."""
+
+from typing import Any
+
+from hub.blocks import TransformerBlock
+from hub.models.backbone import Backbone
+from keraslite import initializers, layers, ops
+
+
+class Decoder(Backbone):
+    """Embedded tokens through a stack of causal blocks; the families say with which options.
+
+    Args:
+        config: the arguments of the family's own constructor.
+        position_offset: rows of the table of positions that come before the first position.
+        embedding_dim: the width of the token embedding where it is not that of the blocks.
+        norm_first: whether the blocks normalise their inputs, and the last output is normalised.
+        fused: whether the blocks have one projection for query, key and value.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        *,
+        position_offset: int = 0,
+        embedding_dim: int | None = None,
+        norm_first: bool = True,
+        fused: bool = False,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(dtype=dtype, **kwargs)
+        policy = self.dtype_policy
+        self.config, self.position_offset = config, position_offset
+        self.vocabulary_size, self.hidden_dim = config["vocabulary_size"], config["hidden_dim"]
+        self.num_layers, self.num_heads = config["num_layers"], config["num_heads"]
+        self.max_sequence_length = config["max_sequence_length"]
+        self.embedding_dim = embedding_dim or self.hidden_dim
+
+        def embedding(size: int, width: int, name: str) -> layers.Embedding:
+            start = initializers.RandomNormal(stddev=0.02)
+            return layers.Embedding(size, width, start, dtype=policy, name=name)
+
+        self.token_embedding = embedding(
+            self.vocabulary_size, self.embedding_dim, "token_embedding"
+        )
+        self.position_embedding = embedding(
+            self.max_sequence_length + position_offset, self.hidden_dim, "position_embedding"
+        )
+        self.embeddings_dropout = layers.Dropout(
+            config.get("embedding_dropout", config["dropout"]), dtype=policy
+        )
+        self.project_in = self.project_out = None
+        if self.embedding_dim != self.hidden_dim:
+            self.project_in, self.project_out = (
+                layers.Dense(size, use_bias=False, dtype=policy, name=name)
+                for size, name in (
+                    (self.hidden_dim, "project_in"), (self.embedding_dim, "project_out"),
+                )
+            )  # fmt: skip
+        self.blocks = [
+            TransformerBlock(
+                self.hidden_dim, self.num_heads, config["intermediate_dim"], config["activation"],
+                config["dropout"], config["attention_dropout"], config["layer_norm_epsilon"],
+                norm_first, fused, dtype=policy,
+            )
+            for _ in range(self.num_layers)
+        ]  # fmt: skip
+        self.final_norm = (
+            layers.LayerNormalization(epsilon=config["layer_norm_epsilon"], dtype=policy)
+            if norm_first
+            else None
+        )
+        self.build()
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the variables; their shapes follow from the config alone."""
+        self.token_embedding.build((None, None))
+        self.position_embedding.build((None, None))
+        for block in self.blocks:
+            block.build((None, None, self.hidden_dim))
+        for layer, width in (
+            (self.project_in, self.embedding_dim),
+            (self.project_out, self.hidden_dim),
+            (self.final_norm, self.hidden_dim),
+        ):
+            if layer is not None:
+                layer.build((None, None, width))
+        self.built = True
+
+    def _embed(self, token_ids: Any, positions: Any, training: bool = False) -> Any:
+        hidden = self.token_embedding(token_ids)
+        if self.project_in is not None:
+            hidden = self.project_in(hidden)
+        hidden = hidden + self.position_embedding(positions + self.position_offset)
+        return self.embeddings_dropout(hidden, training=training)
+
+    def _finish(self, hidden: Any) -> Any:
+        hidden = hidden if self.final_norm is None else self.final_norm(hidden)
+        return hidden if self.project_out is None else self.project_out(hidden)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Hidden states (batch, length, embedding_dim) of a batch; no token sees later ones."""
+        padding_mask = ops.cast(inputs["padding_mask"], "bool")
+        length = inputs["token_ids"].shape[1]
+        if length is not None and length > self.max_sequence_length:
+            raise ValueError(
+                f"A sequence of {length} tokens is longer than the {self.max_sequence_length} "
+                "positions of the model; truncate it."
+            )
+        valid = ops.cast(padding_mask, "int32")
+        positions = ops.maximum(ops.cumsum(valid, axis=1) - 1, 0)
+        hidden = self._embed(inputs["token_ids"], positions, training)
+        for block in self.blocks:
+            hidden = block(hidden, padding_mask, training=training, causal=True)
+        return self._finish(hidden)
+
+    def logits(self, hidden: Any) -> Any:
+        """Scores (batch, length, vocabulary_size) of the next token: the embedding, transposed.
+
+        Args:
+            hidden: hidden states, as `call` gives them.
+        """
+        return ops.matmul(hidden, ops.transpose(self.token_embedding.embeddings.value))
+
+    # -- generation ---------------------------------------------------------------------------
+
+    def new_cache(self, batch: int, length: int) -> list[dict[str, Any]]:
+        """Room for the keys and values of `length` positions.
+
+        Args:
+            batch: the number of rows.
+            length: the number of positions.
+        """
+        shape = (batch, length, self.num_heads, self.hidden_dim // self.num_heads)
+        return [
+            {name: ops.zeros(shape, self.compute_dtype) for name in ("key", "value")}
+            for _ in range(self.num_layers)
+        ]
+
+    def call_with_cache(self, token_ids: Any, valid: Any, cache: Any, index: Any) -> tuple:
+        """Hidden states of tokens that follow those in the cache, and the cache with them.
+
+        Args:
+            token_ids: (batch, new tokens).
+            valid: (batch, cache length) of booleans: False where a row's prompt is padded, which
+                is on the left.
+            cache: what `new_cache` or this method gave; it is not to be used again.
+            index: the position of the first new token: 0, or a later one.
+        """
+        new, length = token_ids.shape[1], valid.shape[1]
+        padding = length - ops.sum(ops.cast(valid, "int32"), axis=1, keepdims=True)
+        where = index + ops.arange(new, dtype="int32")
+        hidden = self._embed(token_ids, ops.maximum(where[None] - padding, 0))
+        mask = seen(valid, index, new)
+        caches = []
+        for block, held in zip(self.blocks, cache, strict=True):
+            hidden, held = block(hidden, mask, causal=_starts(index), cache=held, index=index)
+            caches.append(held)
+        return self._finish(hidden), caches
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the backbone."""
+        return {**super().get_config(), **self.config}
+
+
+def _starts(index: Any) -> bool:
+    return type(index) is int and index == 0
+
+
+def seen(valid: Any, index: Any, new: int) -> Any:
+    """Which of the cached positions each of some new tokens may attend to.
+
+    Args:
+        valid: (batch, cache length): where a row has tokens.
+        index: the position of the first new token.
+        new: their number.
+
+    Returns:
+        (batch, keys) where all of them see the same keys, else (batch, 1, new, keys).
+    """
+    if _starts(index):
+        return valid[:, :new]  # and causality
+    if type(index) is int:
+        if new == 1:
+            return valid[:, : index + 1]
+        valid = valid[:, : index + new]
+    keys = ops.arange(valid.shape[1], dtype="int32")
+    reach = keys[None] <= index + ops.arange(new, dtype="int32")[:, None]
+    return ops.logical_and(valid[:, None, None], reach)

@@ -1,0 +1,264 @@
+"""How a language model's next token is chosen: settings, rules that change scores, draws.
+
+Names and meanings are those of a checkpoint's generation_config.json (transformers'
+GenerationConfig). Functions of this file are pure: they take scores and give scores or tokens.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keraslite as keras
+from keraslite import ops
+
+_LOW = float("-inf")
+# The samplers of KerasHub by their names, as settings.
+SAMPLERS = {
+    "greedy": {"do_sample": False, "num_beams": 1},
+    "random": {"do_sample": True, "top_k": 0, "top_p": 1.0},
+    "top_k": {"do_sample": True, "top_k": 5},
+    "top_p": {"do_sample": True, "top_k": 0, "top_p": 0.1},
+    "beam": {"do_sample": False, "num_beams": 5},
+    "contrastive": {"do_sample": False, "penalty_alpha": 0.6, "top_k": 5},
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How text is generated.
+
+    Attributes:
+        do_sample: draw the next token, rather than take the likeliest.
+        temperature: divides the scores before a draw.
+        top_k: draw among so many of the likeliest; 0 for all. Of contrastive search, the
+            candidates.
+        top_p: draw among the likeliest whose probabilities reach this sum.
+        min_p: draw among those with at least this part of the highest probability.
+        num_beams: how many beginnings a beam search keeps.
+        num_return_sequences: how many texts a prompt gives.
+        length_penalty: of a beam search: scores are divided by the length to this power.
+        early_stopping: of a beam search: True stops at `num_beams` finished texts, False where
+            a better one is unlikely, "never" where none is possible.
+        penalty_alpha: of contrastive search (Su et al., 2022, arXiv:2202.06417): the weight of
+            the likeness to what was said; None for no such search.
+        repetition_penalty: divides the scores of tokens that were there (Keskar et al., 2019,
+            arXiv:1909.05858).
+        no_repeat_ngram_size: no sequence of so many tokens comes twice; 0 for no such rule.
+        min_length: no end before so many tokens, the prompt's included.
+        min_new_tokens: no end before so many new tokens.
+        max_length: the most tokens, the prompt's included.
+        max_new_tokens: the most new tokens; wins over `max_length`.
+        eos_token_id: the tokens that end a text.
+        suppress_tokens: tokens that never come.
+        begin_suppress_tokens: tokens that do not come first.
+        forced_bos_token_id: the token that comes first.
+        forced_eos_token_id: the token that comes last where the length runs out.
+
+    >>> Sampling().updated(top_k=3, do_sample=True).top_k
+    3
+    """
+
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+    min_p: float | None = None
+    num_beams: int = 1
+    num_return_sequences: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+    penalty_alpha: float | None = None
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    min_length: int = 0
+    min_new_tokens: int = 0
+    max_length: int | None = None
+    max_new_tokens: int | None = None
+    eos_token_id: tuple[int, ...] = ()
+    suppress_tokens: tuple[int, ...] = ()
+    begin_suppress_tokens: tuple[int, ...] = ()
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: int | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Sampling":
+        """The settings of a generation_config.json; keys of other libraries' own are left out.
+
+        Args:
+            config: its content.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls().updated(**{k: v for k, v in config.items() if k in known and v is not None})
+
+    def updated(self, **changes: Any) -> "Sampling":
+        """The settings with some changed.
+
+        Args:
+            changes: names and values; a value of None leaves a setting as it is.
+
+        Raises:
+            TypeError: there is no such setting.
+            ValueError: a value is out of range; says which range.
+        """
+        names = [f.name for f in dataclasses.fields(self)]
+        unknown = sorted(set(changes) - set(names))
+        if unknown:
+            raise TypeError(f"There is no setting {', '.join(unknown)}; there are: {names}.")
+        given = {k: v for k, v in changes.items() if v is not None}
+        for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens"):
+            if name in given:
+                ids = given[name]
+                given[name] = (int(ids),) if isinstance(ids, int) else tuple(int(i) for i in ids)
+        new = dataclasses.replace(self, **given)
+        for name, low, what in (
+            ("temperature", 0, "more than 0"), ("num_beams", 0.5, "at least 1"),
+            ("num_return_sequences", 0.5, "at least 1"), ("repetition_penalty", 0, "more than 0"),
+            ("top_k", -1, "0 or more"), ("top_p", 0, "more than 0"),
+            ("no_repeat_ngram_size", -1, "0 or more"),
+        ):  # fmt: skip
+            if not getattr(new, name) > low:
+                raise ValueError(f"{name} must be {what}, got {getattr(new, name)!r}.")
+        if new.early_stopping not in (True, False, "never"):
+            raise ValueError(
+                f'early_stopping is True, False or "never", got {new.early_stopping!r}.'
+            )
+        if new.num_beams > 1 and (new.do_sample or new.penalty_alpha is not None):
+            raise ValueError(
+                f"A beam search of num_beams={new.num_beams} neither samples nor contrasts: set "
+                "num_beams=1, or do_sample=False and penalty_alpha=None."
+            )
+        most = new.num_beams if new.num_beams > 1 else 1
+        if new.num_return_sequences > most and not new.do_sample:
+            raise ValueError(
+                f"{new.num_return_sequences} texts a prompt need do_sample=True or as many beams; "
+                f"num_beams is {new.num_beams}."
+            )
+        return new
+
+    def without_lengths(self) -> "Sampling":
+        """The settings that a compiled loop depends on."""
+        return dataclasses.replace(self, max_length=None, max_new_tokens=None)
+
+
+def one_of(ids: Any, tokens: tuple[int, ...]) -> Any:
+    """Which ids are among some tokens, as booleans.
+
+    Args:
+        ids: a tensor of integers.
+        tokens: the tokens.
+    """
+    found = ops.equal(ids, -1)
+    for token in tokens:
+        found = ops.logical_or(found, ops.equal(ids, token))
+    return found
+
+
+def _among(tokens: tuple[int, ...], size: int) -> Any:
+    """A row of booleans, True at some tokens."""
+    return one_of(ops.arange(size, dtype="int32"), tokens)[None]
+
+
+def adjusted(
+    scores: Any, tokens: Any, known: Any, index: Any, new: Any, last: Any, how: Sampling
+) -> Any:
+    """Scores after the rules that look at what was said.
+
+    Args:
+        scores: (rows, vocabulary) floats.
+        tokens: (rows, length) of the tokens so far.
+        known: (rows, length): where there is one.
+        index: the position of the next token.
+        new: how many new tokens there are.
+        last: whether the next token is the last one that there is room for.
+        how: the settings.
+    """
+    size = scores.shape[-1]
+    if how.repetition_penalty != 1.0:
+        lower = ops.where(scores < 0, scores * how.repetition_penalty,
+                          scores / how.repetition_penalty)  # fmt: skip
+        scores = ops.where(_marked(tokens, known, size), lower, scores)
+    if how.no_repeat_ngram_size:
+        scores = ops.where(_repeats(tokens, known, index, size, how), _LOW, scores)
+    if (how.min_length or how.min_new_tokens) and how.eos_token_id:
+        early = ops.logical_or(index < how.min_length, new < how.min_new_tokens)
+        scores = ops.where(ops.logical_and(early, _among(how.eos_token_id, size)), _LOW, scores)
+    if how.suppress_tokens:
+        scores = ops.where(_among(how.suppress_tokens, size), _LOW, scores)
+    if how.begin_suppress_tokens:
+        first = ops.equal(new, 0)
+        scores = ops.where(
+            ops.logical_and(first, _among(how.begin_suppress_tokens, size)), _LOW, scores
+        )
+    for token, holds in (
+        (how.forced_bos_token_id, ops.equal(new, 0)), (how.forced_eos_token_id, last),
+    ):  # fmt: skip
+        if token is not None:
+            forced = ops.where(_among((token,), size), 0.0, _LOW)
+            scores = ops.where(holds, forced, scores)
+    return scores
+
+
+def _marked(tokens: Any, which: Any, size: int) -> Any:
+    """(rows, size) of booleans: which tokens stand at the places that count."""
+    rows = tokens.shape[0]
+    row = ops.broadcast_to(ops.arange(rows, dtype="int32")[:, None], tokens.shape)
+    at = ops.reshape(ops.stack([row, ops.cast(tokens, "int32")], -1), (-1, 2))
+    hits = ops.reshape(ops.cast(which, "float32"), (-1,))
+    return ops.scatter_update(ops.zeros((rows, size), "float32"), at, hits, reduction="max") > 0
+
+
+def _repeats(tokens: Any, known: Any, index: Any, size: int, how: Sampling) -> Any:
+    """(rows, vocabulary): which tokens would end a sequence that was there."""
+    n, length = how.no_repeat_ngram_size, tokens.shape[1]
+    rows, places = tokens.shape[0], length - n + 1
+    if places < 1:
+        return ops.zeros((rows, size), "bool")
+    # For each place: do the n - 1 tokens from there on equal the last n - 1?
+    same = known[:, n - 1 : n - 1 + places]
+    for i in range(n - 1):
+        where = ops.full((rows, 1), 0, "int32") + (index - (n - 1) + i)
+        recent = ops.take_along_axis(tokens, ops.maximum(where, 0), axis=1)
+        begins = ops.logical_and(
+            ops.equal(tokens[:, i : i + places], recent), known[:, i : i + places]
+        )
+        same = ops.logical_and(same, begins)
+    return _marked(tokens[:, n - 1 : n - 1 + places], same, size)
+
+
+def filtered(scores: Any, how: Sampling) -> Any:
+    """Scores with what is not to be drawn at minus infinity, after the temperature.
+
+    Args:
+        scores: (rows, vocabulary) floats.
+        how: the settings.
+    """
+    scores = scores / how.temperature
+    size = scores.shape[-1]
+    if 0 < how.top_k < size:
+        scores = ops.where(scores < ops.top_k(scores, how.top_k)[0][:, -1:], _LOW, scores)
+    if how.top_p < 1.0:
+        most = how.top_k if 0 < how.top_k < size else size
+        best = ops.top_k(scores, most)[0]
+        probabilities = ops.softmax(best, axis=-1)
+        before = ops.cumsum(probabilities, axis=-1) - probabilities
+        kept = ops.where(before < how.top_p, best, float("inf"))
+        scores = ops.where(scores < ops.min(kept, axis=-1, keepdims=True), _LOW, scores)
+    if how.min_p is not None:
+        probabilities = ops.softmax(scores, axis=-1)
+        least = how.min_p * ops.max(probabilities, axis=-1, keepdims=True)
+        scores = ops.where(probabilities < least, _LOW, scores)
+    return scores
+
+
+def chosen(scores: Any, how: Sampling, seed: Any) -> Any:
+    """The next token of each row (rows,), int32.
+
+    Args:
+        scores: (rows, vocabulary), adjusted.
+        how: the settings.
+        seed: a pair of int32: the seed and the position; draws depend on nothing else.
+    """
+    if not how.do_sample:
+        return ops.cast(ops.argmax(scores, axis=-1), "int32")
+    return keras.random.categorical(filtered(scores, how), 1, seed=seed)[:, 0]

@@ -1,0 +1,95 @@
+"""CausalLM: continues a text."""
+
+from typing import Any
+
+import numpy as np
+
+from hub.preprocessing import CausalLMPreprocessor
+from hub.tasks.language_model import LanguageModel
+
+
+class CausalLM(LanguageModel):
+    """A decoder that says which token comes next.
+
+    `fit` takes texts, or dicts of `prompts` and `responses`, of which only the responses are
+    learned; `generate` continues prompts; `score` says how likely texts are.
+
+    Args:
+        backbone: a decoder, such as `GPT2Backbone`.
+        preprocessor: what turns texts into inputs.
+        sampling: how tokens are chosen: a `hub.sampling.Sampling`.
+
+    >>> from hub import GPT2Backbone
+    >>> model = CausalLM(GPT2Backbone(9, num_layers=1, num_heads=2, hidden_dim=8))
+    >>> ids = np.ones((1, 3), "int32")
+    >>> model.generate({"token_ids": ids, "padding_mask": ids}, max_length=5)["token_ids"].shape
+    (1, 5)
+    """
+
+    task = "CausalLM"
+    default_preprocessor = CausalLMPreprocessor
+
+    def __init__(
+        self, backbone: Any, preprocessor: Any = None, sampling: Any = None, **kwargs: Any
+    ):
+        super().__init__(backbone, preprocessor, sampling, **kwargs)
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Logits (batch, length, vocabulary) of the token after each."""
+        return self.backbone.logits(self.backbone(inputs, training=training))
+
+    # -- for the generator --------------------------------------------------------------------
+
+    def start(self, inputs: Any, rows: int, length: int) -> Any:
+        """An empty cache.
+
+        Args:
+            inputs: nothing.
+            rows: the number of texts.
+            length: the number of positions.
+        """
+        return self.backbone.new_cache(rows, length)
+
+    def advance(self, token_ids: Any, valid: Any, cache: Any, index: Any) -> tuple:
+        """Scores of the next token, the hidden states behind them, and the new cache.
+
+        Args:
+            token_ids: (rows, new tokens).
+            valid: (rows, length): False where a prompt is padded.
+            cache: what `start` or this method gave.
+            index: the position of the first new token.
+        """
+        hidden, cache = self.backbone.call_with_cache(token_ids, valid, cache, index)
+        last = hidden[:, -1:]
+        return self.backbone.logits(last)[:, 0], last[:, 0], cache
+
+    def _prompts(self, inputs: Any) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+        if isinstance(inputs, dict) and "token_ids" in inputs:
+            ids = np.asarray(inputs["token_ids"], "int32")
+            there = np.asarray(inputs.get("padding_mask", np.ones_like(ids))).astype(bool)
+            return [row[mask] for row, mask in zip(ids, there, strict=True)], {}
+        if self.preprocessor is None:
+            raise ValueError("Without a preprocessor prompts are a dict of token_ids arrays.")
+        return self.preprocessor.prompts(inputs), {}
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Train on texts, on prompts with responses, or on ready inputs.
+
+        Args:
+            x: a list of texts; a dict of two lists, `prompts` and `responses`; a list of such
+                dicts; or ready inputs.
+            y: targets of ready inputs.
+            kwargs: as for `Model.fit`.
+        """
+        return super().fit(self._rows_of(x), y, **kwargs)
+
+    def _rows_of(self, inputs: Any) -> Any:
+        return self.preprocessor.columns(inputs) if self.preprocessor is not None else inputs
+
+    def _takes(self, x: Any) -> bool:
+        return super()._takes(x) or (isinstance(x, dict) and "responses" in x)
+
+
+GPT2CausalLM = CausalLM.over("gpt2", "GPT2CausalLM")
+OPTCausalLM = CausalLM.over("opt", "OPTCausalLM")

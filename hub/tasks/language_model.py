@@ -1,0 +1,320 @@
+"""LanguageModel: what tasks that write text share: settings, prompts, streams, texts."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import keraslite as keras
+from hub.generation import COMPILED, Generator
+from hub.preprocessing import bucket
+from hub.sampling import SAMPLERS, Sampling
+from hub.tasks.task import Task
+
+_NEW_TOKENS = 128  # where neither the caller nor generation_config.json says
+
+
+class LanguageModel(Task):
+    """A task that writes text, one token after the other.
+
+    Subclasses have `start` and `advance` for `hub.generation.Generator`, and `_prompts`.
+    """
+
+    needs_pooler = False
+
+    def __init__(
+        self, backbone: Any, preprocessor: Any = None, sampling: Any = None, **kwargs: Any
+    ):
+        super().__init__(backbone, preprocessor, **kwargs)
+        self.sampling = Sampling() if sampling is None else sampling
+        self._kl_generator = Generator(self)
+
+    @classmethod
+    def _from_files(cls, files: Any, config: dict) -> dict[str, Any]:
+        name = "generation_config.json"
+        stated = files.json(name) if name in files else {}
+        if stated.get("eos_token_id") is None and config.get("eos_token_id") is not None:
+            stated["eos_token_id"] = config["eos_token_id"]
+        try:
+            return {"sampling": Sampling.from_config(stated)}
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} of {files.location}: {error}") from error
+
+    def compile(
+        self, optimizer: Any = "auto", loss: Any = "auto", sampler: Any = None, **kwargs: Any
+    ) -> None:
+        """Say how the task is trained, and how it chooses tokens.
+
+        Args:
+            optimizer: as for `Task.compile`.
+            loss: as for `Task.compile`.
+            sampler: "greedy", "random", "top_k", "top_p", "beam" or "contrastive", or a
+                `hub.sampling.Sampling`; what the checkpoint says by default.
+            kwargs: as for `Model.compile`.
+        """
+        if sampler is not None:
+            self.sampling = self._sampling(sampler)
+        super().compile(optimizer, loss, **kwargs)
+
+    def _sampling(self, sampler: Any, **settings: Any) -> Sampling:
+        how = self.sampling
+        if isinstance(sampler, Sampling):
+            how = sampler if sampler.eos_token_id else sampler.updated(
+                eos_token_id=self.sampling.eos_token_id
+            )  # fmt: skip
+        elif sampler is not None:
+            if sampler not in SAMPLERS:
+                raise ValueError(
+                    f"The sampler {sampler!r} is none of {sorted(SAMPLERS)} nor a Sampling."
+                )
+            how = how.updated(**{**SAMPLERS["greedy"], **SAMPLERS[sampler]})
+        return how.updated(**settings)
+
+    # -- generation ---------------------------------------------------------------------------
+
+    def generate(
+        self,
+        inputs: Any,
+        max_length: int | None = None,
+        stop_token_ids: Any = "auto",
+        strip_prompt: bool = False,
+        *,
+        sampler: Any = None,
+        stop_strings: Any = (),
+        stream: bool = False,
+        seed: int | None = None,
+        batch_size: int = 32,
+        **settings: Any,
+    ) -> Any:
+        """Continue prompts.
+
+        A batch gives what its prompts would give one by one; draws are the same on every backend.
+
+        Args:
+            inputs: a text or a list of texts; without a preprocessor, a dict of `token_ids` and
+                `padding_mask`, each (batch, length).
+            max_length: the most tokens of a text, those of the prompt included.
+            stop_token_ids: the tokens that end a text; those of the checkpoint for "auto", None
+                for none.
+            strip_prompt: whether the answers leave the prompts out.
+            sampler: as for `compile`; what was said there by default.
+            stop_strings: texts at whose first appearance an answer ends.
+            stream: return an iterator over pieces of text as they come: strings for a single
+                prompt, else lists of one string a prompt.
+            seed: of the draws; a new one by default.
+            batch_size: the most prompts that are continued at a time.
+            settings: any of `hub.sampling.Sampling`, such as `max_new_tokens`, `temperature`,
+                `top_p`, `num_beams`, `num_return_sequences`.
+
+        Returns:
+            A text for a text, a list for a list; for each prompt a list where
+            `num_return_sequences` is above 1. Without a preprocessor, a dict of arrays.
+
+        Raises:
+            ValueError: a prompt is longer than the model can read, or a setting makes no sense.
+        """
+        if stop_token_ids != "auto":
+            settings["eos_token_id"] = tuple(np.atleast_1d(stop_token_ids or []).tolist())
+        how = self._sampling(sampler, max_length=max_length, **settings)
+        if how.penalty_alpha is not None and how.top_k > 1 and not how.do_sample:
+            how = how.updated(do_sample=False)
+        stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings)
+        if self.preprocessor is None and (stops or stream):
+            raise ValueError("stop_strings and stream need a preprocessor: there are no texts.")
+        if stream and how.num_beams > 1:
+            raise ValueError("A beam search knows its text at the end only: it cannot stream.")
+        if seed is None:
+            seed = keras.random.SeedGenerator().get_config()["seed"]
+        single = isinstance(inputs, str)
+        prompts, extra = self._prompts([inputs] if single else inputs)
+        if stream:
+            return self._stream(prompts, extra, how, seed, stops, single)
+        answers: list[Any] = []
+        for start in range(0, len(prompts), batch_size):
+            part = slice(start, start + batch_size)
+            some = {k: v[part] for k, v in extra.items()}
+            new = list(self._run(prompts[part], some, how, seed, stops))[-1]
+            answers += [list(rows) for rows in new]
+        if self.preprocessor is None:
+            return self._arrays(prompts, answers)
+        texts = [
+            [self._text(prompt, new, stops, strip_prompt) for new in rows]
+            for prompt, rows in zip(prompts, answers, strict=True)
+        ]
+        if how.num_return_sequences == 1:
+            texts = [rows[0] for rows in texts]
+        return texts[0] if single else texts
+
+    def _run(
+        self, prompts: list[np.ndarray], extra: dict, how: Sampling, seed: int,
+        stops: list[str], steps: int | None = None,
+    ) -> Iterator[list[list[np.ndarray]]]:  # fmt: skip
+        """New ids of each text of each prompt, cut at their ends, after every few steps."""
+        longest = max(len(p) for p in prompts)
+        width = bucket(longest, 2**30) if self.backend in COMPILED else longest
+        limits = [self._room(len(p), how) for p in prompts]
+        pad_id = self._pad_id(how)
+        tokens = np.full((len(prompts), width), pad_id, "int32")
+        valid = np.zeros(tokens.shape, bool)
+        for row, prompt in enumerate(prompts):
+            tokens[row, width - len(prompt) :] = prompt
+            valid[row, width - len(prompt) :] = True
+        ended = self._ender(stops) if stops else None
+        for new in self._kl_generator(
+            tokens, valid, extra, how, max(limits), pad_id, seed, steps, ended
+        ):
+            yield [
+                [_cut(ids, most, how.eos_token_id) for ids in rows]
+                for rows, most in zip(new, limits, strict=True)
+            ]
+
+    def _room(self, length: int, how: Sampling) -> int:
+        """How many new tokens a prompt of some length gets."""
+        positions = self._positions()
+        if positions is not None and length >= positions:
+            raise ValueError(
+                f"A prompt has {length} tokens, but the model has {positions} positions: nothing "
+                "could follow it. Give a shorter prompt."
+            )
+        most = how.max_new_tokens
+        if most is None:
+            most = _NEW_TOKENS if how.max_length is None else how.max_length - length
+        if most < 1:
+            raise ValueError(
+                f"max_length={how.max_length} leaves no room after a prompt of {length} tokens."
+            )
+        return most if positions is None else min(most, positions - length)
+
+    def _positions(self) -> int | None:
+        """The most tokens of prompt and answer together; None where there is no limit."""
+        return self.backbone.max_sequence_length
+
+    def _pad_id(self, how: Sampling) -> int:
+        if self.preprocessor is not None:
+            return self.preprocessor.tokenizer.pad_token_id
+        return how.eos_token_id[0] if how.eos_token_id else 0
+
+    def _prompts(self, inputs: Any) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+        """Ids that the decoder begins with, and what it looks at beside, a row a prompt."""
+        raise NotImplementedError
+
+    def _text(
+        self, prompt: np.ndarray, new: np.ndarray, stops: list[str], strip_prompt: bool
+    ) -> str:
+        detokenize = self.preprocessor.tokenizer.detokenize
+        text = detokenize(new)
+        if stops:
+            end = _first_end(text, stops)
+            if end is not None:
+                return text[:end] if strip_prompt else detokenize(prompt) + text[:end]
+        return text if strip_prompt else detokenize([*prompt, *new])
+
+    def _ender(self, stops: list[str]) -> Callable[[np.ndarray], np.ndarray]:
+        detokenize = self.preprocessor.tokenizer.detokenize
+        return lambda rows: np.array([_first_end(detokenize(r), stops) is not None for r in rows])
+
+    def _stream(
+        self, prompts: list, extra: dict, how: Sampling, seed: int, stops: list[str], single: bool
+    ) -> Iterator[Any]:
+        """Pieces of text; a piece is held back while it ends within a character or a stop."""
+        detokenize = self.preprocessor.tokenizer.detokenize
+        said = [""] * len(prompts)
+        runs = self._run(prompts, extra, how, seed, stops, steps=1)
+        before = None
+        for rows in runs:
+            if before is not None:
+                yield from self._pieces(before, said, stops, detokenize, single, last=False)
+            before = rows
+        yield from self._pieces(before, said, stops, detokenize, single, last=True)
+
+    def _pieces(
+        self, rows: Any, said: list[str], stops: list[str], detokenize: Any, single: bool,
+        last: bool,
+    ) -> Iterator[Any]:  # fmt: skip
+        pieces = []
+        for i, (ids, *_) in enumerate(rows):
+            text = detokenize(ids)
+            end = _first_end(text, stops)
+            if end is not None:
+                text = text[:end]
+            elif not last:
+                held = max((len(s) - 1 for s in stops), default=0)
+                text = text[: len(text) - held] if held else text
+                while text.endswith("\ufffd"):  # the first bytes of a character
+                    text = text[:-1]
+            pieces.append(text[len(said[i]) :])
+            said[i] = max(said[i], text, key=len)
+        if any(pieces):
+            yield pieces[0] if single else pieces
+
+    def _arrays(self, prompts: list, answers: list) -> dict[str, np.ndarray]:
+        rows = [np.concatenate([p, new]) for p, texts in zip(prompts, answers) for new in texts]
+        length = max(len(r) for r in rows)
+        token_ids = np.zeros((len(rows), length), "int32")
+        for i, row in enumerate(rows):
+            token_ids[i, : len(row)] = row
+        lengths = np.array([len(r) for r in rows])[:, None]
+        return {"token_ids": token_ids, "padding_mask": np.arange(length)[None] < lengths}
+
+    # -- training -----------------------------------------------------------------------------
+
+    def _defaults(self) -> dict[str, Any]:
+        return {
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        }
+
+    def score(self, inputs: Any, batch_size: int = 32, verbose: int = 0) -> np.ndarray:
+        """The log-probability of each text, or of each response after its prompt.
+
+        Args:
+            inputs: what `fit` takes.
+            batch_size: the most texts at a time.
+            verbose: 1 shows a progress bar.
+
+        Returns:
+            (texts,) float32: sums over the tokens that `fit` would learn.
+        """
+        inputs = self._rows_of(inputs)
+        count = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
+        bar = keras.utils.Progbar(count, unit_name="text") if verbose else None
+        out = []
+        for start in range(0, count, batch_size):
+            part = slice(start, start + batch_size)
+            some = (
+                {k: v[part] for k, v in inputs.items()}
+                if isinstance(inputs, dict)
+                else inputs[part]
+            )
+            x, labels, weights = self.preprocessor(some)
+            logits = np.asarray(self.predict_on_batch(x), "float32")
+            shifted = logits - logits.max(-1, keepdims=True)
+            picked = np.take_along_axis(shifted, labels[..., None].astype(int), -1)[..., 0]
+            logs = picked - np.log(np.exp(shifted).sum(-1))
+            out.append((logs * weights).sum(-1))
+            if bar is not None:
+                bar.update(min(start + batch_size, count))
+        return np.concatenate(out).astype("float32")
+
+    def _rows_of(self, inputs: Any) -> Any:
+        return inputs
+
+    def _to_config(self) -> dict[str, Any]:
+        return {"eos_token_id": _plain(self.sampling.eos_token_id)}
+
+
+def _plain(ids: tuple[int, ...]) -> Any:
+    return None if not ids else ids[0] if len(ids) == 1 else list(ids)
+
+
+def _first_end(text: str, stops: list[str]) -> int | None:
+    """Where the first of some texts ends within a text."""
+    ends = [at + len(s) for s in stops if (at := text.find(s)) >= 0]
+    return min(ends, default=None)
+
+
+def _cut(ids: np.ndarray, most: int, ends: tuple[int, ...]) -> np.ndarray:
+    """New ids up to the first that ends a text, which stays, and at most so many."""
+    ids = ids[:most]
+    where = np.flatnonzero(np.isin(ids, ends))
+    return ids[: where[0] + 1] if len(where) else ids
