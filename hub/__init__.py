@@ -2,7 +2,12 @@
 
 from hub import datasets
 from hub.models import *
-from hub.preprocessing import CausalLMPreprocessor, MaskedLMPreprocessor, TextPreprocessor
+from hub.preprocessing import (
+    CausalLMPreprocessor,
+    MaskedLMPreprocessor,
+    Seq2SeqLMPreprocessor,
+    TextPreprocessor,
+)
 from hub.presets import list_presets
 from hub.tasks import *
 from hub.tokenizers import BytePairTokenizer, UnigramTokenizer, WordPieceTokenizer

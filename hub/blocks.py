@@ -16,7 +16,7 @@ def gelu_new(x: Any) -> Any:
 _ACTIVATIONS = {"gelu_new": gelu_new, "gelu_pytorch_tanh": gelu_new}
 
 
-def activation(name: str) -> Any:
+def activation_of(name: str) -> Any:
     """The activation that a config.json names, as layers take it.
 
     Args:
@@ -179,7 +179,7 @@ class TransformerBlock(layers.Layer):
         )
         self.attention_norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
         self.intermediate = layers.Dense(
-            intermediate_dim, activation=_ACTIVATIONS.get(activation, activation), dtype=policy
+            intermediate_dim, activation=activation_of(activation), dtype=policy
         )
         self.output_dense = layers.Dense(hidden_dim, dtype=policy)
         self.output_norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)

@@ -38,7 +38,7 @@ class Generator:
     Args:
         model: a task with `start(inputs, rows, length)`, which gives a cache for rows, and
             `advance(token_ids, valid, cache, index)`, which gives the scores of the next token
-            (rows, vocabulary), the hidden states behind them (rows, width), and the new cache.
+            (rows, vocabulary), hidden states (rows, new tokens, width), and the new cache.
     """
 
     def __init__(self, model: Any):
@@ -82,7 +82,8 @@ class Generator:
             there[:, :width] = valid
             tokens, there = ops.convert_to_tensor(tokens), ops.convert_to_tensor(there)
             inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
-            loop = _Beams(how, rows, pad_id) if beams else _Rows(how, pad_id)
+            kind = _Beams if beams else _Contrast if contrasts(how) else _Rows
+            loop = kind(how, rows, pad_id)
             end = width + most
             if compiled:
                 seed, limit = np.array([_signed(seed), 0], "int32"), np.int32(end)
@@ -94,23 +95,22 @@ class Generator:
             go = self._function(("go", *key), lambda *a: self._go(loop, width, *a))
             state = begin(tokens, there, inputs, seed, limit)
             there = ops.repeat(there, many, axis=0) if many > 1 else there
-            done = width + 1
             while True:
+                done = int(state["index"])
                 finished = done >= end or bool(loop.finished(state))
-                if finished or steps is not None:
+                if finished or (steps is not None and done > width):
                     yield loop.answers(state)[:, : how.num_return_sequences, width:done]
                 if finished:
                     return
-                if ended is not None and not beams:
+                if ended is not None and not beams and done > width:
                     stop = ended(keras.ops.convert_to_numpy(state["tokens"])[:, width:done])
-                    if stop.any():
+                    if (stop & ~keras.ops.convert_to_numpy(state["finished"])).any():
                         state["finished"] = ops.logical_or(state["finished"], stop)
                         continue
                 until = min(end, done + (steps or (_STEPS if ended is not None else most)))
                 if compiled:
                     until = ops.convert_to_tensor(np.int32(until))
                 state = go(state, there, seed, until, limit)
-                done = int(state["index"])
 
     def _function(self, key: Any, fn: Callable) -> Callable:
         if self.model.backend not in COMPILED:
@@ -126,13 +126,13 @@ class Generator:
     ) -> Any:  # fmt: skip
         """The state after the prompt and the first new token."""
         cache = self.model.start(inputs, *tokens.shape)
-        logits, _, cache = self.model.advance(tokens[:, :width], there, cache, 0)
+        logits, hidden, cache = self.model.advance(tokens[:, :width], there, cache, 0)
         if many > 1:
-            logits, cache, tokens, there = keras.tree.map_structure(
-                lambda x: ops.repeat(x, many, axis=0), (logits, cache, tokens, there)
+            logits, hidden, cache, tokens, there = keras.tree.map_structure(
+                lambda x: ops.repeat(x, many, axis=0), (logits, hidden, cache, tokens, there)
             )
         state = {"tokens": tokens, "cache": cache, "index": width, **loop.start(tokens)}
-        state = loop.step(state, logits, there, 0, seed, limit)
+        state = loop.begin(state, logits, hidden, there, seed, limit)
         if self.model.backend in COMPILED:
             state["index"] = ops.convert_to_tensor(state["index"], "int32")
         return state
@@ -149,12 +149,7 @@ class Generator:
 
         def body(*values: Any) -> tuple:
             now = dict(zip(names, values, strict=True))
-            logits, _, cache = self.model.advance(
-                now["last"], there, now["cache"], now["index"] - 1
-            )
-            now = loop.step(
-                {**now, "cache": cache}, logits, there, now["index"] - width, seed, limit
-            )
+            now = loop.body(self.model.advance, now, there, now["index"] - width, seed, limit)
             return tuple(now[name] for name in names)
 
         values = tuple(state[name] for name in names)
@@ -179,11 +174,28 @@ def _written(tokens: Any, index: Any, new: Any) -> Any:
     return ops.overwrite(tokens, (0, index), new[:, None])
 
 
-class _Rows:
-    """One text a row: greedy search and sampling."""
+class _Loop:
+    """A way to choose tokens: what it keeps, and what it does at each position."""
 
-    def __init__(self, how: Sampling, pad_id: int):
-        self.how, self.pad_id = how, pad_id
+    def __init__(self, how: Sampling, rows: int, pad_id: int):
+        self.how, self.rows, self.pad_id = how, rows, pad_id
+
+    def begin(
+        self, state: dict, logits: Any, hidden: Any, there: Any, seed: Any, limit: Any
+    ) -> dict[str, Any]:
+        """The state after the prompt: the first new token is chosen."""
+        return self.step(state, logits, there, 0, seed, limit)
+
+    def body(
+        self, advance: Callable, state: dict, there: Any, new: Any, seed: Any, limit: Any
+    ) -> dict[str, Any]:
+        """The state after one more token."""
+        logits, _, cache = advance(state["last"], there, state["cache"], state["index"] - 1)
+        return self.step({**state, "cache": cache}, logits, there, new, seed, limit)
+
+
+class _Rows(_Loop):
+    """One text a row: greedy search and sampling."""
 
     def start(self, tokens: Any) -> dict[str, Any]:
         return {"finished": ops.zeros((tokens.shape[0],), "bool")}
@@ -216,11 +228,70 @@ class _Rows:
         return tokens.reshape(-1, many, tokens.shape[1])
 
 
-class _Beams:
+class _Contrast(_Rows):
+    """One text a row: a likely token whose hidden state is unlike those before it."""
+
+    def begin(
+        self, state: dict, logits: Any, hidden: Any, there: Any, seed: Any, limit: Any
+    ) -> dict[str, Any]:
+        shape = (hidden.shape[0], there.shape[1], hidden.shape[2])
+        said = ops.overwrite(ops.zeros(shape, "float32"), (0, 0, 0), _unit(hidden))
+        return {**state, "logits": logits, "said": said}
+
+    def body(
+        self, advance: Callable, state: dict, there: Any, new: Any, seed: Any, limit: Any
+    ) -> dict[str, Any]:
+        how, index, tokens = self.how, state["index"], state["tokens"]
+        rows, many = tokens.shape[0], how.top_k
+        known = _known(there, index)
+        scores = ops.cast(state["logits"], "float32")
+        scores = adjusted(scores, tokens, known, index, new, index + 1 >= limit, how)
+        best, candidates = ops.top_k(ops.softmax(scores, axis=-1), many)
+        candidates = ops.cast(candidates, "int32")
+        cache, wide = keras.tree.map_structure(
+            lambda x: ops.repeat(x, many, axis=0), (state["cache"], there)
+        )
+        words = ops.reshape(candidates, (-1, 1))
+        logits, hidden, cache = advance(words, wide, cache, index)
+        hidden = _unit(hidden)[:, 0]
+        alike = ops.matmul(
+            ops.reshape(hidden, (rows, many, -1)), ops.transpose(state["said"], (0, 2, 1))
+        )
+        alike = ops.max(ops.where(known[:, None], alike, -1.0), axis=-1)
+        which = ops.argmax((1 - how.penalty_alpha) * best - how.penalty_alpha * alike, axis=-1)
+        which = ops.cast(which, "int32")
+        row = ops.arange(rows, dtype="int32") * many + which
+        hidden, logits, cache = keras.tree.map_structure(
+            lambda x: ops.take(x, row, axis=0), (hidden, logits, cache)
+        )
+        following = ops.take_along_axis(candidates, which[:, None], axis=1)[:, 0]
+        following = ops.where(state["finished"], self.pad_id, following)
+        finished = ops.logical_or(state["finished"], one_of(following, how.eos_token_id))
+        return {
+            "tokens": _written(tokens, index, following), "cache": cache, "index": _next(index),
+            "finished": finished, "logits": logits,
+            "said": ops.overwrite(state["said"], (0, index, 0), hidden[:, None]),
+        }  # fmt: skip
+
+
+def _unit(hidden: Any) -> Any:
+    return ops.normalize(ops.cast(hidden, "float32"), axis=-1, order=2)
+
+
+def contrasts(how: Sampling) -> bool:
+    """Whether the settings ask for contrastive search.
+
+    Args:
+        how: the settings.
+    """
+    return how.penalty_alpha is not None and how.penalty_alpha > 0 and how.top_k > 1
+
+
+class _Beams(_Loop):
     """The best few beginnings of each row, kept until enough of them have ended."""
 
     def __init__(self, how: Sampling, rows: int, pad_id: int):
-        self.how, self.rows, self.pad_id = how, rows, pad_id
+        super().__init__(how, rows, pad_id)
         self.kept = max(2, 1 + len(how.eos_token_id)) * how.num_beams
 
     def start(self, tokens: Any) -> dict[str, Any]:

@@ -234,3 +234,78 @@ class CausalLMPreprocessor(TextPreprocessor):
         if sample_weight is not None:
             weights = weights * np.asarray(sample_weight, "float32").reshape(-1, 1)
         return {"token_ids": ids[:, :-1], "padding_mask": valid}, ids[:, 1:], weights
+
+
+class Seq2SeqLMPreprocessor(TextPreprocessor):
+    """Texts with answers to the inputs of an encoder and a decoder, and to the next tokens.
+
+    Args:
+        tokenizer: a tokenizer of `hub.tokenizers`.
+        sequence_length: the most tokens of a text, and of an answer.
+        truncate: as for `TextPreprocessor`.
+        start_token_id: what the decoder begins with; the padding's id by default.
+    """
+
+    def __init__(
+        self, tokenizer: Any, sequence_length: int = 512, truncate: str = "longest_first",
+        start_token_id: int | None = None,
+    ):  # fmt: skip
+        super().__init__(tokenizer, sequence_length, truncate)
+        self.start_token_id = tokenizer.pad_token_id if start_token_id is None else start_token_id
+
+    def columns(self, x: Any, y: Any = None) -> tuple[Any, Any]:
+        """Texts and answers as a dict of `encoder_text` and `decoder_text`; else what was given.
+
+        Args:
+            x: what `fit` was given.
+            y: likewise.
+
+        Raises:
+            ValueError: a dict has other names, or the numbers of texts and answers differ.
+        """
+        if is_text(x) and is_text(y):
+            x, y = {"encoder_text": x, "decoder_text": y}, None
+        if isinstance(x, list | tuple) and len(x) and isinstance(x[0], dict):
+            x = {name: [row[name] for row in x] for name in x[0]}
+        if not isinstance(x, dict) or "encoder_token_ids" in x:
+            return x, y
+        usual = {"prompts": "encoder_text", "responses": "decoder_text", "prompt": "encoder_text",
+                 "response": "decoder_text"}  # fmt: skip
+        found = {usual.get(name, name): values for name, values in x.items()}
+        if set(found) != {"encoder_text", "decoder_text"}:
+            raise ValueError(
+                f"Expected encoder_text and decoder_text (or prompts and responses), got {sorted(x)}."
+            )
+        found = {k: [v] if isinstance(v, str) else list(v) for k, v in found.items()}
+        counts = [len(v) for v in found.values()]
+        if counts[0] != counts[1]:
+            raise ValueError(f"{counts[0]} texts but {counts[1]} answers.")
+        return found, y
+
+    def encoder_inputs(self, texts: Any) -> dict[str, np.ndarray]:
+        """`token_ids` and `padding_mask` (batch, length) of texts.
+
+        Args:
+            texts: a text or a list of texts.
+        """
+        packed = self.pack(self.encode(texts))
+        return {name: packed[name] for name in ("token_ids", "padding_mask")}
+
+    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """(inputs of encoder and decoder, the next tokens, weights that are 0 on padding)."""
+        x, _ = self.columns(x, y)
+        encoder = self.encoder_inputs(x["encoder_text"])
+        answers = self.encoder_inputs(x["decoder_text"])
+        labels, valid = answers["token_ids"], answers["padding_mask"]
+        shifted = np.roll(labels, 1, axis=1)
+        shifted[:, 0] = self.start_token_id
+        weights = valid.astype("float32")
+        if sample_weight is not None:
+            weights = weights * np.asarray(sample_weight, "float32").reshape(-1, 1)
+        inputs = {
+            "encoder_token_ids": encoder["token_ids"],
+            "encoder_padding_mask": encoder["padding_mask"],
+            "decoder_token_ids": shifted,
+            "decoder_padding_mask": valid,
+        }
+        return inputs, labels, weights

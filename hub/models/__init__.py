@@ -8,5 +8,6 @@ from hub.models.electra import ElectraBackbone
 from hub.models.gpt2 import GPT2Backbone
 from hub.models.opt import OPTBackbone
 from hub.models.roberta import RobertaBackbone, XLMRobertaBackbone
+from hub.models.t5 import T5Backbone
 
 __all__ = [name for name, value in globals().items() if isinstance(value, type)]

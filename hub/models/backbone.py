@@ -1,6 +1,6 @@
 """Backbone: a network without a head, and the families by which tasks find one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,9 @@ class Family:
             activation and whether dropout stands before it; None for one over the pooled output.
         head_activation: of the masked-LM head's transform; the backbone's by default.
         head_dropout: the key of config.json for a classifier's dropout.
+        read: arguments that config.json has in another form, out of it.
+        write: keys of config.json out of arguments; the inverse of `read`.
+        for_task: task name -> arguments of the backbone that it needs.
     """
 
     model_type: str
@@ -75,6 +78,9 @@ class Family:
     classifier: tuple[str, bool] | None = None
     head_activation: str | None = None
     head_dropout: str = "classifier_dropout"
+    read: Callable[[dict], dict] | None = None
+    write: Callable[[dict], dict] | None = None
+    for_task: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 FAMILIES: dict[str, Family] = {}

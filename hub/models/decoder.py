@@ -121,7 +121,7 @@ class Decoder(Backbone):
         Args:
             hidden: hidden states, as `call` gives them.
         """
-        return ops.matmul(hidden, ops.transpose(self.token_embedding.embeddings.value))
+        return ops.linear(hidden, ops.transpose(self.token_embedding.embeddings.value))
 
     # -- generation ---------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class Decoder(Backbone):
         mask = seen(valid, index, new)
         caches = []
         for block, held in zip(self.blocks, cache, strict=True):
-            hidden, held = block(hidden, mask, causal=_starts(index), cache=held, index=index)
+            hidden, held = block(hidden, mask, causal=starts(index), cache=held, index=index)
             caches.append(held)
         return self._finish(hidden), caches
 
@@ -164,7 +164,12 @@ class Decoder(Backbone):
         return {**super().get_config(), **self.config}
 
 
-def _starts(index: Any) -> bool:
+def starts(index: Any) -> bool:
+    """Whether the position of a new token says that nothing is cached yet.
+
+    Args:
+        index: the position.
+    """
     return type(index) is int and index == 0
 
 
@@ -179,7 +184,7 @@ def seen(valid: Any, index: Any, new: int) -> Any:
     Returns:
         (batch, keys) where all of them see the same keys, else (batch, 1, new, keys).
     """
-    if _starts(index):
+    if starts(index):
         return valid[:, :new]  # and causality
     if type(index) is int:
         if new == 1:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def arguments(family: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     if required:
         names = [family.config[k] for k in required]
         raise ValueError(f"The config.json lacks {names}; it has {sorted(config)}.")
-    return found
+    return found | (family.read(dict(config)) if family.read else {})
 
 
 def detect_prefix(family: Any, names: Weights) -> str:
@@ -109,6 +110,23 @@ def load_into(
         variable = variables[item.path]
         variable.assign(_pending(weights, item, variable.shape))
     return fresh
+
+
+def without(model: Any, table: WeightTable, at: str = "") -> list[str]:
+    """Patterns of the tensors of parts that a model was made without.
+
+    Args:
+        model: the model.
+        table: its names.
+        at: where in the table the model's own paths begin.
+    """
+    parts = {row.removeprefix(at).split("/")[0] for row in table.rows if row.startswith(at)}
+    absent = [at + part for part in parts if getattr(model, part, "") is None]
+    return [
+        re.sub(r"\\\{[ij]\\\}", r"\\d+", re.escape(theirs)) + r"\..*"
+        for row, theirs in table.rows.items()
+        if any(row == part or row.startswith(f"{part}/") for part in absent)
+    ]
 
 
 def _pending(weights: Weights, item: Any, shape: tuple) -> Pending:
@@ -169,8 +187,9 @@ def load_backbone(
             made.setdefault(path, has_optional(family, path, weights, prefix))
         model = family.backbone(**made, dtype=dtype)
         if weights is not None:
-            ignored = WeightTable({}, ignore=family.known)
-            load_into(model, weights, family.weights.prefixed("", prefix).joined(ignored))
+            table = family.weights.prefixed("", prefix)
+            ignored = WeightTable({}, ignore=(*family.known, *without(model, table)))
+            load_into(model, weights, table.joined(ignored))
     model.source_config = config
     return model
 
@@ -181,6 +200,7 @@ def written_config(family: Any, backbone: Any, task: str, extra: Mapping[str, An
     ours = backbone.get_config()
     ours |= {name: ours[name] + more for name, more in family.offsets.items()}
     config |= {theirs: ours[name] for name, theirs in family.config.items()}
+    config |= family.write(ours) if family.write else {}
     for key in ("_name_or_path", "torch_dtype", "transformers_version"):
         config.pop(key, None)
     return config | {

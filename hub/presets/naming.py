@@ -20,6 +20,7 @@ LEAVES = {
     "gamma": (("weight", "gamma"), False),
     "beta": (("bias", "beta"), False),
     "embeddings": (("weight",), False),
+    "scale": (("weight",), False),
 }
 _SHOWN = 12
 

@@ -52,7 +52,7 @@ class CausalLM(LanguageModel):
         return self.backbone.new_cache(rows, length)
 
     def advance(self, token_ids: Any, valid: Any, cache: Any, index: Any) -> tuple:
-        """Scores of the next token, the hidden states behind them, and the new cache.
+        """Scores of the next token, hidden states, and the new cache.
 
         Args:
             token_ids: (rows, new tokens).
@@ -61,8 +61,7 @@ class CausalLM(LanguageModel):
             index: the position of the first new token.
         """
         hidden, cache = self.backbone.call_with_cache(token_ids, valid, cache, index)
-        last = hidden[:, -1:]
-        return self.backbone.logits(last)[:, 0], last[:, 0], cache
+        return self.backbone.logits(hidden[:, -1:])[:, 0], hidden, cache
 
     def _prompts(self, inputs: Any) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
         if isinstance(inputs, dict) and "token_ids" in inputs:

@@ -21,6 +21,7 @@ class LanguageModel(Task):
     """
 
     needs_pooler = False
+    head_may_be_new = False
 
     def __init__(
         self, backbone: Any, preprocessor: Any = None, sampling: Any = None, **kwargs: Any
@@ -116,8 +117,6 @@ class LanguageModel(Task):
         if stop_token_ids != "auto":
             settings["eos_token_id"] = tuple(np.atleast_1d(stop_token_ids or []).tolist())
         how = self._sampling(sampler, max_length=max_length, **settings)
-        if how.penalty_alpha is not None and how.top_k > 1 and not how.do_sample:
-            how = how.updated(do_sample=False)
         stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings)
         if self.preprocessor is None and (stops or stream):
             raise ValueError("stop_strings and stream need a preprocessor: there are no texts.")

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
-from hub.blocks import activation as activation_of
-from hub.blocks import bert_initializer
+from hub.blocks import activation_of, bert_initializer
 from hub.models.backbone import family_of
 from hub.preprocessing import MaskedLMPreprocessor, bucket
 from hub.tasks.task import Task

@@ -28,6 +28,7 @@ class Task(keras.Model):
     family: str | None = None
     default_preprocessor: type = TextPreprocessor
     needs_pooler = True
+    head_may_be_new = True
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
         kwargs.setdefault("dtype", backbone.dtype_policy)
@@ -122,6 +123,7 @@ class Task(keras.Model):
         if weights is not None and not (cls.needs_pooler and family.classifier is None):
             for path in family.optional:
                 made[path] = loading.has_optional(family, path, weights, prefix)
+        made |= family.for_task.get(cls.task, {})
         backbone = family.backbone(**made, dtype=dtype)
         backbone.source_config = config
         preprocessor = kwargs.pop("preprocessor", None) or cls._preprocessor(
@@ -142,8 +144,10 @@ class Task(keras.Model):
             known += family.known
         table = family.weights.prefixed("backbone/", prefix)
         rows = head if load_head else WeightTable({k: f"-/{v}" for k, v in head.rows.items()})
+        known += loading.without(self.backbone, table, "backbone/")
         table = rows.joined(table, WeightTable({}, ignore=tuple(known)))
-        optional = ["head", "hidden", *(f"backbone/{p}" for p in family.optional)]
+        new = ["head", "hidden"] if self.head_may_be_new else []
+        optional = [*new, *(f"backbone/{p}" for p in family.optional)]
         loading.load_into(self, weights, table, tuple(optional))
 
     def _check_head(self, weights: Any, head: WeightTable) -> None:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_LEAST = 2**20  # multiplications below which the cost of the call decides: F.linear's is 10 us less
+# Below so many multiplications, and so many weights to fetch, the cost of the call decides:
+# F.linear's is 10 us less.
+_LEAST, _LEAST_WEIGHTS = 2**20, 2**19
 _FORWARD, _TRAINING = 1.03, 1.25  # by how much oneDNN must win to be used
 _PLAIN = (Tensor, torch.nn.Parameter)  # no fake tensors, no subclasses with their own dispatch
 _fused = getattr(getattr(torch.ops, "mkldnn", None), "_linear_pointwise", None)
@@ -27,7 +29,8 @@ def linear(
     x: Tensor, kernel: Tensor, bias: Tensor | None = None, activation: str | None = None
 ) -> Tensor:
     """`activation(x @ kernel + bias)` with a kernel of shape (inputs, outputs)."""
-    if x.numel() * kernel.shape[-1] >= _LEAST and x.is_cpu and activation in _NAMES:
+    large = x.numel() * kernel.shape[-1] >= _LEAST or kernel.numel() >= _LEAST_WEIGHTS
+    if large and x.is_cpu and activation in _NAMES:
         gain = _gains.get(x.dtype, 0.0) or _settle(x.dtype)
         if gain > _FORWARD and _takes(x, kernel):
             name = _NAMES[activation]

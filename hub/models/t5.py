@@ -1,0 +1,476 @@
+"""T5: Exploring the Limits of Transfer Learning (Raffel et al., 2019, arXiv:1910.10683), with
+v1.1 and Flan-T5 (Chung et al., 2022, arXiv:2210.11416).
+
+Traps of the published checkpoints: attention is not scaled, and its inner width may differ from
+the model's; only the first block of a stack holds the table of relative positions, which all use;
+the first version ties the head to the embedding and then scales the decoder's output; the later
+ones have a head of their own, gated activations, and "gelu" means the form with tanh; newer
+configs call all of them tied and say `scale_decoder_outputs` instead.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from hub.blocks import Attention, activation_of
+from hub.models.backbone import Backbone, Family, register
+from hub.models.decoder import seen, starts
+from hub.models.encoder import given
+from hub.presets.naming import WeightTable
+from keraslite import initializers, layers, ops
+
+
+def _buckets(count: int, furthest: int, both: bool) -> np.ndarray:
+    """The bucket of each distance from -furthest to furthest, key minus query."""
+    distance = np.arange(-furthest, furthest + 1)
+    if both:
+        count //= 2
+        first, distance = (distance > 0) * count, np.abs(distance)
+    else:
+        first, distance = 0, np.maximum(-distance, 0)
+    exact = count // 2
+    # In float32, as the checkpoints were trained: a bucket's edge may depend on it.
+    far = np.log(np.maximum(distance, 1).astype("float32") / np.float32(exact))
+    far = exact + (far / math.log(furthest / exact) * (count - exact)).astype("float32").astype(int)
+    return (first + np.where(distance < exact, distance, np.minimum(far, count - 1))).astype("int32")
+
+
+class FeedForward(layers.Layer):
+    """Two dense layers with an activation between, which a third one may gate.
+
+    Args:
+        hidden_dim: the width.
+        intermediate_dim: the width inside.
+        activation: between them.
+        gated: whether the activated part is multiplied by one that is not (Shazeer, 2020,
+            arXiv:2002.05202).
+        dropout: of what is inside.
+    """
+
+    def __init__(
+        self, hidden_dim: int, intermediate_dim: int, activation: str, gated: bool,
+        dropout: float, **kwargs: Any,
+    ):  # fmt: skip
+        super().__init__(**kwargs)
+
+        def dense(size: int, activation: Any = None) -> layers.Dense:
+            return layers.Dense(size, activation, use_bias=False, dtype=self.dtype_policy)
+
+        self.hidden_dim, self.intermediate_dim = hidden_dim, intermediate_dim
+        activation = activation_of(activation)
+        self.intermediate = None if gated else dense(intermediate_dim, activation)
+        self.gate = dense(intermediate_dim, activation) if gated else None
+        self.gated = dense(intermediate_dim) if gated else None
+        self.output_dense = dense(hidden_dim)
+        self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def build(self, hidden_shape: Any) -> None:
+        """Make the weights."""
+        for layer in (self.intermediate, self.gate, self.gated):
+            if layer is not None:
+                layer.build((None, None, self.hidden_dim))
+        self.output_dense.build((None, None, self.intermediate_dim))
+        self.built = True
+
+    def call(self, hidden: Any, training: bool = False) -> Any:
+        """Transform."""
+        if self.gate is None:
+            inside = self.intermediate(hidden)
+        else:
+            inside = self.gate(hidden) * self.gated(hidden)
+        return self.output_dense(self.dropout(inside, training=training))
+
+
+class T5Block(layers.Layer):
+    """Attention, attention to an encoder's output if `crosses`, and a feed-forward network.
+
+    Args:
+        config: the arguments of the backbone.
+        crosses: whether there is an encoder to attend to.
+    """
+
+    def __init__(self, config: dict[str, Any], crosses: bool, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.hidden_dim, policy = config["hidden_dim"], self.dtype_policy
+
+        def attention(name: str) -> Attention:
+            return Attention(
+                self.hidden_dim, config["num_heads"], config["dropout"], config["key_value_dim"],
+                use_bias=False, scale=1.0, dtype=policy, name=name,
+            )  # fmt: skip
+
+        def norm() -> layers.RMSNormalization:
+            return layers.RMSNormalization(epsilon=config["layer_norm_epsilon"], dtype=policy)
+
+        self.attention, self.attention_norm = attention("attention"), norm()
+        self.cross_attention = attention("cross_attention") if crosses else None
+        self.cross_attention_norm = norm() if crosses else None
+        self.feed_forward = FeedForward(
+            self.hidden_dim, config["intermediate_dim"], config["activation"],
+            config["use_gated_activation"], config["dropout"], dtype=policy,
+        )  # fmt: skip
+        self.feed_forward_norm = norm()
+        self.dropout = layers.Dropout(config["dropout"], dtype=policy)
+
+    def build(self, hidden_shape: Any) -> None:
+        """Make the weights."""
+        for layer in (
+            self.attention, self.attention_norm, self.cross_attention, self.cross_attention_norm,
+            self.feed_forward, self.feed_forward_norm,
+        ):  # fmt: skip
+            if layer is not None:
+                layer.build((None, None, self.hidden_dim))
+        self.built = True
+
+    def _finite(self, hidden: Any) -> Any:
+        """float16 overflows in the larger checkpoints: its largest number stands instead."""
+        return ops.clip(hidden, -64504.0, 64504.0) if self.compute_dtype == "float16" else hidden
+
+    def call(
+        self,
+        hidden: Any,
+        padding_mask: Any = None,
+        bias: Any = None,
+        source: Any = None,
+        source_mask: Any = None,
+        training: bool = False,
+        causal: bool = False,
+        cache: Any = None,
+        index: Any = None,
+    ) -> Any:
+        """Transform; with a cache the result is a pair with the new cache.
+
+        Args:
+            hidden: (batch, length, hidden_dim).
+            padding_mask: as for `Attention`.
+            bias: of relative positions (1, heads, queries, keys).
+            source: the keys and values of the encoder's output.
+            source_mask: (batch, source length) of booleans.
+            training: whether dropout works.
+            causal: whether a token sees those before it only.
+            cache: keys and values so far.
+            index: the position of the first token.
+        """
+        attended = self.attention(
+            self.attention_norm(hidden), padding_mask, training=training, causal=causal, bias=bias,
+            cache=cache, index=index,
+        )  # fmt: skip
+        if cache is not None:
+            attended, cache = attended
+        hidden = self._finite(hidden + self.dropout(attended, training=training))
+        if self.cross_attention is not None:
+            attended = self.cross_attention(
+                self.cross_attention_norm(hidden), source_mask, training=training, keys=source
+            )
+            hidden = self._finite(hidden + self.dropout(attended, training=training))
+        fed = self.feed_forward(self.feed_forward_norm(hidden), training=training)
+        hidden = self._finite(hidden + self.dropout(fed, training=training))
+        return hidden if cache is None else (hidden, cache)
+
+
+class T5Stack(layers.Layer):
+    """The blocks of an encoder or a decoder, with the table of relative positions they share.
+
+    Args:
+        config: the arguments of the backbone.
+        num_layers: the number of blocks.
+        decodes: whether it is a decoder: causal, and attending to an encoder.
+    """
+
+    def __init__(self, config: dict[str, Any], num_layers: int, decodes: bool, **kwargs: Any):
+        super().__init__(**kwargs)
+        policy = self.dtype_policy
+        self.hidden_dim, self.decodes = config["hidden_dim"], decodes
+        self.furthest = config["max_relative_distance"]
+        self.table = _buckets(config["num_relative_buckets"], self.furthest, not decodes)
+        self.relative_bias = layers.Embedding(
+            config["num_relative_buckets"], config["num_heads"], dtype=policy
+        )
+        self.blocks = [T5Block(config, decodes, dtype=policy) for _ in range(num_layers)]
+        self.final_norm = layers.RMSNormalization(
+            epsilon=config["layer_norm_epsilon"], dtype=policy
+        )
+        self.dropout = layers.Dropout(config["dropout"], dtype=policy)
+
+    def build(self, hidden_shape: Any) -> None:
+        """Make the weights."""
+        self.relative_bias.build((None, None))
+        for layer in (*self.blocks, self.final_norm):
+            layer.build((None, None, self.hidden_dim))
+        self.built = True
+
+    def _bias(self, queries: int, keys: int, index: Any = 0) -> Any:
+        """(1, heads, queries, keys)."""
+        query = index + ops.arange(queries, dtype="int32")
+        distance = ops.arange(keys, dtype="int32")[None] - query[:, None]
+        place = ops.clip(distance, -self.furthest, self.furthest) + self.furthest
+        rows = ops.take(ops.convert_to_tensor(self.table), place, axis=0)
+        return ops.transpose(self.relative_bias(rows), (2, 0, 1))[None]
+
+    def call(
+        self, hidden: Any, padding_mask: Any, source: Any = None, source_mask: Any = None,
+        training: bool = False,
+    ) -> Any:  # fmt: skip
+        """Transform (batch, length, hidden_dim) as a whole."""
+        length = ops.shape(hidden)[1]
+        bias = self._bias(length, length)
+        hidden = self.dropout(hidden, training=training)
+        for block in self.blocks:
+            keys = block.cross_attention.project(source) if self.decodes else None
+            hidden = block(
+                hidden, padding_mask, bias, keys, source_mask, training=training,
+                causal=self.decodes,
+            )  # fmt: skip
+        return self.dropout(self.final_norm(hidden), training=training)
+
+    def continued(self, hidden: Any, valid: Any, cache: dict[str, Any], index: Any) -> tuple:
+        """Transform tokens that follow those in a cache; the new cache comes along."""
+        new, length = hidden.shape[1], valid.shape[1]
+        keys = new if starts(index) else index + new if type(index) is int else length
+        bias, mask = self._bias(new, keys, index), seen(valid, index, new)
+        caches = []
+        for block, held, source in zip(self.blocks, cache["self"], cache["cross"], strict=True):
+            hidden, held = block(
+                hidden, mask, bias, source, cache["mask"], causal=starts(index), cache=held,
+                index=index,
+            )  # fmt: skip
+            caches.append(held)
+        return self.final_norm(hidden), {**cache, "self": caches}
+
+
+class T5Backbone(Backbone):
+    """The T5 encoder and decoder.
+
+    Args:
+        vocabulary_size: the number of tokens.
+        num_layers: the number of blocks of each stack.
+        num_heads: attention heads of a block.
+        hidden_dim: the width.
+        intermediate_dim: the width inside the feed-forward networks.
+        key_value_dim: the width of a head; `hidden_dim / num_heads` by default.
+        dropout: everywhere.
+        activation: of the feed-forward networks; "gelu_new" is the form with tanh.
+        use_gated_activation: whether they are gated.
+        layer_norm_epsilon: of the normalisations.
+        num_decoder_layers: blocks of the decoder where they are not `num_layers`.
+        num_relative_buckets: rows of the tables of relative positions.
+        max_relative_distance: from where on all positions are alike.
+        encoder_only: whether there is no decoder.
+
+    Inputs: a dict of `encoder_token_ids`, `encoder_padding_mask`, `decoder_token_ids` and
+    `decoder_padding_mask`, each (batch, length). Outputs: a dict of `encoder_sequence_output` and
+    `decoder_sequence_output` (batch, length, hidden_dim). An encoder alone takes `token_ids` and
+    `padding_mask` and gives `sequence_output`.
+
+    >>> model = T5Backbone(100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16)
+    >>> ids = np.ones((1, 4), "int32")
+    >>> names = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids",
+    ...          "decoder_padding_mask")
+    >>> tuple(model(dict.fromkeys(names, ids))["decoder_sequence_output"].shape)
+    (1, 4, 8)
+    """
+
+    family = "t5"
+    max_sequence_length = 512  # where texts are cut by default; positions are relative
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        num_layers: int,
+        num_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        key_value_dim: int | None = None,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        use_gated_activation: bool = False,
+        layer_norm_epsilon: float = 1e-6,
+        num_decoder_layers: int | None = None,
+        num_relative_buckets: int = 32,
+        max_relative_distance: int = 128,
+        encoder_only: bool = False,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        config = given(locals())
+        config["key_value_dim"] = key_value_dim or hidden_dim // num_heads
+        config["num_decoder_layers"] = num_decoder_layers or num_layers
+        super().__init__(dtype=dtype, **kwargs)
+        self.config, policy = config, self.dtype_policy
+        self.vocabulary_size, self.hidden_dim = vocabulary_size, hidden_dim
+        self.token_embedding = layers.Embedding(
+            vocabulary_size, hidden_dim, initializers.RandomNormal(stddev=1.0), dtype=policy,
+            name="token_embedding",
+        )  # fmt: skip
+        self.encoder = T5Stack(config, num_layers, False, dtype=policy, name="encoder")
+        self.decoder = (
+            None
+            if encoder_only
+            else T5Stack(
+                config, config["num_decoder_layers"], True, dtype=policy, name="decoder"
+            )
+        )
+        self.build()
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the variables; their shapes follow from the config alone."""
+        self.token_embedding.build((None, None))
+        for stack in (self.encoder, self.decoder):
+            if stack is not None:
+                stack.build((None, None, self.hidden_dim))
+        self.built = True
+
+    def encode(self, token_ids: Any, padding_mask: Any, training: bool = False) -> Any:
+        """The encoder's output (batch, length, hidden_dim).
+
+        Args:
+            token_ids: (batch, length).
+            padding_mask: (batch, length): where there are tokens.
+            training: whether dropout works.
+        """
+        mask = ops.cast(padding_mask, "bool")
+        return self.encoder(self.token_embedding(token_ids), mask, training=training)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Encode, and decode what the decoder is given."""
+        if self.decoder is None:
+            hidden = self.encode(inputs["token_ids"], inputs["padding_mask"], training)
+            return {"sequence_output": hidden}
+        source_mask = ops.cast(inputs["encoder_padding_mask"], "bool")
+        source = self.encode(inputs["encoder_token_ids"], source_mask, training)
+        hidden = self.decoder(
+            self.token_embedding(inputs["decoder_token_ids"]),
+            ops.cast(inputs["decoder_padding_mask"], "bool"), source, source_mask,
+            training=training,
+        )  # fmt: skip
+        return {"encoder_sequence_output": source, "decoder_sequence_output": hidden}
+
+    # -- generation ---------------------------------------------------------------------------
+
+    def new_cache(self, source: Any, source_mask: Any, length: int) -> dict[str, Any]:
+        """Keys and values of the encoder's output, and room for those of the decoder.
+
+        Args:
+            source: the encoder's output.
+            source_mask: (batch, source length): where there are tokens.
+            length: the number of positions.
+        """
+        config = self.config
+        shape = (source.shape[0], length, config["num_heads"], config["key_value_dim"])
+        return {
+            "self": [
+                {name: ops.zeros(shape, self.compute_dtype) for name in ("key", "value")}
+                for _ in self.decoder.blocks
+            ],
+            "cross": [block.cross_attention.project(source) for block in self.decoder.blocks],
+            "mask": source_mask,
+        }
+
+    def call_with_cache(self, token_ids: Any, valid: Any, cache: Any, index: Any) -> tuple:
+        """Hidden states of decoder tokens that follow those in the cache, and the cache with them.
+
+        Args:
+            token_ids: (batch, new tokens).
+            valid: (batch, cache length) of booleans.
+            cache: what `new_cache` or this method gave; it is not to be used again.
+            index: the position of the first new token: 0, or a later one.
+        """
+        return self.decoder.continued(self.token_embedding(token_ids), valid, cache, index)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the backbone."""
+        return {**super().get_config(), **self.config}
+
+
+_ACTIVATIONS = {"relu": "relu", "gelu": "gelu_new", "silu": "silu", "gelu_new": "gelu_new"}
+
+
+def _read(config: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that config.json has in another form."""
+    form = config.get("feed_forward_proj", "relu")
+    gated, name = form.startswith("gated-"), form.removeprefix("gated-")
+    if name not in _ACTIVATIONS:
+        raise ValueError(
+            f"The config has feed_forward_proj={form!r}, which is not supported for 't5'; "
+            f"supported: {sorted(_ACTIVATIONS)}, and each after 'gated-'."
+        )
+    architectures = config.get("architectures") or [""]
+    return {
+        "activation": _ACTIVATIONS[name] if gated else name,
+        "use_gated_activation": gated,
+        "encoder_only": architectures[0] == "T5EncoderModel",
+    }
+
+
+def _write(ours: dict[str, Any]) -> dict[str, Any]:
+    """What `_read` reads."""
+    name = "gelu" if ours["activation"] == "gelu_new" else ours["activation"]
+    return {"feed_forward_proj": ("gated-" if ours["use_gated_activation"] else "") + name}
+
+
+def _rows() -> dict[str, str]:
+    rows = {"token_embedding": "shared"}
+    for stack, last in (("encoder", 1), ("decoder", 2)):
+        theirs = f"{stack}.block.{{i}}.layer"
+        ours = f"{stack}/blocks/{{i}}"
+        first = f"{stack}.block.0.layer.0.SelfAttention"
+        rows[f"{stack}/relative_bias"] = f"{first}.relative_attention_bias"
+        rows[f"{stack}/final_norm"] = f"{stack}.final_layer_norm"
+        parts = [("attention", "0.SelfAttention")]
+        parts += [("cross_attention", "1.EncDecAttention")] if stack == "decoder" else []
+        for part, name in parts:
+            for projection, letter in (
+                ("query", "q"), ("key", "k"), ("value", "v"), ("output_dense", "o"),
+            ):  # fmt: skip
+                rows[f"{ours}/{part}/{projection}"] = f"{theirs}.{name}.{letter}"
+            rows[f"{ours}/{part}_norm"] = f"{theirs}.{name[0]}.layer_norm"
+        for layer, name in (
+            ("intermediate", "wi"), ("gate", "wi_0"), ("gated", "wi_1"), ("output_dense", "wo"),
+        ):  # fmt: skip
+            rows[f"{ours}/feed_forward/{layer}"] = f"{theirs}.{last}.DenseReluDense.{name}"
+        rows[f"{ours}/feed_forward_norm"] = f"{theirs}.{last}.layer_norm"
+    return rows
+
+
+T5 = register(
+    Family(
+        model_type="t5",
+        backbone=T5Backbone,
+        tokenizer="UnigramTokenizer",
+        config={
+            "vocabulary_size": "vocab_size",
+            "num_layers": "num_layers",
+            "num_heads": "num_heads",
+            "hidden_dim": "d_model",
+            "intermediate_dim": "d_ff",
+            "key_value_dim": "d_kv",
+            "dropout": "dropout_rate",
+            "layer_norm_epsilon": "layer_norm_epsilon",
+            "num_decoder_layers": "num_decoder_layers",
+            "num_relative_buckets": "relative_attention_num_buckets",
+            "max_relative_distance": "relative_attention_max_distance",
+        },
+        read=_read,
+        write=_write,
+        weights=WeightTable(
+            _rows(),
+            ignore=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
+            tied={
+                "encoder.embed_tokens.weight": "shared.weight",
+                "decoder.embed_tokens.weight": "shared.weight",
+            },
+        ),
+        prefix="",
+        heads={
+            "Seq2SeqLM": WeightTable({"head": "lm_head"}, tied={"lm_head.weight": "shared.weight"}),
+        },
+        architectures={
+            "Seq2SeqLM": "T5ForConditionalGeneration",
+            "Backbone": "T5Model",
+            "TextEmbedder": "T5EncoderModel",
+        },
+        known=(r"lm_head\.weight", r"classification_head\..*"),
+        for_task={"TextEmbedder": {"encoder_only": True}},
+    )
+)  # fmt: skip

@@ -1,0 +1,169 @@
+"""Seq2SeqLM: answers a text with a text."""
+
+from typing import Any
+
+import numpy as np
+
+from hub.preprocessing import Seq2SeqLMPreprocessor
+from hub.tasks.language_model import LanguageModel
+from keraslite import layers, ops
+
+
+class Seq2SeqLM(LanguageModel):
+    """An encoder that reads a text and a decoder that writes the answer.
+
+    `fit` takes texts with answers; `generate` answers texts; `score` says how likely answers are.
+
+    Args:
+        backbone: an encoder with a decoder, such as `T5Backbone`.
+        preprocessor: what turns texts into inputs.
+        sampling: how tokens are chosen: a `hub.sampling.Sampling`.
+        tied: whether the head is the token embedding, transposed, over scaled hidden states.
+        start_token_id: what the decoder begins with.
+
+    >>> from hub import T5Backbone
+    >>> model = Seq2SeqLM(T5Backbone(9, 1, 2, hidden_dim=8, intermediate_dim=8))
+    >>> ids = np.ones((1, 3), "int32")
+    >>> out = model.generate(
+    ...     {"encoder_token_ids": ids, "encoder_padding_mask": ids}, max_new_tokens=4
+    ... )
+    >>> out["token_ids"].shape
+    (1, 5)
+    """
+
+    task = "Seq2SeqLM"
+    default_preprocessor = Seq2SeqLMPreprocessor
+
+    def __init__(
+        self,
+        backbone: Any,
+        preprocessor: Any = None,
+        sampling: Any = None,
+        tied: bool = True,
+        start_token_id: int = 0,
+        **kwargs: Any,
+    ):
+        super().__init__(backbone, preprocessor, sampling, **kwargs)
+        self.tied, self.start_token_id = tied, start_token_id
+        self.head = None
+        if not tied:
+            self.head = layers.Dense(
+                backbone.vocabulary_size, use_bias=False, dtype=self.dtype_policy, name="lm_head"
+            )
+            self.head.build((None, None, backbone.hidden_dim))
+        self.built = True
+
+    @classmethod
+    def _from_files(cls, files: Any, config: dict) -> dict[str, Any]:
+        start = config.get("decoder_start_token_id")
+        apart = False in (config.get("tie_word_embeddings"), config.get("scale_decoder_outputs"))
+        return {
+            **super()._from_files(files, config),
+            "tied": not apart,
+            "start_token_id": config.get("pad_token_id", 0) if start is None else start,
+        }
+
+    @classmethod
+    def _preprocessor(cls, files: Any, family: Any, length: int | None, backbone: Any) -> Any:
+        made = super()._preprocessor(files, family, length, backbone)
+        config = getattr(backbone, "source_config", {})
+        start = config.get("decoder_start_token_id")
+        made.start_token_id = config.get("pad_token_id", 0) if start is None else start
+        return made
+
+    def _logits(self, hidden: Any) -> Any:
+        if self.head is not None:
+            return self.head(hidden)
+        scaled = hidden * self.backbone.hidden_dim**-0.5
+        return ops.linear(
+            scaled, ops.transpose(self.backbone.token_embedding.embeddings.value)
+        )
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Logits (batch, length, vocabulary) of the decoder's next tokens."""
+        outputs = self.backbone(inputs, training=training)
+        return self._logits(outputs["decoder_sequence_output"])
+
+    # -- for the generator --------------------------------------------------------------------
+
+    def start(self, inputs: Any, rows: int, length: int) -> Any:
+        """A cache with the encoder's output.
+
+        Args:
+            inputs: `token_ids` and `padding_mask` of the encoder.
+            rows: the number of texts.
+            length: the number of positions.
+        """
+        mask = ops.cast(inputs["padding_mask"], "bool")
+        source = self.backbone.encode(inputs["token_ids"], mask)
+        return self.backbone.new_cache(source, mask, length)
+
+    def advance(self, token_ids: Any, valid: Any, cache: Any, index: Any) -> tuple:
+        """Scores of the next token, hidden states, and the new cache.
+
+        Args:
+            token_ids: (rows, new tokens).
+            valid: (rows, length) of booleans.
+            cache: what `start` or this method gave.
+            index: the position of the first new token.
+        """
+        hidden, cache = self.backbone.call_with_cache(token_ids, valid, cache, index)
+        return self._logits(hidden[:, -1:])[:, 0], hidden, cache
+
+    def _prompts(self, inputs: Any) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+        if isinstance(inputs, dict) and "encoder_token_ids" in inputs:
+            ids = np.asarray(inputs["encoder_token_ids"], "int32")
+            there = np.asarray(inputs.get("encoder_padding_mask", np.ones_like(ids))).astype(bool)
+            encoder = {"token_ids": ids, "padding_mask": there}
+        elif self.preprocessor is None:
+            raise ValueError("Without a preprocessor inputs are a dict of encoder_token_ids arrays.")
+        else:
+            encoder = self.preprocessor.encoder_inputs(inputs)
+        start = np.array([self.start_token_id], "int32")
+        return [start] * len(encoder["token_ids"]), encoder
+
+    def _positions(self) -> int | None:
+        return None
+
+    def _text(
+        self, prompt: np.ndarray, new: np.ndarray, stops: list[str], strip_prompt: bool
+    ) -> str:
+        return super()._text(prompt, new, stops, True)
+
+    # -- training -----------------------------------------------------------------------------
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Train on texts with answers, or on ready inputs.
+
+        Args:
+            x: texts, with the answers as `y`; a dict of two lists, `encoder_text` and
+                `decoder_text`, or `prompts` and `responses`; or ready inputs.
+            y: the answers, or targets of ready inputs.
+            kwargs: as for `Model.fit`.
+        """
+        if self.preprocessor is not None:
+            x, y = self.preprocessor.columns(x, y)
+        return super().fit(x, y, **kwargs)
+
+    def _rows_of(self, inputs: Any) -> Any:
+        return self.preprocessor.columns(inputs)[0]
+
+    def _takes(self, x: Any) -> bool:
+        return isinstance(x, dict) and "encoder_text" in x
+
+    def _to_config(self) -> dict[str, Any]:
+        return {
+            **super()._to_config(),
+            "tie_word_embeddings": self.tied,
+            "scale_decoder_outputs": self.tied,
+            "decoder_start_token_id": self.start_token_id,
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the task again."""
+        return {
+            **super().get_config(), "tied": self.tied, "start_token_id": self.start_token_id,
+        }  # fmt: skip
+
+
+T5Seq2SeqLM = Seq2SeqLM.over("t5", "T5Seq2SeqLM")
