@@ -274,7 +274,8 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
         found = {usual.get(name, name): values for name, values in x.items()}
         if set(found) != {"encoder_text", "decoder_text"}:
             raise ValueError(
-                f"Expected encoder_text and decoder_text (or prompts and responses), got {sorted(x)}."
+                "Expected encoder_text and decoder_text (or prompts and responses), got "
+                f"{sorted(x)}."
             )
         found = {k: [v] if isinstance(v, str) else list(v) for k, v in found.items()}
         counts = [len(v) for v in found.values()]

@@ -52,7 +52,7 @@ class Sampling:
         eos_token_id: the tokens that end a text.
         suppress_tokens: tokens that never come.
         begin_suppress_tokens: tokens that do not come first.
-        forced_bos_token_id: the token that comes first.
+        forced_bos_token_id: the token that comes after a first one that is no prompt.
         forced_eos_token_id: the token that comes last where the length runs out.
 
     >>> Sampling().updated(top_k=3, do_sample=True).top_k
@@ -191,7 +191,7 @@ def adjusted(
             ops.logical_and(first, _among(how.begin_suppress_tokens, size)), _LOW, scores
         )
     for token, holds in (
-        (how.forced_bos_token_id, ops.equal(new, 0)), (how.forced_eos_token_id, last),
+        (how.forced_bos_token_id, ops.equal(index, 1)), (how.forced_eos_token_id, last),
     ):  # fmt: skip
         if token is not None:
             forced = ops.where(_among((token,), size), 0.0, _LOW)

@@ -24,7 +24,8 @@ FLOORS = [
 ]
 HUB_FLOORS = [
     ["datasets", "presets", "tokenizers", "preprocessing"],
-    ["blocks"],
+    ["blocks", "sampling"],
+    ["generation"],
     ["models"],
     ["tasks"],
 ]

@@ -13,7 +13,7 @@ from keraslite.ops.op import TABLE
 
 MODULES = ("numpy", "math", "linalg", "core", "signal", "einops", "ctc")
 NAMES = [n for m in MODULES for n in __import__(f"keraslite.ops.{m}", fromlist=["_"]).__all__]
-_OURS = {"erfcinv"}  # what Keras has not
+_OURS = {"erfcinv", "overwrite"}  # what Keras has not
 
 
 def test_there_are_many_and_none_leaks():
@@ -28,6 +28,8 @@ def test_signatures_are_those_of_keras():
     differ = []
     for name in NAMES:
         theirs = getattr(keras.ops, name, None)
+        if theirs is None and name in _OURS:
+            continue
         if theirs is None:
             differ.append(f"keras.ops has no {name}")
             continue

@@ -325,3 +325,16 @@ def test_compiles_on_torch_without_graph_breaks(name):
         run = COMPILED[name]
         compiled = torch.compile(run, fullgraph=True, backend="eager")
         torch.testing.assert_close(compiled(x), run(x), equal_nan=True)
+
+
+@pytest.mark.parametrize("start", [[0, 1, 2], [1, 0, 0], [9, 9, 9]])
+def test_overwrite_gives_what_slice_update_gives(backend, start):
+    x = np.arange(24, dtype="float32").reshape(2, 3, 4)
+    new = np.full((1, 2, 2), -1.0, "float64")
+    expected = ops.convert_to_numpy(ops.slice_update(keraslite.to_backend(x, backend), start, new))
+    given = keraslite.to_backend(x.copy(), backend)
+    out = ops.overwrite(given, start, keraslite.to_backend(new, backend))
+    assert ops.dtype(out) == "float32"
+    np.testing.assert_array_equal(ops.convert_to_numpy(out), expected)
+    if backend in ("torch", "numpy"):
+        assert out is given

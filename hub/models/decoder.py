@@ -151,7 +151,9 @@ class Decoder(Backbone):
         new, length = token_ids.shape[1], valid.shape[1]
         padding = length - ops.sum(ops.cast(valid, "int32"), axis=1, keepdims=True)
         where = index + ops.arange(new, dtype="int32")
-        hidden = self._embed(token_ids, ops.maximum(where[None] - padding, 0))
+        # A row that has reached the last position may be waiting for others in its batch.
+        positions = ops.clip(where[None] - padding, 0, self.max_sequence_length - 1)
+        hidden = self._embed(token_ids, positions)
         mask = seen(valid, index, new)
         caches = []
         for block, held in zip(self.blocks, cache, strict=True):

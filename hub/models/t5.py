@@ -33,7 +33,9 @@ def _buckets(count: int, furthest: int, both: bool) -> np.ndarray:
     # In float32, as the checkpoints were trained: a bucket's edge may depend on it.
     far = np.log(np.maximum(distance, 1).astype("float32") / np.float32(exact))
     far = exact + (far / math.log(furthest / exact) * (count - exact)).astype("float32").astype(int)
-    return (first + np.where(distance < exact, distance, np.minimum(far, count - 1))).astype("int32")
+    return (first + np.where(distance < exact, distance, np.minimum(far, count - 1))).astype(
+        "int32"
+    )
 
 
 class FeedForward(layers.Layer):
@@ -307,9 +309,7 @@ class T5Backbone(Backbone):
         self.decoder = (
             None
             if encoder_only
-            else T5Stack(
-                config, config["num_decoder_layers"], True, dtype=policy, name="decoder"
-            )
+            else T5Stack(config, config["num_decoder_layers"], True, dtype=policy, name="decoder")
         )
         self.build()
 

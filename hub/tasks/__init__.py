@@ -28,6 +28,7 @@ from hub.tasks.text_embedder import (
     DistilBertTextEmbedder,
     ElectraTextEmbedder,
     RobertaTextEmbedder,
+    T5TextEmbedder,
     TextEmbedder,
     XLMRobertaTextEmbedder,
 )

@@ -132,7 +132,7 @@ class LanguageModel(Task):
         for start in range(0, len(prompts), batch_size):
             part = slice(start, start + batch_size)
             some = {k: v[part] for k, v in extra.items()}
-            new = list(self._run(prompts[part], some, how, seed, stops))[-1]
+            new = list(self._continued(prompts[part], some, how, seed, stops))[-1]
             answers += [list(rows) for rows in new]
         if self.preprocessor is None:
             return self._arrays(prompts, answers)
@@ -144,7 +144,7 @@ class LanguageModel(Task):
             texts = [rows[0] for rows in texts]
         return texts[0] if single else texts
 
-    def _run(
+    def _continued(
         self, prompts: list[np.ndarray], extra: dict, how: Sampling, seed: int,
         stops: list[str], steps: int | None = None,
     ) -> Iterator[list[list[np.ndarray]]]:  # fmt: skip
@@ -218,7 +218,7 @@ class LanguageModel(Task):
         """Pieces of text; a piece is held back while it ends within a character or a stop."""
         detokenize = self.preprocessor.tokenizer.detokenize
         said = [""] * len(prompts)
-        runs = self._run(prompts, extra, how, seed, stops, steps=1)
+        runs = self._continued(prompts, extra, how, seed, stops, steps=1)
         before = None
         for rows in runs:
             if before is not None:

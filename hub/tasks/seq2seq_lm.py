@@ -75,9 +75,7 @@ class Seq2SeqLM(LanguageModel):
         if self.head is not None:
             return self.head(hidden)
         scaled = hidden * self.backbone.hidden_dim**-0.5
-        return ops.linear(
-            scaled, ops.transpose(self.backbone.token_embedding.embeddings.value)
-        )
+        return ops.linear(scaled, ops.transpose(self.backbone.token_embedding.embeddings.value))
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Logits (batch, length, vocabulary) of the decoder's next tokens."""
@@ -116,7 +114,9 @@ class Seq2SeqLM(LanguageModel):
             there = np.asarray(inputs.get("encoder_padding_mask", np.ones_like(ids))).astype(bool)
             encoder = {"token_ids": ids, "padding_mask": there}
         elif self.preprocessor is None:
-            raise ValueError("Without a preprocessor inputs are a dict of encoder_token_ids arrays.")
+            raise ValueError(
+                "Without a preprocessor inputs are a dict of encoder_token_ids arrays."
+            )
         else:
             encoder = self.preprocessor.encoder_inputs(inputs)
         start = np.array([self.start_token_id], "int32")

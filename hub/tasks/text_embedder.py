@@ -110,3 +110,4 @@ XLMRobertaTextEmbedder = TextEmbedder.over("xlm-roberta", "XLMRobertaTextEmbedde
 DistilBertTextEmbedder = TextEmbedder.over("distilbert", "DistilBertTextEmbedder")
 ElectraTextEmbedder = TextEmbedder.over("electra", "ElectraTextEmbedder")
 AlbertTextEmbedder = TextEmbedder.over("albert", "AlbertTextEmbedder")
+T5TextEmbedder = TextEmbedder.over("t5", "T5TextEmbedder")

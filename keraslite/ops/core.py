@@ -296,6 +296,6 @@ def vectorized_map(function: Callable, elements: Any) -> Any:
 
 __all__ = [
     "cast", "convert_to_numpy", "convert_to_tensor", "dtype", "fori_loop", "get_item", "is_tensor",
-    "map", "overwrite", "saturate_cast", "scatter", "scatter_update", "shape", "slice", "slice_update",
-    "stop_gradient", "switch", "unstack", "vectorized_map",
+    "map", "overwrite", "saturate_cast", "scatter", "scatter_update", "shape", "slice",
+    "slice_update", "stop_gradient", "switch", "unstack", "vectorized_map",
 ]  # fmt: skip
