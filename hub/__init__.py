@@ -7,6 +7,7 @@ from hub.preprocessing import (
     MaskedLMPreprocessor,
     Seq2SeqLMPreprocessor,
     TextPreprocessor,
+    TokenClassifierPreprocessor,
 )
 from hub.presets import list_presets
 from hub.tasks import *

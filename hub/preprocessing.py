@@ -310,3 +310,56 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
             "decoder_padding_mask": valid,
         }
         return inputs, labels, weights
+
+
+class TokenClassifierPreprocessor(TextPreprocessor):
+    """Words with labels to the inputs of an encoder, and to labels of tokens.
+
+    A word's label stands at its first token; the others count for nothing.
+
+    Args:
+        tokenizer: a tokenizer of `hub.tokenizers`.
+        sequence_length: the most tokens of a sequence; longer texts are truncated.
+        truncate: as for `TextPreprocessor`.
+    """
+
+    def encode_words(self, x: Any) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """(token ids, spans in the text, the place of each word's first token or -1) of each text.
+
+        Args:
+            x: texts, whose words are what spaces separate; or lists of words.
+        """
+        rows = [text.split() if isinstance(text, str) else list(text) for text in x]
+        encodings = self.tokenizer.encode_spans(
+            [" ".join(words) for words in rows], self.sequence_length
+        )
+        found = []
+        for words, (ids, spans) in zip(rows, encodings, strict=True):
+            ends = np.cumsum([len(word) + 1 for word in words]) - 1
+            # A token belongs to the word of its last character: a space may come first.
+            word = np.searchsorted(ends, spans[:, 1] - 1, side="right")
+            word[spans[:, 1] <= spans[:, 0]] = -1
+            first = np.full(len(words), -1)
+            for place in range(len(ids) - 1, -1, -1):
+                if 0 <= word[place] < len(words):
+                    first[word[place]] = place
+            found.append((ids, spans, first))
+        return found
+
+    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """The inputs; with labels also the labels and weights of tokens."""
+        encodings = self.encode_words(x)
+        inputs = self.pack([(ids, np.zeros_like(ids)) for ids, _, _ in encodings])
+        if y is None:
+            return inputs
+        labels = np.zeros(inputs["token_ids"].shape, "int32")
+        weights = np.zeros(labels.shape, "float32")
+        for row, ((_, _, first), given) in enumerate(zip(encodings, y, strict=True)):
+            if len(first) != len(given):
+                raise ValueError(f"Text {row} has {len(first)} words but {len(given)} labels.")
+            places = first[first >= 0]
+            labels[row, places] = np.asarray(given, "int32")[first >= 0]
+            weights[row, places] = 1.0
+        if sample_weight is not None:
+            weights = weights * np.asarray(sample_weight, "float32").reshape(-1, 1)
+        return inputs, labels, weights

@@ -1,6 +1,7 @@
 """Handles, downloads and weight files, against a local server and the real client."""
 
 import errno
+import inspect
 import json
 import logging
 import socket
@@ -9,7 +10,10 @@ import sys
 import numpy as np
 import pytest
 
+import keraslite
+from hub.models.backbone import FAMILIES
 from hub.presets import list_presets, open_weights, preset_row, resolve
+from hub.presets.loading import arguments
 from keraslite.saving.safetensors import save_safetensors
 
 pytest_plugins = ["tests.hub_server"]
@@ -20,8 +24,8 @@ ROW = {
     "revision": str,
     "license": str,
     "parameters": int,
-    "lowercase": bool,
     "config": dict,
+    "tasks": list,
     "description": str,
     "unverified": list,
 }
@@ -60,24 +64,35 @@ def no_sockets(monkeypatch):
 # -- the table ------------------------------------------------------------------------------------
 
 
-def _bert_parameters(config):
-    h, f = config["hidden_size"], config["intermediate_size"]
-    rows = sum(config[k] for k in ("vocab_size", "max_position_embeddings", "type_vocab_size"))
-    layer = 4 * (h * h + h) + (h * f + f) + (f * h + h) + 4 * h
-    return rows * h + 2 * h + config["num_hidden_layers"] * layer + (h * h + h)
-
-
 @pytest.mark.parametrize("name", list_presets())
 def test_row(name):
     row = preset_row(name)
     assert {key: type(row[key]) for key in ROW} == ROW
-    assert set(row) - set(ROW) <= {"installed"}
+    assert set(row) - set(ROW) <= {"installed", "lowercase", "weights"}
     assert "/" in row["repo"]
-    assert set(row["unverified"]) <= {"lowercase", "safetensors"}
+    facts = {"config", "license", "lowercase", "repo", "safetensors", "weights"}
+    assert set(row["unverified"]) <= facts
+    family = FAMILIES[row["family"]]
+    assert set(row["tasks"]) <= {*family.heads, "TextEmbedder"}
     if row["family"] == "bert":
         assert {key: type(value) for key, value in row["config"].items()} == BERT_CONFIG
-        assert row["parameters"] == _bert_parameters(row["config"])
-        assert row["config"]["hidden_size"] % row["config"]["num_attention_heads"] == 0
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_parameters_are_counted_without_being_made(name):
+    row = preset_row(name)
+    config = {"model_type": row["family"], **row["config"]}
+    family = FAMILIES[row["family"]]
+    given = arguments(family, config)
+    if "pooler" in inspect.signature(family.backbone).parameters:
+        given["pooler"] = family.classifier is None and row["family"] != "distilbert"
+    with keraslite.use_backend("numpy"):
+        model = family.backbone(**given)
+        found = model.count_params()
+        if "Seq2SeqLM" in row["tasks"] and not row["config"]["tie_word_embeddings"]:
+            found += row["config"]["vocab_size"] * row["config"]["d_model"]
+    assert found == row["parameters"]
+    assert all(v._raw is None for v in model.weights)
 
 
 def test_rows_are_copies():

@@ -102,6 +102,7 @@ ALBERT = register(
         prefix="albert.",
         heads={
             "TextClassifier": WeightTable({"head": "classifier"}),
+            "TokenClassifier": WeightTable({"head": "classifier"}),
             "MaskedLM": WeightTable(
                 {
                     "head/transform": "predictions.dense",
@@ -117,6 +118,7 @@ ALBERT = register(
         architectures={
             "TextClassifier": "AlbertForSequenceClassification",
             "MaskedLM": "AlbertForMaskedLM",
+            "TokenClassifier": "AlbertForTokenClassification",
             "Backbone": "AlbertModel",
         },
         known=(r"predictions\..*", r"sop_classifier\..*", r"classifier\..*", r"qa_outputs\..*"),

@@ -116,6 +116,7 @@ BERT = register(
         prefix="bert.",
         heads={
             "TextClassifier": WeightTable({"head": "classifier"}),
+            "TokenClassifier": WeightTable({"head": "classifier"}),
             "MaskedLM": WeightTable(
                 {
                     "head/transform": "cls.predictions.transform.dense",
@@ -131,6 +132,7 @@ BERT = register(
         architectures={
             "TextClassifier": "BertForSequenceClassification",
             "MaskedLM": "BertForMaskedLM",
+            "TokenClassifier": "BertForTokenClassification",
             "Backbone": "BertModel",
         },
         known=(r"cls\..*", r"classifier\..*", r"qa_outputs\..*"),

@@ -91,6 +91,7 @@ DISTIL_BERT = register(
         prefix="distilbert.",
         heads={
             "TextClassifier": WeightTable({"hidden": "pre_classifier", "head": "classifier"}),
+            "TokenClassifier": WeightTable({"head": "classifier"}),
             "MaskedLM": WeightTable(
                 {
                     "head/transform": "vocab_transform",
@@ -103,6 +104,7 @@ DISTIL_BERT = register(
         architectures={
             "TextClassifier": "DistilBertForSequenceClassification",
             "MaskedLM": "DistilBertForMaskedLM",
+            "TokenClassifier": "DistilBertForTokenClassification",
             "Backbone": "DistilBertModel",
         },
         known=(r"vocab_.*", r"pre_classifier\..*", r"classifier\..*", r"qa_outputs\..*"),

@@ -84,6 +84,7 @@ ELECTRA = register(
             "TextClassifier": WeightTable(
                 {"hidden": "classifier.dense", "head": "classifier.out_proj"}
             ),
+            "TokenClassifier": WeightTable({"head": "classifier"}),
             "MaskedLM": WeightTable(
                 {
                     "head/transform": "generator_predictions.dense",
@@ -96,6 +97,7 @@ ELECTRA = register(
         architectures={
             "TextClassifier": "ElectraForSequenceClassification",
             "MaskedLM": "ElectraForMaskedLM",
+            "TokenClassifier": "ElectraForTokenClassification",
             "Backbone": "ElectraModel",
         },
         known=(

@@ -97,6 +97,7 @@ def _family(model_type: str, backbone: type, tokenizer: str, name: str) -> Famil
             "TextClassifier": WeightTable(
                 {"hidden": "classifier.dense", "head": "classifier.out_proj"}
             ),
+            "TokenClassifier": WeightTable({"head": "classifier"}),
             "MaskedLM": WeightTable(
                 {
                     "head/transform": "lm_head.dense",
@@ -112,6 +113,7 @@ def _family(model_type: str, backbone: type, tokenizer: str, name: str) -> Famil
         architectures={
             "TextClassifier": f"{name}ForSequenceClassification",
             "MaskedLM": f"{name}ForMaskedLM",
+            "TokenClassifier": f"{name}ForTokenClassification",
             "Backbone": f"{name}Model",
         },
         known=(r"lm_head\..*", r"classifier\..*", r"qa_outputs\..*"),

@@ -32,5 +32,14 @@ from hub.tasks.text_embedder import (
     TextEmbedder,
     XLMRobertaTextEmbedder,
 )
+from hub.tasks.token_classifier import (
+    AlbertTokenClassifier,
+    BertTokenClassifier,
+    DistilBertTokenClassifier,
+    ElectraTokenClassifier,
+    RobertaTokenClassifier,
+    TokenClassifier,
+    XLMRobertaTokenClassifier,
+)
 
 __all__ = [name for name, value in globals().items() if isinstance(value, type)]

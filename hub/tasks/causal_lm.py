@@ -11,8 +11,9 @@ from hub.tasks.language_model import LanguageModel
 class CausalLM(LanguageModel):
     """A decoder that says which token comes next.
 
-    `fit` takes texts, or dicts of `prompts` and `responses`, of which only the responses are
-    learned; `generate` continues prompts; `score` says how likely texts are.
+    `fit` takes a list of texts; or a dict of two lists, `prompts` and `responses`, or a list of
+    such dicts, of which only the responses are learned. `generate` continues prompts; `score` says
+    how likely texts are.
 
     Args:
         backbone: a decoder, such as `GPT2Backbone`.
@@ -72,19 +73,8 @@ class CausalLM(LanguageModel):
             raise ValueError("Without a preprocessor prompts are a dict of token_ids arrays.")
         return self.preprocessor.prompts(inputs), {}
 
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Train on texts, on prompts with responses, or on ready inputs.
-
-        Args:
-            x: a list of texts; a dict of two lists, `prompts` and `responses`; a list of such
-                dicts; or ready inputs.
-            y: targets of ready inputs.
-            kwargs: as for `Model.fit`.
-        """
-        return super().fit(self._rows_of(x), y, **kwargs)
-
-    def _rows_of(self, inputs: Any) -> Any:
-        return self.preprocessor.columns(inputs) if self.preprocessor is not None else inputs
+    def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
+        return (x if self.preprocessor is None else self.preprocessor.columns(x)), y
 
     def _takes(self, x: Any) -> bool:
         return super()._takes(x) or (isinstance(x, dict) and "responses" in x)

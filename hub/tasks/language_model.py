@@ -274,7 +274,7 @@ class LanguageModel(Task):
         Returns:
             (texts,) float32: sums over the tokens that `fit` would learn.
         """
-        inputs = self._rows_of(inputs)
+        inputs, _ = self._columns(inputs, None)
         count = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
         bar = keras.utils.Progbar(count, unit_name="text") if verbose else None
         out = []
@@ -294,9 +294,6 @@ class LanguageModel(Task):
             if bar is not None:
                 bar.update(min(start + batch_size, count))
         return np.concatenate(out).astype("float32")
-
-    def _rows_of(self, inputs: Any) -> Any:
-        return inputs
 
     def _to_config(self) -> dict[str, Any]:
         return {"eos_token_id": _plain(self.sampling.eos_token_id)}

@@ -12,7 +12,9 @@ from keraslite import layers, ops
 class Seq2SeqLM(LanguageModel):
     """An encoder that reads a text and a decoder that writes the answer.
 
-    `fit` takes texts with answers; `generate` answers texts; `score` says how likely answers are.
+    `fit` takes texts, with the answers as `y`; or a dict of two lists, `encoder_text` and
+    `decoder_text` (or `prompts` and `responses`). `generate` answers texts; `score` says how likely
+    answers are.
 
     Args:
         backbone: an encoder with a decoder, such as `T5Backbone`.
@@ -132,21 +134,8 @@ class Seq2SeqLM(LanguageModel):
 
     # -- training -----------------------------------------------------------------------------
 
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Train on texts with answers, or on ready inputs.
-
-        Args:
-            x: texts, with the answers as `y`; a dict of two lists, `encoder_text` and
-                `decoder_text`, or `prompts` and `responses`; or ready inputs.
-            y: the answers, or targets of ready inputs.
-            kwargs: as for `Model.fit`.
-        """
-        if self.preprocessor is not None:
-            x, y = self.preprocessor.columns(x, y)
-        return super().fit(x, y, **kwargs)
-
-    def _rows_of(self, inputs: Any) -> Any:
-        return self.preprocessor.columns(inputs)[0]
+    def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
+        return (x, y) if self.preprocessor is None else self.preprocessor.columns(x, y)
 
     def _takes(self, x: Any) -> bool:
         return isinstance(x, dict) and "encoder_text" in x

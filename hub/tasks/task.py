@@ -137,6 +137,7 @@ class Task(keras.Model):
 
     def _load_weights(self, weights: Any, family: Family, prefix: str, load_head: bool) -> None:
         head = family.heads.get(self.task, WeightTable({}))
+        load_head = load_head and not self._is_of_another_task(family)
         claimed = [t for t in weights if _claims(head, t)] if load_head else []
         known = [p for p in family.known if not any(_matches(p, t) for t in claimed)]
         if claimed:
@@ -149,6 +150,12 @@ class Task(keras.Model):
         new = ["head", "hidden"] if self.head_may_be_new else []
         optional = [*new, *(f"backbone/{p}" for p in family.optional)]
         loading.load_into(self, weights, table, tuple(optional))
+
+    def _is_of_another_task(self, family: Family) -> bool:
+        """Whether the checkpoint says that its head is another task's, whose names may be ours."""
+        stated = getattr(self.backbone, "source_config", {}).get("architectures") or [None]
+        others = {name for task, name in family.architectures.items() if task != self.task}
+        return stated[0] in others and stated[0] != family.architectures.get(self.task)
 
     def _check_head(self, weights: Any, head: WeightTable) -> None:
         """Raise ValueError if the checkpoint's head has another size; tasks that can, say more."""
@@ -218,16 +225,36 @@ class Task(keras.Model):
             super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Train on texts or ready inputs; the arguments are those of `Model.fit`.
+        """Train on what the task takes, or on ready inputs; the arguments are those of `Model.fit`.
 
         Args:
-            x: texts: a list of strings or of pairs, a pair of lists; or ready inputs.
+            x: texts: a list of strings or of pairs, a pair of lists, or what else the class names;
+                or ready inputs.
             y: targets.
             kwargs: as for `Model.fit`.
         """
         if not self.compiled:
             self.compile()
-        return super().fit(x, y, **kwargs)
+        held_out = kwargs.get("validation_data")
+        if isinstance(held_out, tuple):
+            first, second, *rest = (*held_out, None)[: max(len(held_out), 2)]
+            kwargs["validation_data"] = (*self._columns(first, second), *rest)
+        return super().fit(*self._columns(x, y), **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The loss and the metrics on what `fit` takes.
+
+        Args:
+            x: as for `fit`.
+            y: as for `fit`.
+            args: as for `Model.evaluate`.
+            kwargs: as for `Model.evaluate`.
+        """
+        return super().evaluate(*self._columns(x, y), *args, **kwargs)
+
+    def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Inputs and targets with as many rows each, which batches are cut from."""
+        return x, y
 
     def _transform(self, training: bool) -> Any:
         if self.preprocessor is None:
@@ -270,12 +297,15 @@ class Task(keras.Model):
         encodings = self.preprocessor.encode(x)
         return self._predict_encoded(encodings, batch_size, verbose)
 
-    def _predict_encoded(self, encodings: list, batch_size: int | None, verbose: Any) -> Any:
+    def _predict_encoded(
+        self, encodings: list, batch_size: int | None, verbose: Any, ragged: bool = False
+    ) -> Any:
+        """Outputs of encodings in their order; ragged, a list of those of each one's own tokens."""
         lengths = np.array([len(ids) for ids, _ in encodings])
         bar = None
         if verbose not in (0, False) and len(lengths) > 64:
             bar = keras.utils.Progbar(len(lengths), unit_name="text")
-        answers: Any = None
+        answers: Any = [None] * len(encodings) if ragged else None
         done = 0
         fixed = self.backend in ("jax", "tensorflow")  # compiled: few shapes are worth padding
         for rows, length in _plan(lengths, batch_size, fixed, self.preprocessor.sequence_length):
@@ -283,15 +313,19 @@ class Task(keras.Model):
             if fixed:
                 inputs = _padded(inputs, _round_up(len(rows)))
             out = self.predict_on_batch(inputs)
-            if answers is None:
-                answers = keras.tree.map_structure(
-                    lambda a: np.empty((len(lengths), *a.shape[1:]), a.dtype), out
+            if ragged:
+                for row, values in zip(rows, out, strict=False):
+                    answers[row] = values[: lengths[row]]
+            else:
+                if answers is None:
+                    answers = keras.tree.map_structure(
+                        lambda a: np.empty((len(lengths), *a.shape[1:]), a.dtype), out
+                    )
+                keras.tree.map_structure(
+                    lambda whole, part, rows=rows: whole.__setitem__(rows, part[: len(rows)]),
+                    answers,
+                    out,
                 )
-            keras.tree.map_structure(
-                lambda whole, part, rows=rows: whole.__setitem__(rows, part[: len(rows)]),
-                answers,
-                out,
-            )
             done += len(rows)
             if bar is not None:
                 bar.update(done)

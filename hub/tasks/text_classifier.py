@@ -81,34 +81,14 @@ class TextClassifier(Task):
 
     @classmethod
     def _from_files(cls, files: Any, config: dict) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        if config.get("id2label"):
-            found["num_classes"] = len(config["id2label"])
-        elif config.get("num_labels"):
-            found["num_classes"] = int(config["num_labels"])
-        else:
-            found["num_classes"] = 2  # what transformers means by silence
-        dropout = config.get(family_of(config["model_type"]).head_dropout)
-        found["dropout"] = config.get("hidden_dropout_prob", 0.1) if dropout is None else dropout
-        return found
+        return classes_of(config)
 
     def _check_head(self, weights: Any, head: Any) -> None:
-        there = weights.shape(f"{head.rows['head']}.weight")[0]
-        if there != self.num_classes:
-            raise ValueError(
-                f"The checkpoint classifies into {there} classes, but num_classes="
-                f"{self.num_classes} was asked for. Leave num_classes out to keep its head, or "
-                "give load_head=False to begin a new one."
-            )
+        check_classes(weights, head, self.num_classes)
 
     def _to_config(self) -> dict[str, Any]:
-        old = getattr(self.backbone, "source_config", {}).get("id2label") or {}
-        if len(old) != self.num_classes:
-            old = {str(i): f"LABEL_{i}" for i in range(self.num_classes)}
         return {
-            "id2label": old,
-            "label2id": {label: int(i) for i, label in old.items()},
-            "num_labels": self.num_classes,
+            **labels_of(self),
             family_of(self.backbone.family).head_dropout: self.dropout.rate,
             "problem_type": "single_label_classification",
         }
@@ -121,6 +101,56 @@ class TextClassifier(Task):
             "activation": keras.activations.serialize(self.activation),
             "dropout": self.dropout.rate,
         }
+
+
+def classes_of(config: dict) -> dict[str, Any]:
+    """`num_classes` and `dropout` of a classifier, out of a config.json.
+
+    Args:
+        config: its content.
+    """
+    if config.get("id2label"):
+        classes = len(config["id2label"])
+    else:
+        classes = int(config.get("num_labels") or 2)  # what transformers means by silence
+    dropout = config.get(family_of(config["model_type"]).head_dropout)
+    return {
+        "num_classes": classes,
+        "dropout": config.get("hidden_dropout_prob", 0.1) if dropout is None else dropout,
+    }
+
+
+def check_classes(weights: Any, head: Any, num_classes: int) -> None:
+    """Raise ValueError if a checkpoint's head is for another number of classes.
+
+    Args:
+        weights: the checkpoint.
+        head: the names of the head's weights.
+        num_classes: how many there should be.
+    """
+    there = weights.shape(f"{head.rows['head']}.weight")[0]
+    if there != num_classes:
+        raise ValueError(
+            f"The checkpoint classifies into {there} classes, but num_classes={num_classes} was "
+            "asked for. Leave num_classes out to keep its head, or give load_head=False to begin "
+            "a new one."
+        )
+
+
+def labels_of(task: Any) -> dict[str, Any]:
+    """Keys of config.json that name the classes of a task.
+
+    Args:
+        task: a classifier; names that its checkpoint had stay, if their number is right.
+    """
+    names = getattr(task.backbone, "source_config", {}).get("id2label") or {}
+    if len(names) != task.num_classes:
+        names = {str(i): f"LABEL_{i}" for i in range(task.num_classes)}
+    return {
+        "id2label": names,
+        "label2id": {label: int(i) for i, label in names.items()},
+        "num_labels": task.num_classes,
+    }
 
 
 BertTextClassifier = TextClassifier.over("bert", "BertTextClassifier")

@@ -47,8 +47,14 @@ def cut(encoding: Any, limit: int, truncation: str | bool) -> Encoding:
     have to share.
     """
     ids, segments = np.array(encoding.ids, np.int32), np.array(encoding.type_ids, np.int32)
-    if len(ids) <= limit or truncation is False:
-        return ids, segments
+    kept = kept_places(encoding, limit, truncation)
+    return (ids, segments) if kept is None else (ids[kept], segments[kept])
+
+
+def kept_places(encoding: Any, limit: int, truncation: str | bool) -> list[int] | None:
+    """Returns which ids of one of the library's encodings stay; None for all of them."""
+    if len(encoding.ids) <= limit or truncation is False:
+        return None
     # Which text each id came from; None for a special token, which stays.
     sources = encoding.sequence_ids
     first, second = sources.count(0), sources.count(1)
@@ -60,7 +66,7 @@ def cut(encoding: Any, limit: int, truncation: str | bool) -> Encoding:
             kept.append(i)
         if source is not None:
             keep[source] -= 1
-    return ids[kept], segments[kept]
+    return kept
 
 
 def shares(first: int, second: int, room: int, truncation: str | bool) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from hub.presets import PresetFiles
-from hub.tokenizers.batch import Encoding, batch_inputs, cut, pack
+from hub.tokenizers.batch import Encoding, batch_inputs, cut, kept_places, pack
 from hub.tokenizers.library import add_special_tokens, read_tokenizer
 
 if TYPE_CHECKING:
@@ -191,6 +191,36 @@ class Tokenizer:
             batch_inputs(texts, pairs), add_special_tokens=add_special_tokens
         )
         return [cut(encoding, limit, truncation) for encoding in encodings]
+
+    def encode_spans(
+        self, texts: str | Iterable[str], max_length: int | None = None
+    ) -> list[Encoding]:
+        """Returns (ids, spans) of every text: where in the text the characters of each id stand.
+
+        Args:
+            texts: a batch of texts; a single one is a batch of one.
+            max_length: the most ids a text may have; default `max_length` of the tokenizer.
+
+        Raises:
+            TypeError: something is no string; says which.
+            ValueError: an empty batch, or no room for a text.
+
+        Example:
+            >>> from hub.tokenizers import WordPieceTokenizer
+            >>> words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "ab", "##c"]
+            >>> [(ids, spans)] = WordPieceTokenizer(words).encode_spans("ab abc")
+            >>> spans.tolist()
+            [[-1, -1], [0, 2], [3, 5], [5, 6], [-1, -1]]
+        """
+        limit = self.max_length if max_length is None else max_length
+        found = []
+        for encoding in self._core.encode_batch(batch_inputs(texts)):
+            spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+            spans[[i for i, source in enumerate(encoding.sequence_ids) if source is None]] = -1
+            kept = kept_places(encoding, limit, "only_first")
+            ids = np.array(encoding.ids, np.int32)
+            found.append((ids, spans) if kept is None else (ids[kept], spans[kept]))
+        return found
 
     def pack(
         self,

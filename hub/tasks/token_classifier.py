@@ -1,0 +1,198 @@
+"""TokenClassifier: which of some classes each word of a text belongs to."""
+
+from typing import Any
+
+import numpy as np
+
+import keraslite as keras
+from hub.blocks import bert_initializer
+from hub.preprocessing import TokenClassifierPreprocessor
+from hub.tasks.task import Task
+from hub.tasks.text_classifier import check_classes, classes_of, labels_of
+from keraslite import layers
+
+
+class TokenClassifier(Task):
+    """A backbone with a dense layer over every token: names, parts of speech.
+
+    `fit` takes texts as lists of words (or strings, whose words are what spaces separate), and for
+    each text a list of class numbers, or names out of `labels`, one a word. `predict` gives scores
+    of words, `find_entities` the parts of a text that belong together.
+
+    Args:
+        backbone: a text backbone with a `sequence_output`.
+        num_classes: the number of classes.
+        preprocessor: what turns texts into inputs.
+        dropout: before the dense layer.
+
+    >>> from hub import BertBackbone
+    >>> model = TokenClassifier(BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8), 3)
+    >>> ids = np.ones((2, 4), "int32")
+    >>> tuple(model({"token_ids": ids, "segment_ids": ids, "padding_mask": ids}).shape)
+    (2, 4, 3)
+    """
+
+    task = "TokenClassifier"
+    default_preprocessor = TokenClassifierPreprocessor
+    needs_pooler = False
+
+    def __init__(
+        self,
+        backbone: Any,
+        num_classes: int,
+        preprocessor: Any = None,
+        dropout: float = 0.1,
+        **kwargs: Any,
+    ):
+        super().__init__(backbone, preprocessor, **kwargs)
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be positive, got {num_classes}.")
+        self.num_classes = num_classes
+        self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.head = layers.Dense(
+            num_classes, kernel_initializer=bert_initializer(), dtype=self.dtype_policy,
+            name="logits",
+        )  # fmt: skip
+        self.head.build((None, None, backbone.hidden_dim))
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Logits (batch, length, classes)."""
+        hidden = self.backbone(inputs, training=training)["sequence_output"]
+        return self.head(self.dropout(hidden, training=training))
+
+    def _defaults(self) -> dict[str, Any]:
+        return {
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        }
+
+    @classmethod
+    def _from_files(cls, files: Any, config: dict) -> dict[str, Any]:
+        return classes_of(config)
+
+    def _check_head(self, weights: Any, head: Any) -> None:
+        check_classes(weights, head, self.num_classes)
+
+    def _to_config(self) -> dict[str, Any]:
+        return labels_of(self)
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the classes."""
+        names = labels_of(self)["id2label"]
+        return [names[i] for i in sorted(names, key=int)]
+
+    def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
+        if not self._takes(x) or y is None:
+            return x, y
+        numbers = {name: i for i, name in enumerate(self.labels)}
+        rows = np.empty(len(y), object)  # of different lengths
+        for i, row in enumerate(y):
+            unknown = [v for v in row if isinstance(v, str) and v not in numbers]
+            if unknown:
+                raise ValueError(
+                    f"Text {i} has the label {unknown[0]!r}; there are: {list(numbers)}."
+                )
+            rows[i] = [numbers.get(v, v) for v in row]
+        return x, rows
+
+    def _scores(self, ids: list[np.ndarray], batch_size: int | None, verbose: Any) -> list:
+        """Logits (tokens, classes) of each text."""
+        pairs = [(row, np.zeros_like(row)) for row in ids]
+        rows = self._predict_encoded(pairs, batch_size, verbose, ragged=True)
+        return [np.asarray(row, "float32") for row in rows]
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """Logits of words for texts: a list of arrays (words, classes); of ready inputs, as usual.
+
+        Words that were cut off have a row of NaN.
+
+        Args:
+            x: texts, as for `fit`; or ready inputs.
+            batch_size: the most texts of a batch.
+            verbose: 0 silent, 1 a progress bar.
+            steps: as for `Model.predict`, for ready inputs.
+            callbacks: as for `Model.predict`, for ready inputs.
+        """
+        if self.preprocessor is None or not self._takes(x):
+            return super().predict(x, batch_size, verbose, steps, callbacks)
+        encodings = self.preprocessor.encode_words([x] if isinstance(x, str) else x)
+        scores = self._scores([ids for ids, _, _ in encodings], batch_size, verbose)
+        return [
+            np.where((first < 0)[:, None], np.float32(np.nan), logits[first])
+            for logits, (_, _, first) in zip(scores, encodings, strict=True)
+        ]
+
+    def find_entities(
+        self, texts: Any, batch_size: int | None = None, verbose: int = 0
+    ) -> list[list[dict[str, Any]]]:
+        """The parts of each text that belong to a class, but for "O".
+
+        Neighbouring tokens of one class are one part, unless one begins with "B-".
+
+        Args:
+            texts: a text or a list of texts.
+            batch_size: the most texts of a batch.
+            verbose: 1 shows a progress bar.
+
+        Returns:
+            For each text, dicts of `entity_group`, `score` (the mean probability), `word`,
+            `start` and `end`, as the pipeline of transformers gives them.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        length = self.preprocessor.sequence_length
+        encodings = self.preprocessor.tokenizer.encode_spans(texts, length)
+        scores = self._scores([ids for ids, _ in encodings], batch_size, verbose)
+        return [
+            [_described(text, part) for part in _parts(logits, spans, self.labels)]
+            for text, logits, (_, spans) in zip(texts, scores, encodings, strict=True)
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the task again."""
+        return {
+            **super().get_config(), "num_classes": self.num_classes, "dropout": self.dropout.rate,
+        }  # fmt: skip
+
+
+def _parts(logits: np.ndarray, spans: np.ndarray, labels: list[str]) -> list[dict[str, Any]]:
+    """Runs of tokens of one class: its name, their probabilities and spans."""
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    probabilities = shifted / shifted.sum(-1, keepdims=True)
+    parts: list[dict[str, Any]] = []
+    for i, (start, end) in enumerate(spans):
+        if end <= start:
+            continue
+        label = labels[int(probabilities[i].argmax())]
+        begins, name = label.startswith("B-"), label[2:] if label[:2] in ("B-", "I-") else label
+        if begins or not parts or parts[-1]["name"] != name:
+            parts.append({"name": name, "scores": [], "start": int(start)})
+        parts[-1]["scores"].append(float(probabilities[i].max()))
+        parts[-1]["end"] = int(end)
+    return [part for part in parts if part["name"] != "O"]
+
+
+def _described(text: str, part: dict[str, Any]) -> dict[str, Any]:
+    start, end = part["start"], part["end"]
+    while text[start:end][:1].isspace():  # byte-level tokens hold the space before a word
+        start += 1
+    return {
+        "entity_group": part["name"], "score": float(np.mean(part["scores"])),
+        "word": text[start:end], "start": start, "end": end,
+    }  # fmt: skip
+
+
+BertTokenClassifier = TokenClassifier.over("bert", "BertTokenClassifier")
+RobertaTokenClassifier = TokenClassifier.over("roberta", "RobertaTokenClassifier")
+XLMRobertaTokenClassifier = TokenClassifier.over("xlm-roberta", "XLMRobertaTokenClassifier")
+DistilBertTokenClassifier = TokenClassifier.over("distilbert", "DistilBertTokenClassifier")
+ElectraTokenClassifier = TokenClassifier.over("electra", "ElectraTokenClassifier")
+AlbertTokenClassifier = TokenClassifier.over("albert", "AlbertTokenClassifier")
