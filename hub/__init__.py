@@ -10,5 +10,9 @@ from hub.preprocessing import (
     TokenClassifierPreprocessor,
 )
 from hub.presets import list_presets
+from hub.presets.about import info
+from hub.presets.publishing import model_card, upload_preset
+from hub.sampling import Sampling
 from hub.tasks import *
+from hub.tasks.registry import load
 from hub.tokenizers import BytePairTokenizer, UnigramTokenizer, WordPieceTokenizer

@@ -5,6 +5,7 @@ Large files (.safetensors, .bin) are "LFS": the resolve URL answers 302 to anoth
 `hub_server` after `pytest_plugins = ["tests.hub_server"]`.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -40,7 +41,8 @@ class HubServer:
         self.blobs: dict[str, bytes] = {}  # LFS files by their SHA-256
         self.requests: list[Request] = []
         self.cuts = 0  # so many of the next LFS downloads break off half way
-        self.damage = False  # LFS downloads arrive with one bit flipped
+        self.damage: bool | int = False  # so many LFS downloads, or all, have one bit flipped
+        self.writer = "a-token-that-may-write"
         self.status: int | None = None  # answer everything with this
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.daemon_threads = True
@@ -95,6 +97,12 @@ class _Handler(BaseHTTPRequestHandler):
         (r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", "listing"),
         (r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", "file"),
         (r"/cdn/([0-9a-f]{64})", "cdn"),
+        (r"/api/repos/create", "create"),
+        (r"/api/validate-yaml", "validate"),
+        (r"/api/models/([^/]+/[^/]+)/preupload/([^/]+)", "preupload"),
+        (r"/([^/]+/[^/]+).git/info/lfs/objects/batch", "batch"),
+        (r"/store/([0-9a-f]{64})", "store"),
+        (r"/api/models/([^/]+/[^/]+)/commit/([^/]+)", "commit"),
     )
 
     def log_message(self, *args) -> None:
@@ -112,7 +120,81 @@ class _Handler(BaseHTTPRequestHandler):
                 return getattr(self, name)(hub, *(g and unquote(g) for g in match.groups()))
         return self.answer(404)
 
-    do_HEAD = do_GET
+    do_HEAD = do_POST = do_PUT = do_GET
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def json(self, value: object, status: int = 200) -> None:
+        self.answer(status, json.dumps(value).encode(), Content_Type="application/json")
+
+    # -- uploads ----------------------------------------------------------------------------------
+
+    def may_write(self, hub: HubServer) -> bool:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token != hub.writer:
+            self.answer(403 if token else 401)
+        return token == hub.writer
+
+    def create(self, hub: HubServer) -> None:
+        asked = json.loads(self.body())
+        if not self.may_write(hub):
+            return
+        repo = f"{asked.get('organization') or 'someone'}/{asked['name']}"
+        if repo in hub.repos:
+            return self.json({"url": f"{hub.url}/{repo}"}, 409)
+        hub.publish(repo, {}, token=hub.writer if asked.get("private") else None)
+        self.json({"url": f"{hub.url}/{repo}"})
+
+    def validate(self, hub: HubServer) -> None:
+        self.body()
+        self.json({"errors": [], "warnings": []})
+
+    def preupload(self, hub: HubServer, repo: str, revision: str) -> None:
+        asked = json.loads(self.body())
+        if not self.may_write(hub):
+            return
+        self.json({"files": [
+            {"path": f["path"], "uploadMode": "lfs" if _is_lfs(f["path"]) else "regular",
+             "shouldIgnore": False}
+            for f in asked["files"]
+        ]})  # fmt: skip
+
+    def batch(self, hub: HubServer, repo: str) -> None:
+        asked = json.loads(self.body())
+        self.json({"transfer": "basic", "objects": [
+            {**o, "actions": {"upload": {"href": f"{hub.url}/store/{o['oid']}"}}}
+            for o in asked["objects"]
+        ]})  # fmt: skip
+
+    def store(self, hub: HubServer, digest: str) -> None:
+        data = self.body()
+        assert _sha256(data) == digest
+        hub.blobs[digest] = data
+        self.answer(200)
+
+    def commit(self, hub: HubServer, repo: str, revision: str) -> None:
+        lines = [json.loads(line) for line in self.body().splitlines()]
+        if not self.may_write(hub):
+            return
+        entry = hub.repos[repo]
+        files = dict(entry.commits[entry.refs[revision]])
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = hub.blobs[value["oid"]]
+        commit = hub.publish(repo, files, revision, token=entry.token)
+        url = f"{hub.url}/{repo}/commit/{commit}"
+        self.json({"commitUrl": url, "commitOid": commit, "success": True})
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
@@ -168,6 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
     def cdn(self, hub: HubServer, digest: str) -> None:
         data = hub.blobs[digest]
         if hub.damage:
+            hub.damage = hub.damage if hub.damage is True else hub.damage - 1
             data = data[:-1] + bytes([data[-1] ^ 1])
         start = int(re.sub(r"\D", "", self.headers.get("Range", "bytes=0-")))
         headers = {"Content_Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
@@ -193,6 +276,7 @@ def hub_server(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # plain HTTP uploads
     close_session()  # a client made earlier may know other proxies
     yield server
     close_session()

@@ -28,6 +28,8 @@ HUB_FLOORS = [
     ["generation"],
     ["models"],
     ["tasks"],
+    ["cli"],
+    ["__main__"],
 ]
 
 

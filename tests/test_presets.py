@@ -12,7 +12,7 @@ import pytest
 
 import keraslite
 from hub.models.backbone import FAMILIES
-from hub.presets import list_presets, open_weights, preset_row, resolve
+from hub.presets import list_presets, open_weights, preset_row, resolve, table
 from hub.presets.loading import arguments
 from keraslite.saving.safetensors import save_safetensors
 
@@ -344,15 +344,26 @@ def test_cut_connection(hub_server, tmp_path, monkeypatch, cuts):
         files.path("model.safetensors")
 
 
-def test_damaged_download(hub_server, tmp_path):
+def test_damaged_download(hub_server, tmp_path, caplog):
     data = _weights(tmp_path / "w", x=[1.0])
     hub_server.publish("org/repo", {"model.safetensors": data})
     hub_server.damage = True
     files = resolve("org/repo")
-    with pytest.raises(OSError, match="damaged on its way"):
+    with pytest.raises(OSError, match=r"damaged on its way .* twice in a row"):
         files.path("model.safetensors")
-    hub_server.damage = False
-    assert files.path("model.safetensors").read_bytes() == data
+    hub_server.damage = 1  # the next one only: it is fetched again
+    with caplog.at_level(logging.WARNING):
+        assert files.path("model.safetensors").read_bytes() == data
+    assert "fetching it again" in caplog.text
+
+
+def test_mirrors_stand_in_for_a_repository_that_is_gone(hub_server, monkeypatch, caplog):
+    row = {**preset_row("bert_base_en"), "repo": "gone/away", "mirrors": ["other/mirror"]}
+    monkeypatch.setattr(table, "_rows", lambda: {"bert_base_en": row})
+    hub_server.publish("other/mirror", FILES)
+    with caplog.at_level(logging.WARNING):
+        assert resolve("bert_base_en").text("vocab.txt") == "x\n"
+    assert "trying other/mirror" in caplog.text
 
 
 def test_full_disk(hub_server, monkeypatch):

@@ -5,9 +5,11 @@ Every form ends in a `PresetFiles`, so that nobody downstream asks where a check
 
 import importlib.util
 import json
+import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ _REPO = r"[\w-][\w.-]*/[\w-][\w.-]*"
 _URL = re.compile(
     rf"hf://(?P<repo>{_REPO})(@(?P<revision>refs/\w+/[^/]+|[^/]+))?(/(?P<folder>.+?)/?)?", re.ASCII
 )
+_log = logging.getLogger(__name__)
+_AT_ONCE = 4  # downloads side by side
 _LISTED = 12  # names in an error message
 
 
@@ -55,6 +59,12 @@ class PresetFiles:
             raise FileNotFoundError(f"{self.location} has no {name!r}; {self.listing()}")
         return self._fetch(name)
 
+    def paths(self, names: Iterable[str]) -> dict[str, Path]:
+        """Returns the paths of several files, which are downloaded side by side; as `path` does."""
+        names = list(names)
+        with ThreadPoolExecutor(max_workers=min(len(names), _AT_ONCE) or 1) as pool:
+            return dict(zip(names, pool.map(self.path, names), strict=True))
+
     def text(self, name: str) -> str:
         """Returns a UTF-8 file as text; raises as `path` does, ValueError if it is not UTF-8."""
         try:
@@ -81,7 +91,7 @@ class PresetFiles:
 
 
 def resolve(
-    handle: str | os.PathLike,
+    handle: "str | os.PathLike | PresetFiles",
     *,
     revision: str | None = None,
     token: str | bool | None = None,
@@ -91,7 +101,8 @@ def resolve(
 
     Args:
         handle: a built-in name, "org/repo", "hf://org/repo@revision/subfolder" or a local folder.
-            A folder named like a built-in preset is given as "./name".
+            A folder named like a built-in preset is given as "./name". What this function
+            returned is returned again.
         revision: a branch, tag or commit of a remote checkpoint.
         token: an access token for private repositories; it is handed to the Hub's client only.
         local_files_only: use what is cached and open no socket.
@@ -106,6 +117,8 @@ def resolve(
         >>> resolve("minilm_l6_en").json("config.json")["hidden_size"]  # doctest: +SKIP
         384
     """
+    if isinstance(handle, PresetFiles):
+        return handle
     if not isinstance(handle, str | os.PathLike):
         raise TypeError(f"a preset is {HANDLE_FORMS}; got {type(handle).__name__} {handle!r:.80}")
     text = os.fspath(handle)
@@ -116,7 +129,7 @@ def resolve(
         if folder is not None:
             return _local(folder, text, row)
         remote["revision"] = revision or row["revision"]
-        return _remote(text, row["repo"], "", row=row, **remote)
+        return _first(text, [row["repo"], *row.get("mirrors", ())], row, remote)
     if text.startswith("hf://"):
         return _remote(text, *_parse_url(text, remote), **remote)
     if _looks_local(handle):
@@ -126,6 +139,16 @@ def resolve(
     if re.fullmatch(_REPO, text, re.ASCII):
         return _remote(text, text, "", **remote)
     raise unknown_preset(text)
+
+
+def _first(handle: str, repos: list[str], row: dict, remote: dict[str, Any]) -> PresetFiles:
+    """The files out of the first repository that is still there."""
+    for repo in repos[:-1]:
+        try:
+            return _remote(handle, repo, "", row=row, **remote)
+        except (FileNotFoundError, PermissionError) as error:
+            _log.warning("%s; trying %s", error, repos[repos.index(repo) + 1])
+    return _remote(handle, repos[-1], "", row=row, **remote)
 
 
 def _looks_local(handle: str | os.PathLike) -> bool:

@@ -83,7 +83,7 @@ def open_snapshot(
             raise FileNotFoundError(f"cannot get {what}: {_OFFLINE}")
     else:
         try:
-            with _explained(what):
+            with explained(f"cannot get {what}: "):
                 api = HfApi(endpoint=endpoint, token=token)
                 info = api.model_info(repo, revision=revision, timeout=_TIMEOUT)
             commit, names = info.sha, frozenset(item.rfilename for item in info.siblings)
@@ -101,18 +101,23 @@ def open_snapshot(
 
     def fetch(name: str) -> Path:
         cached = (snapshot / name).exists()
-        with _explained(f"{name!r} of {what}"):
-            path = hf_hub_download(
-                repo,
-                name,
-                revision=commit,
-                token=token,
-                endpoint=endpoint,
-                local_files_only=offline,
-            )
-        if not cached:
-            _verify(Path(path))
-        return Path(path)
+        for last in (False, True):
+            with explained(f"cannot get {name!r} of {what}: "):
+                path = hf_hub_download(
+                    repo,
+                    name,
+                    revision=commit,
+                    token=token,
+                    endpoint=endpoint,
+                    local_files_only=offline,
+                )
+            problem = None if cached else _damage(Path(path))
+            if problem is None:
+                return Path(path)
+            if last:
+                raise OSError(f"{name!r} of {what} {problem} twice in a row; try again later")
+            _log.warning("%r of %s %s; fetching it again", name, what, problem)
+        raise AssertionError("unreachable")
 
     return Snapshot(commit, names, fetch, offline)
 
@@ -142,33 +147,36 @@ def _remember_commit(folder: Path, revision: str, commit: str) -> None:
         _log.debug("did not note that %s is %s: %s", reference, commit, error)
 
 
-def _verify(path: Path) -> None:
-    """Compares a large file just downloaded with the SHA-256 that its blob is named after."""
+def _damage(path: Path) -> str | None:
+    """Removes a large file whose SHA-256 is not what its blob is named after, and says so."""
     if not path.is_symlink():  # a cache without symlinks does not keep the digest
-        return
+        return None
     blob = path.parent / os.readlink(path)
     if not re.fullmatch(r"[0-9a-f]{64}", blob.name):
-        return
+        return None
     with open(blob, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != blob.name:
-        path.unlink()
-        blob.unlink()
-        raise OSError(
-            f"{path.name} was damaged on its way: its SHA-256 is {digest}, published is "
-            f"{blob.name}. It was removed; try again"
-        )
+    if digest == blob.name:
+        return None
+    path.unlink()
+    blob.unlink()
+    return f"was damaged on its way (SHA-256 {digest}, published is {blob.name}; it was removed)"
 
 
 @contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
+def explained(start: str) -> Iterator[None]:
+    """Errors of the client in the block become ours, which say what to do.
+
+    Args:
+        start: how their messages begin.
+    """
     try:
         yield
     except Exception as error:
-        explained = _explain(error, f"cannot get {what}: ")
-        if explained is None:
+        ours = _explain(error, start)
+        if ours is None:
             raise
-        raise explained from error
+        raise ours from error
 
 
 def _explain(error: BaseException, start: str) -> Exception | None:
@@ -179,6 +187,8 @@ def _explain(error: BaseException, start: str) -> Exception | None:
         return _explain(error.__cause__, start)  # "not in the cache", since something failed online
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
         return FileNotFoundError(start + _OFFLINE)
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # around an upload
+        return _explain(error.__cause__, start)
     for name, kind, text in _ERRORS:
         if isinstance(error, getattr(errors, name)):
             return kind(start + text)

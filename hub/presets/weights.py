@@ -93,7 +93,7 @@ def _open_shards(files: PresetFiles, name: str) -> Weights:
     index = f"{name}.index.json"
     shards = _shard_names(files, index, files.json(index).get("weight_map"))
     # Paths first, so that a missing shard is found before anything is mapped.
-    paths = {shard: files.path(shard) for shard in shards}
+    paths = files.paths(shards)
     opened = []
     for shard, promised in shards.items():
         file = _FORMS[name](paths[shard])

@@ -64,7 +64,7 @@ class Task(keras.Model):
         """The task of a preset, with its weights and its preprocessing.
 
         Args:
-            preset: a built-in name, `org/repo`, `hf://org/repo@revision`, or a folder.
+            preset: a built-in name, `org/repo`, `hf://org/repo@revision/subfolder`, or a folder.
             backend: the backend it lives on; the current one by default.
             dtype: a dtype or policy.
             load_weights: whether weights are loaded, or all of them new.

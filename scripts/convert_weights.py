@@ -1,0 +1,11 @@
+"""Writes the weights of any readable checkpoint (`.bin` too) as a safetensors preset.
+
+python scripts/convert_weights.py SRC DST
+"""
+
+import sys
+
+from hub.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["convert", *sys.argv[1:]]))
