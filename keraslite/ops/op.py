@@ -97,6 +97,8 @@ def _prepare(row: Op, tensors: list, backend: str) -> None:
 def _name_of(module: Any, x: Any) -> str:
     if isinstance(x, module.TYPES):
         return module.dtype_of(x)
+    if backends.OF.get(type(x)) is not None:  # to numpy it would be a list of a great many rows
+        raise TypeError("a sparse tensor")
     return module.canonical(dtypes.of_literal(x).dtype.name)
 
 
