@@ -27,6 +27,7 @@ HUB_FLOORS = [
     ["blocks", "sampling"],
     ["generation"],
     ["models"],
+    ["adapters"],
     ["tasks"],
     ["cli"],
     ["__main__"],

@@ -157,6 +157,30 @@ def weight_variables(model: Any) -> dict[str, Any]:
     return dict(model.named_weights())
 
 
+class _Merged:
+    """A weight with its low-rank update, computed when it is written."""
+
+    def __init__(self, layer: Any):
+        self.layer = layer
+
+    def numpy(self) -> Any:
+        return keras.ops.convert_to_numpy(self.layer._effective())
+
+
+def merged_weights(model: Any) -> dict[str, Any]:
+    """The weights of a model by their paths, with low-rank updates in the weights they change."""
+    adapted = {
+        id(layer.kernel): layer
+        for layer in model._flatten_layers()
+        if getattr(layer, "lora_enabled", False) and hasattr(layer, "kernel")
+    }
+    return {
+        path: _Merged(adapted[id(variable)]) if id(variable) in adapted else variable
+        for path, variable in weight_variables(model).items()
+        if "lora_" not in path.rpartition("/")[2]
+    }
+
+
 def load_backbone(
     cls: type,
     preset: Any,
@@ -221,7 +245,7 @@ def write_preset(
     """
     folder = Path(os.fspath(directory))
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = Exported(weight_variables(model), table)
+    tensors = Exported(merged_weights(model), table)
     save_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
     if tokenizer is not None:
         tokenizer.save(folder)

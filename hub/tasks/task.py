@@ -199,6 +199,44 @@ class Task(keras.Model):
         """Keys of config.json that the task adds."""
         return {}
 
+    # -- adapters -----------------------------------------------------------------------------
+
+    def enable_lora(self, rank: int, alpha: float | None = None, **kwargs: Any) -> list[str]:
+        """Freeze the backbone but for a low-rank update of some of its layers.
+
+        Args:
+            rank: the rank of the update.
+            alpha: it is scaled by `alpha / rank`; the rank by default.
+            kwargs: `targets`, as for `hub.adapters.enable_lora`.
+
+        Returns:
+            The paths of the layers that are adapted.
+        """
+        from hub import adapters
+
+        return adapters.enable_lora(self, rank, alpha, **kwargs)
+
+    def save_adapter(self, adapter_dir: Any) -> None:
+        """Write the low-rank update and the head alone, as PEFT reads them.
+
+        Args:
+            adapter_dir: a folder, made if need be.
+        """
+        from hub import adapters
+
+        adapters.save_adapter(self, adapter_dir)
+
+    def load_adapter(self, adapter: Any, **kwargs: Any) -> None:
+        """Take over an adapter that `save_adapter` or PEFT wrote.
+
+        Args:
+            adapter: a folder, `org/repo`, or `hf://org/repo@revision/subfolder`.
+            kwargs: `revision` and `token`.
+        """
+        from hub import adapters
+
+        adapters.load_adapter(self, adapter, **kwargs)
+
     # -- compiling and running ----------------------------------------------------------------
 
     def _defaults(self) -> dict[str, Any]:

@@ -1,0 +1,176 @@
+"""LoRA adapters: trained on every backend, and exchanged with PEFT both ways."""
+
+import copy
+import json
+
+import bert_checkpoints as tiny
+import numpy as np
+import peft
+import pytest
+import text_checkpoints
+import torch
+from test_bert import close
+from test_generation import IDS, MASK, bare, checkpoints, long  # noqa: F401 - a fixture
+
+import hub
+import keraslite as keras
+
+# PEFT's own way of asking a model.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+TEXTS, LABELS = tiny.TEXTS * 4, [1, 0, 1] * 4
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lora")
+    return folder, tiny.make(folder, "BertForSequenceClassification", num_labels=2)
+
+
+def test_only_the_update_and_the_head_are_trained(backend, bert, tmp_path):
+    if backend == "numpy":
+        pytest.skip("numpy has no gradients")
+    model = hub.TextClassifier.from_preset(bert[0])
+    before = {p: v.numpy() for p, v in model.named_weights()}
+    adapted = model.enable_lora(2, alpha=4)
+    assert adapted == [
+        f"backbone/blocks/{i}/attention/{name}" for i in range(3) for name in ("query", "value")
+    ]
+    close(model.predict(TEXTS, verbose=0), torch.from_numpy(bert_logits(bert)))
+    trained = {v.path.rpartition("/")[2] for v in model.trainable_variables}
+    assert trained == {"lora_kernel_a", "lora_kernel_b", "kernel", "bias"}
+    assert len(model.trainable_variables) == 2 * 6 + 2
+    model.compile(keras.optimizers.Adam(0.02))
+    losses = model.fit(TEXTS, LABELS, epochs=8, verbose=0, batch_size=4).history["loss"]
+    assert losses[-1] < losses[0]
+    for path, variable in model.named_weights():
+        if path in before and path.startswith("backbone/"):
+            np.testing.assert_array_equal(variable.numpy(), before[path])
+    expected = model.predict(TEXTS, verbose=0)
+    model.save_adapter(tmp_path / "adapter")
+    assert not np.allclose(expected, bert_logits(bert))
+    again = hub.TextClassifier.from_preset(bert[0])
+    again.load_adapter(tmp_path / "adapter")
+    np.testing.assert_allclose(again.predict(TEXTS, verbose=0), expected, atol=1e-5)
+    theirs = peft.PeftModel.from_pretrained(copy.deepcopy(bert[1]), tmp_path / "adapter")
+    close(expected, torch.from_numpy(their_logits(theirs)))
+    # Whole, the update is in the weights: transformers needs no PEFT to open it.
+    model.save_to_preset(tmp_path / "whole")
+    whole = type(bert[1]).from_pretrained(tmp_path / "whole").eval()
+    close(expected, torch.from_numpy(their_logits(whole)))
+
+
+def their_logits(model):
+    import transformers
+
+    with torch.no_grad():
+        words = [*tiny.VOCABULARY, "[a]", "[b]", "[c]"]
+        tokenizer = transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+        rows = [model(**tokenizer(t, return_tensors="pt")).logits[0].numpy() for t in TEXTS]
+    return np.stack(rows)
+
+
+def bert_logits(bert):
+    return their_logits(bert[1])
+
+
+def randomised(model, seed=0):
+    """PEFT begins with zeros, which change nothing."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.3)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets"),
+    [
+        ("gpt2", ["c_attn", "c_proj"]),
+        ("opt", ["q_proj", "v_proj", "fc1"]),
+        ("t5", ["q", "v", "wo"]),
+    ],
+)
+def test_an_adapter_of_peft(backend, checkpoints, tmp_path, kind, targets):  # noqa: F811
+    folder, _ = checkpoints(kind)
+    theirs = type(checkpoints(kind)[1]).from_pretrained(folder)
+    config = peft.LoraConfig(
+        r=3, lora_alpha=5, target_modules=targets, fan_in_fan_out=kind == "gpt2",
+        task_type="SEQ_2_SEQ_LM" if kind == "t5" else "CAUSAL_LM",
+    )  # fmt: skip
+    adapted = randomised(peft.get_peft_model(theirs, config))
+    adapted.save_pretrained(tmp_path / "theirs")
+    if kind == "t5":
+        ids = np.minimum(IDS, 90)
+        model = bare(hub.Seq2SeqLM, folder)
+        inputs = {
+            "encoder_token_ids": ids, "encoder_padding_mask": MASK, "decoder_token_ids": ids,
+            "decoder_padding_mask": MASK | True,
+        }  # fmt: skip
+        given = {"input_ids": long(ids), "attention_mask": long(MASK),
+                 "decoder_input_ids": long(ids)}  # fmt: skip
+        valid = np.ones_like(MASK)
+    else:
+        model = bare(hub.CausalLM, folder)
+        inputs = {"token_ids": IDS, "padding_mask": MASK}
+        given, valid = {"input_ids": long(IDS), "attention_mask": long(MASK)}, MASK
+    expected = adapted(**given).logits.detach().numpy() * valid[..., None]
+    model.load_adapter(tmp_path / "theirs")
+    ours = keras.ops.convert_to_numpy(model(inputs)) * valid[..., None]
+    np.testing.assert_allclose(ours, expected, atol=3e-5 * np.abs(expected).max())
+    model.save_adapter(tmp_path / "ours")
+    first, second = (
+        json.loads((tmp_path / name / "adapter_config.json").read_text())
+        for name in ("theirs", "ours")
+    )
+    for key in ("r", "lora_alpha", "fan_in_fan_out", "task_type", "peft_type"):
+        assert first[key] == second[key], key
+    assert set(first["target_modules"]) == set(second["target_modules"])
+    from safetensors.numpy import load_file
+
+    a, b = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("theirs", "ours"))
+    assert set(a) == set(b)
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_adapters_that_do_not_fit(checkpoints, tmp_path):  # noqa: F811
+    folder, _ = checkpoints("opt")
+    with keras.use_backend("numpy"):
+        model = bare(hub.CausalLM, folder)
+        with pytest.raises(ValueError, match="no adapter: call enable_lora"):
+            model.save_adapter(tmp_path)
+        with pytest.raises(
+            ValueError, match=r"No dense layer is named \['q'\]; there are: .*query"
+        ):
+            model.enable_lora(2, targets=["q"])
+        model.enable_lora(2, targets=["q_proj"])
+        with pytest.raises(ValueError, match="has an adapter already"):
+            model.enable_lora(2)
+        model.save_adapter(tmp_path)
+        other = bare(hub.CausalLM, checkpoints("gpt2")[0])
+        with pytest.raises(ValueError, match=r"does not fit a GPT2CausalLM: unknown \['.*q_proj"):
+            other.load_adapter(tmp_path)
+        config = json.loads((tmp_path / "adapter_config.json").read_text())
+        (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+        with pytest.raises(ValueError, match="use_dora=True, which is not supported"):
+            bare(hub.CausalLM, folder).load_adapter(tmp_path)
+        (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "r": 3}))
+        with pytest.raises(ValueError, match="has other shapes"):
+            bare(hub.CausalLM, folder).load_adapter(tmp_path)
+        (tmp_path / "adapter_config.json").unlink()
+        with pytest.raises(FileNotFoundError, match=r"adapter_config\.json"):
+            bare(hub.CausalLM, folder).load_adapter(tmp_path)
+
+
+def test_a_language_model_learns_with_an_adapter(backend, checkpoints):  # noqa: F811
+    if backend == "numpy":
+        pytest.skip("numpy has no gradients")
+    folder, _ = checkpoints("gpt2")
+    model = hub.CausalLM.from_preset(folder)
+    model.enable_lora(4, targets=["qkv", "output_dense", "intermediate"])
+    assert all("lora_" in v.path for v in model.trainable_variables)
+    model.compile(keras.optimizers.Adam(0.02))
+    losses = model.fit(text_checkpoints.TEXTS, epochs=6, verbose=0, batch_size=4).history["loss"]
+    assert losses[-1] < losses[0]
+    model.generate("The", max_new_tokens=3)
