@@ -1,4 +1,4 @@
-"""A local server that speaks enough of the Hub's HTTP protocol for the real client.
+"""A local server that speaks enough of the Hub's HTTP protocol for the real client, both ways.
 
 Large files (.safetensors, .bin) are "LFS": the resolve URL answers 302 to another origin
 ("localhost" instead of "127.0.0.1"), as the Hub does with its CDN. Any test may use the fixture
@@ -44,6 +44,8 @@ class HubServer:
         self.damage: bool | int = False  # so many LFS downloads, or all, have one bit flipped
         self.writer = "a-token-that-may-write"
         self.status: int | None = None  # answer everything with this
+        self.failing: dict[str, int] = {}  # or only routes of these names, such as "commit"
+        self.messages: list[str] = []  # of the commits that clients made
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.daemon_threads = True
         self._http.hub = self
@@ -91,6 +93,13 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def _oid(name: str, data: bytes | None) -> str | None:
+    """What the Hub calls the content of a file; it is the name of its blob in a cache, too."""
+    if data is None or _is_lfs(name):
+        return data and _sha256(data)
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     routes = (
@@ -103,6 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         (r"/([^/]+/[^/]+).git/info/lfs/objects/batch", "batch"),
         (r"/store/([0-9a-f]{64})", "store"),
         (r"/api/models/([^/]+/[^/]+)/commit/([^/]+)", "commit"),
+        (r"/api/models/([^/]+/[^/]+)/branch/([^/]+)", "branch"),
     )
 
     def log_message(self, *args) -> None:
@@ -114,9 +124,13 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         hub.requests.append(Request(self.command, path, headers))
         if hub.status is not None:
+            self.body()
             return self.answer(hub.status)
         for pattern, name in self.routes:
             if match := re.fullmatch(pattern, path):
+                if name in hub.failing:
+                    self.body()
+                    return self.answer(hub.failing[name])
                 return getattr(self, name)(hub, *(g and unquote(g) for g in match.groups()))
         return self.answer(404)
 
@@ -157,38 +171,56 @@ class _Handler(BaseHTTPRequestHandler):
         self.body()
         self.json({"errors": [], "warnings": []})
 
-    def preupload(self, hub: HubServer, repo: str, revision: str) -> None:
-        asked = json.loads(self.body())
+    def branch(self, hub: HubServer, repo: str, name: str) -> None:
+        self.body()
         if not self.may_write(hub):
             return
+        refs = hub.repos[repo].refs
+        if name in refs:
+            return self.answer(409)
+        refs[name] = refs["main"]
+        self.json({})
+
+    def preupload(self, hub: HubServer, repo: str, revision: str) -> None:
+        asked = json.loads(self.body())
+        if not self.may_write(hub) or self.refused(hub, repo, revision):
+            return
+        entry = hub.repos[repo]
+        there = entry.commits[entry.refs[revision]]
         self.json({"files": [
             {"path": f["path"], "uploadMode": "lfs" if _is_lfs(f["path"]) else "regular",
-             "shouldIgnore": False}
+             "shouldIgnore": False, "oid": _oid(f["path"], there.get(f["path"]))}
             for f in asked["files"]
         ]})  # fmt: skip
 
     def batch(self, hub: HubServer, repo: str) -> None:
         asked = json.loads(self.body())
+        if not self.may_write(hub):
+            return
         self.json({"transfer": "basic", "objects": [
+            {**o} if o["oid"] in hub.blobs else  # nothing to do
             {**o, "actions": {"upload": {"href": f"{hub.url}/store/{o['oid']}"}}}
             for o in asked["objects"]
         ]})  # fmt: skip
 
     def store(self, hub: HubServer, digest: str) -> None:
         data = self.body()
-        assert _sha256(data) == digest
+        if _sha256(data) != digest:
+            return self.answer(400)
         hub.blobs[digest] = data
         self.answer(200)
 
     def commit(self, hub: HubServer, repo: str, revision: str) -> None:
         lines = [json.loads(line) for line in self.body().splitlines()]
-        if not self.may_write(hub):
+        if not self.may_write(hub) or self.refused(hub, repo, revision):
             return
         entry = hub.repos[repo]
         files = dict(entry.commits[entry.refs[revision]])
         for line in lines:
             value = line["value"]
-            if line["key"] == "file":
+            if line["key"] == "header":
+                hub.messages.append(value["summary"])
+            elif line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = hub.blobs[value["oid"]]
@@ -244,23 +276,24 @@ class _Handler(BaseHTTPRequestHandler):
                 X_Linked_Size=str(len(data)),
                 Location=f"http://localhost:{hub.port}/cdn/{digest}",
             )
-        etag = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        return self.answer(200, data, X_Repo_Commit=commit, ETag=f'"{etag}"')
+        return self.answer(200, data, X_Repo_Commit=commit, ETag=f'"{_oid(name, data)}"')
 
     def cdn(self, hub: HubServer, digest: str) -> None:
         data = hub.blobs[digest]
         if hub.damage:
             hub.damage = hub.damage if hub.damage is True else hub.damage - 1
             data = data[:-1] + bytes([data[-1] ^ 1])
-        start = int(re.sub(r"\D", "", self.headers.get("Range", "bytes=0-")))
-        headers = {"Content_Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
-        rest = data[start:]
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        start = int(asked[1]) if asked else 0
+        rest = data[start : int(asked[2]) + 1 if asked and asked[2] else None]
+        span = f"bytes {start}-{start + len(rest) - 1}/{len(data)}"
+        headers = {"Content_Range": span} if asked else {}
         if hub.cuts > 0:
             hub.cuts -= 1
+            headers["Content-Length"] = str(len(rest))
             rest = rest[: len(rest) // 2]
-            headers["Content-Length"] = str(len(data) - start)
             self.close_connection = True
-        self.answer(206 if start else 200, rest, **headers)
+        self.answer(206 if asked else 200, rest, **headers)
 
 
 @pytest.fixture

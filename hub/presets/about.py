@@ -1,13 +1,25 @@
-"""What is known of a checkpoint without making a model of it."""
+"""What is known of a checkpoint without making a model of it: facts, digests, broken numbers."""
 
+import hashlib
 import math
 import os
+import re
+from pathlib import Path
 from typing import Any
 
-from hub.presets.files import PresetFiles, resolve
+import numpy as np
+
+from hub.presets.files import _URL, PresetFiles, resolve
 from hub.presets.loading import read_config
+from hub.presets.remote import explained
 from hub.presets.table import find_preset
-from hub.presets.weights import open_weights
+from hub.presets.weights import _FORMS, Weights, _shard_names, open_weights
+
+# The floating types of a safetensors header -> what numpy calls them.
+_FLOATS = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+}  # fmt: skip
 
 
 def info(
@@ -22,20 +34,23 @@ def info(
 
     Returns:
         Of a built-in preset its row, with `unverified` naming the facts that nobody has checked
-        against the repository. Of other ones `model_type`, `architectures`, `commit`, `files`, and
-        for a folder `parameters` and `dtypes` of its tensors.
+        against the repository. Of other ones `model_type`, `architectures`, `commit`, `files`,
+        `parameters` (the numbers of its floating tensors) and their `dtypes`. Of a repository only
+        the headers of its weights are read; the last two are missing where it has a `.bin` alone,
+        which would have to be downloaded.
 
     Raises:
-        ValueError: the preset is unknown, or its config is none.
+        ValueError: the preset is unknown, or its config is none, or its weights are damaged.
         FileNotFoundError: no such folder or repository.
 
     Example:
         >>> info("opt_125m_en")["parameters"], info("opt_125m_en")["license"]
         (125239296, 'other')
     """
-    row = None if isinstance(preset, os.PathLike | PresetFiles) else find_preset(str(preset))
+    known = isinstance(preset, PresetFiles)
+    row = preset.row if known else find_preset(preset) if isinstance(preset, str) else None
     if row is not None:
-        return {"name": preset, **row}
+        return {"name": preset.handle if known else preset, **row}
     files = resolve(preset, revision=revision, token=token)
     config = read_config(files)
     found = {
@@ -45,8 +60,105 @@ def info(
         "commit": files.commit,
         "files": sorted(files.names),
     }
-    if files.commit is None:  # nothing is downloaded to be counted
-        weights = open_weights(files)
-        found["parameters"] = sum(math.prod(weights.shape(name)) for name in weights)
-        found["dtypes"] = sorted({weights.dtype(name) for name in weights})
+    tensors = _tensors(files, token)
+    if tensors is not None:
+        floats = [(shape, dtype) for shape, dtype in tensors if "float" in dtype]
+        found["parameters"] = sum(math.prod(shape) for shape, _ in floats)
+        found["dtypes"] = sorted({dtype for _, dtype in floats})
     return found
+
+
+def weight_files(files: PresetFiles) -> list[str]:
+    """Returns the names of the files that `open_weights` reads, the index of shards first.
+
+    Args:
+        files: what `resolve` returned.
+
+    Raises:
+        ValueError: the index of the shards is damaged.
+    """
+    for name in _FORMS:
+        if name in files:
+            return [name]
+        index = f"{name}.index.json"
+        if index in files:
+            return [index, *_shard_names(files, index, files.json(index).get("weight_map"))]
+    return []
+
+
+def digest(path: Path) -> tuple[str, str | None]:
+    """Returns the SHA-256 of a file, and what is wrong with it if the Hub published another one.
+
+    Args:
+        path: the file. In the Hub's cache it points to a blob that is named after its content; of
+            any other file nothing is known.
+
+    Example:
+        >>> digest(Path(__file__))[1] is None
+        True
+    """
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    published = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
+    there = found
+    if re.fullmatch(r"[0-9a-f]{40}", published):  # a small file: git's own digest
+        data = path.read_bytes()
+        there = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    elif not re.fullmatch(r"[0-9a-f]{64}", published):
+        return found, None
+    if there == published:
+        return found, None
+    return found, f"{path} is damaged: its digest is {there}, published is {published}; remove it"
+
+
+def not_finite(weights: Weights) -> dict[str, int]:
+    """Returns the tensors that hold NaN or infinite values, and how many of these each has.
+
+    Args:
+        weights: what `open_weights` returned; every tensor is read, one at a time.
+    """
+    counts = {}
+    for name in weights:
+        values = weights[name]
+        counts[name] = values.size - int(np.count_nonzero(np.isfinite(values)))
+        weights.release(name)
+    return {name: count for name, count in counts.items() if count}
+
+
+def _tensors(files: PresetFiles, token: Any) -> list[tuple[tuple[int, ...], str]] | None:
+    """Shape and dtype of every tensor; None where weights would have to be downloaded for that."""
+    names = [n for n in weight_files(files) if not n.endswith(".json")]
+    if files.commit is None or (names and all(_is_cached(files, n) for n in names)):
+        weights = open_weights(files)
+        return [(weights.shape(name), weights.dtype(name)) for name in weights]
+    if not names or not all(name.endswith(".safetensors") for name in names):
+        return None
+    return [spec for name in names for spec in _header(files, name, token)]
+
+
+def _place(files: PresetFiles, name: str) -> tuple[str, str]:
+    """The repository of a remote checkpoint, and a file's name in it."""
+    match = _URL.fullmatch(files.handle if "://" in files.handle else f"hf://{files.handle}")
+    return match["repo"], f"{match['folder']}/{name}" if match["folder"] else name
+
+
+def _is_cached(files: PresetFiles, name: str) -> bool:
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    repo, path = _place(files, name)
+    found = try_to_load_from_cache(repo, path, constants.HF_HUB_CACHE, revision=files.commit)
+    return isinstance(found, str)
+
+
+def _header(files: PresetFiles, name: str, token: Any) -> list[tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every tensor of a remote file, of which the first bytes are fetched."""
+    from huggingface_hub import HfApi, errors
+
+    repo, path = _place(files, name)
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
+    try:
+        with explained(f"cannot get {name!r} of {files.location}: "):
+            header = api.parse_safetensors_file_metadata(repo, path, revision=files.commit)
+    except (errors.SafetensorsParsingError, errors.NotASafetensorsRepoError) as error:
+        raise ValueError(f"{name} of {files.location} is damaged: {error}") from error
+    return [(tuple(t.shape), _FLOATS.get(t.dtype, "")) for t in header.tensors.values()]

@@ -47,6 +47,17 @@ def model_card(
     Raises:
         FileNotFoundError: the folder has no config.json.
         ValueError: the config is none.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     config = {"model_type": "bert", "architectures": ["BertForMaskedLM"]}
+        ...     _ = Path(folder, "config.json").write_text(json.dumps(config))
+        ...     print(model_card(folder, license="mit").split("---")[1].strip())
+        library_name: "transformers"
+        pipeline_tag: "fill-mask"
+        license: "mit"
+        tags: ["keraslite", "bert"]
     """
     config = read_config(resolve(Path(preset_dir)))
     stated = (config.get("architectures") or ["Model"])[0]
@@ -58,6 +69,7 @@ def model_card(
     }  # fmt: skip
     name = repo.rpartition("/")[2]
     if metrics:
+        head["metrics"] = list(metrics)
         results = [{"type": k, "name": k, "value": float(v)} for k, v in metrics.items()]
         result = {
             "task": {"type": pipeline, "name": pipeline},
@@ -100,7 +112,7 @@ def upload_preset(
         preset_dir: the folder. Without a README.md it gets a model card.
         private: whether a new repository is private.
         token: an access token that may write; the one that is saved by default.
-        revision: the branch; the main one by default.
+        revision: the branch, made if need be; the main one by default.
         message: of the commit.
         base_model: as for `model_card`.
         license: as for `model_card`.
@@ -112,7 +124,11 @@ def upload_preset(
     Raises:
         FileNotFoundError: the folder is no complete checkpoint; nothing was sent then.
         PermissionError: the token may not write there.
-        ConnectionError: the Hub was not reached.
+        ConnectionError: the Hub was not reached, or somebody else wrote there meanwhile.
+
+    Example:
+        >>> upload_preset("org/repo", "my_model", private=True)  # doctest: +SKIP
+        'https://huggingface.co/org/repo/commit/...'
     """
     from huggingface_hub import HfApi
 
@@ -124,9 +140,11 @@ def upload_preset(
         card.write_text(text, encoding="utf-8")
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
     with explained(f"cannot upload {str(folder)!r} to {repo!r}: "):
-        api.create_repo(repo, private=private, exist_ok=True)
+        there = api.create_repo(repo, private=private, exist_ok=True).repo_id
+        if revision is not None and not revision.startswith("refs/"):
+            api.create_branch(there, branch=revision, exist_ok=True)
         done = api.upload_folder(
-            repo_id=repo, folder_path=folder, revision=revision, commit_message=message
+            repo_id=there, folder_path=folder, revision=revision, commit_message=message
         )
     return str(done.commit_url)
 

@@ -123,7 +123,8 @@ class LanguageModel(Task):
         if stream and how.num_beams > 1:
             raise ValueError("A beam search knows its text at the end only: it cannot stream.")
         if seed is None:
-            seed = keras.random.SeedGenerator().get_config()["seed"]
+            with keras.use_backend(self.backend):
+                seed = keras.random.SeedGenerator().get_config()["seed"]
         single = isinstance(inputs, str)
         prompts, extra = self._prompts([inputs] if single else inputs)
         if stream:

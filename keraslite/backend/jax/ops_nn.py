@@ -75,6 +75,11 @@ def _fused_attention(
     # Only cuDNN's kernel is fused; jax's own form on other devices is not faster than the body.
     if query.dtype.itemsize != 2 or jax.default_backend() != "gpu" or value.shape != key.shape:
         return NotImplemented
+    # cuDNN takes no bias or mask that is one row for all queries.
+    bias, mask = (
+        x if x is None else jnp.broadcast_to(x, (*x.shape[:2], query.shape[1], key.shape[1]))
+        for x in (bias, mask)
+    )
     return nn.dot_product_attention(
         query, key, value, bias, mask, scale=scale, is_causal=is_causal, implementation="cudnn"
     )

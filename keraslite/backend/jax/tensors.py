@@ -11,6 +11,7 @@ from jax import dtypes as jax_dtypes
 
 from keraslite import dtypes
 from keraslite.backend.counter import hashed, keys
+from keraslite.backend.memory import owned
 
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
@@ -116,6 +117,15 @@ def to_numpy(x: jax.Array) -> np.ndarray:
 def new_value(value: Any, dtype: str) -> jax.Array:
     """The first value of a variable, outside any trace that is under way."""
     with jax.ensure_compile_time_eval():
+        if (
+            isinstance(value, np.ndarray)
+            and value.nbytes > 1 << 16
+            and not value.flags.c_contiguous
+        ):
+            array = owned(value, native(dtype or value.dtype.name))
+            if not accelerated() and array.dtype.isbuiltin:  # jax takes this memory over
+                return jax.dlpack.from_dlpack(array)
+            return jnp.asarray(array)
         return convert(value, dtype)
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keraslite import dtypes
 from keraslite.backend.counter import hashed, keys
+from keraslite.backend.memory import owned
 
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
@@ -178,15 +179,6 @@ def _owned(value: np.ndarray, dtype: str) -> tf.Tensor:
     tf.constant would copy it two or three times.
     """
     kind = dtypes.to_numpy(dtype)
-    raw = np.empty(value.size * kind.itemsize + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    array = raw[start : start + value.size * kind.itemsize].view(_AS_BITS.get(dtype, kind))
-    array = array.reshape(value.shape)
-    source = value.astype(kind, copy=False).view(array.dtype)
-    if value.ndim == 2 and not value.flags.c_contiguous:
-        for i in range(0, value.shape[1], 64):  # blocks that stay in the cache
-            array[:, i : i + 64] = source[:, i : i + 64]
-    else:
-        array[...] = source
+    array = owned(value, kind).view(_AS_BITS.get(dtype, kind))
     tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
     return tf.bitcast(tensor, _NATIVE[dtype]) if dtype in _AS_BITS else tensor

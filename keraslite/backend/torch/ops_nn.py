@@ -249,6 +249,8 @@ def _window(x: Tensor, kind: str, size: tuple, strides: tuple, padding: Any) -> 
     rank = len(size)
     pairs = padding_pairs(padding, x.shape[1:-1], size, strides, (1,) * rank)
     inside = all(a == b and 2 * a <= s for (a, b), s in zip(pairs, size, strict=True))
+    if x.is_cuda and kind != "max_pool" and any(a for a, _ in pairs):
+        inside = False  # torch's gradient is wrong there where channels come last
     before = _two([a for a, _ in pairs], 0) if inside else 0
     steps = (_two(size, 1), _two(strides, 1), before)
     if kind == "max_pool":

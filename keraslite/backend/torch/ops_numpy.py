@@ -506,9 +506,9 @@ def _take_or_fill(x: torch.Tensor, indices: torch.Tensor, axis: int) -> torch.Te
         out = torch.embedding(x, indices)
     else:
         out = torch.index_select(x, axis, indices.reshape(-1))
-        out = out.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+        out = out.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
     fill = math.nan if x.is_floating_point() or x.is_complex() else _least(x.dtype)
-    return out.masked_fill(~valid.reshape(*valid.shape, *(1,) * (x.ndim - axis - 1)), fill)
+    return out.masked_fill(~valid.reshape((*valid.shape, *(1,) * (x.ndim - axis - 1))), fill)
 
 
 def _least(dtype: torch.dtype) -> Any:

@@ -1,0 +1,42 @@
+"""The notebooks, cell by cell: with the small model that is installed, or a tiny one made here."""
+
+import json
+from pathlib import Path
+
+import pytest
+import text_checkpoints
+
+import keraslite as keras
+
+FOLDER = Path(__file__).parent.parent / "examples" / "notebooks"
+KINDS = {"summarization_t5": "t5[v1.1]", "causal_lm_lora": "gpt2"}
+SAYS = {
+    "text_classification": "largest difference between the backends",
+    "token_classification": "words right",
+    "summarization_t5": "log-probabilities of the headlines",
+    "causal_lm_lora": "the same scores again: True",
+}
+
+
+def test_all_are_run():
+    assert {p.stem for p in FOLDER.glob("*.ipynb")} == set(SAYS)
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_notebook(name, tmp_path, monkeypatch, capsys):
+    if name in KINDS:
+        longer = {"n_positions": 128} if KINDS[name] == "gpt2" else {}
+        text_checkpoints.make(tmp_path, KINDS[name], scale=0.1, **longer)
+        monkeypatch.setenv("EXAMPLE_PRESET", str(tmp_path))
+    monkeypatch.setenv("EXAMPLE_TEXTS", "48")
+    monkeypatch.setenv("EXAMPLE_EPOCHS", "3")
+    notebook = json.loads((FOLDER / f"{name}.ipynb").read_text())
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
+    names: dict = {}
+    with keras.use_backend("torch"):
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                exec(compile("".join(cell["source"]), name, "exec"), names)
+    assert SAYS[name] in capsys.readouterr().out
+    if name == "text_classification":
+        assert names["whole"]["accuracy"] > 0.55
