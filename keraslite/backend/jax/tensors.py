@@ -117,11 +117,8 @@ def to_numpy(x: jax.Array) -> np.ndarray:
 def new_value(value: Any, dtype: str) -> jax.Array:
     """The first value of a variable, outside any trace that is under way."""
     with jax.ensure_compile_time_eval():
-        if (
-            isinstance(value, np.ndarray)
-            and value.nbytes > 1 << 16
-            and not value.flags.c_contiguous
-        ):
+        large = isinstance(value, np.ndarray) and value.nbytes > 1 << 16
+        if large and not value.flags.c_contiguous:
             array = owned(value, native(dtype or value.dtype.name))
             if not accelerated() and array.dtype.isbuiltin:  # jax takes this memory over
                 return jax.dlpack.from_dlpack(array)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 # Below so many multiplications, and so many weights to fetch, the cost of the call decides:
 # F.linear's is 10 us less.
-_LEAST, _LEAST_WEIGHTS = 2**20, 2**19
+_LEAST, _LEAST_WEIGHTS = 2**20, 2**18
 _FORWARD, _TRAINING = 1.03, 1.25  # by how much oneDNN must win to be used
 _PLAIN = (Tensor, torch.nn.Parameter)  # no fake tensors, no subclasses with their own dispatch
 _fused = getattr(getattr(torch.ops, "mkldnn", None), "_linear_pointwise", None)
