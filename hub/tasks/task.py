@@ -120,7 +120,8 @@ class Task(keras.Model):
         weights = open_weights(files) if load_weights else None
         prefix = loading.detect_prefix(family, weights) if weights is not None else ""
         made = loading.arguments(family, config)
-        if weights is not None and not (cls.needs_pooler and family.classifier is None):
+        pools = cls.needs_pooler and family.classifier is None
+        if weights is not None and not pools:
             for path in family.optional:
                 made[path] = loading.has_optional(family, path, weights, prefix)
         made |= family.for_task.get(cls.task, {})
@@ -131,6 +132,9 @@ class Task(keras.Model):
         )
         given = {**cls._from_files(files, config), **kwargs}
         task = cls(backbone, preprocessor=preprocessor, **given)
+        for path in () if pools else family.optional:
+            if getattr(backbone, path, None) is not None:  # kept for the file, of no use here
+                getattr(backbone, path).trainable = False
         if weights is not None:
             task._load_weights(weights, family, prefix, load_head)
         return task
