@@ -2,31 +2,32 @@
 
 import argparse
 import json
+import logging
 import math
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 import hub
+import keraslite as keras
+from hub.models.backbone import Backbone
 from hub.presets import PresetFiles, open_weights, resolve
-from hub.presets.loading import read_config
+from hub.presets.about import digest, not_finite, weight_files
+from hub.presets.publishing import KEPT, convert
 
-_TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
-    "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
-)  # fmt: skip
-_KEPT = (*_TOKENIZER_FILES, "config.json", "generation_config.json", "modules.json",
-         "1_Pooling/config.json", "sentence_bert_config.json")  # fmt: skip
 _PROBLEMS = (ValueError, TypeError, OSError, NotImplementedError, ImportError)
+_WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and")
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status.
+
+    Whatever goes wrong is one line on stderr; where it happened is logged at the level DEBUG.
 
     Args:
         arguments: the words of the command line; those of the process by default.
@@ -38,17 +39,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     try:
-        return given.command(given) or 0
+        status = given.command(given) or 0
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:  # whoever read our output has seen enough
         sys.stdout = None
         return 0
-    except _PROBLEMS as error:
-        print(f"hub {given.name}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # a damaged file, a framework: nobody wants a traceback of it
+        _log.debug("hub %s", given.name, exc_info=True)
+        print(f"hub {given.name}: {_said(error)}", file=sys.stderr)
         return 1
 
 
+def _said(error: BaseException) -> str:
+    """What an error says, in one line; with its kind, where that is none of ours."""
+    text = " ".join(str(error).split())
+    kind = type(error).__name__
+    return text if text and isinstance(error, _PROBLEMS) else f"{kind}: {text}".rstrip(": ")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(1, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hub", description=__doc__)
+    parser = _Parser(prog="hub", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
     remote = argparse.ArgumentParser(add_help=False)
     remote.add_argument("--revision", help="a branch, tag or commit of a repository")
@@ -66,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     listed.add_argument("family", nargs="?", help="only those of one family, such as bert")
     for name, run, parent, text in (
         ("info", _info, remote, "what is known of a preset"),
-        ("pull", _pull, remote, "download what a preset needs"),
+        ("pull", _pull, remote, "download what a preset needs; prints the folder"),
         ("verify", _verify, remote, "read every tensor and compare it with the model"),
     ):
         command(name, run, parent, text).add_argument("preset")
@@ -79,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     convert = command("convert", _convert, remote, "write a preset's weights as safetensors")
     convert.add_argument("source", metavar="SRC")
     convert.add_argument("target", metavar="DST")
-    bench = command("bench", _bench, model, "texts a second")
+    bench = command("bench", _bench, model, "texts a second, or tokens where a model writes")
     bench.add_argument("preset")
     bench.add_argument("--texts", type=int, default=64)
     return parser
@@ -104,10 +122,13 @@ def _info(given: argparse.Namespace) -> None:
                 print(f"  {inner}: {what}")
         elif isinstance(value, list):
             print(f"{key}: {', '.join(map(str, value))}{mark}")
-        else:
+        elif value is not None:
             print(f"{key}: {value:,}{mark}" if type(value) is int else f"{key}: {value}{mark}")
     if "safetensors" in unverified:
         print("weights: safetensors (not verified; another format is read where it is there)")
+
+
+# -- files ----------------------------------------------------------------------------------------
 
 
 def _files(given: argparse.Namespace, preset: str | None = None) -> PresetFiles:
@@ -117,27 +138,36 @@ def _files(given: argparse.Namespace, preset: str | None = None) -> PresetFiles:
 def _pull(given: argparse.Namespace) -> None:
     files = _files(given)
     weights = open_weights(files)
-    files.paths(name for name in _KEPT if name in files)
-    print(f"{len(weights)} tensors and {files.location}: {weights.files[0].path.parent}")
+    files.paths(name for name in KEPT if name in files)
+    print(weights.files[0].path.parent)
 
 
 def _verify(given: argparse.Namespace) -> int:
     files = _files(given)
-    weights = open_weights(files)
-    problems = []
-    for name in weights:
-        values = weights[name]
-        bad = int(np.count_nonzero(~np.isfinite(values.astype("float32"))))
-        if bad:
-            problems.append(f"{name} has {bad} values that are no finite numbers")
-        weights.release(name)
-    task = _task(files)
-    try:
-        task.from_preset(files, backend="numpy")
-    except _PROBLEMS as error:
-        problems.append(str(error))
-    count = sum(math.prod(weights.shape(name)) for name in weights)
-    print(f"{files.location}: {len(weights)} tensors, {count:,} numbers, read as {task.__name__}")
+    problems: dict[str, None] = {}  # in their order, each once
+
+    def step(run: Callable) -> Any:
+        try:
+            return run()
+        except Exception as error:  # the rest is looked at nevertheless
+            problems[_said(error)] = None
+
+    names = [*(step(lambda: weight_files(files)) or []), *(n for n in KEPT if n in files)]
+    for name, path in (step(lambda: files.paths(names)) or {}).items():
+        found, problem = digest(path)
+        print(f"sha256 {found}  {name}")
+        problems |= {problem: None} if problem else {}
+    weights = step(lambda: open_weights(files))
+    for name, count in (step(lambda: not_finite(weights)) if weights else {}).items():
+        problems[f"{name} has {count} values that are no finite numbers"] = None
+    task = step(lambda: _task(files))
+    model = step(lambda: task.from_preset(files, backend="numpy")) if task else None
+    untrained = getattr(model, "new_weights", [])
+    if untrained:
+        problems[f"Missing in the checkpoint: weights of {', '.join(untrained)}"] = None
+    count = sum(math.prod(weights.shape(name)) for name in weights) if weights else 0
+    read = f", read as {task.__name__}" if model else ""
+    print(f"{files.location}: {len(weights or ())} tensors, {count:,} numbers{read}")
     for problem in problems:
         print(f"  {problem}")
     print("sound" if not problems else f"{len(problems)} problems")
@@ -150,36 +180,67 @@ def _task(files: PresetFiles) -> Any:
     return task_of(files)
 
 
+def _convert(given: argparse.Namespace) -> None:
+    rows = convert(_files(given, given.source), Path(given.target))
+    width = max(len(name) for name, _, _ in rows)
+    for name, shape, dtype in rows:
+        print(f"{name:{width}}  {dtype:9}  {shape}")
+    print(f"{len(rows)} tensors, {sum(math.prod(s) for _, s, _ in rows):,} numbers: {given.target}")
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
 def _run(given: argparse.Namespace) -> None:
     from hub.tasks.registry import PIPELINES
 
     if given.task not in PIPELINES:
         raise ValueError(f"there is no task {given.task!r}; there are: {', '.join(PIPELINES)}")
-    task = PIPELINES[given.task].from_preset(
-        given.preset, backend=given.backend, dtype=given.dtype, revision=given.revision,
-        token=given.token,
-    )  # fmt: skip
-    for text, answer in zip(given.inputs, _ANSWERS[given.task](task, given), strict=True):
-        print(json.dumps({"input": text, **answer}, ensure_ascii=False))
+    files = _files(given)
+    with keras.use_backend(given.backend or keras.backend()):
+        task = PIPELINES[given.task].from_preset(files, dtype=given.dtype)
+        untrained = task.new_weights
+        if untrained:
+            raise ValueError(
+                f"{files.location} has no weights of {', '.join(untrained)}: {given.task} would "
+                "give random answers; train it first, or give a checkpoint that was trained for it"
+            )
+        for text, answer in zip(given.inputs, _ANSWERS[given.task](task, given), strict=True):
+            print(json.dumps({"input": text, **answer}, ensure_ascii=False))
 
 
 def _classes(task: Any, given: argparse.Namespace) -> list[dict]:
     from hub.tasks.text_classifier import labels_of
 
-    logits = np.asarray(task.predict(given.inputs, verbose=0), "float32")
-    scores = np.exp(logits - logits.max(-1, keepdims=True))
-    scores /= scores.sum(-1, keepdims=True)
     names = labels_of(task)["id2label"]
+    labels = [names.get(str(i)) for i in range(task.num_classes)]
+    if None in labels:
+        raise ValueError(f"id2label of the config must name 0 to {len(labels) - 1}, has {names}")
+    logits = np.asarray(task.predict(given.inputs, verbose=0), "float32")
+    kind = getattr(task.backbone, "source_config", {}).get("problem_type")
     return [
-        {"label": names[str(row.argmax())], "scores": {
-            names[str(i)]: round(float(p), 6) for i, p in enumerate(row)
+        {"label": labels[int(row.argmax())], "scores": {
+            label: round(float(p), 6) for label, p in zip(labels, row, strict=True)
         }}
-        for row in scores
+        for row in _probabilities(logits, kind)
     ]  # fmt: skip
 
 
+def _probabilities(logits: np.ndarray, kind: str | None) -> np.ndarray:
+    """What transformers makes of logits, by the `problem_type` of a config."""
+    if kind == "regression":
+        return logits
+    if kind == "multi_label_classification" or logits.shape[-1] == 1:
+        return 0.5 + 0.5 * np.tanh(logits / 2)
+    scores = np.exp(logits - logits.max(-1, keepdims=True))
+    return scores / scores.sum(-1, keepdims=True)
+
+
 def _entities(task: Any, given: argparse.Namespace) -> list[dict]:
-    return [{"entities": found} for found in task.find_entities(given.inputs)]
+    return [
+        {"entities": [{**part, "score": round(part["score"], 6)} for part in found]}
+        for found in task.find_entities(given.inputs)
+    ]
 
 
 def _masks(task: Any, given: argparse.Namespace) -> list[dict]:
@@ -205,77 +266,32 @@ _ANSWERS = {
 }  # fmt: skip
 
 
-def convert(source: PresetFiles, target: Path) -> list[tuple[str, tuple[int, ...], str]]:
-    """Write the weights of a checkpoint as safetensors, with its other files beside them.
-
-    Args:
-        source: what `hub.presets.resolve` returned; weights in any format that is read.
-        target: a folder, made if need be; must hold no checkpoint.
-
-    Returns:
-        Name, shape and dtype of every tensor.
-
-    Raises:
-        FileExistsError: the folder holds a checkpoint.
-        ValueError: a file is damaged.
-    """
-    from keraslite.saving import save_safetensors
-
-    read_config(source)
-    weights = open_weights(source)
-    target.mkdir(parents=True, exist_ok=True)
-    if (target / "config.json").exists():
-        raise FileExistsError(f"{target} holds a checkpoint; give another folder")
-    save_safetensors(target / "model.safetensors", weights, {"format": "pt"})
-    for name in _KEPT[::-1]:
-        if name in source:
-            (target / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(source.path(name), target / name)
-    return [(name, weights.shape(name), weights.dtype(name)) for name in weights]
-
-
-def _convert(given: argparse.Namespace) -> None:
-    rows = convert(_files(given, given.source), Path(given.target))
-    width = max(len(name) for name, _, _ in rows)
-    for name, shape, dtype in rows:
-        print(f"{name:{width}}  {dtype:9}  {shape}")
-    print(f"{len(rows)} tensors, {sum(math.prod(s) for _, s, _ in rows):,} numbers: {given.target}")
-
-
 def _bench(given: argparse.Namespace) -> None:
-    model = hub.load(
-        given.preset, backend=given.backend, dtype=given.dtype, revision=given.revision,
-        token=given.token,
-    )  # fmt: skip
-    words = [
-        "the",
-        "quick",
-        "brown",
-        "fox",
-        "jumps",
-        "over",
-        "a",
-        "lazy",
-        "dog",
-        "and",
-        "runs",
-        "away",
-    ]
-    generator = np.random.default_rng(0)
-    texts = [" ".join(generator.choice(words, n)) for n in generator.integers(8, 80, given.texts)]
-    if hasattr(model, "generate"):
-        kwargs = {"max_new_tokens": 32, "stop_token_ids": None}
-        texts = texts[:8]
-        run, unit, amount = lambda: model.generate(texts, **kwargs), "tokens", 32 * len(texts)
-    elif getattr(model, "preprocessor", None) is not None:
-        run, unit, amount = lambda: model.predict(texts, verbose=0), "texts", len(texts)
-    else:
-        raise ValueError("this checkpoint has a backbone alone: name a task in its config")
-    run()
-    spent = []
-    for _ in range(3):
-        start = time.perf_counter()
-        run()
-        spent.append(time.perf_counter() - start)
+    if given.texts < 1:
+        raise ValueError(f"--texts must be positive, got {given.texts}")
+    files = _files(given)
+    task = _task(files)
+    task = hub.TextEmbedder if task is Backbone else task
+    with keras.use_backend(given.backend or keras.backend()):
+        model = task.from_preset(files, dtype=given.dtype)
+        run, amount, unit = _load_for(model, given.texts)
+        run()  # compiles
+        spent = []
+        for _ in range(3):
+            start = time.perf_counter()
+            run()
+            spent.append(time.perf_counter() - start)
     rate = amount / sorted(spent)[1]
     print(f"{type(model).__name__} on {model.backend}: {rate:.1f} {unit}/s")
+
+
+def _load_for(model: Any, count: int) -> tuple[Callable, int, str]:
+    """Something for a model to do, how much of it there is, and its unit."""
+    generator = np.random.default_rng(0)
+    if hasattr(model, "generate"):
+        texts = [" ".join(generator.choice(_WORDS, 3)) for _ in range(min(count, 8))]
+        new = min(32, (model.backbone.max_sequence_length or 64) // 4)
+        settings = {"max_new_tokens": new, "stop_token_ids": None, "num_return_sequences": 1}
+        return lambda: model.generate(texts, **settings, seed=0), new * len(texts), "tokens"
+    texts = [" ".join(generator.choice(_WORDS, n)) for n in generator.integers(8, 80, count)]
+    return lambda: model.predict(texts, verbose=0), count, "texts"

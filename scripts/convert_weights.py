@@ -1,6 +1,6 @@
 """Writes the weights of any readable checkpoint (`.bin` too) as a safetensors preset.
 
-python scripts/convert_weights.py SRC DST
+python scripts/convert_weights.py [--revision REVISION] [--token TOKEN] SRC DST
 """
 
 import sys

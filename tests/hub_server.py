@@ -164,7 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
         repo = f"{asked.get('organization') or 'someone'}/{asked['name']}"
         if repo in hub.repos:
             return self.json({"url": f"{hub.url}/{repo}"}, 409)
-        hub.publish(repo, {}, token=hub.writer if asked.get("private") else None)
+        # Clients before 2.0 say it the first way.
+        private = asked.get("private") or asked.get("visibility") == "private"
+        hub.publish(repo, {}, token=hub.writer if private else None)
         self.json({"url": f"{hub.url}/{repo}"})
 
     def validate(self, hub: HubServer) -> None:

@@ -1,15 +1,25 @@
-"""Publishing a checkpoint on the Hugging Face Hub, with a card that says how to use it."""
+"""Making a checkpoint ready for others: converted to safetensors, described, uploaded."""
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hub.presets.files import PresetFiles, resolve
-from hub.presets.loading import read_config
+from hub.presets.loading import read_config, write_json
 from hub.presets.remote import explained
 from hub.presets.weights import open_weights
+from keraslite.saving import save_safetensors
+
+# What is read of a checkpoint beside its weights. The config is the last: with it, it is whole.
+KEPT = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
+    "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
+    "generation_config.json", "modules.json", "1_Pooling/config.json",
+    "sentence_bert_config.json", "config.json",
+)  # fmt: skip
 
 # What config.json's architecture ends with -> the Hub's pipeline, transformers' class, our task.
 _USES = {
@@ -25,6 +35,39 @@ _USES = {
     "ForConditionalGeneration": ("text2text-generation", "AutoModelForSeq2SeqLM", "Seq2SeqLM"),
     "Model": ("feature-extraction", "AutoModel", "TextEmbedder"),
 }  # fmt: skip
+
+
+def convert(source: PresetFiles, target: Path) -> list[tuple[str, tuple[int, ...], str]]:
+    """Writes the weights of a checkpoint as safetensors, with its other files beside them.
+
+    Args:
+        source: what `hub.presets.resolve` returned; weights in any format that is read.
+        target: a folder, made if need be; must hold no checkpoint.
+
+    Returns:
+        Name, shape and dtype of every tensor.
+
+    Raises:
+        FileExistsError: the folder holds a checkpoint.
+        ValueError: a file is damaged.
+
+    Example:
+        >>> convert(resolve("minilm_l6_en"), Path("minilm"))[0]  # doctest: +SKIP
+        ('embeddings.LayerNorm.bias', (384,), 'float32')
+    """
+    if any((target / name).exists() for name in ("config.json", "model.safetensors")):
+        raise FileExistsError(f"{target} holds a checkpoint; give another folder")
+    config = read_config(source)
+    weights = open_weights(source)
+    others = source.paths(name for name in KEPT if name in source)
+    target.mkdir(parents=True, exist_ok=True)
+    save_safetensors(target / "model.safetensors", weights, {"format": "pt"})
+    for name, path in others.items():
+        (target / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target / name)
+    if "config.json" not in others:  # a built-in row stood in for it
+        write_json(target / "config.json", config)
+    return [(name, weights.shape(name), weights.dtype(name)) for name in weights]
 
 
 def model_card(

@@ -102,7 +102,8 @@ class MaskedLM(Task):
         for ids, segments in encodings:
             where = np.flatnonzero(ids == tokenizer.mask_token_id)
             if not len(where):
-                raise ValueError("A text has no mask token: write [MASK] where a word is missing.")
+                mask = tokenizer.id_to_token(tokenizer.mask_token_id)
+                raise ValueError(f"A text has no mask token: write {mask} where a word is missing.")
             length = bucket(len(ids), self.preprocessor.sequence_length)
             inputs = self.preprocessor.pack([(ids, segments)], length)
             inputs["mask_positions"] = where[None].astype("int32")

@@ -35,6 +35,12 @@ class Task(keras.Model):
         super().__init__(**kwargs)
         self.backbone = backbone
         self._kl_preprocessor = preprocessor
+        self._kl_new_weights: list[str] = []
+
+    @property
+    def new_weights(self) -> list[str]:
+        """Paths of the weights that the checkpoint did not have: a head that is to be trained."""
+        return list(self._kl_new_weights)
 
     @property
     def preprocessor(self) -> Any:
@@ -153,7 +159,7 @@ class Task(keras.Model):
         table = rows.joined(table, WeightTable({}, ignore=tuple(known)))
         new = ["head", "hidden"] if self.head_may_be_new else []
         optional = [*new, *(f"backbone/{p}" for p in family.optional)]
-        loading.load_into(self, weights, table, tuple(optional))
+        self._kl_new_weights = loading.load_into(self, weights, table, tuple(optional))
 
     def _is_of_another_task(self, family: Family) -> bool:
         """Whether the checkpoint says that its head is another task's, whose names may be ours."""
@@ -350,7 +356,10 @@ class Task(keras.Model):
         answers: Any = [None] * len(encodings) if ragged else None
         done = 0
         fixed = self.backend in ("jax", "tensorflow")  # compiled: few shapes are worth padding
-        for rows, length in _plan(lengths, batch_size, fixed, self.preprocessor.sequence_length):
+        accelerated = keras.backend.accelerated(self.backend)
+        tokens = _ACCELERATED if accelerated else _TOKENS_A_BATCH
+        limit = self.preprocessor.sequence_length
+        for rows, length in _plan(lengths, batch_size, fixed, limit, tokens):
             inputs = self.preprocessor.pack([encodings[i] for i in rows], length)
             if fixed:
                 inputs = _padded(inputs, _round_up(len(rows)))
@@ -380,7 +389,7 @@ class Task(keras.Model):
 
 
 def _plan(
-    lengths: np.ndarray, batch_size: int | None, fixed: bool, limit: int
+    lengths: np.ndarray, batch_size: int | None, fixed: bool, limit: int, tokens: int
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Rows of each batch and its length, longest first."""
     order = np.argsort(-lengths, kind="stable")
@@ -389,7 +398,6 @@ def _plan(
         longest = int(lengths[order[start]])
         if fixed:
             longest = min(next((b for b in _FINE if b >= longest), limit), limit)
-        tokens = _ACCELERATED if keras.backend.accelerated() else _TOKENS_A_BATCH
         rows = max(1, tokens // longest)
         if fixed:
             rows = 1 << int(math.log2(rows))

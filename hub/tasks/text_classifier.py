@@ -90,8 +90,14 @@ class TextClassifier(Task):
         return {
             **labels_of(self),
             family_of(self.backbone.family).head_dropout: self.dropout.rate,
-            "problem_type": "single_label_classification",
+            "problem_type": self._problem_type(),
         }
+
+    def _problem_type(self) -> str:
+        """What the checkpoint said, if its classes are still the same ones."""
+        source = getattr(self.backbone, "source_config", {})
+        same = len(source.get("id2label") or ()) == self.num_classes
+        return (source.get("problem_type") if same else None) or "single_label_classification"
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the task again."""

@@ -198,8 +198,8 @@ def random_bits(seed: Any, count: int, high: int, start: Any = 0) -> torch.Tenso
     else:  # plain integers: no small tensors to make
         a, b = (int(s) & MASK for s in (seed.tolist() if isinstance(seed, torch.Tensor) else seed))
         k0, k1 = (signed(k) for k in keys(a, b))
-        on_cpu = device is None or device.type == "cpu"
-        if type(count) is int and type(start) is int and on_cpu and not torch.compiler.is_compiling():
+        plain = type(count) is int and type(start) is int and not torch.compiler.is_compiling()
+        if plain and (device is None or device.type == "cpu"):
             return _hashed_in_chunks(k0, k1, count, high, start)
     position = torch.arange(count, dtype=torch.int32, device=device)
     if type(start) is not int or start:
