@@ -15,7 +15,7 @@ WEIGHTS = "model.safetensors"
 # "<file>.index.json".
 _FORMS = {WEIGHTS: open_safetensors, "pytorch_model.bin": open_torch}
 # Formats of other frameworks, named in the error so that nobody has to guess.
-_UNREAD = ("tf_model.h5", "flax_model.msgpack")
+_UNREAD = ("tf_model.h5", "flax_model.msgpack", "model.weights.h5")
 
 
 class Weights(Mapping[str, np.ndarray]):
