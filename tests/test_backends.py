@@ -213,3 +213,21 @@ def test_autocast(backend):
         assert ops.dtype(v.value) == "bfloat16"
         assert ops.dtype(count.value) == "int32"
     assert ops.dtype(v.value) == "float32"
+
+
+def test_products_are_float32_until_something_else_is_asked_for():
+    import jax
+    import torch
+
+    for name in ("jax", "torch"):
+        keras.backend.load(name)
+    try:
+        assert jax.config.jax_default_matmul_precision == "highest"
+        assert not torch.backends.cudnn.allow_tf32
+        keras.backend.allow_tensor_float_32()
+        assert jax.config.jax_default_matmul_precision == "tensorfloat32"
+        assert torch.backends.cudnn.allow_tf32
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        keras.backend.allow_tensor_float_32(False)
+    assert not torch.backends.cuda.matmul.allow_tf32

@@ -2136,8 +2136,8 @@ def nonzero(x: Any) -> Any:
 def take(x: Any, indices: Any, axis: Any = None) -> Any:
     """Elements by index, from the flat tensor or along an axis; negative ones count from the end.
 
-    An index out of range is an error. In compiled code it cannot be one: there JAX gives NaN (or
-    the smallest integer), and TensorFlow on a GPU zeros.
+    An index out of range is an error. In compiled code, and with torch on a GPU, it cannot be one:
+    there JAX and torch give NaN (or the smallest integer), and TensorFlow on a GPU zeros.
 
     >>> convert_to_numpy(take([1, 2, 3], [0, 2])).tolist()
     [1, 3]
