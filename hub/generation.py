@@ -115,9 +115,10 @@ class Generator:
     def _function(self, key: Any, fn: Callable) -> Callable:
         if self.model.backend not in COMPILED:
             return fn
-        key = (self.model.backend, *key)
+        variables = self.model.variables
+        key = (self.model.backend, len(variables), *key)  # an adapter adds some
         if key not in self._functions:
-            self._functions[key] = keras.jit(fn, variables=self.model.variables)
+            self._functions[key] = keras.jit(fn, variables=variables)
         return self._functions[key]
 
     def _begin(

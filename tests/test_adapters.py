@@ -73,6 +73,25 @@ def bert_logits(bert):
     return their_logits(bert[1])
 
 
+def test_what_was_compiled_before_an_adapter_is_not_used_after_it(backend, bert, checkpoints):  # noqa: F811
+    def moved(model):
+        for variable in model.backbone.trainable_variables:
+            noise = np.random.default_rng(0).normal(size=variable.shape)
+            variable.assign(noise.astype("float32"))
+
+    folder, _ = checkpoints("gpt2")
+    model = hub.CausalLM.from_preset(folder)
+    classifier = hub.TextClassifier.from_preset(bert[0])
+    text, scores = "The movie was", classifier.predict(TEXTS, verbose=0)
+    kwargs = {"max_new_tokens": 12, "stop_token_ids": None, "strip_prompt": True}
+    before = model.generate(text, **kwargs)
+    for task in (model, classifier):
+        task.enable_lora(2, alpha=40)
+        moved(task)
+    assert np.abs(classifier.predict(TEXTS, verbose=0) - scores).max() > 1e-3
+    assert model.generate(text, **kwargs) != before
+
+
 def randomised(model, seed=0):
     """PEFT begins with zeros, which change nothing."""
     torch.manual_seed(seed)

@@ -92,6 +92,7 @@ class LoRA(BuiltIn):
     """
 
     _adapted = "kernel"  # the attribute with the weight
+    adapted = 0  # how many layers of this process were
 
     def _keep(self, given: dict[str, Any]) -> None:
         rank, alpha = (given.get("lora_rank"), given.get("lora_alpha"))
@@ -138,6 +139,7 @@ class LoRA(BuiltIn):
             )  # fmt: skip
             setattr(self, f"{name}_{side}", new)
         weight.trainable = False
+        LoRA.adapted += 1
         self.lora_enabled, self.lora_rank = True, rank
         self.lora_alpha = rank if lora_alpha is None else lora_alpha
 

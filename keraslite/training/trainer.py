@@ -15,6 +15,7 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite import callbacks as callbacks_module
 from keraslite import losses, masking, metrics, ops, optimizers, tree
+from keraslite.layers.builtin import LoRA
 from keraslite.layers.layer import Layer
 from keraslite.ops.transforms import threaded_jit
 from keraslite.scopes import scopes
@@ -328,7 +329,7 @@ class Trainer:
     def _function(self, kind: str, step: Callable) -> Callable:
         functions = self.__dict__.setdefault("_kl_functions", {})
         frozen = tuple(v.trainable for v in self.variables) if kind == "train" else ()
-        key = f"{kind}{hash(frozen)}"
+        key = f"{kind}{hash(frozen)}-{LoRA.adapted}"  # compiled before, it knows no adapter
         if key not in functions:
             eager = getattr(self, "run_eagerly", False)
             compile = False if eager else getattr(self, "jit_compile", "auto")
