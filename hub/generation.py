@@ -6,6 +6,7 @@ shape and its settings, and lengths are rounded up to a few; on torch and numpy 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,8 @@ class Generator:
         beams = how.num_beams > 1
         compiled = self.model.backend in COMPILED
         length = room(width + most) if compiled else width + most
-        with keras.use_backend(self.model.backend), keras.no_grad():
+        # Between two yields the caller's code runs: no context may stay open over them.
+        with self._context():
             tokens = np.full((rows, length), pad_id, "int32")
             tokens[:, :width] = prompt
             there = np.ones((rows, length), bool)
@@ -95,13 +97,16 @@ class Generator:
             go = self._function(("go", *key), lambda *a: self._go(loop, width, *a))
             state = begin(tokens, there, inputs, seed, limit)
             there = ops.repeat(there, many, axis=0) if many > 1 else there
-            while True:
+        while True:
+            with self._context():
                 done = int(state["index"])
                 finished = done >= end or bool(loop.finished(state))
-                if finished or (steps is not None and done > width):
-                    yield loop.answers(state)[:, : how.num_return_sequences, width:done]
-                if finished:
-                    return
+                answers = loop.answers(state)[:, : how.num_return_sequences, width:done]
+            if finished or (steps is not None and done > width):
+                yield answers
+            if finished:
+                return
+            with self._context():
                 if ended is not None and not beams and done > width:
                     stop = ended(keras.ops.convert_to_numpy(state["tokens"])[:, width:done])
                     if (stop & ~keras.ops.convert_to_numpy(state["finished"])).any():
@@ -111,6 +116,11 @@ class Generator:
                 if compiled:
                     until = ops.convert_to_tensor(np.int32(until))
                 state = go(state, there, seed, until, limit)
+
+    @contextmanager
+    def _context(self) -> Iterator[None]:
+        with keras.use_backend(self.model.backend), keras.no_grad():
+            yield
 
     def _function(self, key: Any, fn: Callable) -> Callable:
         if self.model.backend not in COMPILED:

@@ -239,6 +239,21 @@ def test_streams(backend, checkpoints):
         model.generate("a", num_beams=2, stream=True)
 
 
+def test_a_stream_leaves_the_callers_contexts_alone(checkpoints):
+    folder, _ = checkpoints("gpt2")
+    with keras.use_backend("torch"):
+        model = hub.CausalLM.from_preset(folder)
+    with keras.use_backend("numpy"):
+        plain = {"max_new_tokens": 8, "suppress_tokens": range(96, 304)}
+        pieces = model.generate(tiny.PROMPTS[0], stream=True, **plain)
+        next(pieces)
+        assert keras.backend() == "numpy"
+        assert torch.is_grad_enabled()
+        pieces.close()
+        assert keras.backend() == "numpy"
+    assert torch.is_grad_enabled()
+
+
 def test_stop_strings(backend, checkpoints):
     folder, _ = checkpoints("gpt2")
     model = hub.CausalLM.from_preset(folder)
