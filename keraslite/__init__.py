@@ -18,6 +18,7 @@ from keraslite import (
     models,
     ops,
     optimizers,
+    quantizers,
     random,
     regularizers,
     saving,
@@ -47,6 +48,7 @@ from keraslite.ops import (
     while_loop,
 )
 from keraslite.optimizers import Optimizer
+from keraslite.quantizers import Quantizer
 from keraslite.random import SeedGenerator
 from keraslite.regularizers import Regularizer
 from keraslite.symbolic import KerasTensor

@@ -5,6 +5,16 @@ from typing import Any
 from keraslite import config, dtypes
 
 _MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
+QUANTIZATION_MODES = ("int8",)
+
+
+def check_quantization_mode(mode: Any) -> None:
+    """Refuse what is no quantization mode."""
+    if mode not in QUANTIZATION_MODES:
+        raise ValueError(
+            f"Invalid quantization mode. Expected one of {QUANTIZATION_MODES}. "
+            f"Received: mode={mode}"
+        )
 
 
 class DTypePolicy:
@@ -44,6 +54,36 @@ class DTypePolicy:
         return f'<DTypePolicy "{self.name}">'
 
 
+class QuantizedDTypePolicy(DTypePolicy):
+    """The policy of a layer whose large weight is quantized; the rest is as its source says.
+
+    Args:
+        mode: "int8".
+        source_name: the policy that it was made from; the global one by default.
+
+    >>> QuantizedDTypePolicy("int8", "mixed_bfloat16").name
+    'int8_from_mixed_bfloat16'
+    """
+
+    def __init__(self, mode: str, source_name: str | None = None):
+        super().__init__(source_name or dtype_policy().name)
+        check_quantization_mode(mode)
+        if self.compute_dtype == "float16":
+            raise ValueError(
+                f"Quantization mode={mode!r} doesn't work well with compute_dtype='float16': use "
+                "another dtype policy, such as 'mixed_bfloat16'."
+            )
+        self._source_name, self.quantization_mode = self.name, mode
+        self.name = f"{mode}_from_{self._source_name}"
+
+    def get_config(self) -> dict[str, Any]:
+        """The policy's config."""
+        return {"mode": self.quantization_mode, "source_name": self._source_name}
+
+    def __repr__(self) -> str:
+        return f'<QuantizedDTypePolicy "{self.name}">'
+
+
 _policy: DTypePolicy | None = None
 
 
@@ -73,7 +113,8 @@ def get(identifier: Any) -> DTypePolicy:
     if isinstance(identifier, DTypePolicy):
         return identifier
     if isinstance(identifier, dict):
-        return DTypePolicy(**identifier.get("config", identifier))
-    return DTypePolicy(
-        identifier if isinstance(identifier, str) else dtypes.standardize(identifier)
-    )
+        config = identifier.get("config", identifier)
+        return (QuantizedDTypePolicy if "mode" in config else DTypePolicy)(**config)
+    name = identifier if isinstance(identifier, str) else dtypes.standardize(identifier)
+    mode, quantized, source = name.partition("_from_")
+    return QuantizedDTypePolicy(mode, source) if quantized else DTypePolicy(name)

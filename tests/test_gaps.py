@@ -39,7 +39,6 @@ def _keras_hub_preset():
 
 
 GAPS = {
-    "int8 weights of a Dense": lambda: layers.Dense(2).quantize("int8"),
     "presets of KerasHub, whose weights are HDF5": _keras_hub_preset,
     **{
         f"fit on a sparse tensor on {name}": lambda name=name: _fit_on_sparse(name)

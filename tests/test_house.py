@@ -18,7 +18,7 @@ FLOORS = [
     ["ops", "symbolic"],
     ["random"],
     ["initializers", "regularizers", "constraints", "activations", "losses", "metrics"],
-    ["optimizers"],
+    ["optimizers", "quantizers"],
     ["layers"],
     ["utils", "callbacks", "training", "models", "saving"],
 ]

@@ -37,16 +37,15 @@ class Decoder(Backbone):
         self.max_sequence_length = config["max_sequence_length"]
         self.embedding_dim = embedding_dim or self.hidden_dim
 
-        def embedding(size: int, width: int, name: str) -> layers.Embedding:
-            start = initializers.RandomNormal(stddev=0.02)
-            return layers.Embedding(size, width, start, dtype=policy, name=name)
-
-        self.token_embedding = embedding(
-            self.vocabulary_size, self.embedding_dim, "token_embedding"
-        )
-        self.position_embedding = embedding(
-            self.max_sequence_length + position_offset, self.hidden_dim, "position_embedding"
-        )
+        start = initializers.RandomNormal(stddev=0.02)
+        self.token_embedding = layers.ReversibleEmbedding(
+            self.vocabulary_size, self.embedding_dim, embeddings_initializer=start, dtype=policy,
+            name="token_embedding",
+        )  # fmt: skip
+        self.position_embedding = layers.Embedding(
+            self.max_sequence_length + position_offset, self.hidden_dim,
+            initializers.RandomNormal(stddev=0.02), dtype=policy, name="position_embedding",
+        )  # fmt: skip
         self.embeddings_dropout = layers.Dropout(
             config.get("embedding_dropout", config["dropout"]), dtype=policy
         )
@@ -121,7 +120,7 @@ class Decoder(Backbone):
         Args:
             hidden: hidden states, as `call` gives them.
         """
-        return ops.linear(hidden, ops.transpose(self.token_embedding.embeddings.value))
+        return self.token_embedding(hidden, reverse=True)
 
     # -- generation ---------------------------------------------------------------------------
 

@@ -57,7 +57,10 @@ class Encoder(Backbone):
                 config["layer_norm_epsilon"], dtype=policy,
             )  # fmt: skip
 
-        self.token_embedding = embedding(self.vocabulary_size, "token_embedding")
+        self.token_embedding = layers.ReversibleEmbedding(
+            self.vocabulary_size, self.embedding_dim, embeddings_initializer=bert_initializer(),
+            dtype=policy, name="token_embedding",
+        )  # fmt: skip
         self.position_embedding = embedding(num_positions, "position_embedding")
         self.segment_embedding = (
             embedding(num_segments, "segment_embedding") if num_segments else None
@@ -115,7 +118,8 @@ class Encoder(Backbone):
             )
         hidden, segments = self.token_embedding(token_ids), inputs.get("segment_ids")
         if self.num_segments == 1 or (self.num_segments and segments is None):
-            hidden = hidden + self.segment_embedding.embeddings.value[0]
+            first = self.segment_embedding.effective_weight()[0]
+            hidden = hidden + ops.cast(first, ops.dtype(hidden))
         elif self.num_segments:
             hidden = hidden + self.segment_embedding(segments)
         if self.padding_id is None:

@@ -301,9 +301,9 @@ class T5Backbone(Backbone):
         super().__init__(dtype=dtype, **kwargs)
         self.config, policy = config, self.dtype_policy
         self.vocabulary_size, self.hidden_dim = vocabulary_size, hidden_dim
-        self.token_embedding = layers.Embedding(
-            vocabulary_size, hidden_dim, initializers.RandomNormal(stddev=1.0), dtype=policy,
-            name="token_embedding",
+        self.token_embedding = layers.ReversibleEmbedding(
+            vocabulary_size, hidden_dim, dtype=policy, name="token_embedding",
+            embeddings_initializer=initializers.RandomNormal(stddev=1.0),
         )  # fmt: skip
         self.encoder = T5Stack(config, num_layers, False, dtype=policy, name="encoder")
         self.decoder = (

@@ -158,26 +158,30 @@ def weight_variables(model: Any) -> dict[str, Any]:
 
 
 class _Merged:
-    """A weight with its low-rank update, computed when it is written."""
+    """A weight in floats with its low-rank update, computed when it is written."""
 
     def __init__(self, layer: Any):
         self.layer = layer
 
     def numpy(self) -> Any:
-        return keras.ops.convert_to_numpy(self.layer._effective())
+        return keras.ops.convert_to_numpy(self.layer.effective_weight())
 
 
 def merged_weights(model: Any) -> dict[str, Any]:
-    """The weights of a model by their paths, with low-rank updates in the weights they change."""
-    adapted = {
-        id(layer.kernel): layer
+    """The weights of a model by their paths, with low-rank updates in the weights they change, and
+    what is kept in int8 in floats.
+    """
+    changed = {
+        id(weight): layer
         for layer in model._flatten_layers()
-        if getattr(layer, "lora_enabled", False) and hasattr(layer, "kernel")
+        if getattr(layer, "lora_enabled", False) or layer.quantization_mode
+        for name in ("kernel", "embeddings")
+        if (weight := getattr(layer, name, None)) is not None
     }
     return {
-        path: _Merged(adapted[id(variable)]) if id(variable) in adapted else variable
+        path: _Merged(changed[id(variable)]) if id(variable) in changed else variable
         for path, variable in weight_variables(model).items()
-        if "lora_" not in path.rpartition("/")[2]
+        if not re.search(r"(^|/)(lora_\w+|(kernel|embeddings)_scale)$", path)
     }
 
 

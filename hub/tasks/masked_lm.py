@@ -41,10 +41,10 @@ class MaskedLMHead(layers.Layer):
         self.bias = self.add_weight((vocabulary_size,), "zeros", name="bias")
         self.built = True
 
-    def call(self, hidden: Any, table: Any) -> Any:
-        """Logits (batch, positions, vocabulary) for hidden states and an embedding table."""
+    def call(self, hidden: Any, embedding: Any) -> Any:
+        """Logits (batch, positions, vocabulary) for hidden states and the token embedding."""
         hidden = self.norm(self.transform(hidden))
-        return ops.matmul(hidden, ops.transpose(table)) + self.bias.value
+        return embedding(hidden, reverse=True) + self.bias.value
 
 
 class MaskedLM(Task):
@@ -78,7 +78,7 @@ class MaskedLM(Task):
         positions = inputs.get("mask_positions")
         if positions is not None:
             hidden = ops.take_along_axis(hidden, ops.expand_dims(positions, -1), axis=1)
-        return self.head(hidden, self.backbone.token_embedding.embeddings.value)
+        return self.head(hidden, self.backbone.token_embedding)
 
     def _defaults(self) -> dict[str, Any]:
         return {

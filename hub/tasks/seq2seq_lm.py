@@ -77,7 +77,7 @@ class Seq2SeqLM(LanguageModel):
         if self.head is not None:
             return self.head(hidden)
         scaled = hidden * self.backbone.hidden_dim**-0.5
-        return ops.linear(scaled, ops.transpose(self.backbone.token_embedding.embeddings.value))
+        return self.backbone.token_embedding(scaled, reverse=True)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Logits (batch, length, vocabulary) of the decoder's next tokens."""

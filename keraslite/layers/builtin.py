@@ -92,7 +92,7 @@ class LoRA(BuiltIn):
     """
 
     _adapted = "kernel"  # the attribute with the weight
-    adapted = 0  # how many layers of this process were
+    adapted = 0  # how many layers of this process were, or were quantized
 
     def _keep(self, given: dict[str, Any]) -> None:
         rank, alpha = (given.get("lora_rank"), given.get("lora_alpha"))
@@ -143,14 +143,17 @@ class LoRA(BuiltIn):
         self.lora_enabled, self.lora_rank = True, rank
         self.lora_alpha = rank if lora_alpha is None else lora_alpha
 
-    def _effective(self) -> Any:
+    def effective_weight(self) -> Any:
         """The weight's value, with the update if there is one."""
         weight = self.__dict__[self._adapted].value
         if not self.lora_enabled:
             return weight
+        return ops.cast(ops.add(weight, self._update()), ops.dtype(weight))
+
+    def _update(self) -> Any:
+        """What is added to the weight."""
         a, b = (getattr(self, f"lora_{self._adapted}_{side}") for side in "ab")
-        update = ops.matmul(a, b) * (self.lora_alpha / self.lora_rank)
-        return ops.cast(ops.add(weight, update), ops.dtype(weight))
+        return ops.matmul(a, b) * (self.lora_alpha / self.lora_rank)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the layer again."""

@@ -98,7 +98,7 @@ class _Plain(_Convolution):
             first = self.data_format == "channels_first"
             pads = ((0, 0), (0, 0), before) if first else ((0, 0), before, (0, 0))
             inputs, arguments = ops.pad(inputs, pads), arguments | {"padding": "valid"}
-        return ops.conv(inputs, self._effective(), **arguments)
+        return ops.conv(inputs, self.effective_weight(), **arguments)
 
 
 class _Depthwise(_Convolution):

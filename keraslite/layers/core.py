@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from keraslite import activations, initializers, ops, registry
-from keraslite.layers.builtin import BuiltIn, LoRA
+from keraslite.layers.builtin import BuiltIn
 from keraslite.layers.input_spec import InputSpec
 from keraslite.layers.layer import Layer
+from keraslite.layers.quantized import Equation, Quantized, int8_linear
 
 
 def positive(name: str, value: Any) -> None:
@@ -30,7 +32,7 @@ def _linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:
     return activation(ops.linear(x, kernel, bias))
 
 
-class Dense(LoRA):
+class Dense(Quantized):
     """`activation(inputs @ kernel + bias)`.
 
     Input shape (batch, ..., inputs), output shape (batch, ..., units).
@@ -48,7 +50,7 @@ class Dense(LoRA):
         bias_constraint: a projection of the bias.
         lora_rank: train a low-rank update in place of the kernel.
         lora_alpha: the update is scaled by `lora_alpha / lora_rank`.
-        quantization_config: kept for Keras code.
+        quantization_config: how a layer of a quantized dtype policy came to be.
 
     >>> Dense(3)(np.ones((2, 4), "float32")).shape == (2, 3)
     True
@@ -77,7 +79,7 @@ class Dense(LoRA):
 
     def build(self, input_shape: Any) -> None:
         """Make kernel and bias."""
-        self.kernel = self._weight("kernel", (input_shape[-1], self.units))
+        self._build_large("kernel", (input_shape[-1], self.units))
         self.bias = self._weight("bias", (self.units,)) if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
         self._build_lora()
@@ -85,10 +87,17 @@ class Dense(LoRA):
     def call(self, inputs: Any) -> Any:
         """Project the last axis."""
         bias = None if self.bias is None else self.bias.value
-        return _linear(inputs, self._effective(), bias, self.activation)
+        if self.quantization_mode is None:
+            return _linear(inputs, self.effective_weight(), bias, self.activation)
+        kernel, scale = self.kernel.value, self.kernel_scale.value
+        out = int8_linear(inputs, kernel, scale, self.inputs_quantizer)
+        return self._finished(inputs, out, bias, self.activation)
+
+    def _reduced(self, name: str) -> tuple[int, ...]:
+        return (0,)
 
 
-class EinsumDense(LoRA):
+class EinsumDense(Quantized):
     """`activation(einsum(equation, inputs, kernel) + bias)`.
 
     Args:
@@ -106,7 +115,7 @@ class EinsumDense(LoRA):
         lora_rank: train a low-rank update in place of the kernel.
         lora_alpha: the update is scaled by `lora_alpha / lora_rank`.
         gptq_unpacked_column_size: kept for Keras code.
-        quantization_config: kept for Keras code.
+        quantization_config: how a layer of a quantized dtype policy came to be.
 
     >>> layer = EinsumDense("abc,cd->abd", output_shape=(None, 3), bias_axes="d")
     >>> layer(np.ones((2, 5, 4), "float32")).shape == (2, 5, 3)
@@ -149,16 +158,18 @@ class EinsumDense(LoRA):
         ):  # fmt: skip
             config = initializer.get_config() | axes | {"seed": initializer.seed}
             initializer = type(initializer).from_config(config)
-        self.kernel = self._weight("kernel", shape, initializer=initializer)
-        self.bias = None if bias_shape is None else self._weight("bias", bias_shape)
         self.input_spec = InputSpec(ndim=len(input_shape))
+        self._build_large("kernel", shape, initializer=initializer)
+        self.bias = None if bias_shape is None else self._weight("bias", bias_shape)
         self._contracted = _as_product(self.equation)
         self._build_lora()
 
     def call(self, inputs: Any) -> Any:
         """Evaluate the equation; as one matrix product where it is one."""
-        kernel, bias = self._effective(), None if self.bias is None else self.bias.value
-        n = self._contracted
+        bias = None if self.bias is None else self.bias.value
+        if self.quantization_mode is not None:
+            return self._finished(inputs, self._in_int8(inputs), bias, self.activation)
+        kernel, n = self.effective_weight(), self._contracted
         outer = tuple(kernel.shape)[n or 0 :]
         if n is None or (bias is not None and tuple(bias.shape) != outer):
             out = ops.einsum(self.equation, inputs, kernel)
@@ -172,6 +183,38 @@ class EinsumDense(LoRA):
             bias = bias if bias is None else ops.reshape(bias, (-1,))
         out = _linear(inputs, kernel, bias, self.activation)
         return ops.reshape(out, (*free, *outer)) if len(outer) > 1 else out
+
+    def _in_int8(self, inputs: Any) -> Any:
+        multiply = partial(int8_linear, quantizer=self.inputs_quantizer)
+        kernel, scale = self.kernel.value, self.kernel_scale.value
+        return self._axes().apply(inputs, kernel, scale, multiply)
+
+    def _low_rank(self, inputs: Any, a: Any, b: Any) -> Any:
+        if self._axes().low_rank:
+            return ops.matmul(ops.einsum(self.equation, inputs, a), b)
+        return ops.einsum(self.equation, inputs, ops.matmul(a, b))
+
+    def _axes(self) -> Equation:
+        made = self.__dict__.get("_kl_axes")
+        if made is None:
+            made = self._kl_axes = Equation(self.equation, self.input_spec.ndim)
+        return made
+
+    def _reduced(self, name: str) -> tuple[int, ...]:
+        return self._axes().reduced
+
+    def _scale_shape(self, name: str) -> tuple[int, ...]:
+        return tuple(1 if i < 0 else self.kernel.shape[i] for i in self._axes().places)
+
+    def _stored(self, name: str, scale: Any) -> Any:
+        kept = [i for i in self._axes().places if i >= 0]
+        return super()._stored(name, scale.transpose((*self._axes().reduced, *kept)))
+
+    def _beside(self, name: str) -> Any:
+        kept = [i for i in self._axes().places if i >= 0]
+        scale = ops.reshape(self.kernel_scale.value, [self.kernel.shape[i] for i in kept])
+        scale = ops.transpose(scale, [kept.index(i) for i in sorted(kept)])
+        return ops.expand_dims(scale, self._axes().reduced)
 
 
 def _as_product(equation: str) -> int | None:

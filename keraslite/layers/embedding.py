@@ -3,11 +3,11 @@
 from typing import Any
 
 from keraslite import masking, ops
-from keraslite.layers.builtin import LoRA
 from keraslite.layers.core import positive
+from keraslite.layers.quantized import Quantized, int8_linear
 
 
-class Embedding(LoRA):
+class Embedding(Quantized):
     """A table of vectors, looked up by index.
 
     Input shape (batch, ...) of integers, output shape (batch, ..., output_dim).
@@ -22,7 +22,7 @@ class Embedding(LoRA):
         weights: the table's values.
         lora_rank: train a low-rank update in place of the table.
         lora_alpha: the update is scaled by `lora_alpha / lora_rank`.
-        quantization_config: kept for Keras code.
+        quantization_config: how a layer of a quantized dtype policy came to be.
 
     >>> Embedding(10, 4)(np.array([[1, 2, 3]])).shape == (1, 3, 4)
     True
@@ -59,14 +59,24 @@ class Embedding(LoRA):
     def build(self, input_shape: Any = None) -> None:
         """Make the table."""
         if not self.built:
-            self.embeddings = self._weight("embeddings", (self.input_dim, self.output_dim))
+            self._build_large("embeddings", (self.input_dim, self.output_dim))
             self._build_lora()
 
     def call(self, inputs: Any) -> Any:
         """Look up."""
         if ops.dtype(inputs) not in ("int32", "int64"):
             inputs = ops.cast(inputs, "int32")
-        return ops.cast(ops.take(self._effective(), inputs, axis=0), self.compute_dtype)
+        if self.quantization_mode is None:
+            return ops.cast(ops.take(self.effective_weight(), inputs, axis=0), self.compute_dtype)
+        rows = ops.cast(ops.take(self.embeddings, inputs, axis=0), self.compute_dtype)
+        scale = ops.expand_dims(ops.take(self.embeddings_scale, inputs, axis=0), -1)
+        return self._finished(inputs, ops.cast(ops.divide(rows, scale), self.compute_dtype))
+
+    def _low_rank(self, inputs: Any, a: Any, b: Any) -> Any:
+        return ops.matmul(ops.take(a, inputs, axis=0), b)
+
+    def _reduced(self, name: str) -> tuple[int, ...]:
+        return (1,)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Which indices are not 0."""
@@ -119,10 +129,8 @@ class ReversibleEmbedding(Embedding):
         """Make the table, and a second one if they are not tied."""
         super().build(input_shape)
         if not self.tie_weights:
-            shape = (self.output_dim, self.input_dim)
-            self.reverse_embeddings = self.add_weight(
-                name="reverse_embeddings", shape=shape, initializer=self.embeddings_initializer
-            )
+            shape, initializer = (self.output_dim, self.input_dim), self.embeddings_initializer
+            self._build_large("reverse_embeddings", shape, initializer=initializer)
 
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         """Look up; or, in reverse, score every row.
@@ -136,11 +144,30 @@ class ReversibleEmbedding(Embedding):
             if self.mask_zero:
                 masking.set_mask(out, ops.not_equal(inputs, 0))
             return out
-        dtype = self.reverse_dtype or self.compute_dtype
-        table = ops.transpose(self._effective()) if self.tie_weights else self.reverse_embeddings
-        logits = ops.matmul(ops.cast(inputs, dtype), ops.cast(table, dtype))
+        logits = self._scores(ops.cast(inputs, self.reverse_dtype or self.compute_dtype))
         cap = self.logit_soft_cap
         return logits if cap is None else ops.multiply(ops.tanh(ops.divide(logits, cap)), cap)
+
+    def _scores(self, inputs: Any) -> Any:
+        dtype = ops.dtype(inputs)
+        if self.quantization_mode is None:
+            tied = self.tie_weights
+            table = ops.transpose(self.effective_weight()) if tied else self.reverse_embeddings
+            return ops.linear(inputs, ops.cast(table, dtype))
+        name = self._large()[-1]
+        table, scale = (getattr(self, n).value for n in (name, f"{name}_scale"))
+        table = ops.transpose(table) if self.tie_weights else table
+        out = int8_linear(inputs, table, ops.cast(scale, dtype), self.inputs_quantizer)
+        if not (self.tie_weights and self.lora_enabled):
+            return out
+        update = ops.cast(ops.transpose(self._update()), dtype)
+        return ops.add(out, ops.matmul(inputs, update))
+
+    def _large(self) -> tuple[str, ...]:
+        return ("embeddings",) if self.tie_weights else ("embeddings", "reverse_embeddings")
+
+    def _reduced(self, name: str) -> tuple[int, ...]:
+        return (1,) if name == "embeddings" else (0,)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         """None: `call` sets the mask, on the way there alone."""

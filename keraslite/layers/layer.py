@@ -367,6 +367,19 @@ class Layer:
         """The dtype to which float inputs are cast."""
         return self.dtype_policy.compute_dtype
 
+    @property
+    def quantization_mode(self) -> str | None:
+        """What the large weights are quantized to; None if they are not."""
+        return self.dtype_policy.quantization_mode
+
+    def quantize(
+        self, mode: str | None = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Keep the large weights in integers of few bits; Dense, EinsumDense and Embedding can."""
+        raise NotImplementedError(
+            f"Layer {self.name!r} of the class {type(self).__name__} has no quantized form."
+        )
+
     # -- building -----------------------------------------------------------------------------
 
     def add_weight(
@@ -439,13 +452,21 @@ class Layer:
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Build from what `get_build_config` gave."""
-        self.build(**{k: _as_shape(v) for k, v in config.items()})
-        self.__dict__["_kl_build_shapes"] = config
+        from keraslite.layers.quantized import quantize_below
+
+        shapes = {k: v for k, v in config.items() if k != "quantized"}
+        self.build(**{k: _as_shape(v) for k, v in shapes.items()})
+        self.__dict__["_kl_build_shapes"] = shapes
         self.built = True
+        quantize_below(self, config)
 
     def get_build_config(self) -> dict[str, Any] | None:
-        """The shapes that the layer was built with."""
-        return self.__dict__.get("_kl_build_shapes")
+        """The shapes that the layer was built with, and which layers inside it were quantized."""
+        from keraslite.layers.quantized import quantized_below
+
+        shapes = self.__dict__.get("_kl_build_shapes")
+        found = quantized_below(self)
+        return {**(shapes or {}), "quantized": found} if found else shapes
 
     # -- calling ------------------------------------------------------------------------------
 

@@ -1,8 +1,14 @@
 """Model: a layer that can be compiled, fitted, saved and shown."""
 
+import re
+import warnings
+from collections import Counter
 from typing import Any
 
+from keraslite import quantizers
 from keraslite.layers.layer import Layer
+from keraslite.layers.quantized import Quantized, quantize_below
+from keraslite.optimizers import Optimizer
 from keraslite.registry import public_class
 from keraslite.symbolic import KerasTensor
 from keraslite.training.trainer import Trainer
@@ -78,9 +84,62 @@ class Model(Trainer, Layer):
                 return
         from keraslite.layers.layer import _map_shapes
 
-        shapes = list(config.values())
-        self(*[_map_shapes(lambda s: KerasTensor(s, self.compute_dtype), s) for s in shapes])
-        self.__dict__["_kl_build_shapes"] = config
+        shapes = {k: v for k, v in config.items() if k != "quantized"}
+        symbols = (_map_shapes(lambda s: KerasTensor(s, self.compute_dtype), s)
+                   for s in shapes.values())  # fmt: skip
+        self(*symbols)
+        self.__dict__["_kl_build_shapes"] = shapes
+        quantize_below(self, config)
+
+    def quantize(
+        self, mode: str | None = None, config: Any = None, filters: Any = None, **kwargs: Any
+    ) -> None:
+        """Keep the large weights of the layers inside in int8: Dense, EinsumDense, Embedding.
+
+        They are not trained from then on; an optimizer that has begun starts anew.
+
+        Args:
+            mode: "int8".
+            config: a `quantizers.Int8QuantizationConfig`, to choose the quantizers.
+            filters: which layers: a regular expression to be found in the name, a list of them,
+                or a function of the layer; all by default.
+            kwargs: `type_check=False` takes subclasses of these layers too.
+
+        Raises:
+            ValueError: a layer is not built yet or quantized already; nothing was changed.
+
+        Example:
+            >>> model = Sequential([layers.Input((4,)), layers.Dense(8, name="first")])
+            >>> model.quantize("int8", filters="first")
+            >>> [w.dtype for w in model.weights]
+            ['float32', 'int8', 'float32']
+        """
+        check = kwargs.pop("type_check", True)
+        if kwargs:
+            raise ValueError(f"quantize() does not know the arguments {sorted(kwargs)}.")
+        config, chosen = quantizers.resolve(mode, config), []
+        below = self._flatten_layers()
+        uses = Counter(id(v) for layer in below for _, v in layer._own_variables())
+        for layer in below:
+            if isinstance(layer, Quantized) and _chosen(layer, filters):
+                try:
+                    layer.check_quantizable(config.mode, check, config)
+                    if any(uses[id(getattr(layer, name))] > 1 for name in layer._large()):
+                        raise NotImplementedError(f"Layer {layer.name!r} shares its weight.")
+                except NotImplementedError as error:
+                    warnings.warn(f"{error} It is left as it is.", stacklevel=2)
+                else:
+                    chosen.append(layer)
+        anew = {
+            name: type(held).from_config(held.get_config())
+            for name, held in self.__dict__.items()
+            if isinstance(held, Optimizer) and held.built and chosen
+        }
+        for layer in chosen:
+            layer.quantize(config.mode, check, config)
+        self.__dict__.update(anew)
+        if not chosen:
+            warnings.warn(f"Model {self.name!r} has no layer to quantize here.", stacklevel=2)
 
     def summary(
         self,
@@ -142,6 +201,20 @@ class Model(Trainer, Layer):
         from keraslite.registry import serialize_keras_object
 
         return json.dumps(serialize_keras_object(self), **kwargs)
+
+
+def _chosen(layer: Layer, filters: Any) -> bool:
+    if filters is None:
+        return True
+    if callable(filters):
+        return bool(filters(layer))
+    filters = [filters] if isinstance(filters, str) else filters
+    if not isinstance(filters, list | tuple):
+        raise ValueError(
+            "`filters` must be a regular expression, a list of them or a function of a layer. "
+            f"Received: {filters!r}"
+        )
+    return any(re.search(pattern, layer.name) for pattern in filters)
 
 
 def clone_model(model: Model) -> Model:

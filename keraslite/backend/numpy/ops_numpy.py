@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keraslite import dtypes
+from keraslite.backend.integers import int8_product
 from keraslite.backend.numpy.tensors import cast as _cast
 from keraslite.backend.numpy.tensors import native
 
@@ -341,7 +342,13 @@ def _products(x: np.ndarray) -> Any:
 @_quiet
 @_halves
 def matmul(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    if x1.dtype == np.int8 and x1.ndim and x2.ndim > 1:
+        return int8_product(x1, x2, _by_floats)
     return np.matmul(x1, x2, dtype=_products(x1))
+
+
+def _by_floats(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    return np.matmul(x1.astype(np.float32), x2.astype(np.float32)).astype(np.int32)
 
 
 @_primitive

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keraslite import dtypes
+from keraslite.backend.integers import int8_product
 from keraslite.backend.tensorflow.tensors import convert, dynamic_shape, native
 
 # Ops whose TensorFlow function takes a Python number beside a tensor and follows its dtype.
@@ -584,9 +585,19 @@ def _products(fn: Callable) -> Callable:
     return call
 
 
+def _by_floats(x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
+    return tf.cast(_matmul(tf.cast(x1, tf.float32), tf.cast(x2, tf.float32)), tf.int32)
+
+
 @_primitive
-@_products
 def matmul(x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
+    if x1.dtype == tf.int8 and x1.shape.rank and (x2.shape.rank or 0) > 1 and x2.shape[-2]:
+        return int8_product(x1, x2, _by_floats)
+    return _matmul(x1, x2)
+
+
+@_products
+def _matmul(x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
     rank1, rank2 = x1.shape.rank, x2.shape.rank
     if not rank1 or not rank2:
         raise ValueError("the tensors must have at least one dimension")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from keraslite import dtypes
+from keraslite.backend.integers import int8_product
 from keraslite.backend.torch.tensors import convert, default_device, native
 
 # Ops whose torch function takes a Python number beside a tensor and follows the tensor's dtype.
@@ -560,8 +562,23 @@ def matmul(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
     dtype = x1.dtype
     if dtype.is_floating_point or dtype.is_complex:
         return torch.matmul(x1, x2)
+    if dtype is torch.int8 and x1.ndim and x2.ndim > 1:
+        if x2.ndim == 2 and x1.is_cpu and x1.numel() and _int8_kernel():
+            out = torch._int_mm(x1.reshape(-1, x1.shape[-1]), x2)
+            return out.reshape(*x1.shape[:-1], x2.shape[1])
+        return int8_product(x1, x2, _by_floats)
     wide = torch.float64 if x1.is_cuda else torch.int32 if dtype.itemsize < 8 else dtype
     return torch.matmul(x1.to(wide), x2.to(wide)).to(_product(dtype))
+
+
+def _by_floats(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+    return torch.matmul(x1.float(), x2.float()).to(torch.int32)
+
+
+@cache
+def _int8_kernel() -> bool:
+    """Whether this processor multiplies int8 in hardware; without, floats are quicker."""
+    return getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
 
 
 def _product(dtype: torch.dtype) -> torch.dtype:

@@ -1,0 +1,274 @@
+"""Layers whose large weight can be kept in int8, with a scale for each output channel.
+
+The weight is about `int8 / scale`. Inputs are quantized at each call, by the largest absolute
+value along the axes that are summed over; the products of integers add up without rounding, and
+the sum is divided by both scales. Gradients reach the inputs as if nothing had been rounded.
+"""
+
+import math
+import string
+from collections.abc import Iterator
+from typing import Any
+
+from keraslite import backend as backends
+from keraslite import ops, quantizers, registry
+from keraslite.dtype_policies import QuantizedDTypePolicy
+from keraslite.layers.builtin import LoRA
+from keraslite.layers.layer import Layer
+from keraslite.registry import public_class
+
+_ABS_MAX = quantizers.AbsMaxQuantizer()
+
+
+class Quantized(LoRA):
+    """A layer that knows how its large weight, and the product with it, look in int8."""
+
+    def _large(self) -> tuple[str, ...]:
+        """The weights that become int8."""
+        return (self._adapted,)
+
+    def _reduced(self, name: str) -> tuple[int, ...]:
+        """The axes of a weight that share a scale."""
+        raise NotImplementedError
+
+    def _scale_shape(self, name: str) -> tuple[int, ...]:
+        """The shape in which a weight's scales are kept: one number for each output channel."""
+        shape, reduced = self.__dict__[name].shape, self._reduced(name)
+        return tuple(size for i, size in enumerate(shape) if i not in reduced)
+
+    def _stored(self, name: str, scale: Any) -> Any:
+        """Scales as a quantizer gives them, in the shape in which they are kept."""
+        return scale.reshape(self._scale_shape(name))
+
+    def _beside(self, name: str) -> Any:
+        """The kept scales, in a shape that broadcasts with the weight."""
+        return ops.expand_dims(getattr(self, f"{name}_scale").value, self._reduced(name))
+
+    def _build_large(self, name: str, shape: tuple, **kwargs: Any) -> None:
+        """Make a large weight; in int8, with scales beside it, where the policy says so."""
+        quantized = self.quantization_mode is not None
+        if quantized:
+            kwargs = {"dtype": "int8", "initializer": "zeros", "trainable": False}
+        setattr(self, name, self._weight(name, shape, **kwargs))
+        if quantized:
+            shape, name = self._scale_shape(name), f"{name}_scale"
+            new = self.add_weight(shape=shape, initializer="ones", trainable=False, name=name)
+            setattr(self, name, new)
+
+    @property
+    def inputs_quantizer(self) -> Any:
+        """What quantizes the inputs; None leaves them floats."""
+        config = self.quantization_config
+        return _ABS_MAX if config is None else config.activation_quantizer
+
+    def quantize(
+        self, mode: str | None = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Keep the large weight in int8, from now on and in what is saved.
+
+        Args:
+            mode: "int8".
+            type_check: whether classes derived from the package's are refused: their `call` may
+                read the weight as floats.
+            config: a `quantizers.Int8QuantizationConfig`, to choose the quantizers.
+
+        Example:
+            >>> layer = layers.Dense(2)
+            >>> layer.build((None, 3))
+            >>> layer.quantize("int8")
+            >>> layer.kernel.dtype, layer.dtype_policy.name
+            ('int8', 'int8_from_float32')
+        """
+        config = self.check_quantizable(mode, type_check, config)
+        made = {}
+        for name in self._large():
+            quantizer = config.weight_quantizer
+            quantizer = quantizer or quantizers.AbsMaxQuantizer(axis=self._reduced(name))
+            with backends.use_backend("numpy"):
+                made[name] = quantizer(self.__dict__[name].numpy())
+        self.become_quantized(config)
+        for name, (values, scale) in made.items():
+            self.__dict__[name].assign(values)
+            self.__dict__[f"{name}_scale"].assign(self._stored(name, scale))
+
+    def check_quantizable(self, mode: Any, type_check: bool = True, config: Any = None) -> Any:
+        """The config that `quantize` would follow; an error if the layer cannot.
+
+        Args:
+            mode: as for `quantize`.
+            type_check: as for `quantize`.
+            config: as for `quantize`.
+        """
+        config = quantizers.resolve(mode, config)
+        if not self.built:
+            raise ValueError(
+                f"Cannot quantize a layer that isn't yet built: {self.name!r}. Call it, or build "
+                "it first."
+            )
+        if self.quantization_mode is not None:
+            raise ValueError(
+                f"Layer {self.name!r} is already quantized with "
+                f"dtype_policy={self.dtype_policy.name!r}. Received: mode={config.mode}"
+            )
+        if type_check and not public_class(type(self)).__module__.startswith("keraslite."):
+            Layer.quantize(self, config.mode)
+        QuantizedDTypePolicy(config.mode, self.dtype_policy.name)  # refuses float16
+        for name in self._large():
+            self._reduced(name)
+        return config
+
+    def become_quantized(self, config: Any) -> None:
+        """Put empty int8 weights in the place of the float ones.
+
+        Args:
+            config: how the layer is quantized.
+        """
+        self.quantization_config = config
+        self.dtype_policy = QuantizedDTypePolicy(config.mode, self.dtype_policy.name)
+        for name in self._large():
+            old = self.__dict__.pop(name)  # anew, so that its scales come next in order
+            self.__dict__["_kl_added"] = [v for v in self._kl_added if v is not old]
+            self._build_large(name, old.shape)
+            self.__dict__[name].path = old.path
+            self.__dict__[f"{name}_scale"].path = f"{old.path}_scale"
+        LoRA.adapted += 1
+
+    def effective_weight(self) -> Any:
+        """The weight's value in floats, with the update if there is one."""
+        if self.quantization_mode is None:
+            return super().effective_weight()
+        name = self._adapted
+        weight = ops.cast(self.__dict__[name].value, self.variable_dtype)
+        weight = ops.divide(weight, self._beside(name))
+        return ops.add(weight, self._update()) if self.lora_enabled else weight
+
+    def _finished(self, inputs: Any, out: Any, bias: Any = None, activation: Any = None) -> Any:
+        """What a call gives, from its inputs and the product with int8."""
+        if self.lora_enabled:
+            a, b = (getattr(self, f"lora_{self._adapted}_{side}").value for side in "ab")
+            part = ops.multiply(self._low_rank(inputs, a, b), self.lora_alpha / self.lora_rank)
+            out = ops.cast(ops.add(out, part), self.compute_dtype)
+        out = out if bias is None else ops.add(out, bias)
+        return out if activation is None else activation(out)
+
+    def _low_rank(self, inputs: Any, a: Any, b: Any) -> Any:
+        """The product with the two matrices of the update."""
+        return ops.matmul(ops.matmul(inputs, a), b)
+
+
+def int8_linear(x: Any, kernel: Any, scale: Any, quantizer: Any = _ABS_MAX) -> Any:
+    """`x @ (kernel / scale)` for a kernel of int8, with the gradient of that for `x`.
+
+    Args:
+        x: floats (..., inputs).
+        kernel: int8 (..., inputs, outputs).
+        scale: (..., outputs), for each output.
+        quantizer: what makes integers of `x`; None multiplies floats.
+
+    >>> kernel = np.array([[127], [64]], "int8")
+    >>> x, scale = np.array([[1.0, 4.0]], "float32"), np.array([127.0], "float32")
+    >>> print(int8_linear(x, kernel, scale).round(2))
+    [[3.02]]
+    """
+    if quantizer is None:
+        return ops.divide(ops.matmul(x, ops.cast(kernel, ops.dtype(x))), scale)
+
+    def run(x: Any, kernel: Any, scale: Any) -> tuple[Any, Any]:
+        def gradient(upstream: Any) -> tuple[Any, None, None]:
+            transposed = ops.swapaxes(ops.cast(kernel, ops.dtype(upstream)), -1, -2)
+            return ops.matmul(ops.divide(upstream, scale), transposed), None, None
+
+        values, factor = quantizer(x, axis=-1)
+        sums = ops.cast(ops.matmul(values, kernel), ops.dtype(x))
+        return ops.divide(sums, ops.multiply(factor, scale)), gradient
+
+    return ops.custom_gradient(run)(x, kernel, scale)
+
+
+class Equation:
+    """An einsum of inputs and a kernel as a product of matrices: which axis goes where.
+
+    Args:
+        equation: such as "abc,cde->abde".
+        ndim: the number of axes of the inputs.
+
+    >>> Equation("abc,cd->adb", 3).output_axes
+    (0, 2, 1)
+    """
+
+    def __init__(self, equation: str, ndim: int):
+        left, out = equation.replace(" ", "").split("->")
+        x, kernel = left.split(",")
+        unused = [c for c in string.ascii_letters if c not in equation]
+        elided = "".join(unused[: ndim - len(x.replace("...", ""))])
+        x, out = x.replace("...", elided), out.replace("...", elided)
+        alone = [c for c in x if c not in out + kernel]
+        if alone:
+            raise NotImplementedError(
+                f"{equation!r} cannot be quantized: the inputs are summed over {alone} alone."
+            )
+        shared = [c for c in out if c in x and c in kernel]
+        free = [c for c in out if c not in kernel]
+        summed, outer = [c for c in kernel if c not in out], [c for c in out if c not in x]
+        order = shared + free + outer
+        self.counts = len(shared), len(free), len(summed)
+        self.plain = not shared and len(summed) == len(outer) == 1
+        self.input_axes = tuple(x.index(c) for c in shared + free + summed)
+        self.kernel_axes = tuple(kernel.index(c) for c in shared + summed + outer)
+        self.output_axes = tuple(order.index(c) for c in out)
+        self.scale_axes = tuple(out.index(c) for c in order)  # of scales kept beside the output
+        self.reduced = tuple(kernel.index(c) for c in summed)
+        self.places = tuple(kernel.find(c) for c in out)  # of the kernel's axes in the output
+        # Whether the second factor of a kernel acts on the last axis of the output.
+        self.low_rank = out[-1:] == kernel[-1:] and kernel[-1] in outer
+
+    def apply(self, x: Any, kernel: Any, scale: Any, multiply: Any) -> Any:
+        """The output, by a product of matrices.
+
+        Args:
+            x: the inputs.
+            kernel: the kernel.
+            scale: the kernel's scales, beside the output.
+            multiply: of (..., inputs), (..., inputs, outputs) and scales (..., outputs).
+        """
+        shared, free, summed = self.counts
+        x, kernel = _transposed(x, self.input_axes), _transposed(kernel, self.kernel_axes)
+        heads, tails = kernel.shape[:shared], kernel.shape[shared + summed :]
+        inputs, outputs = math.prod(kernel.shape[shared : shared + summed]), math.prod(tails)
+        if self.plain:
+            out = multiply(x, kernel, ops.reshape(scale, (-1,)))
+            return _transposed(out, self.output_axes)
+        rows = ops.shape(x)[: shared + free]
+        flat = (*heads, -1) if shared else rows  # where no axis is shared, all may stay rows
+        scale = ops.reshape(_transposed(scale, self.scale_axes), (*heads, 1, outputs))
+        out = multiply(
+            ops.reshape(x, (*flat, inputs)),
+            ops.reshape(kernel, (*heads, inputs, outputs)),
+            scale if shared else scale[0],
+        )
+        return _transposed(ops.reshape(out, (*rows, *tails)), self.output_axes)
+
+
+def _transposed(x: Any, axes: tuple[int, ...]) -> Any:
+    return x if axes == tuple(range(len(axes))) else ops.transpose(x, axes)
+
+
+def quantized_below(layer: Layer) -> dict[str, Any]:
+    """The quantized layers inside a layer, by their paths, with how they were quantized."""
+    return {p: x.quantization_config for p, x in _below(layer) if x.quantization_mode is not None}
+
+
+def quantize_below(layer: Layer, build_config: dict[str, Any]) -> None:
+    """Give the layers that were quantized empty int8 weights again, for a file to fill."""
+    found = build_config.get("quantized")
+    for path, below in _below(layer) if found else ():
+        if path in found and below.built and below.quantization_mode is None:
+            config = registry.deserialize_keras_object(found[path])
+            below.become_quantized(config or quantizers.Int8QuantizationConfig())
+
+
+def _below(layer: Layer, prefix: str = "") -> Iterator[tuple[str, "Quantized"]]:
+    for name, child in layer._own_layers():
+        if isinstance(child, Quantized):
+            yield prefix + name, child
+        yield from _below(child, f"{prefix}{name}/")

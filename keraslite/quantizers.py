@@ -1,0 +1,274 @@
+"""Quantizers: floats as integers of few bits and a scale, and what says which ones are used."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from keraslite import backend as backends
+from keraslite import config, dtype_policies, dtypes, ops, registry
+from keraslite.naming import to_snake_case
+
+
+def abs_max_quantize(
+    inputs: Any,
+    axis: int | Sequence[int],
+    value_range: tuple[int, int] = (-127, 127),
+    dtype: str = "int8",
+    epsilon: float = config.epsilon(),
+    to_numpy: bool = False,
+) -> tuple[Any, Any]:
+    """(integers, scale) with `inputs` about equal to `integers / scale`.
+
+    Args:
+        inputs: a float tensor.
+        axis: the axes along which the largest absolute value sets the scale.
+        value_range: the least and the largest integer.
+        dtype: of the integers.
+        epsilon: keeps the scale finite where all is zero.
+        to_numpy: whether it is computed by numpy, in the host's memory.
+
+    >>> values, scale = abs_max_quantize(np.array([[1.0, -2.0]], "float32"), axis=-1)
+    >>> values.tolist(), scale.tolist()
+    ([[64, -127]], [[63.5]])
+    """
+    if to_numpy:
+        with backends.use_backend("numpy"):
+            found = abs_max_quantize(backends.to_numpy(inputs), axis, value_range, dtype, epsilon)
+        return ops.convert_to_tensor(found[0]), ops.convert_to_tensor(found[1])
+    inputs = ops.convert_to_tensor(inputs)
+    largest = ops.max(ops.abs(inputs), axis=axis, keepdims=True)
+    scale = ops.cast(ops.divide(value_range[1], ops.add(largest, epsilon)), ops.dtype(inputs))
+    whole = ops.round(ops.multiply(inputs, scale))
+    if -value_range[0] < value_range[1]:  # else the scale keeps all inside
+        whole = ops.clip(whole, *value_range)
+    return ops.cast(whole, dtype), scale
+
+
+class Quantizer:
+    """A function of a tensor and an axis that gives (quantized tensor, scale).
+
+    Args:
+        output_dtype: the dtype of the quantized tensor.
+    """
+
+    def __init__(self, output_dtype: str = "int8"):
+        self.output_dtype = output_dtype
+
+    def __call__(self, x: Any) -> Any:
+        """The quantized tensor."""
+        return x
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make it."""
+        raise NotImplementedError(f"{self} does not implement get_config()")
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Quantizer":
+        """The quantizer of a config."""
+        return cls(**config)
+
+
+@registry.register_keras_serializable("keras.quantizers")
+class AbsMaxQuantizer(Quantizer):
+    """`abs_max_quantize` with its arguments.
+
+    Args:
+        axis: the axes, where a call gives none; the last one by default.
+        value_range: the least and the largest integer.
+        epsilon: keeps the scale finite where all is zero.
+        output_dtype: the dtype of the integers.
+
+    >>> AbsMaxQuantizer(axis=0)(np.array([[1.0], [-2.0]], "float32"))[0].tolist()
+    [[64], [-127]]
+    """
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] | None = None,
+        value_range: tuple[int, int] = (-127, 127),
+        epsilon: float = config.epsilon(),
+        output_dtype: str = "int8",
+    ):
+        super().__init__(output_dtype)
+        self.axis = (axis,) if isinstance(axis, int) else axis if axis is None else tuple(axis)
+        self.value_range, self.epsilon = tuple(value_range), epsilon
+        if output_dtype == "int8" and (value_range[0] < -128 or value_range[1] > 127):
+            raise ValueError(
+                "A quantizer with output_dtype='int8' needs a value_range within [-128, 127]. "
+                f"Received: value_range={value_range}"
+            )
+
+    def __call__(
+        self, x: Any, axis: int | Sequence[int] | None = None, to_numpy: bool = False
+    ) -> tuple[Any, Any]:
+        """(integers, scale).
+
+        Args:
+            x: a float tensor.
+            axis: the axes of one scale.
+            to_numpy: whether it is computed by numpy.
+        """
+        axis = self.axis if axis is None else axis
+        return abs_max_quantize(
+            x, -1 if axis is None else axis, self.value_range, self.output_dtype, self.epsilon,
+            to_numpy,
+        )  # fmt: skip
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make it."""
+        given = {"axis": self.axis} if self.axis is not None else {}
+        return given | {
+            "value_range": self.value_range, "epsilon": self.epsilon,
+            "output_dtype": self.output_dtype,
+        }  # fmt: skip
+
+
+class QuantizationConfig:
+    """How a layer is quantized.
+
+    Args:
+        weight_quantizer: of its weight; the mode's own by default.
+        activation_quantizer: of its inputs, at each call; None leaves them floats.
+    """
+
+    mode: str | None = None
+
+    def __init__(self, weight_quantizer: Any = None, activation_quantizer: Any = None):
+        self.weight_quantizer, self.activation_quantizer = weight_quantizer, activation_quantizer
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make it."""
+        return {
+            "weight_quantizer": registry.serialize_keras_object(self.weight_quantizer),
+            "activation_quantizer": registry.serialize_keras_object(self.activation_quantizer),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "QuantizationConfig":
+        """What `get_config` described."""
+        return cls(**{k: registry.deserialize_keras_object(v) for k, v in config.items()})
+
+
+@registry.register_keras_serializable("keras.quantizers")
+class Int8QuantizationConfig(QuantizationConfig):
+    """Weights in int8 with a scale for each output channel, and by default the inputs too.
+
+    Args:
+        weight_quantizer: of the weight; by default the absolute maximum of each channel.
+        activation_quantizer: of the inputs; None leaves them floats.
+
+    >>> Int8QuantizationConfig(activation_quantizer=None).mode
+    'int8'
+    """
+
+    mode = "int8"
+
+    def __init__(self, weight_quantizer: Any = None, activation_quantizer: Any = "default"):
+        default = isinstance(activation_quantizer, str) and activation_quantizer == "default"
+        super().__init__(weight_quantizer, AbsMaxQuantizer() if default else activation_quantizer)
+        if weight_quantizer is not None and weight_quantizer.output_dtype != "int8":
+            raise ValueError(
+                "Int8QuantizationConfig needs a weight_quantizer with output_dtype='int8'. "
+                f"Received: output_dtype={weight_quantizer.output_dtype}"
+            )
+
+
+def resolve(mode: str | None, given: Any = None) -> QuantizationConfig:
+    """The config that a mode or a config means; both may be given if they agree.
+
+    >>> resolve("int8").mode
+    'int8'
+    """
+    if isinstance(given, str):
+        mode, given = given, None
+    if given is None:
+        dtype_policies.check_quantization_mode(mode)
+        return Int8QuantizationConfig()
+    if not isinstance(given, QuantizationConfig):
+        raise ValueError(f"`config` must be a QuantizationConfig. Received: config={given!r}")
+    if mode is not None and given.mode != mode:
+        raise ValueError(f"Contradictory arguments: mode={mode!r}, but config.mode={given.mode!r}.")
+    dtype_policies.check_quantization_mode(given.mode)
+    return given
+
+
+def quantize_and_dequantize(
+    inputs: Any, scale: Any, quantized_dtype: str, compute_dtype: str
+) -> Any:
+    """What is left of `inputs` after a trip through a float8 dtype.
+
+    Args:
+        inputs: a float tensor.
+        scale: `inputs / scale` is what the narrow dtype holds.
+        quantized_dtype: "float8_e4m3fn" or "float8_e5m2".
+        compute_dtype: the dtype of the result.
+
+    >>> quantize_and_dequantize([1.0, 1.01], 1.0, "float8_e4m3fn", "float32").tolist()
+    [1.0, 1.0]
+    """
+    largest = _largest(quantized_dtype)
+    scale = ops.cast(scale, compute_dtype)
+    x = ops.clip(ops.divide(ops.cast(inputs, compute_dtype), scale), -largest, largest)
+    return ops.multiply(ops.cast(ops.cast(x, quantized_dtype), compute_dtype), scale)
+
+
+def _largest(name: str) -> float:
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtypes.to_numpy(name)).max)
+
+
+def compute_float8_scale(amax: Any, scale: Any, dtype_max: Any, margin: int = 0) -> Any:
+    """The next scale of a float8 tensor: the last one where nothing finite was seen.
+
+    Args:
+        amax: the largest absolute value seen.
+        scale: the last scale.
+        dtype_max: the largest value of the narrow dtype.
+        margin: the bits left free above it.
+
+    >>> float(compute_float8_scale(896.0, 1.0, 448.0))
+    2.0
+    """
+    before = ops.reciprocal(scale)
+    found = ops.divide(ops.divide(dtype_max, amax), 2**margin)
+    found = ops.where(ops.greater(amax, 0.0), found, before)
+    return ops.reciprocal(ops.where(ops.isfinite(amax), found, before))
+
+
+def compute_float8_amax_history(x: Any, amax_history: Any) -> Any:
+    """The history of largest absolute values, moved on by one.
+
+    Args:
+        x: a tensor.
+        amax_history: a vector.
+
+    >>> compute_float8_amax_history([-3.0], [1.0, 2.0]).tolist()
+    [3.0, 1.0]
+    """
+    newest = ops.cast(ops.max(ops.abs(x)), ops.dtype(amax_history))
+    rolled = ops.roll(amax_history, shift=-1)
+    return ops.scatter_update(rolled, [[0]], ops.reshape(newest, (1,)))
+
+
+_CLASSES = (Quantizer, AbsMaxQuantizer, QuantizationConfig, Int8QuantizationConfig)
+_TABLE = {cls.__name__: cls for cls in _CLASSES}
+_TABLE |= {to_snake_case(cls.__name__): cls for cls in _CLASSES}
+
+
+def serialize(quantizer: Any) -> Any:
+    """The config of a quantizer."""
+    return registry.serialize_keras_object(quantizer)
+
+
+def deserialize(config: Any, custom_objects: Any = None) -> Any:
+    """The quantizer of a config."""
+    return registry.deserialize_keras_object(config, custom_objects)
+
+
+def get(identifier: Any) -> Any:
+    """A quantizer from a name, a config, a class, a function, or None.
+
+    >>> get("abs_max_quantizer").output_dtype
+    'int8'
+    """
+    return registry.get(identifier, _TABLE, "quantizer")
