@@ -2,11 +2,13 @@
 
 A prompt is padded on the left, so that every row's next token has the same position and a batch
 gives what its rows would give one by one. On JAX and TensorFlow a loop is compiled once for a
-shape and its settings, and lengths are rounded up to a few; on torch and numpy it runs as it is.
+shape and its settings, and lengths are rounded up to a few; on torch a step of it is recorded and
+replayed; on numpy it runs as it is.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from hub.preprocessing import BUCKETS
 from hub.sampling import Sampling, adjusted, chosen, one_of
 from keraslite import ops
 
-COMPILED = ("jax", "tensorflow")
+LOOPS = ("jax", "tensorflow")  # whose compiled programs hold the loop, not a step of it
+COMPILED = (*LOOPS, "torch")
 _STEPS = 8  # tokens between two looks for the end of a text that only the host can see
 _NEVER = -1.0e9
 
@@ -93,8 +96,7 @@ class Generator:
             else:
                 limit = end
             key = (how.without_lengths(), rows, width, length, pad_id)
-            begin = self._function(("begin", *key), lambda *a: self._begin(loop, width, many, *a))
-            go = self._function(("go", *key), lambda *a: self._go(loop, width, *a))
+            begin, go = self._functions_of(loop, key, width, many)
             state = begin(tokens, there, inputs, seed, limit)
             there = ops.repeat(there, many, axis=0) if many > 1 else there
         while True:
@@ -122,13 +124,30 @@ class Generator:
         with keras.use_backend(self.model.backend), keras.no_grad():
             yield
 
-    def _function(self, key: Any, fn: Callable) -> Callable:
-        if self.model.backend not in COMPILED:
-            return fn
+    def _functions_of(self, loop: Any, key: tuple, width: int, many: int) -> tuple:
+        """What begins texts and what goes on with them, compiled as far as the backend does."""
+        backend = self.model.backend
+
+        def begin(*args: Any) -> Any:
+            return self._begin(loop, width, many, *args)
+
+        def go(*args: Any) -> Any:
+            return self._go(loop, width, *args)
+
+        def step(*args: Any) -> Any:
+            return self._step(loop, width, *args)
+
+        if backend not in COMPILED:
+            return begin, partial(go, step)
         variables = self.model.variables
-        key = (self.model.backend, len(variables), *key)  # an adapter adds some
+        key = (backend, len(variables), *key)  # an adapter adds some
         if key not in self._functions:
-            self._functions[key] = keras.jit(fn, variables=variables)
+            compiled = partial(keras.jit, variables=variables)
+            self._functions[key] = (
+                (compiled(begin), compiled(partial(go, step)))
+                if backend in LOOPS
+                else (begin, partial(go, compiled(step, compile="record")))
+            )
         return self._functions[key]
 
     def _begin(
@@ -149,8 +168,9 @@ class Generator:
         return state
 
     def _go(
-        self, loop: Any, width: int, state: Any, there: Any, seed: Any, until: Any, limit: Any
-    ) -> Any:
+        self, loop: Any, width: int, step: Callable, state: Any, there: Any, seed: Any, until: Any,
+        limit: Any,
+    ) -> Any:  # fmt: skip
         """The state at position `until`, or earlier where all texts have ended."""
         names = sorted(state)
 
@@ -159,17 +179,20 @@ class Generator:
             return ops.logical_and(now["index"] < until, ops.logical_not(loop.finished(now)))
 
         def body(*values: Any) -> tuple:
-            now = dict(zip(names, values, strict=True))
-            now = loop.body(self.model.advance, now, there, now["index"] - width, seed, limit)
+            now = step(dict(zip(names, values, strict=True)), there, seed, limit)
             return tuple(now[name] for name in names)
 
         values = tuple(state[name] for name in names)
-        if self.model.backend in COMPILED:
+        if self.model.backend in LOOPS:
             values = ops.while_loop(unfinished, body, values)
         else:
             while bool(unfinished(*values)):
                 values = body(*values)
         return dict(zip(names, values, strict=True))
+
+    def _step(self, loop: Any, width: int, state: Any, there: Any, seed: Any, limit: Any) -> Any:
+        """The state after one more token."""
+        return loop.body(self.model.advance, state, there, state["index"] - width, seed, limit)
 
 
 def _signed(seed: int) -> int:

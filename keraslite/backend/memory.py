@@ -1,9 +1,15 @@
 """Memory of our own for arrays that frameworks take over: aligned, contiguous, filled once."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
 import numpy as np
 
 _ALIGNED = 64  # bytes, as XLA and TensorFlow want it
 _COLUMNS = 16  # of a transposed matrix that are copied together: their lines stay in the cache
+_WORKERS = min(os.cpu_count() or 1, 8)
+_LARGE = 2**18  # elements, from which threads gain more than they cost
 
 
 def owned(value: np.ndarray, kind: np.dtype) -> np.ndarray:
@@ -20,9 +26,25 @@ def owned(value: np.ndarray, kind: np.dtype) -> np.ndarray:
     raw = np.empty(size + _ALIGNED, np.uint8)
     start = -raw.ctypes.data % _ALIGNED
     array = raw[start : start + size].view(kind).reshape(value.shape)
-    if value.ndim == 2 and not value.flags.c_contiguous:
-        for i in range(0, value.shape[1], _COLUMNS):
-            array[:, i : i + _COLUMNS] = value[:, i : i + _COLUMNS]
-    else:
+    if value.ndim != 2 or value.flags.c_contiguous:
         array[...] = value
+        return array
+
+    def band(first: int) -> None:
+        for i in range(first, min(first + width, value.shape[1]), _COLUMNS):
+            array[:, i : i + _COLUMNS] = value[:, i : i + _COLUMNS]
+
+    width = -(-value.shape[1] // (_WORKERS * _COLUMNS)) * _COLUMNS or _COLUMNS
+    starts = range(0, value.shape[1], width)
+    list((_threads().map if value.size >= _LARGE else map)(band, starts))
     return array
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_WORKERS, "keraslite-copy")
+
+
+# A child of `fork` has none of the threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)

@@ -164,7 +164,10 @@ def jit(
         variables: the variables that it assigns. On JAX they become inputs and outputs of the
             compiled program, and their old buffers are reused.
         compile: "auto" compiles on jax and tensorflow and runs eagerly on torch and numpy, True
-            compiles wherever there is a compiler (torch.compile, XLA), False never does.
+            compiles wherever there is a compiler (torch.compile, XLA), False never does. "record"
+            is "auto", but without gradients torch records the operations of an early call and
+            replays them: for small steps that are done often, with tensors of the same shapes, by
+            Python that does not depend on their values.
 
     >>> float(jit(lambda x: x + 1.0)(ops.convert_to_tensor(1.0)))
     2.0

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from keraslite.backend.torch.kernels import in_transform, levels
 from keraslite.backend.torch.module import TorchLayer
 from keraslite.backend.torch.optimizers import FUSED
+from keraslite.backend.torch.recording import recorded
 from keraslite.backend.torch.tensors import convert, default_device, native
 
 __all__ = [
@@ -78,6 +79,8 @@ def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:
 
 def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Callable:
     """Compile where asked for: eager torch is the default, since compiling takes long here."""
+    if compile == "record":
+        return recorded(fn)
     return torch.compile(fn) if compile is True else fn
 
 

@@ -653,6 +653,15 @@ def slice_update(inputs: torch.Tensor, start_indices: Any, updates: torch.Tensor
 
 @_primitive
 def overwrite(inputs: torch.Tensor, start_indices: Any, updates: torch.Tensor) -> torch.Tensor:
+    moving = [i for i, at in enumerate(start_indices) if isinstance(at, torch.Tensor)]
+    if len(moving) == 1:  # it is not looked at: no wait for the device, and it can be recorded
+        axis, (size, length) = moving[0], (inputs.shape[moving[0]], updates.shape[moving[0]])
+        fixed = [0 if i == axis else at for i, at in enumerate(start_indices)]
+        whole = [n if i == axis else updates.shape[i] for i, n in enumerate(inputs.shape)]
+        first = start_indices[axis].long().clamp(0, size - length).reshape(1)
+        where = first if length == 1 else first + torch.arange(length, device=first.device)
+        inputs[_part(inputs, fixed, whole)].index_copy_(axis, where, updates.to(inputs.dtype))
+        return inputs
     inputs[_part(inputs, start_indices, updates.shape)] = updates.to(inputs.dtype)
     return inputs
 

@@ -7,6 +7,7 @@ import torch
 
 from keraslite import dtypes
 from keraslite.backend.counter import KEY_SALT, MASK, MIXERS, keys, signed
+from keraslite.backend.torch.recording import traced
 
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
@@ -191,14 +192,14 @@ def _hashed_in_chunks(k0: int, k1: int, count: int, high: int, start: int) -> to
 def random_bits(seed: Any, count: int, high: int, start: Any = 0) -> torch.Tensor:
     """The `high` top bits of `count` hashed positions from `start` on, as int32."""
     device = seed.device if isinstance(seed, torch.Tensor) else default_device()
-    if isinstance(seed, torch.Tensor) and (device.type != "cpu" or torch.compiler.is_compiling()):
+    if isinstance(seed, torch.Tensor) and (device.type != "cpu" or traced()):
         first, second = seed.detach()[0:1].clone(), seed.detach()[1:2].clone()
         k0 = _mix_(first ^ _mix_(second + signed(KEY_SALT[0]), MIXERS[0]), MIXERS[1])
         k1 = _mix_(second ^ _mix_(first + signed(KEY_SALT[1]), MIXERS[1]), MIXERS[0])
     else:  # plain integers: no small tensors to make
         a, b = (int(s) & MASK for s in (seed.tolist() if isinstance(seed, torch.Tensor) else seed))
         k0, k1 = (signed(k) for k in keys(a, b))
-        plain = type(count) is int and type(start) is int and not torch.compiler.is_compiling()
+        plain = type(count) is int and type(start) is int and not traced()
         if plain and (device is None or device.type == "cpu"):
             return _hashed_in_chunks(k0, k1, count, high, start)
     position = torch.arange(count, dtype=torch.int32, device=device)

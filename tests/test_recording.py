@@ -1,0 +1,149 @@
+"""`jit(compile="record")`: what is replayed gives what Python gave."""
+
+import numpy as np
+import pytest
+import torch
+
+import keraslite as keras
+from keraslite import layers, ops
+
+
+def counted(fn):
+    """`fn`, and a list that grows by one each time that Python runs it."""
+    calls = []
+
+    def call(*args):
+        calls.append(1)
+        return fn(*args)
+
+    return call, calls
+
+
+def test_a_step_with_a_cache_gives_the_same_on_every_backend(backend):
+    dense, norm = layers.Dense(12), layers.LayerNormalization()
+    for layer in (dense, norm):
+        layer.build((None, 4))
+
+    def step(state, scale):
+        first, second, third = ops.split(dense(norm(state["x"])), 3, axis=-1)
+        cache = ops.overwrite(state["cache"], (0, state["index"], 0), ops.stack([first], axis=1))
+        best, places = ops.top_k(cache[:, :, 0], 2)
+        x = ops.tanh(second + third * scale) + ops.sum(cache, axis=1) + best[:, :1]
+        return {"x": x, "cache": cache, "index": state["index"] + 1, "places": places}
+
+    fast = keras.jit(step, variables=[*dense.variables, *norm.variables], compile="record")
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(3, 4)).astype("float32")
+
+    def begun():
+        return {
+            "x": ops.convert_to_tensor(start), "cache": ops.zeros((3, 6, 4)),
+            "index": ops.convert_to_tensor(0, "int32"), "places": ops.zeros((3, 2), "int32"),
+        }  # fmt: skip
+
+    with keras.no_grad():
+        state, expected = begun(), begun()
+        for i in range(6):
+            if i == 4:  # weights that were changed in place are those of the replay
+                dense.kernel.assign(dense.kernel * 2.0)
+            scale = ops.convert_to_tensor(np.float32(i))
+            state, expected = fast(state, scale), step(expected, scale)
+            for name, value in expected.items():
+                np.testing.assert_allclose(
+                    ops.convert_to_numpy(state[name]), ops.convert_to_numpy(value), 1e-5, 1e-6
+                )
+
+
+@pytest.fixture
+def on_torch():
+    with keras.use_backend("torch"), torch.no_grad():
+        yield
+
+
+def replayed(fn, *args, times=5):
+    """The results of several calls, and how many of them Python ran."""
+    call, calls = counted(fn)
+    fast = keras.jit(call, compile="record")
+    return [fast(*args) for _ in range(times)], len(calls)
+
+
+def test_python_is_left_out_from_the_fourth_call_on(on_torch):
+    x = torch.arange(6.0).reshape(2, 3)
+    outs, ran = replayed(lambda x: ops.exp(x) @ ops.transpose(x), x)
+    assert ran == 3
+    assert all(torch.equal(out, outs[0]) for out in outs)
+
+
+CASES = {
+    "the input itself": lambda x: (x, x + 1),
+    "twice the same": lambda x: (y := x * 2, y),
+    "a view written to": lambda x: (y := x.clone(), y[0].add_(1))[0],
+    "a constant": lambda x: (torch.tensor([1.0, 2.0]), x * torch.tensor(3.0)),
+    "numbers written to": lambda x: torch.tensor([1.0, 2.0, 3.0]).add_(x[0]),
+    "several": lambda x: torch.topk(x, 2),
+    "a list": lambda x: x.split(1),
+    "one of several": lambda x: torch.var_mean(x, dim=1)[1],
+    "what is not used": lambda x: (x.exp(), x + 1)[1],
+    "infinite": lambda x: x.masked_fill(x > 2, float("-inf")),
+    "dtypes": lambda x: x.to(torch.float16).to(torch.int32),
+    "nothing done": lambda x: x.contiguous().to(torch.float32),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operations(on_torch, name):
+    outs, ran = replayed(CASES[name], torch.arange(6.0).reshape(2, 3))
+    assert ran == 3
+    for out in outs:
+        for found, expected in zip(keras.tree.flatten(out), keras.tree.flatten(outs[0])):
+            assert torch.equal(found, expected)
+            assert found.dtype == expected.dtype
+
+
+def test_what_looks_at_values_is_never_replayed(on_torch):
+    fast = keras.jit(lambda x: x + 1 if bool(x.sum() > 0) else x - 1, compile="record")
+    for i in range(8):
+        x = torch.full((2,), (-1.0) ** i)
+        assert torch.equal(fast(x), x + 1 if i % 2 == 0 else x - 1)
+
+
+def test_a_kind_of_call_is_its_shapes_types_layout_and_numbers(on_torch):
+    call, calls = counted(lambda x, n: (x.reshape(-1) * n,))
+    fast = keras.jit(call, compile="record")
+    matrix = torch.arange(6.0).reshape(2, 3)
+    kinds = [(matrix, 2), (matrix, 3), (matrix.t(), 2), (matrix.double(), 2), (matrix[:1], 2)]
+    for _ in range(5):
+        for x, n in kinds:
+            assert torch.equal(fast(x, n)[0], x.reshape(-1) * n)
+    assert len(calls) == 3 * len(kinds)
+
+
+def test_with_gradients_it_runs_as_it_is():
+    call, calls = counted(lambda x: x * x)
+    with keras.use_backend("torch"):
+        fast = keras.jit(call, compile="record")
+        for _ in range(5):
+            x = torch.tensor(3.0, requires_grad=True)
+            fast(x).backward()
+            assert float(x.grad) == 6.0
+    assert len(calls) == 5
+
+
+@pytest.mark.parametrize("read", [lambda x: x.tolist(), lambda x: x.numpy().copy(), float])
+def test_values_read_by_other_ways(on_torch, read):
+    fast = keras.jit(lambda x: x * torch.tensor(read(x.sum())), compile="record")
+    for i in range(6):
+        x = torch.full((2,), float(i))
+        assert torch.equal(fast(x), x * 2 * i)
+
+
+def test_draws_are_replayed(on_torch):
+    def draw(seed):
+        return keras.random.uniform((3,), seed=seed)
+
+    fast, ran = counted(draw)
+    jitted = keras.jit(fast, compile="record")
+    for i in range(6):
+        seed = torch.tensor([7, i], dtype=torch.int32)
+        assert torch.equal(jitted(seed), draw(seed))
+    assert len(ran) == 3
