@@ -204,7 +204,7 @@ def _model(
     special = getattr(tokenizer, "special_tokens", {})
     ids = {f"{role}_id": tokenizer.token_to_id(token) for role, token in special.items()}
     roles = ("bos_token_id", "eos_token_id", "pad_token_id")
-    backbone.source_config = {role: ids[role] for role in roles if role in ids}
+    backbone.source_config = {**theirs.stated, **{r: ids[r] for r in roles if r in ids}}
     model, table, extra = backbone, family.weights, {}
     if task != "Backbone":
         if task == "Seq2SeqLM":

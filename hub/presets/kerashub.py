@@ -32,6 +32,7 @@ class KerasHubFamily:
         zeros: our paths that are not there, and count nothing.
         heads: our task -> what KerasHub's class ends with, and the rows of the head below the
             task; or why the head cannot be taken along.
+        stated: what config.json says beside.
         task: our task where no head is stated, or none has weights.
         left: patterns of tensors that are not taken along, and why.
     """
@@ -45,6 +46,7 @@ class KerasHubFamily:
     leading: int = 0
     zeros: tuple[str, ...] = ()
     heads: Mapping[str, Mapping[str, str] | str] = field(default_factory=dict)
+    stated: Mapping[str, Any] = field(default_factory=dict)
     task: str = "Backbone"
     left: Mapping[str, str] = field(default_factory=dict)
 
@@ -142,6 +144,7 @@ _ROBERTA = {
     "leading": 2,
     "zeros": ("segment_embedding/embeddings",),
     "heads": {"TextClassifier": _TWO_DENSE, "MaskedLM": _MASKED},
+    "stated": {"type_vocab_size": 1},
 }
 _T5_FORWARD = {
     "feed_forward/output_dense": "output_projector",
