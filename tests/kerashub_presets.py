@@ -3,14 +3,18 @@
 python tests/kerashub_presets.py FOLDER
 
 A backend is chosen for a process there, and importing it takes seconds. Every preset is a folder;
-beside the presets lie `<name>.npz` with inputs and outputs, and `texts.json` with token ids.
+beside the presets lie `<name>.npz` with inputs and outputs, and `texts.json` with token ids. Any
+test may use the fixture `presets` after `pytest_plugins = ["tests.kerashub_presets"]`.
 """
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 TEXTS = ["the movie was good!", "bad film", "An amazing movie was not bad"]
 WORDS = ["the", "movie", "was", "good", "bad", "an", "amazing", "film", "##s", "!", ".", "not"]
@@ -60,6 +64,18 @@ PRESETS = {
         ("Seq2SeqLM", {}),
     ),
 }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def presets(tmp_path_factory):
+    """The folder with all of them."""
+    folder = tmp_path_factory.mktemp("kerashub")
+    made = subprocess.run(
+        [sys.executable, __file__, str(folder)], capture_output=True, text=True,
+        env={**os.environ, "KERAS_BACKEND": "numpy"},
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return folder
 
 
 def inputs(name: str) -> dict[str, np.ndarray]:

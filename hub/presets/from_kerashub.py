@@ -27,6 +27,7 @@ from hub.presets.naming import WeightTable
 from hub.presets.publishing import check_target
 from hub.presets.weights import open_weights
 
+_WORDS = {int: "a positive int", float: "a float", bool: "a bool", str: "a string"}
 _COMMON = ("name", "trainable", "dtype")  # of any Keras config, of no use here
 
 
@@ -146,8 +147,8 @@ def _arguments(theirs: KerasHubFamily, given: dict, source: PresetFiles) -> dict
         value = given.get(key)
         if key == "activation":
             name = value.get("config") if isinstance(value, dict) else value
-            name = name.removeprefix("keras_hub>").removeprefix("keras_nlp>") if name else name
-            if not isinstance(name, str) or name not in ACTIVATIONS:
+            name = name.rpartition(">")[2] if isinstance(name, str) else None
+            if name not in ACTIVATIONS:
                 raise ValueError(f"The activation {value!r} is none of {sorted(ACTIVATIONS)}.")
             value = ACTIVATIONS[name]
         elif value is None and key == "key_value_dim":
@@ -155,7 +156,7 @@ def _arguments(theirs: KerasHubFamily, given: dict, source: PresetFiles) -> dict
         elif type(value) not in ((int, float) if kind is float else (kind,)) or (
             kind is int and not 0 < value < 2**31
         ):
-            raise ValueError(f"config.json has {key}={value!r}, expected a {kind.__name__}.")
+            raise ValueError(f"config.json has {key}={value!r}, expected {_WORDS[kind]}.")
         found[key] = value
     found |= theirs.fixed
     return found | {ours: found[other] for ours, other in theirs.same.items()}

@@ -80,7 +80,7 @@ class H5Tensors(Mapping[str, np.ndarray]):
                 raise _RefusedError(f"the name {spelled!r:.100} is none that Keras gives")
             link = group.get(name, getlink=True)
             if not isinstance(link, self._h5py.HardLink):
-                raise _RefusedError(f"{spelled} is a {_words(link)}, which is refused")
+                raise _RefusedError(f"{spelled} is {_words(link)}, which is refused")
             item = group[name]
             address = _address(self._h5py, item)
             if address in seen or len(seen) > _OBJECTS or len(at) > _DEPTH:
@@ -91,7 +91,7 @@ class H5Tensors(Mapping[str, np.ndarray]):
             elif isinstance(item, self._h5py.Group):
                 yield from self._walk(item, at, seen)
             else:
-                raise _RefusedError(f"{spelled} is a {_words(item)}, neither a group nor an array")
+                raise _RefusedError(f"{spelled} is {_words(item)}, neither a group nor an array")
 
     def __getitem__(self, name: str) -> np.ndarray:
         path, dataset, dtype = self._tensors[name]
@@ -165,8 +165,9 @@ def _address(h5py: Any, item: Any) -> int:
 
 
 def _words(item: Any) -> str:
-    """The kind of a link or an object, such as "soft link"."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(item).__name__).lower()
+    """The kind of a link or an object, such as "a soft link"."""
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(item).__name__).lower()
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _check(dataset: Any, name: str) -> str:

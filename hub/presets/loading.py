@@ -36,6 +36,11 @@ def read_config(files: PresetFiles) -> dict[str, Any]:
         config = {}
     config = {"model_type": row.get("family"), **row.get("config", {}), **config}
     if not config.get("model_type"):
+        if "registered_name" in config:
+            raise ValueError(
+                f"{files.location} is a preset of KerasHub, which must be converted first: "
+                "python -m hub convert SRC DST"
+            )
         raise ValueError(
             f"The config.json of {files.location} has no model_type: it is not a transformers "
             "config."
