@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("inputs", nargs="+", metavar="INPUT")
     run.add_argument("--max-new-tokens", type=int, help="of the tasks that write text")
     run.add_argument("--seed", type=int, default=0, help="of draws")
-    convert = command("convert", _convert, remote, "write a preset's weights as safetensors")
+    convert = command("convert", _convert, remote, "write weights, KerasHub's too, as safetensors")
     convert.add_argument("source", metavar="SRC")
     convert.add_argument("target", metavar="DST")
     bench = command("bench", _bench, model, "texts a second, or tokens where a model writes")

@@ -40,6 +40,11 @@ class H5Tensors(Mapping[str, np.ndarray]):
     Raises:
         ImportError: h5py is not installed.
         ValueError: a file is damaged, or holds what Keras does not write; says what.
+
+    Example:
+        >>> with H5Tensors([Path("model.weights.h5")]) as tensors:  # doctest: +SKIP
+        ...     tensors["layers/dense/vars/0"].shape
+        (12, 12)
     """
 
     def __init__(self, paths: Iterable[Path]):

@@ -57,6 +57,10 @@ class KerasHubFamily:
             path: of the variable, below the backbone, or below the task with `backbone/`.
             task: the task, "Backbone" for none.
             config: our arguments.
+
+        Example:
+            >>> BACKBONES["BertBackbone"].sources("pooler/kernel", "Backbone", {"num_layers": 2})
+            ['layers/dense/vars/0']
         """
         rows = dict(self.rows)
         if task != "Backbone":

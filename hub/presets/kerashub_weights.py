@@ -83,7 +83,7 @@ def _promised(source: PresetFiles) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for group, shards in index.items() if isinstance(index, dict) else ():
         for shard in shards if isinstance(shards, list) else [shards]:
-            (name,) = _shard_names(source, "model.weights.h5.index.json", {group: shard})
+            (name,) = _shard_names(source, SHARDS, {group: shard}, "h5")
             found.setdefault(name, set()).add("/" + group.strip("/"))
     if not found:
         raise ValueError(f"{SHARDS} of {source.location} has no weight_map")
