@@ -17,6 +17,7 @@ import keraslite as keras
 from hub.models.backbone import Backbone
 from hub.presets import PresetFiles, open_weights, resolve
 from hub.presets.about import digest, not_finite, weight_files
+from hub.presets.from_kerashub import convert_kerashub, is_kerashub
 from hub.presets.publishing import KEPT, convert
 
 _PROBLEMS = (ValueError, TypeError, OSError, NotImplementedError, ImportError)
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("inputs", nargs="+", metavar="INPUT")
     run.add_argument("--max-new-tokens", type=int, help="of the tasks that write text")
     run.add_argument("--seed", type=int, default=0, help="of draws")
-    convert = command("convert", _convert, remote, "write a preset's weights as safetensors")
+    convert = command("convert", _convert, remote, "write weights, KerasHub's too, as safetensors")
     convert.add_argument("source", metavar="SRC")
     convert.add_argument("target", metavar="DST")
     bench = command("bench", _bench, model, "texts a second, or tokens where a model writes")
@@ -181,11 +182,30 @@ def _task(files: PresetFiles) -> Any:
 
 
 def _convert(given: argparse.Namespace) -> None:
-    rows = convert(_files(given, given.source), Path(given.target))
+    files = _files(given, given.source)
+    if is_kerashub(files):
+        _convert_kerashub(files, Path(given.target))
+        return
+    rows = convert(files, Path(given.target))
     width = max(len(name) for name, _, _ in rows)
     for name, shape, dtype in rows:
         print(f"{name:{width}}  {dtype:9}  {shape}")
     print(f"{len(rows)} tensors, {sum(math.prod(s) for _, s, _ in rows):,} numbers: {given.target}")
+
+
+def _convert_kerashub(files: PresetFiles, target: Path) -> None:
+    rows = convert_kerashub(files, target)
+    width = max(len(row.ours) for row in rows)
+    for row in rows:
+        if row.ours:
+            source = f"  <- {row.theirs}" if row.theirs else ""
+            print(f"{row.ours:{width}}  {row.dtype:9}  {row.shape}{source}  ({row.how})")
+    for row in rows:
+        if not row.ours:
+            print(f"left: {row.theirs}  {row.dtype}  {row.shape}: {row.how}")
+    made, left = [row for row in rows if row.ours], [row for row in rows if not row.ours]
+    count = sum(math.prod(row.shape) for row in made)
+    print(f"{len(made)} tensors, {count:,} numbers, {len(left)} tensors left: {target}")
 
 
 # -- models ---------------------------------------------------------------------------------------

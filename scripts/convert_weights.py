@@ -1,4 +1,4 @@
-"""Writes the weights of any readable checkpoint (`.bin` too) as a safetensors preset.
+"""Writes the weights of any readable checkpoint as a safetensors preset: `.bin`, KerasHub's h5 too.
 
 python scripts/convert_weights.py [--revision REVISION] [--token TOKEN] SRC DST
 """

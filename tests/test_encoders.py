@@ -153,3 +153,17 @@ def spoil(folder):
     tensors = load_file(folder / "model.safetensors")
     tensors.pop(next(name for name in sorted(tensors) if "LayerNorm.bias" in name))
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("cls", "theirs"), [(hub.RobertaBackbone, "RobertaModel"), (hub.BertBackbone, "BertModel"),
+                        (hub.AlbertBackbone, "AlbertModel"), (hub.ElectraBackbone, "ElectraModel")],
+)  # fmt: skip
+def test_a_model_that_was_made_here_is_opened_by_transformers(cls, theirs, tmp_path):
+    narrow = {"embedding_dim": 6} if theirs in ("AlbertModel", "ElectraModel") else {}
+    model = cls(40, num_layers=2, num_heads=2, hidden_dim=8, intermediate_dim=12, **narrow)
+    model.save_to_preset(tmp_path)
+    opened = getattr(transformers, theirs).from_pretrained(tmp_path).eval()
+    ids = np.random.default_rng(0).integers(5, 40, (2, 7)).astype("int32")
+    ours = model({"token_ids": ids, "padding_mask": ids > 0})["sequence_output"]
+    close(ours, opened(torch.from_numpy(ids).long()).last_hidden_state)

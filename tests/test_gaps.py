@@ -1,13 +1,9 @@
 """The gaps that no table of operations covers: each fails today, and its row goes when it works."""
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import keraslite as keras
-from hub.presets import open_weights, resolve
 from keraslite import layers
 
 STEPS = np.ones((2, 3, 4), "float32")
@@ -31,15 +27,7 @@ def _fit_on_sparse(name):
         model.fit(x, np.ones((4, 1), "float32"), batch_size=2, verbose=0)
 
 
-def _keras_hub_preset():
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "config.json").write_text('{"model_type": "bert"}')
-        Path(folder, "model.weights.h5").touch()
-        open_weights(resolve(Path(folder)))
-
-
 GAPS = {
-    "presets of KerasHub, whose weights are HDF5": _keras_hub_preset,
     **{
         f"fit on a sparse tensor on {name}": lambda name=name: _fit_on_sparse(name)
         for name in ("jax", "torch", "tensorflow")

@@ -162,8 +162,14 @@ def _local(folder: Path, handle: str, row: dict[str, Any] | None) -> PresetFiles
         raise FileNotFoundError(f"there is no folder {folder}; a preset is {HANDLE_FORMS}")
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; give the folder that holds it")
-    # Published layouts are two levels deep; a deeper walk could wander through a whole disk.
-    found = (path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
+    # Published layouts are two levels deep, the tokenizers of KerasHub three; a deeper walk could
+    # wander through a whole disk.
+    found = (
+        path
+        for pattern in ("*", "*/*", "assets/*/*")
+        for path in folder.glob(pattern)
+        if path.is_file()
+    )
     names = frozenset(path.relative_to(folder).as_posix() for path in found)
     return PresetFiles(handle, row, None, names, f"the folder {folder}", folder.joinpath)
 

@@ -36,6 +36,11 @@ def read_config(files: PresetFiles) -> dict[str, Any]:
         config = {}
     config = {"model_type": row.get("family"), **row.get("config", {}), **config}
     if not config.get("model_type"):
+        if "registered_name" in config:
+            raise ValueError(
+                f"{files.location} is a preset of KerasHub, which must be converted first: "
+                "python -m hub convert SRC DST"
+            )
         raise ValueError(
             f"The config.json of {files.location} has no model_type: it is not a transformers "
             "config."
@@ -224,7 +229,8 @@ def load_backbone(
 
 def written_config(family: Any, backbone: Any, task: str, extra: Mapping[str, Any]) -> dict:
     """The config.json for a model: what it was loaded with, brought up to date."""
-    config = dict(getattr(backbone, "source_config", {}))
+    said = {key: values[0] for key, values in family.fixed.items() if values[0] is not None}
+    config = {**said, **getattr(backbone, "source_config", {})}
     ours = backbone.get_config()
     ours |= {name: ours[name] + more for name, more in family.offsets.items()}
     config |= {theirs: ours[name] for name, theirs in family.config.items()}

@@ -55,8 +55,7 @@ def convert(source: PresetFiles, target: Path) -> list[tuple[str, tuple[int, ...
         >>> convert(resolve("minilm_l6_en"), Path("minilm"))[0]  # doctest: +SKIP
         ('embeddings.LayerNorm.bias', (384,), 'float32')
     """
-    if any((target / name).exists() for name in ("config.json", "model.safetensors")):
-        raise FileExistsError(f"{target} holds a checkpoint; give another folder")
+    check_target(target)
     config = read_config(source)
     weights = open_weights(source)
     others = source.paths(name for name in KEPT if name in source)
@@ -68,6 +67,16 @@ def convert(source: PresetFiles, target: Path) -> list[tuple[str, tuple[int, ...
     if "config.json" not in others:  # a built-in row stood in for it
         write_json(target / "config.json", config)
     return [(name, weights.shape(name), weights.dtype(name)) for name in weights]
+
+
+def check_target(target: Path) -> None:
+    """Raises FileExistsError if a folder to be written holds a checkpoint.
+
+    Args:
+        target: the folder.
+    """
+    if any((target / name).exists() for name in ("config.json", "model.safetensors")):
+        raise FileExistsError(f"{target} holds a checkpoint; give another folder")
 
 
 def model_card(

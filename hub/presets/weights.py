@@ -107,11 +107,13 @@ def _open_shards(files: PresetFiles, name: str) -> Weights:
     return Weights(opened)
 
 
-def _shard_names(files: PresetFiles, index: str, weight_map: Any) -> dict[str, set[str]]:
+def _shard_names(
+    files: PresetFiles, index: str, weight_map: Any, suffix: str | None = None
+) -> dict[str, set[str]]:
     """Returns the tensors each shard should hold; file names out of an index are not trusted."""
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index} of {files.location} has no weight_map")
-    suffix = index.removesuffix(".index.json").rpartition(".")[2]
+    suffix = suffix or index.removesuffix(".index.json").rpartition(".")[2]
     shards: dict[str, set[str]] = {}
     for tensor, shard in weight_map.items():
         plain = isinstance(shard, str) and re.fullmatch(rf"\w[\w.-]*\.{suffix}", shard, re.ASCII)

@@ -1,0 +1,206 @@
+"""Reads weights that Keras saved as HDF5: arrays of numbers in groups, and nothing else of HDF5.
+
+An HDF5 file can point to other files, describe arrays that it does not hold, and name code to be
+loaded; all of that is refused before a number is read (CVE-2026-1669, CVE-2026-0897). The h5py
+library is needed for it, and is imported when the first file is opened.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+INSTALL = "pip install 'keraslite-hub[h5]'"
+_NUMBERS = frozenset(
+    ["float16", "float32", "float64"] + [f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64)]
+)
+_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
+_EXPANSION = 100  # how many times its stored bytes an array may take
+_DEPTH = 16
+_OBJECTS = 200_000
+
+
+class _RefusedError(ValueError):
+    """What is wrong with a file that can be read."""
+
+
+class H5Tensors(Mapping[str, np.ndarray]):
+    """The arrays of some HDF5 files by their paths, each read when it is asked for.
+
+    Parts of a path are without the underscores that some versions of Keras put before them. To be
+    closed, as a context manager or by `close`.
+
+    Args:
+        paths: the files.
+
+    Raises:
+        ImportError: h5py is not installed.
+        ValueError: a file is damaged, or holds what Keras does not write; says what.
+
+    Example:
+        >>> with H5Tensors([Path("model.weights.h5")]) as tensors:  # doctest: +SKIP
+        ...     tensors["layers/dense/vars/0"].shape
+        (12, 12)
+    """
+
+    def __init__(self, paths: Iterable[Path]):
+        self._h5py = _library()
+        self._files: list[Any] = []
+        self._tensors: dict[str, tuple[Path, Any, str]] = {}
+        self.held: dict[str, set[str]] = {}
+        try:
+            for path in paths:
+                with _explained(path):
+                    self._open(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, path: Path) -> None:
+        size = path.stat().st_size
+        file = self._h5py.File(path, "r", locking="best-effort")
+        self._files.append(file)
+        left, seen = size, {_address(self._h5py, file)}
+        held = self.held[path.name] = set()
+        for where, dataset in self._walk(file, (), seen):
+            name = "/".join(part.lstrip("_") for part in where)
+            if name in self._tensors:
+                raise _RefusedError(f"it holds {name} twice")
+            dtype = _check(dataset, name)
+            left -= dataset.id.get_storage_size()
+            if left < 0:
+                raise _RefusedError(f"its arrays would take more than its {size:,} bytes")
+            self._tensors[name] = path, dataset, dtype
+            held.add("/" + "/".join(where[:-1]))
+
+    def _walk(self, group: Any, where: tuple, seen: set) -> Iterator[tuple[tuple, Any]]:
+        """(path, dataset) of every dataset below a group."""
+        for name in group:
+            at, spelled = (*where, name), "/".join(map(str, (*where, name)))
+            if not re.fullmatch(r"[\w.-]{1,200}", name, re.ASCII):
+                raise _RefusedError(f"the name {spelled!r:.100} is none that Keras gives")
+            link = group.get(name, getlink=True)
+            if not isinstance(link, self._h5py.HardLink):
+                raise _RefusedError(f"{spelled} is {_words(link)}, which is refused")
+            item = group[name]
+            address = _address(self._h5py, item)
+            if address in seen or len(seen) > _OBJECTS or len(at) > _DEPTH:
+                raise _RefusedError(f"{spelled} is there twice, or its groups are a maze")
+            seen.add(address)
+            if isinstance(item, self._h5py.Dataset):
+                yield at, item
+            elif isinstance(item, self._h5py.Group):
+                yield from self._walk(item, at, seen)
+            else:
+                raise _RefusedError(f"{spelled} is {_words(item)}, neither a group nor an array")
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        path, dataset, dtype = self._tensors[name]
+        with _explained(path):
+            array = dataset[()]
+        if dtype == "bfloat16" and array.dtype.kind == "V":
+            return array.view(ml_dtypes.bfloat16)
+        return array.astype(dtype, copy=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Returns the shape of an array without reading it."""
+        return self._tensors[name][1].shape
+
+    def dtype(self, name: str) -> str:
+        """Returns the dtype of an array, such as "bfloat16"."""
+        return self._tensors[name][2]
+
+    def close(self) -> None:
+        """Closes the files; arrays that were read stay."""
+        for file in self._files:
+            file.close()
+
+    def __enter__(self) -> "H5Tensors":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _library() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(
+            f"the weights of KerasHub's presets are HDF5 files, which h5py reads: {INSTALL}"
+        ) from error
+    return h5py
+
+
+class _explained:  # noqa: N801  # a context manager reads as a word
+    """Whatever goes wrong while a file is read is one ValueError that names the file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, _RefusedError):
+            raise ValueError(f"{self.path.name} is refused: {error}") from None
+        if isinstance(error, Exception) and not isinstance(error, FileNotFoundError):
+            said = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"{self.path.name} cannot be read: it is damaged, or no HDF5 file ({said}). "
+                "Download it again."
+            ) from error
+
+
+def _address(h5py: Any, item: Any) -> int:
+    return h5py.h5o.get_info(item.id).addr
+
+
+def _words(item: Any) -> str:
+    """The kind of a link or an object, such as "a soft link"."""
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(item).__name__).lower()
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _check(dataset: Any, name: str) -> str:
+    """The dtype of a dataset that holds its own numbers; other ones are refused."""
+    if dataset.is_virtual or dataset.external:
+        kind = "a virtual array" if dataset.is_virtual else "an array with external storage"
+        raise _RefusedError(f"{name} is {kind}, whose numbers lie in other files")
+    plan = dataset.id.get_create_plist()
+    filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
+    odd = [code for code in filters if code not in _FILTERS]
+    if odd:
+        raise _RefusedError(f"{name} is packed by the filters {odd}; known are {_FILTERS}")
+    dtype = _dtype(dataset)
+    if dtype is None or dataset.shape is None:
+        raise _RefusedError(f"{name} holds {dataset.dtype}, expected floating numbers or integers")
+    declared = math.prod(dataset.shape) * dataset.dtype.itemsize
+    stored = dataset.id.get_storage_size()
+    if declared > _EXPANSION * stored:
+        raise _RefusedError(
+            f"{name} {dataset.shape} is said to take {declared:,} bytes, but {stored:,} are stored"
+        )
+    return dtype
+
+
+def _dtype(dataset: Any) -> str | None:
+    """What the numbers of a dataset are; None for anything else. Keras marks bfloat16 itself."""
+    marked = "dtype" in dataset.attrs and dataset.attrs.get_id("dtype").shape == ()
+    said = dataset.attrs["dtype"] if marked else None
+    if isinstance(said, str) and said == "bfloat16" and dataset.dtype in ("V2", "float32"):
+        return "bfloat16"
+    return dataset.dtype.name if dataset.dtype.name in _NUMBERS else None
