@@ -37,6 +37,9 @@ class Attention(layers.Layer):
         use_bias: whether the projections have biases.
         scale: of the products; `1 / sqrt(head_dim)` by default.
         fused: whether query, key and value come out of one dense layer, `qkv`.
+        source_dim: the width of another sequence that is attended to; the own one by default.
+        output_bias: whether the last projection has a bias; as `use_bias` by default.
+        upcast: whether half precision attends in float32.
 
     Inputs: hidden states (batch, length, hidden_dim), padding mask (batch, keys) of booleans.
     """
@@ -50,6 +53,9 @@ class Attention(layers.Layer):
         use_bias: bool = True,
         scale: float | None = None,
         fused: bool = False,
+        source_dim: int | None = None,
+        output_bias: bool | None = None,
+        upcast: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -57,23 +63,26 @@ class Attention(layers.Layer):
             raise ValueError(f"hidden_dim={hidden_dim} is not a multiple of num_heads={num_heads}.")
         self.hidden_dim, self.num_heads, self.scale = hidden_dim, num_heads, scale
         self.head_dim = head_dim or hidden_dim // num_heads
-        self.fused = fused
+        self.fused, self.source_dim, self.upcast = fused, source_dim or hidden_dim, upcast
         inner = num_heads * self.head_dim
 
-        def dense(size: int, name: str) -> layers.Dense:
-            return layers.Dense(size, use_bias=use_bias, dtype=self.dtype_policy, name=name)
+        def dense(size: int, name: str, bias: bool = use_bias) -> layers.Dense:
+            return layers.Dense(size, use_bias=bias, dtype=self.dtype_policy, name=name)
 
         if fused:
             self.qkv = dense(3 * inner, "qkv")
         else:
             self.query, self.key, self.value = (dense(inner, n) for n in ("query", "key", "value"))
-        self.output_dense = dense(hidden_dim, "output")
+        bias = use_bias if output_bias is None else output_bias
+        self.output_dense = dense(hidden_dim, "output", bias)
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, hidden_shape: Any) -> None:
         """Make the projections."""
-        for dense in [self.qkv] if self.fused else [self.query, self.key, self.value]:
+        for dense in [self.qkv] if self.fused else [self.query]:
             dense.build((None, None, self.hidden_dim))
+        for dense in [] if self.fused else [self.key, self.value]:
+            dense.build((None, None, self.source_dim))
         self.output_dense.build((None, None, self.num_heads * self.head_dim))
         self.built = True
 
@@ -131,10 +140,14 @@ class Attention(layers.Layer):
             mask = mask[:, None, None, :]
         rate = self.dropout.rate if training else 0.0
         seed = self.dropout.seed_generator if rate else None
+        key, value = keys["key"], keys["value"]
+        if self.upcast:
+            query, key, value = (ops.cast(x, "float32") for x in (query, key, value))
         out = ops.dot_product_attention(
-            query, keys["key"], keys["value"], bias, mask, self.scale, is_causal=causal,
-            dropout_rate=rate, seed=seed,
+            query, key, value, bias, mask, self.scale, is_causal=causal, dropout_rate=rate,
+            seed=seed,
         )  # fmt: skip
+        out = ops.cast(out, self.compute_dtype) if self.upcast else out
         width = self.num_heads * self.head_dim
         out = self.output_dense(ops.reshape(out, (*ops.shape(out)[:2], width)))
         return out if cache is None else (out, cache)

@@ -44,7 +44,7 @@ class Family:
     Attributes:
         model_type: its name in a config.json.
         backbone: its class.
-        tokenizer: the name of its tokenizer in `hub.tokenizers`.
+        tokenizer: the name of its tokenizer in `hub.tokenizers`; None if it reads no text.
         config: our argument -> the key of config.json.
         fixed: keys of config.json and the only values that are supported.
         weights: the names of the backbone's weights.
@@ -61,14 +61,17 @@ class Family:
         read: arguments that config.json has in another form, out of it.
         write: keys of config.json out of arguments; the inverse of `read`.
         for_task: task name -> arguments of the backbone that it needs.
+        library: whose files it has: "transformers" or "diffusers", whose config.json names a
+            `_class_name`, our model type, and whose weights are called otherwise.
+        older: patterns in the names of older files -> what stands there today.
     """
 
     model_type: str
     backbone: type[Backbone]
-    tokenizer: str
     config: Mapping[str, str]
     weights: WeightTable
-    prefix: str
+    tokenizer: str | None = None
+    prefix: str = ""
     fixed: Mapping[str, tuple] = field(default_factory=dict)
     heads: Mapping[str, WeightTable] = field(default_factory=dict)
     architectures: Mapping[str, str] = field(default_factory=dict)
@@ -81,6 +84,8 @@ class Family:
     read: Callable[[dict], dict] | None = None
     write: Callable[[dict], dict] | None = None
     for_task: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    library: str = "transformers"
+    older: Mapping[str, str] = field(default_factory=dict)
 
 
 FAMILIES: dict[str, Family] = {}

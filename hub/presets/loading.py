@@ -16,7 +16,7 @@ from hub.presets.naming import (
     from_checkpoint,
     link,
 )
-from hub.presets.weights import Weights, open_weights
+from hub.presets.weights import DIFFUSION_WEIGHTS, WEIGHTS, Weights, open_weights
 from keraslite.saving import Pending, replacing, save_safetensors
 
 _DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
@@ -34,7 +34,8 @@ def read_config(files: PresetFiles) -> dict[str, Any]:
         config = files.json("config.json")
     else:
         config = {}
-    config = {"model_type": row.get("family"), **row.get("config", {}), **config}
+    named = config.get("_class_name")  # by diffusers
+    config = {"model_type": row.get("family") or named, **row.get("config", {}), **config}
     if not config.get("model_type"):
         if "registered_name" in config:
             raise ValueError(
@@ -214,6 +215,8 @@ def load_backbone(
         )
     with keras.use_backend(backend or keras.backend()):
         weights = open_weights(files) if load_weights else None
+        if weights is not None:
+            weights.rename(family.older)
         prefix = detect_prefix(family, weights) if weights else ""
         made = {**arguments(family, config), **overrides}
         for path in family.optional if weights else ():
@@ -237,6 +240,9 @@ def written_config(family: Any, backbone: Any, task: str, extra: Mapping[str, An
     config |= family.write(ours) if family.write else {}
     for key in ("_name_or_path", "torch_dtype", "transformers_version"):
         config.pop(key, None)
+    if family.library == "diffusers":
+        config.pop("model_type", None)
+        return {**config, "_class_name": family.model_type, **extra}
     return config | {
         "model_type": family.model_type,
         "architectures": [family.architectures[task]],
@@ -246,8 +252,9 @@ def written_config(family: Any, backbone: Any, task: str, extra: Mapping[str, An
 
 
 def write_preset(
-    directory: Any, model: Any, table: WeightTable, config: Mapping[str, Any], tokenizer: Any
-) -> None:
+    directory: Any, model: Any, table: WeightTable, config: Mapping[str, Any], tokenizer: Any,
+    file: str = WEIGHTS,
+) -> None:  # fmt: skip
     """Write weights, tokenizer and config into a folder; the config comes last.
 
     Raises:
@@ -256,7 +263,7 @@ def write_preset(
     folder = Path(os.fspath(directory))
     folder.mkdir(parents=True, exist_ok=True)
     tensors = Exported(merged_weights(model), table)
-    save_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    save_safetensors(folder / file, tensors, {"format": "pt"})
     if tokenizer is not None:
         tokenizer.save(folder)
     write_json(folder / "config.json", config)
@@ -274,4 +281,5 @@ def save_backbone(model: Any, directory: Any) -> None:
 
     family = family_of(model.family)
     config = written_config(family, model, "Backbone", {})
-    write_preset(directory, model, family.weights, config, None)
+    file = DIFFUSION_WEIGHTS if family.library == "diffusers" else WEIGHTS
+    write_preset(directory, model, family.weights, config, None, file)

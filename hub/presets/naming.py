@@ -155,7 +155,11 @@ def _listed(names: Iterable[str]) -> str:
 
 def fits(shape: Sequence[int], stored: Sequence[int], transposed: bool) -> bool:
     """Whether a stored tensor is ours, up to the split of one axis into neighbours."""
-    there = tuple(stored)[::-1] if transposed and len(stored) == 2 else tuple(stored)
+    there = tuple(stored)
+    if transposed and len(there) == 4 and len(shape) == 2 and there[2:] == (1, 1):
+        there = there[:2]  # a dense layer that was a convolution of single pixels
+    if transposed and len(there) in (2, 4):
+        there = (*there[2:], there[1], there[0])
     return tuple(shape) == there or (
         int(np.prod(shape, dtype=np.int64)) == int(np.prod(there, dtype=np.int64))
         and _merges(tuple(shape), there)
@@ -177,13 +181,19 @@ def _merges(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:
 
 def from_checkpoint(array: np.ndarray, transposed: bool, shape: Sequence[int]) -> np.ndarray:
     """A tensor of a checkpoint as ours: a view wherever numpy can give one."""
-    return (array.T if transposed else array).reshape(shape)
+    if transposed and array.ndim == 4:  # of a convolution: (outputs, inputs, height, width)
+        array = array.transpose(2, 3, 1, 0)
+    elif transposed:
+        array = array.T
+    return array.reshape(shape)
 
 
 def to_checkpoint(array: np.ndarray, transposed: bool) -> np.ndarray:
     """One of our arrays as a checkpoint stores it."""
     if not transposed:
         return array
+    if array.ndim == 4:
+        return np.ascontiguousarray(array.transpose(3, 2, 0, 1))
     return np.ascontiguousarray(array.reshape(array.shape[0], -1).T)
 
 

@@ -13,7 +13,16 @@ from keraslite.saving.safetensors import SafetensorsFile, open_safetensors
 WEIGHTS = "model.safetensors"
 # The forms that are read, best first: the one file, how it is opened. Shards stand behind
 # "<file>.index.json".
-_FORMS = {WEIGHTS: open_safetensors, "pytorch_model.bin": open_torch}
+DIFFUSION_WEIGHTS = "diffusion_pytorch_model.safetensors"
+_FORMS = {
+    WEIGHTS: open_safetensors,
+    "pytorch_model.bin": open_torch,
+    DIFFUSION_WEIGHTS: open_safetensors,
+    "diffusion_pytorch_model.bin": open_torch,
+    # Half of the bytes, where a repository has nothing else.
+    "model.fp16.safetensors": open_safetensors,
+    "diffusion_pytorch_model.fp16.safetensors": open_safetensors,
+}
 # Formats of other frameworks, named in the error so that nobody has to guess.
 _UNREAD = ("tf_model.h5", "flax_model.msgpack", "model.weights.h5")
 
@@ -27,9 +36,24 @@ class Weights(Mapping[str, np.ndarray]):
     def __init__(self, files: list[SafetensorsFile]) -> None:
         self.files = files
         self._sources = {name: file for file in files for name in file}
+        self._stored: dict[str, str] = {}  # where a name is not the one on disk
+
+    def rename(self, patterns: Mapping[str, str]) -> None:
+        """Gives tensors of older files their names of today.
+
+        Args:
+            patterns: regular expressions -> what stands in place of what they find.
+        """
+        for name in list(self._sources) if patterns else ():
+            new = name
+            for pattern, text in patterns.items():
+                new = re.sub(pattern, text, new)
+            if new != name and new not in self._sources:
+                self._sources[new] = self._sources.pop(name)
+                self._stored[new] = name
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self.source(name)[name]
+        return self.source(name)[self._stored.get(name, name)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
@@ -50,15 +74,15 @@ class Weights(Mapping[str, np.ndarray]):
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a tensor without reading it."""
-        return self.source(name).shape(name)
+        return self.source(name).shape(self._stored.get(name, name))
 
     def dtype(self, name: str) -> str:
         """Returns the dtype of a tensor, such as "bfloat16"."""
-        return self.source(name).dtype(name)
+        return self.source(name).dtype(self._stored.get(name, name))
 
     def release(self, name: str) -> None:
         """Gives the memory of a tensor that was copied back to the system."""
-        self.source(name).release(name)
+        self.source(name).release(self._stored.get(name, name))
 
 
 def open_weights(files: PresetFiles) -> Weights:

@@ -1,0 +1,50 @@
+"""Tiny random networks of latent diffusion, made by diffusers."""
+
+import warnings
+from pathlib import Path
+
+import torch
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import diffusers
+
+UNETS = {
+    "v1": {"attention_head_dim": 2, "cross_attention_dim": 10},
+    "v2": {"attention_head_dim": (1, 3, 3), "cross_attention_dim": 14,
+           "use_linear_projection": True, "upcast_attention": True},
+    "inpainting": {"attention_head_dim": 2, "cross_attention_dim": 10, "in_channels": 9,
+                   "layers_per_block": 1, "flip_sin_to_cos": False, "freq_shift": 1},
+}  # fmt: skip
+
+
+def _random(model, scale=0.15):
+    with torch.no_grad():
+        for parameter in model.parameters():  # no zeros or ones that hide a mistake
+            parameter.add_(torch.randn_like(parameter) * scale)
+    return model.eval()
+
+
+def unet(folder: Path, kind: str = "v1"):
+    """Write a U-Net; gives diffusers' own."""
+    torch.manual_seed(0)
+    model = diffusers.UNet2DConditionModel(**{
+        "sample_size": 8, "block_out_channels": (8, 12, 24), "layers_per_block": 2,
+        "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        "norm_num_groups": 4, **UNETS[kind],
+    })  # fmt: skip
+    _random(model, 0.05).save_pretrained(folder)
+    return model
+
+
+def vae(folder: Path, **changes):
+    """Write an autoencoder; gives diffusers' own."""
+    torch.manual_seed(0)
+    model = diffusers.AutoencoderKL(**{
+        "block_out_channels": (8, 12, 12), "layers_per_block": 2, "norm_num_groups": 4,
+        "down_block_types": ("DownEncoderBlock2D",) * 3, "sample_size": 32,
+        "up_block_types": ("UpDecoderBlock2D",) * 3, **changes,
+    })  # fmt: skip
+    _random(model).save_pretrained(folder)
+    return model

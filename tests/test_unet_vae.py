@@ -1,0 +1,178 @@
+"""The networks of latent diffusion against diffusers, on every backend in one process."""
+
+import json
+
+import diffusion_checkpoints as tiny
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import hub
+import keraslite as keras
+from keraslite import ops
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RNG.normal(size=shape).astype("float32")
+
+
+LATENTS, CONTEXT = normal(2, 9, 12, 9), normal(2, 5, 14)
+IMAGES = normal(2, 20, 24, 3)
+
+
+def first(x):
+    """Channels first, for torch."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+
+
+def close(ours, theirs, share=2e-5):
+    """Equal up to a share of the largest element."""
+    ours = ops.convert_to_numpy(ours)
+    theirs = np.moveaxis(theirs.detach().float().numpy(), 1, -1)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=share * np.abs(theirs).max())
+
+
+@pytest.fixture(scope="module", params=tiny.UNETS)
+def unet(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unet")
+    return folder, tiny.unet(folder, request.param)
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vae")
+    return folder, tiny.vae(folder)
+
+
+def test_unet(backend, unet, tmp_path):
+    folder, theirs = unet
+    model = hub.UNet2DConditionModel.from_preset(folder)
+    latents = LATENTS[..., : theirs.config.in_channels]
+    context = CONTEXT[..., : theirs.config.cross_attention_dim]
+    for timestep in (np.array([3, 981]), 17):
+        with torch.no_grad():
+            expected = theirs(
+                first(latents), torch.as_tensor(timestep), torch.from_numpy(context)
+            ).sample
+        out = model({"latents": latents, "timestep": timestep, "context": context})
+        close(out, expected)
+    model.save_to_preset(tmp_path)
+    before, after = (
+        load_file(f / "diffusion_pytorch_model.safetensors") for f in (folder, tmp_path)
+    )
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    opened = type(theirs).from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        again = opened(first(latents), torch.as_tensor(17), torch.from_numpy(context)).sample
+    close(out, again)
+    for name, value in theirs.config.items():
+        if not name.startswith("_"):
+            assert json.dumps(opened.config[name]) == json.dumps(value)
+
+
+def test_vae(backend, vae, tmp_path):
+    folder, theirs = vae
+    model = hub.AutoencoderKL.from_preset(folder)
+    mean, logvar = model.encode(IMAGES)
+    with torch.no_grad():
+        moments = theirs.encode(first(IMAGES)).latent_dist
+        expected = theirs.decode(moments.mean).sample
+    close(mean, moments.mean)
+    close(logvar, moments.logvar)
+    close(model.decode(mean), expected)
+    close(model(IMAGES), expected)
+    model.save_to_preset(tmp_path)
+    with torch.no_grad():
+        again = type(theirs).from_pretrained(tmp_path).eval().decode(moments.mean).sample
+    assert torch.equal(again, expected)
+
+
+def test_older_names_of_the_attention(backend, vae, tmp_path):
+    folder, theirs = vae
+    weights = load_file(folder / "diffusion_pytorch_model.safetensors")
+    new = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    for half in ("encoder", "decoder"):
+        for today, before in new.items():
+            name = f"{half}.mid_block.attentions.0."
+            weights[f"{name}{before}.bias"] = weights.pop(f"{name}{today}.bias")
+            weight = weights.pop(f"{name}{today}.weight")
+            # In the very oldest files they are convolutions.
+            weights[f"{name}{before}.weight"] = weight[:, :, None, None].contiguous()
+    save_file(weights, tmp_path / "diffusion_pytorch_model.fp16.safetensors")
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    model = hub.AutoencoderKL.from_preset(tmp_path)
+    with torch.no_grad():
+        expected = theirs.decode(theirs.encode(first(IMAGES)).latent_dist.mean).sample
+    close(model(IMAGES), expected)
+
+
+COUNTS = {
+    859_520_964: lambda: hub.UNet2DConditionModel(),
+    865_910_724: lambda: hub.UNet2DConditionModel(
+        cross_attention_dim=1024, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True
+    ),
+    83_653_863: lambda: hub.AutoencoderKL(),
+}
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_parameters_of_the_published_networks(count):
+    assert COUNTS[count]().count_params() == count  # nothing is allocated
+
+
+def test_training_lowers_the_loss(backend, unet):
+    if backend == "numpy":
+        pytest.skip("numpy has no gradients")
+    model = hub.UNet2DConditionModel.from_preset(unet[0])
+    config = model.get_config()
+    inputs = {
+        "latents": LATENTS[..., : config["in_channels"]],
+        "context": CONTEXT[..., : config["cross_attention_dim"]],
+        "timestep": np.array([3, 500], "int32"),
+    }
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    losses = model.fit(inputs, normal(2, 9, 12, 4), epochs=4, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("class_embed_type", "timestep"), ("down_block_types", ["AttnDownBlock2D"] * 3),
+     ("time_cond_proj_dim", 8), ("attention_head_dim", [1, 2]), ("act_fn", "gelu")],
+)  # fmt: skip
+def test_options_that_are_not_supported(unet, tmp_path, key, value):
+    config = json.loads((unet[0] / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, key: value}))
+    with pytest.raises(ValueError, match=key if key != "down_block_types" else "AttnDownBlock2D"):
+        hub.UNet2DConditionModel.from_preset(tmp_path, load_weights=False)
+
+
+def test_bad_input(vae, backend):
+    model = hub.AutoencoderKL.from_preset(vae[0])
+    with pytest.raises(ValueError, match="multiples of 4"):
+        model.encode(IMAGES[:, :19])
+    with pytest.raises(ValueError, match="4 channels"):
+        model.decode(IMAGES)
+    network = hub.UNet2DConditionModel(
+        block_out_channels=(4,), down_block_types=("DownBlock2D",), norm_num_groups=2,
+        up_block_types=("UpBlock2D",), cross_attention_dim=6, attention_head_dim=1,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="`context` of shape"):
+        network({"latents": LATENTS[..., :4], "timestep": 1, "context": CONTEXT})
+    with pytest.raises(ValueError, match="`latents` of shape"):
+        network({"latents": LATENTS, "timestep": 1, "context": CONTEXT[..., :6]})
+
+
+def test_half_precision_is_near(backend, unet):
+    model = hub.UNet2DConditionModel.from_preset(unet[0], dtype="mixed_bfloat16")
+    latents = LATENTS[..., : unet[1].config.in_channels]
+    context = CONTEXT[..., : unet[1].config.cross_attention_dim]
+    with torch.no_grad():
+        expected = unet[1](first(latents), torch.as_tensor(17), torch.from_numpy(context)).sample
+    out = model({"latents": latents, "timestep": 17, "context": context})
+    assert ops.dtype(out) == "bfloat16"
+    close(ops.cast(out, "float32"), expected, 0.05)
