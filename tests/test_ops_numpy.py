@@ -211,7 +211,7 @@ ROWS = [
     row("take", A, I % 6, unknown=()), row("take", C, np.int32([1, 0]), axis=0, grad=0),
     row("take", C, np.int32([[0, 2], [1, -1]]), axis=1, grad=0), row("take", C, 1, axis=-1),
     row("take", C, np.int64([1]), axis=2, jit=False, symbolic=False),
-    row("take", C, np.uint8([1, 0]), axis=1), row("take", C, [0, 2], axis=-2, unknown=(),
+    row("take", V, np.int32(1), axis=0), row("take", C, np.uint8([1, 0]), axis=1), row("take", C, [0, 2], axis=-2, unknown=(),
         oracle=lambda x, i, axis: jnp.take(x, jnp.array(i), axis)),
     row("take_along_axis", A, np.int32([[0, 2], [1, -1]]), axis=1, grad=0),
     row("take_along_axis", C, np.int32([[[1]], [[0]]]), axis=0), row("take_along_axis", A, np.int32([1, 5, 0]), oracle=lambda x, i: jnp.take_along_axis(x, i, None)),

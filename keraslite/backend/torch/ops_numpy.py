@@ -494,7 +494,8 @@ def take(x: torch.Tensor, indices: torch.Tensor, axis: Any = None) -> torch.Tens
         if indices.ndim == 1:
             return torch.index_select(x, axis, indices)
         out = torch.index_select(x, axis, indices.reshape(-1))
-        return out.reshape(*x.shape[: axis % x.ndim], *indices.shape, *x.shape[axis % x.ndim + 1 :])
+        axis %= x.ndim
+        return out.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
     except (IndexError, RuntimeError):  # negative indices: slower, above all in the gradient
         return x[(slice(None),) * (axis % x.ndim) + (indices,)]
 
