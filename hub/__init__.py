@@ -15,4 +15,4 @@ from hub.presets.publishing import model_card, upload_preset
 from hub.sampling import Sampling
 from hub.tasks import *
 from hub.tasks.registry import load
-from hub.tokenizers import BytePairTokenizer, UnigramTokenizer, WordPieceTokenizer
+from hub.tokenizers import BytePairTokenizer, CLIPTokenizer, UnigramTokenizer, WordPieceTokenizer

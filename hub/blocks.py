@@ -12,8 +12,14 @@ def gelu_new(x: Any) -> Any:
     return ops.gelu(x, approximate=True)
 
 
+@keras.saving.register_keras_serializable("hub")
+def quick_gelu(x: Any) -> Any:
+    """The form with a sigmoid that OpenAI's CLIP has: `x * sigmoid(1.702 * x)`."""
+    return x * ops.sigmoid(1.702 * x)
+
+
 # Names in config.json that are not Keras's.
-_ACTIVATIONS = {"gelu_new": gelu_new, "gelu_pytorch_tanh": gelu_new}
+_ACTIVATIONS = {"gelu_new": gelu_new, "gelu_pytorch_tanh": gelu_new, "quick_gelu": quick_gelu}
 
 
 def activation_of(name: str) -> Any:

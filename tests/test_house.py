@@ -23,7 +23,7 @@ FLOORS = [
     ["utils", "callbacks", "training", "models", "saving"],
 ]
 HUB_FLOORS = [
-    ["datasets", "presets", "tokenizers", "preprocessing"],
+    ["datasets", "presets", "tokenizers", "preprocessing", "schedulers"],
     ["blocks", "sampling"],
     ["generation"],
     ["models"],

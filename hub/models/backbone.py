@@ -63,6 +63,7 @@ class Family:
         for_task: task name -> arguments of the backbone that it needs.
         library: whose files it has: "transformers" or "diffusers", whose config.json names a
             `_class_name`, our model type, and whose weights are called otherwise.
+        own_prefix: what stands before the names in the files of the backbone itself.
         older: patterns in the names of older files -> what stands there today.
     """
 
@@ -85,6 +86,7 @@ class Family:
     write: Callable[[dict], dict] | None = None
     for_task: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     library: str = "transformers"
+    own_prefix: str = ""
     older: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -48,14 +48,14 @@ class ResidualBlock(layers.Layer):
         self.conv2 = conv(channels, 3, policy)
         self.conv_shortcut = None
 
-    def build(self, input_shape: Any, time_shape: Any = None) -> None:
+    def build(self, hidden_shape: Any, time_shape: Any = None) -> None:
         """Make the weights.
 
         Args:
-            input_shape: of the images.
+            hidden_shape: of the images.
             time_shape: not used.
         """
-        start, after = tuple(input_shape), (*tuple(input_shape)[:-1], self.channels)
+        start, after = tuple(hidden_shape), (*tuple(hidden_shape)[:-1], self.channels)
         self.norm1.build(start)
         self.conv1.build(start)
         if self.time_emb_proj is not None:

@@ -129,15 +129,15 @@ class SpatialTransformer(layers.Layer):
         self.proj_in, self.proj_out = projection(), projection()
         self.block = GatedBlock(channels, num_heads, context_dim, dropout, upcast, dtype=policy)
 
-    def build(self, input_shape: Any, context_shape: Any = None) -> None:
+    def build(self, hidden_shape: Any, context_shape: Any = None) -> None:
         """Make the weights.
 
         Args:
-            input_shape: of the images.
+            hidden_shape: of the images.
             context_shape: not used.
         """
         for layer in (self.norm, self.proj_in, self.proj_out):
-            layer.build(input_shape)
+            layer.build(hidden_shape)
         self.block.build((None, None, self.channels))
         self.built = True
 

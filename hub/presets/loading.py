@@ -282,4 +282,5 @@ def save_backbone(model: Any, directory: Any) -> None:
     family = family_of(model.family)
     config = written_config(family, model, "Backbone", {})
     file = DIFFUSION_WEIGHTS if family.library == "diffusers" else WEIGHTS
-    write_preset(directory, model, family.weights, config, None, file)
+    table = family.weights.prefixed("", family.own_prefix)
+    write_preset(directory, model, table, config, None, file)

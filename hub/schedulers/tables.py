@@ -83,7 +83,7 @@ def karras(high: float, low: float, steps: int) -> np.ndarray:
         steps: how many.
 
     >>> karras(4.0, 1.0, 3).round(2).tolist()
-    [4.0, 2.06, 1.0]
+    [4.0, 2.07, 1.0]
     """
     ramp, rho = np.linspace(0, 1, steps), 7.0
     return (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho

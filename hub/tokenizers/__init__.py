@@ -1,7 +1,8 @@
 """Tokenizers: thin classes over the `tokenizers` library, one for each kind."""
 
 from hub.tokenizers.byte_pair import BytePairTokenizer
+from hub.tokenizers.clip import CLIPTokenizer
 from hub.tokenizers.unigram import UnigramTokenizer
 from hub.tokenizers.wordpiece import WordPieceTokenizer
 
-__all__ = ["BytePairTokenizer", "UnigramTokenizer", "WordPieceTokenizer"]
+__all__ = ["BytePairTokenizer", "CLIPTokenizer", "UnigramTokenizer", "WordPieceTokenizer"]

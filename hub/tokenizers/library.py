@@ -73,6 +73,30 @@ def build_byte_pair(
     return core
 
 
+def build_clip(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "Tokenizer":
+    """Returns the library's BPE as CLIP uses it: lower case, words that end in `</w>`."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    core = Tokenizer(
+        models.BPE(
+            vocab=vocabulary, merges=merges, continuing_subword_prefix="", fuse_unk=False,
+            end_of_word_suffix="</w>", unk_token="<|endoftext|>",
+        )
+    )  # fmt: skip
+    core.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(words, behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    return core
+
+
 def build_unigram(
     pieces: list[tuple[str, float]],
     unk_id: int,

@@ -1,0 +1,69 @@
+"""The tokenizer of CLIP: byte-pair encoding of lower-case words (Radford et al., 2021,
+arXiv:2103.00020).
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hub.presets import PresetFiles
+from hub.tokenizers.byte_pair import BytePairTokenizer, parse_merges
+from hub.tokenizers.library import build_clip
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Core
+
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+
+
+class CLIPTokenizer(BytePairTokenizer):
+    r"""Turns texts into ids the way a CLIP checkpoint was trained; texts stand between two tokens.
+
+    Args:
+        vocabulary: a dict from tokens to ids, or the path of a vocab.json.
+        merges: the merges, "a b</w>" each, from the first on; or the path of a merges.txt.
+        special_tokens: the special tokens by their roles, where they are not the usual ones.
+        max_length: where texts are cut when a call does not say.
+
+    Example:
+        >>> words = ["a", "b</w>", "ab</w>", "<|startoftext|>", "<|endoftext|>"]
+        >>> tokenizer = CLIPTokenizer({w: i for i, w in enumerate(words)}, ["a b</w>"])
+        >>> [ids.tolist() for ids, _ in tokenizer.encode_batch(["AB  ab"])]
+        [[3, 2, 2, 4]]
+    """
+
+    required = ("bos_token", "eos_token")
+
+    def __init__(
+        self,
+        vocabulary: Mapping[str, int] | str | os.PathLike,
+        merges: Iterable[str] | str | os.PathLike,
+        special_tokens: Mapping[str, str] | None = None,
+        max_length: int = 77,
+    ) -> None:
+        if isinstance(vocabulary, str | os.PathLike):
+            vocabulary = json.loads(Path(vocabulary).read_text(encoding="utf-8"))
+        if isinstance(merges, str | os.PathLike):
+            merges = Path(merges).read_text(encoding="utf-8").split("\n")
+        tokens = {**self._usual(None), **(special_tokens or {})}
+        core = build_clip(dict(vocabulary), parse_merges(merges))
+        self._adopt(core, tokens, max_length, self._template(tokens, {}))
+
+    @classmethod
+    def _usual(cls, files: Any) -> Mapping[str, str]:
+        roles = ("eos_token", "unk_token", "pad_token")
+        return {"bos_token": _START, **dict.fromkeys(roles, _END)}
+
+    @classmethod
+    def _build(cls, files: PresetFiles, config: Mapping, tokens: Mapping) -> "Core":
+        merges = parse_merges(files.text("merges.txt").split("\n"))
+        return build_clip(files.json("vocab.json"), merges)
+
+    @classmethod
+    def _template(cls, tokens: Mapping[str, str], config: Mapping, files: Any = None) -> Any:
+        return "bos_token $A eos_token", "bos_token $A eos_token bos_token $B eos_token"
+
+    def _saved_config(self) -> dict[str, Any]:
+        return {"tokenizer_class": "CLIPTokenizer"}
