@@ -93,7 +93,9 @@ def build_clip(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "To
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    core.decoder = decoders.ByteLevel()
+    core.decoder = decoders.Sequence(
+        [decoders.ByteLevel(), decoders.Replace("</w>", " "), decoders.Strip(" ", 0, 1)]
+    )
     return core
 
 
