@@ -83,6 +83,24 @@ class PresetFiles:
         kind = type(value).__name__
         raise ValueError(f"{name} of {self.location} must hold a JSON object, holds a {kind}")
 
+    def folder(self, name: str) -> "PresetFiles":
+        """Returns the files of a folder below, under their names there.
+
+        Args:
+            name: the folder, such as "unet".
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+        """
+        start = f"{name}/"
+        names = frozenset(n.removeprefix(start) for n in self.names if n.startswith(start))
+        if not names:
+            raise FileNotFoundError(f"{self.location} has no folder {name!r}; {self.listing()}")
+        return PresetFiles(
+            f"{self.handle}/{name}", None, self.commit, names, f"{name} of {self.location}",
+            lambda inner: self._fetch(start + inner),
+        )  # fmt: skip
+
     def listing(self) -> str:
         """Returns the names of the files for an error message."""
         names = sorted(self.names, key=lambda name: (name.count("/"), name))

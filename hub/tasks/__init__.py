@@ -11,6 +11,7 @@ from hub.tasks.masked_lm import (
     XLMRobertaMaskedLM,
 )
 from hub.tasks.seq2seq_lm import Seq2SeqLM, T5Seq2SeqLM
+from hub.tasks.stable_diffusion import StableDiffusion
 from hub.tasks.task import Task
 from hub.tasks.text_classifier import (
     AlbertTextClassifier,
