@@ -68,10 +68,13 @@ def no_sockets(monkeypatch):
 def test_row(name):
     row = preset_row(name)
     assert {key: type(row[key]) for key in ROW} == ROW
-    assert set(row) - set(ROW) <= {"installed", "lowercase", "weights"}
+    assert set(row) - set(ROW) <= {"installed", "lowercase", "mirrors", "weights"}
     assert "/" in row["repo"]
     facts = {"config", "license", "lowercase", "repo", "safetensors", "weights"}
     assert set(row["unverified"]) <= facts
+    if row["family"] == "stable_diffusion":
+        assert row["tasks"] == ["TextToImage"]
+        return
     family = FAMILIES[row["family"]]
     assert set(row["tasks"]) <= {*family.heads, "TextEmbedder"}
     if row["family"] == "bert":
@@ -81,6 +84,17 @@ def test_row(name):
 @pytest.mark.parametrize("name", list_presets())
 def test_parameters_are_counted_without_being_made(name):
     row = preset_row(name)
+    if row["family"] == "stable_diffusion":
+        kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL",
+                 "text_encoder": "clip_text_model"}  # fmt: skip
+        assert row["config"].keys() == kinds.keys()
+        families = {part: FAMILIES[kind] for part, kind in kinds.items()}
+        with keraslite.use_backend("numpy"):
+            models = [families[part].backbone(**arguments(families[part], config))
+                      for part, config in row["config"].items()]  # fmt: skip
+            assert sum(model.count_params() for model in models) == row["parameters"]
+            assert all(v._raw is None for model in models for v in model.weights)
+        return
     config = {"model_type": row["family"], **row["config"]}
     family = FAMILIES[row["family"]]
     given = arguments(family, config)

@@ -21,6 +21,7 @@ from hub.schedulers import Plan, Scheduler
 from hub.tokenizers import CLIPTokenizer
 from keraslite import ops
 
+PRESET = "stable_diffusion_v1.5"  # where parts come from that are not given
 _PARTS = {
     "text_encoder": ("transformers", "CLIPTextModel"),
     "tokenizer": ("transformers", "CLIPTokenizer"),
@@ -35,7 +36,7 @@ class StableDiffusion:
     Args:
         img_height: of the images, in pixels; the network's usual height by default.
         img_width: of the images, in pixels.
-        text_encoder: a `CLIPTextEncoder`.
+        text_encoder: a `CLIPTextEncoder`; as all parts, that of Stable Diffusion 1.5 by default.
         unet: a `UNet2DConditionModel`.
         vae: an `AutoencoderKL`.
         tokenizer: a `CLIPTokenizer`.
@@ -55,12 +56,20 @@ class StableDiffusion:
         img_height: int | None = None,
         img_width: int | None = None,
         *,
-        text_encoder: CLIPTextEncoder,
-        unet: UNet2DConditionModel,
-        vae: AutoencoderKL,
-        tokenizer: CLIPTokenizer,
-        scheduler: Scheduler | str = "pndm",
+        text_encoder: CLIPTextEncoder | None = None,
+        unet: UNet2DConditionModel | None = None,
+        vae: AutoencoderKL | None = None,
+        tokenizer: CLIPTokenizer | None = None,
+        scheduler: Scheduler | str | None = None,
     ):
+        given = {
+            "text_encoder": text_encoder, "unet": unet, "vae": vae, "tokenizer": tokenizer,
+            "scheduler": scheduler,
+        }  # fmt: skip
+        absent = [part for part, value in given.items() if value is None]
+        if absent:
+            given |= _loaded(resolve(PRESET), absent)
+        text_encoder, unet, vae, tokenizer, scheduler = given.values()
         usual = (unet.config["sample_size"] or 64) * vae.factor
         self.img_height, self.img_width = img_height or usual, img_width or usual
         for name in ("img_height", "img_width"):
@@ -120,16 +129,10 @@ class StableDiffusion:
                     f"{files.location} has {given!r} as its {part}, which is not supported; "
                     f"supported: {name}."
                 )
-        how = {"dtype": dtype, "load_weights": load_weights}
+        absent = [*_PARTS, *([] if scheduler is not None else ["scheduler"])]
         with keras.use_backend(backend or keras.backend()):
-            return cls(
-                img_height, img_width,
-                text_encoder=CLIPTextEncoder.from_preset(files.folder("text_encoder"), **how),
-                unet=UNet2DConditionModel.from_preset(files.folder("unet"), **how),
-                vae=AutoencoderKL.from_preset(files.folder("vae"), **how),
-                tokenizer=CLIPTokenizer.from_files(files.folder("tokenizer")),
-                scheduler=scheduler or _scheduler_of(files),
-            )  # fmt: skip
+            parts = _loaded(files, absent, dtype=dtype, load_weights=load_weights)
+            return cls(img_height, img_width, **{"scheduler": scheduler, **parts})
 
     def save_to_preset(self, preset_dir: Any) -> None:
         """Write the pipeline as diffusers opens it.
@@ -437,5 +440,13 @@ def _signed(seed: int) -> int:
     return (int(seed) + 2**31) % 2**32 - 2**31
 
 
-def _scheduler_of(files: PresetFiles) -> Scheduler:
-    return Scheduler.from_config(files.folder("scheduler").json("scheduler_config.json"))
+def _loaded(files: PresetFiles, parts: Sequence[str], **how: Any) -> dict[str, Any]:
+    """Parts of a pipeline out of its folders."""
+    readers: dict[str, Callable[[PresetFiles], Any]] = {
+        "text_encoder": lambda below: CLIPTextEncoder.from_preset(below, **how),
+        "tokenizer": CLIPTokenizer.from_files,
+        "unet": lambda below: UNet2DConditionModel.from_preset(below, **how),
+        "vae": lambda below: AutoencoderKL.from_preset(below, **how),
+        "scheduler": lambda below: Scheduler.from_config(below.json("scheduler_config.json")),
+    }
+    return {part: readers[part](files.folder(part)) for part in parts}
