@@ -271,6 +271,16 @@ def batch(x, scale=None, offset=None, axis=-1, epsilon=1e-3):
     return out, lax.stop_gradient(m), lax.stop_gradient(v)
 
 
+def groups(x, scale=None, offset=None, groups=32, axis=-1, epsilon=1e-3):
+    x = jnp.moveaxis(x, axis, -1)
+    split = x.reshape(*x.shape[:-1], groups, -1)
+    m, v = moment(split, (*range(1, x.ndim - 1), x.ndim), True)
+    out = ((split - m) * lax.rsqrt(v + epsilon)).reshape(x.shape)
+    out = out if scale is None else out * scale
+    out = out if offset is None else out + offset
+    return jnp.moveaxis(out, -1, axis)
+
+
 NORMS = [
     row("moments", OFFSET, (0, 1), oracle=moment, grad=0),
     row("moments", OFFSET, [1], True, oracle=moment, grad=0, graph=False),
@@ -288,6 +298,10 @@ NORMS = [
     row("normalize_batch", OFFSET[0], G4, B4, oracle=batch, grad=(0, 1, 2), rtol=2e-5, atol=2e-6),
     row("normalize_batch", OFFSET, G4[:3], B4[:3], 1, oracle=batch, grad=(0, 1, 2), rtol=2e-5,
         atol=2e-6),
+    row("normalize_groups", CUBE, groups=2, oracle=groups, grad=0),
+    row("normalize_groups", CUBE[None], G4, B4, 2, oracle=groups, grad=(0, 1, 2)),
+    row("normalize_groups", CUBE[None], G4[:3], B4[:3], 3, 2, oracle=groups, grad=(0, 1, 2)),
+    row("normalize_groups", half(CUBE[None]), G4, B4, 4, -1, 1e-2, oracle=wide(groups), **VALUE),
     row("layer_normalization", OFFSET, oracle=ln, grad=0, rtol=5e-5, atol=5e-6),
     row("layer_normalization", CUBE, G4, B4, oracle=ln, grad=(0, 1, 2)),
     row("layer_normalization", CUBE, G34, B34, (1, 2), 1e-3, oracle=ln, grad=(0, 1, 2)),
@@ -589,7 +603,9 @@ def of(backend, *arrays):
 def test_signatures_are_keras():
     for name in nn.__all__:
         if not hasattr(keras.ops, name):
-            assert name in ("linear", "normalize_batch"), f"{name} is neither Keras's nor ours"
+            assert name in ("linear", "normalize_batch", "normalize_groups"), (
+                f"{name} is neither Keras's nor ours"
+            )
             continue
         theirs = inspect.signature(getattr(keras.ops, name)).parameters.values()
         ours = inspect.signature(getattr(nn, name)).parameters.values()
@@ -737,6 +753,7 @@ def test_the_data_chooses(current, backend):
         "dot_product_attention": (q, q, q, None, None, 1.0, True),
         "sparse_categorical_crossentropy": (of(backend, CLASSES)[0], of(backend, LOGITS)[0]),
         "normalize_batch": (cube,), "moments": (cube, 0),
+        "normalize_groups": (cube, None, None, 1),
     }  # fmt: skip
     if backend == "numpy":  # its arrays are literals elsewhere
         return

@@ -1,11 +1,15 @@
 """The whole of Stable Diffusion against diffusers' pipelines, on every backend in one process."""
 
+import runpy
+from pathlib import Path
+
 import diffusion_checkpoints as tiny
 import numpy as np
 import pytest
 import torch
 import transformers
 from diffusion_checkpoints import diffusers
+from PIL import Image
 from test_clip import tokenizer_files, tower
 
 import hub
@@ -193,3 +197,13 @@ def test_bad_input(made, tmp_path):
     (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "FluxTransformer"]}')
     with pytest.raises(ValueError, match="as its text_encoder"):
         hub.StableDiffusion.from_preset(tmp_path)
+
+
+def test_the_example_draws(tmp_path, monkeypatch, capsys):
+    path = Path(__file__).parents[1] / "examples" / "text_to_image.py"
+    monkeypatch.setattr("sys.argv", [str(path), "--backend", "torch", "--out", str(tmp_path),
+                                     "--steps", "2", "--images", "2"])  # fmt: skip
+    runpy.run_path(str(path), run_name="__main__")
+    assert "images.png: 2 images of 128x128" in capsys.readouterr().out
+    with Image.open(tmp_path / "images.png") as image:
+        assert image.size == (256, 128)

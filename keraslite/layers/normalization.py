@@ -196,19 +196,6 @@ class GroupNormalization(Affine):
 
     def call(self, inputs: Any) -> Any:
         """Normalize."""
-        full = ops.shape(inputs)
-        axis = self.axis % len(full)
-        parts = (self.groups, inputs.shape[axis] // self.groups)
-        x = ops.reshape(inputs, (*full[:axis], *parts, *full[axis + 1 :]))
-        x = ops.cast(x, "float32") if ops.dtype(x) in HALF else x
-        axes = [i for i in range(1, len(full) + 1) if i != axis]
-        mean, variance = ops.moments(x, axes=axes, keepdims=True)
-        factor = ops.rsqrt(variance + self.epsilon)
-        shape = tuple(-1 if i == axis else 1 for i in range(len(full)))
-        shape = (*shape[:axis], *parts, *shape[axis + 1 :])
-        if self.gamma is not None:
-            factor = factor * ops.reshape(value_of(self.gamma, ops.dtype(x)), shape)
-        shift = -mean * factor
-        if self.beta is not None:
-            shift = shift + ops.reshape(value_of(self.beta, ops.dtype(x)), shape)
-        return ops.cast(ops.reshape(x * factor + shift, full), self.compute_dtype)
+        gamma, beta = (v if v is None else v.value for v in (self.gamma, self.beta))
+        out = ops.normalize_groups(inputs, gamma, beta, self.groups, self.axis, self.epsilon)
+        return ops.cast(out, self.compute_dtype)

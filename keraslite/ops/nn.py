@@ -614,6 +614,50 @@ def _normalize_batch(x: Any, scale: Any, offset: Any, epsilon: float) -> Any:
 
 
 @op("float", tensors=3, keep=(1, 2))
+def normalize_groups(
+    x: Any, scale: Any = None, offset: Any = None, groups: int = 32, axis: int = -1,
+    epsilon: float = 1e-3,
+) -> Any:  # fmt: skip
+    """Bring groups of channels of each sample to mean 0 and variance 1, then scale and shift.
+
+    Source: https://arxiv.org/abs/1803.08494
+
+    Args:
+        x: a tensor of shape (batch, ..., channels).
+        scale: a vector over the channels.
+        offset: a vector over the channels.
+        groups: how many groups of neighbouring channels there are.
+        axis: the channels.
+        epsilon: added to the variance.
+
+    >>> print(convert_to_numpy(normalize_groups([[1.0, 3.0, 4.0, 8.0]], groups=2)).round(2))
+    [[-1.  1. -1.  1.]]
+    """
+    axis %= len(x.shape)
+    if axis == len(x.shape) - 1:
+        out = _normalize_groups(x, scale, offset, groups, epsilon)
+        if out is not NotImplemented:
+            return out
+    full, (wide, name) = shape(x), _wide(x)
+    split = k.reshape(wide, (*full[:axis], groups, full[axis] // groups, *full[axis + 1 :]))
+    axes = [i for i in range(1, len(full) + 1) if i != axis]
+    mean, variance = moments(split, axes, keepdims=True)
+    factor = m.rsqrt(variance + epsilon)
+    beside = (*(1,) * axis, groups, -1, *(1,) * (len(full) - axis - 1))
+    factor = factor if scale is None else factor * k.reshape(cast(scale, dtype(wide)), beside)
+    shift = -mean * factor
+    if offset is not None:
+        shift = shift + k.reshape(cast(offset, dtype(wide)), beside)
+    return _back(k.reshape(split * factor + shift, full), name)
+
+
+@op("same", tensors=3)
+def _normalize_groups(x: Any, scale: Any, offset: Any, groups: int, epsilon: float) -> Any:
+    """`normalize_groups` along the last axis, or NotImplemented."""
+    return NotImplemented
+
+
+@op("float", tensors=3, keep=(1, 2))
 def layer_normalization(
     x: Any,
     gamma: Any = None,
@@ -1405,7 +1449,7 @@ __all__ = [
     "depth_to_space", "depthwise_conv", "dot_product_attention", "elu", "fold", "gelu", "glu",
     "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "layer_normalization",
     "leaky_relu", "linear", "log_sigmoid", "log_softmax", "max_pool", "moments", "multi_hot",
-    "normalize", "normalize_batch", "one_hot", "polar", "psnr", "relu", "relu6",
+    "normalize", "normalize_batch", "normalize_groups", "one_hot", "polar", "psnr", "relu", "relu6",
     "rms_normalization", "selu", "separable_conv", "sigmoid", "silu", "soft_shrink", "softmax",
     "softplus", "softsign", "space_to_depth", "sparse_categorical_crossentropy", "sparse_plus",
     "sparse_sigmoid", "sparsemax", "squareplus", "swish", "tanh_shrink", "threshold", "unfold",

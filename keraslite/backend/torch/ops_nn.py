@@ -156,6 +156,21 @@ def _normalize_batch(x: Tensor, scale: Tensor | None, offset: Tensor | None, eps
 
 
 @_primitive
+def _normalize_groups(
+    x: Tensor, scale: Tensor | None, offset: Tensor | None, groups: int, epsilon: float
+) -> Any:
+    # Only the CPU has a kernel for channels that come last; it knows no transforms.
+    if x.ndim != 4 or not x.is_cpu or not x.numel() or kernels.in_transform():
+        return NotImplemented
+    scale, offset = (
+        v if v is None or x.element_size() < 4 else v.to(x.dtype) for v in (scale, offset)
+    )
+    if x.element_size() < 4 and (scale is None or offset is None or scale.dtype != offset.dtype):
+        return NotImplemented
+    return F.group_norm(x.permute(0, 3, 1, 2), groups, scale, offset, epsilon).permute(0, 2, 3, 1)
+
+
+@_primitive
 def _ctc(
     target: Tensor, logs: Tensor, target_length: Tensor, output_length: Tensor, blank: int
 ) -> Tensor:
