@@ -171,8 +171,8 @@ def deserialize_keras_object(config: Any, custom_objects: Mapping[str, Any] | No
     cls = resolve(config["class_name"], config.get("module"), config.get("registered_name"))
     inner = config["config"]
     made = cls.from_config(inner) if hasattr(cls, "from_config") else cls(**inner)
-    if config.get("build_config") and not getattr(made, "built", True):
-        made.build_from_config(config["build_config"])
+    if config.get("build_config") and hasattr(made, "restore_build"):
+        made.restore_build(config["build_config"])
     return made
 
 

@@ -113,3 +113,14 @@ def test_masks_are_filled(backend, bert, tmp_path):
     after = model.fill_mask("what an [MASK] movie", top_k=3)
     assert [len(m) for m in after[0]] == [len(m) for m in before[0]]
     assert abs(after[0][0][0][1] - before[0][0][0][1]) < 0.1
+
+
+def test_a_backbone_in_a_file(backend, tmp_path):
+    backbone = hub.GPT2Backbone(50, num_layers=1, num_heads=2, hidden_dim=8)
+    backbone.quantize("int8")
+    inputs = {"token_ids": IDS % 50, "padding_mask": MASK}
+    expected = ops.convert_to_numpy(backbone(inputs))
+    backbone.save(tmp_path / "model.klm")
+    again = keras.saving.load_model(tmp_path / "model.klm")  # no class has to be named
+    assert integers(again).keys() == integers(backbone).keys() != set()
+    np.testing.assert_allclose(ops.convert_to_numpy(again(inputs)), expected, atol=1e-6)

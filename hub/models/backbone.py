@@ -94,7 +94,8 @@ FAMILIES: dict[str, Family] = {}
 
 
 def register(family: Family) -> Family:
-    """Make a family known by its model type."""
+    """Make a family known by its model type, and its backbone to files of models."""
+    keras.saving.register_keras_serializable("hub")(family.backbone)
     FAMILIES[family.model_type] = family
     return family
 

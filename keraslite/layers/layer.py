@@ -460,6 +460,18 @@ class Layer:
         self.built = True
         quantize_below(self, config)
 
+    def restore_build(self, config: dict[str, Any]) -> None:
+        """Bring a layer of a file to how it was built: in its constructor, or by that file.
+
+        Args:
+            config: what `get_build_config` gave.
+        """
+        from keraslite.layers.quantized import quantize_below
+
+        if not self.built:
+            self.build_from_config(config)
+        quantize_below(self, config)
+
     def get_build_config(self) -> dict[str, Any] | None:
         """The shapes that the layer was built with, and which layers inside it were quantized."""
         from keraslite.layers.quantized import quantized_below
