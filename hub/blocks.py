@@ -136,11 +136,8 @@ class Attention(layers.Layer):
         if cache is not None:
             start = (0, index, 0, 0)
             cache = {n: ops.overwrite(cache[n], start, keys[n]) for n in ("key", "value")}
-            if type(index) is not int:
+            if type(index) is not int or index:
                 keys = cache
-            elif index > 0:
-                end = index + hidden.shape[1]
-                keys = {name: x[:, :end] for name, x in cache.items()}
         mask = padding_mask
         if mask is not None and len(mask.shape) == 2:
             mask = mask[:, None, None, :]

@@ -17,6 +17,7 @@ import keraslite as keras
 from hub.models.backbone import Backbone
 from hub.presets import PresetFiles, open_weights, resolve
 from hub.presets.about import digest, not_finite, weight_files
+from hub.presets.files import PIPELINE
 from hub.presets.from_kerashub import convert_kerashub, is_kerashub
 from hub.presets.publishing import KEPT, convert
 
@@ -136,15 +137,31 @@ def _files(given: argparse.Namespace, preset: str | None = None) -> PresetFiles:
     return resolve(preset or given.preset, revision=given.revision, token=given.token)
 
 
+def _networks(files: PresetFiles) -> list[PresetFiles]:
+    """The folders with weights: of a pipeline several, else the checkpoint itself."""
+    if PIPELINE not in files:
+        return [files]
+    return [files.folder(name) for name in ("text_encoder", "unet", "vae")]
+
+
 def _pull(given: argparse.Namespace) -> None:
     files = _files(given)
-    weights = open_weights(files)
-    files.paths(name for name in KEPT if name in files)
-    print(weights.files[0].path.parent)
+    folders = []
+    for network in _networks(files):
+        folders.append(open_weights(network).files[0].path.parent)
+        network.paths(name for name in KEPT if name in network)
+    if PIPELINE in files:
+        beside = ("tokenizer/", "scheduler/")
+        files.paths(n for n in files.names if n == PIPELINE or n.startswith(beside))
+        folders = [files.path(PIPELINE).parent]
+    print(folders[0])
 
 
 def _verify(given: argparse.Namespace) -> int:
-    files = _files(given)
+    return max(_verified(network) for network in _networks(_files(given)))
+
+
+def _verified(files: PresetFiles) -> int:
     problems: dict[str, None] = {}  # in their order, each once
 
     def step(run: Callable) -> Any:

@@ -1,9 +1,9 @@
 """The loops that generate text: one token after the other, with a cache of keys and values.
 
 A prompt is padded on the left, so that every row's next token has the same position and a batch
-gives what its rows would give one by one. On JAX and TensorFlow a loop is compiled once for a
-shape and its settings, and lengths are rounded up to a few; on torch a step of it is recorded and
-replayed; on numpy it runs as it is.
+gives what its rows would give one by one. A loop is made once for a shape and its settings, and
+lengths are rounded up to a few: on JAX and TensorFlow it is compiled, on torch a step of it is
+recorded and replayed.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,8 +18,6 @@ from hub.preprocessing import BUCKETS
 from hub.sampling import Sampling, adjusted, chosen, one_of
 from keraslite import ops
 
-LOOPS = ("jax", "tensorflow")  # whose compiled programs hold the loop, not a step of it
-COMPILED = (*LOOPS, "torch")
 _STEPS = 8  # tokens between two looks for the end of a text that only the host can see
 _NEVER = -1.0e9
 
@@ -34,6 +32,21 @@ def room(length: int) -> int:
     (96, 1280)
     """
     return next((b for b in BUCKETS if b >= length), -(-length // 256) * 256)
+
+
+@contextmanager
+def inference(backend: str) -> Iterator[None]:
+    """A block on a backend, without gradients.
+
+    Args:
+        backend: its name.
+
+    >>> with inference("numpy"):
+    ...     keras.backend.backend()
+    'numpy'
+    """
+    with keras.use_backend(backend), keras.no_grad():
+        yield
 
 
 class Generator:
@@ -77,10 +90,9 @@ class Generator:
         rows, width = prompt.shape
         many = how.num_beams if how.num_beams > 1 else how.num_return_sequences
         beams = how.num_beams > 1
-        compiled = self.model.backend in COMPILED
-        length = room(width + most) if compiled else width + most
+        length = room(width + most)
         # Between two yields the caller's code runs: no context may stay open over them.
-        with self._context():
+        with inference(self.model.backend):
             tokens = np.full((rows, length), pad_id, "int32")
             tokens[:, :width] = prompt
             there = np.ones((rows, length), bool)
@@ -90,17 +102,14 @@ class Generator:
             kind = _Beams if beams else _Contrast if contrasts(how) else _Rows
             loop = kind(how, rows, pad_id)
             end = width + most
-            if compiled:
-                seed, limit = np.array([_signed(seed), 0], "int32"), np.int32(end)
-                seed, limit = ops.convert_to_tensor(seed), ops.convert_to_tensor(limit)
-            else:
-                limit = end
+            seed = ops.convert_to_tensor(np.array([_signed(seed), 0], "int32"))
+            limit = ops.convert_to_tensor(np.int32(end))
             key = (how.without_lengths(), rows, width, length, pad_id)
             begin, go = self._functions_of(loop, key, width, many)
             state = begin(tokens, there, inputs, seed, limit)
             there = ops.repeat(there, many, axis=0) if many > 1 else there
         while True:
-            with self._context():
+            with inference(self.model.backend):
                 done = int(state["index"])
                 finished = done >= end or bool(loop.finished(state))
                 answers = loop.answers(state)[:, : how.num_return_sequences, width:done]
@@ -108,45 +117,24 @@ class Generator:
                 yield answers
             if finished:
                 return
-            with self._context():
+            with inference(self.model.backend):
                 if ended is not None and not beams and done > width:
                     stop = ended(keras.ops.convert_to_numpy(state["tokens"])[:, width:done])
                     if (stop & ~keras.ops.convert_to_numpy(state["finished"])).any():
                         state["finished"] = ops.logical_or(state["finished"], stop)
                         continue
                 until = min(end, done + (steps or (_STEPS if ended is not None else most)))
-                if compiled:
-                    until = ops.convert_to_tensor(np.int32(until))
-                state = go(state, there, seed, until, limit)
-
-    @contextmanager
-    def _context(self) -> Iterator[None]:
-        with keras.use_backend(self.model.backend), keras.no_grad():
-            yield
+                state = go(state, there, seed, ops.convert_to_tensor(np.int32(until)), limit)
 
     def _functions_of(self, loop: Any, key: tuple, width: int, many: int) -> tuple:
-        """What begins texts and what goes on with them, compiled as far as the backend does."""
-        backend = self.model.backend
-
-        def begin(*args: Any) -> Any:
-            return self._begin(loop, width, many, *args)
-
-        def go(*args: Any) -> Any:
-            return self._go(loop, width, *args)
-
-        def step(*args: Any) -> Any:
-            return self._step(loop, width, *args)
-
-        if backend not in COMPILED:
-            return begin, partial(go, step)
+        """What begins texts and what goes on with them, as the backend runs them best."""
         variables = self.model.variables
-        key = (backend, len(variables), *key)  # an adapter adds some
+        key = (self.model.backend, len(variables), *key)  # an adapter adds some
         if key not in self._functions:
-            compiled = partial(keras.jit, variables=variables)
+            step = keras.jit(partial(self._step, loop, width), variables, compile="record")
             self._functions[key] = (
-                (compiled(begin), compiled(partial(go, step)))
-                if backend in LOOPS
-                else (begin, partial(go, compiled(step, compile="record")))
+                keras.jit(partial(self._begin, loop, width, many), variables),
+                keras.jit(partial(self._go, loop, step), variables),
             )
         return self._functions[key]
 
@@ -163,14 +151,11 @@ class Generator:
             )
         state = {"tokens": tokens, "cache": cache, "index": width, **loop.start(tokens)}
         state = loop.begin(state, logits, hidden, there, seed, limit)
-        if self.model.backend in COMPILED:
-            state["index"] = ops.convert_to_tensor(state["index"], "int32")
-        return state
+        return {**state, "index": ops.convert_to_tensor(state["index"], "int32")}
 
     def _go(
-        self, loop: Any, width: int, step: Callable, state: Any, there: Any, seed: Any, until: Any,
-        limit: Any,
-    ) -> Any:  # fmt: skip
+        self, loop: Any, step: Callable, state: Any, there: Any, seed: Any, until: Any, limit: Any
+    ) -> Any:
         """The state at position `until`, or earlier where all texts have ended."""
         names = sorted(state)
 
@@ -182,12 +167,7 @@ class Generator:
             now = step(dict(zip(names, values, strict=True)), there, seed, limit)
             return tuple(now[name] for name in names)
 
-        values = tuple(state[name] for name in names)
-        if self.model.backend in LOOPS:
-            values = ops.while_loop(unfinished, body, values)
-        else:
-            while bool(unfinished(*values)):
-                values = body(*values)
+        values = ops.while_loop(unfinished, body, tuple(state[name] for name in names))
         return dict(zip(names, values, strict=True))
 
     def _step(self, loop: Any, width: int, state: Any, there: Any, seed: Any, limit: Any) -> Any:
@@ -243,8 +223,7 @@ class _Rows(_Loop):
         last = index + 1 >= limit
         scores = adjusted(scores, tokens, known, index, new, last, self.how)
         if self.how.do_sample:
-            first = seed[0] if not isinstance(seed, int) else _signed(seed)
-            seed = ops.stack([ops.cast(first, "int32"), ops.cast(new, "int32")])
+            seed = ops.stack([seed[0], ops.cast(new, "int32")])
         following = chosen(scores, self.how, seed)
         following = ops.where(state["finished"], self.pad_id, following)
         finished = ops.logical_or(state["finished"], one_of(following, self.how.eos_token_id))

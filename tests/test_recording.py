@@ -129,6 +129,26 @@ def test_with_gradients_it_runs_as_it_is():
     assert len(calls) == 5
 
 
+def test_numbers_of_python_that_are_written_to_are_made_anew(on_torch):
+    def total(x):
+        return torch.from_numpy(np.zeros(2, "float32")).add_(x)
+
+    call, calls = counted(total)
+    fast = keras.jit(call, compile="record")
+    for i in range(6):
+        assert torch.equal(fast(torch.full((2,), float(i))), torch.full((2,), float(i)))
+    assert len(calls) == 3
+
+
+def test_weights_that_are_written_to_are_replayed(on_torch):
+    count = torch.nn.Parameter(torch.zeros(2), requires_grad=False)
+    call, calls = counted(lambda x: count.add_(x) * 1)
+    fast = keras.jit(call, compile="record")
+    for i in range(6):
+        assert torch.equal(fast(torch.ones(2)), torch.full((2,), float(i + 1)))
+    assert len(calls) == 3
+
+
 @pytest.mark.parametrize("read", [lambda x: x.tolist(), lambda x: x.numpy().copy(), float])
 def test_values_read_by_other_ways(on_torch, read):
     fast = keras.jit(lambda x: x * torch.tensor(read(x.sum())), compile="record")

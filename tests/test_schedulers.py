@@ -205,6 +205,7 @@ def test_for_training(backend):
         (lambda: Scheduler("dimm"), "no scheduler 'dimm'"),
         (lambda: Scheduler.from_config({"_class_name": "FlowMatch"}), "no scheduler 'FlowMatch'"),
         (lambda: Scheduler("pndm", {"skip_prk_steps": False}), "skip_prk_steps=False"),
+        (lambda: Scheduler("pndm"), "skip_prk_steps=None"),
         (lambda: Scheduler("unipc", {"solver_order": 3}), "solver_order=3"),
         (lambda: Scheduler("euler", {"prediction_type": "flow"}), "prediction_type='flow'"),
         (lambda: Scheduler("ddim", {"beta_schedule": "round"}), "beta_schedule='round'"),

@@ -13,9 +13,12 @@ from PIL import Image
 from test_clip import tokenizer_files, tower
 
 import hub
+import keraslite as keras
+from hub.cli import main
 from hub.schedulers import Scheduler
 from keraslite import ops
 
+pytest_plugins = ["tests.hub_server"]
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 PROMPT, NEGATIVE = "a photo of a cat", "it is dark"
 NOISE = np.random.default_rng(0).normal(size=(2, 8, 10, 4)).astype("float32")
@@ -207,3 +210,38 @@ def test_the_example_draws(tmp_path, monkeypatch, capsys):
     assert "images.png: 2 images of 128x128" in capsys.readouterr().out
     with Image.open(tmp_path / "images.png") as image:
         assert image.size == (256, 128)
+
+
+def test_it_comes_from_the_hub_by_its_name(made, hub_server, monkeypatch, capsys):
+    folder, _ = made
+    hub_server.publish("stable-diffusion-v1-5/stable-diffusion-v1-5", folder)
+    assert main(["pull", "stable_diffusion_v1.5"]) == 0
+    pulled = capsys.readouterr().out.strip()
+    assert main(["verify", "stable_diffusion_v1.5"]) == 0
+    assert capsys.readouterr().out.count("\nsound") == 3
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # nothing is missing now
+    with keras.use_backend("torch"):
+        model = hub.StableDiffusion(img_width=32, img_height=24)
+        images = model.text_to_image(PROMPT, batch_size=2, num_steps=2, seed=1)
+        for other in (hub.load("stable_diffusion_v1.5"), hub.load(pulled), hub.load(folder)):
+            other.img_width, other.img_height = 32, 24
+            again = other.text_to_image(PROMPT, batch_size=2, num_steps=2, seed=1)
+            np.testing.assert_array_equal(again, images)
+
+
+def test_what_was_compiled_for_a_scheduler_is_not_used_for_another(backend, made):
+    folder, _ = made
+    model = hub.StableDiffusion.from_preset(folder, img_height=16, img_width=16)
+
+    def drawn():
+        return model.text_to_image(PROMPT, num_steps=3, seed=1).astype(int)
+
+    kind = model.scheduler.config["prediction_type"]
+    found = {}
+    for end in (0.012, 0.02, 0.03, 0.012):  # of the same name and times
+        model.scheduler = Scheduler.from_name("ddim", beta_end=end, prediction_type=kind)
+        found.setdefault(end, []).append(drawn())
+    np.testing.assert_array_equal(*found[0.012])
+    assert np.abs(found[0.012][0] - found[0.03][0]).max() > 1
+    model.unet.quantize("int8")
+    assert np.abs(drawn() - found[0.012][0]).max() > 0

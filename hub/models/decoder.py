@@ -183,14 +183,10 @@ def seen(valid: Any, index: Any, new: int) -> Any:
         new: their number.
 
     Returns:
-        (batch, keys) where all of them see the same keys, else (batch, 1, new, keys).
+        (batch, new) where nothing is cached yet, else (batch, 1, new, keys).
     """
     if starts(index):
         return valid[:, :new]  # and causality
-    if type(index) is int:
-        if new == 1:
-            return valid[:, : index + 1]
-        valid = valid[:, : index + new]
     keys = ops.arange(valid.shape[1], dtype="int32")
     reach = keys[None] <= index + ops.arange(new, dtype="int32")[:, None]
     return ops.logical_and(valid[:, None, None], reach)

@@ -229,7 +229,7 @@ class T5Stack(layers.Layer):
     def continued(self, hidden: Any, valid: Any, cache: dict[str, Any], index: Any) -> tuple:
         """Transform tokens that follow those in a cache; the new cache comes along."""
         new, length = hidden.shape[1], valid.shape[1]
-        keys = new if starts(index) else index + new if type(index) is int else length
+        keys = new if starts(index) else length
         bias, mask = self._bias(new, keys, index), seen(valid, index, new)
         caches = []
         for block, held, source in zip(self.blocks, cache["self"], cache["cross"], strict=True):

@@ -179,7 +179,7 @@ class Stage(layers.Layer):
         self, hidden: Any, time: Any, context: Any, beside: list | None = None,
         like: Any = None, training: bool = False,
     ) -> Any:  # fmt: skip
-        """The last output, or on the way down a list of all.
+        """The last output on the way up, else a list of all.
 
         Args:
             hidden: the image.
@@ -199,9 +199,9 @@ class Stage(layers.Layer):
             outputs.append(hidden)
         if self.halved is not None:
             outputs.append(self.halved(hidden))
-        if self.doubled is not None:
-            return self.doubled(hidden, like)
-        return outputs
+        if beside is None:
+            return outputs
+        return hidden if self.doubled is None else self.doubled(hidden, like)
 
 
 class UNet2DConditionModel(Backbone):
@@ -375,7 +375,6 @@ class UNet2DConditionModel(Backbone):
             like = held[left - 1] if stage.doubled is not None else None
             hidden = stage(hidden, time, context, held[left:], like, training=training)
             held = held[:left]
-        hidden = hidden[-1] if isinstance(hidden, list) else hidden
         return self.conv_out(ops.silu(self.conv_norm_out(hidden)))
 
     def get_config(self) -> dict[str, Any]:

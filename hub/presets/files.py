@@ -22,6 +22,7 @@ _REPO = r"[\w-][\w.-]*/[\w-][\w.-]*"
 _URL = re.compile(
     rf"hf://(?P<repo>{_REPO})(@(?P<revision>refs/\w+/[^/]+|[^/]+))?(/(?P<folder>.+?)/?)?", re.ASCII
 )
+PIPELINE = "model_index.json"  # of a pipeline of diffusers: its parts lie in folders
 _log = logging.getLogger(__name__)
 _AT_ONCE = 4  # downloads side by side
 _LISTED = 12  # names in an error message

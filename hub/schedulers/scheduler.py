@@ -21,10 +21,6 @@ class _Kind:
 
 
 _OFF = (False, None)
-_KNOWN = (
-    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
-    "rescale_betas_zero_snr", "prediction_type", "timestep_spacing", "steps_offset",
-)  # fmt: skip
 _COMMON = {
     "num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear",
     "trained_betas": None, "prediction_type": "epsilon", "timestep_spacing": "linspace",
@@ -111,9 +107,10 @@ class Scheduler:
             raise ValueError(f"There is no scheduler {name!r}; there are {sorted(SCHEDULERS)}.")
         kind = SCHEDULERS[name]
         for key, values in kind.fixed.items():
-            if key in config and config[key] not in values:
+            value = config.get(key)
+            if value not in values:
                 raise ValueError(
-                    f"{kind.name} has {key}={config[key]!r}, which is not supported; supported: "
+                    f"{kind.name} has {key}={value!r}, which is not supported; supported: "
                     f"{list(values)}."
                 )
         self.name = name
@@ -129,7 +126,7 @@ class Scheduler:
             raise ValueError(
                 f"{kind.name} has solver_order={self.config['solver_order']}; supported: 1, 2."
             )
-        alphas_cumprod(self.config)  # says what is wrong with it
+        self._alphas = alphas_cumprod(self.config).astype("float32")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Scheduler":
@@ -153,14 +150,14 @@ class Scheduler:
             options: other options, as diffusers calls them.
         """
         clip = {"clip_sample": False} if name in ("ddim", "ddpm") else {}
-        skip = {"skip_prk_steps": True} if name == "pndm" else {}
-        return cls(name, {**_PUBLISHED, **clip, **skip, **options})
+        return cls(name, {**_PUBLISHED, **clip, **_required(name), **options})
 
     def to_config(self) -> dict[str, Any]:
         """The content of a scheduler_config.json, as diffusers opens it."""
-        kind = SCHEDULERS[self.name]
-        skip = {"skip_prk_steps": True} if self.name == "pndm" else {}
-        return {**self.source_config, **self.config, **skip, "_class_name": kind.name}
+        return {
+            **self.source_config, **self.config, **_required(self.name),
+            "_class_name": SCHEDULERS[self.name].name,
+        }  # fmt: skip
 
     def plan(self, steps: int, strength: float = 1.0) -> "Plan":
         """What is done for an image in so many steps.
@@ -207,9 +204,15 @@ class Scheduler:
         return ops.subtract(ops.multiply(signal, noise), ops.multiply(amount, images))
 
     def _at(self, timesteps: Any, rank: int) -> tuple[Any, Any]:
-        share = ops.take(alphas_cumprod(self.config).astype("float32"), timesteps, axis=0)
+        share = ops.take(self._alphas, timesteps, axis=0)
         share = ops.reshape(share, (-1, *(1,) * (rank - 1)))
         return ops.sqrt(share), ops.sqrt(ops.subtract(1.0, share))
+
+
+def _required(name: str) -> dict[str, Any]:
+    """Options without which diffusers would do something that is not supported."""
+    fixed = SCHEDULERS[name].fixed if name in SCHEDULERS else {}
+    return {key: values[0] for key, values in fixed.items() if None not in values}
 
 
 class Plan:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
-from hub.generation import COMPILED, Generator
+from hub.generation import Generator
 from hub.preprocessing import bucket
 from hub.sampling import SAMPLERS, Sampling
 from hub.tasks.task import Task
@@ -151,7 +151,7 @@ class LanguageModel(Task):
     ) -> Iterator[list[list[np.ndarray]]]:  # fmt: skip
         """New ids of each text of each prompt, cut at their ends, after every few steps."""
         longest = max(len(p) for p in prompts)
-        width = bucket(longest, 2**30) if self.backend in COMPILED else longest
+        width = bucket(longest, 2**30)
         limits = [self._room(len(p), how) for p in prompts]
         pad_id = self._pad_id(how)
         tokens = np.full((len(prompts), width), pad_id, "int32")

@@ -4,11 +4,12 @@ from typing import Any
 
 from hub.models.backbone import Backbone, family_of
 from hub.presets import resolve
-from hub.presets.files import PresetFiles
+from hub.presets.files import PIPELINE, PresetFiles
 from hub.presets.loading import read_config
 from hub.tasks.causal_lm import CausalLM
 from hub.tasks.masked_lm import MaskedLM
 from hub.tasks.seq2seq_lm import Seq2SeqLM
+from hub.tasks.stable_diffusion import StableDiffusion
 from hub.tasks.task import Task
 from hub.tasks.text_classifier import TextClassifier
 from hub.tasks.text_embedder import TextEmbedder
@@ -26,7 +27,7 @@ PIPELINES: dict[str, type[Task]] = {
 _TASKS = {task.task: task for task in PIPELINES.values()}
 
 
-def task_of(files: PresetFiles) -> type[Task] | type[Backbone]:
+def task_of(files: PresetFiles) -> type[Task] | type[Backbone] | type[StableDiffusion]:
     """The task that the files of a checkpoint are for; `Backbone` where they have no head.
 
     Args:
@@ -35,6 +36,8 @@ def task_of(files: PresetFiles) -> type[Task] | type[Backbone]:
     Raises:
         ValueError: the model type is not supported, or its head is none of ours.
     """
+    if PIPELINE in files:  # of diffusers
+        return StableDiffusion
     config = read_config(files)
     family = family_of(config["model_type"])
     if "modules.json" in files:  # a model of sentence-transformers

@@ -1,8 +1,8 @@
 """Stable Diffusion: images of texts (Rombach et al., 2022, arXiv:2112.10752).
 
-A text becomes a context, noise becomes latents step by step, latents become an image. Each step is
-compiled on JAX and TensorFlow; what is wanted of the text and what is not go through the network in
-one batch (Ho and Salimans, 2022, arXiv:2207.12598).
+A text becomes a context, noise becomes latents step by step, latents become an image. A step is
+compiled where the backend compiles; what is wanted of the image and what is not go through the
+network in one batch (Ho and Salimans, 2022, arXiv:2207.12598).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
+from hub.generation import inference
 from hub.models.clip import CLIPTextEncoder
 from hub.models.unet import UNet2DConditionModel
 from hub.models.vae import AutoencoderKL
-from hub.presets.files import PresetFiles, resolve
+from hub.presets.files import PIPELINE, PresetFiles, resolve
 from hub.presets.loading import write_json
 from hub.schedulers import Plan, Scheduler
 from hub.tokenizers import CLIPTokenizer
@@ -121,7 +122,7 @@ class StableDiffusion:
             ValueError: a part is of a kind that is not supported, or its files do not fit.
         """
         files = resolve(preset, revision=revision, token=token)
-        index = files.json("model_index.json")
+        index = files.json(PIPELINE)
         for part, (_, name) in _PARTS.items():
             given = (index.get(part) or [None, None])[1]
             if given not in (name, f"{name}Fast"):
@@ -152,7 +153,7 @@ class StableDiffusion:
         parts = {part: list(names) for part, names in _PARTS.items()}
         parts["scheduler"] = ["diffusers", config["_class_name"]]
         write_json(
-            folder / "model_index.json",
+            folder / PIPELINE,
             {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False,
              **absent, **parts},
         )  # fmt: skip
@@ -188,7 +189,8 @@ class StableDiffusion:
             negative_prompt: what is not wanted; nothing by default.
             batch_size: how many images; as many as there are prompts where there are several.
             num_steps: more steps take longer and look better.
-            unconditional_guidance_scale: how closely the text is followed; 1 for not at all.
+            unconditional_guidance_scale: how much more closely the text is followed than by the
+                network itself; 1 for no more.
             seed: of the first image; the next ones have the seeds that follow. A list has one for
                 each. An image does not depend on its batch.
             kwargs: `guidance_rescale`, `callback`, `verbose`, as for `generate_image`.
@@ -329,22 +331,20 @@ class StableDiffusion:
         return float(self.vae.config["scaling_factor"])
 
     def _context(self) -> Any:
-        return _Contexts(self.unet.backend)
+        return inference(self.unet.backend)
 
     def _seeds(self, seed: int | Sequence[int] | None, count: int) -> list[int]:
         if seed is None:
             seed = keras.random.SeedGenerator().get_config()["seed"] % 2**31
-        seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
+        one = isinstance(seed, int | np.integer)
+        seeds = [int(seed) + i for i in range(count)] if one else list(seed)
         if len(seeds) != count:
             raise ValueError(f"There are {len(seeds)} seeds for {count} images.")
         return seeds
 
     def _noise(self, seeds: list[int], call: int, shape: tuple[int, ...]) -> Any:
         """Of an image, by its own seed: before the first call (0) and at each (1 and on)."""
-        made = (
-            keras.random.normal(shape, dtype="float32", seed=np.array([_signed(s), call], "int32"))
-            for s in seeds
-        )
+        made = (keras.random.normal(shape, dtype="float32", seed=(seed, call)) for seed in seeds)
         return ops.stack(list(made))
 
     def _first_noise(self, given: Any, seeds: list[int], shape: tuple[int, ...]) -> Any:
@@ -376,22 +376,20 @@ class StableDiffusion:
         def step(i: Any, x: Any, state: Any, context: Any, noise: Any) -> tuple:
             given = plan.scale_input(i, x)
             given = ops.concatenate([given, given], axis=0) if guided else given
-            time = times[i] if isinstance(i, int) else ops.take(times, i, axis=0)
+            time = ops.take(times, i, axis=0)
             out = self.unet({"latents": given, "timestep": time, "context": context})
             out = ops.cast(out, "float32")
             return plan.step(i, state, x, _guided(out, scale, rescale) if guided else out, noise)
 
-        key = (self.unet.backend, id(self._scheduler), plan.timesteps.tobytes(), tuple(x.shape),
-               guided, scale, rescale)  # fmt: skip
-        if self.unet.backend in ("jax", "tensorflow"):
-            if key not in self._compiled:
-                self._compiled = {key: keras.jit(step, variables=self.unet.variables)}
-            step = self._compiled[key]
-        shape = tuple(x.shape[1:])
+        variables = self.unet.variables
+        key = (self.unet.backend, len(variables), self.scheduler.name, repr(self.scheduler.config),
+               plan.timesteps.tobytes(), guided, scale, rescale)  # fmt: skip
+        if key not in self._compiled:  # one at a time: each is a program of its own
+            self._compiled = {key: keras.jit(step, variables)}
+        step, shape = self._compiled[key], tuple(x.shape[1:])
         for call in range(len(plan)):
             noise = self._noise(seeds, call + 1, shape) if plan.needs_noise else None
-            at = call if key not in self._compiled else ops.convert_to_tensor(np.int32(call))
-            x, state = step(at, x, state, context, noise)
+            x, state = step(ops.convert_to_tensor(np.int32(call)), x, state, context, noise)
             if callback is not None:
                 callback(call, len(plan), x)
             bar.update(call + 1)
@@ -408,36 +406,13 @@ class StableDiffusion:
         return (np.clip(images / 2 + 0.5, 0, 1) * 255).round().astype("uint8")
 
 
-class _Contexts:
-    """The backend of a model, and no gradients."""
-
-    def __init__(self, backend: str):
-        self.parts = (keras.use_backend(backend), keras.no_grad())
-
-    def __enter__(self) -> None:
-        for part in self.parts:
-            part.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        for part in reversed(self.parts):
-            part.__exit__(*error)
-
-
 def _guided(out: Any, scale: float, rescale: float) -> Any:
     unwanted, wanted = ops.split(out, 2, axis=0)
     mixed = unwanted + scale * (wanted - unwanted)
     if not rescale:
         return mixed
-    spreads = [
-        ops.sqrt(ops.sum(ops.square(x - ops.mean(x, (1, 2, 3), keepdims=True)), (1, 2, 3),
-                         keepdims=True))
-        for x in (wanted, mixed)
-    ]  # fmt: skip
-    return mixed * (rescale * spreads[0] / spreads[1] + (1 - rescale))
-
-
-def _signed(seed: int) -> int:
-    return (int(seed) + 2**31) % 2**32 - 2**31
+    spread, ours = (ops.std(x, axis=(1, 2, 3), keepdims=True) for x in (wanted, mixed))
+    return mixed * (rescale * spread / ours + (1 - rescale))
 
 
 def _loaded(files: PresetFiles, parts: Sequence[str], **how: Any) -> dict[str, Any]:

@@ -52,12 +52,8 @@ class BytePairTokenizer(Tokenizer):
         add_bos_token: bool = False,
         max_length: int = DEFAULT_MAX_LENGTH,
     ) -> None:
-        if isinstance(vocabulary, str | os.PathLike):
-            vocabulary = json.loads(Path(vocabulary).read_text(encoding="utf-8"))
-        if isinstance(merges, str | os.PathLike):
-            merges = Path(merges).read_text(encoding="utf-8").split("\n")
         tokens = dict(special_tokens or {})
-        core = build_byte_pair(dict(vocabulary), parse_merges(merges), add_prefix_space)
+        core = build_byte_pair(*read_parts(vocabulary, merges), add_prefix_space)
         template = self._template(tokens, {"add_bos_token": add_bos_token})
         self._adopt(core, tokens, max_length, template)
 
@@ -94,6 +90,22 @@ class BytePairTokenizer(Tokenizer):
             "vocab.json": json.dumps(model["vocab"], ensure_ascii=False) + "\n",
             "merges.txt": "\n".join(["#version: 0.2", *merges, ""]),
         }
+
+
+def read_parts(
+    vocabulary: Mapping[str, int] | str | os.PathLike, merges: Iterable[str] | str | os.PathLike
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The vocabulary and the merges that a constructor was given, as such or as files.
+
+    Args:
+        vocabulary: a dict from tokens to ids, or the path of a vocab.json.
+        merges: the merges, "a b" each, or the path of a merges.txt.
+    """
+    if isinstance(vocabulary, str | os.PathLike):
+        vocabulary = json.loads(Path(vocabulary).read_text(encoding="utf-8"))
+    if isinstance(merges, str | os.PathLike):
+        merges = Path(merges).read_text(encoding="utf-8").split("\n")
+    return dict(vocabulary), parse_merges(merges)
 
 
 def parse_merges(lines: Iterable[str]) -> list[tuple[str, str]]:

@@ -2,14 +2,12 @@
 arXiv:2103.00020).
 """
 
-import json
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.presets import PresetFiles
-from hub.tokenizers.byte_pair import BytePairTokenizer, parse_merges
+from hub.tokenizers.byte_pair import BytePairTokenizer, parse_merges, read_parts
 from hub.tokenizers.library import build_clip
 
 if TYPE_CHECKING:
@@ -43,12 +41,8 @@ class CLIPTokenizer(BytePairTokenizer):
         special_tokens: Mapping[str, str] | None = None,
         max_length: int = 77,
     ) -> None:
-        if isinstance(vocabulary, str | os.PathLike):
-            vocabulary = json.loads(Path(vocabulary).read_text(encoding="utf-8"))
-        if isinstance(merges, str | os.PathLike):
-            merges = Path(merges).read_text(encoding="utf-8").split("\n")
         tokens = {**self._usual(None), **(special_tokens or {})}
-        core = build_clip(dict(vocabulary), parse_merges(merges))
+        core = build_clip(*read_parts(vocabulary, merges))
         self._adopt(core, tokens, max_length, self._template(tokens, {}))
 
     @classmethod

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 _ALIGNED = 64  # bytes, as XLA and TensorFlow want it
-_COLUMNS = 16  # of a transposed matrix that are copied together: their lines stay in the cache
+_COLUMNS = 16  # of a transposed array that are copied together: their lines stay in the cache
 _WORKERS = min(os.cpu_count() or 1, 8)
 _LARGE = 2**18  # elements, from which threads gain more than they cost
 
@@ -16,7 +16,7 @@ def owned(value: np.ndarray, kind: np.dtype) -> np.ndarray:
     """A contiguous copy of an array in memory that nobody else has.
 
     Args:
-        value: the array; a transposed matrix is copied several times as fast as numpy does it.
+        value: the array; a transposed one is copied several times as fast as numpy does it.
         kind: the dtype of the copy.
 
     >>> owned(np.arange(6.0).reshape(2, 3).T, np.dtype("float32")).tolist()
@@ -26,16 +26,17 @@ def owned(value: np.ndarray, kind: np.dtype) -> np.ndarray:
     raw = np.empty(size + _ALIGNED, np.uint8)
     start = -raw.ctypes.data % _ALIGNED
     array = raw[start : start + size].view(kind).reshape(value.shape)
-    if value.ndim != 2 or value.flags.c_contiguous:
+    if value.ndim < 2 or value.flags.c_contiguous:
         array[...] = value
         return array
 
     def band(first: int) -> None:
-        for i in range(first, min(first + width, value.shape[1]), _COLUMNS):
-            array[:, i : i + _COLUMNS] = value[:, i : i + _COLUMNS]
+        for i in range(first, min(first + width, columns), _COLUMNS):
+            array[..., i : i + _COLUMNS] = value[..., i : i + _COLUMNS]
 
-    width = -(-value.shape[1] // (_WORKERS * _COLUMNS)) * _COLUMNS or _COLUMNS
-    starts = range(0, value.shape[1], width)
+    columns = value.shape[-1]
+    width = -(-columns // (_WORKERS * _COLUMNS)) * _COLUMNS or _COLUMNS
+    starts = range(0, columns, width)
     list((_threads().map if value.size >= _LARGE else map)(band, starts))
     return array
 

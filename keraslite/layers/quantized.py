@@ -202,18 +202,14 @@ class Equation:
         unused = [c for c in string.ascii_letters if c not in equation]
         elided = "".join(unused[: ndim - len(x.replace("...", ""))])
         x, out = x.replace("...", elided), out.replace("...", elided)
-        alone = [c for c in x if c not in out + kernel]
-        if alone:
-            raise NotImplementedError(
-                f"{equation!r} cannot be quantized: the inputs are summed over {alone} alone."
-            )
+        alone = [c for c in x if c not in out + kernel]  # the kernel is the same along them
         shared = [c for c in out if c in x and c in kernel]
         free = [c for c in out if c not in kernel]
         summed, outer = [c for c in kernel if c not in out], [c for c in out if c not in x]
         order = shared + free + outer
-        self.counts = len(shared), len(free), len(summed)
-        self.plain = not shared and len(summed) == len(outer) == 1
-        self.input_axes = tuple(x.index(c) for c in shared + free + summed)
+        self.counts = len(shared), len(free), len(alone), len(summed)
+        self.plain = not shared + alone and len(summed) == len(outer) == 1
+        self.input_axes = tuple(x.index(c) for c in shared + free + alone + summed)
         self.kernel_axes = tuple(kernel.index(c) for c in shared + summed + outer)
         self.output_axes = tuple(order.index(c) for c in out)
         self.scale_axes = tuple(out.index(c) for c in order)  # of scales kept beside the output
@@ -231,7 +227,7 @@ class Equation:
             scale: the kernel's scales, beside the output.
             multiply: of (..., inputs), (..., inputs, outputs) and scales (..., outputs).
         """
-        shared, free, summed = self.counts
+        shared, free, alone, summed = self.counts
         x, kernel = _transposed(x, self.input_axes), _transposed(kernel, self.kernel_axes)
         heads, tails = kernel.shape[:shared], kernel.shape[shared + summed :]
         inputs, outputs = math.prod(kernel.shape[shared : shared + summed]), math.prod(tails)
@@ -239,11 +235,15 @@ class Equation:
             out = multiply(x, kernel, ops.reshape(scale, (-1,)))
             return _transposed(out, self.output_axes)
         rows = ops.shape(x)[: shared + free]
+        repeats = math.prod(ops.shape(x)[shared + free : shared + free + alone])
         flat = (*heads, -1) if shared else rows  # where no axis is shared, all may stay rows
         scale = ops.reshape(_transposed(scale, self.scale_axes), (*heads, 1, outputs))
+        kernel = ops.reshape(kernel, (*heads, inputs, outputs))
+        if alone:
+            kernel = ops.tile(kernel, (*(1,) * shared, repeats, 1))
         out = multiply(
-            ops.reshape(x, (*flat, inputs)),
-            ops.reshape(kernel, (*heads, inputs, outputs)),
+            ops.reshape(x, (*flat, repeats * inputs)),
+            kernel,
             scale if shared else scale[0],
         )
         return _transposed(ops.reshape(out, (*rows, *tails)), self.output_axes)

@@ -165,9 +165,9 @@ def jit(
             compiled program, and their old buffers are reused.
         compile: "auto" compiles on jax and tensorflow and runs eagerly on torch and numpy, True
             compiles wherever there is a compiler (torch.compile, XLA), False never does. "record"
-            is "auto", but without gradients torch records the operations of an early call and
-            replays them: for small steps that are done often, with tensors of the same shapes, by
-            Python that does not depend on their values.
+            leaves a function as it is, but on torch, without gradients, the operations of an early
+            call are recorded and replayed: for the step of a loop, which is done often with tensors
+            of the same shapes, by Python that does not depend on their values.
 
     >>> float(jit(lambda x: x + 1.0)(ops.convert_to_tensor(1.0)))
     2.0
@@ -212,7 +212,7 @@ def threaded_jit(
     """
     if repeat > 1:
         fn = _in_a_row(module, fn, state)
-    if not module.FUNCTIONAL or compile is False:
+    if not module.FUNCTIONAL or compile in (False, "record"):
         return module.jit(fn, compile=compile)
     return _Threaded(module, fn, state, discover)
 

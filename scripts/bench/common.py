@@ -1,5 +1,6 @@
 """What the benchmarks share: interleaved timing, one JSON line a figure, goals, processes."""
 
+import gc
 import json
 import os
 import statistics
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -59,6 +61,40 @@ def in_process(arguments: list[str], **environment: str) -> list[dict]:
     for line in lines:
         print(json.dumps(line), flush=True)
     return lines
+
+
+def loading(
+    name: str, files: list[Path], make: Callable[[], list], memory: str, rounds: int = 5
+) -> None:
+    """What `make` costs, which gives the models: memory first, then seconds in turns with reading.
+
+    Reading is into memory of its own, since a first touch of fresh pages costs what copying does.
+    """
+
+    def read() -> float:
+        start = time.perf_counter()
+        for file in files:
+            file.read_bytes()
+        return time.perf_counter() - start
+
+    def load() -> float:
+        start = time.perf_counter()
+        models = make()
+        values = [variable.value for model in models for variable in model.weights]
+        spent = time.perf_counter() - start
+        del models, values
+        gc.collect()
+        return spent
+
+    before = peak_memory()
+    load()
+    size = sum(file.stat().st_size for file in files)
+    report(f"{name}: memory / size of the files", (peak_memory() - before) / size, "x", memory)
+    read()
+    turns = [(read(), load()) for _ in range(rounds)]
+    reading, spent = (statistics.median(column) for column in zip(*turns, strict=True))
+    report(f"{name}: loading / reading the files", spent / reading, "x time", "<= 1.3",
+           seconds=round(spent, 2))  # fmt: skip
 
 
 def peak_memory() -> int:

@@ -7,12 +7,11 @@ run; diffusers has channels last, its better setting on a CPU.
 import argparse
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
 import numpy as np
-from common import in_process, peak_memory, ratio, report
+from common import in_process, loading, ratio, report
 
 BACKENDS = ("torch", "jax", "tensorflow")
 DTYPES = ("float32", "bfloat16")
@@ -74,44 +73,19 @@ def network(which: str, dtype: str, folder: Path) -> None:
            seconds=round(medians["ours"], 2), apart=round(float(apart), 5))  # fmt: skip
 
 
-def loading(backend: str, folder: Path) -> None:
-    """Seconds of loading both networks against reading their files into memory."""
-    import gc
-
+def load(backend: str, folder: Path) -> None:
+    """Both networks."""
     import hub
     import keraslite as keras
 
     keras.use_backend(backend)
-    files = [folder / n / "diffusion_pytorch_model.safetensors" for n in ("unet", "vae")]
-
-    def read() -> float:
-        start = time.perf_counter()
-        for file in files:
-            file.read_bytes()
-        return time.perf_counter() - start
-
-    def load() -> float:
-        start = time.perf_counter()
-        parts = [
-            hub.UNet2DConditionModel.from_preset(folder / "unet"),
-            hub.AutoencoderKL.from_preset(folder / "vae"),
-        ]
-        for variable in (v for part in parts for v in part.weights):
-            _ = variable.value
-        spent = time.perf_counter() - start
-        del parts, variable, _
-        gc.collect()
-        return spent
-
     hub.AutoencoderKL.from_preset(folder / "vae").weights[0].numpy()  # what is imported
-    before = peak_memory()
-    load()
-    size = sum(file.stat().st_size for file in files)
-    report(f"loading on {backend}: memory / size of the files", (peak_memory() - before) / size,
-           "x", "<= 1.1")  # fmt: skip
-    reading, spent = zip(*[(read(), load()) for _ in range(3)], strict=True)
-    report(f"loading on {backend} / reading the files", np.median(spent) / np.median(reading),
-           "x time", "<= 1.3", seconds=round(float(np.median(spent)), 2))  # fmt: skip
+    networks = {"unet": hub.UNet2DConditionModel, "vae": hub.AutoencoderKL}
+    loading(
+        f"the networks on {backend}",
+        [folder / name / "diffusion_pytorch_model.safetensors" for name in networks],
+        lambda: [kind.from_preset(folder / name) for name, kind in networks.items()], "<= 1.1", 3,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -125,7 +99,7 @@ def main() -> None:
         if what == "make":
             make(folder)
         elif what == "loading":
-            loading(rest[0], folder)
+            load(rest[0], folder)
         else:
             network(what, rest[0], folder)
         return

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import in_process, interleaved, peak_memory, ratio, report
+from common import in_process, interleaved, loading, ratio, report
 
 generator = np.random.default_rng(0)
 WORDS = [f"w{i}" for i in range(30000)]
@@ -259,42 +259,17 @@ def _their_run(name: str, rows: int):
     return lambda: model.generate(given, stop_token_ids=None)
 
 
-def loading(folder: Path, backend: str) -> None:
-    """OPT-1.3B in float16: seconds and memory against reading the file into memory."""
-    import gc
-
+def load(folder: Path, backend: str) -> None:
+    """OPT-1.3B in float16."""
     import keraslite as keras
-
-    path = folder / "opt_1.3b" / "model.safetensors"
-
-    def read() -> float:
-        start = time.perf_counter()
-        data = path.read_bytes()
-        spent = time.perf_counter() - start
-        return spent if data else 0.0
-
-    def load() -> float:
-        start = time.perf_counter()
-        model = ours("CausalLM", folder / "opt_1.3b", dtype="float16")
-        for variable in model.weights:
-            _ = variable.value
-        spent = time.perf_counter() - start
-        del model, variable, _
-        gc.collect()
-        return spent
 
     keras.use_backend(backend)
     ours("CausalLM", folder / "opt_125m").weights[0].numpy()  # what a first model imports
-    before = peak_memory()
-    load()
-    used = peak_memory() - before
-    report(f"OPT-1.3B on {backend}: memory / size of the file", used / path.stat().st_size, "x",
-           "<= 1.15")  # fmt: skip
-    read()
-    reading, spent = zip(*[(read(), load()) for _ in range(5)], strict=True)
-    report(f"OPT-1.3B on {backend}: loading / reading the file",
-           np.median(spent) / np.median(reading), "x time", "<= 1.3",
-           seconds=round(float(np.median(spent)), 2))  # fmt: skip
+    place = folder / "opt_1.3b"
+    loading(
+        f"OPT-1.3B on {backend}", [place / "model.safetensors"],
+        lambda: [ours("CausalLM", place, dtype="float16")], "<= 1.15",
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -309,7 +284,7 @@ def main() -> None:
         elif what == "rate":
             rate(*rest, folder)
         elif what == "loading":
-            loading(folder, rest[0])
+            load(folder, rest[0])
         else:
             {"classification": classification, "training": training, "make": make}[what](folder)
         return

@@ -71,7 +71,7 @@ def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:
 
 def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Callable:
     """Compile, giving the buffers of the donated arguments away."""
-    return fn if compile is False else jax.jit(fn, donate_argnums=donate)
+    return fn if compile in (False, "record") else jax.jit(fn, donate_argnums=donate)
 
 
 def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:

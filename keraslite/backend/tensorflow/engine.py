@@ -65,7 +65,7 @@ def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:
 
 def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Callable:
     """Compile to a graph; `compile=True` has XLA compile it."""
-    if compile is False:
+    if compile in (False, "record"):
         return fn
     compiled = tf.function(fn, jit_compile=compile is True, autograph=False)
     compiled._omit_frequent_tracing_warning = True  # a graph for each shape is what is asked for

@@ -66,7 +66,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def recorded(fn: Callable) -> Callable:
-    """A function of nested tensors that is replayed from its third call on, where it can be.
+    """A function of nested tensors whose third call is recorded, and replayed from then on.
 
     Args:
         fn: a function of nested tensors; what is no tensor among its arguments is part of the kind
