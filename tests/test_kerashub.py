@@ -51,8 +51,7 @@ def close(ours, theirs, name="", batch=None):
     assert np.isfinite(theirs).all()
     if batch is not None and ours.shape[:2] == batch.shape:
         ours, theirs = ours[batch > 0], theirs[batch > 0]
-    largest = max(1.0, float(np.abs(theirs).max()))
-    np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5 * largest, err_msg=name)
+    np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5, err_msg=name)
 
 
 def mask_of(batch, name):
