@@ -102,7 +102,7 @@ class Generator:
             kind = _Beams if beams else _Contrast if contrasts(how) else _Rows
             loop = kind(how, rows, pad_id)
             end = width + most
-            seed = ops.convert_to_tensor(np.array([_signed(seed), 0], "int32"))
+            seed = ops.convert_to_tensor(np.array([signed(seed), 0], "int32"))
             limit = ops.convert_to_tensor(np.int32(end))
             key = (how.without_lengths(), rows, width, length, pad_id)
             begin, go = self._functions_of(loop, key, width, many)
@@ -175,7 +175,15 @@ class Generator:
         return loop.body(self.model.advance, state, there, state["index"] - width, seed, limit)
 
 
-def _signed(seed: int) -> int:
+def signed(seed: int) -> int:
+    """A seed as an int32: of larger ones the last 32 bits.
+
+    Args:
+        seed: any integer.
+
+    >>> signed(2**32 + 5), signed(2**31)
+    (5, -2147483648)
+    """
     return (int(seed) + 2**31) % 2**32 - 2**31
 
 

@@ -25,14 +25,21 @@ def _random(model, scale=0.15):
     return model.eval()
 
 
-def unet(folder: Path, kind: str = "v1"):
+SMALL = {
+    "block_out_channels": (8, 12), "layers_per_block": 1,
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+}  # fmt: skip
+
+
+def unet(folder: Path, kind: str = "v1", **changes):
     """Write a U-Net; gives diffusers' own."""
     torch.manual_seed(0)
     model = diffusers.UNet2DConditionModel(**{
         "sample_size": 8, "block_out_channels": (8, 12, 24), "layers_per_block": 2,
         "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        "norm_num_groups": 4, **UNETS[kind],
+        "norm_num_groups": 4, **UNETS[kind], **changes,
     })  # fmt: skip
     _random(model, 0.05).save_pretrained(folder)
     return model

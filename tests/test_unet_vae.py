@@ -176,3 +176,20 @@ def test_half_precision_is_near(backend, unet):
     out = model({"latents": latents, "timestep": 17, "context": context})
     assert ops.dtype(out) == "bfloat16"
     close(ops.cast(out, "float32"), expected, 0.05)
+
+
+def test_tiles(backend, tmp_path):
+    theirs = tiny.vae(tmp_path, layers_per_block=1)
+    theirs.enable_tiling()
+    ours = hub.AutoencoderKL.from_preset(tmp_path)
+    ours.tiling = True
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 72, 44, 3)).astype("float32")
+    latents = np.random.default_rng(1).normal(size=(2, 18, 11, 4)).astype("float32")
+    with torch.no_grad():
+        mean = theirs.encode(first(images)).latent_dist.mean
+        wanted = theirs.decode(first(latents)).sample
+    close(ours.encode(images)[0], mean)
+    close(ours.decode(latents), wanted)
+    whole = ops.convert_to_numpy(ours.decode(latents))
+    ours.tiling = False
+    assert np.abs(whole - ops.convert_to_numpy(ours.decode(latents))).max() > 1e-3

@@ -19,8 +19,9 @@ class Backbone(keras.Model):
 
         Args:
             preset: a built-in name, `org/repo`, `hf://org/repo@revision`, or a folder.
-            kwargs: `backend`, `dtype`, `load_weights`, `revision`, `token`, and arguments of the
-                backbone that are to differ from the preset's.
+            kwargs: `backend`, `dtype`, `load_weights`, `revision`, `token`, `variant` (such as
+                "fp16", of weights that lie in several), and arguments of the backbone that are to
+                differ from the preset's.
         """
         from hub.presets.loading import load_backbone
 

@@ -2,9 +2,14 @@
 2022, arXiv:2112.10752). Channels come last everywhere.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from keraslite import layers, ops
+
+_OVERLAP = 0.25  # of neighbouring tiles
 
 
 def conv(filters: int, size: int, policy: Any, **kwargs: Any) -> layers.Conv2D:
@@ -134,3 +139,39 @@ class Doubled(layers.Layer):
         if like is not None and tuple(like.shape[1:3]) != tuple(hidden.shape[1:3]):
             hidden = hidden[:, : ops.shape(like)[1], : ops.shape(like)[2]]
         return self.conv(hidden)
+
+
+def in_tiles(network: Callable[[Any], Any], images: Any, tile: int, made: int) -> Any:
+    """What a network gives for large images: tile by tile, so that memory does not grow with them.
+
+    A quarter of a tile overlaps the one before, and fades into it. Normalisations see a tile alone,
+    so colours may differ a little between distant ones.
+
+    Args:
+        network: images to images.
+        images: (batch, height, width, channels).
+        tile: height and width of a tile.
+        made: height and width of what the network makes of it.
+    """
+    step, blend = int(tile * (1 - _OVERLAP)), int(made * _OVERLAP)
+    rows: list[list[Any]] = []
+    for top in range(0, images.shape[1], step):
+        row: list[Any] = []
+        for left in range(0, images.shape[2], step):
+            new = network(images[:, top : top + tile, left : left + tile])
+            new = _faded(rows[-1][len(row)], new, blend, 1) if rows else new
+            row.append(_faded(row[-1], new, blend, 2) if row else new)
+        rows.append(row)
+    keep = made - blend
+    lines = [ops.concatenate([new[:, :keep, :keep] for new in row], axis=2) for row in rows]
+    return ops.concatenate(lines, axis=1)
+
+
+def _faded(before: Any, new: Any, blend: int, axis: int) -> Any:
+    """A tile whose beginning comes out of the end of the one before."""
+    blend = min(before.shape[axis], new.shape[axis], blend)
+    shape = [blend if i == axis else 1 for i in range(4)]
+    ramp = ops.cast(np.reshape(np.arange(blend) / blend, shape), ops.dtype(new))
+    end = ops.take(before, np.arange(before.shape[axis] - blend, before.shape[axis]), axis=axis)
+    start, rest = ops.split(new, [blend], axis=axis)
+    return ops.concatenate([end * (1 - ramp) + start * ramp, rest], axis=axis)

@@ -8,10 +8,13 @@ scaled by `scaling_factor` outside of the network; in float16 the larger numbers
 
 from typing import Any
 
+import numpy as np
+
 from hub.blocks import Attention
 from hub.models.backbone import Backbone, Family, register
-from hub.models.diffusion_blocks import Doubled, Halved, ResidualBlock, conv
+from hub.models.diffusion_blocks import Doubled, Halved, ResidualBlock, conv, in_tiles
 from hub.models.encoder import given
+from hub.presets.loading import merged_weights
 from hub.presets.naming import WeightTable
 from keraslite import layers, ops
 
@@ -138,6 +141,11 @@ class AutoencoderKL(Backbone):
         use_quant_conv: whether a convolution stands behind the encoder.
         use_post_quant_conv: whether one stands before the decoder.
 
+    Attributes:
+        factor: how many times higher and wider images are than their latents.
+        tiling: may be set, for images that are larger than `sample_size`: they are then encoded and
+            decoded in tiles of that size.
+
     Inputs: images (batch, height, width, in_channels) between -1 and 1. Output: images that were
     encoded, and decoded from the mean.
 
@@ -171,7 +179,7 @@ class AutoencoderKL(Backbone):
         super().__init__(dtype=dtype, **kwargs)
         sizes, policy = tuple(block_out_channels), self.dtype_policy
         self.config, self.latent_channels = config, latent_channels
-        self.factor = 2 ** (len(sizes) - 1)
+        self.factor, self.tiling = 2 ** (len(sizes) - 1), False
         self.encoder = Stack(
             sizes, layers_per_block, 2 * latent_channels, norm_num_groups, True,
             mid_block_add_attention, dtype=policy,
@@ -208,8 +216,13 @@ class AutoencoderKL(Backbone):
                 f"Images of shape {tuple(images.shape)} must have {self.config['in_channels']} "
                 f"channels at the end, and a height and width that are multiples of {self.factor}."
             )
-        moments = self.encoder(ops.cast(ops.convert_to_tensor(images), self.compute_dtype))
-        moments = moments if self.quant_conv is None else self.quant_conv(moments)
+        images = ops.cast(ops.convert_to_tensor(images), self.compute_dtype)
+        tile = self._tile
+        moments = (
+            in_tiles(self._moments, images, tile, tile // self.factor)
+            if self.tiling and max(height, width) > tile
+            else self._moments(images)
+        )
         mean, logvar = ops.split(moments, 2, axis=-1)
         return mean, ops.clip(logvar, -30.0, 20.0)
 
@@ -225,9 +238,29 @@ class AutoencoderKL(Backbone):
                 "channels at the end."
             )
         latents = ops.cast(ops.convert_to_tensor(latents), self.compute_dtype)
-        if self.post_quant_conv is not None:
-            latents = self.post_quant_conv(latents)
-        return self.decoder(latents)
+        tile = self._tile // self.factor
+        if self.tiling and max(latents.shape[1:3]) > tile:
+            return in_tiles(self._decoded, latents, tile, self._tile)
+        return self._decoded(latents)
+
+    @property
+    def _tile(self) -> int:
+        return self.config["sample_size"] or 512
+
+    def _moments(self, images: Any) -> Any:
+        moments = self.encoder(images)
+        return moments if self.quant_conv is None else self.quant_conv(moments)
+
+    def _decoded(self, latents: Any) -> Any:
+        first = self.post_quant_conv
+        return self.decoder(latents if first is None else first(latents))
+
+    def in_float32(self) -> "AutoencoderKL":
+        """The same in float32, for numbers that half precision does not hold."""
+        wide, ours = AutoencoderKL(**{**self.config, "dtype": "float32"}), merged_weights(self)
+        for path, variable in wide.named_weights():
+            variable.assign(np.asarray(ours[path].numpy(), "float32"))
+        return wide
 
     def call(self, inputs: Any) -> Any:
         """Images, encoded and decoded from the mean."""

@@ -200,6 +200,7 @@ def load_backbone(
     load_weights: bool = True,
     revision: str | None = None,
     token: str | None = None,
+    variant: str | None = None,
     **overrides: Any,
 ) -> Any:
     """What `Backbone.from_preset` does."""
@@ -214,7 +215,7 @@ def load_backbone(
             f"not {cls.__name__}."
         )
     with keras.use_backend(backend or keras.backend()):
-        weights = open_weights(files) if load_weights else None
+        weights = open_weights(files, variant) if load_weights else None
         if weights is not None:
             weights.rename(family.older)
         prefix = detect_prefix(family, weights) if weights else ""

@@ -85,18 +85,28 @@ class Weights(Mapping[str, np.ndarray]):
         self.source(name).release(self._stored.get(name, name))
 
 
-def open_weights(files: PresetFiles) -> Weights:
+def open_weights(files: PresetFiles, variant: str | None = None) -> Weights:
     """Opens the weights of a checkpoint; nothing is read before it is used.
 
     Args:
         files: what `resolve` returned.
+        variant: of several in one folder, such as "fp16" for model.fp16.safetensors.
 
     Raises:
         FileNotFoundError: there are no weights, or a shard is missing.
         NotImplementedError: the weights are there in a format that is not read only.
         ValueError: a file is damaged, or the index and the shards disagree.
     """
-    for name, opened in _FORMS.items():
+    forms = _FORMS
+    if variant is not None:
+        parts = ((*name.rpartition(".")[::2], opened) for name, opened in _FORMS.items())
+        named = {f"{stem}.{variant}.{kind}": opened for stem, kind, opened in parts}
+        forms = {name: opened for name, opened in named.items() if name in files}
+        if not forms:
+            raise FileNotFoundError(
+                f"{files.location} holds no weights of the variant {variant!r}; {files.listing()}"
+            )
+    for name, opened in forms.items():
         if name in files:
             return Weights([opened(files.path(name))])
         if f"{name}.index.json" in files:

@@ -27,6 +27,7 @@ class Row:
         time: what the network is told.
         next: of what the next sample is made.
         converted: of what `m0` is made.
+        mixed: how much of an image and of noise the sample is that it takes.
         kept: of what the kept sample is made.
         scale: of the network's input.
     """
@@ -34,6 +35,7 @@ class Row:
     time: float
     next: Mix
     converted: Mix
+    mixed: tuple[float, float]
     kept: Mix = field(default_factory=lambda: {"kept": 1.0})
     scale: float = 1.0
 
@@ -45,12 +47,10 @@ class Table:
     Attributes:
         rows: the calls.
         initial_scale: of the noise that it begins with.
-        mixed: how much of an image and of noise it begins with.
     """
 
     rows: list[Row]
     initial_scale: float
-    mixed: tuple[float, float]
 
 
 def _image(kind: str, alpha: float, sigma: float) -> Mix:
@@ -96,8 +96,8 @@ def ddim(config: dict[str, Any], steps: int, start: int) -> Table:
         a, b = alphas[time], alphas[before] if before >= 0 else last
         own = _mixed(a)
         following = _sum((b**0.5, {"m0": 1.0}), ((1 - b) ** 0.5, _noise(kind, *own)))
-        rows.append(Row(time, following, _image(kind, *own)))
-    return Table(rows, 1.0, _mixed(alphas[int(times[start])]))
+        rows.append(Row(time, following, _image(kind, *own), own))
+    return Table(rows, 1.0)
 
 
 def ddpm(config: dict[str, Any], steps: int, start: int) -> Table:
@@ -114,8 +114,8 @@ def ddpm(config: dict[str, Any], steps: int, start: int) -> Table:
             "m0": b**0.5 * (1 - share) / (1 - a), "x": share**0.5 * (1 - b) / (1 - a),
             "noise": variance**0.5 if time > 0 else 0.0,
         }  # fmt: skip
-        rows.append(Row(time, following, _image(kind, *_mixed(a))))
-    return Table(rows[start:], 1.0, _mixed(alphas[int(times[start])]))
+        rows.append(Row(time, following, _image(kind, *_mixed(a)), _mixed(a)))
+    return Table(rows[start:], 1.0)
 
 
 # Of the outputs that are m0, m1, ... at a call; the second call only mends the first.
@@ -143,8 +143,8 @@ def pndm(config: dict[str, Any], steps: int, start: int) -> Table:
         factor = (b - a) / (a * (1 - b) ** 0.5 + (a * (1 - a) * b) ** 0.5)
         following = _sum(((b / a) ** 0.5, base), (-factor, noise))
         kept = {"x": 1.0} if i == 0 else {"kept": 1.0}
-        rows.append(Row(given, following, {"o": 1.0}, kept))
-    return Table(rows, 1.0, _mixed(alphas[calls[0]]))
+        rows.append(Row(given, following, {"o": 1.0}, _mixed(alphas[given]), kept))
+    return Table(rows, 1.0)
 
 
 def lcm(config: dict[str, Any], steps: int, start: int) -> Table:
@@ -164,8 +164,8 @@ def lcm(config: dict[str, Any], steps: int, start: int) -> Table:
         if i < steps - 1:
             b = alphas[times[i + 1]]
             following = _sum((b**0.5, following), ((1 - b) ** 0.5, {"noise": 1.0}))
-        rows.append(Row(time, following, _image(kind, *own)))
-    return Table(rows[start:], 1.0, _mixed(alphas[times[start]]))
+        rows.append(Row(time, following, _image(kind, *own), own))
+    return Table(rows[start:], 1.0)
 
 
 # -- methods over sigmas --------------------------------------------------------------------------
@@ -202,8 +202,8 @@ def _euler(config: dict[str, Any], steps: int, start: int, ancestral: bool) -> T
         down = (after**2 - up**2) ** 0.5
         slope, scale = _slope(config["prediction_type"], sigma)
         following = {"x": 1.0, "m0": down - sigma, "noise": up}
-        rows.append(Row(time, following, slope, scale=scale))
-    return Table(rows[start:], most, (1.0, sigmas[start]))
+        rows.append(Row(time, following, slope, (1.0, sigma), scale=scale))
+    return Table(rows[start:], most)
 
 
 def euler(config: dict[str, Any], steps: int, start: int) -> Table:
@@ -229,8 +229,8 @@ def lms(config: dict[str, Any], steps: int, start: int) -> Table:
             whole = polynomial.integ()
             following[f"m{j}"] = float(whole(sigmas[i + 1]) - whole(sigmas[i]))
         slope, scale = _slope(config["prediction_type"], sigmas[i])
-        rows.append(Row(times[i], following, slope, scale=scale))
-    return Table(rows, most, (1.0, sigmas[start]))
+        rows.append(Row(times[i], following, slope, (1.0, sigmas[i]), scale=scale))
+    return Table(rows, most)
 
 
 def heun(config: dict[str, Any], steps: int, start: int) -> Table:
@@ -240,12 +240,14 @@ def heun(config: dict[str, Any], steps: int, start: int) -> Table:
     for i in range(start, steps):
         step = sigmas[i + 1] - sigmas[i]
         slope, scale = _slope(kind, sigmas[i])
-        rows.append(Row(times[i], {"x": 1.0, "m0": step}, slope, {"x": 1.0}, scale))
+        mixed, following = (1.0, sigmas[i]), {"x": 1.0, "m0": step}
+        rows.append(Row(times[i], following, slope, mixed, {"x": 1.0}, scale))
         if i < steps - 1:
             slope, scale = _slope(kind, sigmas[i + 1])
             following = {"kept": 1.0, "m0": step / 2, "m1": step / 2}
-            rows.append(Row(times[i + 1], following, slope, scale=scale))
-    return Table(rows, most, (1.0, sigmas[start]))
+            mixed = 1.0, sigmas[i + 1]
+            rows.append(Row(times[i + 1], following, slope, mixed, scale=scale))
+    return Table(rows, most)
 
 
 # -- solvers of the equation for the image --------------------------------------------------------
@@ -292,8 +294,8 @@ def dpm_solver(config: dict[str, Any], steps: int, start: int) -> Table:
             apart = (at.ratio[i] - at.ratio[i - 1]) / (at.ratio[i + 1] - at.ratio[i])
             following = _sum((1.0, following), (factor / 2 / apart, {"m0": 1.0, "m1": -1.0}))
         image = _image(config["prediction_type"], at.alpha[i], at.sigma[i])
-        rows.append(Row(at.times[i], following, image))
-    return Table(rows, 1.0, (at.alpha[start], at.sigma[start]))
+        rows.append(Row(at.times[i], following, image, (at.alpha[i], at.sigma[i])))
+    return Table(rows, 1.0)
 
 
 def unipc(config: dict[str, Any], steps: int, start: int) -> Table:
@@ -319,8 +321,9 @@ def unipc(config: dict[str, Any], steps: int, start: int) -> Table:
             r = (at.ratio[i - 1] - at.ratio[i]) / (at.ratio[i + 1] - at.ratio[i])
             following = _sum((1.0, following), (factor / 2 / r, {"m1": 1.0, "m0": -1.0}))
         image = _image(config["prediction_type"], at.alpha[i], at.sigma[i])
-        rows.append(Row(at.times[i], following, image, mended))
-    return Table(rows, 1.0, (at.alpha[start], at.sigma[start]))
+        mixed = at.alpha[i], at.sigma[i]
+        rows.append(Row(at.times[i], following, image, mixed, mended))
+    return Table(rows, 1.0)
 
 
 Method = Callable[[dict[str, Any], int, int], Table]

@@ -230,8 +230,10 @@ class Plan:
 
     def __init__(self, table: Table, clip: float | None = None):
         rows = table.rows
-        self.clip, self.initial_scale, self._mixed = clip, table.initial_scale, table.mixed
+        self.clip, self.initial_scale = clip, table.initial_scale
         self.timesteps = np.array([row.time for row in rows], "float32")
+        mixed = np.array([*(row.mixed for row in rows), (1.0, 0.0)], "float32")
+        self._signals, self._amounts = mixed.T
         self._scales = np.array([row.scale for row in rows], "float32")
         self._next, self._converted, self._kept = (
             _columns([getattr(row, part) for row in rows]) for part in ("next", "converted", "kept")
@@ -254,14 +256,15 @@ class Plan:
         state = {f"m{i}": zeros for i in range(1, self._history + 1)}
         return {**state, **({"kept": zeros} if self._keeps else {})}
 
-    def add_noise(self, images: Any, noise: Any) -> Any:
-        """Images with the noise that the first call expects.
+    def add_noise(self, images: Any, noise: Any, i: Any = 0) -> Any:
+        """Images with the noise that a call expects.
 
         Args:
             images: the latents.
             noise: as they.
+            i: which call: an int or a scalar tensor; after the last one there is no noise.
         """
-        signal, amount = (float(x) for x in self._mixed)
+        signal, amount = (_entry(column, i) for column in (self._signals, self._amounts))
         return ops.add(ops.multiply(images, signal), ops.multiply(noise, amount))
 
     def scale_input(self, i: Any, sample: Any) -> Any:

@@ -33,6 +33,14 @@ from hub.tasks.text_embedder import (
     TextEmbedder,
     XLMRobertaTextEmbedder,
 )
+from hub.tasks.text_to_image import (
+    ImageToImage,
+    Inpaint,
+    StableDiffusionImageToImage,
+    StableDiffusionInpaint,
+    StableDiffusionTextToImage,
+    TextToImage,
+)
 from hub.tasks.token_classifier import (
     AlbertTokenClassifier,
     BertTokenClassifier,

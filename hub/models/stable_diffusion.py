@@ -1,0 +1,468 @@
+"""Stable Diffusion's pipeline: a text becomes a context, noise becomes latents, latents an image
+(Rombach et al., 2022, arXiv:2112.10752).
+
+Traps: published autoencoders overflow in float16; a seed belongs to an image, so that an image
+depends neither on its batch nor on the backend.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import keraslite as keras
+from hub.denoising import Denoiser, noise
+from hub.generation import inference, signed
+from hub.models.clip import CLIPTextEncoder
+from hub.models.unet import UNet2DConditionModel
+from hub.models.vae import AutoencoderKL
+from hub.presets.files import PIPELINE, PresetFiles, resolve
+from hub.presets.loading import write_json
+from hub.prompts import evened, pieces, weighed
+from hub.schedulers import Scheduler
+from hub.tokenizers import CLIPTokenizer
+from keraslite import ops
+
+PRESET = "stable_diffusion_v1.5"  # where parts come from that are not given
+_PARTS = {
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+}
+_OUTPUTS = ("image", "pil", "latent")
+
+
+class StableDiffusionPipeline:
+    """The networks of Stable Diffusion and what makes images with them.
+
+    Args:
+        img_height: of the images, in pixels; the network's usual height by default.
+        img_width: of the images, in pixels.
+        text_encoder: a `CLIPTextEncoder`; as all parts, that of Stable Diffusion 1.5 by default.
+        unet: a `UNet2DConditionModel`.
+        vae: an `AutoencoderKL`.
+        tokenizer: a `CLIPTokenizer`.
+        scheduler: a `Scheduler`, or the name of one.
+
+    Raises:
+        ValueError: a size is no multiple of the autoencoder's factor, which is 8.
+
+    Example:
+        >>> model = StableDiffusionPipeline.from_preset("./pipeline")  # doctest: +SKIP
+        >>> context = model.encode_text("an astronaut riding a horse")  # doctest: +SKIP
+        >>> model.generate_image(context, batch_size=2).shape  # doctest: +SKIP
+        (2, 512, 512, 3)
+    """
+
+    def __init__(
+        self,
+        img_height: int | None = None,
+        img_width: int | None = None,
+        *,
+        text_encoder: CLIPTextEncoder | None = None,
+        unet: UNet2DConditionModel | None = None,
+        vae: AutoencoderKL | None = None,
+        tokenizer: CLIPTokenizer | None = None,
+        scheduler: Scheduler | str | None = None,
+    ):
+        given = {
+            "text_encoder": text_encoder, "unet": unet, "vae": vae, "tokenizer": tokenizer,
+            "scheduler": scheduler,
+        }  # fmt: skip
+        absent = [part for part, value in given.items() if value is None]
+        if absent:
+            given |= _loaded(resolve(PRESET), absent)
+        text_encoder, unet, vae, tokenizer, scheduler = given.values()
+        usual = (unet.config["sample_size"] or 64) * vae.factor
+        self.img_height, self.img_width = img_height or usual, img_width or usual
+        for name in ("img_height", "img_width"):
+            size = getattr(self, name)
+            if size <= 0 or size % vae.factor:
+                raise ValueError(f"{name}={size} is not a multiple of {vae.factor}.")
+        self.text_encoder, self.unet, self.vae = text_encoder, unet, vae
+        self.tokenizer, self.scheduler = tokenizer, scheduler
+        self._denoiser = Denoiser(unet)
+        self._compiled: dict[Any, Callable] = {}
+        self._wide: AutoencoderKL | None = None  # where half precision has overflowed
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """How noise becomes an image; may be set, to a name too."""
+        return self._scheduler
+
+    @scheduler.setter
+    def scheduler(self, value: Scheduler | str) -> None:
+        if isinstance(value, str):
+            kind = getattr(self, "_scheduler", None)
+            known = {} if kind is None else kind.config
+            keys = ("beta_start", "beta_end", "beta_schedule", "prediction_type", "steps_offset",
+                    "num_train_timesteps")  # fmt: skip
+            value = Scheduler.from_name(value, **{k: known[k] for k in keys if k in known})
+        self._scheduler = value
+
+    # -- presets ------------------------------------------------------------------------------
+
+    @classmethod
+    def from_preset(
+        cls, preset: Any, *, img_height: int | None = None, img_width: int | None = None,
+        backend: str | None = None, dtype: Any = None, load_weights: bool = True,
+        variant: str | None = None, scheduler: Scheduler | str | None = None,
+        revision: str | None = None, token: str | None = None,
+    ) -> "StableDiffusionPipeline":  # fmt: skip
+        """The pipeline of a folder or repository as diffusers has them.
+
+        Args:
+            preset: `org/repo`, `hf://org/repo@revision`, or a folder.
+            img_height: as for the class.
+            img_width: as for the class.
+            backend: the backend it lives on; the current one by default.
+            dtype: a dtype or policy of all networks.
+            load_weights: whether weights are loaded, or all of them new.
+            variant: "fp16" for the files with that in their names: half of the bytes to fetch.
+            scheduler: another one than the preset's.
+            revision: a branch, tag or commit of the repository.
+            token: a token for the Hub.
+
+        Raises:
+            ValueError: a part is of a kind that is not supported, or its files do not fit.
+        """
+        files = resolve(preset, revision=revision, token=token)
+        index = files.json(PIPELINE)
+        for part, (_, name) in _PARTS.items():
+            given = (index.get(part) or [None, None])[1]
+            if given not in (name, f"{name}Fast"):
+                raise ValueError(
+                    f"{files.location} has {given!r} as its {part}, which is not supported; "
+                    f"supported: {name}."
+                )
+        absent = [*_PARTS, *([] if scheduler is not None else ["scheduler"])]
+        with keras.use_backend(backend or keras.backend()):
+            parts = _loaded(files, absent, dtype=dtype, load_weights=load_weights, variant=variant)
+            return cls(img_height, img_width, **{"scheduler": scheduler, **parts})
+
+    def save_to_preset(self, preset_dir: Any) -> None:
+        """Write the pipeline as diffusers opens it.
+
+        Args:
+            preset_dir: a folder, made if need be.
+        """
+        folder = Path(preset_dir)
+        for part in ("text_encoder", "unet", "vae"):
+            getattr(self, part).save_to_preset(folder / part)
+        (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(folder / "tokenizer")
+        (folder / "scheduler").mkdir(exist_ok=True)
+        config = self.scheduler.to_config()
+        write_json(folder / "scheduler" / "scheduler_config.json", config)
+        absent = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"), [None] * 2)
+        parts = {part: list(names) for part, names in _PARTS.items()}
+        parts["scheduler"] = ["diffusers", config["_class_name"]]
+        inpaints = self.unet.config["in_channels"] != self.vae.latent_channels
+        name = f"StableDiffusion{'Inpaint' if inpaints else ''}Pipeline"
+        write_json(
+            folder / PIPELINE,
+            {"_class_name": name, "requires_safety_checker": False, **absent, **parts},
+        )  # fmt: skip
+
+    # -- images -------------------------------------------------------------------------------
+
+    def encode_text(self, prompt: str | Sequence[str], weighted: bool = False) -> Any:
+        """What the network is told of texts: (texts, length, width).
+
+        A text that is longer than the encoder's places is encoded in pieces, one after the other.
+
+        Args:
+            prompt: a text or several.
+            weighted: whether brackets in it are weights: `(more)`, `[less]`, `(so much:1.3)`.
+        """
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        length = self.text_encoder.max_sequence_length
+        found = [pieces(self.tokenizer, text, length, weighted) for text in texts]
+        ids, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        with self._context():
+            hidden = self._run("encode_text", self._hidden, self.text_encoder, ids)
+            hidden = weighed(hidden, weights)
+            ends = np.cumsum([len(own) for own, _ in found])[:-1]
+            contexts = [
+                ops.reshape(part, (1, -1, part.shape[-1]))
+                for part in ops.split(hidden, ends.tolist(), axis=0)
+            ]
+            return ops.concatenate(evened(contexts), axis=0)
+
+    def draw(
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str] | None = None,
+        batch_size: int = 1,
+        image: Any = None,
+        weighted: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Images of texts.
+
+        Args:
+            prompt: a text for all images, or one for each.
+            negative_prompt: what is not wanted, likewise; nothing by default.
+            batch_size: how many images, where neither texts nor images are several.
+            image: to begin with, or one for each, as for `generate_image`.
+            weighted: whether brackets in texts are weights, as for `encode_text`.
+            kwargs: as for `generate_image`.
+
+        Raises:
+            ValueError: numbers of prompts, images and seeds differ.
+        """
+        several = {
+            "prompts": None if isinstance(prompt, str) else list(prompt),
+            "negative prompts": None if isinstance(negative_prompt, str | None)
+            else list(negative_prompt),
+            "images": image if isinstance(image, list | tuple) or np.ndim(image) == 4 else None,
+        }  # fmt: skip
+        counts = {name: len(values) for name, values in several.items() if values is not None}
+        if batch_size == 1 and counts:
+            batch_size = max(counts.values())
+        for name, count in counts.items():
+            if count != batch_size:
+                raise ValueError(f"There are {count} {name} for {batch_size} images.")
+        return self.generate_image(
+            self.encode_text(prompt, weighted), negative_prompt, batch_size, image=image,
+            weighted=weighted, **kwargs,
+        )  # fmt: skip
+
+    def generate_image(
+        self,
+        encoded_text: Any,
+        negative_prompt: str | Sequence[str] | None = None,
+        batch_size: int = 1,
+        num_steps: int = 50,
+        unconditional_guidance_scale: float = 7.5,
+        diffusion_noise: Any = None,
+        seed: int | Sequence[int] | None = None,
+        guidance_rescale: float = 0.0,
+        image: Any = None,
+        mask: Any = None,
+        strength: float = 1.0,
+        weighted: bool = False,
+        callback: Callable[[int, int, Any], None] | None = None,
+        verbose: int = 0,
+        output: str = "image",
+    ) -> Any:
+        """Images of a context that `encode_text` gave.
+
+        Args:
+            encoded_text: (length, width), (1, length, width), or one for each image.
+            negative_prompt: what is not wanted, one text or one for each; nothing by default.
+            batch_size: how many images.
+            num_steps: more steps take longer and look better.
+            unconditional_guidance_scale: how much more closely the text is followed than by the
+                network itself; 1 for no more.
+            diffusion_noise: (batch, height / 8, width / 8, 4), in place of that of the seed.
+            seed: of the first image; the next ones have the seeds that follow. A list has one for
+                each. An image does not depend on its batch.
+            guidance_rescale: how far the contrast is brought back that guidance adds (Lin et al.,
+                2023, arXiv:2305.08891).
+            image: to begin with, one or one for each: (height, width, 3) of uint8, of floats from
+                0 to 1, or of Pillow.
+            mask: of that image, what is made anew: (height, width), 1 or white where it is.
+            strength: how far from the image the new one may go: from just above 0 to 1.
+            weighted: whether brackets in the negative prompt are weights.
+            callback: called with the number of each call, how many there are, and the latents;
+                `preview(latents)` makes an image of them.
+            verbose: 1 for a progress bar.
+            output: "image" for an array (batch, height, width, 3) of uint8, "pil" for a list of
+                Pillow's images, "latent" for the latents.
+
+        Raises:
+            ValueError: shapes do not fit, or there is no such output.
+        """
+        if output not in _OUTPUTS:
+            raise ValueError(f"output={output!r} is none of {list(_OUTPUTS)}.")
+        plan, scale = self.scheduler.plan(num_steps, strength), float(unconditional_guidance_scale)
+        with self._context():
+            context = self._for_each(encoded_text, batch_size)
+            if scale != 1.0:
+                unwanted = self.encode_text(negative_prompt or "", weighted)
+                both = evened([self._for_each(unwanted, batch_size), context])
+                context = ops.concatenate(both, axis=0)
+            seeds = self._seeds(seed, batch_size)
+            given = {"context": context, "seeds": ops.convert_to_tensor(seeds)}
+            size = (self.img_height, self.img_width) if image is None else None
+            if image is not None:
+                image = _pixels(image, batch_size)
+                size = image.shape[1:3]
+            shape = (*(n // self.vae.factor for n in size), self.vae.latent_channels)
+            first = self._first_noise(diffusion_noise, given["seeds"], shape)
+            x = first * float(plan.initial_scale)
+            if image is not None and (mask is None or strength < 1):
+                given |= {"image": self.encode_image(image, given["seeds"]), "noise": first}
+                x = plan.add_noise(given["image"], first)
+            given |= self._around(image, mask, given, first)
+            kind = (self.scheduler.name, repr(self.scheduler.config))
+            x = self._denoiser(plan, kind, x, given, scale, guidance_rescale, callback, verbose)
+            if output == "latent":
+                return ops.convert_to_numpy(x)
+            images = self._image(x)
+        return _pillows(images) if output == "pil" else images
+
+    def preview(self, latents: Any) -> np.ndarray:
+        """Latents as images of uint8.
+
+        Args:
+            latents: what a callback was given.
+        """
+        with self._context():
+            return self._image(ops.convert_to_tensor(latents))
+
+    def encode_image(self, image: Any, seeds: Any, call: int = -1) -> Any:
+        """Scaled latents (images, height / 8, width / 8, 4), drawn around their means.
+
+        Args:
+            image: (images, height, width, 3) between -1 and 1.
+            seeds: (images,) of int32.
+            call: tells these draws from others of the same seed.
+        """
+        mean, logvar = self._run("encode", self.vae.encode, self.vae, image)
+        mean, logvar = ops.cast(mean, "float32"), ops.cast(logvar, "float32")
+        latents = mean + ops.exp(0.5 * logvar) * noise(seeds, call, tuple(mean.shape[1:]))
+        return (latents - self._shift) * self._scaling
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @property
+    def _scaling(self) -> float:
+        return float(self.vae.config["scaling_factor"])
+
+    @property
+    def _shift(self) -> float:
+        return float(self.vae.config["shift_factor"] or 0.0)
+
+    def _context(self) -> Any:
+        return inference(self.unet.backend)
+
+    def _hidden(self, ids: Any) -> Any:
+        return self.text_encoder({"token_ids": ids})["sequence_output"]
+
+    def _run(self, name: str, function: Callable, network: Any, value: Any) -> Any:
+        """A function of a network, compiled; tiles are compiled by none."""
+        if getattr(network, "tiling", False):
+            return function(value)
+        variables = network.variables
+        key = name, id(network), len(variables)
+        if key not in self._compiled:
+            self._compiled[key] = keras.jit(function, variables)
+        return self._compiled[key](ops.convert_to_tensor(value))
+
+    def _seeds(self, seed: int | Sequence[int] | None, count: int) -> np.ndarray:
+        if seed is None:
+            seed = keras.random.SeedGenerator().get_config()["seed"] % 2**31
+        one = isinstance(seed, int | np.integer)
+        seeds = [int(seed) + i for i in range(count)] if one else list(seed)
+        if len(seeds) != count:
+            raise ValueError(f"There are {len(seeds)} seeds for {count} images.")
+        return np.array([signed(value) for value in seeds], "int32")
+
+    def _first_noise(self, given: Any, seeds: Any, shape: tuple[int, ...]) -> Any:
+        if given is None:
+            return noise(seeds, 0, shape)
+        given = ops.cast(ops.convert_to_tensor(given), "float32")
+        given = given[None] if len(given.shape) == 3 else given
+        if tuple(given.shape) != (seeds.shape[0], *shape):
+            raise ValueError(
+                f"diffusion_noise has the shape {tuple(given.shape)}, expected "
+                f"{(seeds.shape[0], *shape)}."
+            )
+        return given
+
+    def _for_each(self, context: Any, count: int) -> Any:
+        context = ops.convert_to_tensor(context)
+        context = context[None] if len(context.shape) == 2 else context
+        if context.shape[0] not in (1, count):
+            raise ValueError(f"There are {context.shape[0]} texts for {count} images.")
+        return ops.repeat(context, count, axis=0) if context.shape[0] != count else context
+
+    def _around(self, image: Any, mask: Any, given: dict, first: Any) -> dict[str, Any]:
+        """What the steps need of a mask: the network itself where it takes masks, else the loop."""
+        takes = self.unet.config["in_channels"] != self.vae.latent_channels
+        if takes and mask is None:
+            raise ValueError("This network makes a part of an image anew: give image and mask.")
+        if mask is not None and image is None:
+            raise ValueError("A mask is for a part of an image: give the image too.")
+        if mask is None:
+            return {}
+        hidden = _mask(mask, image.shape[:3])
+        factor = self.vae.factor
+        small = ops.convert_to_tensor(hidden[:, ::factor, ::factor])
+        if takes:
+            shown = self.encode_image(image * (hidden < 0.5), given["seeds"], -2)
+            return {"beside": ops.concatenate([small, shown], axis=-1)}
+        known = given.get("image")
+        known = self.encode_image(image, given["seeds"]) if known is None else known
+        return {"mask": small, "image": known, "noise": first}
+
+    def _decode(self, latents: Any) -> Any:
+        network = self.vae if self._wide is None else self._wide
+        network.tiling = self.vae.tiling
+        images = self._run("decode", network.decode, network, latents)
+        return ops.convert_to_numpy(ops.cast(images, "float32"))
+
+    def _image(self, latents: Any) -> np.ndarray:
+        latents = latents / self._scaling + self._shift
+        images = self._decode(latents)
+        half = self._wide is None and self.vae.compute_dtype != "float32"
+        if half and not np.isfinite(images).all():
+            warnings.warn(
+                f"The autoencoder overflowed in {self.vae.compute_dtype}, as published ones do; "
+                "from now on images are decoded in float32.", stacklevel=3,
+            )  # fmt: skip
+            self._wide = self.vae.in_float32()
+            images = self._decode(latents)
+        if not np.isfinite(images).all():
+            raise ValueError("The latents give an image of numbers that are not finite.")
+        return (np.clip(images / 2 + 0.5, 0, 1) * 255).round().astype("uint8")
+
+
+def _pixels(image: Any, count: int) -> np.ndarray:
+    """Images (count, height, width, 3) between -1 and 1."""
+    images = np.stack([np.asarray(x) for x in image]) if isinstance(image, list | tuple) else image
+    images = np.asarray(images)
+    images = images[None] if images.ndim == 3 else images
+    if images.ndim != 4 or len(images) not in (1, count):
+        raise ValueError(
+            f"image has the shape {images.shape}, expected (height, width, 3) or ({count}, height, "
+            "width, 3)."
+        )
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    images = images.astype("float32") / (scale / 2) - 1
+    return np.repeat(images, count, axis=0) if len(images) != count else images
+
+
+def _mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Masks (count, height, width, 1) of 0 and 1."""
+    masks = np.stack([np.asarray(x) for x in mask]) if isinstance(mask, list | tuple) else mask
+    masks = np.asarray(masks)
+    full = 255 if masks.dtype == np.uint8 and masks.max(initial=0) > 1 else 1
+    masks = masks[..., 0] if masks.ndim == 4 or masks.shape[-1:] == (1,) else masks
+    masks = masks[None] if masks.ndim == 2 else masks
+    if masks.shape[1:] != shape[1:] or masks.ndim != 3 or len(masks) not in (1, shape[0]):
+        raise ValueError(f"mask has the shape {masks.shape}, expected {tuple(shape[1:])}.")
+    return (masks >= full / 2).astype("float32")[..., None]
+
+
+def _pillows(images: np.ndarray) -> list[Any]:
+    from PIL import Image
+
+    return [Image.fromarray(image) for image in images]
+
+
+def _loaded(files: PresetFiles, parts: Sequence[str], **how: Any) -> dict[str, Any]:
+    """Parts of a pipeline out of its folders."""
+    readers: dict[str, Callable[[PresetFiles], Any]] = {
+        "text_encoder": lambda below: CLIPTextEncoder.from_preset(below, **how),
+        "tokenizer": CLIPTokenizer.from_files,
+        "unet": lambda below: UNet2DConditionModel.from_preset(below, **how),
+        "vae": lambda below: AutoencoderKL.from_preset(below, **how),
+        "scheduler": lambda below: Scheduler.from_config(below.json("scheduler_config.json")),
+    }
+    return {part: readers[part](files.folder(part)) for part in parts}
