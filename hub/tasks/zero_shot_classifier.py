@@ -3,7 +3,7 @@ arXiv:2103.00020).
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ class ZeroShotImageClassifier(Task):
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
         super().__init__(backbone, preprocessor, **kwargs)
         self._kl_known: dict[tuple[str, ...], np.ndarray] = {}  # the texts of a label -> its vector
-        self._kl_made_with: tuple[Any, ...] = ()
-        self._kl_compiled: dict[Any, Callable] = {}
+        self._kl_made_with = b""
+        self._kl_functions: dict[Any, Callable] = {}
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -165,7 +165,8 @@ class ZeroShotImageClassifier(Task):
                 preprocessor.images.pixels(image, f"Image {start + i}")
                 for i, image in enumerate(listed[start : start + batch_size])
             ]
-            found.append(self._encoded("get_vision_embeddings", np.stack(rows), batch_size))
+            batch = np.stack(rows)
+            found.append(self._encoded("get_vision_embeddings", batch, len(listed), batch_size))
             if bar is not None:
                 bar.update(start + len(rows))
         return np.concatenate(found)
@@ -220,20 +221,27 @@ class ZeroShotImageClassifier(Task):
         encodings = preprocessor.encode(texts)
         for start in range(0, len(encodings), _AT_ONCE):
             packed = preprocessor.pack(encodings[start : start + _AT_ONCE])
-            found.append(self._encoded("get_text_embeddings", packed["token_ids"], _AT_ONCE))
+            found.append(
+                self._encoded("get_text_embeddings", packed["token_ids"], len(texts), _AT_ONCE)
+            )
         return np.concatenate(found)
 
-    def _encoded(self, method: str, rows: np.ndarray, most: int) -> np.ndarray:
-        """Vectors of length 1, by a method of the backbone that is compiled where that pays."""
-        count, variables = len(rows), self.backbone.variables
-        if self.backend in ("jax", "tensorflow"):  # few shapes are worth padding
-            rows = _padded({"": rows}, min(_round_up(count), max(most, count)))[""]
-        key = (self.backend, len(variables), method)
+    def _encoded(self, method: str, rows: np.ndarray, total: int, most: int) -> np.ndarray:
+        """Vectors of length 1 of a batch out of `total` rows, in batches of `most`."""
+        count = len(rows)
+        if self.backend in ("jax", "tensorflow"):  # compiled: one shape is worth padding
+            rows = _padded({"": rows}, most if total > most else min(_round_up(count), most))[""]
+        out = self._compiled(method, getattr(self.backbone, method), rows)
+        return _unit(out[:count])
+
+    def _compiled(self, name: str, function: Callable, *arrays: np.ndarray) -> np.ndarray:
+        variables = self.backbone.variables
+        key = (self.backend, len(variables), name)  # an adapter adds some
         with inference(self.backend):
-            if key not in self._kl_compiled:
-                self._kl_compiled[key] = keras.jit(getattr(self.backbone, method), variables)
-            out = self._kl_compiled[key](ops.convert_to_tensor(rows))
-            return _unit(ops.convert_to_numpy(ops.cast(out, "float32"))[:count])
+            if key not in self._kl_functions:
+                self._kl_functions[key] = keras.jit(function, variables)
+            out = self._kl_functions[key](*map(ops.convert_to_tensor, arrays))
+            return ops.convert_to_numpy(ops.cast(out, "float32"))
 
     def _compared(self, images: np.ndarray, texts: Any) -> np.ndarray:
         with inference(self.backend):
@@ -242,19 +250,18 @@ class ZeroShotImageClassifier(Task):
             )
             return ops.convert_to_numpy(self.backbone.compare(images, texts))
 
-    def _state_of_texts(self) -> tuple[Any, ...]:
+    def _state_of_texts(self) -> bytes:
         """Changes when training, loading or an assignment changes what texts give.
 
-        A sum over all weights reads them once, which is cheap beside a single text.
+        Sums over all weights read them once, which is cheap beside a single text.
         """
         parts = (self.backbone.text_encoder, self.backbone.text_projection)
-        return tuple(v for part in parts for v in self._sums(part.weights))
 
-    def _sums(self, weights: list[Any]) -> Iterator[float]:
-        with inference(self.backend):
-            for weight in weights:
-                total = ops.sum(ops.abs(ops.cast(weight.value, "float32")))
-                yield float(ops.convert_to_numpy(total))
+        def sums() -> Any:
+            values = (ops.cast(w.value, "float32") for part in parts for w in part.weights)
+            return ops.stack([ops.sum(ops.abs(value)) for value in values])
+
+        return self._compiled("sums", sums).tobytes()
 
 
 def _is_named(labels: Any) -> bool:
