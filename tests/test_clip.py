@@ -273,6 +273,21 @@ def test_strict_towers(tmp_path):
             hub.BertBackbone.from_preset(tmp_path)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16", "float16"])
+def test_half_precision(backend, dtype, tmp_path):
+    theirs = whole(tmp_path / "a")
+    model = hub.CLIPBackbone.from_preset(tmp_path / "a", dtype=dtype)
+    inputs = {"images": images(), "token_ids": IDS}
+    found = {k: keras.ops.convert_to_numpy(v) for k, v in model(inputs).items()}
+    expected = their_answer(theirs, images())
+    np.testing.assert_allclose(found["vision_logits"], expected.logits_per_image, atol=0.15)
+    scale = theirs.logit_scale.exp().item()  # is not rounded
+    cosines = found["image_embeddings"] @ found["text_embeddings"].T
+    np.testing.assert_allclose(found["vision_logits"], scale * cosines, rtol=0, atol=2e-5)
+    model.save_to_preset(tmp_path / "b")
+    transformers.CLIPModel.from_pretrained(tmp_path / "b")
+
+
 def test_gradients_reach_both_towers():
     tower = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 12}
     with keras.use_backend("torch"):

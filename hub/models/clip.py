@@ -71,7 +71,10 @@ class CLIPBackbone(Backbone):
         self.visual_projection.build((None, self.vision_encoder.hidden_dim))
         self.text_projection.build((None, self.text_encoder.hidden_dim))
         start = initializers.Constant(self.logit_scale_init_value)
-        self.logit_scale = self.add_weight((), start, name="logit_scale")
+        # In float32 always: it is an exponent, and bfloat16 would be wrong by a hundredth.
+        self.logit_scale = self.add_weight(
+            (), start, dtype="float32", autocast=False, name="logit_scale"
+        )
         self.built = True
 
     def get_vision_embeddings(self, images: Any, training: bool = False) -> Any:
