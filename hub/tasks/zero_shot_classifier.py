@@ -259,7 +259,7 @@ class ZeroShotImageClassifier(Task):
 
         def sums() -> Any:
             values = (ops.cast(w.value, "float32") for part in parts for w in part.weights)
-            return ops.stack([ops.sum(ops.abs(value)) for value in values])
+            return ops.stack([ops.sum(value) for value in values])
 
         return self._compiled("sums", sums).tobytes()
 
