@@ -1,6 +1,7 @@
 """Pretrained models behind preset names, on JAX, PyTorch, TensorFlow and NumPy."""
 
 from hub import datasets
+from hub.image_preprocessing import ImagePreprocessor, ImageTextPreprocessor
 from hub.models import *
 from hub.preprocessing import (
     CausalLMPreprocessor,

@@ -95,11 +95,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("preset")
     run.add_argument("inputs", nargs="+", metavar="INPUT")
     run.add_argument("--max-new-tokens", type=int, help="of the tasks that write text")
+    run.add_argument("--label", action="append", help="a class to look for in images; repeatable")
     run.add_argument("--seed", type=int, default=0, help="of draws")
     convert = command("convert", _convert, remote, "write weights, KerasHub's too, as safetensors")
     convert.add_argument("source", metavar="SRC")
     convert.add_argument("target", metavar="DST")
-    bench = command("bench", _bench, model, "texts a second, or tokens where a model writes")
+    bench = command(
+        "bench", _bench, model, "texts or images a second, or tokens where a model writes"
+    )
     bench.add_argument("preset")
     bench.add_argument("--texts", type=int, default=64)
     return parser
@@ -297,9 +300,19 @@ def _texts(task: Any, given: argparse.Namespace) -> list[dict]:
     return [{"text": text} for text in texts]
 
 
+def _likenesses(task: Any, given: argparse.Namespace) -> list[dict]:
+    if not given.label:
+        raise ValueError("say what the images may show: --label cat --label dog ...")
+    return [
+        {"label": best[0]["label"], "scores": {d["label"]: round(d["score"], 6) for d in best}}
+        for best in task.classify(given.inputs, given.label)
+    ]
+
+
 _ANSWERS = {
     "text-classification": _classes, "token-classification": _entities, "fill-mask": _masks,
     "feature-extraction": _vectors, "text-generation": _texts, "text2text-generation": _texts,
+    "zero-shot-image-classification": _likenesses,
 }  # fmt: skip
 
 
@@ -330,5 +343,8 @@ def _load_for(model: Any, count: int) -> tuple[Callable, int, str]:
         new = min(32, (model.backbone.max_sequence_length or 64) // 4)
         settings = {"max_new_tokens": new, "stop_token_ids": None, "num_return_sequences": 1}
         return lambda: model.generate(texts, **settings, seed=0), new * len(texts), "tokens"
+    if hasattr(model, "encode_images"):
+        images = list(generator.integers(0, 256, (count, 256, 256, 3), "uint8"))
+        return lambda: model.encode_images(images), count, "images"
     texts = [" ".join(generator.choice(_WORDS, n)) for n in generator.integers(8, 80, count)]
     return lambda: model.predict(texts, verbose=0), count, "texts"

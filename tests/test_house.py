@@ -24,6 +24,7 @@ FLOORS = [
 ]
 HUB_FLOORS = [
     ["datasets", "presets", "tokenizers", "preprocessing", "schedulers"],
+    ["image_preprocessing"],
     ["blocks", "sampling"],
     ["generation"],
     ["models"],

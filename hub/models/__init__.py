@@ -3,7 +3,8 @@
 from hub.models.albert import AlbertBackbone
 from hub.models.backbone import FAMILIES, Backbone
 from hub.models.bert import BertBackbone
-from hub.models.clip import CLIPTextEncoder
+from hub.models.clip import CLIPBackbone
+from hub.models.clip_towers import CLIPTextEncoder, CLIPVisionEncoder
 from hub.models.distil_bert import DistilBertBackbone
 from hub.models.electra import ElectraBackbone
 from hub.models.gpt2 import GPT2Backbone

@@ -66,6 +66,9 @@ class Family:
             `_class_name`, our model type, and whose weights are called otherwise.
         own_prefix: what stands before the names in the files of the backbone itself.
         older: patterns in the names of older files -> what stands there today.
+        defaults: keys of config.json -> what they are where it does not say.
+        parts: our arguments that are arguments of another family's backbone -> (its model type,
+            the key that holds its config). That backbone is loaded out of such a checkpoint too.
     """
 
     model_type: str
@@ -89,6 +92,8 @@ class Family:
     library: str = "transformers"
     own_prefix: str = ""
     older: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 FAMILIES: dict[str, Family] = {}

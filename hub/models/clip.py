@@ -1,165 +1,170 @@
-"""The text tower of CLIP: Learning Transferable Visual Models From Natural Language Supervision
+"""CLIP: Learning Transferable Visual Models From Natural Language Supervision
 (Radford et al., 2021, arXiv:2103.00020).
 
-Traps of the published checkpoints: OpenAI's activation is the quick form of gelu, LAION's the exact
-one; a text is pooled at its first end token, in older configs (which say 2) at its largest id;
-positions stand in the file as integers of no use; the padding is seen, since attention is causal
-and the end stands before it.
+Traps of the published checkpoints: the scale of the logits is kept as its logarithm; the configs of
+the towers stand inside, those of LAION twice, and leave out what is usual; of the width of the
+projections the outer config alone is right.
 """
 
 from typing import Any
 
-from hub.blocks import TransformerBlock
 from hub.models.backbone import Backbone, Family, register
-from hub.models.encoder import given
+from hub.models.clip_towers import CLIP_TEXT, CLIP_VISION, CLIPTextEncoder, CLIPVisionEncoder
 from hub.presets.naming import WeightTable
 from keraslite import initializers, layers, ops
 
-_OLDER_END = 2  # in configs that were written before the end token was used
 
-
-class CLIPTextEncoder(Backbone):
-    """Causal attention over the tokens of a text.
+class CLIPBackbone(Backbone):
+    """A tower for images and one for texts, projected to vectors that are compared.
 
     Args:
-        vocabulary_size: the number of tokens.
-        num_layers: the number of blocks.
-        num_heads: attention heads of a block.
-        hidden_dim: the width.
-        intermediate_dim: the width inside the feed-forward networks.
-        max_sequence_length: the number of positions.
-        activation: of the feed-forward networks.
-        layer_norm_epsilon: of the normalisations.
-        attention_dropout: of the attention probabilities.
-        end_token_id: where a text is pooled; 2 for the largest id.
+        vision_encoder: a `CLIPVisionEncoder`, or a dict of the arguments that make one.
+        text_encoder: a `CLIPTextEncoder`, or a dict of the arguments that make one.
+        projection_dim: the width of the vectors.
+        logit_scale_init_value: the logarithm of the scale of the logits before training.
 
-    Inputs: a dict of `token_ids` (batch, length), and perhaps `padding_mask` (batch, length).
-    Output: a dict of `sequence_output` (batch, length, hidden_dim), after the last normalisation,
-    and `pooled_output` (batch, hidden_dim), that at the end token.
+    Inputs: a dict of `images` (images, height, width, channels), `token_ids` (texts, length), and
+    perhaps `padding_mask` (texts, length). Outputs: a dict of `vision_logits` (images, texts),
+    `text_logits` (texts, images), and `image_embeddings` and `text_embeddings` of length 1.
 
-    >>> model = CLIPTextEncoder(100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16)
-    >>> tuple(model({"token_ids": np.ones((1, 4), "int32")})["pooled_output"].shape)
-    (1, 8)
+    >>> tower = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
+    >>> model = CLIPBackbone(
+    ...     {**tower, "image_size": 8, "patch_size": 4}, {**tower, "vocabulary_size": 9}, 6
+    ... )
+    >>> inputs = {"images": np.ones((2, 8, 8, 3), "float32"), "token_ids": np.ones((3, 5), "int32")}
+    >>> tuple(model(inputs)["vision_logits"].shape)
+    (2, 3)
     """
 
-    family = "clip_text_model"
+    family = "clip"
 
     def __init__(
         self,
-        vocabulary_size: int,
-        num_layers: int,
-        num_heads: int,
-        hidden_dim: int,
-        intermediate_dim: int,
-        max_sequence_length: int = 77,
-        activation: str = "quick_gelu",
-        layer_norm_epsilon: float = 1e-5,
-        attention_dropout: float = 0.0,
-        end_token_id: int = _OLDER_END,
+        vision_encoder: CLIPVisionEncoder | dict[str, Any],
+        text_encoder: CLIPTextEncoder | dict[str, Any],
+        projection_dim: int = 512,
+        logit_scale_init_value: float = 2.6592,
         dtype: Any = None,
         **kwargs: Any,
     ):
-        config = given(locals())
         super().__init__(dtype=dtype, **kwargs)
-        policy, self.config = self.dtype_policy, config
-        self.vocabulary_size, self.hidden_dim = vocabulary_size, hidden_dim
-        self.max_sequence_length, self.end_token_id = max_sequence_length, end_token_id
+        policy = self.dtype_policy
+        if isinstance(vision_encoder, dict):
+            vision_encoder = CLIPVisionEncoder(**vision_encoder, dtype=policy)
+        if isinstance(text_encoder, dict):
+            text_encoder = CLIPTextEncoder(**text_encoder, dtype=policy)
+        self.vision_encoder, self.text_encoder = vision_encoder, text_encoder
+        self.projection_dim, self.max_sequence_length = (
+            projection_dim, text_encoder.max_sequence_length,
+        )  # fmt: skip
+        self.logit_scale_init_value = logit_scale_init_value
 
-        def embedding(size: int, name: str) -> layers.Embedding:
-            start = initializers.RandomNormal(stddev=0.02)
-            return layers.Embedding(size, hidden_dim, start, dtype=policy, name=name)
+        def projection(name: str) -> layers.Dense:
+            return layers.Dense(projection_dim, use_bias=False, dtype=policy, name=name)
 
-        self.token_embedding = embedding(vocabulary_size, "token_embedding")
-        self.position_embedding = embedding(max_sequence_length, "position_embedding")
-        self.blocks = [
-            TransformerBlock(
-                hidden_dim, num_heads, intermediate_dim, activation,
-                attention_dropout=attention_dropout, layer_norm_epsilon=layer_norm_epsilon,
-                norm_first=True, dtype=policy,
-            )
-            for _ in range(num_layers)
-        ]  # fmt: skip
-        self.final_norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
+        self.visual_projection = projection("visual_projection")
+        self.text_projection = projection("text_projection")
         self.build()
 
     def build(self, input_shape: Any = None) -> None:
         """Make the variables; their shapes follow from the config alone."""
-        self.token_embedding.build((None, None))
-        self.position_embedding.build((None, None))
-        for layer in (*self.blocks, self.final_norm):
-            layer.build((None, None, self.hidden_dim))
+        self.visual_projection.build((None, self.vision_encoder.hidden_dim))
+        self.text_projection.build((None, self.text_encoder.hidden_dim))
+        start = initializers.Constant(self.logit_scale_init_value)
+        # In float32 always: it is an exponent, and bfloat16 would be wrong by a hundredth.
+        self.logit_scale = self.add_weight(
+            (), start, dtype="float32", autocast=False, name="logit_scale"
+        )
         self.built = True
 
-    def call(self, inputs: Any, training: bool = False, skip: int = 0) -> Any:
-        """Hidden states and the pooled one.
+    def get_vision_embeddings(self, images: Any, training: bool = False) -> Any:
+        """Vectors (images, projection_dim), not normalised.
 
         Args:
-            inputs: `token_ids` and perhaps `padding_mask`.
+            images: (images, height, width, channels).
             training: whether dropout works.
-            skip: how many of the last blocks are left out ("clip skip").
         """
-        token_ids, mask = inputs["token_ids"], inputs.get("padding_mask")
-        length = token_ids.shape[1]
-        if length is not None and length > self.max_sequence_length:
-            raise ValueError(
-                f"A text of {length} tokens is longer than the {self.max_sequence_length} "
-                "positions of the model; truncate it."
-            )
-        if not 0 <= skip < len(self.blocks):
-            raise ValueError(f"skip={skip} must be less than the {len(self.blocks)} blocks.")
-        positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
-        hidden = self.token_embedding(token_ids) + self.position_embedding(positions)
-        mask = None if mask is None else ops.cast(mask, "bool")
-        for block in self.blocks[: len(self.blocks) - skip]:
-            hidden = block(hidden, mask, training=training, causal=True)
-        hidden = self.final_norm(hidden)
-        ids = ops.cast(token_ids, "int32")
-        marks = ids if self.end_token_id == _OLDER_END else ops.equal(ids, self.end_token_id)
-        at = ops.argmax(ops.cast(marks, "int32"), axis=-1)
-        pooled = ops.take_along_axis(hidden, ops.cast(at, "int32")[:, None, None], axis=1)[:, 0]
-        return {"sequence_output": hidden, "pooled_output": pooled}
+        pooled = self.vision_encoder(images, training=training)["pooled_output"]
+        return self.visual_projection(pooled)
+
+    def get_text_embeddings(
+        self, token_ids: Any, padding_mask: Any = None, training: bool = False
+    ) -> Any:
+        """Vectors (texts, projection_dim), not normalised.
+
+        Args:
+            token_ids: (texts, length).
+            padding_mask: (texts, length), where there are tokens; not needed, since a text is
+                pooled at its end and sees what stands before it.
+            training: whether dropout works.
+        """
+        inputs = {"token_ids": token_ids}
+        if padding_mask is not None:
+            inputs["padding_mask"] = padding_mask
+        return self.text_projection(self.text_encoder(inputs, training=training)["pooled_output"])
+
+    def compare(self, image_embeddings: Any, text_embeddings: Any) -> Any:
+        """Logits (images, texts).
+
+        Args:
+            image_embeddings: (images, projection_dim), of length 1.
+            text_embeddings: (texts, projection_dim), of length 1.
+        """
+        scale = ops.exp(ops.cast(self.logit_scale.value, image_embeddings.dtype))
+        return scale * ops.matmul(image_embeddings, ops.transpose(text_embeddings))
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Logits and vectors of images and texts."""
+        images = _unit(self.get_vision_embeddings(inputs["images"], training))
+        texts = _unit(
+            self.get_text_embeddings(inputs["token_ids"], inputs.get("padding_mask"), training)
+        )
+        logits = self.compare(images, texts)
+        return {
+            "vision_logits": logits, "text_logits": ops.transpose(logits),
+            "image_embeddings": images, "text_embeddings": texts,
+        }  # fmt: skip
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the model."""
-        return {**super().get_config(), **self.config}
+        return {
+            **super().get_config(),
+            "vision_encoder": dict(self.vision_encoder.config),
+            "text_encoder": dict(self.text_encoder.config),
+            "projection_dim": self.projection_dim,
+            "logit_scale_init_value": self.logit_scale_init_value,
+        }
 
 
-def _rows() -> dict[str, str]:
-    block = {
-        "attention/query": "self_attn.q_proj", "attention/key": "self_attn.k_proj",
-        "attention/value": "self_attn.v_proj", "attention/output_dense": "self_attn.out_proj",
-        "attention_norm": "layer_norm1", "intermediate": "mlp.fc1", "output_dense": "mlp.fc2",
-        "output_norm": "layer_norm2",
-    }  # fmt: skip
-    return {
-        "token_embedding": "embeddings.token_embedding",
-        "position_embedding": "embeddings.position_embedding",
-        **{f"blocks/{{i}}/{a}": f"encoder.layers.{{i}}.{b}" for a, b in block.items()},
-        "final_norm": "final_layer_norm",
-    }
+def _unit(vectors: Any) -> Any:
+    """Vectors of length 1; in float32, where half precision would lose what tells them apart."""
+    return ops.normalize(ops.cast(vectors, "float32"), axis=-1, order=2, epsilon=1e-12)
 
 
-CLIP_TEXT = register(
+CLIP = register(
     Family(
-        model_type="clip_text_model",
-        backbone=CLIPTextEncoder,
+        model_type="clip",
+        backbone=CLIPBackbone,
         tokenizer="CLIPTokenizer",
         config={
-            "vocabulary_size": "vocab_size",
-            "num_layers": "num_hidden_layers",
-            "num_heads": "num_attention_heads",
-            "hidden_dim": "hidden_size",
-            "intermediate_dim": "intermediate_size",
-            "max_sequence_length": "max_position_embeddings",
-            "activation": "hidden_act",
-            "layer_norm_epsilon": "layer_norm_eps",
-            "attention_dropout": "attention_dropout",
-            "end_token_id": "eos_token_id",
+            "projection_dim": "projection_dim",
+            "logit_scale_init_value": "logit_scale_init_value",
         },
-        fixed={"hidden_act": ("quick_gelu", "gelu", "gelu_new", None)},
-        weights=WeightTable(_rows(), ignore=(r"embeddings\.position_ids",)),
-        prefix="text_model.",
-        own_prefix="text_model.",
-        architectures={"Backbone": "CLIPTextModel"},
+        parts={
+            "text_encoder": ("clip_text_model", "text_config"),
+            "vision_encoder": ("clip_vision_model", "vision_config"),
+        },
+        weights=CLIP_TEXT.weights.prefixed("text_encoder/", CLIP_TEXT.own_prefix).joined(
+            CLIP_VISION.weights.prefixed("vision_encoder/", CLIP_VISION.own_prefix),
+            WeightTable(
+                {
+                    "visual_projection": "visual_projection",
+                    "text_projection": "text_projection",
+                    "logit_scale": "logit_scale",
+                }
+            ),
+        ),
+        heads={"ZeroShotImageClassifier": WeightTable({})},
+        architectures={"Backbone": "CLIPModel", "ZeroShotImageClassifier": "CLIPModel"},
     )
 )

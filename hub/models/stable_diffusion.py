@@ -15,7 +15,7 @@ import numpy as np
 import keraslite as keras
 from hub.denoising import Denoiser, noise
 from hub.generation import inference, signed
-from hub.models.clip import CLIPTextEncoder
+from hub.models.clip_towers import CLIPTextEncoder
 from hub.models.unet import UNet2DConditionModel
 from hub.models.vae import AutoencoderKL
 from hub.presets.files import PIPELINE, PresetFiles, resolve

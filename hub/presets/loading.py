@@ -55,6 +55,9 @@ def arguments(family: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: the config asks for something unsupported, or lacks a size.
     """
+    from hub.models.backbone import family_of
+
+    config = {**family.defaults, **config}
     for key, allowed in family.fixed.items():
         if config.get(key) not in allowed:
             known = [a for a in allowed if a is not None]
@@ -69,7 +72,43 @@ def arguments(family: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     if required:
         names = [family.config[k] for k in required]
         raise ValueError(f"The config.json lacks {names}; it has {sorted(config)}.")
+    for ours, (kind, key) in family.parts.items():
+        part = family_of(kind)
+        found[ours] = arguments(part, part_config(part, config, key))
     return found | (family.read(dict(config)) if family.read else {})
+
+
+def part_config(part: Any, config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The config of a part out of a whole one's.
+
+    Args:
+        part: the part's family.
+        config: the whole.
+        key: where it stands there; what older files repeat under `<key>_dict` counts more, and with
+            it the defaults of what that leaves out, as transformers reads it.
+    """
+    repeated = config.get(f"{key}_dict")
+    known = dict(config.get(key) or {})
+    if repeated is not None:
+        known |= {**part.defaults, **repeated}
+    return {**known, "model_type": part.model_type}
+
+
+def _of_part(family: Any, config: Mapping[str, Any], cls: type) -> tuple[Any, Any]:
+    """The family and the config of the part of a checkpoint that is of a class; else what is given.
+
+    Args:
+        family: of the checkpoint.
+        config: its config.json.
+        cls: the class that is to be loaded.
+    """
+    from hub.models.backbone import family_of
+
+    for kind, key in () if issubclass(family.backbone, cls) else family.parts.values():
+        part = family_of(kind)
+        if issubclass(part.backbone, cls):
+            return part, part_config(part, config, key)
+    return family, config
 
 
 def detect_prefix(family: Any, names: Weights) -> str:
@@ -208,7 +247,7 @@ def load_backbone(
 
     files = resolve(preset, revision=revision, token=token)
     config = read_config(files)
-    family = family_of(config["model_type"])
+    family, config = _of_part(family_of(config["model_type"]), config, cls)
     if not issubclass(family.backbone, cls):
         raise ValueError(
             f"{preset!r} is a {family.model_type} checkpoint: use {family.backbone.__name__}, "
@@ -233,14 +272,7 @@ def load_backbone(
 
 def written_config(family: Any, backbone: Any, task: str, extra: Mapping[str, Any]) -> dict:
     """The config.json for a model: what it was loaded with, brought up to date."""
-    said = {key: values[0] for key, values in family.fixed.items() if values[0] is not None}
-    config = {**said, **getattr(backbone, "source_config", {})}
-    ours = backbone.get_config()
-    ours |= {name: ours[name] + more for name, more in family.offsets.items()}
-    config |= {theirs: ours[name] for name, theirs in family.config.items()}
-    config |= family.write(ours) if family.write else {}
-    for key in ("_name_or_path", "torch_dtype", "transformers_version"):
-        config.pop(key, None)
+    config = _up_to_date(family, getattr(backbone, "source_config", {}), backbone.get_config())
     if family.library == "diffusers":
         config.pop("model_type", None)
         return {**config, "_class_name": family.model_type, **extra}
@@ -250,6 +282,24 @@ def written_config(family: Any, backbone: Any, task: str, extra: Mapping[str, An
         "dtype": _DTYPES.get(backbone.variable_dtype, "float32"),
         **extra,
     }
+
+
+def _up_to_date(family: Any, config: Mapping[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    """A config.json with our arguments, and those of parts, in it."""
+    from hub.models.backbone import family_of
+
+    said = {key: values[0] for key, values in family.fixed.items() if values[0] is not None}
+    config = {**said, **config}
+    ours = ours | {name: ours[name] + more for name, more in family.offsets.items()}
+    config |= {theirs: ours[name] for name, theirs in family.config.items()}
+    config |= family.write(ours) if family.write else {}
+    for name, (kind, key) in family.parts.items():
+        part = family_of(kind)
+        config[key] = _up_to_date(part, part_config(part, config, key), ours[name])
+        config.pop(f"{key}_dict", None)
+    for key in ("_name_or_path", "torch_dtype", "transformers_version"):
+        config.pop(key, None)
+    return config
 
 
 def write_preset(

@@ -18,7 +18,8 @@ KEPT = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
     "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
     "generation_config.json", "modules.json", "1_Pooling/config.json",
-    "sentence_bert_config.json", "config.json",
+    "sentence_bert_config.json", "preprocessor_config.json", "processor_config.json",
+    "config.json",
 )  # fmt: skip
 
 # What config.json's architecture ends with -> the Hub's pipeline, transformers' class, our task.
@@ -33,6 +34,10 @@ _USES = {
     "ForCausalLM": ("text-generation", "AutoModelForCausalLM", "CausalLM"),
     "LMHeadModel": ("text-generation", "AutoModelForCausalLM", "CausalLM"),
     "ForConditionalGeneration": ("text2text-generation", "AutoModelForSeq2SeqLM", "Seq2SeqLM"),
+    "CLIPModel": (
+        "zero-shot-image-classification", "AutoModelForZeroShotImageClassification",
+        "ZeroShotImageClassifier",
+    ),
     "Model": ("feature-extraction", "AutoModel", "TextEmbedder"),
 }  # fmt: skip
 
@@ -115,6 +120,8 @@ def model_card(
     stated = (config.get("architectures") or ["Model"])[0]
     ending = next((e for e in _USES if stated.endswith(e)), "Model")
     pipeline, auto, task = _USES[ending]
+    reader = "AutoProcessor" if "image" in pipeline else "AutoTokenizer"
+    made = reader.removeprefix("Auto").lower()
     head: dict[str, Any] = {
         "library_name": "transformers", "pipeline_tag": pipeline, "base_model": base_model,
         "license": license, "tags": ["keraslite", config["model_type"]],
@@ -139,9 +146,9 @@ def model_card(
         + (f"Reached:\n\n{reached}\n" if reached else "")
         + f"With JAX, PyTorch, TensorFlow or NumPy:\n\n```python\nimport hub\n\n"
         f'model = hub.{task}.from_preset("{repo}")\n```\n\n'
-        "With transformers:\n\n```python\nfrom transformers import AutoTokenizer, "
+        f"With transformers:\n\n```python\nfrom transformers import {reader}, "
         f'{auto}\n\nmodel = {auto}.from_pretrained("{repo}")\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{repo}")\n```\n'
+        f'{made} = {reader}.from_pretrained("{repo}")\n```\n'
     )
 
 

@@ -50,5 +50,6 @@ from hub.tasks.token_classifier import (
     TokenClassifier,
     XLMRobertaTokenClassifier,
 )
+from hub.tasks.zero_shot_classifier import CLIPZeroShotClassifier, ZeroShotImageClassifier
 
 __all__ = [name for name, value in globals().items() if isinstance(value, type)]

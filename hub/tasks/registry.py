@@ -14,6 +14,7 @@ from hub.tasks.task import Task
 from hub.tasks.text_classifier import TextClassifier
 from hub.tasks.text_embedder import TextEmbedder
 from hub.tasks.token_classifier import TokenClassifier
+from hub.tasks.zero_shot_classifier import ZeroShotImageClassifier
 
 # The Hub's names of pipelines.
 PIPELINES: dict[str, type[Task]] = {
@@ -23,6 +24,7 @@ PIPELINES: dict[str, type[Task]] = {
     "feature-extraction": TextEmbedder,
     "text-generation": CausalLM,
     "text2text-generation": Seq2SeqLM,
+    "zero-shot-image-classification": ZeroShotImageClassifier,
 }
 _TASKS = {task.task: task for task in PIPELINES.values()}
 

@@ -1,0 +1,326 @@
+"""The two towers of CLIP: Learning Transferable Visual Models From Natural Language Supervision
+(Radford et al., 2021, arXiv:2103.00020).
+
+Traps of the published checkpoints: OpenAI's activation is the quick form of gelu, LAION's the exact
+one; a text is pooled at its first end token, in older configs (which say 2) at its largest id;
+positions stand in the file as integers of no use; the padding is seen, since attention is causal
+and the end stands before it; the patches have no bias; images are normalised before the blocks too,
+under a misspelt name, and behind them at the class token alone; configs leave out what is usual.
+"""
+
+from typing import Any
+
+from hub.blocks import TransformerBlock
+from hub.models.backbone import Backbone, Family, register
+from hub.models.encoder import given
+from hub.presets.naming import WeightTable
+from keraslite import initializers, layers, ops
+
+_OLDER_END = 2  # in configs that were written before the end token was used
+
+
+class _Tower(Backbone):
+    """What the towers share: positions, blocks, and a normalisation behind them.
+
+    Args:
+        config: the arguments of the tower's own constructor.
+        num_positions: rows of the table of positions.
+    """
+
+    def __init__(
+        self, config: dict[str, Any], num_positions: int, dtype: Any = None, **kwargs: Any
+    ):
+        super().__init__(dtype=dtype, **kwargs)
+        self.config, self.hidden_dim = config, config["hidden_dim"]
+        self.position_embedding = self._embedding(num_positions, "position_embedding")
+        self.blocks = [
+            TransformerBlock(
+                self.hidden_dim, config["num_heads"], config["intermediate_dim"],
+                config["activation"], attention_dropout=config["attention_dropout"],
+                layer_norm_epsilon=config["layer_norm_epsilon"], norm_first=True,
+                dtype=self.dtype_policy,
+            )
+            for _ in range(config["num_layers"])
+        ]  # fmt: skip
+        self.final_norm = self._norm()
+
+    def _embedding(self, size: int, name: str) -> layers.Embedding:
+        start = initializers.RandomNormal(stddev=0.02)
+        return layers.Embedding(size, self.hidden_dim, start, dtype=self.dtype_policy, name=name)
+
+    def _norm(self) -> layers.LayerNormalization:
+        epsilon = self.config["layer_norm_epsilon"]
+        return layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the variables; their shapes follow from the config alone."""
+        self.position_embedding.build((None, None))
+        for layer in (*self.blocks, self.final_norm):
+            layer.build((None, None, self.hidden_dim))
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the model."""
+        return {**super().get_config(), **self.config}
+
+
+class CLIPTextEncoder(_Tower):
+    """Causal attention over the tokens of a text.
+
+    Args:
+        vocabulary_size: the number of tokens.
+        num_layers: the number of blocks.
+        num_heads: attention heads of a block.
+        hidden_dim: the width.
+        intermediate_dim: the width inside the feed-forward networks.
+        max_sequence_length: the number of positions.
+        activation: of the feed-forward networks.
+        layer_norm_epsilon: of the normalisations.
+        attention_dropout: of the attention probabilities.
+        end_token_id: where a text is pooled; 2 for the largest id.
+
+    Inputs: a dict of `token_ids` (batch, length), and perhaps `padding_mask` (batch, length).
+    Output: a dict of `sequence_output` (batch, length, hidden_dim), after the last normalisation,
+    and `pooled_output` (batch, hidden_dim), that at the end token.
+
+    >>> model = CLIPTextEncoder(100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16)
+    >>> tuple(model({"token_ids": np.ones((1, 4), "int32")})["pooled_output"].shape)
+    (1, 8)
+    """
+
+    family = "clip_text_model"
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        num_layers: int,
+        num_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        max_sequence_length: int = 77,
+        activation: str = "quick_gelu",
+        layer_norm_epsilon: float = 1e-5,
+        attention_dropout: float = 0.0,
+        end_token_id: int = _OLDER_END,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(given(locals()), max_sequence_length, dtype, **kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.max_sequence_length, self.end_token_id = max_sequence_length, end_token_id
+        self.token_embedding = self._embedding(vocabulary_size, "token_embedding")
+        self.build()
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the variables; their shapes follow from the config alone."""
+        self.token_embedding.build((None, None))
+        super().build()
+
+    def call(self, inputs: Any, training: bool = False, skip: int = 0) -> Any:
+        """Hidden states and the pooled one.
+
+        Args:
+            inputs: `token_ids` and perhaps `padding_mask`.
+            training: whether dropout works.
+            skip: how many of the last blocks are left out ("clip skip").
+        """
+        token_ids, mask = inputs["token_ids"], inputs.get("padding_mask")
+        length = token_ids.shape[1]
+        if length is not None and length > self.max_sequence_length:
+            raise ValueError(
+                f"A text of {length} tokens is longer than the {self.max_sequence_length} "
+                "positions of the model; truncate it."
+            )
+        if not 0 <= skip < len(self.blocks):
+            raise ValueError(f"skip={skip} must be less than the {len(self.blocks)} blocks.")
+        positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
+        hidden = self.token_embedding(token_ids) + self.position_embedding(positions)
+        mask = None if mask is None else ops.cast(mask, "bool")
+        for block in self.blocks[: len(self.blocks) - skip]:
+            hidden = block(hidden, mask, training=training, causal=True)
+        hidden = self.final_norm(hidden)
+        ids = ops.cast(token_ids, "int32")
+        marks = ids if self.end_token_id == _OLDER_END else ops.equal(ids, self.end_token_id)
+        at = ops.argmax(ops.cast(marks, "int32"), axis=-1)
+        pooled = ops.take_along_axis(hidden, ops.cast(at, "int32")[:, None, None], axis=1)[:, 0]
+        return {"sequence_output": hidden, "pooled_output": pooled}
+
+
+class CLIPVisionEncoder(_Tower):
+    """Attention over the patches of an image, and a class token before them.
+
+    Args:
+        num_layers: the number of blocks.
+        num_heads: attention heads of a block.
+        hidden_dim: the width.
+        intermediate_dim: the width inside the feed-forward networks.
+        image_size: height and width of the images.
+        patch_size: height and width of a patch; what is left of the image behind the last whole
+            one is not seen.
+        num_channels: of the images.
+        activation: of the feed-forward networks.
+        layer_norm_epsilon: of the normalisations.
+        attention_dropout: of the attention probabilities.
+
+    Inputs: images (batch, height, width, channels) as the checkpoint wants them normalised, or a
+    dict with these as `images`. Output: a dict of `sequence_output` (batch, 1 + patches,
+    hidden_dim), and `pooled_output` (batch, hidden_dim), the class token's after the last
+    normalisation.
+
+    >>> model = CLIPVisionEncoder(1, 2, 8, intermediate_dim=16, image_size=9, patch_size=4)
+    >>> {k: tuple(v.shape) for k, v in model(np.ones((2, 9, 9, 3), "float32")).items()}
+    {'sequence_output': (2, 5, 8), 'pooled_output': (2, 8)}
+    """
+
+    family = "clip_vision_model"
+
+    def __init__(
+        self,
+        num_layers: int,
+        num_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        image_size: int = 224,
+        patch_size: int = 32,
+        num_channels: int = 3,
+        activation: str = "quick_gelu",
+        layer_norm_epsilon: float = 1e-5,
+        attention_dropout: float = 0.0,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        config = given(locals())
+        if not 0 < patch_size <= image_size:
+            raise ValueError(f"patch_size={patch_size} must be from 1 to image_size={image_size}.")
+        patches = (image_size // patch_size) ** 2
+        super().__init__(config, 1 + patches, dtype, **kwargs)
+        self.image_shape, self.num_patches = (image_size, image_size, num_channels), patches
+        self.patch_embedding = layers.Conv2D(
+            hidden_dim, patch_size, strides=patch_size, use_bias=False, dtype=self.dtype_policy,
+            name="patch_embedding",
+        )  # fmt: skip
+        self.first_norm = self._norm()
+        self.build()
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the variables; their shapes follow from the config alone."""
+        start = initializers.RandomNormal(stddev=0.02)
+        self.class_embedding = self.add_weight((self.hidden_dim,), start, name="class_embedding")
+        self.patch_embedding.build((None, *self.image_shape))
+        self.first_norm.build((None, None, self.hidden_dim))
+        super().build()
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Hidden states and the pooled one."""
+        images = ops.convert_to_tensor(inputs["images"] if isinstance(inputs, dict) else inputs)
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"Images of shape {tuple(images.shape)} must have the shape "
+                f"(batch, {', '.join(map(str, self.image_shape))})."
+            )
+        patches = self.patch_embedding(ops.cast(images, self.compute_dtype))
+        count = ops.shape(patches)[0]
+        patches = ops.reshape(patches, (count, self.num_patches, self.hidden_dim))
+        first = ops.cast(self.class_embedding.value, patches.dtype)
+        first = ops.broadcast_to(first, (count, 1, self.hidden_dim))
+        positions = ops.arange(1 + self.num_patches, dtype="int32")
+        hidden = ops.concatenate([first, patches], axis=1) + self.position_embedding(positions)
+        hidden = self.first_norm(hidden)
+        for block in self.blocks:
+            hidden = block(hidden, training=training)
+        return {"sequence_output": hidden, "pooled_output": self.final_norm(hidden[:, 0])}
+
+
+def _rows(own: dict[str, str], norm: str) -> dict[str, str]:
+    """Our names on the left, those of transformers on the right."""
+    block = {
+        "attention/query": "self_attn.q_proj", "attention/key": "self_attn.k_proj",
+        "attention/value": "self_attn.v_proj", "attention/output_dense": "self_attn.out_proj",
+        "attention_norm": "layer_norm1", "intermediate": "mlp.fc1", "output_dense": "mlp.fc2",
+        "output_norm": "layer_norm2",
+    }  # fmt: skip
+    return {
+        **own,
+        "position_embedding": "embeddings.position_embedding",
+        **{f"blocks/{{i}}/{a}": f"encoder.layers.{{i}}.{b}" for a, b in block.items()},
+        "final_norm": norm,
+    }
+
+
+_CONFIG = {
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "hidden_dim": "hidden_size",
+    "intermediate_dim": "intermediate_size",
+    "activation": "hidden_act",
+    "layer_norm_epsilon": "layer_norm_eps",
+    "attention_dropout": "attention_dropout",
+}
+# What a config.json leaves out; transformers' own.
+_DEFAULTS = {
+    "num_hidden_layers": 12, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
+    "attention_dropout": 0.0,
+}  # fmt: skip
+_FIXED = {"hidden_act": ("quick_gelu", "gelu", "gelu_new", None)}
+# Of a whole CLIP, out of which a tower is loaded too, and of a tower with its projection.
+_REST = (r"text_projection\..*", r"visual_projection\..*", "logit_scale")
+_IGNORED = (r"embeddings\.position_ids",)
+
+CLIP_TEXT = register(
+    Family(
+        model_type="clip_text_model",
+        backbone=CLIPTextEncoder,
+        tokenizer="CLIPTokenizer",
+        config={
+            **_CONFIG,
+            "vocabulary_size": "vocab_size",
+            "max_sequence_length": "max_position_embeddings",
+            "end_token_id": "eos_token_id",
+        },
+        defaults={
+            **_DEFAULTS, "vocab_size": 49408, "hidden_size": 512, "intermediate_size": 2048,
+            "num_attention_heads": 8, "max_position_embeddings": 77, "eos_token_id": 49407,
+        },
+        fixed=_FIXED,
+        weights=WeightTable(
+            _rows({"token_embedding": "embeddings.token_embedding"}, "final_layer_norm"), _IGNORED
+        ),
+        prefix="text_model.",
+        own_prefix="text_model.",
+        known=(r"vision_model\..*", *_REST),
+        architectures={"Backbone": "CLIPTextModel"},
+    )
+)  # fmt: skip
+
+CLIP_VISION = register(
+    Family(
+        model_type="clip_vision_model",
+        backbone=CLIPVisionEncoder,
+        config={
+            **_CONFIG,
+            "image_size": "image_size",
+            "patch_size": "patch_size",
+            "num_channels": "num_channels",
+        },
+        defaults={
+            **_DEFAULTS, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
+            "image_size": 224, "patch_size": 32, "num_channels": 3,
+        },
+        fixed=_FIXED,
+        weights=WeightTable(
+            _rows(
+                {
+                    "patch_embedding": "embeddings.patch_embedding",
+                    "class_embedding": "embeddings.class_embedding",
+                    "first_norm": "pre_layrnorm",
+                },
+                "post_layernorm",
+            ),
+            _IGNORED,
+        ),
+        prefix="vision_model.",
+        own_prefix="vision_model.",
+        known=(r"text_model\..*", *_REST),
+        architectures={"Backbone": "CLIPVisionModel"},
+    )
+)  # fmt: skip

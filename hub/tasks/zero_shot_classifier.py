@@ -1,0 +1,278 @@
+"""ZeroShotImageClassifier: which of some texts an image fits best (Radford et al., 2021,
+arXiv:2103.00020).
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import keraslite as keras
+from hub.generation import inference
+from hub.image_preprocessing import ImagePreprocessor, ImageTextPreprocessor
+from hub.tasks.task import Task, _padded, _round_up
+from keraslite import ops
+
+TEMPLATE = "a photo of a {}."
+_AT_ONCE = 32  # images or texts
+
+
+class ZeroShotImageClassifier(Task):
+    """A backbone that compares images with texts, to tell classes that it was not trained for.
+
+    Args:
+        backbone: one with `get_vision_embeddings`, `get_text_embeddings` and `compare`.
+        preprocessor: an `ImageTextPreprocessor`.
+
+    >>> from hub import CLIPBackbone
+    >>> tower = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
+    >>> image_tower = {**tower, "image_size": 8, "patch_size": 4}
+    >>> backbone = CLIPBackbone(image_tower, {**tower, "vocabulary_size": 9}, projection_dim=6)
+    >>> model = ZeroShotImageClassifier(backbone)
+    >>> inputs = {"images": np.ones((2, 8, 8, 3), "float32"), "token_ids": np.ones((3, 5), "int32")}
+    >>> tuple(model(inputs).shape)
+    (2, 3)
+    """
+
+    task = "ZeroShotImageClassifier"
+    needs_pooler = False
+
+    def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
+        super().__init__(backbone, preprocessor, **kwargs)
+        self._kl_known: dict[tuple[str, ...], np.ndarray] = {}  # the texts of a label -> its vector
+        self._kl_made_with = b""
+        self._kl_functions: dict[Any, Callable] = {}
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Logits (images, texts)."""
+        return self.backbone(inputs, training=training)["vision_logits"]
+
+    @classmethod
+    def _preprocessor(cls, files: Any, family: Any, length: int | None, backbone: Any) -> Any:
+        text = super()._preprocessor(files, family, length, backbone)
+        images = ImagePreprocessor.from_files(files)
+        return ImageTextPreprocessor(text.tokenizer, images, text.sequence_length)
+
+    def save_to_preset(self, preset_dir: Any) -> None:
+        """Write weights, tokenizer, how images are prepared, and config as transformers reads them.
+
+        Args:
+            preset_dir: a folder, made if need be; `from_preset(preset_dir)` reads it again.
+        """
+        folder = Path(os.fspath(preset_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.preprocessor is not None:
+            self.preprocessor.images.save(folder)
+        super().save_to_preset(folder)
+
+    # -- answers ------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        images: Any,
+        labels: Sequence[str] | np.ndarray | None = None,
+        template: str | Sequence[str] = TEMPLATE,
+        batch_size: int = _AT_ONCE,
+        verbose: str | int = "auto",
+    ) -> np.ndarray:
+        """Probabilities (images, labels).
+
+        Args:
+            images: paths, images of Pillow's or arrays, as `hub.ImagePreprocessor` takes them.
+            labels: names of classes; or vectors that `encode_labels` gave.
+            template: the text of a label, which stands for the braces. Of several texts the mean of
+                the vectors counts.
+            batch_size: the most images at once.
+            verbose: 0 silent, 1 a progress bar.
+
+        Raises:
+            TypeError: labels are a single text, or images are nothing of that.
+            ValueError: there are no labels or images, or a template has no braces.
+        """
+        vectors = self.encode_labels(labels, template) if _is_named(labels) else labels
+        width = self.backbone.projection_dim
+        if getattr(vectors, "ndim", None) != 2 or not len(vectors) or vectors.shape[1] != width:
+            raise ValueError(
+                f"labels must be names of classes, or vectors (labels, {width}) of them; got "
+                f"{type(labels).__name__} of shape {getattr(labels, 'shape', None)}."
+            )
+        logits = self._compared(self.encode_images(images, batch_size, verbose), vectors)
+        shifted = np.exp(logits - logits.max(-1, keepdims=True))
+        return shifted / shifted.sum(-1, keepdims=True)
+
+    def classify(
+        self,
+        images: Any,
+        labels: Sequence[str],
+        template: str | Sequence[str] = TEMPLATE,
+        top_k: int | None = None,
+        batch_size: int = _AT_ONCE,
+        verbose: str | int = 0,
+    ) -> list[list[dict[str, Any]]]:
+        """For each image the labels that fit best, as dicts of `label` and `score`, best first.
+
+        Args:
+            images: as for `predict`.
+            labels: names of classes.
+            template: as for `predict`.
+            top_k: how many labels of each image; all by default.
+            batch_size: as for `predict`.
+            verbose: as for `predict`.
+
+        Raises:
+            TypeError: labels are no texts, or images are none.
+            ValueError: as of `predict`.
+        """
+        if not _is_named(labels):
+            raise TypeError(f"labels must be names of classes, got {type(labels).__name__}.")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k must be positive, got {top_k}.")
+        names = list(labels)
+        scores = self.predict(images, names, template, batch_size, verbose)
+        order = np.argsort(-scores, axis=-1, kind="stable")[:, :top_k]
+        return [
+            [{"label": names[i], "score": float(row[i])} for i in best]
+            for row, best in zip(scores, order, strict=True)
+        ]
+
+    def encode_images(
+        self, images: Any, batch_size: int = _AT_ONCE, verbose: str | int = 0
+    ) -> np.ndarray:
+        """Vectors (images, projection_dim) of length 1.
+
+        Args:
+            images: as for `predict`.
+            batch_size: as for `predict`.
+            verbose: as for `predict`.
+
+        Raises:
+            ValueError: there is no preprocessor, or as of `predict`.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be positive, got {batch_size}.")
+        preprocessor = self._needed()
+        listed = preprocessor.images.listed(images)
+        bar = None
+        if verbose not in (0, False) and len(listed) > _AT_ONCE:
+            bar = keras.utils.Progbar(len(listed), unit_name="image")
+        found = []
+        for start in range(0, len(listed), batch_size):
+            # One by one, so that a bad image is named by its number among all.
+            rows = [
+                preprocessor.images.pixels(image, f"Image {start + i}")
+                for i, image in enumerate(listed[start : start + batch_size])
+            ]
+            batch = np.stack(rows)
+            found.append(self._encoded("get_vision_embeddings", batch, len(listed), batch_size))
+            if bar is not None:
+                bar.update(start + len(rows))
+        return np.concatenate(found)
+
+    def encode_labels(
+        self, labels: Sequence[str], template: str | Sequence[str] = TEMPLATE
+    ) -> np.ndarray:
+        """Vectors (labels, projection_dim) of length 1.
+
+        They are kept, and made again once weights of the texts' tower have changed.
+
+        Args:
+            labels: as for `predict`.
+            template: as for `predict`.
+
+        Raises:
+            TypeError: labels are a single text, or no texts.
+            ValueError: there are no labels, or a template has no braces.
+        """
+        templates = [template] if isinstance(template, str) else list(template)
+        wrong = [t for t in templates if not isinstance(t, str) or "{}" not in t]
+        if wrong or not templates:
+            raise ValueError(f"A template is a text with {{}} for the label, got {template!r}.")
+        names = [None] if isinstance(labels, str) or labels is None else list(labels)
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f"labels must be a list of names of classes, got {labels!r:.80}.")
+        keys = [tuple(t.replace("{}", name) for t in templates) for name in names]
+        if not keys:
+            raise ValueError("There are no labels.")
+        state = self._state_of_texts()
+        if state != self._kl_made_with:
+            self._kl_known.clear()
+            self._kl_made_with = state
+        new = [key for key in dict.fromkeys(keys) if key not in self._kl_known]
+        if new:
+            vectors = self._texts([text for key in new for text in key])
+            mean = vectors.reshape(len(new), len(templates), -1).mean(1)
+            self._kl_known |= dict(zip(new, _unit(mean), strict=True))
+        return np.stack([self._kl_known[key] for key in keys])
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _needed(self) -> Any:
+        if self.preprocessor is None:
+            raise ValueError(
+                f"{type(self).__name__} has no preprocessor: give it a hub.ImageTextPreprocessor."
+            )
+        return self.preprocessor
+
+    def _texts(self, texts: list[str]) -> np.ndarray:
+        preprocessor, found = self._needed(), []
+        encodings = preprocessor.encode(texts)
+        for start in range(0, len(encodings), _AT_ONCE):
+            packed = preprocessor.pack(encodings[start : start + _AT_ONCE])
+            found.append(
+                self._encoded("get_text_embeddings", packed["token_ids"], len(texts), _AT_ONCE)
+            )
+        return np.concatenate(found)
+
+    def _encoded(self, method: str, rows: np.ndarray, total: int, most: int) -> np.ndarray:
+        """Vectors of length 1 of a batch out of `total` rows, in batches of `most`."""
+        count = len(rows)
+        if self.backend in ("jax", "tensorflow"):  # compiled: one shape is worth padding
+            rows = _padded({"": rows}, most if total > most else min(_round_up(count), most))[""]
+        out = self._compiled(method, getattr(self.backbone, method), rows)
+        return _unit(out[:count])
+
+    def _compiled(self, name: str, function: Callable, *arrays: np.ndarray) -> np.ndarray:
+        variables = self.backbone.variables
+        key = (self.backend, len(variables), name)  # an adapter adds some
+        with inference(self.backend):
+            if key not in self._kl_functions:
+                self._kl_functions[key] = keras.jit(function, variables)
+            out = self._kl_functions[key](*map(ops.convert_to_tensor, arrays))
+            return ops.convert_to_numpy(ops.cast(out, "float32"))
+
+    def _compared(self, images: np.ndarray, texts: Any) -> np.ndarray:
+        with inference(self.backend):
+            images, texts = (
+                ops.cast(ops.convert_to_tensor(vectors), "float32") for vectors in (images, texts)
+            )
+            return ops.convert_to_numpy(self.backbone.compare(images, texts))
+
+    def _state_of_texts(self) -> bytes:
+        """Changes when training, loading or an assignment changes what texts give.
+
+        Sums over all weights read them once, which is cheap beside a single text.
+        """
+        parts = (self.backbone.text_encoder, self.backbone.text_projection)
+
+        def sums() -> Any:
+            values = (ops.cast(w.value, "float32") for part in parts for w in part.weights)
+            return ops.stack([ops.sum(value) for value in values])
+
+        return self._compiled("sums", sums).tobytes()
+
+
+def _is_named(labels: Any) -> bool:
+    """Whether labels are to be encoded, rather than vectors."""
+    return not hasattr(labels, "ndim") or (
+        isinstance(labels, np.ndarray) and labels.dtype.kind in "USO"
+    )
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+CLIPZeroShotClassifier = ZeroShotImageClassifier.over("clip", "CLIPZeroShotClassifier")

@@ -1,0 +1,225 @@
+"""Images to pixels, against the processors of transformers that use Pillow."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+import hub
+from hub.presets import resolve
+
+RANDOM = np.random.default_rng(0)
+SETTINGS = {
+    "as it is": {},
+    "small": {"size": {"shortest_edge": 17}, "crop_size": {"height": 15, "width": 15}},
+    "not square": {"size": {"height": 13, "width": 21}, "crop_size": {"height": 9, "width": 20}},
+    "cut with a border": {"size": {"shortest_edge": 8}, "crop_size": {"height": 19, "width": 23}},
+    "not cut": {"size": {"height": 11, "width": 7}, "do_center_crop": False, "resample": 2},
+    "not resized": {"do_resize": False, "crop_size": {"height": 30, "width": 30}},
+    "not normalised": {"do_normalize": False, "size": {"shortest_edge": 20}, "crop_size": 20},
+    "not scaled": {"do_rescale": False, "size": {"shortest_edge": 20}, "crop_size": 20},
+    "raw": {"do_rescale": False, "do_normalize": False, "resample": 1, "crop_size": 40},
+}
+
+
+def pixels(height, width, channels=3):
+    return RANDOM.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def images():
+    """Images of odd sizes, in every mode that files come in."""
+    rgb = Image.fromarray(pixels(37, 53))
+    keyed = rgb.quantize(16)
+    keyed.info["transparency"] = 3
+    return {
+        "RGB": rgb, "tall": Image.fromarray(pixels(61, 29)), "tiny": Image.fromarray(pixels(3, 5)),
+        "square": Image.fromarray(pixels(224, 224)), "L": rgb.convert("L"), "1": rgb.convert("1"),
+        "RGBA": Image.fromarray(pixels(31, 45, 4)), "P": rgb.quantize(32), "keyed": keyed,
+        "LA": Image.fromarray(pixels(31, 45, 2)), "CMYK": rgb.convert("CMYK"), "I": rgb.convert("I"),
+    }  # fmt: skip
+
+
+def theirs(processor, image):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = processor(image, return_tensors="np")["pixel_values"]
+    return np.moveaxis(made, 1, -1)
+
+
+@pytest.mark.parametrize("said", SETTINGS)
+def test_pixels_are_those_of_transformers(said, tmp_path):
+    CLIPImageProcessorPil(**SETTINGS[said]).save_pretrained(tmp_path)
+    processor = CLIPImageProcessorPil.from_pretrained(tmp_path)
+    ours = hub.ImagePreprocessor.from_files(resolve(tmp_path))
+    for name, image in images().items():
+        expected = theirs(processor, image)
+        assert ours(image).dtype == np.float32
+        np.testing.assert_allclose(ours(image), expected, rtol=0, atol=1e-6, err_msg=name)
+    for channels in (1, 3, 4):
+        array = pixels(33, 41, channels)
+        np.testing.assert_allclose(ours(array), theirs(processor, array), rtol=0, atol=1e-6)
+    ours.save(tmp_path)
+    again = CLIPImageProcessorPil.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(theirs(again, image), expected)
+
+
+def test_transparency_of_every_strength():
+    """Colours are laid on white as transformers does it, for all values of both."""
+    grey, alpha = np.meshgrid(np.arange(256), np.arange(256))
+    array = np.stack([grey, grey, grey, alpha], -1).astype("uint8")
+    raw = {"do_resize": False, "do_center_crop": False, "do_rescale": False, "do_normalize": False}
+    expected = theirs(CLIPImageProcessorPil(**raw), Image.fromarray(array))
+    ours = hub.ImagePreprocessor("CLIP", **raw)
+    np.testing.assert_array_equal(ours(array), expected)
+
+
+# Files of older versions of the library: sizes are numbers, names are others.
+OLDER = {
+    "clip": {"feature_extractor_type": "CLIPFeatureExtractor", "size": 24, "crop_size": 18,
+             "do_resize": True, "do_center_crop": True, "do_normalize": True, "resample": 3,
+             "image_mean": [0.48145466, 0.4578275, 0.40821073],
+             "image_std": [0.26862954, 0.26130258, 0.27577711]},
+    "vit": {"image_processor_type": "ViTFeatureExtractor", "size": 24, "do_resize": True,
+            "do_normalize": True, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.5, 0.4, 0.3],
+            "do_convert_rgb": None, "resample": 2},
+    "bare": {"image_processor_type": "CLIPImageProcessorFast", "crop_size": 100},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OLDER)
+def test_older_files(kind, tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(OLDER[kind]))
+    processor = (ViTImageProcessorPil if kind == "vit" else CLIPImageProcessorPil).from_pretrained(
+        tmp_path
+    )
+    ours = hub.ImagePreprocessor.from_files(resolve(tmp_path))
+    for height, width in ((37, 53), (80, 31), (24, 24)):
+        image = Image.fromarray(pixels(height, width))
+        np.testing.assert_allclose(ours(image), theirs(processor, image), rtol=0, atol=1e-6)
+
+
+def test_settings_inside_a_processor_of_several(tmp_path):
+    settings = {**OLDER["clip"], "image_processor_type": "CLIPImageProcessor"}
+    whole = {"processor_class": "CLIPProcessor", "image_processor": settings}
+    (tmp_path / "processor_config.json").write_text(json.dumps(whole))
+    ours = hub.ImagePreprocessor.from_files(resolve(tmp_path))
+    assert ours.settings["size"] == {"shortest_edge": 24}
+    assert ours(pixels(30, 40)).shape == (1, 18, 18, 3)
+
+
+def test_whatever_a_user_has(tmp_path):
+    ours = hub.ImagePreprocessor("CLIP", size=16, crop_size=16)
+    array = pixels(21, 34)
+    expected = ours(array)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    grey = array[..., 0]
+    for same in (
+        Image.fromarray(array), tmp_path / "a.png", str(tmp_path / "a.png"), [array], array[None],
+        array.astype("int64"), array / 255, (array / 255).astype("float32"), iter([array]),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(ours(same), expected)
+    np.testing.assert_array_equal(ours(grey), ours(np.stack([grey] * 3, -1)))
+    np.testing.assert_array_equal(ours(grey[..., None]), ours(grey))
+    mixed = ours([array, tmp_path / "a.png", Image.fromarray(grey), pixels(90, 50) / 255])
+    assert mixed.shape == (4, 16, 16, 3)
+    np.testing.assert_array_equal(mixed[:2], np.concatenate([expected] * 2))
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_turned_photograph_is_upright(orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(pixels(20, 30))
+    turned = image.rotate({3: 180, 6: 90, 8: 270}[orientation], expand=True)
+    turned.save(tmp_path / "a.png", exif=exif)
+    ours = hub.ImagePreprocessor("CLIP", do_resize=False, do_center_crop=False)
+    np.testing.assert_array_equal(ours(tmp_path / "a.png"), ours(image))
+    np.testing.assert_array_equal(ours(Image.open(tmp_path / "a.png")), ours(image))
+
+
+def test_tensors(backend):
+    import keraslite as keras
+
+    ours = hub.ImagePreprocessor("ViT", size=8)
+    array = pixels(9, 12)
+    np.testing.assert_array_equal(ours(keras.ops.convert_to_tensor(array)), ours(array))
+
+
+WRONG = [
+    ([], ValueError, "There are no images"),
+    (5, TypeError, "got int"),
+    ({"a": 1}, TypeError, "got dict"),
+    (b"abc", TypeError, "got bytes"),
+    (np.zeros((3, 20, 20)), ValueError, r"shape \(3, 20, 20\).*channels come last"),
+    (np.zeros((2, 3, 4, 4, 3)), ValueError, r"shape \(2, 3, 4, 4, 3\)"),
+    (np.zeros((0, 4, 3)), ValueError, "no pixels"),
+    ([np.zeros((4, 4, 3)), np.full((4, 4, 3), 99.0)], ValueError, "Image 1 has float64 from 99"),
+    (np.full((4, 4, 3), np.nan), ValueError, "floats from 0 to 1"),
+    (np.full((4, 4, 3), 256), ValueError, "int64 from 256 to 256"),
+    (np.full((4, 4, 3), -0.5), ValueError, r"from -0\.5"),
+    (np.zeros((4, 4, 3), bool), ValueError, "bool"),
+    ([[1, 2]], ValueError, "Image 0 is list"),
+    ("https://a.b/c.png", ValueError, "download it"),
+    ("/nowhere/a.png", FileNotFoundError, "Image 0: there is no file /nowhere/a.png"),
+]
+
+
+@pytest.mark.parametrize(("given", "error", "problem"), WRONG)
+def test_bad_images(given, error, problem):
+    with pytest.raises(error, match=problem):
+        hub.ImagePreprocessor("CLIP", size=4, crop_size=4)(given)
+
+
+def test_bad_files(tmp_path):
+    ours = hub.ImagePreprocessor("CLIP", size=4, crop_size=4)
+    (tmp_path / "a.png").write_text("no image")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=r"a\.png is no image that Pillow can read"):
+        ours([tmp_path / "a.png"])
+    Image.fromarray(pixels(50, 50)).save(tmp_path / "b.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:900])
+    with pytest.raises(ValueError, match=r"b\.png is no image .*truncated"):
+        ours(tmp_path / "b.png")
+    with pytest.raises(IsADirectoryError, match="folder"):
+        ours(tmp_path / "folder")
+    with pytest.raises(FileNotFoundError, match=r"preprocessor_config\.json"):
+        hub.ImagePreprocessor.from_files(resolve(tmp_path))
+
+
+def test_sizes_that_make_no_batch():
+    ours = hub.ImagePreprocessor("CLIP", size=6, do_center_crop=False)
+    assert ours(pixels(6, 9)).shape == (1, 6, 9, 3)
+    with pytest.raises(ValueError, match=r"sizes \[\(6, 9\), \(9, 6\)\] make no batch"):
+        ours([pixels(6, 9), pixels(9, 6)])
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"size": {"longest_edge": 9}}, "longest_edge.*is no size"),
+        ({"size": 0}, "size=.*is no size"),
+        ({"size": "large"}, "size='large' is no size"),
+        ({"crop_size": {"shortest_edge": 9}}, "must have a height and a width"),
+        ({"resample": 9}, "resample=9 is no filter"),
+        ({"image_processor_type": "OtherImageProcessor"}, "Images for a OtherImageProcessor"),
+        ({"do_pad": True}, "do_pad"),
+    ],
+)
+def test_bad_settings(config, problem):
+    with pytest.raises(ValueError, match=problem):
+        hub.ImagePreprocessor.from_config(config)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="no images of the kind 'Clip'"):
+        hub.ImagePreprocessor("Clip")
+    with pytest.raises(ValueError, match=r"Unknown settings \['sizes'\]"):
+        hub.ImagePreprocessor(sizes=3)
+    ours = hub.ImagePreprocessor(do_convert_rgb=False, size=4, crop_size=4)
+    assert ours(pixels(4, 4)).shape == (1, 4, 4, 3)
+    with pytest.raises(ValueError, match="mode 'L'"):
+        ours(pixels(4, 4)[..., 0])
