@@ -23,10 +23,10 @@ FLOORS = [
     ["utils", "callbacks", "training", "models", "saving"],
 ]
 HUB_FLOORS = [
-    ["datasets", "presets", "tokenizers", "preprocessing", "schedulers"],
+    ["datasets", "presets", "tokenizers", "preprocessing", "schedulers", "images", "prompts"],
     ["image_preprocessing"],
     ["blocks", "sampling"],
-    ["generation"],
+    ["generation", "denoising"],
     ["models"],
     ["adapters"],
     ["tasks"],

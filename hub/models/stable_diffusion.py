@@ -5,16 +5,19 @@ Traps: published autoencoders overflow in float16; a seed belongs to an image, s
 depends neither on its batch nor on the backend.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 import keraslite as keras
 from hub.denoising import Denoiser, noise
 from hub.generation import inference, signed
+from hub.images import opened, red_green_blue
 from hub.models.clip_towers import CLIPTextEncoder
 from hub.models.unet import UNet2DConditionModel
 from hub.models.vae import AutoencoderKL
@@ -32,6 +35,7 @@ _PARTS = {
     "unet": ("diffusers", "UNet2DConditionModel"),
     "vae": ("diffusers", "AutoencoderKL"),
 }
+_LAYOUT = "0.42.0"  # of diffusers, whose files are written
 _OUTPUTS = ("image", "pil", "latent")
 
 
@@ -164,7 +168,8 @@ class StableDiffusionPipeline:
         name = f"StableDiffusion{'Inpaint' if inpaints else ''}Pipeline"
         write_json(
             folder / PIPELINE,
-            {"_class_name": name, "requires_safety_checker": False, **absent, **parts},
+            {"_class_name": name, "_diffusers_version": _LAYOUT, "requires_safety_checker": False,
+             **absent, **parts},
         )  # fmt: skip
 
     # -- images -------------------------------------------------------------------------------
@@ -263,9 +268,9 @@ class StableDiffusionPipeline:
                 each. An image does not depend on its batch.
             guidance_rescale: how far the contrast is brought back that guidance adds (Lin et al.,
                 2023, arXiv:2305.08891).
-            image: to begin with, one or one for each: (height, width, 3) of uint8, of floats from
-                0 to 1, or of Pillow.
-            mask: of that image, what is made anew: (height, width), 1 or white where it is.
+            image: to begin with, one or one for each: (height, width, 3) of uint8 or of floats from
+                0 to 1, an image of Pillow's, or a path.
+            mask: of that image, what is made anew: likewise, 1, True or white where it is.
             strength: how far from the image the new one may go: from just above 0 to 1.
             weighted: whether brackets in the negative prompt are weights.
             callback: called with the number of each call, how many there are, and the latents;
@@ -304,7 +309,7 @@ class StableDiffusionPipeline:
             if output == "latent":
                 return ops.convert_to_numpy(x)
             images = self._image(x)
-        return _pillows(images) if output == "pil" else images
+        return [Image.fromarray(image) for image in images] if output == "pil" else images
 
     def preview(self, latents: Any) -> np.ndarray:
         """Latents as images of uint8.
@@ -423,10 +428,18 @@ class StableDiffusionPipeline:
         return (np.clip(images / 2 + 0.5, 0, 1) * 255).round().astype("uint8")
 
 
+def _arrays(images: Any, converted: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """Images of any form, or a batch of them, as one array."""
+    if isinstance(images, str | os.PathLike | Image.Image):
+        return np.asarray(converted(opened(images)))
+    if isinstance(images, list | tuple):
+        return np.stack([_arrays(image, converted) for image in images])
+    return np.asarray(images)
+
+
 def _pixels(image: Any, count: int) -> np.ndarray:
     """Images (count, height, width, 3) between -1 and 1."""
-    images = np.stack([np.asarray(x) for x in image]) if isinstance(image, list | tuple) else image
-    images = np.asarray(images)
+    images = _arrays(image, red_green_blue)
     images = images[None] if images.ndim == 3 else images
     if images.ndim != 4 or len(images) not in (1, count):
         raise ValueError(
@@ -440,20 +453,13 @@ def _pixels(image: Any, count: int) -> np.ndarray:
 
 def _mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Masks (count, height, width, 1) of 0 and 1."""
-    masks = np.stack([np.asarray(x) for x in mask]) if isinstance(mask, list | tuple) else mask
-    masks = np.asarray(masks)
+    masks = _arrays(mask, lambda grey: grey.convert("L"))
     full = 255 if masks.dtype == np.uint8 and masks.max(initial=0) > 1 else 1
-    masks = masks[..., 0] if masks.ndim == 4 or masks.shape[-1:] == (1,) else masks
+    masks = masks[..., 0] if masks.shape[-1:] in ((1,), (3,)) and masks.ndim > 2 else masks
     masks = masks[None] if masks.ndim == 2 else masks
     if masks.shape[1:] != shape[1:] or masks.ndim != 3 or len(masks) not in (1, shape[0]):
         raise ValueError(f"mask has the shape {masks.shape}, expected {tuple(shape[1:])}.")
     return (masks >= full / 2).astype("float32")[..., None]
-
-
-def _pillows(images: np.ndarray) -> list[Any]:
-    from PIL import Image
-
-    return [Image.fromarray(image) for image in images]
 
 
 def _loaded(files: PresetFiles, parts: Sequence[str], **how: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import keraslite as keras
 from hub.generation import inference
 from hub.image_preprocessing import ImagePreprocessor, ImageTextPreprocessor
+from hub.images import listed
 from hub.tasks.task import Task, _padded, _round_up
 from keraslite import ops
 
@@ -41,8 +42,6 @@ class ZeroShotImageClassifier(Task):
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
         super().__init__(backbone, preprocessor, **kwargs)
-        self._kl_known: dict[tuple[str, ...], np.ndarray] = {}  # the texts of a label -> its vector
-        self._kl_made_with = b""
         self._kl_functions: dict[Any, Callable] = {}
         self.built = True
 
@@ -154,19 +153,19 @@ class ZeroShotImageClassifier(Task):
         if batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}.")
         preprocessor = self._needed()
-        listed = preprocessor.images.listed(images)
+        every = listed(images)
         bar = None
-        if verbose not in (0, False) and len(listed) > _AT_ONCE:
-            bar = keras.utils.Progbar(len(listed), unit_name="image")
+        if verbose not in (0, False) and len(every) > _AT_ONCE:
+            bar = keras.utils.Progbar(len(every), unit_name="image")
         found = []
-        for start in range(0, len(listed), batch_size):
+        for start in range(0, len(every), batch_size):
             # One by one, so that a bad image is named by its number among all.
             rows = [
                 preprocessor.images.pixels(image, f"Image {start + i}")
-                for i, image in enumerate(listed[start : start + batch_size])
+                for i, image in enumerate(every[start : start + batch_size])
             ]
             batch = np.stack(rows)
-            found.append(self._encoded("get_vision_embeddings", batch, len(listed), batch_size))
+            found.append(self._encoded("get_vision_embeddings", batch, len(every), batch_size))
             if bar is not None:
                 bar.update(start + len(rows))
         return np.concatenate(found)
@@ -174,9 +173,7 @@ class ZeroShotImageClassifier(Task):
     def encode_labels(
         self, labels: Sequence[str], template: str | Sequence[str] = TEMPLATE
     ) -> np.ndarray:
-        """Vectors (labels, projection_dim) of length 1.
-
-        They are kept, and made again once weights of the texts' tower have changed.
+        """Vectors (labels, projection_dim) of length 1, which `predict` takes in place of names.
 
         Args:
             labels: as for `predict`.
@@ -193,19 +190,10 @@ class ZeroShotImageClassifier(Task):
         names = [None] if isinstance(labels, str) or labels is None else list(labels)
         if not all(isinstance(name, str) for name in names):
             raise TypeError(f"labels must be a list of names of classes, got {labels!r:.80}.")
-        keys = [tuple(t.replace("{}", name) for t in templates) for name in names]
-        if not keys:
+        if not names:
             raise ValueError("There are no labels.")
-        state = self._state_of_texts()
-        if state != self._kl_made_with:
-            self._kl_known.clear()
-            self._kl_made_with = state
-        new = [key for key in dict.fromkeys(keys) if key not in self._kl_known]
-        if new:
-            vectors = self._texts([text for key in new for text in key])
-            mean = vectors.reshape(len(new), len(templates), -1).mean(1)
-            self._kl_known |= dict(zip(new, _unit(mean), strict=True))
-        return np.stack([self._kl_known[key] for key in keys])
+        vectors = self._texts([t.replace("{}", name) for name in names for t in templates])
+        return _unit(vectors.reshape(len(names), len(templates), -1).mean(1))
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -249,19 +237,6 @@ class ZeroShotImageClassifier(Task):
                 ops.cast(ops.convert_to_tensor(vectors), "float32") for vectors in (images, texts)
             )
             return ops.convert_to_numpy(self.backbone.compare(images, texts))
-
-    def _state_of_texts(self) -> bytes:
-        """Changes when training, loading or an assignment changes what texts give.
-
-        Sums over all weights read them once, which is cheap beside a single text.
-        """
-        parts = (self.backbone.text_encoder, self.backbone.text_projection)
-
-        def sums() -> Any:
-            values = (ops.cast(w.value, "float32") for part in parts for w in part.weights)
-            return ops.stack([ops.sum(value) for value in values])
-
-        return self._compiled("sums", sums).tobytes()
 
 
 def _is_named(labels: Any) -> bool:

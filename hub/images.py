@@ -1,0 +1,116 @@
+"""Images as users have them: paths, Pillow's, arrays."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+_WANTED = (
+    "Expected images: paths, images of Pillow's, or arrays (height, width), (height, width, "
+    "channels) or (images, height, width, channels), or a list of these"
+)
+
+
+def listed(images: Any) -> list[Any]:
+    """The images that a value holds, one by one, not yet read.
+
+    Args:
+        images: a path, an image of Pillow's, an array of one or of several, or any number of these.
+
+    Raises:
+        TypeError: it is nothing of that.
+        ValueError: there is no image, or an array has no shape of images.
+
+    >>> len(listed(np.zeros((2, 4, 6, 3))))
+    2
+    """
+    if isinstance(images, str | os.PathLike | Image.Image):
+        return [images]
+    if isinstance(images, Mapping | bytes) or not hasattr(images, "__iter__"):
+        raise TypeError(f"{_WANTED}, got {type(images).__name__}.")
+    dimensions = len(getattr(images, "shape", (0,)))
+    if dimensions in (2, 3):
+        return [images]
+    if dimensions not in (1, 4):
+        raise ValueError(f"{_WANTED}, got an array of shape {tuple(images.shape)}.")
+    found = list(images)
+    if not found:
+        raise ValueError("There are no images.")
+    return found
+
+
+def opened(image: Any, name: str = "The image") -> Image.Image:
+    """An image of Pillow's; one that a camera turned is upright.
+
+    Args:
+        image: a path, an image of Pillow's, or an array of integers from 0 to 255 or floats from 0
+            to 1: (height, width), or (height, width, 1, 3 or 4).
+        name: what errors call it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file or an array is no image.
+
+    >>> opened(np.zeros((4, 6, 3), "uint8")).size
+    (6, 4)
+    """
+    if isinstance(image, str | os.PathLike):
+        where = os.fspath(image)
+        if re.match(r"https?://", str(where)):
+            raise ValueError(f"{name} is an address, {where}: download it, and give the file.")
+        try:
+            with Image.open(where) as file:
+                image = ImageOps.exif_transpose(file)
+                image.load()
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{name}: there is no file {where}.") from None
+        except (OSError, SyntaxError) as error:  # Pillow's own have no number
+            if getattr(error, "errno", None) is not None:
+                raise
+            raise ValueError(
+                f"{name}: {where} is no image that Pillow can read: {error}"
+            ) from error
+        return image
+    if isinstance(image, Image.Image):
+        return ImageOps.exif_transpose(image)
+    shape = getattr(image, "shape", None)
+    if shape is None or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+        what = type(image).__name__ if shape is None else f"an array of shape {tuple(shape)}"
+        raise ValueError(
+            f"{name} is {what}; expected a path, an image of Pillow's, or an array (height, width) "
+            "or (height, width, 1, 3 or 4): channels come last."
+        )
+    return Image.fromarray(_bytes(np.asarray(image), name))
+
+
+def _bytes(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Whole numbers from 0 to 255, which is what Pillow resizes."""
+    pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    if 0 in pixels.shape:
+        raise ValueError(f"{name} has the shape {pixels.shape}: there are no pixels.")
+    if pixels.dtype == np.uint8:
+        return np.ascontiguousarray(pixels)
+    whole = pixels.dtype.kind in "iu"
+    low, high = pixels.min(), pixels.max()
+    if pixels.dtype.kind not in "iuf" or not (low >= 0 and high <= (255 if whole else 1)):
+        raise ValueError(
+            f"{name} has {pixels.dtype} from {low} to {high}; expected integers from 0 to 255, or "
+            "floats from 0 to 1."
+        )
+    scale = 1 if whole else 255
+    return np.rint(pixels.astype("float64") * scale).astype("uint8")
+
+
+def red_green_blue(image: Image.Image) -> Image.Image:
+    """An image without transparency, which is laid on white, and without a palette.
+
+    Args:
+        image: of any mode.
+    """
+    if "A" in image.getbands() or image.info.get("transparency") is not None:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
