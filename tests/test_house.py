@@ -26,7 +26,7 @@ HUB_FLOORS = [
     ["datasets", "presets", "tokenizers", "preprocessing", "schedulers", "images", "prompts"],
     ["image_preprocessing"],
     ["blocks", "sampling"],
-    ["generation", "denoising"],
+    ["generation", "denoising", "diffusion_training"],
     ["models"],
     ["adapters"],
     ["tasks"],

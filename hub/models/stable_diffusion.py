@@ -16,6 +16,7 @@ from PIL import Image
 
 import keraslite as keras
 from hub.denoising import Denoiser, noise
+from hub.diffusion_training import NoisePrediction, pairs, training_inputs
 from hub.generation import inference, signed
 from hub.images import opened, red_green_blue
 from hub.models.clip_towers import CLIPTextEncoder
@@ -90,6 +91,7 @@ class StableDiffusionPipeline:
         self.tokenizer, self.scheduler = tokenizer, scheduler
         self._denoiser = Denoiser(unet)
         self._compiled: dict[Any, Callable] = {}
+        self._training: NoisePrediction | None = None
         self._wide: AutoencoderKL | None = None  # where half precision has overflowed
 
     @property
@@ -328,10 +330,60 @@ class StableDiffusionPipeline:
             seeds: (images,) of int32.
             call: tells these draws from others of the same seed.
         """
-        mean, logvar = self._run("encode", self.vae.encode, self.vae, image)
-        mean, logvar = ops.cast(mean, "float32"), ops.cast(logvar, "float32")
+        mean, logvar = ops.split(self._moments(image), 2, axis=-1)
         latents = mean + ops.exp(0.5 * logvar) * noise(seeds, call, tuple(mean.shape[1:]))
         return (latents - self._shift) * self._scaling
+
+    # -- training -----------------------------------------------------------------------------
+
+    def compile(self, optimizer: Any = "adamw", loss: Any = "mse", **kwargs: Any) -> None:
+        """Say how `fit` trains.
+
+        Args:
+            optimizer: of the network, or of its LoRA.
+            loss: of what the network predicts: noise, or velocity, as the scheduler says.
+            kwargs: as for `keraslite.Model.compile`.
+        """
+        with keras.use_backend(self.unet.backend):
+            self._training = NoisePrediction(
+                self.unet, self.scheduler, self._scaling, self._shift
+            )  # fmt: skip
+            self._training.compile(optimizer=optimizer, loss=loss, **kwargs)
+
+    def fit(self, x: Any, y: Any = None, *, verbose: int = 1, **kwargs: Any) -> Any:
+        """Train the U-Net, or its LoRA where there is one, on images and their texts.
+
+        Images are fitted to the pipeline's height and width; they and the texts are encoded once,
+        before the first epoch, and kept: about 0.4 MB a pair at 512 pixels.
+
+        Args:
+            x: images as `hub.ImagePreprocessor` takes them; or a dict of `images` and `prompts`.
+            y: a text for each image, where x is no dict.
+            verbose: as for `keraslite.Model.fit`, for which the others are too.
+            kwargs: `epochs`, `batch_size`, `callbacks`, `shuffle` ...
+
+        Returns:
+            The history of the losses.
+
+        Raises:
+            RuntimeError: `compile` was not called.
+            ValueError: there are more or fewer texts than images.
+        """
+        if self._training is None:
+            raise RuntimeError("Call compile(optimizer) before fit.")
+        self._training.scheduler = self.scheduler
+        with self._context():
+            inputs = training_inputs(self, *pairs(x, y), verbose=verbose)
+        return self._training.fit(inputs, verbose=verbose, **kwargs)
+
+    def encode_moments(self, image: Any) -> np.ndarray:
+        """Means and logarithms of variances of latents (images, height / 8, width / 8, 8).
+
+        Args:
+            image: (images, height, width, 3) between -1 and 1.
+        """
+        with self._context():
+            return ops.convert_to_numpy(self._moments(image))
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -342,6 +394,10 @@ class StableDiffusionPipeline:
     @property
     def _shift(self) -> float:
         return float(self.vae.config["shift_factor"] or 0.0)
+
+    def _moments(self, image: Any) -> Any:
+        parts = self._run("encode", self.vae.encode, self.vae, image)
+        return ops.cast(ops.concatenate(parts, axis=-1), "float32")
 
     def _context(self) -> Any:
         return inference(self.unet.backend)
