@@ -77,12 +77,13 @@ class NoisePrediction(keras.Model):
 
 
 def training_inputs(
-    pipeline: Any, images: Any, prompts: Any, verbose: int = 0
+    pipeline: Any, codec: Any, images: Any, prompts: Any, verbose: int = 0
 ) -> dict[str, np.ndarray]:
     """What `NoisePrediction` takes, of images and their texts: both are encoded but once.
 
     Args:
         pipeline: a `StableDiffusionPipeline`, whose height and width images are fitted to.
+        codec: a `LatentCodec`.
         images: as `hub.images.opened` takes them, of any sizes.
         prompts: a text for each.
         verbose: 1 for a progress bar.
@@ -103,7 +104,8 @@ def training_inputs(
             np.asarray(ImageOps.fit(red_green_blue(opened(image, f"Image {start + i}")), size))
             for i, image in enumerate(every[start : start + _AT_ONCE])
         ]
-        moments.append(pipeline.encode_moments(np.stack(pixels).astype("float32") / 127.5 - 1))
+        found = codec.moments(np.stack(pixels).astype("float32") / 127.5 - 1)
+        moments.append(ops.convert_to_numpy(found))
         bar.update(start + len(pixels))
     unique = list(dict.fromkeys(texts))
     contexts = evened([pipeline.encode_text(text) for text in unique])

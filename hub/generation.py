@@ -49,6 +49,39 @@ def inference(backend: str) -> Iterator[None]:
         yield
 
 
+class Compiled:
+    """Functions of a network, compiled when they are first called; called within `inference`.
+
+    They are made anew where the network has got other variables: those of an adapter, or of int8.
+
+    Args:
+        network: a layer or model.
+
+    >>> from hub import AutoencoderKL
+    >>> vae = AutoencoderKL(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4)
+    >>> with inference(vae.backend):
+    ...     Compiled(vae)(vae.decode, np.zeros((1, 4, 4, 4), "float32")).shape[1:] == (8, 8, 3)
+    True
+    """
+
+    def __init__(self, network: Any):
+        self.network = network
+        self._functions: dict[Any, Callable] = {}
+
+    def __call__(self, function: Callable, *values: Any) -> Any:
+        """What a function gives.
+
+        Args:
+            function: of tensors and the network.
+            values: its arguments: arrays or tensors.
+        """
+        variables = self.network.variables
+        key = (self.network.backend, len(variables), function.__name__)
+        if key not in self._functions:
+            self._functions[key] = keras.jit(function, variables)
+        return self._functions[key](*map(ops.convert_to_tensor, values))
+
+
 class Generator:
     """Runs a model's loops and keeps what was compiled.
 

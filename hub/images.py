@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -114,3 +114,54 @@ def red_green_blue(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def _arrays(images: Any, converted: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """Images of any form, or a batch of them, as one array."""
+    if isinstance(images, str | os.PathLike | Image.Image):
+        return np.asarray(converted(opened(images)))
+    if isinstance(images, list | tuple):
+        return np.stack([_arrays(image, converted) for image in images])
+    return np.asarray(images)
+
+
+def pixels_of(image: Any, count: int) -> np.ndarray:
+    """Images (count, height, width, 3) between -1 and 1.
+
+    Args:
+        image: one for all or one for each: arrays of uint8 or of floats from 0 to 1, which are not
+            rounded, images of Pillow's, or paths.
+        count: how many are wanted.
+
+    Raises:
+        ValueError: they are of another number, or have another shape.
+    """
+    images = _arrays(image, red_green_blue)
+    images = images[None] if images.ndim == 3 else images
+    if images.ndim != 4 or len(images) not in (1, count):
+        raise ValueError(
+            f"image has the shape {images.shape}, expected (height, width, 3) or ({count}, height, "
+            "width, 3)."
+        )
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    images = images.astype("float32") / (scale / 2) - 1
+    return np.repeat(images, count, axis=0) if len(images) != count else images
+
+
+def masks_of(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Masks (count, height, width, 1) of 0 and 1.
+
+    Args:
+        mask: one for all or one for each: arrays, images of Pillow's, or paths; 1, True or white.
+        shape: (count, height, width) of the images.
+
+    Raises:
+        ValueError: they are of another number, or of another size than the images.
+    """
+    masks = _arrays(mask, lambda grey: grey.convert("L"))
+    full = 255 if masks.dtype == np.uint8 and masks.max(initial=0) > 1 else 1
+    masks = masks[..., 0] if masks.shape[-1:] in ((1,), (3,)) and masks.ndim > 2 else masks
+    masks = masks[None] if masks.ndim == 2 else masks
+    if masks.shape[1:] != shape[1:] or masks.ndim != 3 or len(masks) not in (1, shape[0]):
+        raise ValueError(f"mask has the shape {masks.shape}, expected {tuple(shape[1:])}.")
+    return (masks >= full / 2).astype("float32")[..., None]

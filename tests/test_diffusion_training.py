@@ -35,7 +35,7 @@ def test_what_is_predicted(backend, made):
     folder, pipe = made
     model = loaded(folder)
     with model._context():
-        inputs = training_inputs(model, IMAGES, PROMPTS)
+        inputs = training_inputs(model, model._codec, IMAGES, PROMPTS)
         task = NoisePrediction(model.unet, model.scheduler, 0.18215, seed=4)
         out, wanted = ops.convert_to_numpy(task(inputs))
     shape = (3, 8, 10, 4)
@@ -84,8 +84,8 @@ def test_images_of_any_kind_are_fitted(made, tmp_path, capsys):
     assert np.isfinite(history.history["loss"]).all()
     assert "3/3" in capsys.readouterr().out
     with model._context():
-        moments = training_inputs(model, images, PROMPTS)["moments"]
-        alone = training_inputs(model, IMAGES[:1], PROMPT)["moments"]
+        moments = training_inputs(model, model._codec, images, PROMPTS)["moments"]
+        alone = training_inputs(model, model._codec, IMAGES[:1], PROMPT)["moments"]
     np.testing.assert_allclose(moments[:1], alone, atol=1e-5)
 
 

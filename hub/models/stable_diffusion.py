@@ -5,8 +5,6 @@ Traps: published autoencoders overflow in float16; a seed belongs to an image, s
 depends neither on its batch nor on the backend.
 """
 
-import os
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,9 @@ from PIL import Image
 import keraslite as keras
 from hub.denoising import Denoiser, noise
 from hub.diffusion_training import NoisePrediction, pairs, training_inputs
-from hub.generation import inference, signed
-from hub.images import opened, red_green_blue
+from hub.generation import Compiled, inference, signed
+from hub.images import masks_of, pixels_of
+from hub.latents import LatentCodec
 from hub.models.clip_towers import CLIPTextEncoder
 from hub.models.unet import UNet2DConditionModel
 from hub.models.vae import AutoencoderKL
@@ -89,10 +88,9 @@ class StableDiffusionPipeline:
                 raise ValueError(f"{name}={size} is not a multiple of {vae.factor}.")
         self.text_encoder, self.unet, self.vae = text_encoder, unet, vae
         self.tokenizer, self.scheduler = tokenizer, scheduler
-        self._denoiser = Denoiser(unet)
-        self._compiled: dict[Any, Callable] = {}
+        self._codec, self._denoiser = LatentCodec(vae), Denoiser(unet)
+        self._compiled = Compiled(text_encoder)
         self._training: NoisePrediction | None = None
-        self._wide: AutoencoderKL | None = None  # where half precision has overflowed
 
     @property
     def scheduler(self) -> Scheduler:
@@ -190,8 +188,7 @@ class StableDiffusionPipeline:
         found = [pieces(self.tokenizer, text, length, weighted) for text in texts]
         ids, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
         with self._context():
-            hidden = self._run("encode_text", self._hidden, self.text_encoder, ids)
-            hidden = weighed(hidden, weights)
+            hidden = weighed(self._compiled(self._hidden, ids), weights)
             ends = np.cumsum([len(own) for own, _ in found])[:-1]
             contexts = [
                 ops.reshape(part, (1, -1, part.shape[-1]))
@@ -297,20 +294,20 @@ class StableDiffusionPipeline:
             given = {"context": context, "seeds": ops.convert_to_tensor(seeds)}
             size = (self.img_height, self.img_width) if image is None else None
             if image is not None:
-                image = _pixels(image, batch_size)
+                image = pixels_of(image, batch_size)
                 size = image.shape[1:3]
             shape = (*(n // self.vae.factor for n in size), self.vae.latent_channels)
             first = self._first_noise(diffusion_noise, given["seeds"], shape)
             x = first * float(plan.initial_scale)
             if image is not None and (mask is None or strength < 1):
-                given |= {"image": self.encode_image(image, given["seeds"]), "noise": first}
+                given |= {"image": self._codec.sampled(image, given["seeds"]), "noise": first}
                 x = plan.add_noise(given["image"], first)
             given |= self._around(image, mask, given, first)
             kind = (self.scheduler.name, repr(self.scheduler.config))
             x = self._denoiser(plan, kind, x, given, scale, guidance_rescale, callback, verbose)
             if output == "latent":
                 return ops.convert_to_numpy(x)
-            images = self._image(x)
+            images = self._codec.images(x)
         return [Image.fromarray(image) for image in images] if output == "pil" else images
 
     def preview(self, latents: Any) -> np.ndarray:
@@ -320,19 +317,7 @@ class StableDiffusionPipeline:
             latents: what a callback was given.
         """
         with self._context():
-            return self._image(ops.convert_to_tensor(latents))
-
-    def encode_image(self, image: Any, seeds: Any, call: int = -1) -> Any:
-        """Scaled latents (images, height / 8, width / 8, 4), drawn around their means.
-
-        Args:
-            image: (images, height, width, 3) between -1 and 1.
-            seeds: (images,) of int32.
-            call: tells these draws from others of the same seed.
-        """
-        mean, logvar = ops.split(self._moments(image), 2, axis=-1)
-        latents = mean + ops.exp(0.5 * logvar) * noise(seeds, call, tuple(mean.shape[1:]))
-        return (latents - self._shift) * self._scaling
+            return self._codec.images(latents)
 
     # -- training -----------------------------------------------------------------------------
 
@@ -346,7 +331,7 @@ class StableDiffusionPipeline:
         """
         with keras.use_backend(self.unet.backend):
             self._training = NoisePrediction(
-                self.unet, self.scheduler, self._scaling, self._shift
+                self.unet, self.scheduler, self._codec.scaling, self._codec.shift
             )  # fmt: skip
             self._training.compile(optimizer=optimizer, loss=loss, **kwargs)
 
@@ -373,47 +358,16 @@ class StableDiffusionPipeline:
             raise RuntimeError("Call compile(optimizer) before fit.")
         self._training.scheduler = self.scheduler
         with self._context():
-            inputs = training_inputs(self, *pairs(x, y), verbose=verbose)
+            inputs = training_inputs(self, self._codec, *pairs(x, y), verbose=verbose)
         return self._training.fit(inputs, verbose=verbose, **kwargs)
 
-    def encode_moments(self, image: Any) -> np.ndarray:
-        """Means and logarithms of variances of latents (images, height / 8, width / 8, 8).
-
-        Args:
-            image: (images, height, width, 3) between -1 and 1.
-        """
-        with self._context():
-            return ops.convert_to_numpy(self._moments(image))
-
     # -- inside -------------------------------------------------------------------------------
-
-    @property
-    def _scaling(self) -> float:
-        return float(self.vae.config["scaling_factor"])
-
-    @property
-    def _shift(self) -> float:
-        return float(self.vae.config["shift_factor"] or 0.0)
-
-    def _moments(self, image: Any) -> Any:
-        parts = self._run("encode", self.vae.encode, self.vae, image)
-        return ops.cast(ops.concatenate(parts, axis=-1), "float32")
 
     def _context(self) -> Any:
         return inference(self.unet.backend)
 
     def _hidden(self, ids: Any) -> Any:
         return self.text_encoder({"token_ids": ids})["sequence_output"]
-
-    def _run(self, name: str, function: Callable, network: Any, value: Any) -> Any:
-        """A function of a network, compiled; tiles are compiled by none."""
-        if getattr(network, "tiling", False):
-            return function(value)
-        variables = network.variables
-        key = name, id(network), len(variables)
-        if key not in self._compiled:
-            self._compiled[key] = keras.jit(function, variables)
-        return self._compiled[key](ops.convert_to_tensor(value))
 
     def _seeds(self, seed: int | Sequence[int] | None, count: int) -> np.ndarray:
         if seed is None:
@@ -452,70 +406,15 @@ class StableDiffusionPipeline:
             raise ValueError("A mask is for a part of an image: give the image too.")
         if mask is None:
             return {}
-        hidden = _mask(mask, image.shape[:3])
+        hidden = masks_of(mask, image.shape[:3])
         factor = self.vae.factor
         small = ops.convert_to_tensor(hidden[:, ::factor, ::factor])
         if takes:
-            shown = self.encode_image(image * (hidden < 0.5), given["seeds"], -2)
+            shown = self._codec.sampled(image * (hidden < 0.5), given["seeds"], -2)
             return {"beside": ops.concatenate([small, shown], axis=-1)}
         known = given.get("image")
-        known = self.encode_image(image, given["seeds"]) if known is None else known
+        known = self._codec.sampled(image, given["seeds"]) if known is None else known
         return {"mask": small, "image": known, "noise": first}
-
-    def _decode(self, latents: Any) -> Any:
-        network = self.vae if self._wide is None else self._wide
-        network.tiling = self.vae.tiling
-        images = self._run("decode", network.decode, network, latents)
-        return ops.convert_to_numpy(ops.cast(images, "float32"))
-
-    def _image(self, latents: Any) -> np.ndarray:
-        latents = latents / self._scaling + self._shift
-        images = self._decode(latents)
-        half = self._wide is None and self.vae.compute_dtype != "float32"
-        if half and not np.isfinite(images).all():
-            warnings.warn(
-                f"The autoencoder overflowed in {self.vae.compute_dtype}, as published ones do; "
-                "from now on images are decoded in float32.", stacklevel=3,
-            )  # fmt: skip
-            self._wide = self.vae.in_float32()
-            images = self._decode(latents)
-        if not np.isfinite(images).all():
-            raise ValueError("The latents give an image of numbers that are not finite.")
-        return (np.clip(images / 2 + 0.5, 0, 1) * 255).round().astype("uint8")
-
-
-def _arrays(images: Any, converted: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    """Images of any form, or a batch of them, as one array."""
-    if isinstance(images, str | os.PathLike | Image.Image):
-        return np.asarray(converted(opened(images)))
-    if isinstance(images, list | tuple):
-        return np.stack([_arrays(image, converted) for image in images])
-    return np.asarray(images)
-
-
-def _pixels(image: Any, count: int) -> np.ndarray:
-    """Images (count, height, width, 3) between -1 and 1."""
-    images = _arrays(image, red_green_blue)
-    images = images[None] if images.ndim == 3 else images
-    if images.ndim != 4 or len(images) not in (1, count):
-        raise ValueError(
-            f"image has the shape {images.shape}, expected (height, width, 3) or ({count}, height, "
-            "width, 3)."
-        )
-    scale = 255.0 if images.dtype == np.uint8 else 1.0
-    images = images.astype("float32") / (scale / 2) - 1
-    return np.repeat(images, count, axis=0) if len(images) != count else images
-
-
-def _mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Masks (count, height, width, 1) of 0 and 1."""
-    masks = _arrays(mask, lambda grey: grey.convert("L"))
-    full = 255 if masks.dtype == np.uint8 and masks.max(initial=0) > 1 else 1
-    masks = masks[..., 0] if masks.shape[-1:] in ((1,), (3,)) and masks.ndim > 2 else masks
-    masks = masks[None] if masks.ndim == 2 else masks
-    if masks.shape[1:] != shape[1:] or masks.ndim != 3 or len(masks) not in (1, shape[0]):
-        raise ValueError(f"mask has the shape {masks.shape}, expected {tuple(shape[1:])}.")
-    return (masks >= full / 2).astype("float32")[..., None]
 
 
 def _loaded(files: PresetFiles, parts: Sequence[str], **how: Any) -> dict[str, Any]:

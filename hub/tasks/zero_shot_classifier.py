@@ -3,14 +3,14 @@ arXiv:2103.00020).
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import keraslite as keras
-from hub.generation import inference
+from hub.generation import Compiled, inference
 from hub.image_preprocessing import ImagePreprocessor, ImageTextPreprocessor
 from hub.images import listed
 from hub.tasks.task import Task, _padded, _round_up
@@ -42,7 +42,7 @@ class ZeroShotImageClassifier(Task):
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
         super().__init__(backbone, preprocessor, **kwargs)
-        self._kl_functions: dict[Any, Callable] = {}
+        self._kl_compiled = Compiled(backbone)
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -219,17 +219,9 @@ class ZeroShotImageClassifier(Task):
         count = len(rows)
         if self.backend in ("jax", "tensorflow"):  # compiled: one shape is worth padding
             rows = _padded({"": rows}, most if total > most else min(_round_up(count), most))[""]
-        out = self._compiled(method, getattr(self.backbone, method), rows)
-        return _unit(out[:count])
-
-    def _compiled(self, name: str, function: Callable, *arrays: np.ndarray) -> np.ndarray:
-        variables = self.backbone.variables
-        key = (self.backend, len(variables), name)  # an adapter adds some
         with inference(self.backend):
-            if key not in self._kl_functions:
-                self._kl_functions[key] = keras.jit(function, variables)
-            out = self._kl_functions[key](*map(ops.convert_to_tensor, arrays))
-            return ops.convert_to_numpy(ops.cast(out, "float32"))
+            out = self._kl_compiled(getattr(self.backbone, method), rows)
+            return _unit(ops.convert_to_numpy(ops.cast(out, "float32"))[:count])
 
     def _compared(self, images: np.ndarray, texts: Any) -> np.ndarray:
         with inference(self.backend):
