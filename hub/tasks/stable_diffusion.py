@@ -158,6 +158,57 @@ class StableDiffusion:
              **absent, **parts},
         )  # fmt: skip
 
+    @classmethod
+    def from_single_file(
+        cls, file: Any, *, img_height: int | None = None, img_width: int | None = None,
+        backend: str | None = None, **kwargs: Any,
+    ) -> "StableDiffusion":  # fmt: skip
+        """The pipeline of one file, as its authors and most fine-tuned models have it.
+
+        Versions 1 and 2 are told from the shapes of the tensors. The file does not say what is
+        predicted nor for which size: without other arguments noise and 512 pixels for version 1,
+        velocity and 768 for version 2, whose base model predicts noise ("epsilon") at 512.
+
+        Args:
+            file: a path, `org/repo/file.safetensors`, or `hf://org/repo@revision/file.safetensors`.
+            img_height: as for the class.
+            img_width: as for the class.
+            backend: the backend it lives on; the current one by default.
+            kwargs: `prediction_type`, "epsilon" or "v_prediction"; `scheduler`, the name of one, or
+                a `Scheduler`, whose prediction type counts; `tokenizer`, or where it lies, that of
+                the version's preset by default; `text_encoder` and `vae` in place of the file's;
+                `dtype`, `revision` and `token` as for `from_preset`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is of another kind, or a tensor is missing, unknown or mis-shaped.
+
+        Example:
+            >>> file = "v2-1_512-ema-pruned.safetensors"
+            >>> model = StableDiffusion.from_single_file(
+            ...     file, prediction_type="epsilon")  # doctest: +SKIP
+        """
+        from hub.presets import ldm
+
+        with keras.use_backend(backend or keras.backend()):
+            return cls(img_height, img_width, **ldm.read_single_file(file, **kwargs))
+
+    def save_single_file(self, path: Any) -> None:
+        """Write the networks into one file, under the names of its authors' code.
+
+        Tokenizer and scheduler are no part of it.
+
+        Args:
+            path: the file, which ends with .safetensors.
+
+        Raises:
+            ValueError: the networks have options that such a file cannot say.
+            OSError: the file cannot be written; what was there stays as it was.
+        """
+        from hub.presets import ldm
+
+        ldm.write_single_file(self, path)
+
     # -- images -------------------------------------------------------------------------------
 
     def encode_text(self, prompt: str | Sequence[str]) -> Any:
