@@ -27,7 +27,7 @@ HUB_FLOORS = [
     ["blocks", "sampling"],
     ["generation"],
     ["models"],
-    ["adapters"],
+    ["adapters", "diffusion_lora"],
     ["tasks"],
     ["cli"],
     ["__main__"],

@@ -471,8 +471,9 @@ def write_single_file(pipeline: Any, path: Any) -> None:
         wrong = [key for key in usual if not _same(model.config[key], usual[key], stages)]
         if wrong:
             raise ValueError(
-                f"A single file cannot say {wrong} of the {part}: {[model.config[k] for k in wrong]}"
-                f" where {[usual[k] for k in wrong]} would be read. Use save_to_preset."
+                f"A single file cannot say {wrong} of the {part}: "
+                f"{[model.config[k] for k in wrong]} where {[usual[k] for k in wrong]} would be "
+                "read. Use save_to_preset."
             )
         exported = Exported(merged_weights(model), family.weights)
         tensors.add(exported, ldm_names(exported, part, version, model.config))

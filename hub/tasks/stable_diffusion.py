@@ -209,6 +209,63 @@ class StableDiffusion:
 
         ldm.write_single_file(self, path)
 
+    # -- adapters -----------------------------------------------------------------------------
+
+    def load_lora(
+        self, lora: Any, scale: float = 1.0, fuse: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Put the LoRA of a file of diffusers or kohya's trainer beside the weights.
+
+        Args:
+            lora: a file, a folder with pytorch_lora_weights.safetensors, `org/repo`,
+                `org/repo/file.safetensors`, or `hf://org/repo@revision/file.safetensors`.
+            scale: how strongly it works; its alpha is multiplied by this.
+            fuse: whether it is added to the weights, for good; several can be added so.
+            kwargs: `revision` and `token` as for `from_preset`.
+
+        Returns:
+            The layers that are changed, as diffusers calls them.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: there is a LoRA already; or tensors are unknown, missing or mis-shaped, and
+                nothing was changed.
+
+        Example:
+            >>> model.load_lora("./lora", scale=0.8)[0]  # doctest: +SKIP
+            'unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q'
+        """
+        from hub import diffusion_lora
+
+        changed = diffusion_lora.load_lora(self, lora, scale, fuse, **kwargs)
+        self._compiled = {}  # has the scale in it
+        return changed
+
+    def unload_lora(self) -> None:
+        """Take the LoRA away again.
+
+        Raises:
+            ValueError: there is none, perhaps because it was fused.
+        """
+        from hub import diffusion_lora
+
+        diffusion_lora.unload_lora(self)
+        self._compiled = {}
+
+    def save_lora(self, folder: Any) -> None:
+        """Write the LoRA as diffusers opens it, with the scale in its alpha.
+
+        Args:
+            folder: made if need be; gets pytorch_lora_weights.safetensors.
+
+        Raises:
+            ValueError: there is none.
+            OSError: the file cannot be written; what was there stays as it was.
+        """
+        from hub import diffusion_lora
+
+        diffusion_lora.save_lora(self, folder)
+
     # -- images -------------------------------------------------------------------------------
 
     def encode_text(self, prompt: str | Sequence[str]) -> Any:
