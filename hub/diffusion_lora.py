@@ -140,11 +140,12 @@ def _options(weights: Weights, location: str) -> dict[str, dict[str, Any]]:
 
 def _said_alpha(name: str, options: Mapping[str, Any]) -> float | None:
     """The alpha of a module by the options; a pattern is the end of a name, as PEFT has it."""
-    for pattern, alpha in (options.get("alpha_pattern") or {}).items():
-        pattern = pattern.removeprefix("text_model.")
-        if re.fullmatch(rf"(.*\.)?({pattern})", name):
-            return float(alpha)
     alpha = options.get("lora_alpha")
+    for pattern, value in (options.get("alpha_pattern") or {}).items():
+        # The text tower of newer transformers lacks a level that files have.
+        if any(re.fullmatch(rf"(.*\.)?({pattern})", x) for x in (name, f"text_model.{name}")):
+            alpha = value
+            break
     return None if alpha is None else float(alpha)
 
 
