@@ -134,7 +134,8 @@ def _options(weights: Weights, location: str) -> dict[str, dict[str, Any]]:
         for part in _PARTS
     }
     for options in found.values():
-        check_options(options, f"{_METADATA} of {location}", ("rank_pattern", "alpha_pattern"))
+        whole = {"peft_type": "LORA", **options}
+        check_options(whole, f"{_METADATA} of {location}", ("rank_pattern", "alpha_pattern"))
     return found
 
 
