@@ -167,7 +167,8 @@ class StableDiffusion:
 
         Versions 1 and 2 are told from the shapes of the tensors. The file does not say what is
         predicted nor for which size: without other arguments noise and 512 pixels for version 1,
-        velocity and 768 for version 2, whose base model predicts noise ("epsilon") at 512.
+        velocity and 768 for version 2, whose base model predicts noise ("epsilon") at 512. Averages
+        that lie beside the weights (`model_ema`) are not used.
 
         Args:
             file: a path, `org/repo/file.safetensors`, or `hf://org/repo@revision/file.safetensors`.
