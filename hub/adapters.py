@@ -5,7 +5,7 @@ with it: a file of a few megabytes beside a checkpoint that stays as it was publ
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +42,24 @@ def _table(task: Any) -> WeightTable:
     return (head or WeightTable({})).joined(family.weights.prefixed("backbone/", prefix))
 
 
-def _layers(task: Any) -> Iterator[tuple[str, str, Any]]:
-    """(our path, the module in a checkpoint, the layer) of each dense layer of the backbone."""
-    table = _table(task)
-    owners = {id(layer.kernel): layer for layer in task._flatten_layers() if _is_dense(layer)}
-    for path, variable in task.named_weights():
+def adaptable(model: Any, table: WeightTable) -> Iterator[tuple[str, str, Any]]:
+    """(our path, the module in a checkpoint, the layer) of each layer that can have an update.
+
+    Args:
+        model: a backbone or a task.
+        table: the names of its weights.
+    """
+    owners = {id(layer.kernel): layer for layer in model._flatten_layers() if _is_dense(layer)}
+    for path, variable in model.named_weights():
         layer = owners.get(id(variable))
-        if layer is not None and path.startswith("backbone/"):
-            found = table.names(path)
-            if found is not None:
-                yield path.removesuffix("/kernel"), found[0][0].removesuffix(".weight"), layer
+        found = None if layer is None else table.names(path)
+        if found is not None:
+            yield path.removesuffix("/kernel"), found[0][0].removesuffix(".weight"), layer
+
+
+def _layers(task: Any) -> Iterator[tuple[str, str, Any]]:
+    """As `adaptable`, of the backbone alone."""
+    return (row for row in adaptable(task, _table(task)) if row[0].startswith("backbone/"))
 
 
 def _is_dense(layer: Any) -> bool:
@@ -168,12 +176,7 @@ def load_adapter(
     """
     files = resolve(adapter, revision=revision, token=token)
     config = files.json(_CONFIG)
-    for key, allowed in _UNDERSTOOD.items():
-        if config.get(key) not in allowed:
-            raise ValueError(
-                f"{_CONFIG} of {files.location} has {key}={config[key]!r}, which is not "
-                f"supported; supported: {allowed[0]!r}."
-            )
+    check_options(config, f"{_CONFIG} of {files.location}")
     if _WEIGHTS in files:
         weights = Weights([open_safetensors(files.path(_WEIGHTS))])
     else:
@@ -214,6 +217,25 @@ def load_adapter(
     for name, (variable, transposed) in head.items():
         if name in read:
             variable.assign(read[name].T if transposed else read[name])
+
+
+def check_options(config: Mapping[str, Any], location: str, without: Sequence[str] = ()) -> None:
+    """Refuse what changes what an adapter of PEFT computes, and is not understood.
+
+    Args:
+        config: of the adapter.
+        location: where it lies, in words.
+        without: options that the caller understands.
+
+    Raises:
+        ValueError: names the option.
+    """
+    for key, allowed in _UNDERSTOOD.items():
+        if key not in without and config.get(key) not in allowed:
+            raise ValueError(
+                f"{location} has {key}={config[key]!r}, which is not supported; supported: "
+                f"{allowed[0]!r}."
+            )
 
 
 def _enable(task: Any, layers: list[Any], rank: int, alpha: float | None) -> None:

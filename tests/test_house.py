@@ -30,7 +30,7 @@ HUB_FLOORS = [
     ["denoising", "diffusion_training"],
     ["latents"],
     ["models"],
-    ["adapters"],
+    ["adapters", "diffusion_lora"],
     ["tasks"],
     ["cli"],
     ["__main__"],

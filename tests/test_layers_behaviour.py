@@ -352,6 +352,18 @@ def test_lora_changes_nothing_at_first_and_trains_two_small_matrices(name, args,
     assert layer.get_config()["lora_rank"] == 2
     with pytest.raises(ValueError, match="already enabled"):
         layer.enable_lora(2)
+    layer.disable_lora(merge=True)
+    assert_same(numpy_of(layer(data)), changed)
+    assert big in {v.name for v in layer.trainable_variables}
+    assert len(layer.weights) == len(merged.weights)
+    assert "lora_rank" not in layer.get_config()
+    with pytest.raises(ValueError, match="is not enabled"):
+        layer.disable_lora()
+    getattr(layer, big).trainable = False
+    layer.enable_lora(3, b_initializer="ones")
+    layer.disable_lora()
+    assert_same(numpy_of(layer(data)), changed)
+    assert big not in {v.name for v in layer.trainable_variables}
 
 
 # ---- functions as layers ----

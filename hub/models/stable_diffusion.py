@@ -88,9 +88,13 @@ class StableDiffusionPipeline:
                 raise ValueError(f"{name}={size} is not a multiple of {vae.factor}.")
         self.text_encoder, self.unet, self.vae = text_encoder, unet, vae
         self.tokenizer, self.scheduler = tokenizer, scheduler
-        self._codec, self._denoiser = LatentCodec(vae), Denoiser(unet)
-        self._compiled = Compiled(text_encoder)
+        self._codec = LatentCodec(vae)
+        self._forget()
         self._training: NoisePrediction | None = None
+
+    def _forget(self) -> None:
+        """What was compiled has the scale of a LoRA in it."""
+        self._denoiser, self._compiled = Denoiser(self.unet), Compiled(self.text_encoder)
 
     @property
     def scheduler(self) -> Scheduler:
@@ -171,6 +175,115 @@ class StableDiffusionPipeline:
             {"_class_name": name, "_diffusers_version": _LAYOUT, "requires_safety_checker": False,
              **absent, **parts},
         )  # fmt: skip
+
+    @classmethod
+    def from_single_file(
+        cls, file: Any, *, img_height: int | None = None, img_width: int | None = None,
+        backend: str | None = None, **kwargs: Any,
+    ) -> "StableDiffusionPipeline":  # fmt: skip
+        """The pipeline of one file, as its authors and most fine-tuned models have it.
+
+        Versions 1 and 2 are told from the shapes of the tensors. The file does not say what is
+        predicted nor for which size: without other arguments noise and 512 pixels for version 1,
+        velocity and 768 for version 2, whose base model predicts noise ("epsilon") at 512. Averages
+        that lie beside the weights (`model_ema`) are not used.
+
+        Args:
+            file: a path, `org/repo/file.safetensors`, or `hf://org/repo@revision/file.safetensors`.
+            img_height: as for the class.
+            img_width: as for the class.
+            backend: the backend it lives on; the current one by default.
+            kwargs: `prediction_type`, "epsilon" or "v_prediction"; `scheduler`, the name of one, or
+                a `Scheduler`, whose prediction type counts; `tokenizer`, or where it lies, that of
+                the version's preset by default; `text_encoder` and `vae` in place of the file's;
+                `dtype`, `revision` and `token` as for `from_preset`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is of another kind, or a tensor is missing, unknown or mis-shaped.
+
+        Example:
+            >>> file = "v2-1_512-ema-pruned.safetensors"
+            >>> model = StableDiffusion.from_single_file(
+            ...     file, prediction_type="epsilon")  # doctest: +SKIP
+        """
+        from hub.presets import ldm
+
+        with keras.use_backend(backend or keras.backend()):
+            return cls(img_height, img_width, **ldm.read_single_file(file, **kwargs))
+
+    def save_single_file(self, path: Any) -> None:
+        """Write the networks into one file, under the names of its authors' code.
+
+        Tokenizer and scheduler are no part of it.
+
+        Args:
+            path: the file, which ends with .safetensors.
+
+        Raises:
+            ValueError: the networks have options that such a file cannot say.
+            OSError: the file cannot be written; what was there stays as it was.
+        """
+        from hub.presets import ldm
+
+        ldm.write_single_file(self, path)
+
+    # -- adapters -----------------------------------------------------------------------------
+
+    def load_lora(
+        self, lora: Any, scale: float = 1.0, fuse: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Put the LoRA of a file of diffusers or kohya's trainer beside the weights.
+
+        Args:
+            lora: a file, a folder with pytorch_lora_weights.safetensors, `org/repo`,
+                `org/repo/file.safetensors`, or `hf://org/repo@revision/file.safetensors`.
+            scale: how strongly it works; its alpha is multiplied by this.
+            fuse: whether it is added to the weights, for good; several can be added so.
+            kwargs: `revision` and `token` as for `from_preset`.
+
+        Returns:
+            The layers that are changed, as diffusers calls them.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: there is a LoRA already; or tensors are unknown, missing or mis-shaped, and
+                nothing was changed.
+
+        Example:
+            >>> model.load_lora("./lora", scale=0.8)[0]  # doctest: +SKIP
+            'unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q'
+        """
+        from hub import diffusion_lora
+
+        changed = diffusion_lora.load_lora(self, lora, scale, fuse, **kwargs)
+        self._forget()
+        return changed
+
+    def unload_lora(self) -> None:
+        """Take the LoRA away again.
+
+        Raises:
+            ValueError: there is none, perhaps because it was fused.
+        """
+        from hub import diffusion_lora
+
+        diffusion_lora.unload_lora(self)
+        self._forget()
+
+    def save_lora(self, folder: Any) -> None:
+        """Write the LoRA as diffusers opens it, with the scale in its alpha.
+
+        Args:
+            folder: made if need be; gets pytorch_lora_weights.safetensors.
+
+        Raises:
+            ValueError: there is none.
+            OSError: the file cannot be written; what was there stays as it was.
+        """
+        from hub import diffusion_lora
+
+        diffusion_lora.save_lora(self, folder)
 
     # -- images -------------------------------------------------------------------------------
 

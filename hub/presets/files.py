@@ -160,6 +160,42 @@ def resolve(
     raise unknown_preset(text)
 
 
+def resolve_file(handle: str | os.PathLike, **how: Any) -> tuple[PresetFiles, str]:
+    """Finds a single file of weights.
+
+    Args:
+        handle: a path, "org/repo/file.safetensors", or "hf://org/repo@revision/file.safetensors".
+        how: as for `resolve`.
+
+    Returns:
+        The files beside it, or it alone where it lies on this machine, and its name among them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the handle names no file.
+    """
+    if not isinstance(handle, str | os.PathLike):
+        raise TypeError(f"expected the path of a file, got {type(handle).__name__} {handle!r:.80}")
+    path = Path(handle).expanduser()
+    if path.is_file():
+        alone = frozenset([path.name])
+        files = PresetFiles(
+            os.fspath(handle), None, None, alone, f"the file {path}", path.parent.joinpath
+        )
+        return files, path.name
+    text = os.fspath(handle)
+    folder, _, name = text.removeprefix("hf://").rpartition("/")
+    local = isinstance(handle, os.PathLike) or _looks_local(handle)
+    if local or not re.fullmatch(rf"{_REPO}(@[^/]+)?(/.+)?", folder, re.ASCII) or not name:
+        raise FileNotFoundError(
+            f"there is no file {text!r}; a file is a path, 'org/repo/file.safetensors' or "
+            "'hf://org/repo@revision/file.safetensors'"
+        )
+    files = resolve(f"hf://{folder}", **how)
+    files.path(name)
+    return files, name
+
+
 def _first(handle: str, repos: list[str], row: dict, remote: dict[str, Any]) -> PresetFiles:
     """The files out of the first repository that is still there."""
     for repo in repos[:-1]:

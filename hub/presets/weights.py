@@ -37,6 +37,7 @@ class Weights(Mapping[str, np.ndarray]):
         self.files = files
         self._sources = {name: file for file in files for name in file}
         self._stored: dict[str, str] = {}  # where a name is not the one on disk
+        self._parts: dict[str, tuple[int, int]] = {}  # where it is a part of what is there
 
     def rename(self, patterns: Mapping[str, str]) -> None:
         """Gives tensors of older files their names of today.
@@ -52,8 +53,29 @@ class Weights(Mapping[str, np.ndarray]):
                 self._sources[new] = self._sources.pop(name)
                 self._stored[new] = name
 
+    def under(
+        self, names: Mapping[str, str], parts: Mapping[str, tuple[int, int]] | None = None
+    ) -> "Weights":
+        """Returns some of the tensors under other names.
+
+        Args:
+            names: the new names -> those of today.
+            parts: of a new name, which of how many equal parts of the first axis it stands for.
+        """
+        view = Weights([])
+        view.files = self.files
+        view._sources = {new: self.source(name) for new, name in names.items()}
+        view._stored = {new: self._stored.get(name, name) for new, name in names.items()}
+        view._parts = dict(parts or {})
+        return view
+
     def __getitem__(self, name: str) -> np.ndarray:
-        return self.source(name)[self._stored.get(name, name)]
+        array = self.source(name)[self._stored.get(name, name)]
+        if name not in self._parts:
+            return array
+        index, count = self._parts[name]
+        size = len(array) // count
+        return array[index * size : (index + 1) * size]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
@@ -74,7 +96,11 @@ class Weights(Mapping[str, np.ndarray]):
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a tensor without reading it."""
-        return self.source(name).shape(self._stored.get(name, name))
+        shape = self.source(name).shape(self._stored.get(name, name))
+        count = self._parts.get(name, (0, 1))[1]
+        if not shape or shape[0] % count:
+            return shape  # is no such part, and fits nowhere
+        return (shape[0] // count, *shape[1:])
 
     def dtype(self, name: str) -> str:
         """Returns the dtype of a tensor, such as "bfloat16"."""
@@ -82,7 +108,23 @@ class Weights(Mapping[str, np.ndarray]):
 
     def release(self, name: str) -> None:
         """Gives the memory of a tensor that was copied back to the system."""
-        self.source(name).release(self._stored.get(name, name))
+        if name not in self._parts:  # its neighbours may have been written to
+            self.source(name).release(self._stored.get(name, name))
+
+
+def open_file(files: PresetFiles, name: str) -> Weights:
+    """Opens one file of weights, whatever it is called.
+
+    Args:
+        files: what `resolve_file` returned.
+        name: of the file; what is not called .safetensors is read as `torch.save` writes it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or holds other things than tensors.
+    """
+    opened = open_safetensors if name.endswith(".safetensors") else open_torch
+    return Weights([opened(files.path(name))])
 
 
 def open_weights(files: PresetFiles, variant: str | None = None) -> Weights:

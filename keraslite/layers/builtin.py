@@ -138,10 +138,33 @@ class LoRA(BuiltIn):
                 dtype="float32", regularizer=weight.regularizer,
             )  # fmt: skip
             setattr(self, f"{name}_{side}", new)
-        weight.trainable = False
+        self._kl_was_trainable, weight.trainable = weight.trainable, False
         LoRA.adapted += 1
         self.lora_enabled, self.lora_rank = True, rank
         self.lora_alpha = rank if lora_alpha is None else lora_alpha
+
+    def disable_lora(self, merge: bool = False) -> None:
+        """Take the two small matrices away again; the weight is trained as it was before.
+
+        Args:
+            merge: whether their product is added to the weight first.
+
+        Raises:
+            ValueError: there are none, or the weight is kept in integers, which hold no sum.
+        """
+        if not self.lora_enabled:
+            raise ValueError("lora is not enabled on this layer.")
+        weight = self.__dict__[self._adapted]
+        if merge and self.quantization_mode:
+            raise ValueError("An update cannot be merged into a quantized weight.")
+        if merge:
+            weight.assign(self.effective_weight())
+        for side in "ab":
+            old = self.__dict__.pop(f"lora_{self._adapted}_{side}")
+            self.__dict__["_kl_added"] = [v for v in self._kl_added if v is not old]
+        weight.trainable = self.__dict__.pop("_kl_was_trainable")
+        LoRA.adapted += 1
+        self.lora_enabled, self.lora_rank, self.lora_alpha = False, None, None
 
     def effective_weight(self) -> Any:
         """The weight's value, with the update if there is one."""
