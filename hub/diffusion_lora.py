@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ _USUAL = (FILE, "pytorch_lora_weights.bin")
 _FILES = (".safetensors", ".bin", ".pt", ".ckpt")
 _METADATA = "lora_adapter_metadata"
 _PARTS = ("unet", "text_encoder")
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # the usual layers
 _SHOWN = 6
 
 # A tensor is called by a start, the module and an end; which ends go with which form of the module.
@@ -213,6 +214,27 @@ def _fits(shapes: Mapping[str, tuple], kernel: tuple) -> bool:
 # -- what the pipeline does -----------------------------------------------------------------------
 
 
+def enable_lora(
+    pipeline: Any, rank: int, alpha: float | None = None, targets: Sequence[str] = ATTENTION
+) -> list[str]:
+    """What `StableDiffusion.enable_lora` does."""
+    _refuse_another(pipeline)
+    modules = {m: x for m, x in _modules(pipeline).items() if m.part == "unet"}
+    chosen = {
+        module: layer for module, layer in modules.items()
+        if any(module.name == end or module.name.endswith(f".{end}") for end in targets)
+    }  # fmt: skip
+    if not chosen:
+        ends = sorted({re.sub(r".*?(\w+(\.\d+)?)$", r"\1", module.name) for module in modules})
+        raise ValueError(f"No layer's name ends with {list(targets)}; there are: {ends}.")
+    for variable in pipeline.unet.weights:
+        variable.trainable = False
+    with inference(pipeline.unet.backend):
+        for layer in chosen.values():
+            layer.enable_lora(rank, alpha)
+    return [f"{module.part}.{module.name}" for module in chosen]
+
+
 def load_lora(
     pipeline: Any, adapter: Any, scale: float = 1.0, fuse: bool = False,
     *, revision: str | None = None, token: str | None = None,
@@ -221,10 +243,7 @@ def load_lora(
     modules = _modules(pipeline)
     if not math.isfinite(scale):
         raise ValueError(f"scale={scale} is no number to multiply with.")
-    if any(layer.lora_enabled for layer in modules.values()):
-        raise ValueError(
-            "There is a LoRA already: call unload_lora() first, or load it with fuse=True."
-        )
+    _refuse_another(pipeline)
     files, name = _find(adapter, revision=revision, token=token)
     updates = _read(open_file(files, name), files.location, modules)
     whole = [module for module in updates if fuse and modules[module].quantization_mode]
@@ -247,6 +266,13 @@ def load_lora(
     return [f"{module.part}.{module.name}" for module in updates]
 
 
+def _refuse_another(pipeline: Any) -> None:
+    if any(layer.lora_enabled for layer in _modules(pipeline).values()):
+        raise ValueError(
+            "There is a LoRA already: call unload_lora() first, or load it with fuse=True."
+        )
+
+
 def _adapted(pipeline: Any) -> dict[Module, Any]:
     found = {module: x for module, x in _modules(pipeline).items() if x.lora_enabled}
     if not found:
@@ -261,6 +287,8 @@ def unload_lora(pipeline: Any) -> None:
     """What `StableDiffusion.unload_lora` does."""
     for layer in _adapted(pipeline).values():
         layer.disable_lora()
+    for variable in pipeline.unet.weights:
+        variable.trainable = True
 
 
 def save_lora(pipeline: Any, folder: Any) -> None:

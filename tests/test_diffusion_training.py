@@ -104,3 +104,32 @@ def test_bad_input(made):
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@V1
+def test_lora_alone_is_trained(made, tmp_path):
+    folder, _ = made
+    keras.utils.set_random_seed(1)
+    model = loaded(folder, backend="torch")
+    names = model.enable_lora(2, alpha=4)
+    assert len(names) == 4 * 2 * 4 and names[0].endswith("attn1.to_q")
+    before = {path: v.numpy() for path, v in model.unet.named_weights()}
+    model.compile(keras.optimizers.Adam(1e-2))
+    losses = model.fit(IMAGES, PROMPTS, epochs=8, batch_size=3, verbose=0).history["loss"]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    changed = {path for path, v in model.unet.named_weights() if np.any(v.numpy() != before[path])}
+    assert changed == {path for path in before if "lora_kernel" in path}
+    how = {"num_steps": 2, "seed": 1, "output": "latent"}
+    drawn = model.generate([PROMPT], **how)
+    model.save_lora(tmp_path)
+    again = loaded(folder, backend="torch")
+    plain = again.generate([PROMPT], **how)
+    again.load_lora(tmp_path)
+    np.testing.assert_allclose(again.generate([PROMPT], **how), drawn, atol=1e-5)
+    assert np.abs(plain - drawn).max() > 1e-4
+    with pytest.raises(ValueError, match="There is a LoRA already"):
+        model.enable_lora(2)
+    model.unload_lora()
+    assert all(v.trainable for v in model.unet.weights)
+    with pytest.raises(ValueError, match=r"ends with \['query'\]; there are: .*'to_q'"):
+        model.enable_lora(2, targets=["query"])

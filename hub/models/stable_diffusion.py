@@ -90,11 +90,11 @@ class StableDiffusionPipeline:
         self.tokenizer, self.scheduler = tokenizer, scheduler
         self._codec = LatentCodec(vae)
         self._forget()
-        self._training: NoisePrediction | None = None
 
     def _forget(self) -> None:
         """What was compiled has the scale of a LoRA in it."""
         self._denoiser, self._compiled = Denoiser(self.unet), Compiled(self.text_encoder)
+        self._training: NoisePrediction | None = None
 
     @property
     def scheduler(self) -> Scheduler:
@@ -257,6 +257,30 @@ class StableDiffusionPipeline:
         from hub import diffusion_lora
 
         changed = diffusion_lora.load_lora(self, lora, scale, fuse, **kwargs)
+        self._forget()
+        return changed
+
+    def enable_lora(
+        self, rank: int, alpha: float | None = None, targets: Sequence[str] | None = None
+    ) -> list[str]:
+        """Freeze the U-Net but for a low-rank update of some of its layers, which `fit` trains.
+
+        Args:
+            rank: the size that the two matrices of an update have in common.
+            alpha: the update is scaled by `alpha / rank`; the rank by default.
+            targets: ends of the layers' names in diffusers; the projections of all attention by
+                default.
+
+        Returns:
+            The layers that are changed, as diffusers calls them.
+
+        Raises:
+            ValueError: nothing has such a name, or there is a LoRA already.
+        """
+        from hub import diffusion_lora
+
+        wanted = diffusion_lora.ATTENTION if targets is None else targets
+        changed = diffusion_lora.enable_lora(self, rank, alpha, wanted)
         self._forget()
         return changed
 
