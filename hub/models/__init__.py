@@ -10,6 +10,7 @@ from hub.models.electra import ElectraBackbone
 from hub.models.gpt2 import GPT2Backbone
 from hub.models.opt import OPTBackbone
 from hub.models.roberta import RobertaBackbone, XLMRobertaBackbone
+from hub.models.safety_checker import StableDiffusionSafetyChecker
 from hub.models.t5 import T5Backbone
 from hub.models.unet import UNet2DConditionModel
 from hub.models.vae import AutoencoderKL

@@ -69,6 +69,8 @@ class Family:
         defaults: keys of config.json -> what they are where it does not say.
         parts: our arguments that are arguments of another family's backbone -> (its model type,
             the key that holds its config). That backbone is loaded out of such a checkpoint too.
+        stated: the model type in its config.json, where that is another family's; its model type
+            here is then the architecture that stands there too.
     """
 
     model_type: str
@@ -94,6 +96,7 @@ class Family:
     older: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    stated: str | None = None
 
 
 FAMILIES: dict[str, Family] = {}

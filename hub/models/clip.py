@@ -9,7 +9,13 @@ projections the outer config alone is right.
 from typing import Any
 
 from hub.models.backbone import Backbone, Family, register
-from hub.models.clip_towers import CLIP_TEXT, CLIP_VISION, CLIPTextEncoder, CLIPVisionEncoder
+from hub.models.clip_towers import (
+    CLIP_TEXT,
+    CLIP_VISION,
+    CLIPTextEncoder,
+    CLIPVisionEncoder,
+    unit,
+)
 from hub.presets.naming import WeightTable
 from keraslite import initializers, layers, ops
 
@@ -115,8 +121,8 @@ class CLIPBackbone(Backbone):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Logits and vectors of images and texts."""
-        images = _unit(self.get_vision_embeddings(inputs["images"], training))
-        texts = _unit(
+        images = unit(self.get_vision_embeddings(inputs["images"], training))
+        texts = unit(
             self.get_text_embeddings(inputs["token_ids"], inputs.get("padding_mask"), training)
         )
         logits = self.compare(images, texts)
@@ -134,11 +140,6 @@ class CLIPBackbone(Backbone):
             "projection_dim": self.projection_dim,
             "logit_scale_init_value": self.logit_scale_init_value,
         }
-
-
-def _unit(vectors: Any) -> Any:
-    """Vectors of length 1; in float32, where half precision would lose what tells them apart."""
-    return ops.normalize(ops.cast(vectors, "float32"), axis=-1, order=2, epsilon=1e-12)
 
 
 CLIP = register(

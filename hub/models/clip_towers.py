@@ -231,6 +231,15 @@ class CLIPVisionEncoder(_Tower):
         return {"sequence_output": hidden, "pooled_output": self.final_norm(hidden[:, 0])}
 
 
+def unit(vectors: Any) -> Any:
+    """Vectors of length 1; in float32, where half precision would lose what tells them apart.
+
+    Args:
+        vectors: (..., width).
+    """
+    return ops.normalize(ops.cast(vectors, "float32"), axis=-1, order=2, epsilon=1e-12)
+
+
 def _rows(own: dict[str, str], norm: str) -> dict[str, str]:
     """Our names on the left, those of transformers on the right."""
     block = {

@@ -16,9 +16,11 @@ import keraslite as keras
 from hub.denoising import Denoiser, noise
 from hub.diffusion_training import NoisePrediction, pairs, training_inputs
 from hub.generation import Compiled, inference, signed
+from hub.image_preprocessing import ImagePreprocessor
 from hub.images import masks_of, pixels_of
 from hub.latents import LatentCodec
 from hub.models.clip_towers import CLIPTextEncoder
+from hub.models.safety_checker import StableDiffusionSafetyChecker
 from hub.models.unet import UNet2DConditionModel
 from hub.models.vae import AutoencoderKL
 from hub.presets.files import PIPELINE, PresetFiles, resolve
@@ -35,6 +37,7 @@ _PARTS = {
     "unet": ("diffusers", "UNet2DConditionModel"),
     "vae": ("diffusers", "AutoencoderKL"),
 }
+_SAFETY = ("safety_checker", "feature_extractor")  # loaded only where they are asked for
 _LAYOUT = "0.42.0"  # of diffusers, whose files are written
 _OUTPUTS = ("image", "pil", "latent")
 
@@ -50,6 +53,9 @@ class StableDiffusionPipeline:
         vae: an `AutoencoderKL`.
         tokenizer: a `CLIPTokenizer`.
         scheduler: a `Scheduler`, or the name of one.
+        safety_checker: a `StableDiffusionSafetyChecker`; with one, images come with flags. None by
+            default.
+        feature_extractor: the `ImagePreprocessor` for it; CLIP's of its size by default.
 
     Raises:
         ValueError: a size is no multiple of the autoencoder's factor, which is 8.
@@ -71,6 +77,8 @@ class StableDiffusionPipeline:
         vae: AutoencoderKL | None = None,
         tokenizer: CLIPTokenizer | None = None,
         scheduler: Scheduler | str | None = None,
+        safety_checker: StableDiffusionSafetyChecker | None = None,
+        feature_extractor: ImagePreprocessor | None = None,
     ):
         given = {
             "text_encoder": text_encoder, "unet": unet, "vae": vae, "tokenizer": tokenizer,
@@ -88,12 +96,17 @@ class StableDiffusionPipeline:
                 raise ValueError(f"{name}={size} is not a multiple of {vae.factor}.")
         self.text_encoder, self.unet, self.vae = text_encoder, unet, vae
         self.tokenizer, self.scheduler = tokenizer, scheduler
+        if safety_checker is not None and feature_extractor is None:
+            edge = safety_checker.vision_encoder.image_shape[0]
+            feature_extractor = ImagePreprocessor("CLIP", size=edge, crop_size=edge)
+        self.safety_checker, self.feature_extractor = safety_checker, feature_extractor
         self._codec = LatentCodec(vae)
         self._forget()
 
     def _forget(self) -> None:
         """What was compiled has the scale of a LoRA in it."""
         self._denoiser, self._compiled = Denoiser(self.unet), Compiled(self.text_encoder)
+        self._checks = Compiled(self.safety_checker)
         self._training: NoisePrediction | None = None
 
     @property
@@ -118,7 +131,7 @@ class StableDiffusionPipeline:
         cls, preset: Any, *, img_height: int | None = None, img_width: int | None = None,
         backend: str | None = None, dtype: Any = None, load_weights: bool = True,
         variant: str | None = None, scheduler: Scheduler | str | None = None,
-        revision: str | None = None, token: str | None = None,
+        revision: str | None = None, token: str | None = None, safety_checker: bool = False,
     ) -> "StableDiffusionPipeline":  # fmt: skip
         """The pipeline of a folder or repository as diffusers has them.
 
@@ -133,8 +146,11 @@ class StableDiffusionPipeline:
             scheduler: another one than the preset's.
             revision: a branch, tag or commit of the repository.
             token: a token for the Hub.
+            safety_checker: whether the preset's safety checker is loaded, and images come with
+                flags.
 
         Raises:
+            FileNotFoundError: a part is not there, such as a safety checker that is asked for.
             ValueError: a part is of a kind that is not supported, or its files do not fit.
         """
         files = resolve(preset, revision=revision, token=token)
@@ -147,6 +163,7 @@ class StableDiffusionPipeline:
                     f"supported: {name}."
                 )
         absent = [*_PARTS, *([] if scheduler is not None else ["scheduler"])]
+        absent += _SAFETY if safety_checker else ()
         with keras.use_backend(backend or keras.backend()):
             parts = _loaded(files, absent, dtype=dtype, load_weights=load_weights, variant=variant)
             return cls(img_height, img_width, **{"scheduler": scheduler, **parts})
@@ -165,15 +182,15 @@ class StableDiffusionPipeline:
         (folder / "scheduler").mkdir(exist_ok=True)
         config = self.scheduler.to_config()
         write_json(folder / "scheduler" / "scheduler_config.json", config)
-        absent = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"), [None] * 2)
-        parts = {part: list(names) for part, names in _PARTS.items()}
+        absent = dict.fromkeys((*_SAFETY, "image_encoder"), [None] * 2)
+        parts = {part: list(names) for part, names in _PARTS.items()} | self._safety_saved(folder)
         parts["scheduler"] = ["diffusers", config["_class_name"]]
         inpaints = self.unet.config["in_channels"] != self.vae.latent_channels
         name = f"StableDiffusion{'Inpaint' if inpaints else ''}Pipeline"
         write_json(
             folder / PIPELINE,
-            {"_class_name": name, "_diffusers_version": _LAYOUT, "requires_safety_checker": False,
-             **absent, **parts},
+            {"_class_name": name, "_diffusers_version": _LAYOUT, **absent, **parts,
+             "requires_safety_checker": self.safety_checker is not None},
         )  # fmt: skip
 
     @classmethod
@@ -309,6 +326,19 @@ class StableDiffusionPipeline:
 
         diffusion_lora.save_lora(self, folder)
 
+    def _safety_saved(self, folder: Path) -> dict[str, list[str]]:
+        """Write the safety checker, where there is one; what the index says of it."""
+        if self.safety_checker is None or self.feature_extractor is None:
+            return {}
+        self.safety_checker.save_to_preset(folder / "safety_checker")
+        (folder / "feature_extractor").mkdir(exist_ok=True)
+        self.feature_extractor.save(folder / "feature_extractor")
+        kind = self.feature_extractor.to_config()["image_processor_type"]
+        return {
+            "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+            "feature_extractor": ["transformers", kind],
+        }
+
     # -- images -------------------------------------------------------------------------------
 
     def encode_text(self, prompt: str | Sequence[str], weighted: bool = False) -> Any:
@@ -415,6 +445,10 @@ class StableDiffusionPipeline:
             output: "image" for an array (batch, height, width, 3) of uint8, "pil" for a list of
                 Pillow's images, "latent" for the latents.
 
+        Returns:
+            The images; with a safety checker (images, flags), where flags are as of
+            `check_safety` and the images are as without one. Latents never have flags.
+
         Raises:
             ValueError: shapes do not fit, or there is no such output.
         """
@@ -445,7 +479,8 @@ class StableDiffusionPipeline:
             if output == "latent":
                 return ops.convert_to_numpy(x)
             images = self._codec.images(x)
-        return [Image.fromarray(image) for image in images] if output == "pil" else images
+        made = [Image.fromarray(image) for image in images] if output == "pil" else images
+        return made if self.safety_checker is None else (made, self.check_safety(images))
 
     def preview(self, latents: Any) -> np.ndarray:
         """Latents as images of uint8.
@@ -455,6 +490,24 @@ class StableDiffusionPipeline:
         """
         with self._context():
             return self._codec.images(latents)
+
+    def check_safety(self, images: Any) -> np.ndarray:
+        """Which images the safety checker flags: (images,) of bool.
+
+        Args:
+            images: (images, height, width, 3) of uint8, or any that `ImagePreprocessor` takes.
+
+        Raises:
+            ValueError: the pipeline has no safety checker.
+        """
+        checker, prepared = self.safety_checker, self.feature_extractor
+        if checker is None or prepared is None:
+            raise ValueError(
+                "There is no safety checker: load it with from_preset(..., safety_checker=True), "
+                "or give one to the constructor."
+            )
+        with inference(checker.backend):
+            return ops.convert_to_numpy(self._checks(checker.__call__, prepared(images))["flags"])
 
     # -- training -----------------------------------------------------------------------------
 
@@ -562,5 +615,8 @@ def _loaded(files: PresetFiles, parts: Sequence[str], **how: Any) -> dict[str, A
         "unet": lambda below: UNet2DConditionModel.from_preset(below, **how),
         "vae": lambda below: AutoencoderKL.from_preset(below, **how),
         "scheduler": lambda below: Scheduler.from_config(below.json("scheduler_config.json")),
+        "safety_checker": lambda below: StableDiffusionSafetyChecker.from_preset(below, **how),
+        "feature_extractor": ImagePreprocessor.from_files,
     }
-    return {part: readers[part](files.folder(part)) for part in parts}
+    folders = {part: files.folder(part) for part in parts}  # that all are there, before any is read
+    return {part: readers[part](folder) for part, folder in folders.items()}

@@ -46,7 +46,17 @@ def read_config(files: PresetFiles) -> dict[str, Any]:
             f"The config.json of {files.location} has no model_type: it is not a transformers "
             "config."
         )
-    return config
+    return config | _distinguished(config)
+
+
+def _distinguished(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The model type of a config.json that states another family's, told by its architecture."""
+    from hub.models.backbone import FAMILIES
+
+    stated = (config.get("architectures") or [None])[0]
+    family = FAMILIES.get(stated)
+    own = family is not None and family.stated == config["model_type"]
+    return {"model_type": stated} if own else {}
 
 
 def arguments(family: Any, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,7 +287,7 @@ def written_config(family: Any, backbone: Any, task: str, extra: Mapping[str, An
         config.pop("model_type", None)
         return {**config, "_class_name": family.model_type, **extra}
     return config | {
-        "model_type": family.model_type,
+        "model_type": family.stated or family.model_type,
         "architectures": [family.architectures[task]],
         "dtype": _DTYPES.get(backbone.variable_dtype, "float32"),
         **extra,

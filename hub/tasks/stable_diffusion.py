@@ -13,7 +13,7 @@ class StableDiffusion(StableDiffusionPipeline):
         img_height: of the images, in pixels; the network's usual height by default.
         img_width: of the images, in pixels.
         kwargs: parts: `text_encoder`, `unet`, `vae`, `tokenizer`, `scheduler`; those of Stable
-            Diffusion 1.5 by default.
+            Diffusion 1.5 by default. With a `safety_checker` each method gives (images, flags).
 
     Example:
         >>> model = StableDiffusion.from_preset("./pipeline")  # doctest: +SKIP
@@ -31,7 +31,7 @@ class StableDiffusion(StableDiffusionPipeline):
         seed: int | Sequence[int] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Images (batch, height, width, 3) of uint8.
+        """Images (batch, height, width, 3) of uint8; with a safety checker (images, flags).
 
         Args:
             prompt: a text for all images, or one for each.

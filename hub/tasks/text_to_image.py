@@ -10,7 +10,7 @@ def _generated(
     model: StableDiffusionPipeline, inputs: Any, parts: Mapping[str, str], guidance_scale: float,
     **how: Any,
 ) -> Any:  # fmt: skip
-    """Images of what a user gave; a single one where a single text was given.
+    """Images of what a user gave, and flags; a single one where a single text was given.
 
     Args:
         model: the pipeline.
@@ -28,10 +28,13 @@ def _generated(
         )
     given = {ours: inputs[name] for name, ours in parts.items()}
     prompts, unwanted = inputs["prompts"], inputs.get("negative_prompts")
-    images = model.draw(
+    made = model.draw(
         prompts, unwanted, unconditional_guidance_scale=guidance_scale, **given, **how
     )
-    return images[0] if isinstance(prompts, str) and len(images) == 1 else images
+    images, flags = made if isinstance(made, tuple) else (made, None)
+    if isinstance(prompts, str) and len(images) == 1:
+        images, flags = images[0], None if flags is None else bool(flags[0])
+    return images if flags is None else (images, flags)
 
 
 class TextToImage(StableDiffusionPipeline):
@@ -52,7 +55,8 @@ class TextToImage(StableDiffusionPipeline):
         self, inputs: Any, num_steps: int = 50, guidance_scale: float = 7.5, seed: Any = None,
         **kwargs: Any,
     ) -> Any:  # fmt: skip
-        """An image (height, width, 3) of uint8, or a batch of them for a list.
+        """An image (height, width, 3) of uint8, or a batch of them for a list; with a safety
+        checker (image, flag) or (images, flags).
 
         Args:
             inputs: a text, a list of them, or a dict of `prompts` and perhaps `negative_prompts`.
@@ -86,7 +90,8 @@ class ImageToImage(StableDiffusionPipeline):
         self, inputs: Any, num_steps: int = 50, guidance_scale: float = 7.5, strength: float = 0.8,
         seed: Any = None, **kwargs: Any,
     ) -> Any:  # fmt: skip
-        """An image (height, width, 3) of uint8, or a batch of them for several.
+        """An image (height, width, 3) of uint8, or a batch of them for several; with a safety
+        checker (image, flag) or (images, flags).
 
         Args:
             inputs: a dict of `images`, `prompts` and perhaps `negative_prompts`; images as for
@@ -123,7 +128,8 @@ class Inpaint(StableDiffusionPipeline):
         self, inputs: Any, num_steps: int = 50, guidance_scale: float = 7.5, strength: float = 1.0,
         seed: Any = None, **kwargs: Any,
     ) -> Any:  # fmt: skip
-        """An image (height, width, 3) of uint8, or a batch of them for several.
+        """An image (height, width, 3) of uint8, or a batch of them for several; with a safety
+        checker (image, flag) or (images, flags).
 
         Args:
             inputs: a dict of `images`, `masks` (1, True or white where an image is made anew),
