@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -97,11 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--max-new-tokens", type=int, help="of the tasks that write text")
     run.add_argument("--label", action="append", help="a class to look for in images; repeatable")
     run.add_argument("--seed", type=int, default=0, help="of draws")
+    run.add_argument("--steps", type=int, default=50, help="of the tasks that draw images")
+    run.add_argument("--out", type=Path, default=Path(), help="the folder for images")
     convert = command("convert", _convert, remote, "write weights, KerasHub's too, as safetensors")
     convert.add_argument("source", metavar="SRC")
     convert.add_argument("target", metavar="DST")
     bench = command(
-        "bench", _bench, model, "texts or images a second, or tokens where a model writes"
+        "bench", _bench, model, "texts, images, or tokens or steps of a drawing, a second"
     )
     bench.add_argument("preset")
     bench.add_argument("--texts", type=int, default=64)
@@ -239,7 +241,7 @@ def _run(given: argparse.Namespace) -> None:
     files = _files(given)
     with keras.use_backend(given.backend or keras.backend()):
         task = PIPELINES[given.task].from_preset(files, dtype=given.dtype)
-        untrained = task.new_weights
+        untrained = getattr(task, "new_weights", [])
         if untrained:
             raise ValueError(
                 f"{files.location} has no weights of {', '.join(untrained)}: {given.task} would "
@@ -309,10 +311,25 @@ def _likenesses(task: Any, given: argparse.Namespace) -> list[dict]:
     ]
 
 
+def _drawings(task: Any, given: argparse.Namespace) -> Iterator[dict]:
+    def shown(call: int, calls: int, latents: Any) -> None:
+        end = "\n" if call + 1 == calls else ""
+        print(f"\rstep {call + 1} of {calls}", end=end, file=sys.stderr, flush=True)
+
+    given.out.mkdir(parents=True, exist_ok=True)
+    for i, prompt in enumerate(given.inputs):
+        image = task.generate(
+            prompt, given.steps, seed=given.seed + i, callback=shown, output="pil"
+        )
+        path = given.out / f"image-{i}.png"
+        image.save(path)
+        yield {"image": str(path)}
+
+
 _ANSWERS = {
     "text-classification": _classes, "token-classification": _entities, "fill-mask": _masks,
     "feature-extraction": _vectors, "text-generation": _texts, "text2text-generation": _texts,
-    "zero-shot-image-classification": _likenesses,
+    "zero-shot-image-classification": _likenesses, "text-to-image": _drawings,
 }  # fmt: skip
 
 
@@ -338,6 +355,8 @@ def _bench(given: argparse.Namespace) -> None:
 def _load_for(model: Any, count: int) -> tuple[Callable, int, str]:
     """Something for a model to do, how much of it there is, and its unit."""
     generator = np.random.default_rng(0)
+    if hasattr(model, "text_to_image"):
+        return lambda: model.text_to_image("a photo", num_steps=10, seed=0), 10, "steps"
     if hasattr(model, "generate"):
         texts = [" ".join(generator.choice(_WORDS, 3)) for _ in range(min(count, 8))]
         new = min(32, (model.backbone.max_sequence_length or 64) // 4)

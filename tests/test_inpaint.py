@@ -13,6 +13,7 @@ from test_stable_diffusion import NEGATIVE, PROMPT, close, first, pipeline
 
 import hub
 import keraslite as keras
+from hub.cli import main
 from hub.denoising import noise
 from hub.schedulers import Scheduler
 from keraslite import ops
@@ -117,6 +118,19 @@ def test_tasks(folders):
         painter = hub.Inpaint.from_preset(folders["inpainting"])
         with pytest.raises(ValueError, match="give image and mask"):
             painter.draw(PROMPT, num_steps=2)
+
+
+def test_images_from_the_command_line(folders, tmp_path, capsys):
+    words = ["run", "text-to-image", str(folders["v1"]), "a cat", "a dog", "--backend", "torch",
+             "--steps", "2", "--out", str(tmp_path / "new")]  # fmt: skip
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert "step 2 of 2" in said.err
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert [line["input"] for line in lines] == ["a cat", "a dog"]
+    for line in lines:
+        with Image.open(line["image"]) as image:
+            assert image.size == (32, 32)
 
 
 def test_saved_inpainting_opens_in_diffusers(folders, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import text_checkpoints
+from test_stable_diffusion import pipeline
 
 import keraslite as keras
 
@@ -15,6 +16,7 @@ SAYS = {
     "token_classification": "words right",
     "summarization_t5": "log-probabilities of the headlines",
     "causal_lm_lora": "the same scores again: True",
+    "text_to_image_lora": "the same images again: True",
 }
 
 
@@ -28,6 +30,10 @@ def test_notebook(name, tmp_path, monkeypatch, capsys):
         longer = {"n_positions": 128} if KINDS[name] == "gpt2" else {}
         text_checkpoints.make(tmp_path, KINDS[name], scale=0.1, **longer)
         monkeypatch.setenv("EXAMPLE_PRESET", str(tmp_path))
+    if name == "text_to_image_lora":
+        pipeline(tmp_path)
+        for setting, value in {"PRESET": tmp_path, "SIZE": 16, "STEPS": 2}.items():
+            monkeypatch.setenv(f"EXAMPLE_{setting}", str(value))
     monkeypatch.setenv("EXAMPLE_TEXTS", "240")
     monkeypatch.setenv("EXAMPLE_EPOCHS", "3")
     notebook = json.loads((FOLDER / f"{name}.ipynb").read_text())

@@ -13,11 +13,12 @@ from hub.tasks.stable_diffusion import StableDiffusion
 from hub.tasks.task import Task
 from hub.tasks.text_classifier import TextClassifier
 from hub.tasks.text_embedder import TextEmbedder
+from hub.tasks.text_to_image import TextToImage
 from hub.tasks.token_classifier import TokenClassifier
 from hub.tasks.zero_shot_classifier import ZeroShotImageClassifier
 
 # The Hub's names of pipelines.
-PIPELINES: dict[str, type[Task]] = {
+PIPELINES: dict[str, Any] = {
     "text-classification": TextClassifier,
     "token-classification": TokenClassifier,
     "fill-mask": MaskedLM,
@@ -25,8 +26,9 @@ PIPELINES: dict[str, type[Task]] = {
     "text-generation": CausalLM,
     "text2text-generation": Seq2SeqLM,
     "zero-shot-image-classification": ZeroShotImageClassifier,
+    "text-to-image": TextToImage,
 }
-_TASKS = {task.task: task for task in PIPELINES.values()}
+_TASKS = {task.task: task for task in PIPELINES.values() if issubclass(task, Task)}
 
 
 def task_of(files: PresetFiles) -> type[Task] | type[Backbone] | type[StableDiffusion]:
