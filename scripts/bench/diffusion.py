@@ -11,12 +11,14 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from common import in_process, loading, ratio, report
+from common import in_process, loading, peak_memory, ratio, report
 
 BACKENDS = ("torch", "jax", "tensorflow")
 DTYPES = ("float32", "bfloat16")
 generator = np.random.default_rng(0)
 LATENTS = generator.normal(size=(2, 64, 64, 4)).astype("float32")
+# In bytes: the feed-forward network's inside at 64x64, and 256 channels at 512x512.
+_LARGEST = {"unet": 2 * 64 * 64 * 2560 * 4, "vae": 512 * 512 * 256 * 4}
 CONTEXT = generator.normal(size=(2, 77, 768)).astype("float32")
 
 
@@ -73,6 +75,31 @@ def network(which: str, dtype: str, folder: Path) -> None:
            seconds=round(medians["ours"], 2), apart=round(float(apart), 5))  # fmt: skip
 
 
+def memory(which: str, folder: Path) -> None:
+    """What one call needs beside what is imported, against the weights and one activation."""
+    import torch
+
+    import hub
+    import keraslite as keras
+
+    keras.use_backend("torch")
+    torch.zeros(8) @ torch.zeros(8)
+    path = folder / which
+    before = peak_memory()
+    with torch.no_grad():
+        if which == "unet":
+            model = hub.UNet2DConditionModel.from_preset(path)
+            model({"latents": LATENTS, "timestep": 500, "context": CONTEXT})
+            read = [model]
+        else:
+            model = hub.AutoencoderKL.from_preset(path)
+            model.decode(LATENTS[:1])
+            read = [model.decoder, model.post_quant_conv]
+    weights = 4 * sum(layer.count_params() for layer in read)
+    report(f"{which}: memory of a call / weights and largest activation",
+           (peak_memory() - before) / (weights + _LARGEST[which]), "x", "<= 1.1")  # fmt: skip
+
+
 def load(backend: str, folder: Path) -> None:
     """Both networks."""
     import hub
@@ -98,6 +125,8 @@ def main() -> None:
         folder = Path(rest.pop())
         if what == "make":
             make(folder)
+        elif what == "memory":
+            memory(rest[0], folder)
         elif what == "loading":
             load(rest[0], folder)
         else:
@@ -109,6 +138,7 @@ def main() -> None:
         for which in ("unet", "vae"):
             for dtype in DTYPES:
                 in_process([*script, which, dtype, folder])
+            in_process([*script, "memory", which, folder])
         for backend in BACKENDS:
             in_process([*script, "loading", backend, folder])
 
