@@ -35,10 +35,11 @@ class Denoiser:
 
     Args:
         unet: the network.
+        compile: how a step is compiled: as `keraslite.jit` takes it.
     """
 
-    def __init__(self, unet: Any):
-        self.unet = unet
+    def __init__(self, unet: Any, compile: bool | str = "auto"):
+        self.unet, self.compile = unet, compile
         self._compiled: dict[Any, dict[str, Callable]] = {}
 
     def __call__(
@@ -71,9 +72,8 @@ class Denoiser:
         key = (self.unet.backend, len(variables), kind, plan.timesteps.tobytes(), scale, rescale)
         if key not in self._compiled:  # one plan at a time: each is a program of its own
             run = _Run(self.unet, plan, scale, rescale)
-            self._compiled = {
-                key: {n: keras.jit(getattr(run, n), variables) for n in ("step", "loop")}
-            }
+            run.one = keras.jit(run.step, variables, self.compile)
+            self._compiled = {key: {"step": run.one, "loop": keras.jit(run.loop, variables)}}
         compiled, state = self._compiled[key], plan.init_state(x)
         if callback is None and not verbose:
             return compiled["loop"](x, state, given)
@@ -92,11 +92,13 @@ class _Run:
 
     def __init__(self, unet: Any, plan: Plan, scale: float, rescale: float):
         self.unet, self.plan, self.scale, self.rescale = unet, plan, scale, rescale
+        self.one: Callable = self.step
 
     def loop(self, x: Any, state: dict, given: dict) -> Any:
         """The latents after all steps."""
+        start = ops.convert_to_tensor(np.int32(0))  # one program for all steps, not one for each
         return ops.fori_loop(
-            0, len(self.plan), lambda i, values: self.step(i, *values, given), (x, state)
+            start, len(self.plan), lambda i, values: self.one(i, *values, given), (x, state)
         )[0]
 
     def step(self, i: Any, x: Any, state: dict, given: dict) -> tuple[Any, dict]:

@@ -73,7 +73,8 @@ def test_row(name):
     facts = {"config", "license", "lowercase", "repo", "safetensors", "weights"}
     assert set(row["unverified"]) <= facts
     if row["family"] == "stable_diffusion":
-        assert row["tasks"] == ["TextToImage"]
+        inpaints = row["config"]["unet"].get("in_channels") == 9
+        assert row["tasks"] == ["Inpaint" if inpaints else "TextToImage"]
         return
     family = FAMILIES[row["family"]]
     assert set(row["tasks"]) <= {*family.heads, "TextEmbedder"}

@@ -268,3 +268,17 @@ def test_what_was_compiled_for_a_scheduler_is_not_used_for_another(backend, made
     assert np.abs(found[0.012][0] - found[0.03][0]).max() > 1
     model.unet.quantize("int8")
     assert np.abs(drawn() - found[0.012][0]).max() > 0
+
+
+@V1
+def test_torch_compiles_where_it_is_asked_to(made, monkeypatch):
+    folder, _ = made
+    asked, images = [], []
+    monkeypatch.setattr(torch, "compile", lambda fn: asked.append(fn) or fn)
+    for how in ({}, {"jit_compile": True}):
+        model = hub.StableDiffusion.from_preset(
+            folder, img_height=16, img_width=16, backend="torch", **how
+        )
+        images.append(model.text_to_image(PROMPT, num_steps=3, seed=1))
+        assert len(asked) == len(images) - 1  # the step, once
+    np.testing.assert_array_equal(*images)

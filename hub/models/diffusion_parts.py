@@ -104,6 +104,7 @@ class DiffusionParts:
         backend: str | None = None, dtype: Any = None, load_weights: bool = True,
         variant: str | None = None, scheduler: Scheduler | str | None = None,
         revision: str | None = None, token: str | None = None, safety_checker: bool = False,
+        **kwargs: Any,
     ) -> "DiffusionParts":  # fmt: skip
         """The pipeline of a folder or repository as diffusers has them.
 
@@ -120,6 +121,7 @@ class DiffusionParts:
             token: a token for the Hub.
             safety_checker: whether the preset's safety checker is loaded, and images come with
                 flags.
+            kwargs: other arguments of the class, such as `jit_compile`.
 
         Raises:
             FileNotFoundError: a part is not there, such as a safety checker that is asked for.
@@ -138,7 +140,7 @@ class DiffusionParts:
         absent += _SAFETY if safety_checker else ()
         with keras.use_backend(backend or keras.backend()):
             parts = _loaded(files, absent, dtype=dtype, load_weights=load_weights, variant=variant)
-            return cls(img_height, img_width, **{"scheduler": scheduler, **parts})
+            return cls(img_height, img_width, **{"scheduler": scheduler, **parts, **kwargs})
 
     def save_to_preset(self, preset_dir: Any) -> None:
         """Write the pipeline as diffusers opens it.

@@ -28,7 +28,9 @@ class StableDiffusionPipeline(DiffusionParts):
 
     Args:
         args: sizes and parts, as for `DiffusionParts`.
-        kwargs: likewise.
+        jit_compile: whether a step is compiled; "auto" for on jax and tensorflow, True for by
+            torch.compile on torch too, which takes a compiler and minutes, False for nowhere.
+        kwargs: as `args`.
 
     Example:
         >>> model = StableDiffusionPipeline.from_preset("./pipeline")  # doctest: +SKIP
@@ -37,14 +39,16 @@ class StableDiffusionPipeline(DiffusionParts):
         (2, 512, 512, 3)
     """
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, jit_compile: bool | str = "auto", **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.jit_compile = jit_compile
         self._codec = LatentCodec(self.vae)
         self._forget()
 
     def _forget(self) -> None:
         """What was compiled has the scale of a LoRA in it."""
-        self._denoiser, self._compiled = Denoiser(self.unet), Compiled(self.text_encoder)
+        self._denoiser = Denoiser(self.unet, self.jit_compile)
+        self._compiled = Compiled(self.text_encoder)
         self._checks = Compiled(self.safety_checker)
         self._training: NoisePrediction | None = None
 
