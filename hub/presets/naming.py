@@ -9,6 +9,7 @@ that lists both sides, and nothing is changed.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,7 @@ class WeightTable:
         return any(re.fullmatch(p, tensor) for p in self.ignore)
 
 
+@cache
 def _pattern(template: str) -> re.Pattern:
     body = re.escape(template).replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\{j\}", r"(?P<j>\d+)")
     return re.compile(f"{body}(?:/(?P<leaf>[a-z_]+))?")
