@@ -189,7 +189,7 @@ class StableDiffusionPipeline(DiffusionParts):
         if batch_size == 1 and counts:
             batch_size = max(counts.values())
         for name, count in counts.items():
-            if count != batch_size:
+            if count not in (1, batch_size):
                 raise ValueError(f"There are {count} {name} for {batch_size} images.")
         return self.generate_image(
             self.encode_text(prompt, weighted), negative_prompt, batch_size, image=image,
