@@ -1,6 +1,7 @@
 """The whole of Stable Diffusion against diffusers' pipelines, on every backend in one process."""
 
 import runpy
+import shutil
 from pathlib import Path
 
 import diffusion_checkpoints as tiny
@@ -10,6 +11,7 @@ import torch
 import transformers
 from diffusion_checkpoints import diffusers
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 from test_clip import tokenizer_files, tower
 
 import hub
@@ -282,3 +284,23 @@ def test_torch_compiles_where_it_is_asked_to(made, monkeypatch):
         images.append(model.text_to_image(PROMPT, num_steps=3, seed=1))
         assert len(asked) == len(images) - 1  # the step, once
     np.testing.assert_array_equal(*images)
+
+
+@V1
+def test_a_variant_of_the_weights(made, tmp_path):
+    folder, _ = made
+    shutil.copytree(folder, tmp_path / "both")
+    for part in ("unet", "vae", "text_encoder"):
+        [path] = (tmp_path / "both" / part).glob("*.safetensors")
+        halves = {k: v.astype("float16") for k, v in load_file(path).items()}
+        save_file(halves, path.with_name(f"{path.stem}.fp16.safetensors"))
+    with keras.use_backend("numpy"):
+        whole = hub.StableDiffusion.from_preset(tmp_path / "both")
+        half = hub.StableDiffusion.from_preset(tmp_path / "both", variant="fp16")
+        for part in ("unet", "vae", "text_encoder"):
+            a, b = (dict(getattr(model, part).named_weights()) for model in (whole, half))
+            for path, weight in b.items():
+                rounded = a[path].numpy().astype("float16")
+                np.testing.assert_array_equal(weight.numpy(), rounded.astype("float32"), path)
+        with pytest.raises(FileNotFoundError, match="of the variant 'fp8'"):
+            hub.StableDiffusion.from_preset(tmp_path / "both", variant="fp8")
