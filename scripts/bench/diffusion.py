@@ -83,8 +83,13 @@ def memory(which: str, folder: Path) -> None:
     import keraslite as keras
 
     keras.use_backend("torch")
-    torch.zeros(8) @ torch.zeros(8)
-    path = folder / which
+    path, small = folder / which, {"block_out_channels": (32, 32, 32, 32)}
+    with torch.no_grad():  # what a first call imports
+        if which == "unet":
+            model = hub.UNet2DConditionModel(**small)
+            model({"latents": LATENTS, "timestep": 500, "context": CONTEXT})
+        else:
+            hub.AutoencoderKL(**small).decode(LATENTS[:1])
     before = peak_memory()
     with torch.no_grad():
         if which == "unet":
