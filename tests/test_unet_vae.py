@@ -124,7 +124,6 @@ def test_parameters_of_the_published_networks(count):
     assert COUNTS[count]().count_params() == count  # nothing is allocated
 
 
-@pytest.mark.parametrize("unet", ["v1"], indirect=True)  # compiling takes most of the time
 def test_training_lowers_the_loss(backend, unet):
     if backend == "numpy":
         pytest.skip("numpy has no gradients")
@@ -168,7 +167,6 @@ def test_bad_input(vae, backend):
         network({"latents": LATENTS, "timestep": 1, "context": CONTEXT[..., :6]})
 
 
-@pytest.mark.parametrize("unet", ["v1"], indirect=True)  # compiling takes most of the time
 def test_half_precision_is_near(backend, unet):
     model = hub.UNet2DConditionModel.from_preset(unet[0], dtype="mixed_bfloat16")
     latents = LATENTS[..., : unet[1].config.in_channels]

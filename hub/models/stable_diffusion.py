@@ -179,13 +179,14 @@ class StableDiffusionPipeline(DiffusionParts):
         Raises:
             ValueError: numbers of prompts, images and seeds differ.
         """
-        several = {
-            "prompts": None if isinstance(prompt, str) else list(prompt),
-            "negative prompts": None if isinstance(negative_prompt, str | None)
-            else list(negative_prompt),
-            "images": image if isinstance(image, list | tuple) or np.ndim(image) == 4 else None,
+        prompt = prompt if isinstance(prompt, str) else list(prompt)
+        if not isinstance(negative_prompt, str | None):
+            negative_prompt = list(negative_prompt)
+        given = {"prompts": prompt, "negative prompts": negative_prompt, "images": image}
+        counts = {
+            name: len(values) for name, values in given.items()
+            if isinstance(values, list | tuple) or getattr(values, "ndim", 0) == 4
         }  # fmt: skip
-        counts = {name: len(values) for name, values in several.items() if values is not None}
         if batch_size == 1 and counts:
             batch_size = max(counts.values())
         for name, count in counts.items():
