@@ -241,7 +241,7 @@ def _run(given: argparse.Namespace) -> None:
     files = _files(given)
     with keras.use_backend(given.backend or keras.backend()):
         task = PIPELINES[given.task].from_preset(files, dtype=given.dtype)
-        untrained = getattr(task, "new_weights", [])
+        untrained = task.new_weights
         if untrained:
             raise ValueError(
                 f"{files.location} has no weights of {', '.join(untrained)}: {given.task} would "

@@ -45,7 +45,7 @@ class NoisePrediction(keras.Model):
         mean, logvar = ops.split(inputs["moments"], 2, axis=-1)
         shape = ops.shape(mean)
         drawn, noise = (keras.random.normal(shape, seed=self.draws) for _ in range(2))
-        latents = mean + ops.exp(0.5 * ops.clip(logvar, -30.0, 20.0)) * drawn
+        latents = mean + ops.exp(0.5 * logvar) * drawn
         latents = (latents - self.shift) * self.scaling
         most = self.scheduler.config["num_train_timesteps"]
         times = keras.random.randint(shape[:1], 0, most, seed=self.draws)
@@ -108,11 +108,12 @@ def training_inputs(
         moments.append(ops.convert_to_numpy(found))
         bar.update(start + len(pixels))
     unique = list(dict.fromkeys(texts))
+    places = {text: i for i, text in enumerate(unique)}
     contexts = evened([pipeline.encode_text(text) for text in unique])
     rows = ops.convert_to_numpy(ops.cast(ops.concatenate(contexts, axis=0), "float32"))
     return {
         "moments": np.concatenate(moments),
-        "context": rows[[unique.index(text) for text in texts]],
+        "context": rows[[places[text] for text in texts]],
     }
 
 

@@ -30,8 +30,8 @@ class LatentCodec:
         self.vae = vae
         self.scaling = float(vae.config["scaling_factor"])
         self.shift = float(vae.config["shift_factor"] or 0.0)
-        self._network = vae  # that decodes: in float32 once half precision has overflowed
-        self._encoder, self._decoder = Compiled(vae), Compiled(vae)
+        self._network = vae  # in float32 once half precision has overflowed
+        self._compiled = Compiled(vae)
 
     def moments(self, images: Any) -> Any:
         """Means and logarithms of variances, not scaled: (images, height / 8, width / 8, 8).
@@ -39,8 +39,7 @@ class LatentCodec:
         Args:
             images: (images, height, width, 3) between -1 and 1.
         """
-        parts = self._run(self._encoder, self.vae.encode, images)
-        return ops.cast(ops.concatenate(parts, axis=-1), "float32")
+        return ops.convert_to_tensor(self._run("encode", images))
 
     def sampled(self, images: Any, seeds: Any, call: int = -1) -> Any:
         """Scaled latents (images, height / 8, width / 8, 4), drawn around their means.
@@ -63,26 +62,29 @@ class LatentCodec:
         Raises:
             ValueError: they give numbers that are not finite.
         """
-        latents = ops.convert_to_tensor(latents) / self.scaling + self.shift
-        images = self._decoded(latents)
-        half = self._network is self.vae and self.vae.compute_dtype != "float32"
-        if half and not np.isfinite(images).all():
-            warnings.warn(
-                f"The autoencoder overflowed in {self.vae.compute_dtype}, as published ones do; "
-                "from now on images are decoded in float32.", stacklevel=4,
-            )  # fmt: skip
-            self._network = self.vae.in_float32()
-            self._decoder = Compiled(self._network)
-            images = self._decoded(latents)
+        images = self._run("decode", ops.convert_to_tensor(latents) / self.scaling + self.shift)
         if not np.isfinite(images).all():
             raise ValueError("The latents give an image of numbers that are not finite.")
         return (np.clip(images / 2 + 0.5, 0, 1) * 255).round().astype("uint8")
 
-    def _decoded(self, latents: Any) -> np.ndarray:
-        self._network.tiling = self.vae.tiling
-        images = self._run(self._decoder, self._network.decode, latents)
-        return ops.convert_to_numpy(ops.cast(images, "float32"))
+    def _run(self, name: str, value: Any) -> np.ndarray:
+        """What the autoencoder gives, in float32 of numpy; again where half precision overflows."""
+        out = self._once(name, value)
+        half = self._network is self.vae and self.vae.compute_dtype != "float32"
+        if half and not np.isfinite(out).all():
+            warnings.warn(
+                f"The autoencoder overflowed in {self.vae.compute_dtype}, as published ones do; "
+                "from now on it works in float32.", stacklevel=5,
+            )  # fmt: skip
+            self._network = self.vae.in_float32()
+            self._compiled = Compiled(self._network)
+            out = self._once(name, value)
+        return out
 
-    def _run(self, compiled: Any, function: Any, value: Any) -> Any:
-        """Tiles are compiled by none: a program of all of them would hold them all at once."""
-        return function(value) if self.vae.tiling else compiled(function, value)
+    def _once(self, name: str, value: Any) -> np.ndarray:
+        self._network.tiling = self.vae.tiling
+        function = getattr(self._network, name)
+        # Tiles are compiled by none: a program of all of them would hold them all at once.
+        out = function(value) if self.vae.tiling else self._compiled(function, value)
+        out = ops.concatenate(out, axis=-1) if name == "encode" else out
+        return ops.convert_to_numpy(ops.cast(out, "float32"))

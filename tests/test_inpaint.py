@@ -15,6 +15,7 @@ import hub
 import keraslite as keras
 from hub.cli import main
 from hub.denoising import noise
+from hub.latents import LatentCodec
 from hub.schedulers import Scheduler
 from keraslite import ops
 
@@ -170,4 +171,14 @@ def test_an_overflow_in_half_precision_is_mended_once(backend, tmp_path):
         found = model.preview(latents)
     assert np.abs(found - wanted).max() <= 2  # its weights were rounded
     np.testing.assert_array_equal(model.preview(latents), found)  # and nothing is said again
+    with torch.no_grad():
+        theirs.encoder.conv_in.weight.mul_(8e4)
+        theirs.save_pretrained(tmp_path / "vae")
+        image = first(IMAGES[:1, :16, :16].astype("float32") / 127.5 - 1)
+        wanted = theirs.encode(image).latent_dist.mean
+    codec = LatentCodec(hub.AutoencoderKL.from_preset(tmp_path / "vae", dtype="float16"))
+    with pytest.warns(UserWarning, match="overflowed in float16"):
+        moments = ops.convert_to_numpy(codec.moments(np.moveaxis(image.numpy(), 1, -1)))
+    wanted = np.moveaxis(wanted.numpy(), 1, -1)
+    np.testing.assert_allclose(moments[..., :4], wanted, rtol=0, atol=0.01 * np.abs(wanted).max())
     assert ops.dtype(vae.decode(latents)) == "float16"

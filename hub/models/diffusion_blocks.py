@@ -142,7 +142,7 @@ class Doubled(layers.Layer):
 
 
 def in_tiles(network: Callable[[Any], Any], images: Any, tile: int, made: int) -> Any:
-    """What a network gives for large images: tile by tile, so that memory does not grow with them.
+    """What a network gives for large images, tile by tile: its activations are those of one.
 
     A quarter of a tile overlaps the one before, and fades into it. Normalisations see a tile alone,
     so colours may differ a little between distant ones.

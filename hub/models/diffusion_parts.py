@@ -47,6 +47,8 @@ class DiffusionParts:
         ValueError: a size is no multiple of the autoencoder's factor, which is 8.
     """
 
+    new_weights: tuple[str, ...] = ()  # loading is strict: a part has all of its weights
+
     def __init__(
         self,
         img_height: int | None = None,
