@@ -93,6 +93,12 @@ def _bytes(pixels: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"{name} has the shape {pixels.shape}: there are no pixels.")
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels)
+    scale = 255 / _most(pixels, name)
+    return np.rint(pixels.astype("float64") * scale).astype("uint8")
+
+
+def _most(pixels: np.ndarray, name: str) -> int:
+    """What white is: 255 for integers, 1 for floats; other numbers are refused."""
     whole = pixels.dtype.kind in "iu"
     low, high = pixels.min(), pixels.max()
     if pixels.dtype.kind not in "iuf" or not (low >= 0 and high <= (255 if whole else 1)):
@@ -100,8 +106,7 @@ def _bytes(pixels: np.ndarray, name: str) -> np.ndarray:
             f"{name} has {pixels.dtype} from {low} to {high}; expected integers from 0 to 255, or "
             "floats from 0 to 1."
         )
-    scale = 1 if whole else 255
-    return np.rint(pixels.astype("float64") * scale).astype("uint8")
+    return 255 if whole else 1
 
 
 def red_green_blue(image: Image.Image) -> Image.Image:
@@ -143,8 +148,7 @@ def pixels_of(image: Any, count: int) -> np.ndarray:
             f"image has the shape {images.shape}, expected (height, width, 3) or ({count}, height, "
             "width, 3)."
         )
-    scale = 255.0 if images.dtype == np.uint8 else 1.0
-    images = images.astype("float32") / (scale / 2) - 1
+    images = images.astype("float32") / (_most(images, "image") / 2) - 1
     return np.repeat(images, count, axis=0) if len(images) != count else images
 
 

@@ -206,6 +206,11 @@ def test_bad_input(made, tmp_path):
         (lambda: model.text_to_image("a", num_steps=0), "between 1 and 1000"),
         (lambda: model.image_to_image("a", np.zeros((8, 8, 3)), 0.0), "leaves none"),
         (lambda: model.image_to_image("a", np.zeros((9, 8, 3))), "multiples of 4"),
+        (
+            lambda: model.image_to_image("a", np.full((8, 8, 3), -1.0)),
+            "image has float64 from -1.0",
+        ),
+        (lambda: model.image_to_image("a", np.full((8, 8, 3), 256)), "image has int64 from 256"),
         (lambda: model.generate_image(np.zeros((2, 77, 10)), batch_size=3), "2 texts for 3"),
         (
             lambda: model.generate_image(model.encode_text("a"), diffusion_noise=np.zeros((1, 4))),

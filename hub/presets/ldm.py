@@ -184,9 +184,10 @@ def ldm_names(
 
     Example:
         >>> config = {"layers_per_block": 2, "block_out_channels": (320, 640, 1280, 1280)}
-        >>> ldm_names(["down_blocks.1.resnets.0.conv1.bias"], "unet", VERSIONS[768], config)
-        {'down_blocks.1.resnets.0.conv1.bias': 'model.diffusion_model.input_blocks.4.0.in_layers.2.bias'}
-    """  # noqa: E501
+        >>> name = "down_blocks.1.resnets.0.conv1.bias"
+        >>> ldm_names([name], "unet", VERSIONS[768], config)[name]
+        'model.diffusion_model.input_blocks.4.0.in_layers.2.bias'
+    """
     prefix, rows = _PREFIXES.get(part, version.text), _ROWS.get(part)
     if rows is None:  # version 1 has the tower as transformers has it
         rows = _open_clip_rows() if version.upcast else None
