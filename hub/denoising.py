@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
+from hub.generation import state_of
 from hub.schedulers import Plan
 from keraslite import ops
 
@@ -34,16 +35,16 @@ class Denoiser:
     """Runs a network over the steps of a plan, and keeps what was compiled for the last one.
 
     Args:
-        unet: the network.
         compile: how a step is compiled: as `keraslite.jit` takes it.
     """
 
-    def __init__(self, unet: Any, compile: bool | str = "auto"):
-        self.unet, self.compile = unet, compile
-        self._compiled: dict[Any, dict[str, Callable]] = {}
+    def __init__(self, compile: bool | str = "auto"):
+        self.compile = compile
+        self._last: tuple[Any, _Run | None] = None, None
 
     def __call__(
         self,
+        unet: Any,
         plan: Plan,
         kind: Any,
         x: Any,
@@ -56,6 +57,7 @@ class Denoiser:
         """The latents after the last step.
 
         Args:
+            unet: the network.
             plan: the steps.
             kind: what tells its scheduler from others.
             x: the latents before the first step.
@@ -68,19 +70,19 @@ class Denoiser:
             callback: called with each step's number, how many there are, and the latents.
             verbose: 1 for a progress bar.
         """
-        variables = self.unet.variables
-        key = (self.unet.backend, len(variables), kind, plan.timesteps.tobytes(), scale, rescale)
-        if key not in self._compiled:  # one plan at a time: each is a program of its own
-            run = _Run(self.unet, plan, scale, rescale)
-            run.one = keras.jit(run.step, variables, self.compile)
-            self._compiled = {key: {"step": run.one, "loop": keras.jit(run.loop, variables)}}
-        compiled, state = self._compiled[key], plan.init_state(x)
+        network, variables = state_of(unet)
+        key = (network, kind, plan.timesteps.tobytes(), scale, rescale)
+        last, run = self._last
+        if run is None or last != key:  # one plan at a time: each is a program of its own
+            run = _Run(unet, variables, plan, (scale, rescale), self.compile)
+            self._last = key, run
+        state = plan.init_state(x)
         if callback is None and not verbose:
-            return compiled["loop"](x, state, given)
+            return run.loop(x, state, given)
         bar = keras.utils.Progbar(len(plan), verbose=verbose)
         for call in range(len(plan)):
             number = ops.convert_to_tensor(np.int32(call))
-            x, state = compiled["step"](number, x, state, given)
+            x, state = run.step(number, x, state, given)
             if callback is not None:
                 callback(call, len(plan), x)
             bar.update(call + 1)
@@ -90,18 +92,22 @@ class Denoiser:
 class _Run:
     """The steps of a plan as functions of tensors alone."""
 
-    def __init__(self, unet: Any, plan: Plan, scale: float, rescale: float):
-        self.unet, self.plan, self.scale, self.rescale = unet, plan, scale, rescale
-        self.one: Callable = self.step
+    def __init__(
+        self, unet: Any, variables: list, plan: Plan, guidance: tuple[float, float],
+        compile: bool | str,
+    ):  # fmt: skip
+        self.unet, self.plan, (self.scale, self.rescale) = unet, plan, guidance
+        self.step = keras.jit(self._step, variables, compile)
+        self.loop = keras.jit(self._loop, variables)
 
-    def loop(self, x: Any, state: dict, given: dict) -> Any:
+    def _loop(self, x: Any, state: dict, given: dict) -> Any:
         """The latents after all steps."""
         start = ops.convert_to_tensor(np.int32(0))  # one program for all steps, not one for each
         return ops.fori_loop(
-            start, len(self.plan), lambda i, values: self.one(i, *values, given), (x, state)
+            start, len(self.plan), lambda i, values: self.step(i, *values, given), (x, state)
         )[0]
 
-    def step(self, i: Any, x: Any, state: dict, given: dict) -> tuple[Any, dict]:
+    def _step(self, i: Any, x: Any, state: dict, given: dict) -> tuple[Any, dict]:
         """Latents and state after one step."""
         plan, guided = self.plan, self.scale != 1.0
         entry = plan.scale_input(i, x)

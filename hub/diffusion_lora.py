@@ -21,7 +21,7 @@ from hub.generation import inference
 from hub.models.backbone import family_of
 from hub.presets import PresetFiles, Weights, resolve
 from hub.presets.files import resolve_file
-from hub.presets.naming import from_checkpoint, to_checkpoint
+from hub.presets.naming import from_checkpoint, some, to_checkpoint
 from hub.presets.weights import open_file
 from keraslite.saving import save_safetensors
 
@@ -31,7 +31,6 @@ _FILES = (".safetensors", ".bin", ".pt", ".ckpt")
 _METADATA = "lora_adapter_metadata"
 _PARTS = ("unet", "text_encoder")
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # the usual layers
-_SHOWN = 6
 
 # A tensor is called by a start, the module and an end; which ends go with which form of the module.
 _ENDS = {
@@ -187,16 +186,11 @@ def _read(weights: Weights, location: str, modules: Mapping[Module, Any]) -> dic
     if unknown or missing or wrong or not updates:
         raise ValueError(
             f"The LoRA of {location} does not fit; nothing was changed.\n"
-            f"  Unknown ({len(unknown)}): {_some(unknown)}\n"
-            f"  Missing ({len(missing)}): {_some(missing)}\n"
-            f"  Of another shape ({len(wrong)}): {_some(wrong)}"
+            f"  Unknown ({len(unknown)}): {some(unknown)}\n"
+            f"  Missing ({len(missing)}): {some(missing)}\n"
+            f"  Of another shape ({len(wrong)}): {some(wrong)}"
         )
     return updates
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return (", ".join(names[:_SHOWN]) + more) or "none"
 
 
 def _fits(shapes: Mapping[str, tuple], kernel: tuple) -> bool:

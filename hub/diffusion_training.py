@@ -22,8 +22,7 @@ class NoisePrediction(keras.Model):
     Args:
         unet: the network.
         scheduler: a `Scheduler`: how much noise there is at a time, and what is predicted.
-        scaling: what latents are multiplied by.
-        shift: what is taken from them before.
+        codec: the `LatentCodec` that made the moments.
         seed: of the draws.
 
     Inputs: a dict of `moments` (batch, height, width, 8), means and logarithms of variances of
@@ -31,22 +30,19 @@ class NoisePrediction(keras.Model):
     have given, (2, batch, height, width, 4).
     """
 
-    def __init__(
-        self, unet: Any, scheduler: Any, scaling: float, shift: float = 0.0,
-        seed: int | None = None,
-    ):  # fmt: skip
+    def __init__(self, unet: Any, scheduler: Any, codec: Any, seed: int | None = None):
         super().__init__(dtype="float32")
-        self.unet, self.scheduler, self.scaling, self.shift = unet, scheduler, scaling, shift
+        self.unet, self.scheduler, self.codec = unet, scheduler, codec
         self.draws = keras.random.SeedGenerator(seed)
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """What the network gave, and what it should have given."""
-        mean, logvar = ops.split(inputs["moments"], 2, axis=-1)
-        shape = ops.shape(mean)
+        moments = inputs["moments"]
+        *shape, channels = ops.shape(moments)
+        shape = (*shape, channels // 2)
         drawn, noise = (keras.random.normal(shape, seed=self.draws) for _ in range(2))
-        latents = mean + ops.exp(0.5 * logvar) * drawn
-        latents = (latents - self.shift) * self.scaling
+        latents = self.codec.drawn(moments, drawn)
         most = self.scheduler.config["num_train_timesteps"]
         times = keras.random.randint(shape[:1], 0, most, seed=self.draws)
         noisy = self.scheduler.add_noise(latents, noise, times)

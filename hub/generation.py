@@ -49,37 +49,54 @@ def inference(backend: str) -> Iterator[None]:
         yield
 
 
-class Compiled:
-    """Functions of a network, compiled when they are first called; called within `inference`.
+def state_of(network: Any) -> tuple[Any, list[Any]]:
+    """What tells a network from itself with other weights, and its variables.
 
-    They are made anew where the network has got other variables: those of an adapter, or of int8.
+    Variables are told apart by their place in memory: who keeps the first has to keep the second.
 
     Args:
         network: a layer or model.
 
+    >>> layer = keras.layers.Dense(2)
+    >>> layer.build((None, 3))
+    >>> before = state_of(layer)
+    >>> layer.enable_lora(1)
+    >>> before[0] == state_of(layer)[0]
+    False
+    """
+    variables = network.variables
+    return (network.backend, *map(id, variables)), variables
+
+
+class Compiled:
+    """Functions of networks, compiled when they are first called; called within `inference`.
+
+    They are made anew where a network has got other variables: those of an adapter, or of int8.
+
     >>> from hub import AutoencoderKL
     >>> vae = AutoencoderKL(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4)
     >>> with inference(vae.backend):
-    ...     Compiled(vae)(vae.decode, np.zeros((1, 4, 4, 4), "float32")).shape[1:] == (8, 8, 3)
+    ...     Compiled()(vae, vae.decode, np.zeros((1, 4, 4, 4), "float32")).shape[1:] == (8, 8, 3)
     True
     """
 
-    def __init__(self, network: Any):
-        self.network = network
-        self._functions: dict[Any, Callable] = {}
+    def __init__(self) -> None:
+        self._functions: dict[str, tuple[Any, Callable]] = {}
 
-    def __call__(self, function: Callable, *values: Any) -> Any:
+    def __call__(self, network: Any, function: Callable, *values: Any) -> Any:
         """What a function gives.
 
         Args:
-            function: of tensors and the network.
+            network: a layer or model.
+            function: of tensors and the network, told from others by its name.
             values: its arguments: arrays or tensors.
         """
-        variables = self.network.variables
-        key = (self.network.backend, len(variables), function.__name__)
-        if key not in self._functions:
-            self._functions[key] = keras.jit(function, variables)
-        return self._functions[key](*map(ops.convert_to_tensor, values))
+        state, variables = state_of(network)
+        kept, compiled = self._functions.get(function.__name__, (None, function))
+        if kept != state:
+            compiled = keras.jit(function, variables)
+            self._functions[function.__name__] = state, compiled
+        return compiled(*map(ops.convert_to_tensor, values))
 
 
 class Generator:

@@ -163,9 +163,9 @@ def masks_of(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
         ValueError: they are of another number, or of another size than the images.
     """
     masks = _arrays(mask, lambda grey: grey.convert("L"))
-    full = 255 if masks.dtype == np.uint8 and masks.max(initial=0) > 1 else 1
     masks = masks[..., 0] if masks.shape[-1:] in ((1,), (3,)) and masks.ndim > 2 else masks
     masks = masks[None] if masks.ndim == 2 else masks
     if masks.shape[1:] != shape[1:] or masks.ndim != 3 or len(masks) not in (1, shape[0]):
         raise ValueError(f"mask has the shape {masks.shape}, expected {tuple(shape[1:])}.")
-    return (masks >= full / 2).astype("float32")[..., None]
+    bytes_ = masks.dtype.kind in "iu" and masks.max() > 1
+    return (masks >= (127.5 if bytes_ else 0.5)).astype("float32")[..., None]

@@ -31,7 +31,7 @@ class LatentCodec:
         self.scaling = float(vae.config["scaling_factor"])
         self.shift = float(vae.config["shift_factor"] or 0.0)
         self._network = vae  # in float32 once half precision has overflowed
-        self._compiled = Compiled(vae)
+        self._compiled = Compiled()
 
     def moments(self, images: Any) -> Any:
         """Means and logarithms of variances, not scaled: (images, height / 8, width / 8, 8).
@@ -49,9 +49,19 @@ class LatentCodec:
             seeds: (images,) of int32.
             call: tells these draws from others of the same seed.
         """
-        mean, logvar = ops.split(self.moments(images), 2, axis=-1)
-        latents = mean + ops.exp(0.5 * logvar) * noise(seeds, call, tuple(mean.shape[1:]))
-        return (latents - self.shift) * self.scaling
+        moments = self.moments(images)
+        shape = (*moments.shape[1:-1], moments.shape[-1] // 2)
+        return self.drawn(moments, noise(seeds, call, shape))
+
+    def drawn(self, moments: Any, normal: Any) -> Any:
+        """Scaled latents (images, height / 8, width / 8, 4).
+
+        Args:
+            moments: as `moments` gives them.
+            normal: normal noise of the shape of the latents.
+        """
+        mean, logvar = ops.split(moments, 2, axis=-1)
+        return (mean + ops.exp(0.5 * logvar) * normal - self.shift) * self.scaling
 
     def images(self, latents: Any) -> np.ndarray:
         """Images (images, height, width, 3) of uint8.
@@ -77,7 +87,6 @@ class LatentCodec:
                 "from now on it works in float32.", stacklevel=5,
             )  # fmt: skip
             self._network = self.vae.in_float32()
-            self._compiled = Compiled(self._network)
             out = self._once(name, value)
         return out
 
@@ -85,6 +94,6 @@ class LatentCodec:
         self._network.tiling = self.vae.tiling
         function = getattr(self._network, name)
         # Tiles are compiled by none: a program of all of them would hold them all at once.
-        out = function(value) if self.vae.tiling else self._compiled(function, value)
+        out = function(value) if self.vae.tiling else self._compiled(self._network, function, value)
         out = ops.concatenate(out, axis=-1) if name == "encode" else out
         return ops.convert_to_numpy(ops.cast(out, "float32"))

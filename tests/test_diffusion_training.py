@@ -36,7 +36,7 @@ def test_what_is_predicted(backend, made):
     model = loaded(folder)
     with model._context():
         inputs = training_inputs(model, model._codec, IMAGES, PROMPTS)
-        task = NoisePrediction(model.unet, model.scheduler, 0.18215, seed=4)
+        task = NoisePrediction(model.unet, model.scheduler, model._codec, seed=4)
         out, wanted = ops.convert_to_numpy(task(inputs))
     shape = (3, 8, 10, 4)
     with keras.use_backend("numpy"):

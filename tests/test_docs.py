@@ -31,6 +31,8 @@ def test_docstring_examples(name):
     module = importlib.import_module(name)
     keraslite.use_backend("numpy")
     public = {k: v for k, v in vars(keraslite).items() if not k.startswith("_")}
+    if name.startswith("keraslite.ops."):
+        public = {**vars(keraslite.ops), **public}
     names = {**public, "np": np, "hub": hub, "keras": keraslite, **vars(module)}
     with keraslite.use_backend("numpy" if "transforms" not in name else "jax"):
         runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

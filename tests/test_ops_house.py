@@ -11,7 +11,10 @@ import keraslite
 from keraslite import ops
 from keraslite.ops.op import TABLE
 
-MODULES = ("numpy", "math", "linalg", "core", "signal", "einops", "ctc")
+MODULES = (
+    "arithmetic", "core", "creation", "ctc", "einops", "elementwise", "exponential", "indexing",
+    "linalg", "logic", "math", "products", "reductions", "searching", "shapes", "signal",
+)  # fmt: skip
 NAMES = [n for m in MODULES for n in __import__(f"keraslite.ops.{m}", fromlist=["_"]).__all__]
 _OURS = {"erfcinv", "overwrite"}  # what Keras has not
 

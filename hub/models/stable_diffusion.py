@@ -43,13 +43,8 @@ class StableDiffusionPipeline(DiffusionParts):
         super().__init__(*args, **kwargs)
         self.jit_compile = jit_compile
         self._codec = LatentCodec(self.vae)
-        self._forget()
-
-    def _forget(self) -> None:
-        """What was compiled has the scale of a LoRA in it."""
-        self._denoiser = Denoiser(self.unet, self.jit_compile)
-        self._compiled = Compiled(self.text_encoder)
-        self._checks = Compiled(self.safety_checker)
+        self._denoiser = Denoiser(jit_compile)
+        self._compiled = Compiled()
         self._training: NoisePrediction | None = None
 
     # -- adapters -----------------------------------------------------------------------------
@@ -81,7 +76,7 @@ class StableDiffusionPipeline(DiffusionParts):
         from hub import diffusion_lora
 
         changed = diffusion_lora.load_lora(self, lora, scale, fuse, **kwargs)
-        self._forget()
+        self._training = None  # its optimizer is for other weights
         return changed
 
     def enable_lora(
@@ -105,7 +100,7 @@ class StableDiffusionPipeline(DiffusionParts):
 
         wanted = diffusion_lora.ATTENTION if targets is None else targets
         changed = diffusion_lora.enable_lora(self, rank, alpha, wanted)
-        self._forget()
+        self._training = None  # its optimizer is for other weights
         return changed
 
     def unload_lora(self) -> None:
@@ -117,7 +112,7 @@ class StableDiffusionPipeline(DiffusionParts):
         from hub import diffusion_lora
 
         diffusion_lora.unload_lora(self)
-        self._forget()
+        self._training = None  # its optimizer is for other weights
 
     def save_lora(self, folder: Any) -> None:
         """Write the LoRA as diffusers opens it, with the scale in its alpha.
@@ -149,7 +144,7 @@ class StableDiffusionPipeline(DiffusionParts):
         found = [pieces(self.tokenizer, text, length, weighted) for text in texts]
         ids, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
         with self._context():
-            hidden = weighed(self._compiled(self._hidden, ids), weights)
+            hidden = weighed(self._compiled(self.text_encoder, self._hidden, ids), weights)
             ends = np.cumsum([len(own) for own, _ in found])[:-1]
             contexts = [
                 ops.reshape(part, (1, -1, part.shape[-1]))
@@ -265,12 +260,15 @@ class StableDiffusionPipeline(DiffusionParts):
             shape = (*(n // self.vae.factor for n in size), self.vae.latent_channels)
             first = self._first_noise(diffusion_noise, given["seeds"], shape)
             x = first * float(plan.initial_scale)
+            known = None
             if image is not None and (mask is None or strength < 1):
-                given |= {"image": self._codec.sampled(image, given["seeds"]), "noise": first}
-                x = plan.add_noise(given["image"], first)
-            given |= self._around(image, mask, given, first)
+                known = self._codec.sampled(image, given["seeds"])
+                x = plan.add_noise(known, first)
+            given |= self._around(image, mask, known, given["seeds"], first)
             kind = (self.scheduler.name, repr(self.scheduler.config))
-            x = self._denoiser(plan, kind, x, given, scale, guidance_rescale, callback, verbose)
+            x = self._denoiser(
+                self.unet, plan, kind, x, given, scale, guidance_rescale, callback, verbose
+            )
             if output == "latent":
                 return ops.convert_to_numpy(x)
             images = self._codec.images(x)
@@ -302,7 +300,8 @@ class StableDiffusionPipeline(DiffusionParts):
                 "or give one to the constructor."
             )
         with inference(checker.backend):
-            return ops.convert_to_numpy(self._checks(checker.__call__, prepared(images))["flags"])
+            found = self._compiled(checker, checker.__call__, prepared(images))
+            return ops.convert_to_numpy(found["flags"])
 
     # -- training -----------------------------------------------------------------------------
 
@@ -311,13 +310,12 @@ class StableDiffusionPipeline(DiffusionParts):
 
         Args:
             optimizer: of the network, or of its LoRA.
-            loss: of what the network predicts: noise, or velocity, as the scheduler says.
+            loss: of what the network predicts: noise, velocity or the sample, as the scheduler
+                says that the pipeline has now.
             kwargs: as for `keraslite.Model.compile`.
         """
         with keras.use_backend(self.unet.backend):
-            self._training = NoisePrediction(
-                self.unet, self.scheduler, self._codec.scaling, self._codec.shift
-            )  # fmt: skip
+            self._training = NoisePrediction(self.unet, self.scheduler, self._codec)
             self._training.compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def fit(self, x: Any, y: Any = None, *, verbose: int = 1, **kwargs: Any) -> Any:
@@ -341,7 +339,6 @@ class StableDiffusionPipeline(DiffusionParts):
         """
         if self._training is None:
             raise RuntimeError("Call compile(optimizer) before fit.")
-        self._training.scheduler = self.scheduler
         with self._context():
             inputs = training_inputs(self, self._codec, *pairs(x, y), verbose=verbose)
         return self._training.fit(inputs, verbose=verbose, **kwargs)
@@ -382,7 +379,7 @@ class StableDiffusionPipeline(DiffusionParts):
             raise ValueError(f"There are {context.shape[0]} texts for {count} images.")
         return ops.repeat(context, count, axis=0) if context.shape[0] != count else context
 
-    def _around(self, image: Any, mask: Any, given: dict, first: Any) -> dict[str, Any]:
+    def _around(self, image: Any, mask: Any, known: Any, seeds: Any, first: Any) -> dict[str, Any]:
         """What the steps need of a mask: the network itself where it takes masks, else the loop."""
         takes = self.unet.config["in_channels"] != self.vae.latent_channels
         if takes and mask is None:
@@ -395,8 +392,7 @@ class StableDiffusionPipeline(DiffusionParts):
         factor = self.vae.factor
         small = ops.convert_to_tensor(hidden[:, ::factor, ::factor])
         if takes:
-            shown = self._codec.sampled(image * (hidden < 0.5), given["seeds"], -2)
+            shown = self._codec.sampled(image * (hidden < 0.5), seeds, -2)
             return {"beside": ops.concatenate([small, shown], axis=-1)}
-        known = given.get("image")
-        known = self._codec.sampled(image, given["seeds"]) if known is None else known
+        known = self._codec.sampled(image, seeds) if known is None else known
         return {"mask": small, "image": known, "noise": first}

@@ -9,7 +9,7 @@ import numpy as np
 from hub.presets.files import PresetFiles
 from hub.presets.h5_files import H5Tensors
 from hub.presets.kerashub import KerasHubFamily
-from hub.presets.naming import _listed, fits
+from hub.presets.naming import fits, some
 from hub.presets.weights import _shard_names
 from keraslite.saving import Pending
 
@@ -127,9 +127,9 @@ def left_over(
     if missing or unused or twice:
         raise ValueError(
             "The preset and the model do not fit.\n"
-            f"  Missing in the preset ({len(missing)}): {_listed(missing)}\n"
-            f"  Unused in the preset ({len(unused)}): {_listed(sorted(unused))}"
-            + (f"\n  Used twice: {_listed(twice)}" if twice else "")
+            f"  Missing in the preset ({len(missing)}): {some(missing)}\n"
+            f"  Unused in the preset ({len(unused)}): {some(sorted(unused))}"
+            + (f"\n  Used twice: {some(twice)}" if twice else "")
         )
     return dict(sorted(left.items()))
 

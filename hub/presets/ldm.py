@@ -17,7 +17,7 @@ import numpy as np
 
 from hub.presets.files import PresetFiles, resolve, resolve_file
 from hub.presets.loading import load_into, merged_weights, weight_variables
-from hub.presets.naming import Exported, _listed, _pattern
+from hub.presets.naming import Exported, pattern, some
 from hub.presets.weights import Weights, open_file
 from hub.schedulers import Scheduler
 from hub.tokenizers import CLIPTokenizer
@@ -193,13 +193,13 @@ def ldm_names(
         rows = _open_clip_rows() if version.upcast else None
     if rows is None:
         return {name: prefix + name for name in names}
-    patterns = [(_pattern(theirs), ldm) for theirs, ldm in rows.items()]
+    patterns = [(pattern(theirs), ldm) for theirs, ldm in rows.items()]
     found = {}
     for name in names:
         stem, _, leaf = name.rpartition(".")
         for whole, end in ((name, ""), (stem, f".{leaf}")):
-            for pattern, ldm in patterns:
-                match = pattern.fullmatch(whole)
+            for form, ldm in patterns:
+                match = form.fullmatch(whole)
                 if match is not None:
                     given = {k: int(v) for k, v in match.groupdict().items() if v is not None}
                     numbers = _numbers(given.get("i", 0), given.get("j", 0), config)
@@ -237,7 +237,7 @@ class _Sizes:
         if name not in self.names:
             raise ValueError(
                 f"{self.location} is no single file of Stable Diffusion 1 or 2: it has no "
-                f"{self.prefix}{name}; it has {_listed(sorted(self._weights)[:4])}."
+                f"{self.prefix}{name}; it has {some(sorted(self._weights)[:4])}."
             )
         return self._weights.shape(self.prefix + name)
 
@@ -387,8 +387,8 @@ def read_networks(
     if missing or unknown:
         raise ValueError(
             f"{location} does not fit Stable Diffusion.\n"
-            f"  Missing in the file ({len(missing)}): {_listed(missing)}\n"
-            f"  Unknown in the file ({len(unknown)}): {_listed(unknown)}"
+            f"  Missing in the file ({len(missing)}): {some(missing)}\n"
+            f"  Unknown in the file ({len(unknown)}): {some(unknown)}"
         )
     for part, names in views.items():
         thirds = _parts_of_fused(names) if part == "text_encoder" and version.upcast else {}

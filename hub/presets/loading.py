@@ -143,7 +143,7 @@ def has_optional(family: Any, path: str, weights: Weights, prefix: str) -> bool:
 def load_into(
     model: Any, weights: Weights, table: WeightTable, optional: tuple[str, ...] = ()
 ) -> list[str]:
-    """Give a model the weights of a checkpoint; each is read when it is first used.
+    """Give a model the weights of a checkpoint, which compiled backends read at their first use.
 
     Args:
         model: the model, with variables that were not made yet.
@@ -164,6 +164,11 @@ def load_into(
     for item in links:
         variable = variables[item.path]
         variable.assign(_pending(weights, item, variable.shape))
+    if not keras.backend.compiles(model.backend):
+        # Mapped at once, which costs nothing: what a first call makes for good between what it
+        # makes for a moment would scatter the heap.
+        for item in links:
+            variables[item.path].value  # noqa: B018
     return fresh
 
 

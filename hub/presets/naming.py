@@ -72,7 +72,7 @@ class WeightTable:
     def names(self, path: str) -> tuple[list[str], bool] | None:
         """The names that the tensor of a path can have, and whether it is stored transposed."""
         for ours, theirs in self.rows.items():
-            found = _pattern(ours).fullmatch(path)
+            found = pattern(ours).fullmatch(path)
             if found is None:
                 continue
             straight = ours in self.straight
@@ -93,7 +93,15 @@ class WeightTable:
 
 
 @cache
-def _pattern(template: str) -> re.Pattern:
+def pattern(template: str) -> re.Pattern:
+    """What the paths look like that a row of a weight table is for.
+
+    Args:
+        template: the left side of the row.
+
+    >>> pattern("layer_{i}").fullmatch("layer_3/kernel").groupdict()
+    {'i': '3', 'leaf': 'kernel'}
+    """
     body = re.escape(template).replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\{j\}", r"(?P<j>\d+)")
     return re.compile(f"{body}(?:/(?P<leaf>[a-z_]+))?")
 
@@ -143,13 +151,21 @@ def link(
     if missing or unused:
         raise ValueError(
             "The checkpoint and the model do not fit.\n"
-            f"  Missing in the checkpoint ({len(missing)}): {_listed(n for _, n in missing)}\n"
-            f"  Unused in the checkpoint ({len(unused)}): {_listed(unused)}"
+            f"  Missing in the checkpoint ({len(missing)}): {some(n for _, n in missing)}\n"
+            f"  Unused in the checkpoint ({len(unused)}): {some(unused)}"
         )
     return links, fresh
 
 
-def _listed(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
+    """The first names, and how many more there are.
+
+    Args:
+        names: any number of them.
+
+    >>> some(["a", "b"]), some([])
+    ('a, b', 'none')
+    """
     names = list(names)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (", ".join(names[:_SHOWN]) + more) or "none"

@@ -355,14 +355,14 @@ class Task(keras.Model):
             bar = keras.utils.Progbar(len(lengths), unit_name="text")
         answers: Any = [None] * len(encodings) if ragged else None
         done = 0
-        fixed = self.backend in ("jax", "tensorflow")  # compiled: few shapes are worth padding
+        fixed = keras.backend.compiles(self.backend)
         accelerated = keras.backend.accelerated(self.backend)
         tokens = _ACCELERATED if accelerated else _TOKENS_A_BATCH
         limit = self.preprocessor.sequence_length
         for rows, length in _plan(lengths, batch_size, fixed, limit, tokens):
             inputs = self.preprocessor.pack([encodings[i] for i in rows], length)
             if fixed:
-                inputs = _padded(inputs, _round_up(len(rows)))
+                inputs = padded(inputs, round_up(len(rows)))
             out = self.predict_on_batch(inputs)
             if ragged:
                 for row, values in zip(rows, out, strict=False):
@@ -409,12 +409,28 @@ def _plan(
 _FINE = tuple(sorted({*range(16, 129, 16), *range(160, 257, 32), *BUCKETS}))
 
 
-def _round_up(rows: int) -> int:
+def round_up(rows: int) -> int:
+    """The number of rows that a compiled call is made for: a power of two.
+
+    Args:
+        rows: how many are needed.
+
+    >>> round_up(5)
+    8
+    """
     return 1 << math.ceil(math.log2(rows)) if rows > 1 else 1
 
 
-def _padded(inputs: dict[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
-    """Copies of the last row up to a number of rows."""
+def padded(inputs: dict[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+    """Inputs with copies of their last row behind it.
+
+    Args:
+        inputs: arrays of as many rows each.
+        rows: how many are wanted.
+
+    >>> padded({"x": np.array([1, 2])}, 4)["x"]
+    array([1, 2, 2, 2])
+    """
     return {k: np.concatenate([v, np.repeat(v[-1:], rows - len(v), 0)]) for k, v in inputs.items()}
 
 

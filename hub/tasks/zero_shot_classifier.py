@@ -13,7 +13,7 @@ import keraslite as keras
 from hub.generation import Compiled, inference
 from hub.image_preprocessing import ImagePreprocessor, ImageTextPreprocessor
 from hub.images import listed
-from hub.tasks.task import Task, _padded, _round_up
+from hub.tasks.task import Task, padded, round_up
 from keraslite import ops
 
 TEMPLATE = "a photo of a {}."
@@ -42,7 +42,7 @@ class ZeroShotImageClassifier(Task):
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
         super().__init__(backbone, preprocessor, **kwargs)
-        self._kl_compiled = Compiled(backbone)
+        self._kl_compiled = Compiled()
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -217,10 +217,10 @@ class ZeroShotImageClassifier(Task):
     def _encoded(self, method: str, rows: np.ndarray, total: int, most: int) -> np.ndarray:
         """Vectors of length 1 of a batch out of `total` rows, in batches of `most`."""
         count = len(rows)
-        if self.backend in ("jax", "tensorflow"):  # compiled: one shape is worth padding
-            rows = _padded({"": rows}, most if total > most else min(_round_up(count), most))[""]
+        if keras.backend.compiles(self.backend):
+            rows = padded({"": rows}, most if total > most else min(round_up(count), most))[""]
         with inference(self.backend):
-            out = self._kl_compiled(getattr(self.backbone, method), rows)
+            out = self._kl_compiled(self.backbone, getattr(self.backbone, method), rows)
             return _unit(ops.convert_to_numpy(ops.cast(out, "float32"))[:count])
 
     def _compared(self, images: np.ndarray, texts: Any) -> np.ndarray:

@@ -247,6 +247,17 @@ def accelerated(name: str | None = None) -> bool:
     return load(name or backend()).accelerated()
 
 
+def compiles(name: str | None = None) -> bool:
+    """Whether `jit` compiles for a backend, the current one by default, unless told otherwise.
+
+    There every new shape costs a compilation, so that inputs are worth padding to a few shapes.
+
+    >>> compiles("jax"), compiles("torch")
+    (True, False)
+    """
+    return load(name or backend()).COMPILES
+
+
 def no_grad() -> Any:
     """A context in which torch records nothing for gradients; elsewhere nothing is recorded anyway.
 

@@ -1,20 +1,84 @@
-"""Decoding of what a model trained with `ctc_loss` gives."""
+"""Connectionist temporal classification (Graves et al., 2006): the loss, and decoding."""
 
 import math
 from typing import Any
 
+import numpy as np
+
 from keraslite import dtypes
 from keraslite.ops import numpy as k
+from keraslite.ops.activation import log_softmax
+from keraslite.ops.common import _positions
 from keraslite.ops.core import (
     cast,
-    convert_to_numpy,  # noqa: F401 - for the examples
     dtype,
     scatter_update,
     shape,
 )
+from keraslite.ops.creation import _numbers
 from keraslite.ops.math import logsumexp
 from keraslite.ops.op import op
+from keraslite.ops.precision import _wide
 from keraslite.ops.transforms import scan
+
+
+@op("float", tensors=4, keep=(0, 2, 3))
+def ctc_loss(
+    target: Any, output: Any, target_length: Any, output_length: Any, mask_index: int = 0
+) -> Any:
+    """Minus the log probability of label sequences under all their alignments to frames.
+
+    Args:
+        target: (batch, labels) of class indices.
+        output: (batch, frames, classes) of logits.
+        target_length: how many labels of each row count.
+        output_length: how many frames of each row count.
+        mask_index: the class of the blank.
+
+    >>> ctc_loss([[1]], np.zeros((1, 2, 2), "float32"), [1], [2]).shape == (1,)
+    True
+    """
+    logits, _ = _wide(output)
+    logs = log_softmax(logits, -1)
+    target, target_length, output_length = (
+        cast(v, "int32") for v in (target, target_length, output_length)
+    )
+    return _ctc(target, logs, target_length, output_length, mask_index)
+
+
+@op("same", tensors=4)
+def _ctc(target: Any, logs: Any, target_length: Any, output_length: Any, blank: int) -> Any:
+    """`ctc_loss` of log probabilities: the forward recursion over labels with blanks between."""
+    never = -1e30  # finite, so that differences and gradients stay so
+    batch, count = shape(target)
+    blanks = k.full_like(target, blank)
+    states = k.reshape(k.stack([blanks, target], axis=2), (batch, 2 * count))
+    states = k.concatenate([states, blanks[:, :1]], axis=1)
+    places = np.arange(2 * count + 1, dtype="int32")
+    # A label may follow the one before it directly unless they are equal.
+    before = k.pad(states[:, :-2], ((0, 0), (2, 0)), constant_values=-1)
+    skips = k.logical_and(k.not_equal(states, before), (places % 2 == 1) & (places > 1))
+    skips = k.logical_and(skips, k.not_equal(states, blank))
+    emitted = k.take_along_axis(logs, k.expand_dims(states, 1), axis=2)
+
+    def shifted(x: Any, by: int) -> Any:
+        return k.pad(x, ((0, 0), (by, 0)), constant_values=never)[:, : 2 * count + 1]
+
+    def step(scores: Any, inputs: Any) -> Any:
+        now, time = inputs
+        skipped = k.where(skips, shifted(scores, 2), never)
+        paths = k.logaddexp(k.logaddexp(scores, shifted(scores, 1)), skipped) + now
+        return k.where(k.expand_dims(time < output_length, 1), paths, scores), None
+
+    scores = k.where(places < 2, emitted[:, 0], never)
+    frames = k.moveaxis(emitted, 1, 0)[1:]
+    times = k.add(k.zeros_like(frames[:, 0, 0], dtype="int32"), _numbers(len(frames), logs, 1))
+    scores, _ = scan(step, scores, (frames, times))
+    last = k.expand_dims(2 * target_length, 1)
+    end = k.take_along_axis(scores, last, axis=1)
+    label = k.take_along_axis(scores, k.maximum(last - 1, 0), axis=1)
+    label = k.where(last > 0, label, never)
+    return -k.squeeze(k.logaddexp(end, label), axis=1)
 
 
 @op("same", tensors=2)
@@ -71,7 +135,7 @@ def ctc_decode(
 
 
 def _best_classes(inputs: Any, lengths: Any, merge_repeated: bool, blank: int) -> tuple:
-    frames = k._positions(inputs, shape(inputs)[1])
+    frames = _positions(inputs, shape(inputs)[1])
     counts = frames < k.expand_dims(lengths, 1)
     scores = -k.sum(k.where(counts, k.max(inputs, -1), 0), 1, keepdims=True)
     best = k.where(counts, cast(k.argmax(inputs, -1), "int32"), blank)
@@ -95,11 +159,11 @@ def _beam_search(logs: Any, lengths: Any, width: int, top_paths: int, blank: int
     is not in use has _NEVER for both.
     """
     rows, steps, classes = shape(logs)
-    frames = k._positions(logs, steps)
-    beams = k._positions(logs, width)
-    symbols = k._positions(logs, classes)
+    frames = _positions(logs, steps)
+    beams = _positions(logs, width)
+    symbols = _positions(logs, classes)
     slots = width * classes
-    row_of = k.expand_dims(k._positions(logs, rows), 1) * (slots + 1)
+    row_of = k.expand_dims(_positions(logs, rows), 1) * (slots + 1)
 
     def of(values: Any, chosen: Any) -> Any:
         """The values of the chosen beams."""
@@ -193,4 +257,4 @@ def _beam_search(logs: Any, lengths: Any, width: int, top_paths: int, blank: int
     return k.moveaxis(labels, 1, 0), k.where(real, scores, -math.inf)
 
 
-__all__ = ["ctc_decode"]
+__all__ = ["ctc_decode", "ctc_loss"]

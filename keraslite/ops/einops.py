@@ -5,7 +5,6 @@ import re
 from typing import Any
 
 from keraslite.ops.core import (
-    convert_to_numpy,  # noqa: F401 - for the examples
     shape,
 )
 from keraslite.ops.numpy import reshape, transpose

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from keraslite.ops import numpy as knp
-from keraslite.ops.core import convert_to_numpy, shape  # noqa: F401 - for the examples
+from keraslite.ops.core import cast, shape
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.numpy import (
     absolute,
@@ -158,7 +158,7 @@ def _vector_norm(x: Any, ord: float, axis: int, keepdims: bool) -> Any:
     if math.isinf(ord):
         return (knp.max if ord > 0 else knp.min)(x, axis, keepdims)
     if ord == 0:
-        return knp.sum(knp.cast(knp.not_equal(x, 0), dtype_of(x)), axis, keepdims)
+        return knp.sum(cast(knp.not_equal(x, 0), dtype_of(x)), axis, keepdims)
     return knp.power(knp.sum(knp.power(x, ord), axis, keepdims), 1.0 / ord)
 
 

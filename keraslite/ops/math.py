@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from keraslite import dtypes
+from keraslite.ops.common import _beside, _positions
 from keraslite.ops.core import (
     cast,
-    convert_to_numpy,  # noqa: F401 - for the examples
     limits,
     scatter_update,
     shape,
@@ -15,8 +15,6 @@ from keraslite.ops.core import (
 )
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.numpy import (
-    _beside,
-    _positions,
     add,
     broadcast_to,
     divide,

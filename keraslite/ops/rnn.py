@@ -10,7 +10,6 @@ from typing import Any
 from keraslite.ops import numpy as k
 from keraslite.ops.core import (
     cast,
-    convert_to_numpy,  # noqa: F401 - for the examples
 )
 from keraslite.ops.op import TABLE, op
 from keraslite.ops.transforms import scan

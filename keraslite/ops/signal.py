@@ -8,16 +8,14 @@ import math
 from typing import Any
 
 from keraslite import backend as backends
+from keraslite.ops.common import _beside, _positions
 from keraslite.ops.core import (
     cast,
-    convert_to_numpy,  # noqa: F401 - for the examples
     shape,
 )
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.math import extract_sequences
 from keraslite.ops.numpy import (
-    _beside,
-    _positions,
     add,
     broadcast_to,
     divide,

@@ -12,8 +12,9 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import config, dtypes
-from keraslite.ops import core, nn
+from keraslite.ops import core
 from keraslite.ops import numpy as k
+from keraslite.ops.crossentropy import SPARSE_ONE_HOT
 from keraslite.ops.op import SPARSE, TABLE, sparse_module
 
 
@@ -224,4 +225,4 @@ SPARSE.update(
         "squeeze": _squeeze, "concatenate": _concatenate, "cast": _cast,
     }
 )  # fmt: skip
-nn.SPARSE_ONE_HOT.append(one_hot)
+SPARSE_ONE_HOT.append(one_hot)

@@ -10,12 +10,13 @@ from keraslite import tree
 from keraslite.backend.numpy.tensors import native
 
 __all__ = [
-    "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
-    "checkpoint", "cond", "custom_gradient", "gradients_of", "jit", "jvp", "new_variable",
-    "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
-    "zeros",
+    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign",
+    "assign_add", "checkpoint", "cond", "custom_gradient", "gradients_of", "jit", "jvp",
+    "new_variable", "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap",
+    "while_loop", "zeros",
 ]  # fmt: skip
 
+COMPILES = False
 FUNCTIONAL = False
 PURE_GRADS = False
 TRAINS = False

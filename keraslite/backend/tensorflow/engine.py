@@ -11,12 +11,13 @@ from tensorflow.python.eager import record
 from keraslite.backend.tensorflow.tensors import convert, native
 
 __all__ = [
-    "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
-    "checkpoint", "cond", "custom_gradient", "gradients_of", "jit", "jvp", "new_variable",
-    "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
-    "zeros",
+    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign",
+    "assign_add", "checkpoint", "cond", "custom_gradient", "gradients_of", "jit", "jvp",
+    "new_variable", "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap",
+    "while_loop", "zeros",
 ]  # fmt: skip
 
+COMPILES = True  # a function, once for each shape of its arguments
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 PURE_GRADS = False
 TRAINS = True

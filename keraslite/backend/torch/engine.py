@@ -19,13 +19,14 @@ from keraslite.backend.torch.recording import recorded
 from keraslite.backend.torch.tensors import convert, default_device, native
 
 __all__ = [
-    "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
-    "checkpoint", "cond", "custom_gradient", "gradients_of", "jit", "jvp", "new_variable",
-    "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
-    "zeros",
+    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign",
+    "assign_add", "checkpoint", "cond", "custom_gradient", "gradients_of", "jit", "jvp",
+    "new_variable", "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap",
+    "while_loop", "zeros",
 ]  # fmt: skip
 
 LAYER_BASE = TorchLayer
+COMPILES = False  # unless it is asked to
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 PURE_GRADS = True  # torch.func refuses assignments from inside
 TRAINS = True

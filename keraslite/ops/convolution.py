@@ -1,0 +1,309 @@
+"""Convolutions and pools, on channels-last data; channels_first is a transposition around."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keraslite import config, dtypes
+from keraslite.backend.windows import transposed_crops
+from keraslite.ops import numpy as k
+from keraslite.ops.core import dtype
+from keraslite.ops.op import op, primitive_only
+
+
+def _first(data_format: str | None) -> bool:
+    """Whether the channels come first."""
+    data_format = data_format or config.image_data_format()
+    if data_format not in ("channels_last", "channels_first"):
+        raise ValueError(f"data_format must be channels_last or channels_first: {data_format!r}.")
+    return data_format == "channels_first"
+
+
+def _to_last(x: Any) -> Any:
+    n = len(x.shape)
+    return k.transpose(x, (0, *range(2, n), 1))
+
+
+def _to_first(x: Any) -> Any:
+    n = len(x.shape)
+    return k.transpose(x, (0, n - 1, *range(1, n - 1)))
+
+
+def _sizes(value: Any, rank: int, name: str, least: int = 1) -> tuple:
+    """One number for all spatial axes, or one for each."""
+    values = (value,) * rank if isinstance(value, int) or value is None else tuple(value)
+    if len(values) != rank or any(v is not None and v < least for v in values):
+        raise ValueError(f"{name} must be an integer >= {least} or {rank} of them, got {value!r}.")
+    return values
+
+
+def _rank(x: Any, name: str) -> int:
+    rank = len(x.shape) - 2
+    if not 1 <= rank <= 3:
+        raise ValueError(f"ops.{name} takes inputs of 3 to 5 dimensions, got {tuple(x.shape)}.")
+    return rank
+
+
+def _padding(padding: Any, rank: int) -> Any:
+    """The words in lower case, or (before, after) for each spatial axis."""
+    if isinstance(padding, str):
+        if padding.lower() not in ("valid", "same"):
+            raise ValueError(f"padding must be 'valid', 'same' or pairs, got {padding!r}.")
+        return padding.lower()
+    pairs = tuple(tuple(int(v) for v in pair) for pair in padding)
+    if len(pairs) != rank or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+        raise ValueError(f"padding must be {rank} pairs (before, after), got {padding!r}.")
+    return pairs
+
+
+def _fit(x: Any, window: Sequence, padding: Any, dilation: Sequence) -> None:
+    """Refuse windows that are larger than the padded input."""
+    if padding == "same":
+        return
+    pairs = ((0, 0),) * len(window) if padding == "valid" else padding
+    for size, w, step, (a, b) in zip(x.shape[1:-1], window, dilation, pairs):
+        if size is not None and w is not None and (w - 1) * step + 1 > size + a + b:
+            raise ValueError(
+                f"Windows of {tuple(window)}, dilated by {tuple(dilation)}, do not fit into the "
+                f"input of shape {tuple(x.shape)} (channels last), padded by {padding}."
+            )
+
+
+@op("promote_float", tensors=2)
+def conv(
+    inputs: Any,
+    kernel: Any,
+    strides: int | Sequence[int] = 1,
+    padding: str | Sequence = "valid",
+    data_format: str | None = None,
+    dilation_rate: int | Sequence[int] = 1,
+) -> Any:
+    """The 1D, 2D or 3D convolution; in groups where the kernel has fewer input channels.
+
+    Args:
+        inputs: (batch, *spatial, channels).
+        kernel: (*spatial, channels / groups, filters).
+        strides: one number or one for each spatial axis.
+        padding: "valid", "same", or pairs (before, after) for each spatial axis.
+        data_format: "channels_last" or "channels_first"; the configured one by default.
+        dilation_rate: one number or one for each spatial axis.
+
+    >>> print(convert_to_numpy(conv([[[1.0], [2.0], [3.0]]], [[[1.0]], [[1.0]]]))[0, :, 0])
+    [3. 5.]
+    """
+    rank = _rank(inputs, "conv")
+    first = _first(data_format)
+    x = _to_last(inputs) if first else inputs
+    channels, part = x.shape[-1], kernel.shape[-2]
+    if channels % part or kernel.shape[-1] % (channels // part):
+        raise ValueError(
+            f"A kernel of shape {tuple(kernel.shape)} does not fit {channels} input channels: they "
+            "and the filters must be divisible into groups of the kernel's input channels."
+        )
+    padding, dilation = _padding(padding, rank), _sizes(dilation_rate, rank, "dilation_rate")
+    _fit(x, kernel.shape[:-2], padding, dilation)
+    out = _conv(x, kernel, _sizes(strides, rank, "strides"), padding, dilation, channels // part)
+    return _to_first(out) if first else out
+
+
+@op("same", tensors=2)
+def _conv(x: Any, kernel: Any, strides: tuple, padding: Any, dilation: tuple, groups: int) -> Any:
+    """`conv` on channels-last data with settled arguments."""
+    return primitive_only("conv")
+
+
+@op("promote_float", tensors=2)
+def depthwise_conv(
+    inputs: Any,
+    kernel: Any,
+    strides: int | Sequence[int] = 1,
+    padding: str | Sequence = "valid",
+    data_format: str | None = None,
+    dilation_rate: int | Sequence[int] = 1,
+) -> Any:
+    """A convolution of every channel by itself, with a kernel (*spatial, channels, multiplier).
+
+    >>> print(convert_to_numpy(depthwise_conv([[[1.0, 2.0]]], [[[3.0], [4.0]]])))
+    [[[3. 8.]]]
+    """
+    *spatial, channels, multiplier = kernel.shape
+    if inputs.shape[1 if _first(data_format) else -1] != channels:
+        raise ValueError(
+            f"A depthwise kernel of shape {tuple(kernel.shape)} needs {channels} input channels, "
+            f"got inputs of shape {tuple(inputs.shape)}."
+        )
+    kernel = k.reshape(kernel, (*spatial, 1, channels * multiplier))
+    return conv(inputs, kernel, strides, padding, data_format, dilation_rate)
+
+
+@op("promote_float", tensors=3)
+def separable_conv(
+    inputs: Any,
+    depthwise_kernel: Any,
+    pointwise_kernel: Any,
+    strides: int | Sequence[int] = 1,
+    padding: str | Sequence = "valid",
+    data_format: str | None = None,
+    dilation_rate: int | Sequence[int] = 1,
+) -> Any:
+    """A depthwise convolution, then one over channels alone.
+
+    >>> print(convert_to_numpy(separable_conv([[[1.0, 2.0]]], [[[3.0], [4.0]]], [[[1.0], [1.0]]])))
+    [[[11.]]]
+    """
+    x = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
+    return conv(x, pointwise_kernel, 1, "valid", data_format)
+
+
+@op("promote_float", tensors=2)
+def conv_transpose(
+    inputs: Any,
+    kernel: Any,
+    strides: int | Sequence[int] = 1,
+    padding: str = "valid",
+    output_padding: int | Sequence[int] | None = None,
+    data_format: str | None = None,
+    dilation_rate: int | Sequence[int] = 1,
+) -> Any:
+    """The gradient of a convolution as an upsampling, with a kernel (*spatial, filters, channels).
+
+    With "same" the output is `strides` times as large as the input; with "valid" it holds every
+    window. `output_padding` sets the size beyond the smallest one instead.
+
+    >>> print(convert_to_numpy(conv_transpose([[[1.0], [2.0]]], [[[1.0]], [[1.0]]], 2))[0, :, 0])
+    [1. 1. 2. 2.]
+    """
+    rank = _rank(inputs, "conv_transpose")
+    first = _first(data_format)
+    x = _to_last(inputs) if first else inputs
+    if x.shape[-1] != kernel.shape[-1]:
+        raise ValueError(
+            f"A kernel of shape {tuple(kernel.shape)} (*spatial, filters, channels) does not fit "
+            f"{x.shape[-1]} input channels."
+        )
+    strides, dilation = _sizes(strides, rank, "strides"), _sizes(dilation_rate, rank, "dilation")
+    extra = _sizes(output_padding, rank, "output_padding", 0)
+    if padding.lower() not in ("valid", "same"):
+        raise ValueError(f"padding must be 'valid' or 'same', got {padding!r}.")
+    crops = transposed_crops(padding.lower(), kernel.shape[:-2], strides, dilation, extra)
+    out = _conv_transpose(x, kernel, strides, crops, dilation)
+    return _to_first(out) if first else out
+
+
+@op("same", tensors=2)
+def _conv_transpose(x: Any, kernel: Any, strides: tuple, crops: list, dilation: tuple) -> Any:
+    """`conv_transpose` on channels-last data; crops are cut from the full output."""
+    return primitive_only("conv_transpose")
+
+
+def _pool(
+    kind: str, inputs: Any, pool_size: Any, strides: Any, padding: Any, data_format: str | None
+) -> Any:
+    rank = _rank(inputs, kind)
+    first = _first(data_format)
+    x = _to_last(inputs) if first else inputs
+    size = _sizes(pool_size, rank, "pool_size")
+    steps = size if strides is None else _sizes(strides, rank, "strides")
+    padding = _padding(padding, rank)
+    _fit(x, size, padding, (1,) * rank)
+    out = _window(x, kind, size, steps, padding)
+    return _to_first(out) if first else out
+
+
+@op("same")
+def _window(x: Any, kind: str, size: tuple, strides: tuple, padding: Any) -> Any:
+    """`max_pool` and `average_pool` on channels-last data with settled arguments."""
+    return primitive_only(kind)
+
+
+@op("same")
+def max_pool(
+    inputs: Any,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    padding: str | Sequence = "valid",
+    data_format: str | None = None,
+) -> Any:
+    """The largest value in each window; the arguments are `conv`'s.
+
+    >>> print(convert_to_numpy(max_pool([[[1.0], [2.0], [3.0], [0.0]]], 2))[0, :, 0])
+    [2. 3.]
+    """
+    return _pool("max_pool", inputs, pool_size, strides, padding, data_format)
+
+
+@op("float")
+def average_pool(
+    inputs: Any,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    padding: str | Sequence = "valid",
+    data_format: str | None = None,
+) -> Any:
+    """The mean of each window, in which padding does not count; the arguments are `conv`'s.
+
+    >>> print(convert_to_numpy(average_pool([[[1.0], [3.0], [3.0]]], 2, padding="same"))[0, :, 0])
+    [2. 3.]
+    """
+    return _pool("average_pool", inputs, pool_size, strides, padding, data_format)
+
+
+def _bins(size: int, count: int) -> list[tuple[int, int]]:
+    """Where each of `count` adaptive windows over `size` elements begins and ends."""
+    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+
+
+def _adaptive(inputs: Any, output_size: Any, data_format: str | None, along: Any) -> Any:
+    rank = _rank(inputs, "adaptive pool")
+    start = 2 if _first(data_format) else 1
+    for axis, count in enumerate(_sizes(output_size, rank, "output_size"), start):
+        size = inputs.shape[axis]
+        if size is None:
+            raise ValueError("Adaptive pooling needs to know the spatial sizes of its input.")
+        if size != count:
+            inputs = along(inputs, axis, _bins(size, count))
+    return inputs
+
+
+@op("float")
+def adaptive_average_pool(
+    inputs: Any, output_size: int | Sequence[int], data_format: str | None = None
+) -> Any:
+    """The means of as many windows as are asked for.
+
+    >>> print(convert_to_numpy(adaptive_average_pool([[[1.0], [3.0], [4.0], [6.0]]], 2))[0, :, 0])
+    [2. 5.]
+    """
+
+    def along(x: Any, axis: int, bins: list) -> Any:
+        weights = np.zeros((len(bins), x.shape[axis]), dtypes.to_numpy(dtype(x)))
+        for row, (a, b) in zip(weights, bins, strict=True):
+            row[a:b] = 1 / (b - a)
+        return k.moveaxis(k.tensordot(x, weights, axes=((axis,), (1,))), -1, axis)
+
+    return _adaptive(inputs, output_size, data_format, along)
+
+
+@op("same")
+def adaptive_max_pool(
+    inputs: Any, output_size: int | Sequence[int], data_format: str | None = None
+) -> Any:
+    """The largest values of as many windows as are asked for.
+
+    >>> print(convert_to_numpy(adaptive_max_pool([[[1.0], [3.0], [4.0], [6.0]]], 2))[0, :, 0])
+    [3. 6.]
+    """
+
+    def along(x: Any, axis: int, bins: list) -> Any:
+        width = max(b - a for a, b in bins)
+        places = np.array([[min(a + i, b - 1) for i in range(width)] for a, b in bins], "int32")
+        return k.max(k.take(x, places, axis=axis), axis=axis + 1)
+
+    return _adaptive(inputs, output_size, data_format, along)
+
+
+__all__ = [
+    "adaptive_average_pool", "adaptive_max_pool", "average_pool", "conv", "conv_transpose",
+    "depthwise_conv", "max_pool", "separable_conv",
+]  # fmt: skip

@@ -1,0 +1,285 @@
+"""Tensors out of nothing: constants, ranges, windows."""
+
+import builtins
+from typing import Any
+
+import numpy as np
+
+from keraslite import backend as backends
+from keraslite import dtypes
+from keraslite.ops.arithmetic import absolute, add, divide, multiply, power, sign, subtract
+from keraslite.ops.common import _beside, _positions
+from keraslite.ops.core import cast, convert_to_tensor, shape
+from keraslite.ops.core import dtype as dtype_of
+from keraslite.ops.elementwise import floor
+from keraslite.ops.exponential import exp, log
+from keraslite.ops.logic import equal, greater_equal, where
+from keraslite.ops.op import op, primitive_only
+from keraslite.ops.shapes import broadcast_to, expand_dims, moveaxis, reshape
+
+
+@op("creation")
+def zeros(shape: Any, dtype: Any = None) -> Any:
+    """Zeros.
+
+    >>> convert_to_numpy(zeros((2,))).tolist()
+    [0.0, 0.0]
+    """
+    return full(shape, 0, dtype)
+
+
+@op("creation")
+def ones(shape: Any, dtype: Any = None) -> Any:
+    """Ones.
+
+    >>> convert_to_numpy(ones((2,))).tolist()
+    [1.0, 1.0]
+    """
+    return full(shape, 1, dtype)
+
+
+@op("creation")
+def empty(shape: Any, dtype: Any = None) -> Any:
+    """Zeros: nothing is gained by leaving memory unset.
+
+    >>> shape(empty((2, 3)))
+    (2, 3)
+    """
+    return zeros(shape, dtype)
+
+
+@op("creation")
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
+    """A tensor of one value; of floatx unless a dtype is given.
+
+    >>> convert_to_numpy(full((2,), 7, "int32")).tolist()
+    [7, 7]
+    """
+    return primitive_only("full")
+
+
+@op("same")
+def zeros_like(x: Any, dtype: Any = None) -> Any:
+    """Zeros of the shape and dtype of x.
+
+    >>> convert_to_numpy(zeros_like([1, 2])).tolist()
+    [0, 0]
+    """
+    return primitive_only("zeros_like")
+
+
+@op("same")
+def ones_like(x: Any, dtype: Any = None) -> Any:
+    """Ones of the shape and dtype of x.
+
+    >>> convert_to_numpy(ones_like([1, 2])).tolist()
+    [1, 1]
+    """
+    return primitive_only("ones_like")
+
+
+@op("same")
+def empty_like(x: Any, dtype: Any = None) -> Any:
+    """Zeros of the shape and dtype of x.
+
+    >>> convert_to_numpy(empty_like([1, 2])).tolist()
+    [0, 0]
+    """
+    return zeros_like(x, dtype)
+
+
+@op("same")
+def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
+    """One value in the shape and dtype of x.
+
+    >>> convert_to_numpy(full_like([1, 2], 7)).tolist()
+    [7, 7]
+    """
+    wanted = dtype_of(x) if dtype is None else dtype
+    return broadcast_to(cast(_beside(fill_value, x), wanted), shape(x))
+
+
+@op("creation")
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Any:
+    """Numbers from start up to stop; integers unless an argument is a float.
+
+    >>> convert_to_numpy(arange(1, 7, 2)).tolist()
+    [1, 3, 5]
+    """
+    return primitive_only("arange")
+
+
+@op("promote_float", tensors=2)
+def linspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+) -> Any:
+    """Numbers at equal distances from start to stop.
+
+    >>> convert_to_numpy(linspace(0, 1, 3)).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    parts = builtins.max(num - 1 if endpoint else num, 1)
+    gap = subtract(stop, start)
+    steps = reshape(_positions(start, num), [-1] + [1] * len(shape(gap)))
+    step = divide(gap, parts)
+    out = add(start, multiply(cast(divide(steps, parts), dtype_of(start)), gap))
+    if endpoint and num > 1:  # exactly stop, in spite of rounding
+        out = where(equal(steps, parts), stop, out)
+    out = moveaxis(out, 0, axis) if axis else out
+    if dtype is not None:
+        out = cast(floor(out) if dtypes.is_int(dtypes.standardize(dtype)) else out, dtype)
+    return (out, step) if retstep else out
+
+
+@op("promote_float", tensors=2)
+def logspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    base: Any = 10,
+    dtype: Any = None,
+    axis: int = 0,
+) -> Any:
+    """Powers of the base, with exponents at equal distances.
+
+    >>> convert_to_numpy(logspace(0, 2, 3, base=2)).tolist()
+    [1.0, 2.0, 4.0]
+    """
+    exponents = linspace(start, stop, num, endpoint, axis=axis)
+    out = power(cast(_beside(base, start), dtype_of(start)), exponents)
+    return out if dtype is None else cast(out, dtype)
+
+
+@op("promote_float", tensors=2)
+def geomspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
+) -> Any:
+    """Numbers of equal ratios from start to stop.
+
+    >>> convert_to_numpy(round(geomspace(1, 100, 3))).tolist()
+    [1.0, 10.0, 100.0]
+    """
+    low, high = log(absolute(start)), log(absolute(stop))
+    out = multiply(sign(start), exp(linspace(low, high, num, endpoint, axis=axis)))
+    return out if dtype is None else cast(out, dtype)
+
+
+@op("creation")
+def eye(N: int, M: Any = None, k: int = 0, dtype: Any = None) -> Any:  # noqa: N803 - as in Keras
+    """Ones on the k-th diagonal.
+
+    >>> convert_to_numpy(eye(2)).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    rows, columns = arange(N), arange(N if M is None else M)
+    return cast(equal(add(expand_dims(rows, 1), k), columns), dtype)
+
+
+@op("creation")
+def identity(n: int, dtype: Any = None) -> Any:
+    """The identity matrix.
+
+    >>> convert_to_numpy(identity(2)).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    return eye(n, dtype=dtype)
+
+
+@op("creation")
+def tri(N: int, M: Any = None, k: int = 0, dtype: Any = None) -> Any:  # noqa: N803 - as in Keras
+    """Ones on and below the k-th diagonal.
+
+    >>> convert_to_numpy(tri(2)).tolist()
+    [[1.0, 0.0], [1.0, 1.0]]
+    """
+    rows, columns = arange(N), arange(N if M is None else M)
+    return cast(greater_equal(add(expand_dims(rows, 1), k), columns), dtype)
+
+
+def bartlett(x: Any) -> Any:
+    """The Bartlett window of x points.
+
+    >>> convert_to_numpy(round(bartlett(3), 3)).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    return convert_to_tensor(np.bartlett(int(x)), dtypes.standardize(None))
+
+
+def blackman(x: Any) -> Any:
+    """The Blackman window of x points.
+
+    >>> convert_to_numpy(absolute(round(blackman(3), 3))).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    return convert_to_tensor(np.blackman(int(x)), dtypes.standardize(None))
+
+
+def hamming(x: Any) -> Any:
+    """The Hamming window of x points.
+
+    >>> convert_to_numpy(round(hamming(3))).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    return convert_to_tensor(np.hamming(int(x)), dtypes.standardize(None))
+
+
+def hanning(x: Any) -> Any:
+    """The Hann window of x points.
+
+    >>> convert_to_numpy(round(hanning(3), 3)).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    return convert_to_tensor(np.hanning(int(x)), dtypes.standardize(None))
+
+
+def kaiser(x: Any, beta: float) -> Any:
+    """The Kaiser window of x points.
+
+    >>> convert_to_numpy(kaiser(3, 0.0)).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    return convert_to_tensor(np.kaiser(int(x), float(beta)), dtypes.standardize(None))
+
+
+def array(x: Any, dtype: Any = None) -> Any:
+    """Make a tensor.
+
+    >>> convert_to_numpy(array([1, 2])).tolist()
+    [1, 2]
+    """
+    return convert_to_tensor(x, dtype)
+
+
+@op("same")
+def copy(x: Any) -> Any:
+    """A copy.
+
+    >>> convert_to_numpy(copy([1, 2])).tolist()
+    [1, 2]
+    """
+    return primitive_only("copy")
+
+
+def _numbers(count: Any, like: Any, start: int = 0, dims: Any = (-1,), name: str = "int32") -> Any:
+    """start, start + 1 ... as a literal where the count is known, else a tensor like another."""
+    if isinstance(count, int):
+        return np.arange(start, start + count).reshape(dims).astype(dtypes.to_numpy(name))
+    token = backends.enter(backends.of(like))
+    try:
+        return cast(reshape(arange(start, start + count, dtype="int32"), dims), name)
+    finally:
+        backends.leave(token)
+
+
+__all__ = [
+    "arange", "array", "bartlett", "blackman", "copy", "empty", "empty_like", "eye", "full",
+    "full_like", "geomspace", "hamming", "hanning", "identity", "kaiser", "linspace", "logspace",
+    "ones", "ones_like", "tri", "zeros", "zeros_like",
+]  # fmt: skip

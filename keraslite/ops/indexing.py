@@ -1,0 +1,77 @@
+"""Elements by their indices, and their order."""
+
+from typing import Any
+
+from keraslite.ops.common import _indices_spec
+from keraslite.ops.op import op, primitive_only
+
+
+@op("same")
+def nonzero(x: Any) -> Any:
+    """The indices of the elements that are not zero, an array for each axis.
+
+    >>> [convert_to_numpy(i).tolist() for i in nonzero([0, 3, 4])]
+    [[1, 2]]
+    """
+    return primitive_only("nonzero")
+
+
+@op("same", tensors=2)
+def take(x: Any, indices: Any, axis: Any = None) -> Any:
+    """Elements by index, from the flat tensor or along an axis; negative ones count from the end.
+
+    An index out of range is an error. In compiled code, and with torch on a GPU, it cannot be one:
+    there JAX and torch give NaN (or the smallest integer), and TensorFlow on a GPU zeros.
+
+    >>> convert_to_numpy(take([1, 2, 3], [0, 2])).tolist()
+    [1, 3]
+    """
+    return primitive_only("take")
+
+
+@op("same", tensors=2)
+def take_along_axis(x: Any, indices: Any, axis: Any = None) -> Any:
+    """Elements by an index each, along an axis; indices are those of `take`.
+
+    >>> convert_to_numpy(take_along_axis([[1, 2], [3, 4]], [[1], [0]], axis=1)).tolist()
+    [[2], [3]]
+    """
+    return primitive_only("take_along_axis")
+
+
+@op("same")
+def sort(x: Any, axis: Any = -1) -> Any:
+    """Sort along an axis, or flat.
+
+    >>> convert_to_numpy(sort([3, 1, 2])).tolist()
+    [1, 2, 3]
+    """
+    return primitive_only("sort")
+
+
+@op("same")
+def argsort(x: Any, axis: Any = -1) -> Any:
+    """The indices that sort along an axis, or flat; equal elements keep their order.
+
+    >>> convert_to_numpy(argsort([3, 1, 2])).tolist()
+    [1, 2, 0]
+    """
+    return primitive_only("argsort")
+
+
+@op("same")
+def argpartition(x: Any, kth: int, axis: Any = -1) -> Any:
+    """Indices that bring the k smallest elements to the front.
+
+    >>> convert_to_numpy(argpartition([3, 1, 2], 0)).tolist()
+    [1, 2, 0]
+    """
+    return argsort(x, axis)
+
+
+nonzero.op.spec = _indices_spec
+
+
+__all__ = [
+    "argpartition", "argsort", "nonzero", "sort", "take", "take_along_axis",
+]  # fmt: skip

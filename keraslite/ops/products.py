@@ -1,0 +1,241 @@
+"""Products of matrices, and what lies on their diagonals."""
+
+import builtins
+from typing import Any
+
+from keraslite.ops.arithmetic import add, clip, divide, multiply, sqrt, subtract
+from keraslite.ops.common import _positions
+from keraslite.ops.core import cast, shape
+from keraslite.ops.core import dtype as dtype_of
+from keraslite.ops.creation import zeros_like
+from keraslite.ops.elementwise import conjugate
+from keraslite.ops.indexing import take
+from keraslite.ops.op import op, primitive_only
+from keraslite.ops.reductions import mean, sum
+from keraslite.ops.shapes import expand_dims, flip, moveaxis, pad, ravel, reshape, stack, transpose
+
+
+@op("promote", tensors=2)
+def matmul(x1: Any, x2: Any) -> Any:
+    """The matrix product; batches broadcast. Two int8 tensors give int32.
+
+    >>> convert_to_numpy(matmul([[1, 2]], [[3], [4]])).tolist()
+    [[11]]
+    """
+    return primitive_only("matmul")
+
+
+@op("operands")
+def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:
+    """The sum of products that the subscripts describe.
+
+    >>> convert_to_numpy(einsum("ij,j->i", [[1, 2], [3, 4]], [1, 1])).tolist()
+    [3, 7]
+    """
+    return primitive_only("einsum")
+
+
+@op("promote", tensors=2)
+def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
+    """Sum products over the given axes.
+
+    >>> convert_to_numpy(tensordot([[1, 2], [3, 4]], [1, 1], axes=1)).tolist()
+    [3, 7]
+    """
+    return primitive_only("tensordot")
+
+
+@op("promote", tensors=2)
+def dot(x1: Any, x2: Any) -> Any:
+    """The dot product: over the last axis of x1 and the last but one of x2.
+
+    >>> convert_to_numpy(dot([1, 2], [3, 4])).tolist()
+    11
+    """
+    rank1, rank2 = len(shape(x1)), len(shape(x2))
+    if not rank1 or not rank2:
+        return multiply(x1, x2)
+    if rank2 == 1 or (rank1 <= 2 and rank2 == 2):
+        return cast(matmul(x1, x2), dtype_of(x1))  # matmul widens int8
+    return tensordot(x1, x2, [[-1], [-2]])
+
+
+@op("promote", tensors=2)
+def inner(x1: Any, x2: Any) -> Any:
+    """The product over the last axes of both.
+
+    >>> convert_to_numpy(inner([1, 2], [3, 4])).tolist()
+    11
+    """
+    return (
+        tensordot(x1, x2, [[-1], [-1]]) if len(shape(x1)) and len(shape(x2)) else multiply(x1, x2)
+    )
+
+
+@op("promote", tensors=2)
+def outer(x1: Any, x2: Any) -> Any:
+    """The products of all pairs of elements.
+
+    >>> convert_to_numpy(outer([1, 2], [3, 4])).tolist()
+    [[3, 4], [6, 8]]
+    """
+    return multiply(reshape(x1, (-1, 1)), reshape(x2, (1, -1)))
+
+
+@op("promote", tensors=2)
+def vdot(x1: Any, x2: Any) -> Any:
+    """The product of two flat tensors, the first conjugated.
+
+    >>> convert_to_numpy(vdot([1, 2], [3, 4])).tolist()
+    11
+    """
+    return dot(ravel(conjugate(x1)), ravel(x2))
+
+
+@op("promote", tensors=2)
+def kron(x1: Any, x2: Any) -> Any:
+    """The Kronecker product.
+
+    >>> convert_to_numpy(kron([1, 2], [1, 10])).tolist()
+    [1, 10, 2, 20]
+    """
+    rank = builtins.max(len(shape(x1)), len(shape(x2)))
+    x1, x2 = (reshape(x, [1] * (rank - len(shape(x))) + list(shape(x))) for x in (x1, x2))
+    first = reshape(x1, [d for s in shape(x1) for d in (s, 1)])
+    second = reshape(x2, [d for s in shape(x2) for d in (1, s)])
+    pairs = multiply(first, second)
+    return reshape(pairs, [a * b for a, b in zip(shape(x1), shape(x2), strict=True)])
+
+
+@op("promote", tensors=2)
+def cross(
+    x1: Any, x2: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None
+) -> Any:
+    """The cross product of vectors of two or three components.
+
+    >>> convert_to_numpy(cross([1, 0, 0], [0, 1, 0])).tolist()
+    [0, 0, 1]
+    """
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    x1, x2 = moveaxis(x1, axisa, 0), moveaxis(x2, axisb, 0)
+    if not (shape(x1)[0] in (2, 3) and shape(x2)[0] in (2, 3)):
+        raise ValueError("the vectors must have two or three components.")
+    if shape(x1)[0] == shape(x2)[0] == 2:
+        return subtract(multiply(x1[0], x2[1]), multiply(x1[1], x2[0]))
+    a, b = ([x[i] if i < shape(x)[0] else zeros_like(x[0]) for i in range(3)] for x in (x1, x2))
+    parts = [
+        subtract(multiply(a[i], b[j]), multiply(a[j], b[i])) for i, j in ((1, 2), (2, 0), (0, 1))
+    ]
+    return moveaxis(stack(parts), 0, axisc)
+
+
+@op("same")
+def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The diagonals of the matrices in two axes, as the last axis.
+
+    >>> convert_to_numpy(diagonal([[1, 2], [3, 4]])).tolist()
+    [1, 4]
+    """
+    return primitive_only("diagonal")
+
+
+@op("same")
+def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The sums of the diagonals.
+
+    >>> convert_to_numpy(trace([[1, 2], [3, 4]])).tolist()
+    5
+    """
+    return sum(diagonal(x, offset, axis1, axis2), -1)
+
+
+@op("same")
+def diag(x: Any, k: int = 0) -> Any:
+    """A vector as a diagonal matrix, or the diagonal of a matrix.
+
+    >>> convert_to_numpy(diag([1, 2])).tolist()
+    [[1, 0], [0, 2]]
+    """
+    return primitive_only("diag")
+
+
+@op("same")
+def diagflat(x: Any, k: int = 0) -> Any:
+    """The elements as a diagonal matrix.
+
+    >>> convert_to_numpy(diagflat([[1, 2]])).tolist()
+    [[1, 0], [0, 2]]
+    """
+    return diag(ravel(x), k)
+
+
+@op("same")
+def tril(x: Any, k: int = 0) -> Any:
+    """Zero above the k-th diagonal.
+
+    >>> convert_to_numpy(tril([[1, 2], [3, 4]])).tolist()
+    [[1, 0], [3, 4]]
+    """
+    return primitive_only("tril")
+
+
+@op("same")
+def triu(x: Any, k: int = 0) -> Any:
+    """Zero below the k-th diagonal.
+
+    >>> convert_to_numpy(triu([[1, 2], [3, 4]])).tolist()
+    [[1, 2], [0, 4]]
+    """
+    return primitive_only("triu")
+
+
+@op("float")
+def slogdet(x: Any) -> tuple:
+    """The signs and the logarithms of the absolute values of the determinants.
+
+    >>> [convert_to_numpy(part).tolist() for part in slogdet([[1.0, 0.0], [0.0, -1.0]])]
+    [-1.0, 0.0]
+    """
+    return primitive_only("slogdet")
+
+
+@op("float")
+def corrcoef(x: Any) -> Any:
+    """Correlation coefficients between rows.
+
+    >>> convert_to_numpy(round(corrcoef([[1.0, 2.0], [2.0, 1.0]]))).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    """
+    x = subtract(x, mean(x, -1, True))
+    products = matmul(x, transpose(x)) if len(shape(x)) > 1 else dot(x, x)
+    if not len(shape(products)):
+        return divide(products, products)
+    deviation = sqrt(diagonal(products))
+    return clip(
+        divide(divide(products, expand_dims(deviation, 1)), expand_dims(deviation, 0)), -1.0, 1.0
+    )
+
+
+@op("promote", tensors=2)
+def correlate(x1: Any, x2: Any, mode: str = "valid") -> Any:
+    """The cross-correlation of two vectors.
+
+    >>> convert_to_numpy(correlate([1, 2, 3], [0, 1, 1])).tolist()
+    [5]
+    """
+    n, m = shape(x1)[0], shape(x2)[0]
+    if m > n:  # correlate(a, b) is the mirror image of correlate(b, a)
+        return flip(correlate(x2, x1, mode))
+    borders = {"valid": (0, 0), "same": (m // 2, m - 1 - m // 2), "full": (m - 1, m - 1)}
+    if mode not in borders:
+        raise ValueError(f"mode must be one of {builtins.sorted(borders)}, got {mode!r}")
+    before, after = borders[mode]
+    starts = expand_dims(_positions(x1, n + before + after - m + 1), 1)
+    return matmul(take(pad(x1, (before, after)), add(starts, _positions(x1, m)), 0), x2)
+
+
+__all__ = [
+    "corrcoef", "correlate", "cross", "diag", "diagflat", "diagonal", "dot", "einsum", "inner",
+    "kron", "matmul", "outer", "slogdet", "tensordot", "trace", "tril", "triu", "vdot",
+]  # fmt: skip

@@ -1,0 +1,446 @@
+"""Shapes: axes moved, joined, split, repeated, turned and padded."""
+
+import builtins
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keraslite import backend as backends
+from keraslite import dtypes
+from keraslite.ops.common import _axis, _positions
+from keraslite.ops.core import convert_to_tensor, shape
+from keraslite.ops.core import dtype as dtype_of
+from keraslite.ops.indexing import take
+from keraslite.ops.op import op, primitive_only
+
+
+def ndim(x: Any) -> Any:
+    """The number of dimensions.
+
+    >>> ndim([[1, 2]])
+    2
+    """
+    return len(shape(x))
+
+
+def size(x: Any) -> Any:
+    """The number of elements.
+
+    >>> int(size([[1, 2]]))
+    2
+    """
+    return math.prod(shape(x))
+
+
+@op("same")
+def reshape(x: Any, newshape: Any) -> Any:
+    """Change the shape; one dimension may be -1.
+
+    >>> convert_to_numpy(reshape([1, 2, 3, 4], (2, -1))).tolist()
+    [[1, 2], [3, 4]]
+    """
+    return primitive_only("reshape")
+
+
+@op("same")
+def view(x: Any, dtype: Any = None) -> Any:
+    """The same bits read as another dtype; the last axis grows or shrinks with its width.
+
+    Args:
+        x: the tensor.
+        dtype: a dtype name; floatx by default.
+
+    Raises:
+        ValueError: the last axis does not hold a whole number of the new elements.
+
+    >>> convert_to_numpy(view(array([1.0], "float32"), "int32")).tolist()
+    [1065353216]
+    """
+    module = backends.load(backends.of(x) or "numpy")
+    dtype = module.canonical(dtypes.standardize(dtype))
+    own, new = (dtypes.to_numpy(name).itemsize for name in (dtype_of(x), dtype))
+    last = shape(x)[-1] if len(x.shape) else 1
+    if own != new and (not len(x.shape) or (isinstance(last, int) and last * own % new)):
+        raise ValueError(f"the last axis holds no whole number of {dtype}, {new} bytes each")
+    return _view(x, dtype)
+
+
+@op("same")
+def _view(x: Any, dtype: str) -> Any:
+    """`view` as a dtype that fits."""
+    return primitive_only("_view")
+
+
+@op("same")
+def ravel(x: Any) -> Any:
+    """Flatten.
+
+    >>> convert_to_numpy(ravel([[1, 2], [3, 4]])).tolist()
+    [1, 2, 3, 4]
+    """
+    return reshape(x, (-1,))
+
+
+@op("same")
+def transpose(x: Any, axes: Any = None) -> Any:
+    """Permute the axes; reverse them if none are given.
+
+    >>> convert_to_numpy(transpose([[1, 2], [3, 4]])).tolist()
+    [[1, 3], [2, 4]]
+    """
+    return primitive_only("transpose")
+
+
+@op("same")
+def moveaxis(x: Any, source: Any, destination: Any) -> Any:
+    """Move axes to other positions.
+
+    >>> shape(moveaxis(zeros((2, 3, 4)), 0, -1))
+    (3, 4, 2)
+    """
+    rank = len(shape(x))
+    source, destination = ([a] if isinstance(a, int) else list(a) for a in (source, destination))
+    to = dict(
+        zip([_axis(a, rank) for a in destination], [_axis(a, rank) for a in source], strict=True)
+    )
+    rest = iter([a for a in range(rank) if a not in to.values()])
+    return transpose(x, [to[i] if i in to else next(rest) for i in range(rank)])
+
+
+@op("same")
+def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
+    """Exchange two axes.
+
+    >>> shape(swapaxes(zeros((2, 3, 4)), 0, -1))
+    (4, 3, 2)
+    """
+    order = list(range(len(shape(x))))
+    order[axis1], order[axis2] = order[axis2], order[axis1]
+    return transpose(x, order)
+
+
+@op("same")
+def expand_dims(x: Any, axis: Any) -> Any:
+    """Insert axes of size 1.
+
+    >>> shape(expand_dims([1, 2], 0))
+    (1, 2)
+    """
+    return primitive_only("expand_dims")
+
+
+@op("same")
+def squeeze(x: Any, axis: Any = None) -> Any:
+    """Drop axes of size 1.
+
+    >>> shape(squeeze([[1, 2]]))
+    (2,)
+    """
+    return primitive_only("squeeze")
+
+
+@op("same")
+def broadcast_to(x: Any, shape: Any) -> Any:
+    """Repeat along axes of size 1 until the shape fits.
+
+    >>> convert_to_numpy(broadcast_to([1, 2], (2, 2))).tolist()
+    [[1, 2], [1, 2]]
+    """
+    return primitive_only("broadcast_to")
+
+
+@op("sequence")
+def stack(x: Any, axis: int = 0) -> Any:
+    """Join tensors along a new axis.
+
+    >>> convert_to_numpy(stack([[1, 2], [3, 4]], axis=1)).tolist()
+    [[1, 3], [2, 4]]
+    """
+    return primitive_only("stack")
+
+
+@op("sequence")
+def concatenate(xs: Any, axis: int = 0) -> Any:
+    """Join tensors along an axis.
+
+    >>> convert_to_numpy(concatenate([[1, 2], [3]])).tolist()
+    [1, 2, 3]
+    """
+    return primitive_only("concatenate")
+
+
+@op("promote", tensors=2)
+def append(x1: Any, x2: Any, axis: Any = None) -> Any:
+    """Join two tensors along an axis, or flat.
+
+    >>> convert_to_numpy(append([1, 2], [[3]])).tolist()
+    [1, 2, 3]
+    """
+    return concatenate([ravel(x1), ravel(x2)] if axis is None else [x1, x2], axis or 0)
+
+
+@op("sequence")
+def hstack(xs: Any) -> Any:
+    """Join along the second axis, vectors along the first.
+
+    >>> convert_to_numpy(hstack([[1, 2], [3]])).tolist()
+    [1, 2, 3]
+    """
+    xs = [_at_least(x, 1) for x in xs]
+    return concatenate(xs, 0 if len(shape(xs[0])) == 1 else 1)
+
+
+@op("sequence")
+def vstack(xs: Any) -> Any:
+    """Join along the first axis, vectors as rows.
+
+    >>> convert_to_numpy(vstack([[1, 2], [3, 4]])).tolist()
+    [[1, 2], [3, 4]]
+    """
+    return concatenate([_at_least(x, 2) for x in xs], 0)
+
+
+@op("sequence")
+def dstack(xs: Any) -> Any:
+    """Join along the third axis.
+
+    >>> shape(dstack([[1, 2], [3, 4]]))
+    (1, 2, 2)
+    """
+    return concatenate([_at_least(x, 3) for x in xs], 2)
+
+
+@op("same")
+def split(x: Any, indices_or_sections: Any, axis: int = 0) -> Any:
+    """Cut into equal parts, or at indices.
+
+    >>> [convert_to_numpy(p).tolist() for p in split([1, 2, 3, 4], 2)]
+    [[1, 2], [3, 4]]
+    """
+    return primitive_only("split")
+
+
+@op("same")
+def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> Any:
+    """Cut into parts that may differ by one in size, or at indices.
+
+    >>> [convert_to_numpy(p).tolist() for p in array_split([1, 2, 3], 2)]
+    [[1, 2], [3]]
+    """
+    if not isinstance(indices_or_sections, int):
+        return split(x, indices_or_sections, axis)
+    small, more = divmod(shape(x)[axis], indices_or_sections)
+    sizes = [small + 1] * more + [small] * (indices_or_sections - more)
+    return split(x, np.cumsum(sizes)[:-1].tolist(), axis)
+
+
+@op("same")
+def hsplit(x: Any, indices_or_sections: Any) -> Any:
+    """Cut along the second axis; vectors along the first.
+
+    >>> len(hsplit(zeros((2, 2, 2)), 2))
+    2
+    """
+    return split(x, indices_or_sections, 0 if len(shape(x)) == 1 else 1)
+
+
+@op("same")
+def vsplit(x: Any, indices_or_sections: Any) -> Any:
+    """Cut along the first axis.
+
+    >>> len(vsplit(zeros((2, 2, 2)), 2))
+    2
+    """
+    return split(x, indices_or_sections, 0)
+
+
+@op("same")
+def dsplit(x: Any, indices_or_sections: Any) -> Any:
+    """Cut along the third axis.
+
+    >>> len(dsplit(zeros((2, 2, 2)), 2))
+    2
+    """
+    return split(x, indices_or_sections, 2)
+
+
+@op("same")
+def repeat(x: Any, repeats: Any, axis: Any = None) -> Any:
+    """Repeat each element, flat or along an axis.
+
+    >>> convert_to_numpy(repeat([1, 2], 2)).tolist()
+    [1, 1, 2, 2]
+    """
+    return primitive_only("repeat")
+
+
+@op("same")
+def tile(x: Any, repeats: Any) -> Any:
+    """Repeat the whole tensor.
+
+    >>> convert_to_numpy(tile([1, 2], 2)).tolist()
+    [1, 2, 1, 2]
+    """
+    return primitive_only("tile")
+
+
+@op("same")
+def flip(x: Any, axis: Any = None) -> Any:
+    """Reverse along axes.
+
+    >>> convert_to_numpy(flip([1, 2, 3])).tolist()
+    [3, 2, 1]
+    """
+    return primitive_only("flip")
+
+
+@op("same")
+def flipud(x: Any) -> Any:
+    """Reverse along the first axis.
+
+    >>> convert_to_numpy(flipud([1, 2, 3])).tolist()
+    [3, 2, 1]
+    """
+    return flip(x, 0)
+
+
+@op("same")
+def fliplr(x: Any) -> Any:
+    """Reverse along the second axis.
+
+    >>> convert_to_numpy(fliplr([[1, 2, 3]])).tolist()
+    [[3, 2, 1]]
+    """
+    return flip(x, 1)
+
+
+@op("same")
+def roll(x: Any, shift: Any, axis: Any = None) -> Any:
+    """Shift elements around, flat or along axes.
+
+    >>> convert_to_numpy(roll([1, 2, 3], 1)).tolist()
+    [3, 1, 2]
+    """
+    return primitive_only("roll")
+
+
+@op("same")
+def rot90(array: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
+    """Rotate by quarter turns in the plane of two axes.
+
+    >>> convert_to_numpy(rot90([[1, 2], [3, 4]])).tolist()
+    [[2, 4], [1, 3]]
+    """
+    first, second = (_axis(a, len(shape(array))) for a in axes)
+    if first == second:
+        raise ValueError(f"the axes must differ, got {axes}.")
+    if k % 4 == 2:
+        return flip(array, (first, second))
+    if k % 4 == 1:
+        return swapaxes(flip(array, second), first, second)
+    return array if k % 4 == 0 else flip(swapaxes(array, first, second), second)
+
+
+@op("same")
+def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = None) -> Any:
+    """Add a border: a constant, or after numpy's modes edge, reflect, symmetric, wrap.
+
+    >>> convert_to_numpy(pad([1, 2], (1, 0))).tolist()
+    [0, 1, 2]
+    """
+    widths = _widths(pad_width, len(shape(x)))
+    if mode == "constant":
+        return _pad_constant(x, widths, 0 if constant_values is None else constant_values)
+    if mode not in ("edge", "reflect", "symmetric", "wrap"):
+        raise ValueError(f"unknown mode {mode!r}")
+    for axis, (before, after) in enumerate(widths):
+        if before or after:
+            x = take(x, _border(x, shape(x)[axis], before, after, mode), axis)
+    return x
+
+
+def _widths(pad_width: Any, rank: int) -> list:
+    """A pair for each axis, of numpy's shorter forms: a number, one pair, pairs or numbers."""
+    given = pad_width.tolist() if hasattr(pad_width, "tolist") else pad_width
+    given = [given] if isinstance(given, int) else list(given)
+    if len(given) == 2 and builtins.all(isinstance(w, int) for w in given):
+        given = [given]  # before and after, on every axis
+    pairs = [[w] if isinstance(w, int) else list(w) for w in given]
+    pairs = [[pair[0], pair[-1]] for pair in pairs]
+    if len(pairs) not in (1, rank):
+        raise ValueError(f"{len(pairs)} pairs of widths for {rank} dimensions")
+    return pairs * rank if len(pairs) == 1 else pairs
+
+
+@op("same")
+def _pad_constant(x: Any, widths: list, value: Any) -> Any:
+    """Padding with a value; the widths are a pair for each axis."""
+    return primitive_only("_pad_constant")
+
+
+def _border(x: Any, size: Any, before: int, after: int, mode: str) -> Any:
+    """The places that the elements of a padded axis are copied from."""
+    i = _positions(x, size + (before + after)) - before
+    if mode == "edge":
+        return (builtins.abs(i) - builtins.abs(i - (size - 1)) + (size - 1)) // 2
+    if mode == "wrap":
+        return i % size
+    period = 2 * size - 2 if mode == "reflect" else 2 * size
+    last = period if mode == "reflect" else period - 1
+    if isinstance(period, int):
+        period = builtins.max(period, 1)
+    return (last - builtins.abs(2 * (i % period) - last)) // 2
+
+
+@op("operands")
+def meshgrid(*x: Any, indexing: str = "xy") -> Any:
+    """Coordinate grids of vectors.
+
+    >>> [convert_to_numpy(g).tolist() for g in meshgrid([1, 2], [3])]
+    [[[1, 2]], [[3, 3]]]
+    """
+    rank, swap = len(x), indexing == "xy"
+    place = [1 - i if swap and rank > 1 and i < 2 else i for i in range(rank)]
+    grid = [reshape(v, [-1 if j == place[i] else 1 for j in range(rank)]) for i, v in enumerate(x)]
+    sizes = [shape(g)[place[i]] for i, g in enumerate(grid)]
+    full_shape = [sizes[place.index(j)] for j in range(rank)]
+    return [broadcast_to(g, full_shape) for g in grid]
+
+
+def _at_least(x: Any, rank: int) -> Any:
+    """Axes of size 1 added the way numpy's atleast_1d, atleast_2d, atleast_3d do."""
+    sizes = shape(x)
+    if len(sizes) >= rank:
+        return x
+    front = 0 if len(sizes) == 2 else rank - len(sizes) if rank < 3 or not sizes else 1
+    return reshape(x, [*([1] * front), *sizes, *([1] * (rank - len(sizes) - front))])
+
+
+def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: Any = None) -> Any:
+    """Make a function of scalars a function of tensors.
+
+    >>> convert_to_numpy(vectorize(lambda a, b: a + b)(array([1, 2]), array([3, 4]))).tolist()
+    [4, 6]
+    """
+    if excluded or signature:
+        raise NotImplementedError("ops.vectorize: excluded and signature are not supported.")
+
+    def call(*args: Any) -> Any:
+        from keraslite.ops.transforms import vmap
+
+        args = [convert_to_tensor(x) for x in args]
+        whole = np.broadcast_shapes(*(shape(x) for x in args))
+        flat = [ravel(broadcast_to(x, whole)) for x in args]
+        return reshape(vmap(pyfunc)(*flat), whole) if whole else pyfunc(*args)
+
+    return call
+
+
+__all__ = [
+    "append", "array_split", "broadcast_to", "concatenate", "dsplit", "dstack", "expand_dims",
+    "flip", "fliplr", "flipud", "hsplit", "hstack", "meshgrid", "moveaxis", "ndim", "pad", "ravel",
+    "repeat", "reshape", "roll", "rot90", "size", "split", "squeeze", "stack", "swapaxes", "tile",
+    "transpose", "vectorize", "view", "vsplit", "vstack",
+]  # fmt: skip
