@@ -178,13 +178,13 @@ class Generator:
 
     def _functions_of(self, loop: Any, key: tuple, width: int, many: int) -> tuple:
         """What begins texts and what goes on with them, as the backend runs them best."""
-        variables = self.model.variables
-        key = (self.model.backend, len(variables), *key)  # an adapter adds some
+        network, variables = state_of(self.model)
+        key = (network, *key)
         if key not in self._functions:
             step = keras.jit(partial(self._step, loop, width), variables, compile="record")
             self._functions[key] = (
-                keras.jit(partial(self._begin, loop, width, many), variables),
-                keras.jit(partial(self._go, loop, step), variables),
+                keras.jit(partial(self._begin, loop, width, many), variables, "xla"),
+                keras.jit(partial(self._go, loop, step), variables, "xla"),
             )
         return self._functions[key]
 

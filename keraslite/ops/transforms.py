@@ -164,7 +164,8 @@ def jit(
         variables: the variables that it assigns. On JAX they become inputs and outputs of the
             compiled program, and their old buffers are reused.
         compile: "auto" compiles on jax and tensorflow and runs eagerly on torch and numpy, True
-            compiles wherever there is a compiler (torch.compile, XLA), False never does. "record"
+            compiles wherever there is a compiler (torch.compile, XLA), False never does. "xla" is
+            "auto", but that XLA compiles on tensorflow too: for loops of many small steps. "record"
             leaves a function as it is, but on torch, without gradients, the operations of an early
             call are recorded and replayed: for the step of a loop, which is done often with tensors
             of the same shapes, by Python that does not depend on their values.
@@ -180,6 +181,8 @@ def jit(
         name = held[0].backend if held else _one_backend(args, kwargs)
         if name not in compiled:
             module = backends.load(name)
+            for variable in held or ():  # not inside a trace, which TensorFlow would have to repeat
+                variable._kl_raw  # noqa: B018
             compiled[name] = (
                 threaded_jit(module, fn, lambda: held, compile, discover=False)
                 if held

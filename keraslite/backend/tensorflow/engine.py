@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from keraslite.backend.tensorflow.tensors import convert, native
+from keraslite.backend.tensorflow.tensors import convert, native, under_xla
 
 __all__ = [
     "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign",
@@ -65,10 +65,11 @@ def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:
 
 
 def jit(fn: Callable, donate: tuple[int, ...] = (), compile: Any = "auto") -> Callable:
-    """Compile to a graph; `compile=True` has XLA compile it."""
+    """Compile to a graph, which XLA compiles if it is asked for."""
     if compile in (False, "record"):
         return fn
-    compiled = tf.function(fn, jit_compile=compile is True, autograph=False)
+    xla = compile in (True, "xla")
+    compiled = tf.function(under_xla(fn) if xla else fn, jit_compile=xla, autograph=False)
     compiled._omit_frequent_tracing_warning = True  # a graph for each shape is what is asked for
     return compiled
 

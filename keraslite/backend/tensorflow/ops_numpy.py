@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
 
 from keraslite import dtypes
 from keraslite.backend.integers import int8_product
-from keraslite.backend.tensorflow.tensors import convert, dynamic_shape, native
+from keraslite.backend.tensorflow.tensors import convert, dynamic_shape, for_xla, native
 
 # Ops whose TensorFlow function takes a Python number beside a tensor and follows its dtype.
 _TAKE_NUMBERS = """add subtract multiply divide power mod fmod floor_divide equal not_equal less
@@ -684,7 +685,10 @@ def slice_update(inputs: tf.Tensor, start_indices: Any, updates: tf.Tensor) -> t
 
 @_primitive
 def overwrite(inputs: tf.Tensor, start_indices: Any, updates: tf.Tensor) -> tf.Tensor:
-    return slice_update(inputs, start_indices, updates)
+    if not for_xla():
+        return slice_update(inputs, start_indices, updates)
+    starts = _starts(inputs, start_indices, tf.shape(updates))
+    return dynamic_update_slice(inputs, tf.cast(updates, inputs.dtype), starts)
 
 
 @_primitive

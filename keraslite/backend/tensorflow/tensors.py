@@ -1,6 +1,8 @@
 """TENSORS: making, casting and reading TensorFlow tensors."""
 
-from functools import cache
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,28 @@ _AS_BITS = {"bfloat16": np.int16, "float8_e4m3fn": np.int8, "float8_e5m2": np.in
 # Integers with few kernels, and the type that operations on them are done in where they lack one.
 WIDER = {"uint16": "int64", "uint32": "int64"}
 FLOATING = {_NATIVE[n] for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
+
+
+_xla: ContextVar[bool] = ContextVar("xla", default=False)
+
+
+def under_xla(fn: Callable) -> Callable:
+    """A function whose trace is for XLA, which lacks some operations and has others."""
+
+    @wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        token = _xla.set(True)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            _xla.reset(token)
+
+    return call
+
+
+def for_xla() -> bool:
+    """Whether what is traced is for XLA."""
+    return _xla.get()
 
 
 @cache
