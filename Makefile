@@ -1,11 +1,12 @@
 # make env    .venv with every backend and what the tests need
 # make demo   fine-tune a pretrained BERT on reviews (BACKEND=jax|torch|tensorflow)
-# make test   the whole suite
+# make test   the whole suite, in two processes of some 8 GB (WORKERS=n for n)
 # make lint   style, imports, docstrings
 # make report docs/parity.md: how far each op is from float64, on each backend
 
 PYTHON ?= python3
 BACKEND ?= jax
+WORKERS ?= 2
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The demo loads what it trained on a second backend too.
 OTHER = $(if $(filter torch,$(BACKEND)),jax,torch)
@@ -34,7 +35,7 @@ demo: .venv/.demo-$(BACKEND)
 	.venv/bin/python examples/fine_tune.py --backend $(BACKEND) --other $(OTHER)
 
 test: .venv/.env
-	.venv/bin/python -m pytest tests
+	.venv/bin/python -m pytest tests -n $(WORKERS) --dist worksteal
 
 lint: .venv/.env
 	.venv/bin/python -m ruff check .

@@ -89,7 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         ("pull", _pull, remote, "download what a preset needs; prints the folder"),
         ("verify", _verify, remote, "read every tensor and compare it with the model"),
     ):
-        command(name, run, parent, text).add_argument("preset")
+        asked = command(name, run, parent, text)
+        asked.add_argument("preset")
+        if run is not _info:
+            asked.add_argument(
+                "--safety-checker", action="store_true", help="that of a pipeline too"
+            )
     run = command("run", _run, model, "run a model on inputs; prints one JSON line an input")
     run.add_argument("task", help="such as text-classification, fill-mask or text-generation")
     run.add_argument("preset")
@@ -142,28 +147,29 @@ def _files(given: argparse.Namespace, preset: str | None = None) -> PresetFiles:
     return resolve(preset or given.preset, revision=given.revision, token=given.token)
 
 
-def _networks(files: PresetFiles) -> list[PresetFiles]:
+def _networks(files: PresetFiles, checks: bool) -> list[PresetFiles]:
     """The folders with weights: of a pipeline several, else the checkpoint itself."""
     if PIPELINE not in files:
         return [files]
-    return [files.folder(name) for name in ("text_encoder", "unet", "vae")]
+    names = ("text_encoder", "unet", "vae", *(["safety_checker"] if checks else []))
+    return [files.folder(name) for name in names]
 
 
 def _pull(given: argparse.Namespace) -> None:
     files = _files(given)
     folders = []
-    for network in _networks(files):
+    for network in _networks(files, given.safety_checker):
         folders.append(open_weights(network).files[0].path.parent)
         network.paths(name for name in KEPT if name in network)
     if PIPELINE in files:
-        beside = ("tokenizer/", "scheduler/")
+        beside = ("tokenizer/", "scheduler/", "feature_extractor/")
         files.paths(n for n in files.names if n == PIPELINE or n.startswith(beside))
         folders = [files.path(PIPELINE).parent]
     print(folders[0])
 
 
 def _verify(given: argparse.Namespace) -> int:
-    return max(_verified(network) for network in _networks(_files(given)))
+    return max(map(_verified, _networks(_files(given), given.safety_checker)))
 
 
 def _verified(files: PresetFiles) -> int:

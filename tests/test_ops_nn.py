@@ -271,13 +271,14 @@ def batch(x, scale=None, offset=None, axis=-1, epsilon=1e-3):
     return out, lax.stop_gradient(m), lax.stop_gradient(v)
 
 
-def groups(x, scale=None, offset=None, groups=32, axis=-1, epsilon=1e-3):
+def groups(x, scale=None, offset=None, groups=32, axis=-1, epsilon=1e-3, activation=None):
     x = jnp.moveaxis(x, axis, -1)
     split = x.reshape(*x.shape[:-1], groups, -1)
     m, v = moment(split, (*range(1, x.ndim - 1), x.ndim), True)
     out = ((split - m) * lax.rsqrt(v + epsilon)).reshape(x.shape)
     out = out if scale is None else out * scale
     out = out if offset is None else out + offset
+    out = out if activation is None else jax.nn.silu(out)
     return jnp.moveaxis(out, -1, axis)
 
 
@@ -302,6 +303,8 @@ NORMS = [
     row("normalize_groups", CUBE[None], G4, B4, 2, oracle=groups, grad=(0, 1, 2)),
     row("normalize_groups", CUBE[None], G4[:3], B4[:3], 3, 2, oracle=groups, grad=(0, 1, 2)),
     row("normalize_groups", half(CUBE[None]), G4, B4, 4, -1, 1e-2, oracle=wide(groups), **VALUE),
+    row("normalize_groups", CUBE[None], G4, B4, 2, activation="silu", oracle=groups, grad=(0, 1, 2)),
+    row("normalize_groups", CUBE, groups=2, activation="silu", oracle=groups, grad=0),
     row("layer_normalization", OFFSET, oracle=ln, grad=0, rtol=5e-5, atol=5e-6),
     row("layer_normalization", CUBE, G4, B4, oracle=ln, grad=(0, 1, 2)),
     row("layer_normalization", CUBE, G34, B34, (1, 2), 1e-3, oracle=ln, grad=(0, 1, 2)),
@@ -867,6 +870,7 @@ ERRORS = [
     (lambda: ops.sparse_categorical_crossentropy(CLASSES[:2], LOGITS), "without the class axis"),
     (lambda: ops.normalize(X, order=0), "whole order"),
     (lambda: ops.linear(X, floats(6, 2), None, "tanh"), "fuses None, 'relu' or 'gelu'"),
+    (lambda: ops.normalize_groups(CUBE, groups=2, activation="gelu"), "fuses None or 'silu'"),
     (lambda: ops.dot_product_attention(X, X, X), "takes \\(batch, time, heads, size\\)"),
     (lambda: ops.dot_product_attention(Q, KEY[:, :, :3], VALUES[:, :, :3]), "evenly"),
     (lambda: ops.dot_product_attention(Q, KEY, KEY, flash_attention=True,

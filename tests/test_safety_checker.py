@@ -14,8 +14,10 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 import hub
 import keraslite as keras
+from hub.cli import main
 from hub.presets.loading import arguments
 
+pytest_plugins = ["tests.hub_server"]
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 SIZE = {"img_height": 16, "img_width": 16}
 DRAWN = {"num_steps": 2, "seed": 1}
@@ -212,6 +214,18 @@ def test_it_is_off_unless_asked_for(made, tmp_path):
         assert index["requires_safety_checker"] is False
         with pytest.raises(FileNotFoundError, match="has no folder 'safety_checker'"):
             hub.StableDiffusion.from_preset(tmp_path, safety_checker=True)
+
+
+def test_it_is_pulled_when_it_is_asked_for(made, hub_server, monkeypatch, capsys):
+    folder, images, _, _ = made
+    hub_server.publish("stable-diffusion-v1-5/stable-diffusion-v1-5", folder)
+    assert main(["pull", "stable_diffusion_v1.5", "--safety-checker"]) == 0
+    assert main(["verify", "stable_diffusion_v1.5", "--safety-checker"]) == 0
+    assert capsys.readouterr().out.count("\nsound") == 4
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # nothing is missing now
+    with keras.use_backend("torch"):
+        model = hub.StableDiffusion.from_preset("stable_diffusion_v1.5", safety_checker=True, **SIZE)
+        assert model.check_safety(images).tolist() == EXPECTED
 
 
 def test_diffusers_opens_the_pipeline_with_its_checker(made, tmp_path):

@@ -80,10 +80,10 @@ class ResidualBlock(layers.Layer):
             time: (batch, time_dim).
             training: whether dropout works.
         """
-        inside = self.conv1(ops.silu(self.norm1(hidden)))
+        inside = self.conv1(self.norm1(hidden, activation="silu"))
         if self.time_emb_proj is not None:
             inside = inside + self.time_emb_proj(ops.silu(time))[:, None, None, :]
-        inside = self.dropout(ops.silu(self.norm2(inside)), training=training)
+        inside = self.dropout(self.norm2(inside, activation="silu"), training=training)
         inside = self.conv2(inside)
         return inside + (hidden if self.conv_shortcut is None else self.conv_shortcut(hidden))
 

@@ -375,7 +375,7 @@ class UNet2DConditionModel(Backbone):
             like = held[left - 1] if stage.doubled is not None else None
             hidden = stage(hidden, time, context, held[left:], like, training=training)
             held = held[:left]
-        return self.conv_out(ops.silu(self.conv_norm_out(hidden)))
+        return self.conv_out(self.conv_norm_out(hidden, activation="silu"))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the model."""

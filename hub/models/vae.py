@@ -120,7 +120,7 @@ class Stack(layers.Layer):
             if i < len(self.resized):
                 hidden = self.resized[i](hidden)
         hidden = self._middle(hidden) if self.is_down else hidden
-        return self.conv_out(ops.silu(self.conv_norm_out(hidden)))
+        return self.conv_out(self.conv_norm_out(hidden, activation="silu"))
 
 
 class AutoencoderKL(Backbone):

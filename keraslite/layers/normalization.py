@@ -194,8 +194,15 @@ class GroupNormalization(Affine):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
         self._affine((channels,))
 
-    def call(self, inputs: Any) -> Any:
-        """Normalize."""
+    def call(self, inputs: Any, activation: str | None = None) -> Any:
+        """Normalize.
+
+        Args:
+            inputs: (batch, ..., channels).
+            activation: None or "silu", done behind it at once.
+        """
         gamma, beta = (v if v is None else v.value for v in (self.gamma, self.beta))
-        out = ops.normalize_groups(inputs, gamma, beta, self.groups, self.axis, self.epsilon)
+        out = ops.normalize_groups(
+            inputs, gamma, beta, self.groups, self.axis, self.epsilon, activation
+        )
         return ops.cast(out, self.compute_dtype)

@@ -6,6 +6,7 @@ from typing import Any
 from keraslite import config
 from keraslite.ops import math as m
 from keraslite.ops import numpy as k
+from keraslite.ops.activation import silu
 from keraslite.ops.core import cast, dtype, shape, stop_gradient
 from keraslite.ops.op import op
 from keraslite.ops.precision import _back, _wide
@@ -108,7 +109,7 @@ def _normalize_batch(x: Any, scale: Any, offset: Any, epsilon: float) -> Any:
 @op("float", tensors=3, keep=(1, 2))
 def normalize_groups(
     x: Any, scale: Any = None, offset: Any = None, groups: int = 32, axis: int = -1,
-    epsilon: float = 1e-3,
+    epsilon: float = 1e-3, activation: str | None = None,
 ) -> Any:  # fmt: skip
     """Bring groups of channels of each sample to mean 0 and variance 1, then scale and shift.
 
@@ -121,13 +122,19 @@ def normalize_groups(
         groups: how many groups of neighbouring channels there are.
         axis: the channels.
         epsilon: added to the variance.
+        activation: None or "silu", which then costs no memory of its own where it need not.
+
+    Raises:
+        ValueError: there is no such activation.
 
     >>> print(convert_to_numpy(normalize_groups([[1.0, 3.0, 4.0, 8.0]], groups=2)).round(2))
     [[-1.  1. -1.  1.]]
     """
+    if activation not in (None, "silu"):
+        raise ValueError(f"normalize_groups fuses None or 'silu', got {activation!r}.")
     axis %= len(x.shape)
     if axis == len(x.shape) - 1:
-        out = _normalize_groups(x, scale, offset, groups, epsilon)
+        out = _normalize_groups(x, scale, offset, groups, epsilon, activation)
         if out is not NotImplemented:
             return out
     full, (wide, name) = shape(x), _wide(x)
@@ -140,11 +147,14 @@ def normalize_groups(
     shift = -mean * factor
     if offset is not None:
         shift = shift + k.reshape(cast(offset, dtype(wide)), beside)
-    return _back(k.reshape(split * factor + shift, full), name)
+    out = k.reshape(split * factor + shift, full)
+    return _back(silu(out) if activation else out, name)
 
 
 @op("same", tensors=3)
-def _normalize_groups(x: Any, scale: Any, offset: Any, groups: int, epsilon: float) -> Any:
+def _normalize_groups(
+    x: Any, scale: Any, offset: Any, groups: int, epsilon: float, activation: str | None
+) -> Any:
     """`normalize_groups` along the last axis, or NotImplemented."""
     return NotImplemented
 

@@ -157,8 +157,9 @@ def _normalize_batch(x: Tensor, scale: Tensor | None, offset: Tensor | None, eps
 
 @_primitive
 def _normalize_groups(
-    x: Tensor, scale: Tensor | None, offset: Tensor | None, groups: int, epsilon: float
-) -> Any:
+    x: Tensor, scale: Tensor | None, offset: Tensor | None, groups: int, epsilon: float,
+    activation: str | None,
+) -> Any:  # fmt: skip
     # Only the CPU has a kernel for channels that come last; it knows no transforms.
     if x.ndim != 4 or not x.is_cpu or not x.numel() or kernels.in_transform():
         return NotImplemented
@@ -167,7 +168,9 @@ def _normalize_groups(
     )
     if x.element_size() < 4 and (scale is None or offset is None or scale.dtype != offset.dtype):
         return NotImplemented
-    return F.group_norm(x.permute(0, 3, 1, 2), groups, scale, offset, epsilon).permute(0, 2, 3, 1)
+    out = F.group_norm(x.permute(0, 3, 1, 2), groups, scale, offset, epsilon).permute(0, 2, 3, 1)
+    # Nothing else holds what was just made, unless its gradient does.
+    return out if activation is None else F.silu(out, inplace=not out.requires_grad)
 
 
 @_primitive
