@@ -224,7 +224,9 @@ def test_it_is_pulled_when_it_is_asked_for(made, hub_server, monkeypatch, capsys
     assert capsys.readouterr().out.count("\nsound") == 4
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # nothing is missing now
     with keras.use_backend("torch"):
-        model = hub.StableDiffusion.from_preset("stable_diffusion_v1.5", safety_checker=True, **SIZE)
+        model = hub.StableDiffusion.from_preset(
+            "stable_diffusion_v1.5", safety_checker=True, **SIZE
+        )
         assert model.check_safety(images).tolist() == EXPECTED
 
 
