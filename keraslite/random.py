@@ -244,6 +244,7 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
     >>> dropout(uniform((4,), seed=1), 0.0, seed=1).shape[0]
     4
     """
+    from keraslite.ops.core import dtype as dtype_of
     from keraslite.ops.core import shape as shape_of
 
     if rate >= 1.0:
@@ -255,7 +256,7 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None)
         else tuple(f if n is None else n for n, f in zip(noise_shape, full, strict=True))
     )
     mask = keep_mask(mask_shape, rate, seed)
-    return knp.where(mask, inputs * (1.0 / (1.0 - rate)), knp.zeros_like(inputs))
+    return knp.multiply(inputs, cast(mask, dtype_of(inputs))) * (1.0 / (1.0 - rate))
 
 
 _TRIES = 8  # a candidate is refused with a probability below 0.05: eight in a row, below 4e-11

@@ -157,7 +157,7 @@ def _dropped(weights: Any, start: Any, sizes: tuple, rate: float, seed: Any) -> 
     row = math.prod(rest)
     bits = module.random_bits(seed, count * row, 24, start * row)
     kept = k.transpose(k.reshape(bits, sizes), (1, 2, 0, 3)) >= round(rate * 2**24)
-    return k.where(kept, weights * (1.0 / (1.0 - rate)), k.zeros_like(weights))
+    return weights * cast(kept, dtype(weights)) * (1.0 / (1.0 - rate))
 
 
 def _in_blocks(block: Callable, step: int, query: Any, whole: tuple, by_row: tuple) -> Any:

@@ -77,6 +77,18 @@ def _aligned(g: Any, p: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(p).copy_(g)
 
 
+def _straight(tensors: list) -> list:
+    """Views that are contiguous, such as those of transposed kernels: the fused kernels for the CPU
+    copy all that is not, forth and back.
+    """
+    return [x if x.is_contiguous() else _turned(x) for x in tensors]
+
+
+def _turned(x: torch.Tensor) -> torch.Tensor:
+    view = x.permute(sorted(range(x.ndim), key=x.stride, reverse=True))
+    return view if view.is_contiguous() else x
+
+
 def _clipped(grads: list, how: str, limit: float) -> list:
     if how == "clipvalue":
         low = torch._foreach_maximum(grads, -limit)
@@ -122,8 +134,10 @@ def _fused(kernel: Callable) -> Callable:
         rate = float(_number(hyper["learning_rate"](count)))
         for group in groups:
             decay = hyper["weight_decay"] if group.decayed else 0.0
-            own = [grads[i] for i in group.at]
-            kernel(group.parameters, own, group.slots, count // every + 1, rate, decay, hyper)
+            own = _straight([grads[i] for i in group.at])
+            slots = {name: _straight(column) for name, column in group.slots.items()}
+            variables = _straight(group.parameters)
+            kernel(variables, own, slots, count // every + 1, rate, decay, hyper)
         _count(hyper["iterations"], count)
         return True
 
