@@ -123,6 +123,26 @@ def test_a_batch_gives_what_transformers_gives_one_by_one(backend, checkpoints, 
     assert_same_ids(out, theirs, prompts, 1, **how)
 
 
+@pytest.mark.parametrize("way", ["greedy", "best two"])
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_packed_weights_give_the_same_texts(checkpoints, monkeypatch, kind, way):
+    """As of a model that is large enough for oneDNN's products, whose weights torch packs."""
+    from keraslite.backend.torch import kernels, packing
+
+    monkeypatch.setitem(kernels._gains, torch.float32, 2.0)
+    for least in ("_LEAST", "_LEAST_WEIGHTS"):
+        monkeypatch.setattr(kernels, least, 0)
+    folder, theirs = checkpoints(kind)
+    with keras.use_backend("torch"):
+        model = bare(hub.CausalLM, folder)
+        out = model.generate(
+            {"token_ids": IDS, "padding_mask": MASK}, max_new_tokens=12, **WAYS[way]
+        )
+        assert any(v.value in packing._packs for v in model.weights)
+    prompts = [row[mask] for row, mask in zip(IDS, MASK, strict=True)]
+    assert_same_ids(out, theirs, prompts, 1, **WAYS[way])
+
+
 @pytest.mark.parametrize("way", ["greedy", "repetition", "best two", "never"])
 @pytest.mark.parametrize("kind", SEQ2SEQ)
 def test_answers_are_those_of_transformers(backend, checkpoints, kind, way):

@@ -54,6 +54,38 @@ def test_a_step_with_a_cache_gives_the_same_on_every_backend(backend):
                 )
 
 
+def test_packed_weights_follow_those_that_are_trained(monkeypatch):
+    """A product of few rows has a packed copy of its weights until they are written to."""
+    from keraslite.backend.torch import kernels, packing
+
+    monkeypatch.setitem(kernels._gains, torch.float32, 2.0)  # oneDNN is used
+    with keras.use_backend("torch"), keras.no_grad():
+        dense = layers.Dense(640)
+        dense.build((None, 512))
+        calls = []
+
+        def step(x):
+            calls.append(1)
+            return ops.tanh(dense(x))
+
+        fast = keras.jit(step, variables=dense.variables, compile="record")
+        x = ops.convert_to_tensor(np.random.default_rng(0).normal(size=(4, 512)), "float32")
+        for i in range(12):
+            if i == 6:
+                dense.kernel.assign(dense.kernel * 2.0)
+            np.testing.assert_allclose(fast(x), step(x), rtol=1e-4, atol=1e-4)
+        # Each second call is the expected one; the others ran until a recording held, twice.
+        assert len(calls) == 12 + 3 + 3
+        root = dense.kernel.value
+        assert sorted(key[1] for key in packing._packs[root]) == [(640, 512)]
+        packing._packs.clear()
+        monkeypatch.setattr(packing, "_MOST", 10)  # bytes: this layer has more
+        plain = keras.jit(step, variables=dense.variables, compile="record")
+        for _ in range(5):
+            np.testing.assert_allclose(plain(x), step(x), rtol=1e-6, atol=1e-6)
+        assert root not in packing._packs
+
+
 @pytest.fixture
 def on_torch():
     with keras.use_backend("torch"), torch.no_grad():

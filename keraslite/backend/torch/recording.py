@@ -15,6 +15,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from keraslite.backend.torch.packing import with_packed
+
 _EAGER = 2  # calls that run as they are: kernels are chosen and weights made in them
 # What brings values into Python: operations, and methods that are none.
 _LOOKS = {"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero", "aten::nonzero"}
@@ -72,7 +74,7 @@ def recorded(fn: Callable) -> Callable:
         fn: a function of nested tensors; what is no tensor among its arguments is part of the kind
             of a call.
     """
-    found: dict[Any, int | tuple[Callable, Any] | None] = {}
+    found: dict[Any, int | tuple[Callable, Any, list] | None] = {}
 
     @wraps(fn)
     def call(*args: Any) -> Any:
@@ -83,8 +85,10 @@ def recorded(fn: Callable) -> Callable:
         kind = (spec, *(_kind(x) for x in leaves))
         known = found.setdefault(kind, 0)
         if isinstance(known, tuple):
-            replay, structure = known
-            return optree.tree_unflatten(structure, replay(*tensors))
+            replay, structure, packed = known
+            if all(x._version == version and x.data_ptr() == at for x, version, at in packed):
+                return optree.tree_unflatten(structure, replay(*tensors))
+            known = 0  # a weight has changed of which the replay has a packed copy
         if known is None:
             return fn(*args)
         if known < _EAGER:
@@ -99,7 +103,8 @@ def recorded(fn: Callable) -> Callable:
         results, structure = _flatten(out)
         found[kind] = None
         if not (recorder.looked or watch.looked) and all(map(_is_tensor, results)):
-            found[kind] = (_written(recorder.steps, tensors, results), structure)
+            steps, packed = with_packed(recorder.steps, tensors)
+            found[kind] = (_written(steps, tensors, results), structure, packed)
         return out
 
     return call
