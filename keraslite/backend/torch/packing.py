@@ -8,12 +8,13 @@ writes through `.data` go unnoticed.
 
 from typing import Any
 
+import optree
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
 _ROWS = range(2, 65)  # one row has a kernel of its own, and many rows hide the packing
 _MOST = 2**31  # bytes of a recording's packed weights: larger models are left as they are
-_DTYPES = {torch.float32, torch.bfloat16}
+_LEAST = 2**16  # weights: the cost of the call decides below
 _VIEWS = {
     torch.ops.aten.t.default, torch.ops.aten.transpose.int, torch.ops.aten.permute.default,
     torch.ops.aten.view.default, torch.ops.aten.alias.default, torch.ops.aten.detach.default,
@@ -33,19 +34,36 @@ def with_packed(steps: list[tuple], inputs: list) -> tuple[list[tuple], list[tup
         The operations, and (weight, version, address) of each weight that was packed.
     """
     roots = _roots(steps, inputs)
-    places = [
-        i for i, (func, given, _, _) in enumerate(steps)
-        if _PRODUCT is not None and func is _PRODUCT.default and _fits(*given[:2], roots)
-    ]  # fmt: skip
-    if sum(steps[i][1][1].nbytes for i in places) > _MOST:
+    found = {i: _product(func, given, roots) for i, (func, given, _, _) in enumerate(steps)}
+    found = {i: product for i, product in found.items() if product is not None}
+    if sum(weight.nbytes for _, _, weight, *_ in found.values()) > _MOST:
         return steps, []
     steps, watched = list(steps), {}
-    for i in places:
-        func, (x, weight, *rest), spec, outs = steps[i]
-        root = roots[id(weight)]
-        steps[i] = func, [x, _pack(root, weight, _rows(x)), *rest], spec, outs
+    for i, (root, x, weight, *rest) in found.items():
+        args = (x, _pack(root, weight, _rows(x)), *rest)
+        given, spec = optree.tree_flatten((args, {}), none_is_leaf=True)
+        steps[i] = _PRODUCT.default, given, spec, steps[i][3]
         watched[id(root)] = root, root._version, root.data_ptr()
     return steps, list(watched.values())
+
+
+def _product(func: Any, given: list, roots: dict[int, torch.Tensor]) -> tuple | None:
+    """(weight, rows, the view of it that is used, bias, activation, [], algorithm), or None."""
+    aten = torch.ops.aten
+    if _PRODUCT is None or not torch._C._has_mkldnn:
+        return None
+    if func is _PRODUCT.default:
+        (x, view), rest = given[:2], (*given[2:4], [], given[-1])
+    elif func is aten.mm.default:
+        (x, view), rest = given, (None, "none", [], "")
+    elif func is aten.addmm.default and len(given) == 3 and given[0].ndim == 1:
+        (_, x, view), rest = given, (given[0], "none", [], "")
+    else:
+        return None
+    root = roots.get(id(view))
+    if root is None or not _fits(x, root, view):
+        return None
+    return root, x, view if func is _PRODUCT.default else view.t(), *rest
 
 
 def _roots(steps: list[tuple], inputs: list) -> dict[int, torch.Tensor]:
@@ -65,14 +83,14 @@ def _rows(x: torch.Tensor) -> int:
     return x.numel() // x.shape[-1]
 
 
-def _fits(x: torch.Tensor, weight: torch.Tensor, roots: dict[int, torch.Tensor]) -> bool:
-    root = roots.get(id(weight))
+def _fits(x: torch.Tensor, root: torch.Tensor, weight: torch.Tensor) -> bool:
     return (
-        root is not None
-        and not root.is_inference()  # it has no version
-        and weight.dtype in _DTYPES
-        and weight.layout == torch.strided
+        not root.is_inference()  # it has no version
+        and weight.is_cpu
+        and weight.dtype == x.dtype == torch.float32
+        and x.is_contiguous()
         and _rows(x) in _ROWS
+        and weight.numel() >= _LEAST
     )
 
 
