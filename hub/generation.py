@@ -110,7 +110,8 @@ class Generator:
 
     def __init__(self, model: Any):
         self.model = model
-        self._functions: dict[Any, Callable] = {}
+        self._network: Any = None
+        self._functions: dict[Any, Any] = {}
 
     def __call__(
         self,
@@ -179,7 +180,8 @@ class Generator:
     def _functions_of(self, loop: Any, key: tuple, width: int, many: int) -> tuple:
         """What begins texts and what goes on with them, as the backend runs them best."""
         network, variables = state_of(self.model)
-        key = (network, *key)
+        if network != self._network:  # what was made for other weights would keep them
+            self._network, self._functions = network, {}
         if key not in self._functions:
             step = keras.jit(partial(self._step, loop, width), variables, compile="record")
             self._functions[key] = (

@@ -107,6 +107,14 @@ class Variable:
         raw = self._raw
         return self._materialize() if raw is None else raw
 
+    def materialize(self) -> None:
+        """Make the tensor now, rather than when it is first read.
+
+        >>> Variable(1.0).materialize()
+        """
+        if self._raw is None:
+            self._materialize()
+
     def _materialize(self) -> Any:
         module = self._module
         value, self._pending = self._pending, None

@@ -451,3 +451,28 @@ def test_scan_over_an_unknown_length():
         xs = np.arange(size, dtype="float32") + 1
         for got, want in zip(compiled(xs), run(tf.constant(xs)), strict=True):
             np.testing.assert_allclose(got, want)
+
+
+def test_xla_compiles_what_writes_at_a_place_that_is_known_late(backend):
+    fast = ops.jit(lambda x, i, new: ops.overwrite(x, (i, 0), new), compile="xla")
+    with keras.no_grad():
+        for i in (0, 2, 5):  # a part that would reach beyond the end is moved inside
+            at, expected = min(i, 2), np.zeros((3, 2), "float32")
+            expected[at] = 7
+            new = ops.convert_to_tensor(np.full((1, 2), 7, "float32"))
+            out = fast(ops.zeros((3, 2)), ops.convert_to_tensor(np.int32(i)), new)
+            np.testing.assert_array_equal(ops.convert_to_numpy(out), expected)
+
+
+def test_variables_are_made_before_they_are_traced():
+    """Made inside, TensorFlow would trace again."""
+    with keras.use_backend("tensorflow"):
+        layer, calls = keras.layers.Dense(2), []
+        layer.build((None, 3))
+
+        def call(x):
+            calls.append(1)
+            return layer(x)
+
+        ops.jit(call, layer.variables)(ops.zeros((1, 3)))
+    assert len(calls) == 1

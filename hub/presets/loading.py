@@ -168,7 +168,7 @@ def load_into(
         # Mapped at once, which costs nothing: what a first call makes for good between what it
         # makes for a moment would scatter the heap.
         for item in links:
-            variables[item.path].value  # noqa: B018
+            variables[item.path].materialize()
     return fresh
 
 

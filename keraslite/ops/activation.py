@@ -5,8 +5,8 @@ from typing import Any
 
 from keraslite.ops import math as m
 from keraslite.ops import numpy as k
+from keraslite.ops.common import _positions
 from keraslite.ops.core import cast, dtype, shape
-from keraslite.ops.creation import _numbers
 from keraslite.ops.op import op
 from keraslite.ops.precision import _in_float32
 
@@ -308,7 +308,7 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
     [0.75 0.25 0.  ]
     """
     dims = [-1] + [1] * (len(x.shape) - 1 - axis % len(x.shape))
-    ranks = _numbers(shape(x)[axis], x, 1, dims, dtype(x))
+    ranks = cast(k.reshape(_positions(x, shape(x)[axis]), dims) + 1, dtype(x))
     ordered = k.flip(k.sort(x, axis=axis), axis=axis)
     support = cast(1 + k.multiply(ordered, ranks) > k.cumsum(ordered, axis=axis), dtype(x))
     size = k.sum(support, axis=axis, keepdims=True)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from keraslite import backend as backends
 from keraslite import dtypes
 from keraslite.ops.arithmetic import absolute, add, divide, multiply, power, sign, subtract
 from keraslite.ops.common import _beside, _positions
@@ -265,17 +264,6 @@ def copy(x: Any) -> Any:
     [1, 2]
     """
     return primitive_only("copy")
-
-
-def _numbers(count: Any, like: Any, start: int = 0, dims: Any = (-1,), name: str = "int32") -> Any:
-    """start, start + 1 ... as a literal where the count is known, else a tensor like another."""
-    if isinstance(count, int):
-        return np.arange(start, start + count).reshape(dims).astype(dtypes.to_numpy(name))
-    token = backends.enter(backends.of(like))
-    try:
-        return cast(reshape(arange(start, start + count, dtype="int32"), dims), name)
-    finally:
-        backends.leave(token)
 
 
 __all__ = [

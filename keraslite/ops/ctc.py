@@ -15,7 +15,6 @@ from keraslite.ops.core import (
     scatter_update,
     shape,
 )
-from keraslite.ops.creation import _numbers
 from keraslite.ops.math import logsumexp
 from keraslite.ops.op import op
 from keraslite.ops.precision import _wide
@@ -72,7 +71,7 @@ def _ctc(target: Any, logs: Any, target_length: Any, output_length: Any, blank: 
 
     scores = k.where(places < 2, emitted[:, 0], never)
     frames = k.moveaxis(emitted, 1, 0)[1:]
-    times = k.add(k.zeros_like(frames[:, 0, 0], dtype="int32"), _numbers(len(frames), logs, 1))
+    times = k.add(k.zeros_like(frames[:, 0, 0], dtype="int32"), _positions(logs, len(frames)) + 1)
     scores, _ = scan(step, scores, (frames, times))
     last = k.expand_dims(2 * target_length, 1)
     end = k.take_along_axis(scores, last, axis=1)

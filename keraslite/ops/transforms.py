@@ -182,7 +182,7 @@ def jit(
         if name not in compiled:
             module = backends.load(name)
             for variable in held or ():  # not inside a trace, which TensorFlow would have to repeat
-                variable._kl_raw  # noqa: B018
+                variable.materialize()
             compiled[name] = (
                 threaded_jit(module, fn, lambda: held, compile, discover=False)
                 if held

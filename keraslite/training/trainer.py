@@ -338,7 +338,7 @@ class Trainer:
                 module.value_and_grad(step, 0, False)
             # Made here and not inside a trace, which TensorFlow would have to repeat.
             for variable in self.variables if kind == "predict" else self._state():
-                variable._kl_raw  # noqa: B018
+                variable.materialize()
             if kind != "train":
                 step = _without_gradients(module, step)
             repeat = 1 if kind == "predict" else getattr(self, "steps_per_execution", 1)
