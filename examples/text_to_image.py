@@ -14,7 +14,7 @@ from PIL import Image
 
 import hub
 import keraslite as keras
-from hub.schedulers import Scheduler
+from hub.diffusion.schedulers import Scheduler
 
 
 def tiny() -> hub.StableDiffusion:

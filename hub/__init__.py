@@ -1,9 +1,10 @@
 """Pretrained models behind preset names, on JAX, PyTorch, TensorFlow and NumPy."""
 
 from hub import datasets
-from hub.image_preprocessing import ImagePreprocessor, ImageTextPreprocessor
+from hub.generation.sampling import Sampling
 from hub.models import *
-from hub.preprocessing import (
+from hub.preprocessing.image import ImagePreprocessor, ImageTextPreprocessor
+from hub.preprocessing.text import (
     CausalLMPreprocessor,
     MaskedLMPreprocessor,
     Seq2SeqLMPreprocessor,
@@ -12,8 +13,7 @@ from hub.preprocessing import (
 )
 from hub.presets import list_presets
 from hub.presets.about import info
-from hub.presets.publishing import model_card, upload_preset
-from hub.sampling import Sampling
+from hub.presets.publish import model_card, upload_preset
 from hub.tasks import *
 from hub.tasks.registry import load
 from hub.tokenizers import BytePairTokenizer, CLIPTokenizer, UnigramTokenizer, WordPieceTokenizer

@@ -2,8 +2,8 @@
 
     python scripts/parity_report.py [--out docs/parity.md]
 
-The cases are the rows of the tests' tables (`tests/test_ops_*.py`). The reference is each row's
-oracle, computed in float64 from the same inputs; the oracle is somebody else's code, not ours.
+The cases are the rows of the tests' tables (`tests/keraslite/test_ops_*.py`). The reference is each
+row's oracle, somebody else's code and not ours, computed in float64 from the same inputs.
 Exits with 1 where a row could not be compared and is not in the table of known gaps.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "keraslite")]
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -46,7 +46,7 @@ units in its own last place (ulp), which cancellation makes large near zero.
 def tables() -> dict[str, list]:
     """The rows of all tests of ops, by op."""
     found: dict[str, list] = {}
-    for path in sorted((ROOT / "tests").glob("test_ops_*.py")):
+    for path in sorted((ROOT / "tests" / "keraslite").glob("test_ops_*.py")):
         for case in getattr(importlib.import_module(path.stem), "ROWS", ()):
             if isinstance(case, Case) and case.wide:
                 found.setdefault(case.op, []).append(case)

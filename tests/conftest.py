@@ -9,7 +9,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The models are tiny: several threads would only wait for each other.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-sys.path.insert(0, str(Path(__file__).parent))  # for what the tests share: ops_cases, known_gaps
+for _folder in ("keraslite", "hub", "support"):  # tests import what they share from there
+    sys.path.insert(0, str(Path(__file__).parent / _folder))
 
 import pytest
 
@@ -17,6 +18,8 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import keraslite
+
+pytest_plugins = ["hub_server", "kerashub_presets"]
 
 _ASKED = os.environ.get("KERASLITE_TEST_BACKENDS")
 BACKENDS = _ASKED.replace(",", " ").split() if _ASKED else list(keraslite.backend.available())

@@ -23,15 +23,13 @@ FLOORS = [
     ["utils", "callbacks", "training", "models", "saving"],
 ]
 HUB_FLOORS = [
-    ["datasets", "presets", "tokenizers", "preprocessing", "schedulers", "images", "prompts"],
-    ["image_preprocessing"],
-    ["blocks", "sampling"],
-    ["generation"],
-    ["denoising", "diffusion_training"],
-    ["latents"],
+    ["datasets", "families", "weights", "presets", "tokenizers", "preprocessing"],
+    ["blocks"],
     ["models"],
-    ["adapters", "diffusion_lora"],
+    ["generation"],
+    ["diffusion"],
     ["tasks"],
+    ["convert"],
     ["cli"],
     ["__main__"],
 ]

@@ -1,7 +1,8 @@
 """Architectures, one file each."""
 
+from hub.families import FAMILIES
 from hub.models.albert import AlbertBackbone
-from hub.models.backbone import FAMILIES, Backbone
+from hub.models.backbone import Backbone
 from hub.models.bert import BertBackbone
 from hub.models.clip import CLIPBackbone
 from hub.models.clip_towers import CLIPTextEncoder, CLIPVisionEncoder

@@ -6,10 +6,10 @@ blocks; the embeddings are narrower than the block; the pooler is a plain layer 
 
 from typing import Any
 
-from hub.models.backbone import Family, register
+from hub.families import Family, register
 from hub.models.bert import CONFIG, EMBEDDING_ROWS, FIXED
 from hub.models.encoder import Encoder, given
-from hub.presets.naming import WeightTable
+from hub.weights.tables import WeightTable
 
 
 class AlbertBackbone(Encoder):

@@ -8,9 +8,9 @@ epsilon and the number of token types differ between checkpoints and are read fr
 
 from typing import Any
 
-from hub.models.backbone import Family, register
+from hub.families import Family, register
 from hub.models.encoder import Encoder, given
-from hub.presets.naming import WeightTable
+from hub.weights.tables import WeightTable
 
 
 class BertBackbone(Encoder):

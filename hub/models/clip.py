@@ -8,7 +8,8 @@ projections the outer config alone is right.
 
 from typing import Any
 
-from hub.models.backbone import Backbone, Family, register
+from hub.families import Family, register
+from hub.models.backbone import Backbone
 from hub.models.clip_towers import (
     CLIP_TEXT,
     CLIP_VISION,
@@ -16,7 +17,7 @@ from hub.models.clip_towers import (
     CLIPVisionEncoder,
     unit,
 )
-from hub.presets.naming import WeightTable
+from hub.weights.tables import WeightTable
 from keraslite import initializers, layers, ops
 
 

@@ -10,10 +10,11 @@ under a misspelt name, and behind them at the class token alone; configs leave o
 
 from typing import Any
 
-from hub.blocks import TransformerBlock
-from hub.models.backbone import Backbone, Family, register
+from hub.blocks.transformer import TransformerBlock
+from hub.families import Family, register
+from hub.models.backbone import Backbone
 from hub.models.encoder import given
-from hub.presets.naming import WeightTable
+from hub.weights.tables import WeightTable
 from keraslite import initializers, layers, ops
 
 _OLDER_END = 2  # in configs that were written before the end token was used

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hub.blocks import TransformerBlock
+from hub.blocks.transformer import TransformerBlock
 from hub.models.backbone import Backbone
 from keraslite import initializers, layers, ops
 

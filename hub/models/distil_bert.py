@@ -6,9 +6,9 @@ classification head has a dense layer with ReLU of its own.
 
 from typing import Any
 
-from hub.models.backbone import Family, register
+from hub.families import Family, register
 from hub.models.encoder import Encoder, given
-from hub.presets.naming import WeightTable
+from hub.weights.tables import WeightTable
 
 
 class DistilBertBackbone(Encoder):

@@ -7,10 +7,10 @@ published apart, each with its own head; there is no pooler.
 
 from typing import Any
 
-from hub.models.backbone import Family, register
+from hub.families import Family, register
 from hub.models.bert import BLOCK_ROWS, CONFIG, EMBEDDING_ROWS, FIXED
 from hub.models.encoder import Encoder, given
-from hub.presets.naming import WeightTable
+from hub.weights.tables import WeightTable
 
 
 class ElectraBackbone(Encoder):

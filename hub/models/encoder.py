@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hub.blocks import TransformerBlock, bert_initializer
+from hub.blocks.transformer import TransformerBlock, bert_initializer
 from hub.models.backbone import Backbone
 from keraslite import layers, ops
 

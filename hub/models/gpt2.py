@@ -7,10 +7,10 @@ file as buffers of no use; the head repeats the token embedding; there is no pad
 
 from typing import Any
 
-from hub.models.backbone import Family, register
+from hub.families import Family, register
 from hub.models.decoder import Decoder
 from hub.models.encoder import given
-from hub.presets.naming import WeightTable
+from hub.weights.tables import WeightTable
 
 
 class GPT2Backbone(Decoder):

@@ -8,10 +8,10 @@ with `</s>`.
 
 from typing import Any
 
-from hub.models.backbone import Family, register
+from hub.families import Family, register
 from hub.models.decoder import Decoder
 from hub.models.encoder import given
-from hub.presets.naming import WeightTable
+from hub.weights.tables import WeightTable
 
 _OFFSET = 2
 

@@ -8,10 +8,10 @@ classification head has a dense layer of its own and the pooler, if there is one
 
 from typing import Any
 
-from hub.models.backbone import Family, register
+from hub.families import Family, register
 from hub.models.bert import BLOCK_ROWS, CONFIG, EMBEDDING_ROWS, FIXED
 from hub.models.encoder import Encoder, given
-from hub.presets.naming import WeightTable
+from hub.weights.tables import WeightTable
 
 _PADDING = 1
 

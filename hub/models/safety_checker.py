@@ -8,9 +8,10 @@ after it is rounded to three digits.
 
 from typing import Any
 
-from hub.models.backbone import Backbone, Family, register
+from hub.families import Family, register
+from hub.models.backbone import Backbone
 from hub.models.clip_towers import CLIP_VISION, CLIPVisionEncoder, unit
-from hub.presets.naming import WeightTable
+from hub.weights.tables import WeightTable
 from keraslite import layers, ops
 
 _CONCEPTS, _SPECIAL = 17, 3

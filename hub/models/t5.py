@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from hub.blocks import Attention, activation_of
-from hub.models.backbone import Backbone, Family, register
+from hub.blocks.transformer import Attention, activation_of
+from hub.families import Family, register
+from hub.models.backbone import Backbone
 from hub.models.decoder import seen, starts
 from hub.models.encoder import given
-from hub.presets.naming import WeightTable
+from hub.weights.tables import WeightTable
 from keraslite import initializers, layers, ops
 
 

@@ -10,11 +10,12 @@ and 1e-6 before the transformers; the embedded time begins with the cosines.
 import math
 from typing import Any
 
-from hub.blocks import Attention
-from hub.models.backbone import Backbone, Family, register
-from hub.models.diffusion_blocks import Doubled, Halved, ResidualBlock, conv
+from hub.blocks.convolutional import Doubled, Halved, ResidualBlock, conv
+from hub.blocks.transformer import Attention
+from hub.families import Family, register
+from hub.models.backbone import Backbone
 from hub.models.encoder import given
-from hub.presets.naming import WeightTable
+from hub.weights.tables import WeightTable
 from keraslite import layers, ops
 
 _WITH_ATTENTION = {"CrossAttnDownBlock2D": True, "DownBlock2D": False,

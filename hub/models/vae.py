@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from hub.blocks import Attention
-from hub.models.backbone import Backbone, Family, register
-from hub.models.diffusion_blocks import Doubled, Halved, ResidualBlock, conv, in_tiles
+from hub.blocks.convolutional import Doubled, Halved, ResidualBlock, conv, in_tiles
+from hub.blocks.transformer import Attention
+from hub.families import Family, register
+from hub.models.backbone import Backbone
 from hub.models.encoder import given
-from hub.presets.loading import merged_weights
-from hub.presets.naming import WeightTable
+from hub.presets.build import merged_weights
+from hub.weights.tables import WeightTable
 from keraslite import layers, ops
 
 _EPSILON = 1e-6

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from hub.presets.build import read_config
 from hub.presets.files import _URL, PresetFiles, resolve
-from hub.presets.loading import read_config
 from hub.presets.remote import explained
 from hub.presets.table import find_preset
-from hub.presets.weights import _FORMS, Weights, _shard_names, open_weights
+from hub.weights.reader import _FORMS, Weights, _shard_names, open_weights
 
 # The floating types of a safetensors header -> what numpy calls them.
 _FLOATS = {

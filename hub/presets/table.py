@@ -22,7 +22,7 @@ HANDLE_FORMS = (
 @functools.cache
 def _rows() -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
-    folder = resources.files(__package__)
+    folder = resources.files(__package__).joinpath("rows")
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".json"):
             rows |= json.loads(file.read_text(encoding="utf-8"))

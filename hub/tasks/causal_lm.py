@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from hub.preprocessing import CausalLMPreprocessor
+from hub.preprocessing.text import CausalLMPreprocessor
 from hub.tasks.language_model import LanguageModel
 
 
@@ -18,7 +18,7 @@ class CausalLM(LanguageModel):
     Args:
         backbone: a decoder, such as `GPT2Backbone`.
         preprocessor: what turns texts into inputs.
-        sampling: how tokens are chosen: a `hub.sampling.Sampling`.
+        sampling: how tokens are chosen: a `hub.generation.sampling.Sampling`.
 
     >>> from hub import GPT2Backbone
     >>> model = CausalLM(GPT2Backbone(9, num_layers=1, num_heads=2, hidden_dim=8))

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
-from hub.generation import Generator
-from hub.preprocessing import bucket
-from hub.sampling import SAMPLERS, Sampling
+from hub.generation.loop import Generator
+from hub.generation.sampling import SAMPLERS, Sampling
+from hub.preprocessing.text import bucket
 from hub.tasks.task import Task
 
 _NEW_TOKENS = 128  # where neither the caller nor generation_config.json says
@@ -17,7 +17,7 @@ _NEW_TOKENS = 128  # where neither the caller nor generation_config.json says
 class LanguageModel(Task):
     """A task that writes text, one token after the other.
 
-    Subclasses have `start` and `advance` for `hub.generation.Generator`, and `_prompts`.
+    Subclasses have `start` and `advance` for `hub.generation.loop.Generator`, and `_prompts`.
     """
 
     needs_pooler = False
@@ -50,7 +50,7 @@ class LanguageModel(Task):
             optimizer: as for `Task.compile`.
             loss: as for `Task.compile`.
             sampler: "greedy", "random", "top_k", "top_p", "beam" or "contrastive", or a
-                `hub.sampling.Sampling`; what the checkpoint says by default.
+                `hub.generation.sampling.Sampling`; what the checkpoint says by default.
             kwargs: as for `Model.compile`.
         """
         if sampler is not None:
@@ -104,8 +104,8 @@ class LanguageModel(Task):
                 prompt, else lists of one string a prompt.
             seed: of the draws; a new one by default.
             batch_size: the most prompts that are continued at a time.
-            settings: any of `hub.sampling.Sampling`, such as `max_new_tokens`, `temperature`,
-                `top_p`, `num_beams`, `num_return_sequences`.
+            settings: any of `hub.Sampling`, such as `max_new_tokens`, `temperature`, `top_p`,
+                `num_beams`, `num_return_sequences`.
 
         Returns:
             A text for a text, a list for a list; for each prompt a list where

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
-from hub.blocks import activation_of, bert_initializer
-from hub.models.backbone import family_of
-from hub.preprocessing import MaskedLMPreprocessor, bucket
+from hub.blocks.transformer import activation_of, bert_initializer
+from hub.families import family_of
+from hub.preprocessing.text import MaskedLMPreprocessor, bucket
 from hub.tasks.task import Task
 from keraslite import layers, ops
 
@@ -123,7 +123,7 @@ class MaskedLM(Task):
             args: as for `Model.predict`.
             kwargs: as for `Model.predict`.
         """
-        from hub.preprocessing import is_text
+        from hub.preprocessing.text import is_text
 
         if self.preprocessor is not None and is_text(x):
             x = self.preprocessor.pack(self.preprocessor.encode(x))

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from hub.models.backbone import Backbone, family_of
+from hub.families import family_of
+from hub.models.backbone import Backbone
 from hub.presets import resolve
+from hub.presets.build import read_config
 from hub.presets.files import PIPELINE, PresetFiles
-from hub.presets.loading import read_config
 from hub.tasks.causal_lm import CausalLM
 from hub.tasks.masked_lm import MaskedLM
 from hub.tasks.seq2seq_lm import Seq2SeqLM

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from hub.preprocessing import Seq2SeqLMPreprocessor
+from hub.preprocessing.text import Seq2SeqLMPreprocessor
 from hub.tasks.language_model import LanguageModel
 from keraslite import layers, ops
 
@@ -19,7 +19,7 @@ class Seq2SeqLM(LanguageModel):
     Args:
         backbone: an encoder with a decoder, such as `T5Backbone`.
         preprocessor: what turns texts into inputs.
-        sampling: how tokens are chosen: a `hub.sampling.Sampling`.
+        sampling: how tokens are chosen: a `hub.generation.sampling.Sampling`.
         tied: whether the head is the token embedding, transposed, over scaled hidden states.
         start_token_id: what the decoder begins with.
 

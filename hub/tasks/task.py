@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
-from hub.models.backbone import Family, family_of
-from hub.preprocessing import BUCKETS, TextPreprocessor, is_text, texts_and_pairs
-from hub.presets import loading
+from hub.families import Family, family_of
+from hub.preprocessing.text import BUCKETS, TextPreprocessor, is_text, texts_and_pairs
+from hub.presets import build
 from hub.presets.files import PresetFiles, resolve
-from hub.presets.naming import WeightTable
-from hub.presets.weights import open_weights
+from hub.weights.reader import open_weights
+from hub.weights.tables import WeightTable
 
 _TOKENS_A_BATCH = 1024  # what stays in the cache of a CPU
 _ACCELERATED = 16384
@@ -84,7 +84,7 @@ class Task(keras.Model):
             ValueError: the preset is unknown, or its files do not fit; the message says how.
         """
         files = resolve(preset, revision=revision, token=token)
-        config = loading.read_config(files)
+        config = build.read_config(files)
         family = family_of(config["model_type"])
         chosen = cls.for_family(family.model_type)
         with keras.use_backend(backend or keras.backend()):
@@ -124,12 +124,12 @@ class Task(keras.Model):
         load_head: bool, sequence_length: int | None, kwargs: dict,
     ) -> "Task":  # fmt: skip
         weights = open_weights(files) if load_weights else None
-        prefix = loading.detect_prefix(family, weights) if weights is not None else ""
-        made = loading.arguments(family, config)
+        prefix = build.detect_prefix(family, weights) if weights is not None else ""
+        made = build.arguments(family, config)
         pools = cls.needs_pooler and family.classifier is None
         if weights is not None and not pools:
             for path in family.optional:
-                made[path] = loading.has_optional(family, path, weights, prefix)
+                made[path] = build.has_optional(family, path, weights, prefix)
         made |= family.for_task.get(cls.task, {})
         backbone = family.backbone(**made, dtype=dtype)
         backbone.source_config = config
@@ -155,11 +155,11 @@ class Task(keras.Model):
             known += family.known
         table = family.weights.prefixed("backbone/", prefix)
         rows = head if load_head else WeightTable({k: f"-/{v}" for k, v in head.rows.items()})
-        known += loading.without(self.backbone, table, "backbone/")
+        known += build.without(self.backbone, table, "backbone/")
         table = rows.joined(table, WeightTable({}, ignore=tuple(known)))
         new = ["head", "hidden"] if self.head_may_be_new else []
         optional = [*new, *(f"backbone/{p}" for p in family.optional)]
-        self._kl_new_weights = loading.load_into(self, weights, table, tuple(optional))
+        self._kl_new_weights = build.load_into(self, weights, table, tuple(optional))
 
     def _is_of_another_task(self, family: Family) -> bool:
         """Whether the checkpoint says that its head is another task's, whose names may be ours."""
@@ -201,9 +201,9 @@ class Task(keras.Model):
         prefix = "" if head is None else family.prefix
         table = (head or WeightTable({})).joined(family.weights.prefixed("backbone/", prefix))
         name = "Backbone" if head is None else self.task
-        config = loading.written_config(family, self.backbone, name, self._to_config())
+        config = build.written_config(family, self.backbone, name, self._to_config())
         tokenizer = getattr(self.preprocessor, "tokenizer", None)
-        loading.write_preset(preset_dir, self, table, config, tokenizer)
+        build.write_preset(preset_dir, self, table, config, tokenizer)
 
     def _to_config(self) -> dict[str, Any]:
         """Keys of config.json that the task adds."""
@@ -217,12 +217,12 @@ class Task(keras.Model):
         Args:
             rank: the rank of the update.
             alpha: it is scaled by `alpha / rank`; the rank by default.
-            kwargs: `targets`, as for `hub.adapters.enable_lora`.
+            kwargs: `targets`, as for `hub.weights.adapters.enable_lora`.
 
         Returns:
             The paths of the layers that are adapted.
         """
-        from hub import adapters
+        from hub.weights import adapters
 
         return adapters.enable_lora(self, rank, alpha, **kwargs)
 
@@ -232,7 +232,7 @@ class Task(keras.Model):
         Args:
             adapter_dir: a folder, made if need be.
         """
-        from hub import adapters
+        from hub.weights import adapters
 
         adapters.save_adapter(self, adapter_dir)
 
@@ -243,7 +243,7 @@ class Task(keras.Model):
             adapter: a folder, `org/repo`, or `hf://org/repo@revision/subfolder`.
             kwargs: `revision` and `token`.
         """
-        from hub import adapters
+        from hub.weights import adapters
 
         adapters.load_adapter(self, adapter, **kwargs)
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 import keraslite as keras
-from hub.blocks import bert_initializer
-from hub.models.backbone import family_of
+from hub.blocks.transformer import bert_initializer
+from hub.families import family_of
 from hub.tasks.task import Task
 from keraslite import layers
 

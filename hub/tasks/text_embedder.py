@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hub.presets.loading import write_json
+from hub.presets.build import write_json
 from hub.tasks.task import Task
 from keraslite import ops
 

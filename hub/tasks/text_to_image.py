@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hub.models.stable_diffusion import StableDiffusionPipeline
+from hub.diffusion.pipeline import StableDiffusionPipeline
 
 
 def _generated(

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
-from hub.blocks import bert_initializer
-from hub.preprocessing import TokenClassifierPreprocessor
+from hub.blocks.transformer import bert_initializer
+from hub.preprocessing.text import TokenClassifierPreprocessor
 from hub.tasks.task import Task
 from hub.tasks.text_classifier import check_classes, classes_of, labels_of
 from keraslite import layers

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
-from hub.generation import Compiled, inference
-from hub.image_preprocessing import ImagePreprocessor, ImageTextPreprocessor
-from hub.images import listed
+from hub.generation.loop import Compiled, inference
+from hub.preprocessing.image import ImagePreprocessor, ImageTextPreprocessor
+from hub.preprocessing.image_inputs import listed
 from hub.tasks.task import Task, padded, round_up
 from keraslite import ops
 

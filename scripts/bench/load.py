@@ -25,7 +25,7 @@ def make(folder: Path) -> None:
 
     import hub
     import keraslite as keras
-    from hub.presets.loading import arguments
+    from hub.presets.build import arguments
     from keraslite.saving import save_safetensors
 
     with keras.use_backend("numpy"):

@@ -1,0 +1,223 @@
+"""Makes a checkpoint as transformers has it out of a preset of KerasHub, and reports on it.
+
+No class that a config names is imported: names are looked up in
+`hub.convert.kerashub_families`. Nothing is written before every tensor has been found, claimed and
+measured.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keraslite as keras
+from hub.convert.kerashub_families import ACTIVATIONS, BACKBONES, LEFT, TASKS, KerasHubFamily
+from hub.convert.kerashub_tokenizers import read_tokenizer, write_tokenizer
+from hub.convert.kerashub_weights import (
+    FLOATS,
+    SHARDS,
+    TASK,
+    WEIGHTS,
+    KerasHubWeights,
+    fill,
+    left_over,
+)
+from hub.presets import build
+from hub.presets.files import PresetFiles, resolve
+from hub.presets.publish import check_target
+from hub.weights.reader import open_weights
+from hub.weights.tables import WeightTable
+
+_WORDS = {int: "a positive int", float: "a float", bool: "a bool", str: "a string"}
+_COMMON = ("name", "trainable", "dtype")  # of any Keras config, of no use here
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of a tensor.
+
+    Attributes:
+        theirs: its name in the preset, or names of several that were joined; "" if it is made.
+        ours: its name in the new checkpoint; "" if it was left.
+        shape: in the new checkpoint, or of what was left.
+        dtype: as `shape`.
+        how: what was done with it, or why it was left.
+    """
+
+    theirs: str
+    ours: str
+    shape: tuple[int, ...]
+    dtype: str
+    how: str
+
+
+def is_kerashub(source: PresetFiles) -> bool:
+    """Returns whether a preset is one that KerasHub or KerasNLP saved.
+
+    Args:
+        source: what `hub.presets.resolve` returned.
+    """
+    return (WEIGHTS in source or SHARDS in source) and (
+        "config.json" in source and "registered_name" in source.json("config.json")
+    )
+
+
+def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
+    """Writes a preset of KerasHub as a checkpoint that `from_preset` and transformers open.
+
+    Args:
+        source: what `hub.presets.resolve` returned.
+        target: a folder, made if need be; must hold no checkpoint.
+
+    Returns:
+        A row for every tensor here, then for every tensor that was left.
+
+    Raises:
+        FileExistsError: the folder holds a checkpoint.
+        ImportError: h5py is not installed.
+        ValueError: the architecture is not supported, a file is damaged or refused, or the tensors
+            do not fit; nothing was written then.
+
+    Example:
+        >>> rows = convert_kerashub(resolve("bert_preset"), Path("bert"))  # doctest: +SKIP
+        >>> rows[0].theirs, rows[0].ours  # doctest: +SKIP
+        ('layers/reversible_embedding/vars/0', 'embeddings.word_embeddings.weight')
+    """
+    check_target(target)
+    theirs, given = _class_of(source)
+    ours = _arguments(theirs, given, source)
+    with KerasHubWeights(source) as tensors, keras.use_backend("numpy"):
+        depth = ours.get("num_groups", ours["num_layers"]) * ours.get("num_inner_repetitions", 1)
+        if depth > len(tensors):
+            raise ValueError(f"The config has {depth} layers, the file {len(tensors)} tensors.")
+        task, settings, why = _task_of(theirs, source, given, ours)
+        learned = [n for n in tensors if not any(re.fullmatch(pattern, n) for pattern in LEFT)]
+        dtypes = {tensors.dtype(name) for name in learned} & set(FLOATS)
+        dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
+        tokenizer = read_tokenizer(
+            source, theirs.tokenizer, theirs.model_type, ours.get("max_sequence_length", 512)
+        )
+        model, table, config = _model(theirs, task, ours, settings, dtype, tokenizer)
+        variables = build.weight_variables(model)
+        plan = {path: theirs.sources(path, task, ours) for path in variables}
+        left = left_over(plan, tensors, {**LEFT, **theirs.left, **why})
+        done = {p: fill(variables[p], p, plan[p], tensors, theirs, ours) for p in plan}
+        target.mkdir(parents=True, exist_ok=True)
+        if tokenizer is not None:
+            write_tokenizer(source, theirs.tokenizer, tokenizer, target)
+        build.write_preset(target, model, table, config, None)
+        report = []
+        written = open_weights(resolve(target))
+        for path, how in done.items():
+            (name, *_), transposed = table.names(path)
+            words = ", ".join([*how, "transposed"] if transposed else how) or "as it is"
+            made = (written.shape(name), written.dtype(name), words)
+            report.append(Converted(" + ".join(plan[path]), name, *made))
+        return report + [
+            Converted(name, "", tensors.shape(name), tensors.dtype(name), reason)
+            for name, reason in left.items()
+        ]
+
+
+# -- configs --------------------------------------------------------------------------------------
+
+
+def _class_of(source: PresetFiles) -> tuple[KerasHubFamily, dict[str, Any]]:
+    record = source.json("config.json")
+    name, given = record.get("class_name"), record.get("config")
+    if not isinstance(name, str) or name not in BACKBONES:
+        raise ValueError(
+            f"{source.location} is a {name!r} of KerasHub, which is not converted. Supported: "
+            f"{', '.join(BACKBONES)}."
+        )
+    if not isinstance(given, dict):
+        raise ValueError(f"config.json of {source.location} has no 'config' of its {name}.")
+    return BACKBONES[name], given
+
+
+def _arguments(theirs: KerasHubFamily, given: dict, source: PresetFiles) -> dict[str, Any]:
+    """Our arguments out of a config, of which every key is known and every value has its type."""
+    unknown = sorted(set(given) - set(theirs.config) - set(_COMMON))
+    missing = sorted(set(theirs.config) - set(given) - {"key_value_dim"})
+    if unknown or missing:
+        raise ValueError(
+            f"config.json of {source.location} lacks {missing} and has the unknown {unknown}."
+        )
+    found = {}
+    for key, kind in theirs.config.items():
+        value = given.get(key)
+        if key == "activation":
+            name = value.get("config") if isinstance(value, dict) else value
+            name = name.rpartition(">")[2] if isinstance(name, str) else None
+            if name not in ACTIVATIONS:
+                raise ValueError(f"The activation {value!r} is none of {sorted(ACTIVATIONS)}.")
+            value = ACTIVATIONS[name]
+        elif value is None and key == "key_value_dim":
+            continue
+        elif type(value) not in ((int, float) if kind is float else (kind,)) or (
+            kind is int and not 0 < value < 2**31
+        ):
+            raise ValueError(f"config.json has {key}={value!r}, expected {_WORDS[kind]}.")
+        found[key] = value
+    found |= theirs.fixed
+    return found | {ours: found[other] for ours, other in theirs.same.items()}
+
+
+def _task_of(
+    theirs: KerasHubFamily, source: PresetFiles, given: dict, ours: dict
+) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """Our task, its arguments, and why tensors of another head are left."""
+    if "tie_embedding_weights" in ours:
+        return theirs.task, {"tied": ours.pop("tie_embedding_weights")}, {}
+    if TASK not in source:
+        return theirs.task, {}, {}
+    record = source.json("task.json")
+    name, config = record.get("class_name"), record.get("config")
+    if not isinstance(name, str) or not isinstance(config, dict):
+        raise ValueError(f"task.json of {source.location} names no class with its config.")
+    task = next((TASKS[end] for end in TASKS if name.endswith(end)), "")
+    head = theirs.heads.get(task, f"there is no task like {name} for {theirs.model_type}")
+    if config.get("hidden_dim") not in (None, given["hidden_dim"]):
+        head = f"its hidden_dim={config['hidden_dim']} is not that of the backbone"
+    if isinstance(head, str):
+        return theirs.task, {}, {r"task/layers/.*": head}
+    if task != "TextClassifier":
+        return task, {}, {}
+    if config.get("activation", "linear") != "linear":
+        raise ValueError(
+            f"task.json has activation={config['activation']!r}, but the head of a checkpoint of "
+            "transformers gives logits. Save the task with activation=None."
+        )
+    settings = {key: config.get(key) for key in ("num_classes", "dropout")}
+    if type(settings["num_classes"]) is not int or type(settings["dropout"]) not in (int, float):
+        raise ValueError(f"task.json says {settings}, expected an int and a float.")
+    return task, settings, {}
+
+
+def _model(
+    theirs: KerasHubFamily, task: str, ours: dict, settings: dict, dtype: str, tokenizer: Any
+) -> tuple[Any, WeightTable, dict]:
+    """The model without weights, the names of its weights, and its config."""
+    from hub import tasks
+    from hub.families import family_of
+
+    family = family_of(theirs.model_type)
+    backbone = family.backbone(**ours, dtype=dtype)
+    special = getattr(tokenizer, "special_tokens", {})
+    ids = {f"{role}_id": tokenizer.token_to_id(token) for role, token in special.items()}
+    roles = ("bos_token_id", "eos_token_id", "pad_token_id")
+    backbone.source_config = {**theirs.stated, **{r: ids[r] for r in roles if r in ids}}
+    model, table, extra = backbone, family.weights, {}
+    if task != "Backbone":
+        if task == "Seq2SeqLM":
+            settings = {**settings, "start_token_id": ids.get("pad_token_id", 0)}
+        model = getattr(tasks, task).for_family(family.model_type)(backbone, **settings)
+        table = family.heads[task].joined(family.weights.prefixed("backbone/", family.prefix))
+        extra = model._to_config()
+    config = build.written_config(family, backbone, task, extra)
+    said = build.arguments(family, config)
+    wrong = [k for k in sorted(said.keys() & ours.keys()) if said[k] != ours[k]]
+    if wrong:
+        words = ", ".join(f"{key}={ours[key]!r}" for key in wrong)
+        raise ValueError(f"The config.json of a {family.model_type} cannot say {words}.")
+    return model, table, config

@@ -1,0 +1,188 @@
+"""The weights of KerasHub's presets: which file holds what, and which variable of ours takes it."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from hub.convert.kerashub_families import KerasHubFamily
+from hub.presets.files import PresetFiles
+from hub.weights.h5_files import H5Tensors
+from hub.weights.reader import _shard_names
+from hub.weights.tables import fits, some
+from keraslite.saving import Pending
+
+WEIGHTS, SHARDS, TASK = "model.weights.h5", "model.weights.json", "task.weights.h5"
+FLOATS = ("float32", "bfloat16", "float16")
+
+
+class KerasHubWeights(Mapping[str, np.ndarray]):
+    """The tensors of a preset by their paths, those of its task with `task/` before them.
+
+    To be closed, as a context manager.
+
+    Args:
+        source: what `hub.presets.resolve` returned.
+
+    Raises:
+        ImportError: h5py is not installed.
+        ValueError: a file is damaged or refused, or the index and the shards disagree.
+    """
+
+    def __init__(self, source: PresetFiles):
+        promised = {} if WEIGHTS in source else _promised(source)
+        paths = source.paths(promised).values() if promised else [source.path(WEIGHTS)]
+        self._stores = [H5Tensors(paths)]
+        try:
+            _check_shards(source, promised, self._stores[0].held)
+            self._stores += [H5Tensors([source.path(TASK)])] if TASK in source else []
+        except BaseException:
+            self.__exit__()
+            raise
+        self._where = {
+            ("task/" if i else "") + name: (store, name)
+            for i, store in enumerate(self._stores)
+            for name in store
+        }
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        store, inner = self._where[name]
+        return store[inner]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._where
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Returns the shape of a tensor without reading it."""
+        store, inner = self._where[name]
+        return store.shape(inner)
+
+    def dtype(self, name: str) -> str:
+        """Returns the dtype of a tensor, such as "bfloat16"."""
+        store, inner = self._where[name]
+        return store.dtype(inner)
+
+    def __enter__(self) -> "KerasHubWeights":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for store in self._stores:
+            store.close()
+
+
+def _promised(source: PresetFiles) -> dict[str, set[str]]:
+    """The groups that each shard should hold."""
+    index = source.json(SHARDS).get("weight_map")
+    found: dict[str, set[str]] = {}
+    for group, shards in index.items() if isinstance(index, dict) else ():
+        for shard in shards if isinstance(shards, list) else [shards]:
+            (name,) = _shard_names(source, SHARDS, {group: shard}, "h5")
+            found.setdefault(name, set()).add("/" + group.strip("/"))
+    if not found:
+        raise ValueError(f"{SHARDS} of {source.location} has no weight_map")
+    return found
+
+
+def _check_shards(source: PresetFiles, promised: Mapping, held: Mapping) -> None:
+    for shard, groups in promised.items():
+        if groups != held[shard]:
+            raise ValueError(
+                f"{SHARDS} of {source.location} and {shard} disagree: missing in the shard "
+                f"{sorted(groups - held[shard])[:8]}, not in the index "
+                f"{sorted(held[shard] - groups)[:8]}"
+            )
+
+
+def left_over(
+    plan: Mapping[str, Any], tensors: KerasHubWeights, reasons: Mapping[str, str]
+) -> dict[str, str]:
+    """The tensors that no variable takes, and why.
+
+    Args:
+        plan: our path -> the tensors that it takes, None if it has no row.
+        tensors: what there is.
+        reasons: patterns of what may be left, and why.
+
+    Raises:
+        ValueError: a tensor is missing, or neither taken nor explained; lists both.
+    """
+    unnamed = [path for path, names in plan.items() if names is None]
+    if unnamed:
+        raise ValueError(f"The table of KerasHub's names has no row for {unnamed[:8]}.")
+    used = [name for names in plan.values() for name in names]
+    twice = sorted({name for name in used if used.count(name) > 1})
+    missing = [name for name in used if name not in tensors]
+    left, unused = {}, []
+    for name in tensors.keys() - set(used):
+        why = next((why for pattern, why in reasons.items() if re.fullmatch(pattern, name)), None)
+        left |= {name: why} if why else {}
+        unused += [] if why else [name]
+    if missing or unused or twice:
+        raise ValueError(
+            "The preset and the model do not fit.\n"
+            f"  Missing in the preset ({len(missing)}): {some(missing)}\n"
+            f"  Unused in the preset ({len(unused)}): {some(sorted(unused))}"
+            + (f"\n  Used twice: {some(twice)}" if twice else "")
+        )
+    return dict(sorted(left.items()))
+
+
+def fill(
+    variable: Any, path: str, names: list[str], tensors: KerasHubWeights,
+    theirs: KerasHubFamily, ours: Mapping[str, Any],
+) -> list[str]:  # fmt: skip
+    """Gives a variable its tensors, read when it is written; returns what is done to them.
+
+    Args:
+        variable: of ours.
+        path: its path.
+        names: of the tensors, which are joined; of none it is zero.
+        tensors: the preset.
+        theirs: the architecture.
+        ours: the arguments of the backbone.
+
+    Raises:
+        ValueError: a tensor has another shape, or holds no floating numbers.
+    """
+    shape, count = tuple(variable.shape), len(names)
+    rows = theirs.leading if "position_embedding" in path and names else 0
+    part = [*shape[:-1], shape[-1] // max(count, 1)]
+    part[0] -= rows
+    stored = [tensors.shape(name) for name in names]
+    wrong = [
+        f"{name} {there} for {path} {tuple(part)}"
+        for name, there in zip(names, stored, strict=True)
+        if there != tuple(part) and not (_has_heads(there, ours) and fits(there, part, False))
+    ]
+    wrong += [
+        f"{name} of {tensors.dtype(name)}, expected {' or '.join(FLOATS)}"
+        for name in names
+        if tensors.dtype(name) not in FLOATS
+    ]
+    if wrong:
+        raise ValueError(f"A tensor has a wrong shape or dtype: {'; '.join(wrong)}.")
+
+    def take() -> np.ndarray:
+        found = [tensors[name].reshape(part) for name in names]
+        before = [np.zeros((rows, *shape[1:]), found[0].dtype)] if rows else []
+        return np.concatenate([*before, np.concatenate(found, axis=-1)])
+
+    variable.assign(Pending(shape, take) if names else np.zeros(shape, variable.dtype))
+    return [
+        *([f"{count} joined"] if count > 1 else []),
+        *(["heads joined"] if any(there != tuple(part) for there in stored) else []),
+        *([f"{rows} rows of zeros before it"] if rows else []),
+        *(["zeros, which count nothing"] if not names else []),
+    ]
+
+
+def _has_heads(shape: tuple[int, ...], ours: Mapping[str, Any]) -> bool:
+    heads = (ours["num_heads"], ours["hidden_dim"] // ours["num_heads"])
+    return any(shape[i : i + 2] == heads for i in range(len(shape) - 1))

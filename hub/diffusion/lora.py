@@ -1,0 +1,318 @@
+"""LoRA files of Stable Diffusion: small updates of the U-Net and the text tower (Hu et al., 2021,
+arXiv:2106.09685), in the layout of diffusers' `pytorch_lora_weights.safetensors`.
+
+How an update lies in a layer is the layers' own matter. Here are the names: those of PEFT that are
+written today, and the older ones of diffusers and of kohya's trainer that most files have.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hub.families import family_of
+from hub.generation.loop import inference
+from hub.presets import PresetFiles, Weights, resolve
+from hub.presets.files import resolve_file
+from hub.weights.adapters import adaptable, check_options
+from hub.weights.reader import open_file
+from hub.weights.tables import from_checkpoint, some, to_checkpoint
+from keraslite.saving import save_safetensors
+
+FILE = "pytorch_lora_weights.safetensors"
+_USUAL = (FILE, "pytorch_lora_weights.bin")
+_FILES = (".safetensors", ".bin", ".pt", ".ckpt")
+_METADATA = "lora_adapter_metadata"
+_PARTS = ("unet", "text_encoder")
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # the usual layers
+
+# A tensor is called by a start, the module and an end; which ends go with which form of the module.
+_ENDS = {
+    "module": (
+        (".lora_A.weight", ".lora_B.weight"),
+        (".lora.down.weight", ".lora.up.weight"),
+        (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
+    ),
+    "processor": (("_lora.down.weight", "_lora.up.weight"),),
+    "flat": ((".lora_down.weight", ".lora_up.weight"),),
+}
+_TOWER = ("text_encoder.text_model.", "text_encoder.")
+_STARTS = {
+    "unet": {"module": ("unet.", ""), "processor": ("unet.", ""), "flat": ("lora_unet_",)},
+    "text_encoder": {
+        "module": _TOWER, "processor": _TOWER,
+        "flat": ("lora_te_text_model_", "lora_te1_text_model_"),
+    },
+}  # fmt: skip
+# The projections of an attention once were one object beside it.
+_PROCESSORS = {
+    "unet": (r"(attn\d)\.to_(q|k|v|out)(\.0)?$", r"\1.processor.to_\2"),
+    "text_encoder": (r"self_attn\.(q|k|v|out)_proj$", r"self_attn.to_\1"),
+}
+_ALPHA = ".alpha"
+
+
+class Module(NamedTuple):
+    """A layer that can have an update, by its name in diffusers."""
+
+    part: str
+    name: str
+
+
+@dataclass
+class Update:
+    """What a file has for a layer: matrices as they are stored, and what they are scaled by."""
+
+    a: np.ndarray
+    b: np.ndarray
+    alpha: float
+
+
+def _modules(pipeline: Any) -> dict[Module, Any]:
+    """The layers that can have an update."""
+    found = {}
+    for part in _PARTS:
+        model = getattr(pipeline, part)
+        for _, name, layer in adaptable(model, family_of(model.family).weights):
+            found[Module(part, name)] = layer
+    return found
+
+
+def _spellings(module: Module) -> Iterator[tuple[str, str]]:
+    """(a name that a tensor of the module can have, "a", "b" or "alpha")."""
+    forms = {
+        "module": module.name,
+        "processor": re.sub(*_PROCESSORS[module.part], module.name),
+        "flat": module.name.replace(".", "_"),
+    }
+    for form, starts in _STARTS[module.part].items():
+        if form == "processor" and forms[form] == module.name:
+            continue  # no projection of an attention
+        for start in starts:
+            stem = start + forms[form]
+            yield stem + _ALPHA, "alpha"
+            for a, b in _ENDS[form]:
+                yield from ((stem + a, "a"), (stem + b, "b"))
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def _find(adapter: Any, **how: Any) -> tuple[PresetFiles, str]:
+    """The file of an adapter, and its name."""
+    if not isinstance(adapter, PresetFiles) and (
+        str(adapter).endswith(_FILES) or Path(adapter).is_file()
+    ):
+        return resolve_file(adapter, **how)
+    files = resolve(adapter, **how)
+    alone = [name for name in files.names if name.endswith(".safetensors") and "/" not in name]
+    for name in (*_USUAL, *(alone if len(alone) == 1 else ())):
+        if name in files:
+            return files, name
+    raise FileNotFoundError(
+        f"{files.location} has neither {FILE} nor a single other file of weights; {files.listing()}"
+    )
+
+
+def _options(weights: Weights, location: str) -> dict[str, dict[str, Any]]:
+    """What PEFT was told, by the part, out of the header of a file."""
+    text = getattr(weights.files[0], "metadata", {}).get(_METADATA)
+    try:
+        said = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{_METADATA} of {location} is not JSON: {error}") from error
+    if not isinstance(said, dict):
+        raise ValueError(f"{_METADATA} of {location} must be an object.")
+    found = {
+        part: {k.removeprefix(f"{part}."): v for k, v in said.items() if k.startswith(f"{part}.")}
+        for part in _PARTS
+    }
+    for options in found.values():
+        whole = {"peft_type": "LORA", **options}
+        check_options(whole, f"{_METADATA} of {location}", ("rank_pattern", "alpha_pattern"))
+    return found
+
+
+def _said_alpha(name: str, options: Mapping[str, Any]) -> float | None:
+    """The alpha of a module by the options; a pattern is the end of a name, as PEFT has it."""
+    alpha = options.get("lora_alpha")
+    for pattern, value in (options.get("alpha_pattern") or {}).items():
+        # The text tower of newer transformers lacks a level that files have.
+        if any(re.fullmatch(rf"(.*\.)?({pattern})", x) for x in (name, f"text_model.{name}")):
+            alpha = value
+            break
+    return None if alpha is None else float(alpha)
+
+
+def _read(weights: Weights, location: str, modules: Mapping[Module, Any]) -> dict[Module, Update]:
+    """The updates of a file, all of which fit."""
+    options = _options(weights, location)
+    known = {
+        name: (module, side) for module in modules for name, side in _spellings(module)
+    }  # fmt: skip
+    found: dict[Module, dict[str, str]] = {}
+    unknown = []
+    for name in sorted(weights):
+        module, side = known.get(name, (None, ""))
+        if module is None or side in found.setdefault(module, {}):
+            unknown.append(name)  # or there a second time, under another name
+        else:
+            found[module][side] = name
+    missing = [
+        f"{side.upper()} of {module.part}.{module.name}"
+        for module, sides in found.items() for side in "ab" if side not in sides
+    ]  # fmt: skip
+    wrong, updates = [], {}
+    for module, sides in found.items():
+        if not {"a", "b"} <= sides.keys():
+            continue
+        shapes = {side: weights.shape(name) for side, name in sides.items()}
+        if not _fits(shapes, modules[module].kernel.shape):
+            words = " ".join(f"{side}{shape}" for side, shape in sorted(shapes.items()))
+            shape = tuple(modules[module].kernel.shape)
+            wrong.append(f"{module.part}.{module.name}: {words} for a kernel {shape}")
+            continue
+        a, b = (np.array(weights[sides[side]], "float32") for side in "ab")
+        alpha = _said_alpha(module.name, options[module.part])
+        if "alpha" in sides:
+            alpha = float(np.array(weights[sides["alpha"]], "float32").ravel()[0])
+        updates[module] = Update(a, b, float(len(a)) if alpha is None else alpha)
+    if unknown or missing or wrong or not updates:
+        raise ValueError(
+            f"The LoRA of {location} does not fit; nothing was changed.\n"
+            f"  Unknown ({len(unknown)}): {some(unknown)}\n"
+            f"  Missing ({len(missing)}): {some(missing)}\n"
+            f"  Of another shape ({len(wrong)}): {some(wrong)}"
+        )
+    return updates
+
+
+def _fits(shapes: Mapping[str, tuple], kernel: tuple) -> bool:
+    """Whether matrices are an update of a kernel; single pixels may be left out or added."""
+    *size, inputs, outputs = kernel
+    if len(shapes["a"]) < 2 or not shapes["a"][0] or shapes.get("alpha", ()) not in ((), (1,)):
+        return False
+    a, b = (shapes["a"][0], inputs), (outputs, shapes["a"][0])
+    pixel, plain = (1, 1), all(n == 1 for n in size)
+    return shapes["b"] in (b, (*b, *pixel)) and (
+        shapes["a"] in (a, (*a, *pixel)) if plain else shapes["a"] == (*a, *size)
+    )
+
+
+# -- what the pipeline does -----------------------------------------------------------------------
+
+
+def enable_lora(
+    pipeline: Any, rank: int, alpha: float | None = None, targets: Sequence[str] = ATTENTION
+) -> list[str]:
+    """What `StableDiffusion.enable_lora` does."""
+    _refuse_another(pipeline)
+    modules = {m: x for m, x in _modules(pipeline).items() if m.part == "unet"}
+    chosen = {
+        module: layer for module, layer in modules.items()
+        if any(module.name == end or module.name.endswith(f".{end}") for end in targets)
+    }  # fmt: skip
+    if not chosen:
+        ends = sorted({re.sub(r".*?(\w+(\.\d+)?)$", r"\1", module.name) for module in modules})
+        raise ValueError(f"No layer's name ends with {list(targets)}; there are: {ends}.")
+    for variable in pipeline.unet.weights:
+        variable.trainable = False
+    with inference(pipeline.unet.backend):
+        for layer in chosen.values():
+            layer.enable_lora(rank, alpha)
+    return [f"{module.part}.{module.name}" for module in chosen]
+
+
+def load_lora(
+    pipeline: Any, adapter: Any, scale: float = 1.0, fuse: bool = False,
+    *, revision: str | None = None, token: str | None = None,
+) -> list[str]:  # fmt: skip
+    """What `StableDiffusion.load_lora` does."""
+    modules = _modules(pipeline)
+    if not math.isfinite(scale):
+        raise ValueError(f"scale={scale} is no number to multiply with.")
+    _refuse_another(pipeline)
+    files, name = _find(adapter, revision=revision, token=token)
+    updates = _read(open_file(files, name), files.location, modules)
+    whole = [module for module in updates if fuse and modules[module].quantization_mode]
+    if whole:
+        raise ValueError(
+            f"{whole[0].part}.{whole[0].name} is kept in int8, which holds no update: load the "
+            "LoRA without fuse=True, or before quantize()."
+        )
+    with inference(pipeline.unet.backend):
+        for module, update in updates.items():
+            layer = modules[module]
+            layer.enable_lora(len(update.a), update.alpha * scale)
+            for variable, value in (
+                (layer.lora_kernel_a, update.a),
+                (layer.lora_kernel_b, update.b),
+            ):
+                variable.assign(from_checkpoint(value, True, variable.shape))
+            if fuse:
+                layer.disable_lora(merge=True)
+    return [f"{module.part}.{module.name}" for module in updates]
+
+
+def _refuse_another(pipeline: Any) -> None:
+    if any(layer.lora_enabled for layer in _modules(pipeline).values()):
+        raise ValueError(
+            "There is a LoRA already: call unload_lora() first, or load it with fuse=True."
+        )
+
+
+def _adapted(pipeline: Any) -> dict[Module, Any]:
+    found = {module: x for module, x in _modules(pipeline).items() if x.lora_enabled}
+    if not found:
+        raise ValueError(
+            "There is no LoRA: call load_lora first. One that was fused is part of the weights "
+            "and cannot be told from them; make the pipeline anew to be without it."
+        )
+    return found
+
+
+def unload_lora(pipeline: Any) -> None:
+    """What `StableDiffusion.unload_lora` does."""
+    for layer in _adapted(pipeline).values():
+        layer.disable_lora()
+    for variable in pipeline.unet.weights:
+        variable.trainable = True
+
+
+def save_lora(pipeline: Any, folder: Any) -> None:
+    """What `StableDiffusion.save_lora` does."""
+    tensors, said = {}, {}
+    adapted = _adapted(pipeline)
+    for module, layer in adapted.items():
+        name = f"{module.part}.{family_of(getattr(pipeline, module.part).family).own_prefix}"
+        name += module.name
+        a, b = (to_checkpoint(x.numpy(), True) for x in (layer.lora_kernel_a, layer.lora_kernel_b))
+        tensors[f"{name}.lora_A.weight"] = a
+        tensors[f"{name}.lora_B.weight"] = b[:, :, None, None] if a.ndim == 4 else b
+    for part in _PARTS:
+        layers = {module.name: x for module, x in adapted.items() if module.part == part}
+        if layers:
+            said |= {f"{part}.{k}": v for k, v in _written(layers).items()}
+    where = Path(folder)
+    where.mkdir(parents=True, exist_ok=True)
+    metadata = {"format": "pt", _METADATA: json.dumps(said, indent=2, sort_keys=True)}
+    save_safetensors(where / FILE, tensors, metadata)
+
+
+def _written(layers: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of PEFT's config; what most layers have is said once."""
+    ranks = {name: layer.lora_rank for name, layer in layers.items()}
+    alphas = {name: float(layer.lora_alpha) for name, layer in layers.items()}
+    rank, alpha = (Counter(x.values()).most_common(1)[0][0] for x in (ranks, alphas))
+    return {
+        "r": rank, "lora_alpha": alpha, "target_modules": sorted(layers), "lora_dropout": 0.0,
+        "bias": "none", "use_dora": False, "use_rslora": False,
+        "rank_pattern": {re.escape(n): x for n, x in ranks.items() if x != rank},
+        "alpha_pattern": {re.escape(n): x for n, x in alphas.items() if x != alpha},
+    }  # fmt: skip

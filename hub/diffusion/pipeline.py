@@ -1,0 +1,391 @@
+"""Stable Diffusion's pipeline: a text becomes a context, noise becomes latents, latents an image
+(Rombach et al., 2022, arXiv:2112.10752).
+
+A seed belongs to an image, so that an image depends neither on its batch nor on the backend.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import keraslite as keras
+from hub.diffusion import lora as lora_files
+from hub.diffusion.denoising import Denoiser, noise
+from hub.diffusion.latents import LatentCodec
+from hub.diffusion.parts import DiffusionParts
+from hub.diffusion.prompts import evened, pieces, weighed
+from hub.diffusion.training import NoisePrediction, pairs, training_inputs
+from hub.generation.loop import Compiled, inference, signed
+from hub.preprocessing.image_inputs import masks_of, pixels_of
+from keraslite import ops
+
+_OUTPUTS = ("image", "pil", "latent")
+
+
+class StableDiffusionPipeline(DiffusionParts):
+    """What makes images with the networks of Stable Diffusion.
+
+    Args:
+        args: sizes and parts, as for `DiffusionParts`.
+        jit_compile: whether a step is compiled; "auto" for on jax and tensorflow, True for by
+            torch.compile on torch too, which takes a compiler and minutes, False for nowhere.
+        kwargs: as `args`.
+
+    Example:
+        >>> model = StableDiffusionPipeline.from_preset("./pipeline")  # doctest: +SKIP
+        >>> context = model.encode_text("an astronaut riding a horse")  # doctest: +SKIP
+        >>> model.generate_image(context, batch_size=2).shape  # doctest: +SKIP
+        (2, 512, 512, 3)
+    """
+
+    def __init__(self, *args: Any, jit_compile: bool | str = "auto", **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.jit_compile = jit_compile
+        self._codec = LatentCodec(self.vae)
+        self._denoiser = Denoiser(jit_compile)
+        self._compiled = Compiled()
+        self._training: NoisePrediction | None = None
+
+    # -- adapters -----------------------------------------------------------------------------
+
+    def load_lora(
+        self, lora: Any, scale: float = 1.0, fuse: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Put the LoRA of a file of diffusers or kohya's trainer beside the weights.
+
+        Args:
+            lora: a file, a folder with pytorch_lora_weights.safetensors, `org/repo`,
+                `org/repo/file.safetensors`, or `hf://org/repo@revision/file.safetensors`.
+            scale: how strongly it works; its alpha is multiplied by this.
+            fuse: whether it is added to the weights, for good; several can be added so.
+            kwargs: `revision` and `token` as for `from_preset`.
+
+        Returns:
+            The layers that are changed, as diffusers calls them.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: there is a LoRA already; or tensors are unknown, missing or mis-shaped, and
+                nothing was changed.
+
+        Example:
+            >>> model.load_lora("./lora", scale=0.8)[0]  # doctest: +SKIP
+            'unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q'
+        """
+        changed = lora_files.load_lora(self, lora, scale, fuse, **kwargs)
+        self._training = None  # its optimizer is for other weights
+        return changed
+
+    def enable_lora(
+        self, rank: int, alpha: float | None = None, targets: Sequence[str] | None = None
+    ) -> list[str]:
+        """Freeze the U-Net but for a low-rank update of some of its layers, which `fit` trains.
+
+        Args:
+            rank: the size that the two matrices of an update have in common.
+            alpha: the update is scaled by `alpha / rank`; the rank by default.
+            targets: ends of the layers' names in diffusers; the projections of all attention by
+                default.
+
+        Returns:
+            The layers that are changed, as diffusers calls them.
+
+        Raises:
+            ValueError: nothing has such a name, or there is a LoRA already.
+        """
+        wanted = lora_files.ATTENTION if targets is None else targets
+        changed = lora_files.enable_lora(self, rank, alpha, wanted)
+        self._training = None  # its optimizer is for other weights
+        return changed
+
+    def unload_lora(self) -> None:
+        """Take the LoRA away again.
+
+        Raises:
+            ValueError: there is none, perhaps because it was fused.
+        """
+        lora_files.unload_lora(self)
+        self._training = None  # its optimizer is for other weights
+
+    def save_lora(self, folder: Any) -> None:
+        """Write the LoRA as diffusers opens it, with the scale in its alpha.
+
+        Args:
+            folder: made if need be; gets pytorch_lora_weights.safetensors.
+
+        Raises:
+            ValueError: there is none.
+            OSError: the file cannot be written; what was there stays as it was.
+        """
+        lora_files.save_lora(self, folder)
+
+    # -- images -------------------------------------------------------------------------------
+
+    def encode_text(self, prompt: str | Sequence[str], weighted: bool = False) -> Any:
+        """What the network is told of texts: (texts, length, width).
+
+        A text that is longer than the encoder's places is encoded in pieces, one after the other.
+
+        Args:
+            prompt: a text or several.
+            weighted: whether brackets in it are weights: `(more)`, `[less]`, `(so much:1.3)`.
+        """
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        length = self.text_encoder.max_sequence_length
+        found = [pieces(self.tokenizer, text, length, weighted) for text in texts]
+        ids, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        with self._context():
+            hidden = weighed(self._compiled(self.text_encoder, self._hidden, ids), weights)
+            ends = np.cumsum([len(own) for own, _ in found])[:-1]
+            contexts = [
+                ops.reshape(part, (1, -1, part.shape[-1]))
+                for part in ops.split(hidden, ends.tolist(), axis=0)
+            ]
+            return ops.concatenate(evened(contexts), axis=0)
+
+    def draw(
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str] | None = None,
+        batch_size: int = 1,
+        image: Any = None,
+        weighted: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Images of texts.
+
+        Args:
+            prompt: a text for all images, or one for each.
+            negative_prompt: what is not wanted, likewise; nothing by default.
+            batch_size: how many images, where neither texts nor images are several.
+            image: to begin with, or one for each, as for `generate_image`.
+            weighted: whether brackets in texts are weights, as for `encode_text`.
+            kwargs: as for `generate_image`.
+
+        Raises:
+            ValueError: numbers of prompts, images and seeds differ.
+        """
+        prompt = prompt if isinstance(prompt, str) else list(prompt)
+        if not isinstance(negative_prompt, str | None):
+            negative_prompt = list(negative_prompt)
+        given = {"prompts": prompt, "negative prompts": negative_prompt, "images": image}
+        counts = {
+            name: len(values) for name, values in given.items()
+            if isinstance(values, list | tuple) or getattr(values, "ndim", 0) == 4
+        }  # fmt: skip
+        if batch_size == 1 and counts:
+            batch_size = max(counts.values())
+        for name, count in counts.items():
+            if count not in (1, batch_size):
+                raise ValueError(f"There are {count} {name} for {batch_size} images.")
+        return self.generate_image(
+            self.encode_text(prompt, weighted), negative_prompt, batch_size, image=image,
+            weighted=weighted, **kwargs,
+        )  # fmt: skip
+
+    def generate_image(
+        self,
+        encoded_text: Any,
+        negative_prompt: str | Sequence[str] | None = None,
+        batch_size: int = 1,
+        num_steps: int = 50,
+        unconditional_guidance_scale: float = 7.5,
+        diffusion_noise: Any = None,
+        seed: int | Sequence[int] | None = None,
+        guidance_rescale: float = 0.0,
+        image: Any = None,
+        mask: Any = None,
+        strength: float = 1.0,
+        weighted: bool = False,
+        callback: Callable[[int, int, Any], None] | None = None,
+        verbose: int = 0,
+        output: str = "image",
+    ) -> Any:
+        """Images of a context that `encode_text` gave.
+
+        Args:
+            encoded_text: (length, width), (1, length, width), or one for each image.
+            negative_prompt: what is not wanted, one text or one for each; nothing by default.
+            batch_size: how many images.
+            num_steps: more steps take longer and look better.
+            unconditional_guidance_scale: how much more closely the text is followed than by the
+                network itself; 1 for no more.
+            diffusion_noise: (batch, height / 8, width / 8, 4), in place of that of the seed.
+            seed: of the first image; the next ones have the seeds that follow. A list has one for
+                each. An image does not depend on its batch.
+            guidance_rescale: how far the contrast is brought back that guidance adds (Lin et al.,
+                2023, arXiv:2305.08891).
+            image: to begin with, one or one for each: (height, width, 3) of uint8 or of floats from
+                0 to 1, an image of Pillow's, or a path.
+            mask: of that image, what is made anew: likewise, 1, True or white where it is.
+            strength: how far from the image the new one may go: from just above 0 to 1.
+            weighted: whether brackets in the negative prompt are weights.
+            callback: called with the number of each call, how many there are, and the latents;
+                `preview(latents)` makes an image of them.
+            verbose: 1 for a progress bar.
+            output: "image" for an array (batch, height, width, 3) of uint8, "pil" for a list of
+                Pillow's images, "latent" for the latents.
+
+        Returns:
+            The images; with a safety checker (images, flags), where flags are as of
+            `check_safety` and the images are as without one. Latents never have flags.
+
+        Raises:
+            ValueError: shapes do not fit, or there is no such output.
+        """
+        if output not in _OUTPUTS:
+            raise ValueError(f"output={output!r} is none of {list(_OUTPUTS)}.")
+        plan, scale = self.scheduler.plan(num_steps, strength), float(unconditional_guidance_scale)
+        with self._context():
+            context = self._for_each(encoded_text, batch_size)
+            if scale != 1.0:
+                unwanted = self.encode_text(negative_prompt or "", weighted)
+                both = evened([self._for_each(unwanted, batch_size), context])
+                context = ops.concatenate(both, axis=0)
+            seeds = self._seeds(seed, batch_size)
+            given = {"context": context, "seeds": ops.convert_to_tensor(seeds)}
+            size = (self.img_height, self.img_width) if image is None else None
+            if image is not None:
+                image = pixels_of(image, batch_size)
+                size = image.shape[1:3]
+            shape = (*(n // self.vae.factor for n in size), self.vae.latent_channels)
+            first = self._first_noise(diffusion_noise, given["seeds"], shape)
+            x = first * float(plan.initial_scale)
+            known = None
+            if image is not None and (mask is None or strength < 1):
+                known = self._codec.sampled(image, given["seeds"])
+                x = plan.add_noise(known, first)
+            given |= self._around(image, mask, known, given["seeds"], first)
+            kind = (self.scheduler.name, repr(self.scheduler.config))
+            x = self._denoiser(
+                self.unet, plan, kind, x, given, scale, guidance_rescale, callback, verbose
+            )
+            if output == "latent":
+                return ops.convert_to_numpy(x)
+            images = self._codec.images(x)
+        made = [Image.fromarray(image) for image in images] if output == "pil" else images
+        return made if self.safety_checker is None else (made, self.check_safety(images))
+
+    def preview(self, latents: Any) -> np.ndarray:
+        """Latents as images of uint8.
+
+        Args:
+            latents: what a callback was given.
+        """
+        with self._context():
+            return self._codec.images(latents)
+
+    def check_safety(self, images: Any) -> np.ndarray:
+        """Which images the safety checker flags: (images,) of bool.
+
+        Args:
+            images: (images, height, width, 3) of uint8, or any that `ImagePreprocessor` takes.
+
+        Raises:
+            ValueError: the pipeline has no safety checker.
+        """
+        checker, prepared = self.safety_checker, self.feature_extractor
+        if checker is None or prepared is None:
+            raise ValueError(
+                "There is no safety checker: load it with from_preset(..., safety_checker=True), "
+                "or give one to the constructor."
+            )
+        with inference(checker.backend):
+            found = self._compiled(checker, checker.__call__, prepared(images))
+            return ops.convert_to_numpy(found["flags"])
+
+    # -- training -----------------------------------------------------------------------------
+
+    def compile(self, optimizer: Any = "adamw", loss: Any = "mse", **kwargs: Any) -> None:
+        """Say how `fit` trains.
+
+        Args:
+            optimizer: of the network, or of its LoRA.
+            loss: of what the network predicts: noise, velocity or the sample, as the scheduler
+                says that the pipeline has now.
+            kwargs: as for `keraslite.Model.compile`.
+        """
+        with keras.use_backend(self.unet.backend):
+            self._training = NoisePrediction(self.unet, self.scheduler, self._codec)
+            self._training.compile(optimizer=optimizer, loss=loss, **kwargs)
+
+    def fit(self, x: Any, y: Any = None, *, verbose: int = 1, **kwargs: Any) -> Any:
+        """Train the U-Net, or its LoRA where there is one, on images and their texts.
+
+        Images are fitted to the pipeline's height and width; they and the texts are encoded once,
+        before the first epoch, and kept: about 0.4 MB a pair at 512 pixels.
+
+        Args:
+            x: images as `hub.ImagePreprocessor` takes them; or a dict of `images` and `prompts`.
+            y: a text for each image, where x is no dict.
+            verbose: as for `keraslite.Model.fit`, for which the others are too.
+            kwargs: `epochs`, `batch_size`, `callbacks`, `shuffle` ...
+
+        Returns:
+            The history of the losses.
+
+        Raises:
+            RuntimeError: `compile` was not called.
+            ValueError: there are more or fewer texts than images.
+        """
+        if self._training is None:
+            raise RuntimeError("Call compile(optimizer) before fit.")
+        with self._context():
+            inputs = training_inputs(self, self._codec, *pairs(x, y), verbose=verbose)
+        return self._training.fit(inputs, verbose=verbose, **kwargs)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _context(self) -> Any:
+        return inference(self.unet.backend)
+
+    def _hidden(self, ids: Any) -> Any:
+        return self.text_encoder({"token_ids": ids})["sequence_output"]
+
+    def _seeds(self, seed: int | Sequence[int] | None, count: int) -> np.ndarray:
+        if seed is None:
+            seed = keras.random.SeedGenerator().get_config()["seed"] % 2**31
+        one = isinstance(seed, int | np.integer)
+        seeds = [int(seed) + i for i in range(count)] if one else list(seed)
+        if len(seeds) != count:
+            raise ValueError(f"There are {len(seeds)} seeds for {count} images.")
+        return np.array([signed(value) for value in seeds], "int32")
+
+    def _first_noise(self, given: Any, seeds: Any, shape: tuple[int, ...]) -> Any:
+        if given is None:
+            return noise(seeds, 0, shape)
+        given = ops.cast(ops.convert_to_tensor(given), "float32")
+        given = given[None] if len(given.shape) == 3 else given
+        if tuple(given.shape) != (seeds.shape[0], *shape):
+            raise ValueError(
+                f"diffusion_noise has the shape {tuple(given.shape)}, expected "
+                f"{(seeds.shape[0], *shape)}."
+            )
+        return given
+
+    def _for_each(self, context: Any, count: int) -> Any:
+        context = ops.convert_to_tensor(context)
+        context = context[None] if len(context.shape) == 2 else context
+        if context.shape[0] not in (1, count):
+            raise ValueError(f"There are {context.shape[0]} texts for {count} images.")
+        return ops.repeat(context, count, axis=0) if context.shape[0] != count else context
+
+    def _around(self, image: Any, mask: Any, known: Any, seeds: Any, first: Any) -> dict[str, Any]:
+        """What the steps need of a mask: the network itself where it takes masks, else the loop."""
+        takes = self.unet.config["in_channels"] != self.vae.latent_channels
+        if takes and mask is None:
+            raise ValueError("This network makes a part of an image anew: give image and mask.")
+        if mask is not None and image is None:
+            raise ValueError("A mask is for a part of an image: give the image too.")
+        if mask is None:
+            return {}
+        hidden = masks_of(mask, image.shape[:3])
+        factor = self.vae.factor
+        small = ops.convert_to_tensor(hidden[:, ::factor, ::factor])
+        if takes:
+            shown = self._codec.sampled(image * (hidden < 0.5), seeds, -2)
+            return {"beside": ops.concatenate([small, shown], axis=-1)}
+        known = self._codec.sampled(image, seeds) if known is None else known
+        return {"mask": small, "image": known, "noise": first}

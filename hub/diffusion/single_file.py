@@ -1,0 +1,487 @@
+"""Single files of Stable Diffusion 1 and 2, under the names of its authors' own code (latent
+diffusion, "LDM"): `v1-5-pruned-emaonly.safetensors`, `v2-1_768-ema-pruned.safetensors`.
+
+The tables say how a layer that diffusers names is called there, and are used both ways. Traps:
+residual blocks, transformers and changes of size are counted through in one row; the autoencoder
+counts its stages of the way up from the last; the text tower of version 2 is OpenCLIP's, whose
+queries, keys and values are one tensor, and whose last block is not used. A file does not say what
+no tensor has a shape of: heads, groups, and whether noise or velocity is predicted.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hub.diffusion.schedulers import Scheduler
+from hub.presets.build import load_into, merged_weights, weight_variables
+from hub.presets.files import PresetFiles, resolve, resolve_file
+from hub.tokenizers import CLIPTokenizer
+from hub.weights.reader import Weights, open_file
+from hub.weights.tables import Exported, pattern, some
+from keraslite.saving import save_safetensors
+
+_USED_BLOCKS = 23  # of the 24 of OpenCLIP
+_HEAD = 64  # the width of a head, in the text towers and in the U-Net of version 2
+
+
+@dataclass(frozen=True)
+class Version:
+    """What the files of a version do not say.
+
+    Attributes:
+        preset: the built-in preset with its tokenizer.
+        prediction: what its network predicts.
+        scheduler: the usual one.
+        text: the prefix of the text tower.
+        activation: of the text tower.
+        upcast: whether half precision attends in float32; no harm where it need not.
+    """
+
+    preset: str
+    prediction: str
+    scheduler: str
+    text: str
+    activation: str
+    upcast: bool
+
+    def heads(self, channels: Iterable[int]) -> tuple[int, ...]:
+        """The heads of the stages: eight in version 1."""
+        return tuple(max(size // _HEAD, 1) if self.upcast else 8 for size in channels)
+
+
+# By the width of the context.
+VERSIONS = {
+    768: Version(
+        "stable_diffusion_v1.5", "epsilon", "pndm", "cond_stage_model.transformer.text_model.",
+        "quick_gelu", False,
+    ),
+    1024: Version(
+        "stable_diffusion_v2.1", "v_prediction", "ddim", "cond_stage_model.model.", "gelu", True
+    ),
+}  # fmt: skip
+_FAMILIES = {
+    "unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "clip_text_model",
+}  # fmt: skip
+# What lies in files beside the networks: averages of the training, its constants, what is not used.
+_SCHEDULE = """betas alphas_cumprod alphas_cumprod_prev sqrt_alphas_cumprod logvar lvlb_weights
+    sqrt_one_minus_alphas_cumprod log_one_minus_alphas_cumprod sqrt_recip_alphas_cumprod
+    sqrt_recipm1_alphas_cumprod posterior_variance posterior_log_variance_clipped
+    posterior_mean_coef1 posterior_mean_coef2 scale_factor global_step"""
+_IGNORED = (
+    *_SCHEDULE.split(), r"model_ema\..*", r"first_stage_model\.loss\..*",
+    r"cond_stage_model\.transformer\.text_model\.embeddings\.position_ids",
+    rf"cond_stage_model\.model\.transformer\.resblocks\.{_USED_BLOCKS}\..*",
+    r"cond_stage_model\.(model\.)?(logit_scale|text_projection|attn_mask)",
+)  # fmt: skip
+# Files of some programs leave out a level.
+_OLDER = {r"^cond_stage_model\.transformer\.(?!text_model\.)":
+          "cond_stage_model.transformer.text_model."}  # fmt: skip
+# Dense layers of ours that are convolutions of single pixels there.
+_PIXELS = re.compile(r"first_stage_model\..*\.attn_1\.(q|k|v|proj_out)\.weight")
+
+# -- names: diffusers on the left, LDM on the right, with the numbers of `_numbers` ---------------
+
+_RESIDUAL = {
+    "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
+}  # fmt: skip
+_TRANSFORMER = (
+    "norm", "proj_in", "proj_out", *(f"transformer_blocks.0.norm{n}" for n in (1, 2, 3)),
+    *(f"transformer_blocks.0.attn{n}.{x}" for n in (1, 2) for x in ("to_q", "to_k", "to_v",
+                                                                    "to_out.0")),
+    "transformer_blocks.0.ff.net.0.proj", "transformer_blocks.0.ff.net.2",
+)  # fmt: skip
+
+
+def _unet_rows() -> dict[str, str]:
+    rows = {
+        "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+        "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
+        "down_blocks.{i}.downsamplers.0.conv": "input_blocks.{halved}.0.op",
+        "up_blocks.{i}.upsamplers.0.conv": "output_blocks.{doubled}.{behind}.conv",
+    }  # fmt: skip
+    for theirs, block, transformer in (
+        ("down_blocks.{i}", "input_blocks.{down}.0", "input_blocks.{down}.1"),
+        ("mid_block", "middle_block.{twice}", "middle_block.1"),
+        ("up_blocks.{i}", "output_blocks.{up}.0", "output_blocks.{up}.1"),
+    ):
+        rows |= {f"{theirs}.resnets.{{j}}.{a}": f"{block}.{b}" for a, b in _RESIDUAL.items()}
+        rows |= {f"{theirs}.attentions.{{j}}.{x}": f"{transformer}.{x}" for x in _TRANSFORMER}
+    return rows
+
+
+def _vae_rows() -> dict[str, str]:
+    rows = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
+    for half, stage, resized, there, change in (
+        ("encoder", "down_blocks", "downsamplers", "down.{i}", "downsample"),
+        ("decoder", "up_blocks", "upsamplers", "up.{last}", "upsample"),
+    ):
+        rows |= {f"{half}.{x}": f"{half}.{x}" for x in ("conv_in", "conv_out")}
+        rows[f"{half}.conv_norm_out"] = f"{half}.norm_out"
+        rows[f"{half}.{stage}.{{i}}.{resized}.0.conv"] = f"{half}.{there}.{change}.conv"
+        for a in ("norm1", "conv1", "norm2", "conv2", "conv_shortcut"):
+            b = "nin_shortcut" if a == "conv_shortcut" else a
+            rows[f"{half}.{stage}.{{i}}.resnets.{{j}}.{a}"] = f"{half}.{there}.block.{{j}}.{b}"
+            rows[f"{half}.mid_block.resnets.{{j}}.{a}"] = f"{half}.mid.block_{{next}}.{b}"
+        for a, b in (("group_norm", "norm"), ("to_q", "q"), ("to_k", "k"), ("to_v", "v"),
+                     ("to_out.0", "proj_out")):  # fmt: skip
+            rows[f"{half}.mid_block.attentions.0.{a}"] = f"{half}.mid.attn_1.{b}"
+    return rows
+
+
+_FUSED = ("q_proj", "k_proj", "v_proj")
+
+
+def _open_clip_rows() -> dict[str, str]:
+    block = {
+        "layer_norm1": "ln_1", "layer_norm2": "ln_2", "self_attn.out_proj": "attn.out_proj",
+        "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
+    }  # fmt: skip
+    return {
+        "embeddings.token_embedding": "token_embedding",
+        "embeddings.position_embedding.weight": "positional_embedding",
+        "final_layer_norm": "ln_final",
+        **{f"encoder.layers.{{i}}.{a}": f"transformer.resblocks.{{i}}.{b}"
+           for a, b in block.items()},
+        **{f"encoder.layers.{{i}}.self_attn.{x}.{leaf}":
+           f"transformer.resblocks.{{i}}.attn.in_proj_{leaf}"
+           for x in _FUSED for leaf in ("weight", "bias")},
+    }  # fmt: skip
+
+
+_ROWS = {"unet": _unet_rows(), "vae": _vae_rows()}
+_PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
+
+
+def _numbers(i: int, j: int, config: Mapping[str, Any]) -> dict[str, int]:
+    """What stands for the names in the rows, of part j of stage i."""
+    each = config.get("layers_per_block", 0) + 1
+    attends = list(config.get("up_block_types", ()))[i : i + 1] == ["CrossAttnUpBlock2D"]
+    return {
+        "i": i, "j": j, "next": j + 1, "twice": 2 * j,
+        "down": 1 + i * each + j, "halved": (i + 1) * each,
+        "up": i * each + j, "doubled": (i + 1) * each - 1, "behind": 2 if attends else 1,
+        "last": len(config.get("block_out_channels", ())) - 1 - i,
+    }  # fmt: skip
+
+
+def ldm_names(
+    names: Iterable[str], part: str, version: Version, config: Mapping[str, Any]
+) -> dict[str, str]:
+    """Returns the names in a single file of tensors that diffusers or transformers names.
+
+    Args:
+        names: those of diffusers.
+        part: "unet", "vae" or "text_encoder".
+        version: of Stable Diffusion.
+        config: our arguments of the network.
+
+    Raises:
+        ValueError: a name is unknown.
+
+    Example:
+        >>> config = {"layers_per_block": 2, "block_out_channels": (320, 640, 1280, 1280)}
+        >>> name = "down_blocks.1.resnets.0.conv1.bias"
+        >>> ldm_names([name], "unet", VERSIONS[768], config)[name]
+        'model.diffusion_model.input_blocks.4.0.in_layers.2.bias'
+    """
+    prefix, rows = _PREFIXES.get(part, version.text), _ROWS.get(part)
+    if rows is None:  # version 1 has the tower as transformers has it
+        rows = _open_clip_rows() if version.upcast else None
+    if rows is None:
+        return {name: prefix + name for name in names}
+    patterns = [(pattern(theirs), ldm) for theirs, ldm in rows.items()]
+    found = {}
+    for name in names:
+        stem, _, leaf = name.rpartition(".")
+        for whole, end in ((name, ""), (stem, f".{leaf}")):
+            for form, ldm in patterns:
+                match = form.fullmatch(whole)
+                if match is not None:
+                    given = {k: int(v) for k, v in match.groupdict().items() if v is not None}
+                    numbers = _numbers(given.get("i", 0), given.get("j", 0), config)
+                    found[name] = prefix + ldm.format_map(numbers) + end
+                    break
+        if name not in found:
+            raise ValueError(f"Single files have no name for {name!r} of the {part}.")
+    return found
+
+
+def _parts_of_fused(names: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Of the names that stand for a third of a tensor, which third."""
+    ends = {x: (i, len(_FUSED)) for i, x in enumerate(_FUSED)}
+    return {name: ends[x] for name in names for x in name.split(".")[-2:-1] if x in ends}
+
+
+# -- sizes ----------------------------------------------------------------------------------------
+
+
+class _Sizes:
+    """The shapes of a file's tensors, below a prefix."""
+
+    def __init__(self, weights: Weights, prefix: str, location: str):
+        self.location, self.prefix = location, prefix
+        self.names = {n.removeprefix(prefix) for n in weights if n.startswith(prefix)}
+        self._weights = weights
+
+    def __call__(self, name: str, axis: int) -> int:
+        shape = self.shape(name)
+        if not -len(shape) <= axis < len(shape) or shape[axis] < 1:
+            raise ValueError(f"{self.prefix}{name} of {self.location} has the shape {shape}.")
+        return shape[axis]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        if name not in self.names:
+            raise ValueError(
+                f"{self.location} is no single file of Stable Diffusion 1 or 2: it has no "
+                f"{self.prefix}{name}; it has {some(sorted(self._weights)[:4])}."
+            )
+        return self._weights.shape(self.prefix + name)
+
+    def count(self, template: str) -> int:
+        """How many numbers from 0 on stand for the {} of a name."""
+        count = 0
+        while template.format(count) in self.names:
+            count += 1
+        return count
+
+
+def _unet_config(sizes: _Sizes) -> dict[str, Any]:
+    """The arguments that follow from the shapes."""
+    halved = [i for i in range(64) if f"input_blocks.{i}.0.op.weight" in sizes.names]
+    each = halved[0] if halved else sizes.count("input_blocks.{}.0.in_layers.0.weight")
+    first = [1 + i * each for i in range(len(halved) + 1)]
+    attends = [f"input_blocks.{n}.1.proj_in.weight" in sizes.names for n in first]
+    transformer = "middle_block.1"
+    return {
+        "in_channels": sizes("input_blocks.0.0.weight", 1),
+        "out_channels": sizes("out.2.weight", 0),
+        "block_out_channels": tuple(
+            sizes(f"input_blocks.{n}.0.out_layers.3.weight", 0) for n in first
+        ),
+        "layers_per_block": each - 1,
+        "cross_attention_dim": sizes(f"{transformer}.transformer_blocks.0.attn2.to_k.weight", 1),
+        "use_linear_projection": len(sizes.shape(f"{transformer}.proj_in.weight")) == 2,
+        "down_block_types": tuple("CrossAttnDownBlock2D" if x else "DownBlock2D" for x in attends),
+        "up_block_types": tuple(
+            "CrossAttnUpBlock2D" if x else "UpBlock2D" for x in reversed(attends)
+        ),
+    }
+
+
+def _vae_config(sizes: _Sizes) -> dict[str, Any]:
+    stages = sizes.count("encoder.down.{}.block.0.conv1.weight")
+    return {
+        "in_channels": sizes("encoder.conv_in.weight", 1),
+        "out_channels": sizes("decoder.conv_out.weight", 0),
+        "block_out_channels": tuple(
+            sizes(f"encoder.down.{i}.block.0.conv1.weight", 0) for i in range(max(stages, 1))
+        ),
+        "layers_per_block": sizes.count("encoder.down.0.block.{}.conv1.weight"),
+        "latent_channels": sizes("post_quant_conv.weight", 0),
+    }
+
+
+def _text_config(sizes: _Sizes) -> dict[str, Any]:
+    clip = "encoder.layers.0.mlp.fc1.weight" in sizes.names
+    tokens, places, block, inside = (
+        ("embeddings.token_embedding.weight", "embeddings.position_embedding.weight",
+         "encoder.layers.{}.layer_norm1.weight", "encoder.layers.0.mlp.fc1.weight")
+        if clip else
+        ("token_embedding.weight", "positional_embedding",
+         "transformer.resblocks.{}.ln_1.weight", "transformer.resblocks.0.mlp.c_fc.weight")
+    )  # fmt: skip
+    return {
+        "vocabulary_size": sizes(tokens, 0),
+        "num_layers": min(sizes.count(block), _USED_BLOCKS),
+        "hidden_dim": sizes(tokens, 1),
+        "intermediate_dim": sizes(inside, 0),
+        "max_sequence_length": sizes(places, 0),
+    }
+
+
+_CONFIGS = {"unet": _unet_config, "vae": _vae_config, "text_encoder": _text_config}
+
+
+def _unsaid(part: str, version: Version, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that no shape tells, and that the published networks have."""
+    if part == "unet":
+        heads = version.heads(config["block_out_channels"])
+        return {"attention_head_dim": heads, "norm_num_groups": 32, "norm_eps": 1e-5,
+                "flip_sin_to_cos": True, "freq_shift": 0}  # fmt: skip
+    if part == "vae":
+        return {"norm_num_groups": 32, "scaling_factor": 0.18215, "shift_factor": None,
+                "mid_block_add_attention": True, "use_quant_conv": True,
+                "use_post_quant_conv": True}  # fmt: skip
+    heads = max(config["hidden_dim"] // _HEAD, 1)
+    return {"num_heads": heads, "activation": version.activation, "layer_norm_epsilon": 1e-5}
+
+
+def version_of(context: int, location: str) -> Version:
+    """Returns the version of Stable Diffusion that a width of the context belongs to.
+
+    Args:
+        context: the width.
+        location: where it was found, for the error.
+
+    Raises:
+        ValueError: it belongs to none.
+    """
+    if context not in VERSIONS:
+        raise ValueError(
+            f"{location} has a context of width {context}, which is neither Stable Diffusion 1 "
+            "(768) nor 2 (1024)."
+        )
+    return VERSIONS[context]
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def read_networks(
+    weights: Weights, location: str, without: Iterable[str] = (), dtype: Any = None
+) -> tuple[Version, dict[str, Any]]:
+    """Makes the networks of a single file; tensors are read when they are first used.
+
+    Args:
+        weights: the file.
+        location: where it lies, in words.
+        without: the parts that are not wanted: "vae", "text_encoder".
+        dtype: a dtype or policy of the networks.
+
+    Returns:
+        The version, and the networks by their parts.
+
+    Raises:
+        ValueError: the file is of another kind, or a tensor is missing, unknown or mis-shaped.
+    """
+    from hub.families import family_of
+
+    weights.rename(_OLDER)
+    sizes = _Sizes(weights, _PREFIXES["unet"], location)
+    version = version_of(_unet_config(sizes)["cross_attention_dim"], location)
+    prefixes = {**_PREFIXES, "text_encoder": version.text}
+    made, views, claimed = {}, {}, set()
+    for part in dict.fromkeys(_FAMILIES):
+        if part in without:
+            claimed |= {name for name in weights if name.startswith(prefixes[part])}
+            continue
+        config = _CONFIGS[part](_Sizes(weights, prefixes[part], location))
+        config |= _unsaid(part, version, config)
+        config |= {"upcast_attention": version.upcast} if part == "unet" else {}
+        family = family_of(_FAMILIES[part])
+        made[part] = family.backbone(**config, dtype=dtype)
+        paths = weight_variables(made[part])
+        theirs = [family.weights.names(path)[0][0] for path in paths]
+        views[part] = ldm_names(theirs, part, version, config)
+        claimed |= set(views[part].values())
+    missing = [n for n in dict.fromkeys(n for v in views.values() for n in v.values())
+               if n not in weights]  # fmt: skip
+    unknown = sorted(
+        name for name in weights
+        if name not in claimed and not any(re.fullmatch(p, name) for p in _IGNORED)
+    )  # fmt: skip
+    if missing or unknown:
+        raise ValueError(
+            f"{location} does not fit Stable Diffusion.\n"
+            f"  Missing in the file ({len(missing)}): {some(missing)}\n"
+            f"  Unknown in the file ({len(unknown)}): {some(unknown)}"
+        )
+    for part, names in views.items():
+        thirds = _parts_of_fused(names) if part == "text_encoder" and version.upcast else {}
+        load_into(made[part], weights.under(names, thirds), family_of(_FAMILIES[part]).weights)
+    return version, made
+
+
+def read_single_file(
+    handle: Any,
+    *,
+    tokenizer: Any = None,
+    text_encoder: Any = None,
+    vae: Any = None,
+    scheduler: Scheduler | str | None = None,
+    prediction_type: str | None = None,
+    dtype: Any = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> dict[str, Any]:
+    """What `StableDiffusion.from_single_file` does: the parts of a pipeline."""
+    files, name = resolve_file(handle, revision=revision, token=token)
+    given = {"text_encoder": text_encoder, "vae": vae}
+    given = {part: value for part, value in given.items() if value is not None}
+    version, made = read_networks(open_file(files, name), files.location, given, dtype)
+    kind = prediction_type or version.prediction
+    wide = version.upcast and kind == "v_prediction"
+    made["unet"].config["sample_size"] = 96 if wide else 64
+    if not isinstance(scheduler, Scheduler):
+        method = scheduler or version.scheduler
+        last = {"set_alpha_to_one": False} if method in ("ddim", "pndm") else {}
+        scheduler = Scheduler.from_name(method, prediction_type=kind, steps_offset=1, **last)
+    if not isinstance(tokenizer, CLIPTokenizer):
+        tokenizer = _tokenizer(resolve(version.preset if tokenizer is None else tokenizer))
+    return {**made, **given, "scheduler": scheduler, "tokenizer": tokenizer}
+
+
+def _tokenizer(files: PresetFiles) -> CLIPTokenizer:
+    below = any(name.startswith("tokenizer/") for name in files.names)
+    return CLIPTokenizer.from_files(files.folder("tokenizer") if below else files)
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+class _Joined(Mapping[str, np.ndarray]):
+    """The tensors of a single file, made one at a time as they are asked for."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, list[tuple[Exported, str]]] = {}
+
+    def add(self, tensors: Exported, names: Mapping[str, str]) -> None:
+        """Take the tensors of a network; of several with one name the first comes first."""
+        thirds = _parts_of_fused(names)
+        for name, ldm in sorted(names.items(), key=lambda item: thirds.get(item[0], (0,))):
+            self._sources.setdefault(ldm, []).append((tensors, name))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        arrays = [tensors[theirs] for tensors, theirs in self._sources[name]]
+        array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        return array[:, :, None, None] if _PIXELS.fullmatch(name) else array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+
+def write_single_file(pipeline: Any, path: Any) -> None:
+    """What `StableDiffusion.save_single_file` does."""
+    from hub.families import family_of
+
+    if not str(path).endswith(".safetensors"):
+        raise ValueError(f"{str(path)!r} must end with '.safetensors', or nobody can open it.")
+    version = version_of(pipeline.unet.config["cross_attention_dim"], "The U-Net")
+    tensors = _Joined()
+    for part, model_type in _FAMILIES.items():
+        model, family = getattr(pipeline, part), family_of(model_type)
+        usual = _unsaid(part, version, model.config)
+        stages = len(model.config.get("block_out_channels", ()))
+        wrong = [key for key in usual if not _same(model.config[key], usual[key], stages)]
+        if wrong:
+            raise ValueError(
+                f"A single file cannot say {wrong} of the {part}: "
+                f"{[model.config[k] for k in wrong]} where {[usual[k] for k in wrong]} would be "
+                "read. Use save_to_preset."
+            )
+        exported = Exported(merged_weights(model), family.weights)
+        tensors.add(exported, ldm_names(exported, part, version, model.config))
+    save_safetensors(path, tensors, {"format": "pt"})
+
+
+def _same(ours: Any, usual: Any, stages: int) -> bool:
+    if isinstance(usual, tuple):
+        return (tuple(ours) if isinstance(ours, list | tuple) else (ours,) * stages) == usual
+    return ours == usual

@@ -1,0 +1,1 @@
+"""Text generation: samplers and decoding loops."""

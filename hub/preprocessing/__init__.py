@@ -1,0 +1,1 @@
+"""From texts and images to a model's inputs."""

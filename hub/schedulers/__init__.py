@@ -1,5 +1,0 @@
-"""Schedulers of diffusion: pure functions over a table of timesteps."""
-
-from hub.schedulers.scheduler import SCHEDULERS, Plan, Scheduler
-
-__all__ = ["SCHEDULERS", "Plan", "Scheduler"]

@@ -1,0 +1,1 @@
+"""Names, storage and readers of checkpoints' tensors."""

@@ -1,0 +1,245 @@
+"""LoRA adapters (Hu et al., 2021, arXiv:2106.09685), kept apart in the layout of PEFT.
+
+An adapter is two small matrices for each weight that it changes, and the heads that were trained
+with it: a file of a few megabytes beside a checkpoint that stays as it was published.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hub.families import family_of
+from hub.presets import Weights, resolve
+from hub.presets.build import write_json
+from hub.weights.tables import WeightTable
+from hub.weights.torch_files import open_torch
+from keraslite.saving import open_safetensors, save_safetensors
+
+_ROOT = "base_model.model."
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_USUAL = ("query", "value", "qkv")
+_TYPES = {
+    "TextClassifier": "SEQ_CLS", "TokenClassifier": "TOKEN_CLS", "CausalLM": "CAUSAL_LM",
+    "Seq2SeqLM": "SEQ_2_SEQ_LM", "TextEmbedder": "FEATURE_EXTRACTION",
+}  # fmt: skip
+# Options of PEFT that change what an adapter computes, and the values that are understood.
+_UNDERSTOOD = {
+    "peft_type": ("LORA",), "bias": ("none", None), "use_dora": (False, None),
+    "rank_pattern": ({}, None), "alpha_pattern": ({}, None), "layers_to_transform": (None,),
+    "use_rslora": (False, None), "trainable_token_indices": (None,), "alora_invocation_tokens":
+    (None,),
+}  # fmt: skip
+
+
+def _table(task: Any) -> WeightTable:
+    """The names of a task's weights as transformers has them in memory."""
+    family = family_of(task.backbone.family)
+    head = family.heads.get(task.task)
+    prefix = "" if head is None else family.prefix
+    return (head or WeightTable({})).joined(family.weights.prefixed("backbone/", prefix))
+
+
+def adaptable(model: Any, table: WeightTable) -> Iterator[tuple[str, str, Any]]:
+    """(our path, the module in a checkpoint, the layer) of each layer that can have an update.
+
+    Args:
+        model: a backbone or a task.
+        table: the names of its weights.
+    """
+    owners = {id(layer.kernel): layer for layer in model._flatten_layers() if _is_dense(layer)}
+    for path, variable in model.named_weights():
+        layer = owners.get(id(variable))
+        found = None if layer is None else table.names(path)
+        if found is not None:
+            yield path.removesuffix("/kernel"), found[0][0].removesuffix(".weight"), layer
+
+
+def _layers(task: Any) -> Iterator[tuple[str, str, Any]]:
+    """As `adaptable`, of the backbone alone."""
+    return (row for row in adaptable(task, _table(task)) if row[0].startswith("backbone/"))
+
+
+def _is_dense(layer: Any) -> bool:
+    return hasattr(layer, "enable_lora") and getattr(layer, "kernel", None) is not None
+
+
+def enable_lora(
+    task: Any, rank: int, alpha: float | None = None, targets: Sequence[str] = _USUAL
+) -> list[str]:
+    """Freeze a task's backbone but for a low-rank update of some of its dense layers.
+
+    The head goes on being trained.
+
+    Args:
+        task: the task.
+        rank: the size that the two matrices of an update have in common.
+        alpha: the update is scaled by `alpha / rank`; the rank by default.
+        targets: last parts of the layers' names: ours, such as "query", or the checkpoint's, such
+            as "q_proj".
+
+    Returns:
+        The paths of the layers that are adapted.
+
+    Raises:
+        ValueError: nothing has such a name, or the task is adapted already.
+
+    >>> from hub import BertBackbone, TextClassifier
+    >>> model = TextClassifier(BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8), 2)
+    >>> enable_lora(model, 2)
+    ['backbone/blocks/0/attention/query', 'backbone/blocks/0/attention/value']
+    """
+    wanted = set(targets)
+    layers = list(_layers(task))
+    chosen = [row for row in layers if wanted & {p.split(s)[-1] for p, s in zip(row, "/.")}]
+    if not chosen:
+        names = sorted({name for row in layers for name in (row[0].split("/")[-1],)})
+        raise ValueError(f"No dense layer is named {sorted(wanted)}; there are: {names}.")
+    if any(layer.lora_enabled for _, _, layer in layers):
+        raise ValueError("This task has an adapter already: make the task anew to begin another.")
+    _enable(task, [layer for _, _, layer in chosen], rank, alpha)
+    return [path for path, _, _ in chosen]
+
+
+def _adapted(task: Any) -> list[tuple[str, str, Any]]:
+    found = [row for row in _layers(task) if row[2].lora_enabled]
+    if not found:
+        raise ValueError("This task has no adapter: call enable_lora(rank) or load_adapter first.")
+    return found
+
+
+def _head(task: Any) -> dict[str, tuple[Any, str, bool]]:
+    """Our path -> (variable, the name in a checkpoint, whether transposed) of a trained head."""
+    family = family_of(task.backbone.family)
+    table = family.heads.get(task.task, WeightTable({}))
+    found = {}
+    for path, variable in task.named_weights():
+        names = None if path.startswith("backbone/") else table.names(path)
+        if names is not None:
+            found[path] = variable, names[0][0], names[1]
+    return found
+
+
+def save_adapter(task: Any, directory: str | os.PathLike) -> None:
+    """Write a task's adapter and its head as PEFT reads them.
+
+    Args:
+        task: a task with `enable_lora`.
+        directory: a folder, made if need be.
+
+    Raises:
+        ValueError: the task has no adapter.
+        OSError: the folder cannot be written.
+    """
+    rows, tensors = _adapted(task), {}
+    for _, module, layer in rows:
+        for letter, variable in (("A", layer.lora_kernel_a), ("B", layer.lora_kernel_b)):
+            tensors[f"{_ROOT}{module}.lora_{letter}.weight"] = np.ascontiguousarray(
+                variable.numpy().T
+            )
+    head = _head(task)
+    for variable, name, transposed in head.values():
+        value = variable.numpy()
+        tensors[_ROOT + name] = np.ascontiguousarray(value.T if transposed else value)
+    source = getattr(task.backbone, "source_config", {})
+    layer = rows[0][2]
+    config = {
+        "peft_type": "LORA", "task_type": _TYPES.get(task.task), "r": layer.lora_rank,
+        "lora_alpha": layer.lora_alpha, "lora_dropout": 0.0, "bias": "none",
+        "target_modules": sorted({module.split(".")[-1] for _, module, _ in rows}),
+        "modules_to_save": sorted({name.split(".")[0] for _, name, _ in head.values()}) or None,
+        "fan_in_fan_out": bool(_table(task).straight), "inference_mode": True,
+        "base_model_name_or_path": source.get("_name_or_path"),
+    }  # fmt: skip
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_safetensors(folder / _WEIGHTS, tensors, {"format": "pt"})
+    write_json(folder / _CONFIG, config)
+
+
+def load_adapter(
+    task: Any, adapter: Any, *, revision: str | None = None, token: str | None = None
+) -> None:
+    """Give a task the adapter that `save_adapter` or PEFT wrote, and the head saved with it.
+
+    Args:
+        task: a task over the checkpoint that the adapter was trained for.
+        adapter: a folder, `org/repo`, or `hf://org/repo@revision/subfolder`.
+        revision: a branch, tag or commit of the repository.
+        token: a token for the Hub.
+
+    Raises:
+        ValueError: the adapter is of another kind, or for another model; says which tensors.
+        FileNotFoundError: there is no adapter.
+    """
+    files = resolve(adapter, revision=revision, token=token)
+    config = files.json(_CONFIG)
+    check_options(config, f"{_CONFIG} of {files.location}")
+    if _WEIGHTS in files:
+        weights = Weights([open_safetensors(files.path(_WEIGHTS))])
+    else:
+        weights = Weights([open_torch(files.path("adapter_model.bin"))])
+    modules = {module: layer for _, module, layer in _layers(task)}
+    updates = {n.removeprefix(_ROOT).rpartition(".lora_A.")[0] for n in weights if ".lora_A." in n}
+    head = {f"{_ROOT}{name}": (v, t) for v, name, t in _head(task).values()}
+    expected = {f"{_ROOT}{m}.lora_{x}.weight" for m in updates for x in "AB"}
+    stored = {name.replace(".modules_to_save.default.", "."): name for name in weights}
+    unknown = sorted(
+        {n for n in stored if n not in expected and n not in head}
+        | {m for m in updates if m not in modules}
+    )
+    missing = sorted(expected - set(stored))
+    if unknown or missing or not updates:
+        raise ValueError(
+            f"The adapter of {files.location} does not fit a {type(task).__name__}: unknown "
+            f"{unknown[:6]} ({len(unknown)}), missing {missing[:6]} ({len(missing)})."
+        )
+    read = {name: np.array(weights[where], "float32") for name, where in stored.items()}
+    rank = int(config["r"])
+    wrong = [
+        f"{m} {a.shape} {b.shape} for {modules[m].kernel.shape}"
+        for m in sorted(updates)
+        for a, b in [[read[f"{_ROOT}{m}.lora_{x}.weight"] for x in "AB"]]
+        if (a.shape, b.shape)
+        != ((rank, modules[m].kernel.shape[0]), (modules[m].kernel.shape[1], rank))
+    ]
+    if wrong:
+        raise ValueError(f"The adapter of {files.location} has other shapes: {wrong[:4]}.")
+    layers = [modules[m] for m in sorted(updates)]
+    if not all(layer.lora_enabled for layer in layers):
+        _enable(task, layers, rank, float(config.get("lora_alpha", rank)))
+    for module in updates:
+        a, b = (read[f"{_ROOT}{module}.lora_{x}.weight"] for x in "AB")
+        modules[module].lora_kernel_a.assign(a.T)
+        modules[module].lora_kernel_b.assign(b.T)
+    for name, (variable, transposed) in head.items():
+        if name in read:
+            variable.assign(read[name].T if transposed else read[name])
+
+
+def check_options(config: Mapping[str, Any], location: str, without: Sequence[str] = ()) -> None:
+    """Refuse what changes what an adapter of PEFT computes, and is not understood.
+
+    Args:
+        config: of the adapter.
+        location: where it lies, in words.
+        without: options that the caller understands.
+
+    Raises:
+        ValueError: names the option.
+    """
+    for key, allowed in _UNDERSTOOD.items():
+        if key not in without and config.get(key) not in allowed:
+            raise ValueError(
+                f"{location} has {key}={config[key]!r}, which is not supported; supported: "
+                f"{allowed[0]!r}."
+            )
+
+
+def _enable(task: Any, layers: list[Any], rank: int, alpha: float | None) -> None:
+    for variable in task.backbone.weights:  # a layer that is frozen whole would train no update
+        variable.trainable = False
+    for layer in layers:
+        layer.enable_lora(rank, alpha)

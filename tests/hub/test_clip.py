@@ -1,0 +1,367 @@
+"""CLIP's towers, whole networks and tokenizer against transformers, on every backend."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from test_bert import close
+from tokenizers import pre_tokenizers
+
+import hub
+import keraslite as keras
+from hub.presets import resolve
+
+HARD = [
+    "A photo of a Cat", "", "  two   spaces  ", "it's they'll we've 'tis", "naïve café ÅNGSTRÖM",
+    "漢字かな交じり文 한국어", "👩‍👩‍👧‍👦 and 🤦🏽‍♀️!", "1234567 3.14 x2y3", "!!!??? --- ... ((", "tab\tnew\nline",
+    "<|endoftext|> inside <|startoftext|>", "e\u0301 combining", "İstanbul ﬁ ß", "zero\u200bwidth",
+    "supercalifragilisticexpialidocious " * 12, "a\x00b\x07c", "trailing \u00a0",
+]  # fmt: skip
+IDS = np.array([[5, 9, 30, 7, 38, 39, 39], [5, 38, 39, 39, 39, 39, 39]], "int32")
+KINDS = {
+    "openai": {"hidden_act": "quick_gelu", "eos_token_id": 2},
+    "laion": {"hidden_act": "gelu", "eos_token_id": 39},
+}
+
+
+def tower(folder, kind="openai", **changes):
+    """Write a text tower; gives transformers' own."""
+    torch.manual_seed(0)
+    config = transformers.CLIPTextConfig(**{
+        "vocab_size": 40, "hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 3,
+        "num_attention_heads": 3, "max_position_embeddings": 9, "projection_dim": 6,
+        "bos_token_id": 38, **KINDS[kind], **changes,
+    })  # fmt: skip
+    model = transformers.CLIPTextModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    model.save_pretrained(folder)
+    return model
+
+
+def tokenizer_files(folder, pad="<|endoftext|>"):
+    """Write a vocabulary of letters and a few merges, as CLIP's files have them."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = ["p h", "o t", "ph ot", "phot o</w>", "c a", "ca t</w>", "o f</w>", "i t</w>"]
+    tokens = [*letters, *(f"{c}</w>" for c in letters), *(m.replace(" ", "") for m in merges)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    config = {
+        "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": pad,
+        "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>",
+    }  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+TEXT = {
+    "hidden_size": 12,
+    "intermediate_size": 20,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "max_position_embeddings": 30,
+    "projection_dim": 5,
+}
+VISION = {
+    "hidden_size": 10, "intermediate_size": 14, "num_hidden_layers": 3, "num_attention_heads": 2,
+    "image_size": 15, "patch_size": 4, "layer_norm_eps": 1e-4, "projection_dim": 3,
+}  # fmt: skip
+
+
+def whole(folder, kind="openai", dtype="float32", scale=0.2, **changes):
+    """Write both towers; gives transformers' own network."""
+    torch.manual_seed(0)
+    text = {"vocab_size": 40, "bos_token_id": 38, **KINDS[kind], **TEXT, **changes}
+    config = transformers.CLIPConfig(
+        text_config=text, vision_config={**VISION, "hidden_act": KINDS[kind]["hidden_act"]},
+        projection_dim=6, logit_scale_init_value=1.5,
+    )  # fmt: skip
+    model = transformers.CLIPModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # no zeros or ones that hide a mistake
+            parameter.add_(torch.randn_like(parameter) * scale)
+    model = model.to(getattr(torch, dtype))
+    model.save_pretrained(folder)
+    return model.float()
+
+
+def images(count=3, size=15):
+    return np.random.default_rng(1).normal(size=(count, size, size, 3)).astype("float32")
+
+
+def their_answer(model, pixels, ids=IDS):
+    with torch.no_grad():
+        return model(
+            input_ids=torch.from_numpy(ids).long(),
+            pixel_values=torch.from_numpy(pixels).permute(0, 3, 1, 2),
+        )
+
+
+def assert_same(model, theirs, pixels=None):
+    """Logits and vectors are those of transformers."""
+    pixels = images() if pixels is None else pixels
+    expected = their_answer(theirs, pixels)
+    found = model({"images": pixels, "token_ids": IDS})
+    for ours, name in {
+        "vision_logits": "logits_per_image", "text_logits": "logits_per_text",
+        "image_embeddings": "image_embeds", "text_embeddings": "text_embeds",
+    }.items():  # fmt: skip
+        close(found[ours], getattr(expected, name))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_tower(backend, kind, tmp_path):
+    theirs = tower(tmp_path / "a", kind)
+    model = hub.CLIPTextEncoder.from_preset(tmp_path / "a")
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(IDS).long(), output_hidden_states=True)
+    out = model({"token_ids": IDS})
+    close(out["sequence_output"], expected.last_hidden_state)
+    close(out["pooled_output"], expected.pooler_output)
+    mask = np.array([[1] * 6 + [0], [1] * 3 + [0] * 4])
+    with torch.no_grad():
+        masked = theirs(torch.from_numpy(IDS).long(), torch.from_numpy(mask))
+    ours = model({"token_ids": IDS, "padding_mask": mask})
+    close(ours["pooled_output"], masked.pooler_output)
+    skipped = model({"token_ids": IDS}, skip=1)["sequence_output"]
+    close(skipped, theirs.final_layer_norm(expected.hidden_states[-2]))
+    model.save_to_preset(tmp_path / "b")
+    again = transformers.CLIPTextModel.from_pretrained(tmp_path / "b").eval()
+    with torch.no_grad():
+        close(out["pooled_output"], again(torch.from_numpy(IDS).long()).pooler_output)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("openai", "float32"), ("laion", "float16")])
+def test_both_towers(backend, kind, dtype, tmp_path):
+    theirs = whole(tmp_path / "a", kind, dtype)
+    model = hub.CLIPBackbone.from_preset(tmp_path / "a")
+    assert_same(model, theirs)
+    pixels, ids = torch.from_numpy(images()).permute(0, 3, 1, 2), torch.from_numpy(IDS).long()
+    with torch.no_grad():
+        close(
+            model.get_vision_embeddings(images()), theirs.get_image_features(pixels).pooler_output
+        )
+        close(model.get_text_embeddings(IDS), theirs.get_text_features(ids).pooler_output)
+    # Each tower alone, out of the folder of both.
+    vision = hub.CLIPVisionEncoder.from_preset(tmp_path / "a")
+    text = hub.CLIPTextEncoder.from_preset(tmp_path / "a")
+    with torch.no_grad():
+        seen = theirs.vision_model(pixels)
+        read = theirs.text_model(ids)
+    out = vision({"images": images()})
+    close(out["sequence_output"], seen.last_hidden_state)
+    close(out["pooled_output"], seen.pooler_output)
+    close(text({"token_ids": IDS})["pooled_output"], read.pooler_output)
+    model.save_to_preset(tmp_path / "b")
+    again, loading = transformers.CLIPModel.from_pretrained(
+        tmp_path / "b", output_loading_info=True
+    )
+    assert not any(loading.values())
+    assert_same(model, again.eval())
+    vision.save_to_preset(tmp_path / "c")
+    tower, loading = transformers.CLIPVisionModel.from_pretrained(
+        tmp_path / "c", output_loading_info=True
+    )
+    assert not any(loading.values())
+    with torch.no_grad():
+        close(out["pooled_output"], tower.eval()(pixels).pooler_output)
+
+
+@pytest.mark.parametrize("kind", ["CLIPVisionModel", "CLIPVisionModelWithProjection"])
+def test_vision_tower_of_its_own_file(kind, tmp_path):
+    torch.manual_seed(0)
+    theirs = getattr(transformers, kind)(transformers.CLIPVisionConfig(**VISION)).eval()
+    theirs.save_pretrained(tmp_path)
+    with keras.use_backend("numpy"):
+        model = hub.CLIPVisionEncoder.from_preset(tmp_path)
+        with torch.no_grad():
+            expected = theirs(torch.from_numpy(images()).permute(0, 3, 1, 2))
+        close(model(images())["sequence_output"], expected.last_hidden_state)
+
+
+def test_text_tower_with_its_projection(tmp_path):
+    torch.manual_seed(0)
+    config = transformers.CLIPTextConfig(vocab_size=40, bos_token_id=38, eos_token_id=39, **TEXT)
+    theirs = transformers.CLIPTextModelWithProjection(config).eval()
+    theirs.save_pretrained(tmp_path)
+    with keras.use_backend("numpy"):
+        model = hub.CLIPTextEncoder.from_preset(tmp_path)
+        with torch.no_grad():
+            expected = theirs(torch.from_numpy(IDS).long()).last_hidden_state
+        close(model({"token_ids": IDS})["sequence_output"], expected)
+
+
+def rewritten(folder, **changes):
+    """Change tensors of a file; None takes one away."""
+    tensors = {**load_file(folder / "model.safetensors"), **changes}
+    tensors = {name: value for name, value in tensors.items() if value is not None}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_older_files(tmp_path):
+    """Positions stand in the file, and configs leave out what is usual, or say it twice."""
+    theirs = whole(tmp_path)
+    rewritten(tmp_path, **{
+        "vision_model.embeddings.position_ids": torch.arange(10)[None],
+        "text_model.embeddings.position_ids": torch.arange(30)[None],
+    })  # fmt: skip
+    config = json.loads((tmp_path / "config.json").read_text())
+    short = {k: v for k, v in config["text_config"].items()
+             if k not in ("hidden_act", "layer_norm_eps", "attention_dropout", "model_type")}  # fmt: skip
+    twice = {"text_config": {"hidden_size": 99}, "text_config_dict": short}
+    for changes in ({"text_config": short}, twice, {"text_config_dict": None}):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
+        with keras.use_backend("numpy"):
+            model = hub.CLIPBackbone.from_preset(tmp_path)
+            assert_same(model, theirs)
+            text = hub.CLIPTextEncoder.from_preset(tmp_path)
+            assert text.get_config() == {**text.get_config(), **model.text_encoder.config}
+            model.save_to_preset(tmp_path / "b")
+        assert_same(model, transformers.CLIPModel.from_pretrained(tmp_path / "b").eval())
+
+
+def test_defaults_are_those_of_transformers():
+    """Of a config that says nothing, the sizes are those that transformers takes."""
+    from hub.presets.build import arguments
+
+    config = transformers.CLIPConfig()
+    for family, stated in (("clip_text_model", config.text_config),
+                           ("clip_vision_model", config.vision_config)):  # fmt: skip
+        family = hub.families.FAMILIES[family]
+        assert set(family.defaults) == set(family.config.values())
+        assert arguments(family, {}) == arguments(family, stated.to_dict())
+        assert {key: getattr(stated, key) for key in family.defaults} == family.defaults
+
+
+BROKEN = [
+    ({"vision_model.pre_layrnorm.bias": None}, r"Missing.*\(1\): vision_model\.pre_layrnorm\.bias"),
+    ({"logit_scale": None}, r"Missing.*logit_scale"),
+    ({"text_model.other": torch.ones(2)}, r"Unused.*\(1\): text_model\.other"),
+    ({"vision_model.embeddings.patch_embedding.bias": torch.ones(10)}, r"Unused.*patch_embedding"),
+    ({"visual_projection.weight": torch.ones(6, 11)}, r"visual_projection\.weight \(6, 11\)"),
+    ({"vision_model.embeddings.position_embedding.weight": torch.ones(11, 10)},
+     r"position_embedding\.weight \(11, 10\) for vision_encoder/position_embedding"),
+    ({"vision_model.embeddings.class_embedding": torch.ones(1, 1, 11)}, "class_embedding"),
+    ({"vision_model.embeddings.patch_embedding.weight": torch.ones(10, 3, 3, 4)},
+     r"patch_embedding\.weight \(10, 3, 3, 4\)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "problem"), BROKEN)
+def test_strict(changes, problem, tmp_path):
+    whole(tmp_path)
+    rewritten(tmp_path, **changes)
+    with keras.use_backend("numpy"), pytest.raises(ValueError, match=f"(?s){problem}"):
+        hub.CLIPBackbone.from_preset(tmp_path)
+
+
+def test_strict_towers(tmp_path):
+    """Of a tower alone nothing else may be missing or be there than of both."""
+    whole(tmp_path)
+    rewritten(tmp_path, **{"text_model.other": torch.ones(2)})
+    with keras.use_backend("numpy"):
+        hub.CLIPVisionEncoder.from_preset(tmp_path)
+        with pytest.raises(ValueError, match=r"Unused.*text_model\.other"):
+            hub.CLIPTextEncoder.from_preset(tmp_path)
+        with pytest.raises(ValueError, match="is a clip checkpoint: use CLIPBackbone, not Bert"):
+            hub.BertBackbone.from_preset(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16", "float16"])
+def test_half_precision(backend, dtype, tmp_path):
+    theirs = whole(tmp_path / "a")
+    model = hub.CLIPBackbone.from_preset(tmp_path / "a", dtype=dtype)
+    inputs = {"images": images(), "token_ids": IDS}
+    found = {k: keras.ops.convert_to_numpy(v) for k, v in model(inputs).items()}
+    expected = their_answer(theirs, images())
+    np.testing.assert_allclose(found["vision_logits"], expected.logits_per_image, atol=0.15)
+    scale = theirs.logit_scale.exp().item()  # is not rounded
+    cosines = found["image_embeddings"] @ found["text_embeddings"].T
+    np.testing.assert_allclose(found["vision_logits"], scale * cosines, rtol=0, atol=2e-5)
+    model.save_to_preset(tmp_path / "b")
+    transformers.CLIPModel.from_pretrained(tmp_path / "b")
+
+
+def test_gradients_reach_both_towers():
+    tower = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 12}
+    with keras.use_backend("torch"):
+        model = hub.CLIPBackbone(
+            {**tower, "image_size": 15, "patch_size": 4}, {**tower, "vocabulary_size": 40}, 6
+        )
+        out = model({"images": images(2), "token_ids": IDS}, training=True)
+        keras.ops.mean(keras.ops.diagonal(out["vision_logits"])).backward()
+        for name, parameter in model.named_parameters():
+            if "key.bias" not in name:  # changes no probability
+                assert parameter.grad.abs().max() > 0, name
+
+
+def test_made_again_and_kept(backend, tmp_path):
+    theirs = whole(tmp_path / "a")
+    model = hub.CLIPBackbone.from_preset(tmp_path / "a")
+    model.save(tmp_path / "a.klm")
+    assert_same(keras.saving.load_model(tmp_path / "a.klm"), theirs)
+    given = hub.CLIPBackbone(
+        hub.CLIPVisionEncoder(**model.vision_encoder.config),
+        hub.CLIPTextEncoder(**model.text_encoder.config),
+        6,
+    )
+    given.set_weights(model.get_weights())
+    assert_same(given, theirs)
+
+
+@pytest.mark.parametrize("pad", ["<|endoftext|>", "!"])
+def test_tokenizer(pad, tmp_path):
+    folder = tokenizer_files(tmp_path / "a", pad)
+    theirs = transformers.CLIPTokenizer.from_pretrained(folder)
+    ours = hub.CLIPTokenizer.from_files(resolve(folder))
+    for text in HARD:
+        expected = theirs(text, truncation=True, max_length=77)["input_ids"]
+        assert ours(text, sequence_length=77)["token_ids"].ravel().tolist() == expected, text
+    assert ours.pad_token_id == theirs.pad_token_id
+    found = ours(HARD, sequence_length=77)["token_ids"]
+    expected = theirs(HARD, truncation=True, max_length=77, padding="longest")["input_ids"]
+    np.testing.assert_array_equal(found, expected)
+    (tmp_path / "b").mkdir()
+    ours.save(tmp_path / "b")
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "b")
+    assert (
+        again(HARD, truncation=True, max_length=77)["input_ids"]
+        == (theirs(HARD, truncation=True, max_length=77)["input_ids"])
+    )
+    made = hub.CLIPTokenizer(folder / "vocab.json", folder / "merges.txt")
+    assert made("a photo of a cat")["token_ids"].tolist() == (
+        ours("a photo of a cat")["token_ids"].tolist()
+    )
+    assert ours.detokenize(ours("a photo of a cat")["token_ids"].ravel()) == "a photo of a cat"
+
+
+COUNTS = {
+    123_060_480: {"vocabulary_size": 49408, "num_layers": 12, "num_heads": 12, "hidden_dim": 768,
+                  "intermediate_dim": 3072},
+    340_387_840: {"vocabulary_size": 49408, "num_layers": 23, "num_heads": 16, "hidden_dim": 1024,
+                  "intermediate_dim": 4096, "activation": "gelu"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_parameters_of_the_published_towers(count):
+    assert hub.CLIPTextEncoder(**COUNTS[count]).count_params() == count  # nothing is allocated
+
+
+def test_bad_input(backend):
+    model = hub.CLIPTextEncoder(9, 1, 1, 4, 4, max_sequence_length=5)
+    with pytest.raises(ValueError, match="longer than the 5 positions"):
+        model({"token_ids": np.ones((1, 6), "int32")})
+    with pytest.raises(ValueError, match="skip=1"):
+        model({"token_ids": np.ones((1, 3), "int32")}, skip=1)
+    vision = hub.CLIPVisionEncoder(1, 1, 4, 4, image_size=8, patch_size=4)
+    with pytest.raises(ValueError, match=r"shape \(1, 8, 9, 3\) must .* \(batch, 8, 8, 3\)"):
+        vision(np.ones((1, 8, 9, 3), "float32"))
+    with pytest.raises(ValueError, match="patch_size=9"):
+        hub.CLIPVisionEncoder(1, 1, 4, 4, image_size=8, patch_size=9)

@@ -1,0 +1,189 @@
+"""Presets of KerasHub, converted: the same answers on every backend, and in transformers."""
+
+import json
+
+import h5py
+import kerashub_presets as tiny
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.numpy import load_file
+
+import hub
+import keraslite as keras
+from hub import tokenizers
+from hub.convert.kerashub import convert_kerashub
+from hub.families import family_of
+from hub.presets import resolve
+
+BACKBONES = [name for name, (_, _, task) in tiny.PRESETS.items() if task is None] + ["sharded"]
+TASKS = [name for name, (_, _, task) in tiny.PRESETS.items() if task is not None]
+# The masked-LM heads that transformers could not describe.
+LEFT = ["Bert[masks]", "DistilBert[masks]", "Albert[masks]"]
+
+
+@pytest.fixture(scope="session")
+def converted(presets, tmp_path_factory):
+    done, folder = {}, tmp_path_factory.mktemp("converted")
+
+    def get(name):
+        if name not in done:
+            done[name] = convert_kerashub(resolve(presets / name), folder / name)
+        return folder / name, done[name]
+
+    return get
+
+
+def answers(presets, name):
+    """The batch, and what KerasHub made of it."""
+    held = dict(np.load(presets / f"{name}.npz"))
+    return (
+        {k: v for k, v in held.items() if not k.startswith("out/")},
+        {k.removeprefix("out/"): v for k, v in held.items() if k.startswith("out/")},
+    )
+
+
+def close(ours, theirs, name="", batch=None):
+    """Equal where there are tokens: padding is nobody's business."""
+    ours = np.asarray(ours, "float32")
+    assert np.isfinite(theirs).all()
+    if batch is not None and ours.shape[:2] == batch.shape:
+        ours, theirs = ours[batch > 0], theirs[batch > 0]
+    np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+def mask_of(batch, name):
+    return batch.get("padding_mask", batch.get(f"{name.partition('_')[0]}_padding_mask"))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_equal(backend, presets, converted, name):
+    batch, expected = answers(presets, name)
+    model = hub.Backbone.from_preset(converted(name)[0])
+    out = model(batch)
+    out = out if isinstance(out, dict) else {"output": out}
+    if "output" in expected and "output" not in out:
+        expected["sequence_output"] = expected.pop("output")
+    if name.startswith("electra"):
+        expected.pop("pooled_output")
+    assert out.keys() == expected.keys()
+    for key, value in expected.items():
+        close(keras.ops.convert_to_numpy(out[key]), value, key, mask_of(batch, key))
+
+
+@pytest.mark.parametrize("name", [t for t in TASKS if t not in LEFT])
+def test_tasks_equal(backend, presets, converted, name):
+    batch, expected = answers(presets, name)
+    model = hub.load(converted(name)[0], preprocessor=no_texts)
+    assert model.new_weights == []
+    assert type(model).task == tiny.PRESETS[name][2][0]
+    close(
+        keras.ops.convert_to_numpy(model(batch)),
+        expected["output"],
+        name,
+        mask_of(batch, "decoder"),
+    )
+
+
+def no_texts(*args):
+    """A preprocessor for models that are given arrays."""
+    raise AssertionError(args)
+
+
+@pytest.mark.parametrize("name", [*BACKBONES, *(t for t in TASKS if t not in LEFT)])
+def test_transformers_opens_it(presets, converted, name):
+    folder, rows = converted(name)
+    batch, expected = answers(presets, name)
+    stated = json.loads((folder / "config.json").read_text())["architectures"][0]
+    theirs, info = getattr(transformers, stated).from_pretrained(folder, output_loading_info=True)
+    if stated.endswith("RobertaModel"):  # KerasHub has no pooler there
+        assert {n.partition(".")[0] for n in info.pop("missing_keys")} == {"pooler"}
+    assert not any(info.values()), info
+    ids = {k: torch.from_numpy(v).long() for k, v in batch.items()}
+    given = {"input_ids": ids.get("token_ids"), "attention_mask": ids.get("padding_mask")}
+    if "segment_ids" in ids:
+        given["token_type_ids"] = ids["segment_ids"]
+    if stated.startswith("T5"):
+        given = {
+            "input_ids": ids["encoder_token_ids"], "attention_mask": ids["encoder_padding_mask"],
+            "decoder_input_ids": ids["decoder_token_ids"],
+        }  # fmt: skip
+    with torch.no_grad():
+        out = theirs.eval()(**given, output_hidden_states=True)
+    if "MaskedLM" in stated:
+        logits = np.take_along_axis(out.logits.numpy(), batch["mask_positions"][..., None], 1)
+        close(logits, expected["output"])
+    elif stated.endswith("ForSequenceClassification") or "[task]" in name or ",task" in name:
+        close(out.logits.numpy(), expected["output"], name, mask_of(batch, "decoder"))
+    elif "logits" not in out:
+        value = expected["sequence_output" if "sequence_output" in expected else "output"]
+        close(out.last_hidden_state.numpy(), value, name, mask_of(batch, ""))
+    elif stated.startswith("T5"):
+        value = expected["encoder_sequence_output"]
+        close(out.encoder_last_hidden_state.numpy(), value, "", batch["encoder_padding_mask"])
+    else:
+        close(out.hidden_states[-1].numpy(), expected["output"], name, batch["padding_mask"])
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_heads_that_are_left_say_why(presets, converted, name):
+    folder, rows = converted(name)
+    left = [row for row in rows if not row.ours and "optimizer" not in row.theirs]
+    assert {row.theirs.split("/")[2] for row in left} == {"masked_lm_head"}
+    assert len(left) == 5
+    assert all("epsilon" in row.how for row in left)
+    with keras.use_backend("numpy"):
+        batch, _ = answers(presets, name)
+        batch.pop("mask_positions")
+        assert hub.load(folder)(batch)["sequence_output"].shape == (3, 7, 12)
+
+
+@pytest.mark.parametrize("name", [*BACKBONES, *TASKS])
+def test_the_report_names_every_tensor(presets, converted, name):
+    folder, rows = converted(name)
+    there = set()
+    for file, prefix in (("model", ""), ("task", "task/")):
+        for path in (presets / name).glob(f"{file}*.weights.h5"):
+            with h5py.File(path) as held:
+                held.visititems(lambda at, item, prefix=prefix: there.add(prefix + at) if isinstance(item, h5py.Dataset) else None)  # fmt: skip
+    named = [part for row in rows if row.theirs for part in row.theirs.split(" + ")]
+    plain = {"/".join(part.lstrip("_") for part in at.split("/")) for at in there}
+    assert sorted(named) == sorted(plain)
+    here = load_file(folder / "model.safetensors")
+    assert {row.ours: (row.shape, row.dtype) for row in rows if row.ours} == {
+        key: (value.shape, str(value.dtype)) for key, value in here.items()
+    }
+
+
+def test_bfloat16_stays(presets, converted):
+    folder, rows = converted("bfloat16")
+    assert {row.dtype for row in rows} == {"bfloat16"}
+    with keras.use_backend("numpy"):
+        model = hub.Backbone.from_preset(folder)
+        table = keras.ops.convert_to_numpy(model.token_embedding.embeddings).astype("float32")
+    np.testing.assert_array_equal(table, np.load(presets / "bfloat16.npy"))
+
+
+# -- tokenizers -----------------------------------------------------------------------------------
+
+WITH_TEXTS = ["bert", "distilbert", "electra", "roberta", "gpt2", "opt", "albert", "xlm-roberta", "t5"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITH_TEXTS)
+def test_tokenizers_equal(presets, converted, name):
+    folder, _ = converted(name)
+    expected = json.loads((presets / "texts.json").read_text())[name]
+    texts = [*tiny.TEXTS, "café"]
+    config = json.loads((folder / "config.json").read_text())
+    ours = getattr(tokenizers, family_of(config["model_type"]).tokenizer).from_files(
+        resolve(folder)
+    )
+    plain = ours.encode_batch(texts, None, 99, add_special_tokens=False)
+    assert [ids.tolist() for ids, _ in plain] == expected
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    assert [theirs.encode(t, add_special_tokens=False) for t in texts] == expected
+    assert [theirs.encode(t) for t in texts] == [
+        ids.tolist() for ids, _ in ours.encode_batch(texts, None, 99)
+    ]
+    assert ours.max_length == (512 if name == "t5" else 24)

@@ -1,0 +1,306 @@
+"""The whole of Stable Diffusion against diffusers' pipelines, on every backend in one process."""
+
+import runpy
+import shutil
+from pathlib import Path
+
+import diffusion_checkpoints as tiny
+import numpy as np
+import pytest
+import torch
+import transformers
+from diffusion_checkpoints import diffusers
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from test_clip import tokenizer_files, tower
+
+import hub
+import keraslite as keras
+from hub.cli import main
+from hub.diffusion.denoising import noise
+from hub.diffusion.schedulers import Scheduler
+from keraslite import ops
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+PROMPT, NEGATIVE = "a photo of a cat", "it is dark"
+NOISE = np.random.default_rng(0).normal(size=(2, 8, 10, 4)).astype("float32")
+PUBLISHED = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+             "steps_offset": 1}  # fmt: skip
+
+
+def pipeline(folder, kind="v1"):
+    """Write a tiny pipeline; gives diffusers' own."""
+    heads = {} if kind == "inpainting" else {"attention_head_dim": (2, 3)}
+    unet = tiny.unet(folder / "unet", kind, **tiny.SMALL, **heads)
+    vae = tiny.vae(folder / "vae", layers_per_block=1)
+    width = unet.config.cross_attention_dim
+    heads = 2 if width % 3 else 3
+    size = 77
+    tokenizer_files(folder / "tokenizer")
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    end = tokenizer.eos_token_id
+    text = tower(
+        folder / "text_encoder", vocab_size=len(tokenizer), hidden_size=width,
+        num_attention_heads=heads, max_position_embeddings=size, bos_token_id=end - 1,
+    )  # fmt: skip
+    scheduler = diffusers.PNDMScheduler(**PUBLISHED, skip_prk_steps=True)
+    if kind == "v2":
+        scheduler = diffusers.DDIMScheduler(
+            **PUBLISHED, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False
+        )
+    made = diffusers.StableDiffusionPipeline(
+        vae, text, tokenizer, unet, scheduler, None, None, requires_safety_checker=False
+    )
+    made.save_pretrained(folder)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture(scope="module", params=["v1", "v2"])
+def made(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline")
+    return folder, pipeline(folder, request.param)
+
+
+V1 = pytest.mark.parametrize("made", ["v1"], indirect=True)
+
+
+def first(x):
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+
+
+def theirs_of(pipe, **kwargs):
+    """diffusers' latents, channels last."""
+    with torch.no_grad():
+        out = pipe(PROMPT, negative_prompt=NEGATIVE, num_inference_steps=6, output_type="latent",
+                   num_images_per_prompt=2, **kwargs).images  # fmt: skip
+    return np.moveaxis(out.numpy(), 1, -1)
+
+
+def ours_of(model, **kwargs):
+    return model.generate_image(
+        model.encode_text(PROMPT), NEGATIVE, 2, 6, diffusion_noise=NOISE, output="latent", **kwargs
+    )
+
+
+def close(ours, theirs):
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+
+
+def test_text_to_image(backend, made, tmp_path):
+    folder, pipe = made
+    model = hub.StableDiffusion.from_preset(folder, img_height=32, img_width=40)
+    size = {"height": 32, "width": 40}
+    expected = theirs_of(pipe, latents=first(NOISE), **size)
+    found = ours_of(model)
+    close(found, expected)
+    close(
+        ours_of(model, unconditional_guidance_scale=3.0, guidance_rescale=0.7),
+        theirs_of(pipe, latents=first(NOISE), guidance_scale=3.0, guidance_rescale=0.7, **size),
+    )
+    with torch.no_grad():
+        images = pipe.vae.decode(first(expected) / 0.18215).sample
+        images = pipe.image_processor.postprocess(images, output_type="np")
+    ours = model.preview(found)
+    assert ours.dtype == np.uint8
+    assert np.abs(ours.astype(int) - (images * 255).round().astype(int)).max() <= 1
+    model.save_to_preset(tmp_path)
+    again = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    np.testing.assert_allclose(theirs_of(again, latents=first(NOISE), **size), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpm_solver", "unipc", "lms"])
+def test_other_schedulers(backend, made, name):
+    folder, pipe = made
+    kind = pipe.scheduler.config.get("prediction_type", "epsilon")
+    scheduler = Scheduler.from_name(name, steps_offset=1, prediction_type=kind)
+    model = hub.StableDiffusion.from_preset(
+        folder, img_height=32, img_width=40, scheduler=scheduler
+    )
+    config = scheduler.to_config()
+    cls = getattr(diffusers, config["_class_name"])
+    other = diffusers.StableDiffusionPipeline(
+        **{**pipe.components, "scheduler": cls.from_config(config)}, requires_safety_checker=False
+    )
+    other.set_progress_bar_config(disable=True)
+    close(ours_of(model), theirs_of(other, latents=first(NOISE), height=32, width=40))
+    model.scheduler = name
+    assert model.scheduler.config["prediction_type"] == kind
+
+
+def test_image_to_image(backend, made):
+    folder, pipe = made
+    model = hub.StableDiffusion.from_preset(folder, scheduler="ddim")
+    images = np.random.default_rng(1).integers(0, 255, (2, 32, 40, 3)).astype("uint8")
+    found = model.image_to_image(
+        PROMPT, images, 0.6, NEGATIVE, num_steps=10, seed=3, output="latent"
+    )
+    again = model.image_to_image(
+        PROMPT, images[1], 0.6, NEGATIVE, num_steps=10, seed=4, output="latent"
+    )
+    np.testing.assert_allclose(found[1:], again, atol=2e-5 * np.abs(again).max())
+    # The same by hand, over diffusers' parts.
+    with model._context():
+        eps, first_noise = (
+            ops.convert_to_numpy(
+                noise(ops.convert_to_tensor(np.array([3, 4], "int32")), call, (8, 10, 4))
+            )
+            for call in (-1, 0)
+        )
+    with torch.no_grad():
+        moments = pipe.vae.encode(first(images.astype("float32") / 127.5 - 1)).latent_dist
+        latents = (moments.mean + moments.std * first(eps)) * 0.18215
+        config = model.scheduler.to_config()
+        scheduler = diffusers.DDIMScheduler.from_config(config)
+        scheduler.set_timesteps(10)
+        x = scheduler.add_noise(latents, first(first_noise), scheduler.timesteps[4:5])
+        text, unwanted = pipe.encode_prompt(PROMPT, "cpu", 2, True, NEGATIVE)
+        for t in scheduler.timesteps[4:]:
+            out = pipe.unet(torch.cat([x] * 2), t, torch.cat([unwanted, text])).sample
+            bad, good = out.chunk(2)
+            x = scheduler.step(bad + 7.5 * (good - bad), t, x).prev_sample
+    close(found, np.moveaxis(x.numpy(), 1, -1))
+
+
+@V1
+def test_seeds(made):
+    """An image depends on its seed alone: neither on its batch nor on the backend."""
+    folder, _ = made
+    found = {}
+    for backend in ("jax", "torch", "tensorflow", "numpy"):
+        model = hub.StableDiffusion.from_preset(
+            folder, img_height=24, img_width=32, backend=backend, scheduler="euler_ancestral"
+        )
+        calls = []
+        many = model.text_to_image(
+            PROMPT, batch_size=3, num_steps=3, seed=7, callback=lambda *x, to=calls: to.append(x)
+        )
+        assert [given[:2] for given in calls] == [(0, 3), (1, 3), (2, 3)]
+        assert many.shape == (3, 24, 32, 3)
+        one = model.text_to_image([PROMPT], num_steps=3, seed=[8])
+        assert np.abs(many[1].astype(int) - one[0]).max() <= 2
+        assert np.abs(many[0].astype(int) - many[1]).max() > 2
+        found[backend] = many.astype(int)
+    for images in found.values():
+        assert np.abs(images - found["jax"]).max() <= 2
+
+
+@V1
+def test_bad_input(made, tmp_path):
+    folder, _ = made
+    with pytest.raises(ValueError, match="img_width=30 is not a multiple of 4"):
+        hub.StableDiffusion.from_preset(folder, img_width=30)
+    model = hub.StableDiffusion.from_preset(folder, img_height=16, img_width=16)
+    for call, message in (
+        (lambda: model.text_to_image(["a", "b"], batch_size=3), "2 prompts"),
+        (lambda: model.text_to_image(["a"] * 3, ["b", "c"]), "2 negative prompts for 3"),
+        (lambda: model.text_to_image("a", output="jpeg"), "output='jpeg' is none of"),
+        (lambda: model.inpaint("a", np.zeros((8, 8, 3)), np.zeros((4, 4))), "mask has the shape"),
+        (
+            lambda: model.generate_image(model.encode_text("a"), mask=np.zeros((4, 4))),
+            "give the image",
+        ),
+        (lambda: model.text_to_image("a", batch_size=2, seed=[1]), "1 seeds for 2"),
+        (lambda: model.text_to_image("a", num_steps=0), "between 1 and 1000"),
+        (lambda: model.image_to_image("a", np.zeros((8, 8, 3)), 0.0), "leaves none"),
+        (lambda: model.image_to_image("a", np.zeros((9, 8, 3))), "multiples of 4"),
+        (
+            lambda: model.image_to_image("a", np.full((8, 8, 3), -1.0)),
+            "image has float64 from -1.0",
+        ),
+        (lambda: model.image_to_image("a", np.full((8, 8, 3), 256)), "image has int64 from 256"),
+        (lambda: model.generate_image(np.zeros((2, 77, 10)), batch_size=3), "2 texts for 3"),
+        (
+            lambda: model.generate_image(model.encode_text("a"), diffusion_noise=np.zeros((1, 4))),
+            "diffusion_noise has the shape",
+        ),
+        (lambda: setattr(model, "scheduler", "odd"), "no scheduler 'odd'"),
+        (lambda: model.preview(np.full((1, 4, 4, 4), np.nan, "float32")), "not finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "FluxTransformer"]}')
+    with pytest.raises(ValueError, match="as its text_encoder"):
+        hub.StableDiffusion.from_preset(tmp_path)
+
+
+def test_the_example_draws(tmp_path, monkeypatch, capsys):
+    path = Path(__file__).parents[2] / "examples" / "text_to_image.py"
+    monkeypatch.setattr("sys.argv", [str(path), "--backend", "torch", "--out", str(tmp_path),
+                                     "--steps", "2", "--images", "2"])  # fmt: skip
+    runpy.run_path(str(path), run_name="__main__")
+    assert "images.png: 2 images of 128x128" in capsys.readouterr().out
+    with Image.open(tmp_path / "images.png") as image:
+        assert image.size == (256, 128)
+
+
+@V1
+def test_it_comes_from_the_hub_by_its_name(made, hub_server, monkeypatch, capsys):
+    folder, _ = made
+    hub_server.publish("stable-diffusion-v1-5/stable-diffusion-v1-5", folder)
+    assert main(["pull", "stable_diffusion_v1.5"]) == 0
+    pulled = capsys.readouterr().out.strip()
+    assert main(["verify", "stable_diffusion_v1.5"]) == 0
+    assert capsys.readouterr().out.count("\nsound") == 3
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # nothing is missing now
+    with keras.use_backend("torch"):
+        model = hub.StableDiffusion(img_width=32, img_height=24)
+        images = model.text_to_image(PROMPT, batch_size=2, num_steps=2, seed=1)
+        for other in (hub.load("stable_diffusion_v1.5"), hub.load(pulled), hub.load(folder)):
+            other.img_width, other.img_height = 32, 24
+            again = other.text_to_image(PROMPT, batch_size=2, num_steps=2, seed=1)
+            np.testing.assert_array_equal(again, images)
+
+
+@V1
+def test_what_was_compiled_for_a_scheduler_is_not_used_for_another(backend, made):
+    folder, _ = made
+    model = hub.StableDiffusion.from_preset(folder, img_height=16, img_width=16)
+
+    def drawn():
+        return model.text_to_image(PROMPT, num_steps=3, seed=1).astype(int)
+
+    kind = model.scheduler.config["prediction_type"]
+    found = {}
+    for end in (0.012, 0.02, 0.03, 0.012):  # of the same name and times
+        model.scheduler = Scheduler.from_name("ddim", beta_end=end, prediction_type=kind)
+        found.setdefault(end, []).append(drawn())
+    np.testing.assert_array_equal(*found[0.012])
+    assert np.abs(found[0.012][0] - found[0.03][0]).max() > 1
+    model.unet.quantize("int8")
+    assert np.abs(drawn() - found[0.012][0]).max() > 0
+
+
+@V1
+def test_torch_compiles_where_it_is_asked_to(made, monkeypatch):
+    folder, _ = made
+    asked, images = [], []
+    monkeypatch.setattr(torch, "compile", lambda fn: asked.append(fn) or fn)
+    for how in ({}, {"jit_compile": True}):
+        model = hub.StableDiffusion.from_preset(
+            folder, img_height=16, img_width=16, backend="torch", **how
+        )
+        images.append(model.text_to_image(PROMPT, num_steps=3, seed=1))
+        assert len(asked) == len(images) - 1  # the step, once
+    np.testing.assert_array_equal(*images)
+
+
+@V1
+def test_a_variant_of_the_weights(made, tmp_path):
+    folder, _ = made
+    shutil.copytree(folder, tmp_path / "both")
+    for part in ("unet", "vae", "text_encoder"):
+        [path] = (tmp_path / "both" / part).glob("*.safetensors")
+        halves = {k: v.astype("float16") for k, v in load_file(path).items()}
+        save_file(halves, path.with_name(f"{path.stem}.fp16.safetensors"))
+    with keras.use_backend("numpy"):
+        whole = hub.StableDiffusion.from_preset(tmp_path / "both")
+        half = hub.StableDiffusion.from_preset(tmp_path / "both", variant="fp16")
+        for part in ("unet", "vae", "text_encoder"):
+            a, b = (dict(getattr(model, part).named_weights()) for model in (whole, half))
+            for path, weight in b.items():
+                rounded = a[path].numpy().astype("float16")
+                np.testing.assert_array_equal(weight.numpy(), rounded.astype("float32"), path)
+        with pytest.raises(FileNotFoundError, match="of the variant 'fp8'"):
+            hub.StableDiffusion.from_preset(tmp_path / "both", variant="fp8")
