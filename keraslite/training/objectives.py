@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from keraslite import losses, metrics, ops, tree
 from keraslite.naming import to_snake_case
 
@@ -127,6 +129,7 @@ class Objectives:
         self.trackers: list[Any] = []  # of the single losses, where there are several; else Nones
         self.metrics: list[tuple[int, Any, bool]] = []  # (output, metric, whether weighted)
         self.names: list[str] = []
+        self._num_classes: int | None = None  # where labels are class numbers
 
     def build(self, y_true: Any, y_pred: Any, names: list[str] | None = None) -> None:
         """Make the losses and metrics for outputs like these."""
@@ -170,6 +173,34 @@ class Objectives:
         flat = tree.flatten(y_true)
         count = len(tree.flatten(y_pred))
         return flat if len(flat) == count else [y_true] * count
+
+    def limit_labels(self, y_true: Any, y_pred: Any) -> None:
+        """Take note of how many classes the outputs have, where labels are class numbers.
+
+        Args:
+            y_true: the targets of a batch.
+            y_pred: its outputs, perhaps symbolic.
+        """
+        sparse = losses.sparse_categorical_crossentropy
+        one = len(self.losses) == 1 and not tree.is_nested(y_true)
+        if one and getattr(self.losses[0], "fn", None) is sparse:
+            self._num_classes = tree.flatten(y_pred)[0].shape[-1]
+
+    def check_labels(self, y_true: Any) -> None:
+        """Raise ValueError for class numbers that the outputs do not have.
+
+        Args:
+            y_true: the targets of a batch; only numpy arrays are looked at.
+        """
+        if self._num_classes is None or not isinstance(y_true, np.ndarray) or not y_true.size:
+            return
+        ignored = getattr(self.losses[0], "ignore_class", None)
+        labels = y_true if ignored is None else y_true[y_true != ignored]
+        if labels.size and (labels.min() < 0 or labels.max() >= self._num_classes):
+            raise ValueError(
+                f"The labels go from {labels.min()} to {labels.max()}, but the model has "
+                f"{self._num_classes} classes: labels must be from 0 to {self._num_classes - 1}."
+            )
 
     def loss(self, y_true: Any, y_pred: Any, sample_weight: Any) -> list[Any]:
         """The weighted losses of the outputs; the single ones are tracked."""

@@ -4,8 +4,6 @@ A train step is written in terms of `value_and_grad` and compiled by the engine'
 that differs between backends lies in those two. Logs stay on the device until somebody reads them.
 """
 
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -14,16 +12,19 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import callbacks as callbacks_module
-from keraslite import losses, masking, metrics, ops, optimizers, tree
-from keraslite.layers.builtin import LoRA
+from keraslite import masking, metrics, ops, optimizers, tree
 from keraslite.layers.layer import Layer
-from keraslite.ops.transforms import threaded_jit
 from keraslite.scopes import scopes
-from keraslite.symbolic import KerasTensor
 from keraslite.training import data as data_module
+from keraslite.training.compiled import CompiledFunctions
 from keraslite.training.data import adapt, batches, pack_x_y_sample_weight
 from keraslite.training.data import unpack_x_y_sample_weight as unpack
+from keraslite.training.guards import Interrupts, NaNWatch
 from keraslite.training.objectives import Objectives
+from keraslite.training.steps import batch_symbol, compiled_step, grouped, on_backend
+
+# What a copy does without: the place in a `fit`, what a loop remembers.
+_TRANSIENT = {"_kl_place", "_kl_memory"}
 
 
 class Trainer:
@@ -82,8 +83,7 @@ class Trainer:
         self.run_eagerly, self.steps_per_execution = run_eagerly, steps_per_execution
         self.jit_compile, self.stop_training = jit_compile, False
         self.loss = loss
-        self._kl_functions: dict[str, Callable] = {}
-        self.__dict__.pop("_kl_classes", None)
+        self._kl_functions = CompiledFunctions()
 
     @property
     def compiled(self) -> bool:
@@ -91,8 +91,8 @@ class Trainer:
         return "_kl_compile" in self.__dict__
 
     def __reduce__(self) -> tuple:
-        made, args, state = super().__reduce__()
-        return made, args, {k: v for k, v in state.items() if k not in _PASSING}
+        rebuild, args, state = super().__reduce__()
+        return rebuild, args, {k: v for k, v in state.items() if k not in _TRANSIENT}
 
     def _assert_compiled(self, what: str) -> None:
         if not self.compiled:
@@ -127,7 +127,6 @@ class Trainer:
         Layer.to_backend(self, name)
         for optimizer in self._optimizers():
             optimizer.to_backend(name)
-        self.__dict__["_kl_functions"] = {}
         return self
 
     # -- the steps, which subclasses may write anew -------------------------------------------
@@ -256,12 +255,12 @@ class Trainer:
         with backends.use_backend(self.backend):
             # A model whose train_step calls its parts, and not itself, has no `call`.
             if type(self).call is not Layer.call and (wanted or not self._all_built()):
-                symbols = tree.map_structure(_symbol, self._on_backend(x))
+                symbols = tree.map_structure(batch_symbol, on_backend(x, self.backend))
                 y_pred = self(symbols)
                 if wanted and any(v is not None for v in tree.flatten(self._kl_compile["loss"])):
-                    self._build_objectives(tree.map_structure(_symbol, y), y_pred)
+                    self._build_objectives(tree.map_structure(batch_symbol, y), y_pred)
                 if wanted:
-                    self._check_labels(y, y_pred)
+                    self._kl_objectives.limit_labels(y, y_pred)
             if objectives and self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
 
@@ -270,49 +269,9 @@ class Trainer:
         own = ((layer, type(layer).build is Layer.build) for layer in self._flatten_layers())
         return all(layer.built or plain for layer, plain in own)
 
-    def _check_labels(self, y: Any, y_pred: Any) -> None:
-        """Refuse class numbers that the outputs do not have."""
-        found = self._kl_objectives.losses
-        sparse = losses.sparse_categorical_crossentropy
-        if len(found) == 1 and getattr(found[0], "fn", None) is sparse and not tree.is_nested(y):
-            self.__dict__["_kl_classes"] = tree.flatten(y_pred)[0].shape[-1]
-
-    def _guard_labels(self, batch: tuple) -> None:
-        classes = self.__dict__.get("_kl_classes")
-        y = batch[1]
-        if classes is None or not isinstance(y, np.ndarray) or not y.size:
-            return
-        ignored = getattr(self._kl_objectives.losses[0], "ignore_class", None)
-        labels = y if ignored is None else y[y != ignored]
-        if labels.size and (labels.min() < 0 or labels.max() >= classes):
-            raise ValueError(
-                f"The labels go from {labels.min()} to {labels.max()}, but the model has "
-                f"{classes} classes: labels must be from 0 to {classes - 1}."
-            )
-
-    def _on_backend(self, structure: Any) -> Any:
-        """Array leaves as tensors of the model's backend; text stays text.
-
-        Where steps take and return all they need (JAX), arrays stay: the compiled step takes them
-        over at a tenth of the cost.
-        """
-        module = backends.load(self.backend)
-
-        def move(x: Any) -> Any:
-            if x is None or isinstance(x, str | bytes):
-                return x
-            name = backends.of(x)
-            if name == self.backend:
-                return module.placed(x)
-            if name is not None:
-                return backends.to_backend(x, self.backend)
-            if isinstance(x, np.ndarray) and x.dtype.kind in "OSU":
-                return x
-            if module.FUNCTIONAL and isinstance(x, np.ndarray):
-                return x.astype("float32") if _double(x) else x
-            return module.convert(x, module.canonical("float32") if _double(x) else None)
-
-        return tree.map_structure(move, structure)
+    def _check_labels(self, y: Any) -> None:
+        if self.compiled:
+            self._kl_objectives.check_labels(y)
 
     def make_train_function(self, force: bool = False) -> Callable:
         """The compiled train step: a function of a batch, giving logs."""
@@ -326,24 +285,11 @@ class Trainer:
         """The compiled predict step."""
         return self._function("predict", self.predict_step)
 
-    def _function(self, kind: str, step: Callable) -> Callable:
-        functions = self.__dict__.setdefault("_kl_functions", {})
-        frozen = tuple(v.trainable for v in self.variables) if kind == "train" else ()
-        key = f"{kind}{hash(frozen)}-{LoRA.adapted}"  # compiled before, it knows no adapter
-        if key not in functions:
-            eager = getattr(self, "run_eagerly", False)
-            compile = False if eager else getattr(self, "jit_compile", "auto")
-            module = backends.load(self.backend)
-            if kind == "train" and not module.TRAINS:
-                module.value_and_grad(step, 0, False)
-            # Made here and not inside a trace, which TensorFlow would have to repeat.
-            for variable in self.variables if kind == "predict" else self._state():
-                variable.materialize()
-            if kind != "train":
-                step = _without_gradients(module, step)
-            repeat = 1 if kind == "predict" else getattr(self, "steps_per_execution", 1)
-            functions[key] = threaded_jit(module, step, self._state, compile=compile, repeat=repeat)
-        return functions[key]
+    def _function(self, name: str, step: Callable) -> Callable:
+        functions = self.__dict__.setdefault("_kl_functions", CompiledFunctions())
+        return functions.get(
+            self, name, lambda _: compiled_step(self, name, step, self._state), name == "train"
+        )
 
     # -- the loops ----------------------------------------------------------------------------
 
@@ -408,7 +354,7 @@ class Trainer:
             self._prepare(data.first())
         place = {"epoch": initial_epoch, "step": 0, "data": data}
         self.__dict__["_kl_place"] = place
-        with _Interrupts() as interrupts:
+        with Interrupts() as interrupts:
             container = callbacks_module.CallbackList(
                 callbacks, add_history=True, add_progbar=verbose != 0, model=self,
                 verbose=1 if verbose == "auto" else verbose, epochs=epochs, steps=steps,
@@ -418,15 +364,15 @@ class Trainer:
             for epoch in range(place["epoch"], epochs):
                 container.on_epoch_begin(epoch)
                 self.reset_metrics()
-                watch = _NaNWatch(epoch)
+                watch = NaNWatch(epoch)
                 logs, skip = {}, place["step"]
                 place["step"] = 0
                 for step, logs in self._run("train", data, epoch, steps, container, skip):
-                    watch.see(step, logs)
-                    if self.stop_training or interrupts.asked:
+                    watch.record(step, logs)
+                    if self.stop_training or interrupts.requested:
                         break
                 logs = _floats(logs)
-                if interrupts.asked:
+                if interrupts.requested:
                     break
                 if not container.watches_nan:
                     watch.check(logs, self.stop_training)
@@ -436,9 +382,9 @@ class Trainer:
                         container,
                     )  # fmt: skip
                 container.on_epoch_end(epoch, logs)
-                if self.stop_training or interrupts.asked:
+                if self.stop_training or interrupts.requested:
                     break
-            if interrupts.asked:
+            if interrupts.requested:
                 container.on_train_interrupt(logs)
                 raise KeyboardInterrupt
             for optimizer in self._optimizers():
@@ -471,16 +417,16 @@ class Trainer:
         outer, scopes.backend = scopes.backend, self.backend
         remembers = "_kl_memory" in self.__dict__
         try:
-            for parts in _grouped(islice(batches(data, epoch, steps), skip, None), group):
+            for parts in grouped(islice(batches(data, epoch, steps), skip, None), group):
                 for batch in parts:
-                    self._guard_labels(batch)
+                    self._check_labels(batch[1])
                 if function is None:
                     self._prepare(parts[0], kind != "predict")
                     for batch in parts:
-                        self._guard_labels(batch)
+                        self._check_labels(batch[1])
                     function = getattr(self, f"make_{kind}_function")()
                 begin(step)
-                tensors = [self._on_backend(pack_x_y_sample_weight(*b)) for b in parts]
+                tensors = [on_backend(pack_x_y_sample_weight(*b), self.backend) for b in parts]
                 out = function(*tensors)
                 if remembers is False:  # from here on the structure stands still
                     self.__dict__["_kl_memory"], remembers = {}, None
@@ -610,11 +556,11 @@ class Trainer:
         batch = next(iter(data.epoch(0)))
         with backends.use_backend(self.backend):
             self._prepare(batch, kind != "predict")
-            self._guard_labels(batch)
+            self._check_labels(batch[1])
             if kind != "predict":
                 self.reset_metrics()
             function = getattr(self, f"make_{kind}_function")()
-            return function(self._on_backend(pack_x_y_sample_weight(*batch)))
+            return function(on_backend(pack_x_y_sample_weight(*batch), self.backend))
 
     # -- configs ------------------------------------------------------------------------------
 
@@ -637,89 +583,8 @@ class Trainer:
                 self.optimizer.build(self.trainable_variables)
 
 
-# What a copy does without: compiled functions, the place in a `fit`, what a loop remembers.
-_PASSING = {"_kl_functions", "_kl_place", "_kl_memory"}
-
-
-def _without_gradients(module: Any, step: Callable) -> Callable:
-    """A step for which nothing is recorded: torch would keep a graph, and fuse less."""
-
-    def call(data: Any) -> Any:
-        with module.no_grad():
-            return step(data)
-
-    return call
-
-
-class _Interrupts:
-    """A block in which Ctrl-C waits for the step under way, so that no state is lost."""
-
-    def __enter__(self) -> "_Interrupts":
-        self.asked, self._before = False, None
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.getsignal(signal.SIGINT)
-            if self._before is signal.default_int_handler:
-                signal.signal(signal.SIGINT, self._note)
-            else:
-                self._before = None
-        return self
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self.asked:  # the second time, at once
-            signal.signal(signal.SIGINT, self._before)
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __exit__(self, *_: Any) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-
-class _NaNWatch:
-    """Remembers the losses of an epoch's steps on the device, to name the first NaN."""
-
-    def __init__(self, epoch: int):
-        self.epoch, self.seen = epoch, []
-
-    def see(self, step: int, logs: Any) -> None:
-        if isinstance(logs, dict) and "loss" in logs:
-            self.seen.append((step, logs["loss"]))
-            if len(self.seen) > 1024:
-                self.check({"loss": backends.to_numpy(logs["loss"])}, False)
-                self.seen.clear()
-
-    def check(self, logs: dict[str, Any], stopped: bool) -> None:
-        loss = logs.get("loss")
-        if stopped or loss is None or not np.isnan(loss).any():
-            return
-        step = next((s for s, x in self.seen if np.isnan(backends.to_numpy(x)).any()), None)
-        raise FloatingPointError(
-            f"The loss became NaN at epoch {self.epoch + 1}, step {step}. The weights are spoilt "
-            "from that step on: use a smaller learning rate, clipnorm, or look at the batch; the "
-            "callback TerminateOnNaN stops the training without an error."
-        )
-
-
 def _mean(name: str) -> Any:
     return metrics.Mean(name=name)
-
-
-def _grouped(items: Iterator, size: int) -> Iterator[list]:
-    """Lists of `size` batches of one shape; the last ones may be shorter."""
-    group: list[Any] = []
-    for item in items:
-        if group and _form(item) != _form(group[0]):
-            yield from ([x] for x in group)
-            group = []
-        group.append(item)
-        if len(group) == size:
-            yield group
-            group = []
-    yield from ([x] for x in group)
-
-
-def _form(batch: Any) -> list[Any]:
-    return [getattr(x, "shape", None) for x in tree.flatten(batch)]
 
 
 def _rows(x: Any) -> int | None:
@@ -727,18 +592,6 @@ def _rows(x: Any) -> int | None:
         if hasattr(leaf, "shape") and len(leaf.shape):
             return leaf.shape[0]
     return None
-
-
-def _double(x: Any) -> bool:
-    return isinstance(x, np.ndarray) and x.dtype == np.float64
-
-
-def _symbol(x: Any) -> Any:
-    """A symbolic tensor for an array: the batch axis is left open."""
-    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
-        return x
-    shape = tuple(x.shape)
-    return KerasTensor((None, *shape[1:]) if shape else (), ops.dtype(x))
 
 
 def _floats(logs: Any) -> dict[str, Any]:
