@@ -228,7 +228,7 @@ def merged_weights(model: Any) -> dict[str, Any]:
     """
     changed = {
         id(weight): layer
-        for layer in model._flatten_layers()
+        for layer in model.flatten_layers()
         if getattr(layer, "lora_enabled", False) or layer.quantization_mode
         for name in ("kernel", "embeddings")
         if (weight := getattr(layer, name, None)) is not None

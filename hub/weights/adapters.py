@@ -49,7 +49,7 @@ def adaptable(model: Any, table: WeightTable) -> Iterator[tuple[str, str, Any]]:
         model: a backbone or a task.
         table: the names of its weights.
     """
-    owners = {id(layer.kernel): layer for layer in model._flatten_layers() if _is_dense(layer)}
+    owners = {id(layer.kernel): layer for layer in model.flatten_layers() if _is_dense(layer)}
     for path, variable in model.named_weights():
         layer = owners.get(id(variable))
         found = None if layer is None else table.names(path)

@@ -8,7 +8,6 @@ are found by looking at the layer's attributes, so nothing has to be registered.
 
 import inspect
 import weakref
-from collections.abc import Iterator
 from functools import cache, wraps
 from typing import Any
 
@@ -17,11 +16,11 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite import dtype_policies, initializers, masking, regularizers, tree
 from keraslite.backend import OF
+from keraslite.layers.base import tracking
 from keraslite.layers.input_spec import check_input_spec
 from keraslite.naming import auto_name, name_scope, path_of, to_snake_case
 from keraslite.ops import core
 from keraslite.ops import numpy as knp
-from keraslite.random import SeedGenerator
 from keraslite.registry import public_class
 from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor, Node, infer, is_symbolic
@@ -112,7 +111,7 @@ def _call_spec(cls: type) -> _CallSpec:
     return spec
 
 
-class Layer:
+class Layer(tracking.Tracked):
     """A function of tensors with state.
 
     Subclasses write `build(input_shape)`, which adds weights, and `call(inputs)`.
@@ -187,103 +186,32 @@ class Layer:
     def name(self, value: str) -> None:
         self.__dict__["_name"] = value
 
-    def _own(self) -> Iterator[tuple[str, Any]]:
-        """Variables, layers, metrics and seed generators in the attributes, by name."""
-        for key, value in list(self.__dict__.items()):
-            if not key.startswith("_kl_") and key not in _NOT_STATE:
-                yield from _within(key, value)
+    def own_variables(self) -> list[tuple[str, Variable]]:
+        """(name, variable) of the layer's own variables, without those of sublayers."""
+        return tracking.own_variables(self)
 
-    def _own_variables(self) -> list[tuple[str, Variable]]:
-        found: dict[int, tuple[str, Variable]] = {}
-        for key, value in self._own():
-            variable = value.state if isinstance(value, SeedGenerator) else value
-            if isinstance(variable, Variable):
-                name = key if variable is value else f"{key}/{variable.name}"
-                found.setdefault(id(variable), (name, variable))
-        for variable in self.__dict__.get("_kl_added", ()):  # made, but kept in no attribute
-            found.setdefault(id(variable), (variable.name, variable))
-        return list(found.values())
+    def own_layers(self) -> list[tuple[str, "Layer"]]:
+        """(name, layer) of the layers directly inside."""
+        return tracking.own_layers(self)
 
-    def _own_layers(self) -> list[tuple[str, "Layer"]]:
-        found: dict[int, tuple[str, Layer]] = {}
-        for key, value in self._own():
-            if isinstance(value, Layer):
-                found.setdefault(id(value), (key, value))
-        return list(found.values())
-
-    def _own_metrics(self) -> list[Any]:
-        return [v for _, v in self._own() if _is_metric(v)]
-
-    def _remembered(self, key: str, find: Any) -> Any:
-        """What `find` gives; while a loop holds the structure still, found once."""
-        memory = self.__dict__.get("_kl_memory")
-        if memory is None:
-            return find()
-        if key not in memory:
-            memory[key] = find()
-        return memory[key]
-
-    def _flatten_layers(self, include_self: bool = True) -> list["Layer"]:
+    def flatten_layers(self, include_self: bool = True) -> list["Layer"]:
         """This layer and all below it, each once, parents first."""
-        found: dict[int, Layer] = {}
-
-        def visit(layer: Layer) -> None:
-            if id(layer) not in found:
-                found[id(layer)] = layer
-                for _, child in layer._own_layers():
-                    visit(child)
-
-        def find() -> list[Layer]:
-            visit(self)
-            return list(found.values())
-
-        layers = self._remembered("layers", find)
-        return list(layers) if include_self else [x for x in layers if x is not self]
+        return tracking.flatten_layers(self, include_self)
 
     @property
     def variables(self) -> list[Variable]:
         """All variables: weights, random states, metrics."""
-        found = {id(v): v for layer in self._flatten_layers() for _, v in layer._own_variables()}
-        found |= {id(v): v for m in self._all_metrics() for v in m.variables}
-        return list(found.values())
-
-    def _all_metrics(self) -> list[Any]:
-        def find() -> list[Any]:
-            found = {id(m): m for layer in self._flatten_layers() for m in layer._own_metrics()}
-            return list(found.values())
-
-        return self._remembered("metrics", find)
+        return tracking.all_variables(self)
 
     @property
     def metrics(self) -> list[Any]:
         """The metrics of this layer and those inside it."""
-        return self._all_metrics()
+        return tracking.all_metrics(self)
 
     @property
     def metrics_variables(self) -> list[Variable]:
         """The variables of the metrics."""
-        return [v for m in self._all_metrics() for v in m.variables]
-
-    def _weights(self) -> list[tuple[str, Variable, bool]]:
-        """(path below this layer, variable, whether it is trained now), without metrics."""
-        found: dict[int, tuple[str, Variable, tuple[Layer, ...]]] = {}
-
-        def visit(layer: Layer, prefix: str, owners: tuple["Layer", ...]) -> None:
-            owners = (*owners, layer)
-            own = layer._own_variables()
-            for key, v in sorted(own, key=lambda item: not item[1].made_trainable):
-                found.setdefault(id(v), (prefix + key, v, owners))
-            for key, child in layer._own_layers():
-                visit(child, f"{prefix}{key}/", owners)
-
-        def find() -> list[tuple[str, Variable, tuple["Layer", ...]]]:
-            visit(self, "", ())
-            return list(found.values())
-
-        return [
-            (path, v, v.trainable and all(x._kl_trainable for x in owners))
-            for path, v, owners in self._remembered("weights", find)
-        ]
+        return [v for m in tracking.all_metrics(self) for v in m.variables]
 
     @property
     def weights(self) -> list[Variable]:
@@ -292,12 +220,12 @@ class Layer:
 
     def named_weights(self) -> list[tuple[str, Variable]]:
         """(path below this layer, variable) of the weights: the names that are saved."""
-        return [(p, v) for p, v, _ in self._weights() if v.name != "seed_generator_state"]
+        return tracking.named_weights(self)
 
     @property
     def trainable_variables(self) -> list[Variable]:
         """The variables that are trained."""
-        return [v for _, v, trained in self._weights() if trained]
+        return [v for _, v, trained in tracking.tracked_weights(self) if trained]
 
     @property
     def trainable_weights(self) -> list[Variable]:
@@ -307,7 +235,7 @@ class Layer:
     @property
     def non_trainable_variables(self) -> list[Variable]:
         """The variables that are not trained, random states among them."""
-        return [v for _, v, trained in self._weights() if not trained]
+        return [v for _, v, trained in tracking.tracked_weights(self) if not trained]
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
@@ -321,10 +249,7 @@ class Layer:
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        for layer in self._flatten_layers():
-            layer.__dict__["_kl_trainable"] = bool(value)
-            for _, v in layer._own_variables():
-                v.trainable = bool(value) and v.made_trainable
+        tracking.set_trainable(self, value)
 
     def count_params(self) -> int:
         """The number of scalars in the weights."""
@@ -338,15 +263,7 @@ class Layer:
 
     def set_weights(self, weights: list[Any]) -> None:
         """Set the weights from a list in the order of `weights`."""
-        own = self.weights
-        if len(own) != len(weights):
-            raise ValueError(
-                f"Layer {self.name!r} has {len(own)} weights, but {len(weights)} were given."
-            )
-        for variable, value in zip(own, weights, strict=True):
-            variable._check(np.shape(value))
-        for variable, value in zip(own, weights, strict=True):
-            variable.assign(value)
+        tracking.set_weights(self, weights)
 
     # -- dtypes -------------------------------------------------------------------------------
 
@@ -680,15 +597,15 @@ class Layer:
     @property
     def losses(self) -> list[Any]:
         """What `add_loss` collected in the last call, and the penalties on the variables."""
-        found = [x for layer in self._flatten_layers() for x in layer._kl_losses]
-        for _, variable, trained in self._weights():
+        found = [x for layer in self.flatten_layers() for x in layer._kl_losses]
+        for _, variable, trained in tracking.tracked_weights(self):
             if variable.regularizer is not None and trained:
                 found.append(variable.regularizer(variable.value))
         return found
 
     def _clear_losses(self) -> None:
         if _lossy:
-            for layer in _lossy.intersection(self._flatten_layers()):
+            for layer in _lossy.intersection(self.flatten_layers()):
                 layer._kl_losses.clear()
                 _lossy.discard(layer)
 
@@ -780,9 +697,9 @@ class Layer:
         """
         for variable in self.variables:
             variable.to_backend(name)
-        for layer in self._flatten_layers():
+        for layer in self.flatten_layers():
             layer._rehome(name)
-        for metric in self._all_metrics():
+        for metric in tracking.all_metrics(self):
             metric.to_backend(name)
         return self
 
@@ -804,20 +721,18 @@ class Layer:
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         """Put the layer's own variables into a mapping, by number."""
-        for i, (_, variable) in enumerate(self._own_variables()):
+        for i, (_, variable) in enumerate(self.own_variables()):
             store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         """Take the layer's own variables from a mapping, by number."""
-        for i, (_, variable) in enumerate(self._own_variables()):
+        for i, (_, variable) in enumerate(self.own_variables()):
             variable.assign(store[str(i)])
 
 
 # Tuples, not unions: Dynamo does not trace `list | tuple`.
 _ARRAYS, _SEQUENCES = (np.ndarray, np.generic), (list, tuple)
 _PLAIN = (type(None), bool, int, float, str, slice)
-_NOT_STATE = {"built", "backend", "dtype_policy", "input_spec", "activity_regularizer",
-              "training", "_buffers", "name", "_name", "autocast"}  # fmt: skip
 
 
 def _per_sample(loss: Any, x: Any) -> Any:
@@ -835,22 +750,6 @@ def _any_symbolic(values: Any) -> bool:
 
 def _whole(x: Any) -> bool:
     return np.asarray(x).dtype.kind in "iub"
-
-
-def _within(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The stateful things in an attribute, inside lists, tuples and dicts too."""
-    if isinstance(value, Variable | Layer | SeedGenerator) or _is_metric(value):
-        yield key, value
-    elif isinstance(value, list | tuple):
-        for i, x in enumerate(value):
-            yield from _within(f"{key}/{i}", x)
-    elif isinstance(value, dict):
-        for k, x in value.items():
-            yield from _within(f"{key}/{k}", x)
-
-
-def _is_metric(value: Any) -> bool:
-    return hasattr(type(value), "update_state") and hasattr(type(value), "reset_state")
 
 
 def _shapes(x: Any) -> Any:

@@ -268,7 +268,7 @@ def quantize_below(layer: Layer, build_config: dict[str, Any]) -> None:
 
 
 def _below(layer: Layer, prefix: str = "") -> Iterator[tuple[str, "Quantized"]]:
-    for name, child in layer._own_layers():
+    for name, child in layer.own_layers():
         if isinstance(child, Quantized):
             yield prefix + name, child
         yield from _below(child, f"{prefix}{name}/")

@@ -61,7 +61,7 @@ class Model(Trainer, Layer):
     @property
     def layers(self) -> list[Layer]:
         """The layers directly inside."""
-        return [layer for _, layer in self._own_layers()]
+        return [layer for _, layer in self.own_layers()]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of a name, or the one at an index."""
@@ -80,7 +80,7 @@ class Model(Trainer, Layer):
             return
         if type(self).build is not Layer.build:
             super().build_from_config(config)
-            if all(layer.built for layer in self._flatten_layers()):
+            if all(layer.built for layer in self.flatten_layers()):
                 return
         from keraslite.layers.layer import _map_shapes
 
@@ -118,8 +118,8 @@ class Model(Trainer, Layer):
         if kwargs:
             raise ValueError(f"quantize() does not know the arguments {sorted(kwargs)}.")
         config, chosen = quantizers.resolve(mode, config), []
-        below = self._flatten_layers()
-        uses = Counter(id(v) for layer in below for _, v in layer._own_variables())
+        below = self.flatten_layers()
+        uses = Counter(id(v) for layer in below for _, v in layer.own_variables())
         for layer in below:
             if isinstance(layer, Quantized) and _chosen(layer, filters):
                 try:

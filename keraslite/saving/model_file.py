@@ -17,6 +17,7 @@ from typing import Any
 
 from keraslite import backend as backends
 from keraslite import registry
+from keraslite.layers.base import tracking
 from keraslite.registry import custom_object_scope, serialize_keras_object
 from keraslite.saving.safetensors import (
     SafetensorsFile,
@@ -46,7 +47,7 @@ def weights_of(model: Any) -> dict[str, Variable]:
             f"{type(model).__name__} {model.name!r} is not built yet, so it has no weights: call "
             "it on data, or build(input_shape) it, first."
         )
-    return {path: variable for path, variable, _ in model._weights()}
+    return {path: variable for path, variable, _ in tracking.tracked_weights(model)}
 
 
 def optimizer_state(model: Any) -> dict[str, Variable]:

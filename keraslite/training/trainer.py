@@ -13,6 +13,7 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite import callbacks as callbacks_module
 from keraslite import masking, metrics, ops, optimizers, tree
+from keraslite.layers.base import tracking
 from keraslite.layers.layer import Layer
 from keraslite.scopes import scopes
 from keraslite.training import data as data_module
@@ -103,7 +104,7 @@ class Trainer:
         """The loss tracker, the metrics of `compile`, and those inside layers."""
         found = [] if not self.compiled else [self._loss_tracker]
         found += self._kl_objectives.all_metrics() if self.compiled else []
-        return list({id(m): m for m in [*found, *self._all_metrics()]}.values())
+        return list({id(m): m for m in [*found, *tracking.all_metrics(self)]}.values())
 
     @property
     def metrics_names(self) -> list[str]:
@@ -225,7 +226,7 @@ class Trainer:
         """The results of all metrics by name."""
         results = {"loss": self._loss_tracker.result(), **self._kl_objectives.results()}
         known = {id(m) for m in (self._loss_tracker, *self._kl_objectives.all_metrics())}
-        for metric in self._all_metrics():
+        for metric in tracking.all_metrics(self):
             if id(metric) not in known:
                 value = metric.result()
                 results |= value if isinstance(value, dict) else {metric.name: value}
@@ -266,7 +267,7 @@ class Trainer:
 
     def _all_built(self) -> bool:
         # A layer without a `build` of its own has nothing to make but what is inside it.
-        own = ((layer, type(layer).build is Layer.build) for layer in self._flatten_layers())
+        own = ((layer, type(layer).build is Layer.build) for layer in self.flatten_layers())
         return all(layer.built or plain for layer, plain in own)
 
     def _check_labels(self, y: Any) -> None:

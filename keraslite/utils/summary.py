@@ -134,7 +134,7 @@ def _nested(
 
 
 def _children(model: Any) -> list[Any]:
-    return model.layers if hasattr(model, "layers") else [x for _, x in model._own_layers()]
+    return model.layers if hasattr(model, "layers") else [x for _, x in model.own_layers()]
 
 
 def _output_shape(layer: Any) -> str:

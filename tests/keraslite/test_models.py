@@ -10,6 +10,7 @@ import pytest
 import keraslite
 from keraslite import backend as backends
 from keraslite import layers, losses, models, ops, optimizers, registry, utils
+from keraslite.layers.base import tracking
 
 BACKENDS = list(backends.available())
 TRAINS = [name for name in ("jax", "torch", "tensorflow") if name in BACKENDS]
@@ -242,7 +243,9 @@ def test_a_sequence_is_built_by_an_input_a_shape_or_a_call(backend):
         assert model.output_shape == (None, 2)
         assert len(model.layers) == 2
         assert_same(model(X), by_input(X))
-        assert [p for p, _, _ in model._weights()] == [p for p, _, _ in by_input._weights()]
+        assert [p for p, _, _ in tracking.tracked_weights(model)] == [
+            p for p, _, _ in tracking.tracked_weights(by_input)
+        ]
 
 
 def test_layers_are_put_on_and_taken_off(backend):
@@ -326,7 +329,7 @@ def net():
 
 def test_layers_in_lists_and_dicts_are_found(backend):
     model = net()
-    paths = [path for path, _, _ in model._weights()]
+    paths = [path for path, _, _ in tracking.tracked_weights(model)]
     assert paths[:5] == [
         "blocks/0/scales/a", "blocks/0/parts/0/kernel", "blocks/0/parts/0/bias",
         "blocks/0/parts/1/norm/gamma", "blocks/0/parts/1/norm/beta",
@@ -363,7 +366,7 @@ def test_a_moved_model_is_of_the_other_framework(trains):
     want = numbers(model(X))
     for name in TRAINS:
         model.to_backend(name)
-        assert {layer.backend for layer in model._flatten_layers()} == {name}
+        assert {layer.backend for layer in model.flatten_layers()} == {name}
         assert backends.of(model(X)) == name
         assert_same(model(X), want)
         if name == "torch":
@@ -503,7 +506,7 @@ def test_a_model_is_a_module(on_torch, make):
     assert all(isinstance(p, torch.nn.Parameter) for p in named.values())
     trained = {id(v._kl_raw) for v in model.trainable_variables}
     assert {id(p) for p in named.values() if p.requires_grad} == trained
-    assert len(list(model.modules())) == len(model._flatten_layers())
+    assert len(list(model.modules())) == len(model.flatten_layers())
     state = {k: v.clone() for k, v in model.state_dict().items()}
     assert set(state) == {*named, *dict(model.named_buffers())}
     want = model(X).detach()

@@ -409,7 +409,7 @@ def test_filters(backend):
     def names(**given):
         model, _ = made("functional")
         model.quantize("int8", **given)
-        return [x.name for x in model._flatten_layers() if x.quantization_mode is not None]
+        return [x.name for x in model.flatten_layers() if x.quantization_mode is not None]
 
     every = ["query", "key", "value", "attention_output", "inner", "head"]
     assert names() == every

@@ -12,6 +12,7 @@ import pytest
 import keraslite
 from keraslite import backend as backends
 from keraslite import layers, losses, metrics, models, ops, optimizers, registry, saving, utils
+from keraslite.layers.base import tracking
 from keraslite.saving import model_file
 from keraslite.variable import Variable
 
@@ -206,7 +207,7 @@ def test_a_file_is_an_archive_of_plain_parts(trains, tmp_path):
     parts = model_file._Archive(tmp_path / "a.klm")
     assert all(start % 64 == 0 for start, _ in parts._spans.values())
     tensors = parts.tensors("model.safetensors")
-    assert set(tensors) == {path for path, _, _ in model._weights()}
+    assert set(tensors) == {path for path, _, _ in tracking.tracked_weights(model)}
     assert all(tensors[name].flags.aligned for name in tensors)
     assert os.listdir(tmp_path) == ["a.klm", "b.klm"] or len(os.listdir(tmp_path)) == 2
 

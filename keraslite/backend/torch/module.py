@@ -25,17 +25,17 @@ class TorchLayer(torch.nn.Module):
 
     @property
     def _parameters(self) -> dict[str, torch.nn.Parameter]:
-        return _Live((k, v) for k, v in self._own_variables() if v.made_trainable)
+        return _Live((k, v) for k, v in self.own_variables() if v.made_trainable)
 
     @property
     def _buffers(self) -> dict[str, torch.Tensor]:
-        return _Live((k, v) for k, v in self._own_variables() if not v.made_trainable)
+        return _Live((k, v) for k, v in self.own_variables() if not v.made_trainable)
 
     @property
     def _modules(self) -> dict[str, torch.nn.Module]:
         return {
             name.replace("/", "."): layer
-            for name, layer in self._own_layers()
+            for name, layer in self.own_layers()
             if isinstance(layer, torch.nn.Module)
         }
 

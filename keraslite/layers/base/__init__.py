@@ -1,0 +1,1 @@
+"""The base of all layers: building, calling, state, configs; nothing of a particular layer."""
