@@ -1,4 +1,4 @@
-"""What the networks of latent diffusion share: residual blocks, halving, doubling (Rombach et al.,
+"""Residual blocks, downsampling, upsampling and tiling of latent diffusion models (Rombach et al.,
 2022, arXiv:2112.10752). Channels come last everywhere.
 """
 
@@ -13,12 +13,12 @@ _OVERLAP = 0.25  # of neighbouring tiles
 
 
 def conv(filters: int, size: int, policy: Any, **kwargs: Any) -> layers.Conv2D:
-    """A convolution that keeps the sizes unless it is told otherwise."""
+    """Make a convolution with "same" padding unless `kwargs` say otherwise."""
     return layers.Conv2D(filters, size, **{"padding": "same", **kwargs}, dtype=policy)
 
 
 class ResidualBlock(layers.Layer):
-    """Two normalised convolutions, between them the time where there is one, and the input again.
+    """Two normalized convolutions with a residual connection, and the time embedding in between.
 
     Args:
         channels: of the output.
@@ -73,7 +73,7 @@ class ResidualBlock(layers.Layer):
         self.built = True
 
     def call(self, hidden: Any, time: Any = None, training: bool = False) -> Any:
-        """The block's output.
+        """Return the block's output.
 
         Args:
             hidden: (batch, height, width, channels).
@@ -88,8 +88,8 @@ class ResidualBlock(layers.Layer):
         return inside + (hidden if self.conv_shortcut is None else self.conv_shortcut(hidden))
 
 
-class Halved(layers.Layer):
-    """A convolution that halves height and width.
+class Downsample(layers.Layer):
+    """Downsample by a strided convolution.
 
     Args:
         channels: of input and output.
@@ -106,12 +106,12 @@ class Halved(layers.Layer):
         self.built = True
 
     def call(self, hidden: Any) -> Any:
-        """(batch, height / 2, width / 2, channels)."""
+        """Return (batch, height / 2, width / 2, channels)."""
         return self.conv(hidden)
 
 
-class Doubled(layers.Layer):
-    """Each pixel four times, then a convolution.
+class Upsample(layers.Layer):
+    """Upsample by nearest neighbours, then a convolution.
 
     Args:
         channels: of input and output.
@@ -127,48 +127,49 @@ class Doubled(layers.Layer):
         self.built = True
 
     def call(self, hidden: Any, like: Any = None) -> Any:
-        """(batch, 2 height, 2 width, channels), or a row or column less.
+        """Return (batch, 2 height, 2 width, channels), or a row or column less.
 
         Args:
             hidden: (batch, height, width, channels).
-            like: an image of the height and width that are wanted.
+            like: a tensor whose height and width the output is cropped to.
         """
         batch, height, width, channels = ops.shape(hidden)
-        wide = ops.broadcast_to(hidden[:, :, None, :, None], (batch, height, 2, width, 2, channels))
-        hidden = ops.reshape(wide, (batch, 2 * height, 2 * width, channels))
+        shape = (batch, height, 2, width, 2, channels)
+        repeated = ops.broadcast_to(hidden[:, :, None, :, None], shape)
+        hidden = ops.reshape(repeated, (batch, 2 * height, 2 * width, channels))
         if like is not None and tuple(like.shape[1:3]) != tuple(hidden.shape[1:3]):
             hidden = hidden[:, : ops.shape(like)[1], : ops.shape(like)[2]]
         return self.conv(hidden)
 
 
-def in_tiles(network: Callable[[Any], Any], images: Any, tile: int, made: int) -> Any:
-    """What a network gives for large images, tile by tile: its activations are those of one.
+def apply_in_tiles(network: Callable[[Any], Any], images: Any, tile: int, out_tile: int) -> Any:
+    """Apply a network to large images tile by tile, with the activations of one tile at a time.
 
-    A quarter of a tile overlaps the one before, and fades into it. Normalisations see a tile alone,
-    so colours may differ a little between distant ones.
+    A quarter of a tile overlaps its neighbour and is blended with it. Normalizations are over one
+    tile, so colours may differ a little between distant ones.
 
     Args:
         network: images to images.
         images: (batch, height, width, channels).
         tile: height and width of a tile.
-        made: height and width of what the network makes of it.
+        out_tile: height and width of the network's output for a tile.
     """
-    step, blend = int(tile * (1 - _OVERLAP)), int(made * _OVERLAP)
+    step, blend = int(tile * (1 - _OVERLAP)), int(out_tile * _OVERLAP)
     rows: list[list[Any]] = []
     for top in range(0, images.shape[1], step):
         row: list[Any] = []
         for left in range(0, images.shape[2], step):
             new = network(images[:, top : top + tile, left : left + tile])
-            new = _faded(rows[-1][len(row)], new, blend, 1) if rows else new
-            row.append(_faded(row[-1], new, blend, 2) if row else new)
+            new = _blended(rows[-1][len(row)], new, blend, 1) if rows else new
+            row.append(_blended(row[-1], new, blend, 2) if row else new)
         rows.append(row)
-    keep = made - blend
+    keep = out_tile - blend
     lines = [ops.concatenate([new[:, :keep, :keep] for new in row], axis=2) for row in rows]
     return ops.concatenate(lines, axis=1)
 
 
-def _faded(before: Any, new: Any, blend: int, axis: int) -> Any:
-    """A tile whose beginning comes out of the end of the one before."""
+def _blended(before: Any, new: Any, blend: int, axis: int) -> Any:
+    """Return a tile whose beginning is blended with the end of the one before."""
     blend = min(before.shape[axis], new.shape[axis], blend)
     shape = [blend if i == axis else 1 for i in range(4)]
     ramp = ops.cast(np.reshape(np.arange(blend) / blend, shape), ops.dtype(new))

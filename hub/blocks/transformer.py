@@ -8,13 +8,13 @@ from keraslite import layers, ops
 
 @keras.saving.register_keras_serializable("hub")
 def gelu_new(x: Any) -> Any:
-    """The tanh form of the Gaussian error linear unit, as GPT-2 and some BERTs have it."""
+    """Apply the tanh form of the Gaussian error linear unit, as in GPT-2 and some BERTs."""
     return ops.gelu(x, approximate=True)
 
 
 @keras.saving.register_keras_serializable("hub")
 def quick_gelu(x: Any) -> Any:
-    """The form with a sigmoid that OpenAI's CLIP has: `x * sigmoid(1.702 * x)`."""
+    """Apply `x * sigmoid(1.702 * x)`, the approximation of GELU in OpenAI's CLIP."""
     return x * ops.sigmoid(1.702 * x)
 
 
@@ -23,7 +23,7 @@ _ACTIVATIONS = {"gelu_new": gelu_new, "gelu_pytorch_tanh": gelu_new, "quick_gelu
 
 
 def activation_of(name: str) -> Any:
-    """The activation that a config.json names, as layers take it.
+    """Return the activation that a config.json names, as layers take it.
 
     Args:
         name: the value of `hidden_act` or its like.
@@ -96,7 +96,7 @@ class Attention(layers.Layer):
         return ops.reshape(projected, (*ops.shape(projected)[:2], self.num_heads, self.head_dim))
 
     def project(self, source: Any) -> dict[str, Any]:
-        """The keys and values (batch, length, heads, head_dim) of a sequence to attend to.
+        """Return the keys and values (batch, length, heads, head_dim) of a sequence.
 
         Args:
             source: hidden states (batch, length, hidden_dim).
@@ -118,25 +118,25 @@ class Attention(layers.Layer):
 
         Args:
             hidden: the queries' hidden states.
-            padding_mask: which keys there are: (batch, keys), or (batch, 1, queries, keys).
+            padding_mask: True for keys to attend to: (batch, keys), or (batch, 1, queries, keys).
             training: whether dropout works.
             causal: whether a query sees keys up to its own position only.
             bias: added to the logits (1 or batch, heads, queries, keys).
-            keys: what `project` gave for another sequence.
+            keys: the keys and values of another sequence, as `project` returns them.
             cache: keys and values of `size` positions, to be written from `index` on; the result
-                is then a pair with the new cache. From index 0 on the fresh keys alone are seen.
+                is then a pair with the new cache. At index 0 only the new keys are attended to.
             index: the position of the first query.
         """
         if self.fused:
-            query, *fresh = (self._heads(x) for x in ops.split(self.qkv(hidden), 3, axis=-1))
-            keys = dict(zip(("key", "value"), fresh, strict=True))
+            query, *key_value = (self._heads(x) for x in ops.split(self.qkv(hidden), 3, axis=-1))
+            keys = dict(zip(("key", "value"), key_value, strict=True))
         else:
             query = self._heads(self.query(hidden))
             keys = self.project(hidden) if keys is None else keys
         if cache is not None:
             start = (0, index, 0, 0)
             cache = {n: ops.overwrite(cache[n], start, keys[n]) for n in ("key", "value")}
-            if type(index) is not int or index:
+            if not is_empty_cache(index):
                 keys = cache
         mask = padding_mask
         if mask is not None and len(mask.shape) == 2:
@@ -237,9 +237,36 @@ class TransformerBlock(layers.Layer):
 
 
 def bert_initializer(stddev: float = 0.02) -> Any:
-    """The initializer of BERT's weights: a normal one, cut at two standard deviations.
+    """Return the initializer of BERT's weights: normal, cut at two standard deviations.
 
     Args:
         stddev: the standard deviation.
     """
     return keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def is_empty_cache(index: Any) -> bool:
+    """Return whether the position of the first new token says that nothing is cached yet.
+
+    Args:
+        index: the position.
+    """
+    return type(index) is int and index == 0
+
+
+def cached_attention_mask(attention_mask: Any, index: Any, new: int) -> Any:
+    """Return which of the cached positions each new token may attend to.
+
+    Args:
+        attention_mask: (batch, cache length): False where a row is padded.
+        index: the position of the first new token.
+        new: their number.
+
+    Returns:
+        (batch, new) where nothing is cached yet, else (batch, 1, new, keys).
+    """
+    if is_empty_cache(index):
+        return attention_mask[:, :new]  # and causality
+    keys = ops.arange(attention_mask.shape[1], dtype="int32")
+    reach = keys[None] <= index + ops.arange(new, dtype="int32")[:, None]
+    return ops.logical_and(attention_mask[:, None, None], reach)

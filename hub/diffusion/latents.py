@@ -1,4 +1,4 @@
-"""Between pixels and the latents of an autoencoder, as diffusion uses them.
+"""The codec between pixels and the scaled latents of an autoencoder.
 
 Traps: latents are shifted and scaled outside of the autoencoder; published ones overflow in
 float16.
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from hub.diffusion.denoising import noise
-from hub.generation.loop import Compiled
 from keraslite import ops
+from keraslite.training import CompiledFunctions
 
 
 class LatentCodec:
@@ -22,7 +22,7 @@ class LatentCodec:
 
     >>> from hub import AutoencoderKL
     >>> vae = AutoencoderKL(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4)
-    >>> LatentCodec(vae).images(np.zeros((1, 4, 4, 4), "float32")).shape
+    >>> LatentCodec(vae).decode(np.zeros((1, 4, 4, 4), "float32")).shape
     (1, 8, 8, 3)
     """
 
@@ -31,18 +31,18 @@ class LatentCodec:
         self.scaling = float(vae.config["scaling_factor"])
         self.shift = float(vae.config["shift_factor"] or 0.0)
         self._network = vae  # in float32 once half precision has overflowed
-        self._compiled = Compiled()
+        self._functions = CompiledFunctions()
 
     def moments(self, images: Any) -> Any:
-        """Means and logarithms of variances, not scaled: (images, height / 8, width / 8, 8).
+        """Return means and log variances, not scaled: (images, height / 8, width / 8, 8).
 
         Args:
             images: (images, height, width, 3) between -1 and 1.
         """
         return ops.convert_to_tensor(self._run("encode", images))
 
-    def sampled(self, images: Any, seeds: Any, call: int = -1) -> Any:
-        """Scaled latents (images, height / 8, width / 8, 4), drawn around their means.
+    def encode(self, images: Any, seeds: Any, call: int = -1) -> Any:
+        """Return scaled latents (images, height / 8, width / 8, 4), drawn around their means.
 
         Args:
             images: (images, height, width, 3) between -1 and 1.
@@ -51,35 +51,37 @@ class LatentCodec:
         """
         moments = self.moments(images)
         shape = (*moments.shape[1:-1], moments.shape[-1] // 2)
-        return self.drawn(moments, noise(seeds, call, shape))
+        return self.sample(moments, noise(seeds, call, shape))
 
-    def drawn(self, moments: Any, normal: Any) -> Any:
-        """Scaled latents (images, height / 8, width / 8, 4).
+    def sample(self, moments: Any, normal: Any) -> Any:
+        """Return scaled latents (images, height / 8, width / 8, 4).
 
         Args:
-            moments: as `moments` gives them.
+            moments: as `moments` returns them.
             normal: normal noise of the shape of the latents.
         """
         mean, logvar = ops.split(moments, 2, axis=-1)
         return (mean + ops.exp(0.5 * logvar) * normal - self.shift) * self.scaling
 
-    def images(self, latents: Any) -> np.ndarray:
-        """Images (images, height, width, 3) of uint8.
+    def decode(self, latents: Any) -> np.ndarray:
+        """Return images (images, height, width, 3) of uint8.
 
         Args:
             latents: scaled.
 
         Raises:
-            ValueError: they give numbers that are not finite.
+            ValueError: pixels are not finite.
         """
         images = self._run("decode", ops.convert_to_tensor(latents) / self.scaling + self.shift)
         if not np.isfinite(images).all():
-            raise ValueError("The latents give an image of numbers that are not finite.")
+            raise ValueError(
+                "The pixels of an image must be finite, got NaN or infinity from the autoencoder."
+            )
         return (np.clip(images / 2 + 0.5, 0, 1) * 255).round().astype("uint8")
 
     def _run(self, name: str, value: Any) -> np.ndarray:
-        """What the autoencoder gives, in float32 of numpy; again where half precision overflows."""
-        out = self._once(name, value)
+        """Run the autoencoder; in float32 where half precision overflows. Returns numpy float32."""
+        out = self._run_once(name, value)
         half = self._network is self.vae and self.vae.compute_dtype != "float32"
         if half and not np.isfinite(out).all():
             warnings.warn(
@@ -87,13 +89,15 @@ class LatentCodec:
                 "from now on it works in float32.", stacklevel=5,
             )  # fmt: skip
             self._network = self.vae.in_float32()
-            out = self._once(name, value)
+            out = self._run_once(name, value)
         return out
 
-    def _once(self, name: str, value: Any) -> np.ndarray:
+    def _run_once(self, name: str, value: Any) -> np.ndarray:
         self._network.tiling = self.vae.tiling
         function = getattr(self._network, name)
-        # Tiles are compiled by none: a program of all of them would hold them all at once.
-        out = function(value) if self.vae.tiling else self._compiled(self._network, function, value)
+        if self.vae.tiling:  # a compiled program of all tiles would hold them all at once
+            out = function(value)
+        else:
+            out = self._functions.run(self._network, function, value)
         out = ops.concatenate(out, axis=-1) if name == "encode" else out
         return ops.convert_to_numpy(ops.cast(out, "float32"))

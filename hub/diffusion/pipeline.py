@@ -1,5 +1,5 @@
-"""Stable Diffusion's pipeline: a text becomes a context, noise becomes latents, latents an image
-(Rombach et al., 2022, arXiv:2112.10752).
+"""The Stable Diffusion pipeline: text to context, noise to latents, latents to image (Rombach et
+al., 2022, arXiv:2112.10752).
 
 A seed belongs to an image, so that an image depends neither on its batch nor on the backend.
 """
@@ -15,22 +15,22 @@ from hub.diffusion import lora as lora_files
 from hub.diffusion.denoising import Denoiser, noise
 from hub.diffusion.latents import LatentCodec
 from hub.diffusion.parts import DiffusionParts
-from hub.diffusion.prompts import evened, pieces, weighed
-from hub.diffusion.training import NoisePrediction, pairs, training_inputs
-from hub.generation.loop import Compiled, inference, signed
+from hub.diffusion.prompts import apply_weights, chunk_prompt, repeat_to_same_length
+from hub.diffusion.training import NoisePrediction, images_and_prompts, training_inputs
 from hub.preprocessing.image_inputs import masks_of, pixels_of
 from keraslite import ops
+from keraslite.training import CompiledFunctions, inference
 
 _OUTPUTS = ("image", "pil", "latent")
 
 
 class StableDiffusionPipeline(DiffusionParts):
-    """What makes images with the networks of Stable Diffusion.
+    """A pipeline that generates images with the networks of Stable Diffusion.
 
     Args:
         args: sizes and parts, as for `DiffusionParts`.
-        jit_compile: whether a step is compiled; "auto" for on jax and tensorflow, True for by
-            torch.compile on torch too, which takes a compiler and minutes, False for nowhere.
+        jit_compile: whether a step is compiled: "auto" on jax and tensorflow, True also on torch
+            (by torch.compile, which needs a compiler and minutes), False never.
         kwargs: as `args`.
 
     Example:
@@ -45,7 +45,8 @@ class StableDiffusionPipeline(DiffusionParts):
         self.jit_compile = jit_compile
         self._codec = LatentCodec(self.vae)
         self._denoiser = Denoiser(jit_compile)
-        self._compiled = Compiled()
+        self._encoder_functions = CompiledFunctions()
+        self._checker_functions = CompiledFunctions()
         self._training: NoisePrediction | None = None
 
     # -- adapters -----------------------------------------------------------------------------
@@ -58,8 +59,8 @@ class StableDiffusionPipeline(DiffusionParts):
         Args:
             lora: a file, a folder with pytorch_lora_weights.safetensors, `org/repo`,
                 `org/repo/file.safetensors`, or `hf://org/repo@revision/file.safetensors`.
-            scale: how strongly it works; its alpha is multiplied by this.
-            fuse: whether it is added to the weights, for good; several can be added so.
+            scale: a factor of its alpha.
+            fuse: whether it is added to the weights, for good; so several can be combined.
             kwargs: `revision` and `token` as for `from_preset`.
 
         Returns:
@@ -95,8 +96,8 @@ class StableDiffusionPipeline(DiffusionParts):
         Raises:
             ValueError: nothing has such a name, or there is a LoRA already.
         """
-        wanted = lora_files.ATTENTION if targets is None else targets
-        changed = lora_files.enable_lora(self, rank, alpha, wanted)
+        targets = lora_files.ATTENTION if targets is None else targets
+        changed = lora_files.enable_lora(self, rank, alpha, targets)
         self._training = None  # its optimizer is for other weights
         return changed
 
@@ -124,26 +125,27 @@ class StableDiffusionPipeline(DiffusionParts):
     # -- images -------------------------------------------------------------------------------
 
     def encode_text(self, prompt: str | Sequence[str], weighted: bool = False) -> Any:
-        """What the network is told of texts: (texts, length, width).
+        """Return the contexts of texts: (texts, length, width).
 
-        A text that is longer than the encoder's places is encoded in pieces, one after the other.
+        A text that is longer than the encoder's positions is encoded in chunks.
 
         Args:
             prompt: a text or several.
-            weighted: whether brackets in it are weights: `(more)`, `[less]`, `(so much:1.3)`.
+            weighted: whether brackets in it are weights: `(more)`, `[less]`, `(1.3 times:1.3)`.
         """
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         length = self.text_encoder.max_sequence_length
-        found = [pieces(self.tokenizer, text, length, weighted) for text in texts]
-        ids, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        chunks = [chunk_prompt(self.tokenizer, text, length, weighted) for text in texts]
+        ids, weights = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
         with self._context():
-            hidden = weighed(self._compiled(self.text_encoder, self._hidden, ids), weights)
-            ends = np.cumsum([len(own) for own, _ in found])[:-1]
+            hidden = self._encoder_functions.run(self.text_encoder, self._hidden, ids)
+            hidden = apply_weights(hidden, weights)
+            ends = np.cumsum([len(text_ids) for text_ids, _ in chunks])[:-1]
             contexts = [
                 ops.reshape(part, (1, -1, part.shape[-1]))
                 for part in ops.split(hidden, ends.tolist(), axis=0)
             ]
-            return ops.concatenate(evened(contexts), axis=0)
+            return ops.concatenate(repeat_to_same_length(contexts), axis=0)
 
     def draw(
         self,
@@ -154,11 +156,11 @@ class StableDiffusionPipeline(DiffusionParts):
         weighted: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Images of texts.
+        """Generate images of texts.
 
         Args:
             prompt: a text for all images, or one for each.
-            negative_prompt: what is not wanted, likewise; nothing by default.
+            negative_prompt: what the images should not show, likewise; nothing by default.
             batch_size: how many images, where neither texts nor images are several.
             image: to begin with, or one for each, as for `generate_image`.
             weighted: whether brackets in texts are weights, as for `encode_text`.
@@ -170,9 +172,9 @@ class StableDiffusionPipeline(DiffusionParts):
         prompt = prompt if isinstance(prompt, str) else list(prompt)
         if not isinstance(negative_prompt, str | None):
             negative_prompt = list(negative_prompt)
-        given = {"prompts": prompt, "negative prompts": negative_prompt, "images": image}
+        inputs = {"prompts": prompt, "negative prompts": negative_prompt, "images": image}
         counts = {
-            name: len(values) for name, values in given.items()
+            name: len(values) for name, values in inputs.items()
             if isinstance(values, list | tuple) or getattr(values, "ndim", 0) == 4
         }  # fmt: skip
         if batch_size == 1 and counts:
@@ -203,27 +205,27 @@ class StableDiffusionPipeline(DiffusionParts):
         verbose: int = 0,
         output: str = "image",
     ) -> Any:
-        """Images of a context that `encode_text` gave.
+        """Generate images of a context that `encode_text` returned.
 
         Args:
             encoded_text: (length, width), (1, length, width), or one for each image.
-            negative_prompt: what is not wanted, one text or one for each; nothing by default.
+            negative_prompt: what the images should not show, one text or one for each; nothing by
+                default.
             batch_size: how many images.
-            num_steps: more steps take longer and look better.
-            unconditional_guidance_scale: how much more closely the text is followed than by the
-                network itself; 1 for no more.
-            diffusion_noise: (batch, height / 8, width / 8, 4), in place of that of the seed.
+            num_steps: the number of denoising steps; more take longer and look better.
+            unconditional_guidance_scale: the scale of classifier-free guidance; 1 for none.
+            diffusion_noise: (batch, height / 8, width / 8, 4), in place of the seed's.
             seed: of the first image; the next ones have the seeds that follow. A list has one for
                 each. An image does not depend on its batch.
-            guidance_rescale: how far the contrast is brought back that guidance adds (Lin et al.,
+            guidance_rescale: how much of the contrast that guidance adds is taken back (Lin et al.,
                 2023, arXiv:2305.08891).
-            image: to begin with, one or one for each: (height, width, 3) of uint8 or of floats from
-                0 to 1, an image of Pillow's, or a path.
-            mask: of that image, what is made anew: likewise, 1, True or white where it is.
-            strength: how far from the image the new one may go: from just above 0 to 1.
+            image: an image to start from, one or one for each: (height, width, 3) of uint8 or of
+                floats from 0 to 1, an image of Pillow's, or a path.
+            mask: the part of that image to inpaint, likewise: 1, True or white there.
+            strength: how far the new image may be from that one, above 0 and up to 1.
             weighted: whether brackets in the negative prompt are weights.
-            callback: called with the number of each call, how many there are, and the latents;
-                `preview(latents)` makes an image of them.
+            callback: called with each step's number, the number of steps, and the latents, of which
+                `preview(latents)` makes images.
             verbose: 1 for a progress bar.
             output: "image" for an array (batch, height, width, 3) of uint8, "pil" for a list of
                 Pillow's images, "latent" for the latents.
@@ -236,49 +238,50 @@ class StableDiffusionPipeline(DiffusionParts):
             ValueError: shapes do not fit, or there is no such output.
         """
         if output not in _OUTPUTS:
-            raise ValueError(f"output={output!r} is none of {list(_OUTPUTS)}.")
+            raise ValueError(f"output must be one of {list(_OUTPUTS)}, got {output!r}.")
         plan, scale = self.scheduler.plan(num_steps, strength), float(unconditional_guidance_scale)
         with self._context():
             context = self._for_each(encoded_text, batch_size)
             if scale != 1.0:
-                unwanted = self.encode_text(negative_prompt or "", weighted)
-                both = evened([self._for_each(unwanted, batch_size), context])
-                context = ops.concatenate(both, axis=0)
-            seeds = self._seeds(seed, batch_size)
-            given = {"context": context, "seeds": ops.convert_to_tensor(seeds)}
-            size = (self.img_height, self.img_width) if image is None else None
+                negative = self.encode_text(negative_prompt or "", weighted)
+                both = [self._for_each(negative, batch_size), context]
+                context = ops.concatenate(repeat_to_same_length(both), axis=0)
+            seeds = ops.convert_to_tensor(self._seeds(seed, batch_size))
+            size = (self.img_height, self.img_width)
             if image is not None:
                 image = pixels_of(image, batch_size)
                 size = image.shape[1:3]
             shape = (*(n // self.vae.factor for n in size), self.vae.latent_channels)
-            first = self._first_noise(diffusion_noise, given["seeds"], shape)
+            first = self._first_noise(diffusion_noise, seeds, shape)
             x = first * float(plan.initial_scale)
-            known = None
+            latents = None
             if image is not None and (mask is None or strength < 1):
-                known = self._codec.sampled(image, given["seeds"])
-                x = plan.add_noise(known, first)
-            given |= self._around(image, mask, known, given["seeds"], first)
-            kind = (self.scheduler.name, repr(self.scheduler.config))
+                latents = self._codec.encode(image, seeds)
+                x = plan.add_noise(latents, first)
+            conditions = {"context": context, "seeds": seeds}
+            conditions |= self._mask_conditions(image, mask, latents, seeds, first)
+            scheduler = (self.scheduler.name, repr(self.scheduler.config))
             x = self._denoiser(
-                self.unet, plan, kind, x, given, scale, guidance_rescale, callback, verbose
-            )
+                self.unet, plan, scheduler, x, conditions, scale, guidance_rescale, callback,
+                verbose,
+            )  # fmt: skip
             if output == "latent":
                 return ops.convert_to_numpy(x)
-            images = self._codec.images(x)
-        made = [Image.fromarray(image) for image in images] if output == "pil" else images
-        return made if self.safety_checker is None else (made, self.check_safety(images))
+            images = self._codec.decode(x)
+        result = [Image.fromarray(image) for image in images] if output == "pil" else images
+        return result if self.safety_checker is None else (result, self.check_safety(images))
 
     def preview(self, latents: Any) -> np.ndarray:
-        """Latents as images of uint8.
+        """Decode latents to images of uint8.
 
         Args:
-            latents: what a callback was given.
+            latents: as a callback gets them.
         """
         with self._context():
-            return self._codec.images(latents)
+            return self._codec.decode(latents)
 
     def check_safety(self, images: Any) -> np.ndarray:
-        """Which images the safety checker flags: (images,) of bool.
+        """Return which images the safety checker flags: (images,) of bool.
 
         Args:
             images: (images, height, width, 3) of uint8, or any that `ImagePreprocessor` takes.
@@ -286,15 +289,16 @@ class StableDiffusionPipeline(DiffusionParts):
         Raises:
             ValueError: the pipeline has no safety checker.
         """
-        checker, prepared = self.safety_checker, self.feature_extractor
-        if checker is None or prepared is None:
+        checker, preprocessor = self.safety_checker, self.feature_extractor
+        if checker is None or preprocessor is None:
             raise ValueError(
                 "There is no safety checker: load it with from_preset(..., safety_checker=True), "
                 "or give one to the constructor."
             )
         with inference(checker.backend):
-            found = self._compiled(checker, checker.__call__, prepared(images))
-            return ops.convert_to_numpy(found["flags"])
+            pixels = preprocessor(images)
+            outputs = self._checker_functions.run(checker, checker.__call__, pixels)
+            return ops.convert_to_numpy(outputs["flags"])
 
     # -- training -----------------------------------------------------------------------------
 
@@ -302,9 +306,9 @@ class StableDiffusionPipeline(DiffusionParts):
         """Say how `fit` trains.
 
         Args:
-            optimizer: of the network, or of its LoRA.
-            loss: of what the network predicts: noise, velocity or the sample, as the scheduler
-                says that the pipeline has now.
+            optimizer: the optimizer of the network, or of its LoRA.
+            loss: the loss of the prediction: noise, velocity or the sample, as the pipeline's
+                current scheduler says.
             kwargs: as for `keraslite.Model.compile`.
         """
         with keras.use_backend(self.unet.backend):
@@ -314,12 +318,12 @@ class StableDiffusionPipeline(DiffusionParts):
     def fit(self, x: Any, y: Any = None, *, verbose: int = 1, **kwargs: Any) -> Any:
         """Train the U-Net, or its LoRA where there is one, on images and their texts.
 
-        Images are fitted to the pipeline's height and width; they and the texts are encoded once,
+        Images are cropped to the pipeline's height and width; they and the texts are encoded once,
         before the first epoch, and kept: about 0.4 MB a pair at 512 pixels.
 
         Args:
             x: images as `hub.ImagePreprocessor` takes them; or a dict of `images` and `prompts`.
-            y: a text for each image, where x is no dict.
+            y: a text for each image, unless x is a dict.
             verbose: as for `keraslite.Model.fit`, for which the others are too.
             kwargs: `epochs`, `batch_size`, `callbacks`, `shuffle` ...
 
@@ -333,7 +337,7 @@ class StableDiffusionPipeline(DiffusionParts):
         if self._training is None:
             raise RuntimeError("Call compile(optimizer) before fit.")
         with self._context():
-            inputs = training_inputs(self, self._codec, *pairs(x, y), verbose=verbose)
+            inputs = training_inputs(self, self._codec, *images_and_prompts(x, y), verbose=verbose)
         return self._training.fit(inputs, verbose=verbose, **kwargs)
 
     # -- inside -------------------------------------------------------------------------------
@@ -351,19 +355,19 @@ class StableDiffusionPipeline(DiffusionParts):
         seeds = [int(seed) + i for i in range(count)] if one else list(seed)
         if len(seeds) != count:
             raise ValueError(f"There are {len(seeds)} seeds for {count} images.")
-        return np.array([signed(value) for value in seeds], "int32")
+        return np.array([keras.random.signed(value) for value in seeds], "int32")
 
-    def _first_noise(self, given: Any, seeds: Any, shape: tuple[int, ...]) -> Any:
-        if given is None:
+    def _first_noise(self, diffusion_noise: Any, seeds: Any, shape: tuple[int, ...]) -> Any:
+        if diffusion_noise is None:
             return noise(seeds, 0, shape)
-        given = ops.cast(ops.convert_to_tensor(given), "float32")
-        given = given[None] if len(given.shape) == 3 else given
-        if tuple(given.shape) != (seeds.shape[0], *shape):
+        first = ops.cast(ops.convert_to_tensor(diffusion_noise), "float32")
+        first = first[None] if len(first.shape) == 3 else first
+        if tuple(first.shape) != (seeds.shape[0], *shape):
             raise ValueError(
-                f"diffusion_noise has the shape {tuple(given.shape)}, expected "
+                f"diffusion_noise has the shape {tuple(first.shape)}, expected "
                 f"{(seeds.shape[0], *shape)}."
             )
-        return given
+        return first
 
     def _for_each(self, context: Any, count: int) -> Any:
         context = ops.convert_to_tensor(context)
@@ -372,20 +376,22 @@ class StableDiffusionPipeline(DiffusionParts):
             raise ValueError(f"There are {context.shape[0]} texts for {count} images.")
         return ops.repeat(context, count, axis=0) if context.shape[0] != count else context
 
-    def _around(self, image: Any, mask: Any, known: Any, seeds: Any, first: Any) -> dict[str, Any]:
-        """What the steps need of a mask: the network itself where it takes masks, else the loop."""
-        takes = self.unet.config["in_channels"] != self.vae.latent_channels
-        if takes and mask is None:
-            raise ValueError("This network makes a part of an image anew: give image and mask.")
+    def _mask_conditions(
+        self, image: Any, mask: Any, latents: Any, seeds: Any, first_noise: Any
+    ) -> dict[str, Any]:
+        """Return the conditions of inpainting, by the network where it can, else by the loop."""
+        inpaints = self.unet.config["in_channels"] != self.vae.latent_channels
+        if inpaints and mask is None:
+            raise ValueError("This network is for inpainting: give image and mask.")
         if mask is not None and image is None:
-            raise ValueError("A mask is for a part of an image: give the image too.")
+            raise ValueError("A mask needs an image, got mask without image.")
         if mask is None:
             return {}
-        hidden = masks_of(mask, image.shape[:3])
+        is_new = masks_of(mask, image.shape[:3])
         factor = self.vae.factor
-        small = ops.convert_to_tensor(hidden[:, ::factor, ::factor])
-        if takes:
-            shown = self._codec.sampled(image * (hidden < 0.5), seeds, -2)
-            return {"beside": ops.concatenate([small, shown], axis=-1)}
-        known = self._codec.sampled(image, seeds) if known is None else known
-        return {"mask": small, "image": known, "noise": first}
+        latent_mask = ops.convert_to_tensor(is_new[:, ::factor, ::factor])
+        if inpaints:
+            visible = self._codec.encode(image * (is_new < 0.5), seeds, -2)
+            return {"extra_channels": ops.concatenate([latent_mask, visible], axis=-1)}
+        latents = self._codec.encode(image, seeds) if latents is None else latents
+        return {"mask": latent_mask, "image": latents, "noise": first_noise}

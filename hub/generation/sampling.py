@@ -1,7 +1,7 @@
-"""How a language model's next token is chosen: settings, rules that change scores, draws.
+"""Sampling settings, and the rules by which scores become the next token.
 
 Names and meanings are those of a checkpoint's generation_config.json (transformers'
-GenerationConfig). Functions of this file are pure: they take scores and give scores or tokens.
+GenerationConfig). The functions are pure: from scores to scores or tokens.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ SAMPLERS = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """How text is generated.
+    """Settings of text generation.
 
     Attributes:
         do_sample: draw the next token, rather than take the likeliest.
@@ -83,53 +83,53 @@ class Sampling:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Sampling":
-        """The settings of a generation_config.json; keys of other libraries' own are left out.
+        """Make the settings of a generation_config.json; other keys are left out.
 
         Args:
             config: its content.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
-        return cls().updated(**{k: v for k, v in config.items() if k in known and v is not None})
+        names = {f.name for f in dataclasses.fields(cls)}
+        return cls().updated(**{k: v for k, v in config.items() if k in names and v is not None})
 
     def updated(self, **changes: Any) -> "Sampling":
-        """The settings with some changed.
+        """Return the settings with some changed.
 
         Args:
             changes: names and values; a value of None leaves a setting as it is.
 
         Raises:
-            TypeError: there is no such setting.
+            TypeError: a name is no setting.
             ValueError: a value is out of range; says which range.
         """
         names = [f.name for f in dataclasses.fields(self)]
         unknown = sorted(set(changes) - set(names))
         if unknown:
-            raise TypeError(f"There is no setting {', '.join(unknown)}; there are: {names}.")
-        given = {k: v for k, v in changes.items() if v is not None}
+            raise TypeError(f"Unknown settings {', '.join(unknown)}; expected one of {names}.")
+        values = {k: v for k, v in changes.items() if v is not None}
         for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens"):
-            if name in given:
-                ids = given[name]
-                given[name] = (int(ids),) if isinstance(ids, int) else tuple(int(i) for i in ids)
-        new = dataclasses.replace(self, **given)
-        for name, low, what in (
+            if name in values:
+                ids = values[name]
+                values[name] = (int(ids),) if isinstance(ids, int) else tuple(int(i) for i in ids)
+        new = dataclasses.replace(self, **values)
+        for name, low, expected in (
             ("temperature", 0, "more than 0"), ("num_beams", 0.5, "at least 1"),
             ("num_return_sequences", 0.5, "at least 1"), ("repetition_penalty", 0, "more than 0"),
             ("top_k", -1, "0 or more"), ("top_p", 0, "more than 0"),
             ("no_repeat_ngram_size", -1, "0 or more"),
         ):  # fmt: skip
             if not getattr(new, name) > low:
-                raise ValueError(f"{name} must be {what}, got {getattr(new, name)!r}.")
+                raise ValueError(f"{name} must be {expected}, got {getattr(new, name)!r}.")
         if new.early_stopping not in (True, False, "never"):
             raise ValueError(
-                f'early_stopping is True, False or "never", got {new.early_stopping!r}.'
+                f'early_stopping must be True, False or "never", got {new.early_stopping!r}.'
             )
         if new.num_beams > 1 and (new.do_sample or new.penalty_alpha is not None):
             raise ValueError(
-                f"A beam search of num_beams={new.num_beams} neither samples nor contrasts: set "
-                "num_beams=1, or do_sample=False and penalty_alpha=None."
+                f"num_beams must be 1 with do_sample or penalty_alpha, got {new.num_beams}: beam "
+                "search excludes both."
             )
-        most = new.num_beams if new.num_beams > 1 else 1
-        if new.num_return_sequences > most and not new.do_sample:
+        available = new.num_beams if new.num_beams > 1 else 1
+        if new.num_return_sequences > available and not new.do_sample:
             raise ValueError(
                 f"{new.num_return_sequences} texts a prompt need do_sample=True or as many beams; "
                 f"num_beams is {new.num_beams}."
@@ -137,70 +137,79 @@ class Sampling:
         return new
 
     def without_lengths(self) -> "Sampling":
-        """The settings that a compiled loop depends on."""
+        """Return the settings without lengths, on which no compiled loop depends."""
         return dataclasses.replace(self, max_length=None, max_new_tokens=None)
 
 
-def one_of(ids: Any, tokens: tuple[int, ...]) -> Any:
-    """Which ids are among some tokens, as booleans.
+def is_one_of(ids: Any, tokens: tuple[int, ...]) -> Any:
+    """Return which ids are among some tokens, as booleans.
 
     Args:
         ids: a tensor of integers.
         tokens: the tokens.
     """
-    found = ops.equal(ids, -1)
+    result = ops.equal(ids, -1)
     for token in tokens:
-        found = ops.logical_or(found, ops.equal(ids, token))
-    return found
+        result = ops.logical_or(result, ops.equal(ids, token))
+    return result
 
 
-def _among(tokens: tuple[int, ...], size: int) -> Any:
-    """A row of booleans, True at some tokens."""
-    return one_of(ops.arange(size, dtype="int32"), tokens)[None]
+def _token_mask(tokens: tuple[int, ...], size: int) -> Any:
+    """Return booleans (1, size), True at some tokens."""
+    return is_one_of(ops.arange(size, dtype="int32"), tokens)[None]
 
 
-def adjusted(
-    scores: Any, tokens: Any, known: Any, index: Any, new: Any, last: Any, how: Sampling
+def adjust_scores(
+    scores: Any,
+    tokens: Any,
+    is_written: Any,
+    index: Any,
+    step: Any,
+    is_last: Any,
+    sampling: Sampling,
 ) -> Any:
-    """Scores after the rules that look at what was said.
+    """Apply the rules that depend on the tokens so far to the scores.
 
     Args:
         scores: (rows, vocabulary) floats.
         tokens: (rows, length) of the tokens so far.
-        known: (rows, length): where there is one.
+        is_written: (rows, length): which positions hold one.
         index: the position of the next token.
-        new: how many new tokens there are.
-        last: whether the next token is the last one that there is room for.
-        how: the settings.
+        step: the number of new tokens so far.
+        is_last: whether the next token is the last one that there is room for.
+        sampling: the settings.
     """
     size = scores.shape[-1]
-    if how.repetition_penalty != 1.0:
-        lower = ops.where(scores < 0, scores * how.repetition_penalty,
-                          scores / how.repetition_penalty)  # fmt: skip
-        scores = ops.where(_marked(tokens, known, size), lower, scores)
-    if how.no_repeat_ngram_size:
-        scores = ops.where(_repeats(tokens, known, index, size, how), _LOW, scores)
-    if (how.min_length or how.min_new_tokens) and how.eos_token_id:
-        early = ops.logical_or(index < how.min_length, new < how.min_new_tokens)
-        scores = ops.where(ops.logical_and(early, _among(how.eos_token_id, size)), _LOW, scores)
-    if how.suppress_tokens:
-        scores = ops.where(_among(how.suppress_tokens, size), _LOW, scores)
-    if how.begin_suppress_tokens:
-        first = ops.equal(new, 0)
+    if sampling.repetition_penalty != 1.0:
+        lower = ops.where(scores < 0, scores * sampling.repetition_penalty,
+                          scores / sampling.repetition_penalty)  # fmt: skip
+        scores = ops.where(_occurring(tokens, is_written, size), lower, scores)
+    if sampling.no_repeat_ngram_size:
+        scores = ops.where(_repeats(tokens, is_written, index, size, sampling), _LOW, scores)
+    if (sampling.min_length or sampling.min_new_tokens) and sampling.eos_token_id:
+        early = ops.logical_or(index < sampling.min_length, step < sampling.min_new_tokens)
         scores = ops.where(
-            ops.logical_and(first, _among(how.begin_suppress_tokens, size)), _LOW, scores
+            ops.logical_and(early, _token_mask(sampling.eos_token_id, size)), _LOW, scores
+        )
+    if sampling.suppress_tokens:
+        scores = ops.where(_token_mask(sampling.suppress_tokens, size), _LOW, scores)
+    if sampling.begin_suppress_tokens:
+        first = ops.equal(step, 0)
+        scores = ops.where(
+            ops.logical_and(first, _token_mask(sampling.begin_suppress_tokens, size)), _LOW, scores
         )
     for token, holds in (
-        (how.forced_bos_token_id, ops.equal(index, 1)), (how.forced_eos_token_id, last),
+        (sampling.forced_bos_token_id, ops.equal(index, 1)),
+        (sampling.forced_eos_token_id, is_last),
     ):  # fmt: skip
         if token is not None:
-            forced = ops.where(_among((token,), size), 0.0, _LOW)
+            forced = ops.where(_token_mask((token,), size), 0.0, _LOW)
             scores = ops.where(holds, forced, scores)
     return scores
 
 
-def _marked(tokens: Any, which: Any, size: int) -> Any:
-    """(rows, size) of booleans: which tokens stand at the places that count."""
+def _occurring(tokens: Any, which: Any, size: int) -> Any:
+    """Return which tokens of the vocabulary stand at some positions, as booleans (rows, size)."""
     rows = tokens.shape[0]
     row = ops.broadcast_to(ops.arange(rows, dtype="int32")[:, None], tokens.shape)
     at = ops.reshape(ops.stack([row, ops.cast(tokens, "int32")], -1), (-1, 2))
@@ -208,57 +217,57 @@ def _marked(tokens: Any, which: Any, size: int) -> Any:
     return ops.scatter_update(ops.zeros((rows, size), "float32"), at, hits, reduction="max") > 0
 
 
-def _repeats(tokens: Any, known: Any, index: Any, size: int, how: Sampling) -> Any:
-    """(rows, vocabulary): which tokens would end a sequence that was there."""
-    n, length = how.no_repeat_ngram_size, tokens.shape[1]
-    rows, places = tokens.shape[0], length - n + 1
-    if places < 1:
+def _repeats(tokens: Any, is_written: Any, index: Any, size: int, sampling: Sampling) -> Any:
+    """Return which tokens would repeat an n-gram, as booleans (rows, vocabulary)."""
+    n, length = sampling.no_repeat_ngram_size, tokens.shape[1]
+    rows, positions = tokens.shape[0], length - n + 1
+    if positions < 1:
         return ops.zeros((rows, size), "bool")
-    # For each place: do the n - 1 tokens from there on equal the last n - 1?
-    same = known[:, n - 1 : n - 1 + places]
+    # For each position: do the n - 1 tokens from there on equal the last n - 1?
+    same = is_written[:, n - 1 : n - 1 + positions]
     for i in range(n - 1):
         where = ops.full((rows, 1), 0, "int32") + (index - (n - 1) + i)
         recent = ops.take_along_axis(tokens, ops.maximum(where, 0), axis=1)
         begins = ops.logical_and(
-            ops.equal(tokens[:, i : i + places], recent), known[:, i : i + places]
+            ops.equal(tokens[:, i : i + positions], recent), is_written[:, i : i + positions]
         )
         same = ops.logical_and(same, begins)
-    return _marked(tokens[:, n - 1 : n - 1 + places], same, size)
+    return _occurring(tokens[:, n - 1 : n - 1 + positions], same, size)
 
 
-def filtered(scores: Any, how: Sampling) -> Any:
-    """Scores with what is not to be drawn at minus infinity, after the temperature.
+def filter_scores(scores: Any, sampling: Sampling) -> Any:
+    """Divide the scores by the temperature and set those of tokens not to be drawn to -inf.
 
     Args:
         scores: (rows, vocabulary) floats.
-        how: the settings.
+        sampling: the settings.
     """
-    scores = scores / how.temperature
+    scores = scores / sampling.temperature
     size = scores.shape[-1]
-    if 0 < how.top_k < size:
-        scores = ops.where(scores < ops.top_k(scores, how.top_k)[0][:, -1:], _LOW, scores)
-    if how.top_p < 1.0:
-        most = how.top_k if 0 < how.top_k < size else size
-        best = ops.top_k(scores, most)[0]
+    if 0 < sampling.top_k < size:
+        scores = ops.where(scores < ops.top_k(scores, sampling.top_k)[0][:, -1:], _LOW, scores)
+    if sampling.top_p < 1.0:
+        count = sampling.top_k if 0 < sampling.top_k < size else size
+        best = ops.top_k(scores, count)[0]
         probabilities = ops.softmax(best, axis=-1)
         before = ops.cumsum(probabilities, axis=-1) - probabilities
-        kept = ops.where(before < how.top_p, best, float("inf"))
-        scores = ops.where(scores < ops.min(kept, axis=-1, keepdims=True), _LOW, scores)
-    if how.min_p is not None:
+        threshold = ops.where(before < sampling.top_p, best, float("inf"))
+        scores = ops.where(scores < ops.min(threshold, axis=-1, keepdims=True), _LOW, scores)
+    if sampling.min_p is not None:
         probabilities = ops.softmax(scores, axis=-1)
-        least = how.min_p * ops.max(probabilities, axis=-1, keepdims=True)
-        scores = ops.where(probabilities < least, _LOW, scores)
+        lowest = sampling.min_p * ops.max(probabilities, axis=-1, keepdims=True)
+        scores = ops.where(probabilities < lowest, _LOW, scores)
     return scores
 
 
-def chosen(scores: Any, how: Sampling, seed: Any) -> Any:
-    """The next token of each row (rows,), int32.
+def choose_tokens(scores: Any, sampling: Sampling, seed: Any) -> Any:
+    """Choose the next token of each row: (rows,) of int32.
 
     Args:
-        scores: (rows, vocabulary), adjusted.
-        how: the settings.
+        scores: (rows, vocabulary), as `adjust_scores` gives them.
+        sampling: the settings.
         seed: a pair of int32: the seed and the position; draws depend on nothing else.
     """
-    if not how.do_sample:
+    if not sampling.do_sample:
         return ops.cast(ops.argmax(scores, axis=-1), "int32")
-    return keras.random.categorical(filtered(scores, how), 1, seed=seed)[:, 0]
+    return keras.random.categorical(filter_scores(scores, sampling), 1, seed=seed)[:, 0]

@@ -1,8 +1,8 @@
-"""What GPT-2 and OPT share: embeddings, causal blocks, and a cache of keys and values."""
+"""The decoder of GPT-2 and OPT: embeddings, causal blocks, and a cache of keys and values."""
 
 from typing import Any
 
-from hub.blocks.transformer import TransformerBlock
+from hub.blocks.transformer import TransformerBlock, cached_attention_mask, is_empty_cache
 from hub.models.backbone import Backbone
 from keraslite import initializers, layers, ops
 
@@ -107,8 +107,7 @@ class Decoder(Backbone):
                 f"A sequence of {length} tokens is longer than the {self.max_sequence_length} "
                 "positions of the model; truncate it."
             )
-        valid = ops.cast(padding_mask, "int32")
-        positions = ops.maximum(ops.cumsum(valid, axis=1) - 1, 0)
+        positions = ops.maximum(ops.cumsum(ops.cast(padding_mask, "int32"), axis=1) - 1, 0)
         hidden = self._embed(inputs["token_ids"], positions, training)
         for block in self.blocks:
             hidden = block(hidden, padding_mask, training=training, causal=True)
@@ -125,7 +124,7 @@ class Decoder(Backbone):
     # -- generation ---------------------------------------------------------------------------
 
     def new_cache(self, batch: int, length: int) -> list[dict[str, Any]]:
-        """Room for the keys and values of `length` positions.
+        """Return an empty cache for the keys and values of `length` positions.
 
         Args:
             batch: the number of rows.
@@ -137,56 +136,31 @@ class Decoder(Backbone):
             for _ in range(self.num_layers)
         ]
 
-    def call_with_cache(self, token_ids: Any, valid: Any, cache: Any, index: Any) -> tuple:
-        """Hidden states of tokens that follow those in the cache, and the cache with them.
+    def call_with_cache(self, token_ids: Any, attention_mask: Any, cache: Any, index: Any) -> tuple:
+        """Return hidden states of tokens that follow those in the cache, and the cache with them.
 
         Args:
             token_ids: (batch, new tokens).
-            valid: (batch, cache length) of booleans: False where a row's prompt is padded, which
-                is on the left.
-            cache: what `new_cache` or this method gave; it is not to be used again.
+            attention_mask: (batch, cache length) of booleans: False where a row's prompt is
+                padded, on the left.
+            cache: as `new_cache` or this method returned it; it must not be used again.
             index: the position of the first new token: 0, or a later one.
         """
-        new, length = token_ids.shape[1], valid.shape[1]
-        padding = length - ops.sum(ops.cast(valid, "int32"), axis=1, keepdims=True)
-        where = index + ops.arange(new, dtype="int32")
+        new, length = token_ids.shape[1], attention_mask.shape[1]
+        padding = length - ops.sum(ops.cast(attention_mask, "int32"), axis=1, keepdims=True)
+        indices = index + ops.arange(new, dtype="int32")
         # A row that has reached the last position may be waiting for others in its batch.
-        positions = ops.clip(where[None] - padding, 0, self.max_sequence_length - 1)
+        positions = ops.clip(indices[None] - padding, 0, self.max_sequence_length - 1)
         hidden = self._embed(token_ids, positions)
-        mask = seen(valid, index, new)
+        mask = cached_attention_mask(attention_mask, index, new)
         caches = []
-        for block, held in zip(self.blocks, cache, strict=True):
-            hidden, held = block(hidden, mask, causal=starts(index), cache=held, index=index)
-            caches.append(held)
+        for block, block_cache in zip(self.blocks, cache, strict=True):
+            hidden, block_cache = block(
+                hidden, mask, causal=is_empty_cache(index), cache=block_cache, index=index
+            )
+            caches.append(block_cache)
         return self._finish(hidden), caches
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the backbone."""
         return {**super().get_config(), **self.config}
-
-
-def starts(index: Any) -> bool:
-    """Whether the position of a new token says that nothing is cached yet.
-
-    Args:
-        index: the position.
-    """
-    return type(index) is int and index == 0
-
-
-def seen(valid: Any, index: Any, new: int) -> Any:
-    """Which of the cached positions each of some new tokens may attend to.
-
-    Args:
-        valid: (batch, cache length): where a row has tokens.
-        index: the position of the first new token.
-        new: their number.
-
-    Returns:
-        (batch, new) where nothing is cached yet, else (batch, 1, new, keys).
-    """
-    if starts(index):
-        return valid[:, :new]  # and causality
-    keys = ops.arange(valid.shape[1], dtype="int32")
-    reach = keys[None] <= index + ops.arange(new, dtype="int32")[:, None]
-    return ops.logical_and(valid[:, None, None], reach)

@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from hub.blocks.transformer import Attention, activation_of
+from hub.blocks.transformer import (
+    Attention,
+    activation_of,
+    cached_attention_mask,
+    is_empty_cache,
+)
 from hub.families import Family, register
 from hub.models.backbone import Backbone
-from hub.models.decoder import seen, starts
 from hub.models.encoder import given
 from hub.weights.tables import WeightTable
 from keraslite import initializers, layers, ops
@@ -227,18 +231,25 @@ class T5Stack(layers.Layer):
             )  # fmt: skip
         return self.dropout(self.final_norm(hidden), training=training)
 
-    def continued(self, hidden: Any, valid: Any, cache: dict[str, Any], index: Any) -> tuple:
-        """Transform tokens that follow those in a cache; the new cache comes along."""
-        new, length = hidden.shape[1], valid.shape[1]
-        keys = new if starts(index) else length
-        bias, mask = self._bias(new, keys, index), seen(valid, index, new)
+    def decode(self, hidden: Any, attention_mask: Any, cache: dict[str, Any], index: Any) -> tuple:
+        """Transform tokens that follow those in a cache, and return the new cache with them.
+
+        Args:
+            hidden: (batch, new tokens, hidden_dim).
+            attention_mask: (batch, cache length) of booleans: False where a row is padded.
+            cache: as `T5Backbone.new_cache` or this method returned it.
+            index: the position of the first new token.
+        """
+        new, length = hidden.shape[1], attention_mask.shape[1]
+        is_first = is_empty_cache(index)
+        bias = self._bias(new, new if is_first else length, index)
+        mask = cached_attention_mask(attention_mask, index, new)
         caches = []
-        for block, held, source in zip(self.blocks, cache["self"], cache["cross"], strict=True):
-            hidden, held = block(
-                hidden, mask, bias, source, cache["mask"], causal=starts(index), cache=held,
-                index=index,
-            )  # fmt: skip
-            caches.append(held)
+        for block, own, source in zip(self.blocks, cache["self"], cache["cross"], strict=True):
+            hidden, own = block(
+                hidden, mask, bias, source, cache["mask"], causal=is_first, cache=own, index=index
+            )
+            caches.append(own)
         return self.final_norm(hidden), {**cache, "self": caches}
 
 
@@ -350,7 +361,7 @@ class T5Backbone(Backbone):
     # -- generation ---------------------------------------------------------------------------
 
     def new_cache(self, source: Any, source_mask: Any, length: int) -> dict[str, Any]:
-        """Keys and values of the encoder's output, and room for those of the decoder.
+        """Return the keys and values of the encoder's output, and an empty cache for the decoder.
 
         Args:
             source: the encoder's output.
@@ -368,16 +379,16 @@ class T5Backbone(Backbone):
             "mask": source_mask,
         }
 
-    def call_with_cache(self, token_ids: Any, valid: Any, cache: Any, index: Any) -> tuple:
-        """Hidden states of decoder tokens that follow those in the cache, and the cache with them.
+    def call_with_cache(self, token_ids: Any, attention_mask: Any, cache: Any, index: Any) -> tuple:
+        """Return hidden states of decoder tokens that follow a cache's, and the cache with them.
 
         Args:
             token_ids: (batch, new tokens).
-            valid: (batch, cache length) of booleans.
-            cache: what `new_cache` or this method gave; it is not to be used again.
+            attention_mask: (batch, cache length) of booleans: False where a row is padded.
+            cache: as `new_cache` or this method returned it; it must not be used again.
             index: the position of the first new token: 0, or a later one.
         """
-        return self.decoder.continued(self.token_embedding(token_ids), valid, cache, index)
+        return self.decoder.decode(self.token_embedding(token_ids), attention_mask, cache, index)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the backbone."""

@@ -10,7 +10,7 @@ and 1e-6 before the transformers; the embedded time begins with the cosines.
 import math
 from typing import Any
 
-from hub.blocks.convolutional import Doubled, Halved, ResidualBlock, conv
+from hub.blocks.convolutional import Downsample, ResidualBlock, Upsample, conv
 from hub.blocks.transformer import Attention
 from hub.families import Family, register
 from hub.models.backbone import Backbone
@@ -163,8 +163,8 @@ class Stage(layers.Layer):
     Args:
         blocks: the residual blocks.
         transformers: as many, or one less, or none.
-        halved: halves the image behind them.
-        doubled: doubles it.
+        halved: a `Downsample` after the blocks, or None.
+        doubled: an `Upsample` after the blocks, or None.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class Stage(layers.Layer):
             time: the embedded time.
             context: what the transformers attend to.
             beside: on the way up, outputs of the way down, one for each block from the last on.
-            like: an image of the size to which this one is doubled.
+            like: a tensor whose height and width an upsampled output has.
             training: whether dropout works.
         """
         outputs = []
@@ -300,7 +300,8 @@ class UNet2DConditionModel(Backbone):
             Stage(
                 [block(channels[i]) for _ in range(layers_per_block)],
                 transformers(down[i], i, layers_per_block),
-                halved=Halved(channels[i], dtype=policy) if i < count - 1 else None, dtype=policy,
+                halved=Downsample(channels[i], dtype=policy) if i < count - 1 else None,
+                dtype=policy,
             )
             for i in range(count)
         ]  # fmt: skip
@@ -311,7 +312,7 @@ class UNet2DConditionModel(Backbone):
             Stage(
                 [block(channels[-1 - i]) for _ in range(layers_per_block + 1)],
                 transformers(up[i], -1 - i, layers_per_block + 1),
-                doubled=Doubled(channels[-1 - i], dtype=policy) if i < count - 1 else None,
+                doubled=Upsample(channels[-1 - i], dtype=policy) if i < count - 1 else None,
                 dtype=policy,
             )
             for i in range(count)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hub.blocks.convolutional import Doubled, Halved, ResidualBlock, conv, in_tiles
+from hub.blocks.convolutional import Downsample, ResidualBlock, Upsample, apply_in_tiles, conv
 from hub.blocks.transformer import Attention
 from hub.families import Family, register
 from hub.models.backbone import Backbone
@@ -75,7 +75,7 @@ class Stack(layers.Layer):
         self.conv_in = conv(sizes[0], 3, policy)
         self.blocks = [[block(size) for _ in range(depth)] for size in sizes]
         self.resized = [
-            Halved(size, (0, 1), dtype=policy) if down else Doubled(size, dtype=policy)
+            Downsample(size, (0, 1), dtype=policy) if down else Upsample(size, dtype=policy)
             for size in sizes[:-1]
         ]
         middle = sizes[-1] if down else sizes[0]
@@ -220,7 +220,7 @@ class AutoencoderKL(Backbone):
         images = ops.cast(ops.convert_to_tensor(images), self.compute_dtype)
         tile = self._tile
         moments = (
-            in_tiles(self._moments, images, tile, tile // self.factor)
+            apply_in_tiles(self._moments, images, tile, tile // self.factor)
             if self.tiling and max(height, width) > tile
             else self._moments(images)
         )
@@ -241,7 +241,7 @@ class AutoencoderKL(Backbone):
         latents = ops.cast(ops.convert_to_tensor(latents), self.compute_dtype)
         tile = self._tile // self.factor
         if self.tiling and max(latents.shape[1:3]) > tile:
-            return in_tiles(self._decoded, latents, tile, self._tile)
+            return apply_in_tiles(self._decoded, latents, tile, self._tile)
         return self._decoded(latents)
 
     @property

@@ -18,7 +18,7 @@ class CausalLM(LanguageModel):
     Args:
         backbone: a decoder, such as `GPT2Backbone`.
         preprocessor: what turns texts into inputs.
-        sampling: how tokens are chosen: a `hub.generation.sampling.Sampling`.
+        sampling: how tokens are chosen: a `hub.Sampling`.
 
     >>> from hub import GPT2Backbone
     >>> model = CausalLM(GPT2Backbone(9, num_layers=1, num_heads=2, hidden_dim=8))
@@ -42,33 +42,33 @@ class CausalLM(LanguageModel):
 
     # -- for the generator --------------------------------------------------------------------
 
-    def start(self, inputs: Any, rows: int, length: int) -> Any:
-        """An empty cache.
+    def init_cache(self, inputs: Any, rows: int, length: int) -> Any:
+        """Return an empty cache.
 
         Args:
-            inputs: nothing.
+            inputs: not used.
             rows: the number of texts.
             length: the number of positions.
         """
         return self.backbone.new_cache(rows, length)
 
-    def advance(self, token_ids: Any, valid: Any, cache: Any, index: Any) -> tuple:
-        """Scores of the next token, hidden states, and the new cache.
+    def decode_step(self, token_ids: Any, attention_mask: Any, cache: Any, index: Any) -> tuple:
+        """Return the logits of the next token, hidden states, and the new cache.
 
         Args:
             token_ids: (rows, new tokens).
-            valid: (rows, length): False where a prompt is padded.
-            cache: what `start` or this method gave.
+            attention_mask: (rows, length): False where a prompt is padded.
+            cache: as `init_cache` or this method returned it.
             index: the position of the first new token.
         """
-        hidden, cache = self.backbone.call_with_cache(token_ids, valid, cache, index)
+        hidden, cache = self.backbone.call_with_cache(token_ids, attention_mask, cache, index)
         return self.backbone.logits(hidden[:, -1:])[:, 0], hidden, cache
 
     def _prompts(self, inputs: Any) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
         if isinstance(inputs, dict) and "token_ids" in inputs:
             ids = np.asarray(inputs["token_ids"], "int32")
-            there = np.asarray(inputs.get("padding_mask", np.ones_like(ids))).astype(bool)
-            return [row[mask] for row, mask in zip(ids, there, strict=True)], {}
+            mask = np.asarray(inputs.get("padding_mask", np.ones_like(ids))).astype(bool)
+            return [row[keep] for row, keep in zip(ids, mask, strict=True)], {}
         if self.preprocessor is None:
             raise ValueError("Without a preprocessor prompts are a dict of token_ids arrays.")
         return self.preprocessor.prompts(inputs), {}

@@ -1,4 +1,4 @@
-"""LanguageModel: what tasks that write text share: settings, prompts, streams, texts."""
+"""LanguageModel: the base of tasks that generate text: settings, prompts, streams, texts."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 import keraslite as keras
 from hub.generation.loop import Generator
 from hub.generation.sampling import SAMPLERS, Sampling
+from hub.generation.stream import TextStream, first_stop
 from hub.preprocessing.text import bucket
 from hub.tasks.task import Task
 
@@ -15,9 +16,10 @@ _NEW_TOKENS = 128  # where neither the caller nor generation_config.json says
 
 
 class LanguageModel(Task):
-    """A task that writes text, one token after the other.
+    """A task that generates text, one token after the other.
 
-    Subclasses have `start` and `advance` for `hub.generation.loop.Generator`, and `_prompts`.
+    Subclasses have `init_cache` and `decode_step` for `hub.generation.loop.Generator`, and
+    `_prompts`.
     """
 
     needs_pooler = False
@@ -50,7 +52,7 @@ class LanguageModel(Task):
             optimizer: as for `Task.compile`.
             loss: as for `Task.compile`.
             sampler: "greedy", "random", "top_k", "top_p", "beam" or "contrastive", or a
-                `hub.generation.sampling.Sampling`; what the checkpoint says by default.
+                `hub.Sampling`; what the checkpoint says by default.
             kwargs: as for `Model.compile`.
         """
         if sampler is not None:
@@ -58,18 +60,17 @@ class LanguageModel(Task):
         super().compile(optimizer, loss, **kwargs)
 
     def _sampling(self, sampler: Any, **settings: Any) -> Sampling:
-        how = self.sampling
+        sampling = self.sampling
         if isinstance(sampler, Sampling):
-            how = sampler if sampler.eos_token_id else sampler.updated(
-                eos_token_id=self.sampling.eos_token_id
-            )  # fmt: skip
+            eos_token_id = sampler.eos_token_id or sampling.eos_token_id
+            sampling = sampler.updated(eos_token_id=eos_token_id)
         elif sampler is not None:
             if sampler not in SAMPLERS:
                 raise ValueError(
-                    f"The sampler {sampler!r} is none of {sorted(SAMPLERS)} nor a Sampling."
+                    f"sampler must be a hub.Sampling or one of {sorted(SAMPLERS)}, got {sampler!r}."
                 )
-            how = how.updated(**{**SAMPLERS["greedy"], **SAMPLERS[sampler]})
-        return how.updated(**settings)
+            sampling = sampling.updated(**{**SAMPLERS["greedy"], **SAMPLERS[sampler]})
+        return sampling.updated(**settings)
 
     # -- generation ---------------------------------------------------------------------------
 
@@ -116,24 +117,24 @@ class LanguageModel(Task):
         """
         if stop_token_ids != "auto":
             settings["eos_token_id"] = tuple(np.atleast_1d(stop_token_ids or []).tolist())
-        how = self._sampling(sampler, max_length=max_length, **settings)
+        sampling = self._sampling(sampler, max_length=max_length, **settings)
         stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings)
         if self.preprocessor is None and (stops or stream):
-            raise ValueError("stop_strings and stream need a preprocessor: there are no texts.")
-        if stream and how.num_beams > 1:
-            raise ValueError("A beam search knows its text at the end only: it cannot stream.")
+            raise ValueError("stop_strings and stream need a preprocessor, got a task without one.")
+        if stream and sampling.num_beams > 1:
+            raise ValueError("Beam search cannot stream: its text is only known at the end.")
         if seed is None:
             with keras.use_backend(self.backend):
                 seed = keras.random.SeedGenerator().get_config()["seed"]
         single = isinstance(inputs, str)
         prompts, extra = self._prompts([inputs] if single else inputs)
         if stream:
-            return self._stream(prompts, extra, how, seed, stops, single)
+            return self._stream(prompts, extra, sampling, seed, stops, single)
         answers: list[Any] = []
         for start in range(0, len(prompts), batch_size):
             part = slice(start, start + batch_size)
-            some = {k: v[part] for k, v in extra.items()}
-            new = list(self._continued(prompts[part], some, how, seed, stops))[-1]
+            part_extra = {k: v[part] for k, v in extra.items()}
+            new = list(self._decode(prompts[part], part_extra, sampling, seed, stops))[-1]
             answers += [list(rows) for rows in new]
         if self.preprocessor is None:
             return self._arrays(prompts, answers)
@@ -141,61 +142,62 @@ class LanguageModel(Task):
             [self._text(prompt, new, stops, strip_prompt) for new in rows]
             for prompt, rows in zip(prompts, answers, strict=True)
         ]
-        if how.num_return_sequences == 1:
+        if sampling.num_return_sequences == 1:
             texts = [rows[0] for rows in texts]
         return texts[0] if single else texts
 
-    def _continued(
-        self, prompts: list[np.ndarray], extra: dict, how: Sampling, seed: int,
-        stops: list[str], steps: int | None = None,
+    def _decode(
+        self, prompts: list[np.ndarray], extra: dict, sampling: Sampling, seed: int,
+        stops: list[str], interval: int | None = None,
     ) -> Iterator[list[list[np.ndarray]]]:  # fmt: skip
-        """New ids of each text of each prompt, cut at their ends, after every few steps."""
-        longest = max(len(p) for p in prompts)
-        width = bucket(longest, 2**30)
-        limits = [self._room(len(p), how) for p in prompts]
-        pad_id = self._pad_id(how)
+        """Yield the new ids of each text of each prompt, up to their ends, every few steps."""
+        width = bucket(max(len(p) for p in prompts), 2**30)
+        limits = [self._new_tokens(len(p), sampling) for p in prompts]
+        pad_id = self._pad_id(sampling)
         tokens = np.full((len(prompts), width), pad_id, "int32")
-        valid = np.zeros(tokens.shape, bool)
+        attention_mask = np.zeros(tokens.shape, bool)
         for row, prompt in enumerate(prompts):
             tokens[row, width - len(prompt) :] = prompt
-            valid[row, width - len(prompt) :] = True
-        ended = self._ender(stops) if stops else None
+            attention_mask[row, width - len(prompt) :] = True
         for new in self._kl_generator(
-            tokens, valid, extra, how, max(limits), pad_id, seed, steps, ended
-        ):
+            tokens, attention_mask, extra, sampling, max(limits), pad_id, seed, interval,
+            self._stop_test(stops) if stops else None,
+        ):  # fmt: skip
             yield [
-                [_cut(ids, most, how.eos_token_id) for ids in rows]
-                for rows, most in zip(new, limits, strict=True)
+                [_until_end(ids[:limit], sampling.eos_token_id) for ids in rows]
+                for rows, limit in zip(new, limits, strict=True)
             ]
 
-    def _room(self, length: int, how: Sampling) -> int:
-        """How many new tokens a prompt of some length gets."""
+    def _new_tokens(self, length: int, sampling: Sampling) -> int:
+        """Return the largest number of new tokens for a prompt of some length."""
         positions = self._positions()
         if positions is not None and length >= positions:
             raise ValueError(
                 f"A prompt has {length} tokens, but the model has {positions} positions: nothing "
                 "could follow it. Give a shorter prompt."
             )
-        most = how.max_new_tokens
-        if most is None:
-            most = _NEW_TOKENS if how.max_length is None else how.max_length - length
-        if most < 1:
+        count = sampling.max_new_tokens
+        if count is None:
+            max_length = sampling.max_length
+            count = _NEW_TOKENS if max_length is None else max_length - length
+        if count < 1:
             raise ValueError(
-                f"max_length={how.max_length} leaves no room after a prompt of {length} tokens."
+                f"max_length={sampling.max_length} leaves no room after a prompt of {length} "
+                "tokens."
             )
-        return most if positions is None else min(most, positions - length)
+        return count if positions is None else min(count, positions - length)
 
     def _positions(self) -> int | None:
-        """The most tokens of prompt and answer together; None where there is no limit."""
+        """Return the limit of prompt and answer together, in tokens; None for no limit."""
         return self.backbone.max_sequence_length
 
-    def _pad_id(self, how: Sampling) -> int:
+    def _pad_id(self, sampling: Sampling) -> int:
         if self.preprocessor is not None:
             return self.preprocessor.tokenizer.pad_token_id
-        return how.eos_token_id[0] if how.eos_token_id else 0
+        return sampling.eos_token_id[0] if sampling.eos_token_id else 0
 
     def _prompts(self, inputs: Any) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-        """Ids that the decoder begins with, and what it looks at beside, a row a prompt."""
+        """Return the ids that the decoder begins with, and its further inputs, a row a prompt."""
         raise NotImplementedError
 
     def _text(
@@ -204,47 +206,23 @@ class LanguageModel(Task):
         detokenize = self.preprocessor.tokenizer.detokenize
         text = detokenize(new)
         if stops:
-            end = _first_end(text, stops)
+            end = first_stop(text, stops)
             if end is not None:
                 return text[:end] if strip_prompt else detokenize(prompt) + text[:end]
         return text if strip_prompt else detokenize([*prompt, *new])
 
-    def _ender(self, stops: list[str]) -> Callable[[np.ndarray], np.ndarray]:
+    def _stop_test(self, stops: list[str]) -> Callable[[np.ndarray], np.ndarray]:
         detokenize = self.preprocessor.tokenizer.detokenize
-        return lambda rows: np.array([_first_end(detokenize(r), stops) is not None for r in rows])
+        return lambda rows: np.array([first_stop(detokenize(r), stops) is not None for r in rows])
 
     def _stream(
-        self, prompts: list, extra: dict, how: Sampling, seed: int, stops: list[str], single: bool
-    ) -> Iterator[Any]:
-        """Pieces of text; a piece is held back while it ends within a character or a stop."""
-        detokenize = self.preprocessor.tokenizer.detokenize
-        said = [""] * len(prompts)
-        runs = self._continued(prompts, extra, how, seed, stops, steps=1)
-        before = None
-        for rows in runs:
-            if before is not None:
-                yield from self._pieces(before, said, stops, detokenize, single, last=False)
-            before = rows
-        yield from self._pieces(before, said, stops, detokenize, single, last=True)
-
-    def _pieces(
-        self, rows: Any, said: list[str], stops: list[str], detokenize: Any, single: bool,
-        last: bool,
+        self, prompts: list, extra: dict, sampling: Sampling, seed: int, stops: list[str],
+        single: bool,
     ) -> Iterator[Any]:  # fmt: skip
-        pieces = []
-        for i, (ids, *_) in enumerate(rows):
-            text = detokenize(ids)
-            end = _first_end(text, stops)
-            if end is not None:
-                text = text[:end]
-            elif not last:
-                held = max((len(s) - 1 for s in stops), default=0)
-                text = text[: len(text) - held] if held else text
-                while text.endswith("\ufffd"):  # the first bytes of a character
-                    text = text[:-1]
-            pieces.append(text[len(said[i]) :])
-            said[i] = max(said[i], text, key=len)
-        if any(pieces):
+        """Yield pieces of text: strings for a single prompt, else lists of one string a prompt."""
+        stream = TextStream(self.preprocessor.tokenizer.detokenize, stops, len(prompts))
+        snapshots = self._decode(prompts, extra, sampling, seed, stops, interval=1)
+        for pieces in stream.pieces([ids for ids, *_ in rows] for rows in snapshots):
             yield pieces[0] if single else pieces
 
     def _arrays(self, prompts: list, answers: list) -> dict[str, np.ndarray]:
@@ -281,12 +259,12 @@ class LanguageModel(Task):
         out = []
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
-            some = (
+            rows = (
                 {k: v[part] for k, v in inputs.items()}
                 if isinstance(inputs, dict)
                 else inputs[part]
             )
-            x, labels, weights = self.preprocessor(some)
+            x, labels, weights = self.preprocessor(rows)
             logits = np.asarray(self.predict_on_batch(x), "float32")
             shifted = logits - logits.max(-1, keepdims=True)
             picked = np.take_along_axis(shifted, labels[..., None].astype(int), -1)[..., 0]
@@ -304,14 +282,7 @@ def _plain(ids: tuple[int, ...]) -> Any:
     return None if not ids else ids[0] if len(ids) == 1 else list(ids)
 
 
-def _first_end(text: str, stops: list[str]) -> int | None:
-    """Where the first of some texts ends within a text."""
-    ends = [at + len(s) for s in stops if (at := text.find(s)) >= 0]
-    return min(ends, default=None)
-
-
-def _cut(ids: np.ndarray, most: int, ends: tuple[int, ...]) -> np.ndarray:
-    """New ids up to the first that ends a text, which stays, and at most so many."""
-    ids = ids[:most]
-    where = np.flatnonzero(np.isin(ids, ends))
-    return ids[: where[0] + 1] if len(where) else ids
+def _until_end(ids: np.ndarray, eos_token_id: tuple[int, ...]) -> np.ndarray:
+    """Return ids up to the first that ends a text, which is kept."""
+    ends = np.flatnonzero(np.isin(ids, eos_token_id))
+    return ids[: ends[0] + 1] if len(ends) else ids

@@ -19,7 +19,7 @@ class Seq2SeqLM(LanguageModel):
     Args:
         backbone: an encoder with a decoder, such as `T5Backbone`.
         preprocessor: what turns texts into inputs.
-        sampling: how tokens are chosen: a `hub.generation.sampling.Sampling`.
+        sampling: how tokens are chosen: a `hub.Sampling`.
         tied: whether the head is the token embedding, transposed, over scaled hidden states.
         start_token_id: what the decoder begins with.
 
@@ -86,8 +86,8 @@ class Seq2SeqLM(LanguageModel):
 
     # -- for the generator --------------------------------------------------------------------
 
-    def start(self, inputs: Any, rows: int, length: int) -> Any:
-        """A cache with the encoder's output.
+    def init_cache(self, inputs: Any, rows: int, length: int) -> Any:
+        """Return a cache with the encoder's output.
 
         Args:
             inputs: `token_ids` and `padding_mask` of the encoder.
@@ -98,23 +98,23 @@ class Seq2SeqLM(LanguageModel):
         source = self.backbone.encode(inputs["token_ids"], mask)
         return self.backbone.new_cache(source, mask, length)
 
-    def advance(self, token_ids: Any, valid: Any, cache: Any, index: Any) -> tuple:
-        """Scores of the next token, hidden states, and the new cache.
+    def decode_step(self, token_ids: Any, attention_mask: Any, cache: Any, index: Any) -> tuple:
+        """Return the logits of the next token, hidden states, and the new cache.
 
         Args:
             token_ids: (rows, new tokens).
-            valid: (rows, length) of booleans.
-            cache: what `start` or this method gave.
+            attention_mask: (rows, length): False where a prompt is padded.
+            cache: as `init_cache` or this method returned it.
             index: the position of the first new token.
         """
-        hidden, cache = self.backbone.call_with_cache(token_ids, valid, cache, index)
+        hidden, cache = self.backbone.call_with_cache(token_ids, attention_mask, cache, index)
         return self._logits(hidden[:, -1:])[:, 0], hidden, cache
 
     def _prompts(self, inputs: Any) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
         if isinstance(inputs, dict) and "encoder_token_ids" in inputs:
             ids = np.asarray(inputs["encoder_token_ids"], "int32")
-            there = np.asarray(inputs.get("encoder_padding_mask", np.ones_like(ids))).astype(bool)
-            encoder = {"token_ids": ids, "padding_mask": there}
+            mask = np.asarray(inputs.get("encoder_padding_mask", np.ones_like(ids))).astype(bool)
+            encoder = {"token_ids": ids, "padding_mask": mask}
         elif self.preprocessor is None:
             raise ValueError(
                 "Without a preprocessor inputs are a dict of encoder_token_ids arrays."

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
-from hub.generation.loop import Compiled, inference
 from hub.preprocessing.image import ImagePreprocessor, ImageTextPreprocessor
 from hub.preprocessing.image_inputs import listed
 from hub.tasks.task import Task, padded, round_up
 from keraslite import ops
+from keraslite.training import CompiledFunctions, inference
 
 TEMPLATE = "a photo of a {}."
 _AT_ONCE = 32  # images or texts
@@ -42,7 +42,7 @@ class ZeroShotImageClassifier(Task):
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
         super().__init__(backbone, preprocessor, **kwargs)
-        self._kl_compiled = Compiled()
+        self._kl_encoder_functions = CompiledFunctions()
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -220,7 +220,9 @@ class ZeroShotImageClassifier(Task):
         if keras.backend.compiles(self.backend):
             rows = padded({"": rows}, most if total > most else min(round_up(count), most))[""]
         with inference(self.backend):
-            out = self._kl_compiled(self.backbone, getattr(self.backbone, method), rows)
+            out = self._kl_encoder_functions.run(
+                self.backbone, getattr(self.backbone, method), rows
+            )
             return _unit(ops.convert_to_numpy(ops.cast(out, "float32"))[:count])
 
     def _compared(self, images: np.ndarray, texts: Any) -> np.ndarray:

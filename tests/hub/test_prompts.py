@@ -8,7 +8,7 @@ from test_stable_diffusion import PROMPT, pipeline
 
 import hub
 import keraslite as keras
-from hub.diffusion.prompts import evened, pieces, weighted_parts
+from hub.diffusion.prompts import chunk_prompt, repeat_to_same_length, weighted_parts
 from hub.presets import resolve
 from keraslite import ops
 
@@ -99,7 +99,7 @@ def test_the_grammar_of_weights(prompt, parts):
 
 def test_pieces_of_nothing(folder):
     tokenizer = hub.CLIPTokenizer.from_files(resolve(folder / "tokenizer"))
-    ids, weights = pieces(tokenizer, "", 77)
+    ids, weights = chunk_prompt(tokenizer, "", 77)
     np.testing.assert_array_equal(ids, pieces_of(folder, ""))
     assert (weights == 1).all()
 
@@ -107,6 +107,6 @@ def test_pieces_of_nothing(folder):
 def test_contexts_of_many_lengths():
     made = [np.arange(2 * n, dtype="float32").reshape(1, n, 2) for n in (2, 3, 6)]
     with keras.use_backend("numpy"):
-        found = evened(made)
+        found = repeat_to_same_length(made)
     assert [x.shape for x in found] == [(1, 6, 2)] * 3
     np.testing.assert_array_equal(found[0], np.tile(made[0], (1, 3, 1)))

@@ -195,11 +195,11 @@ def test_bad_input(made, tmp_path):
     for call, message in (
         (lambda: model.text_to_image(["a", "b"], batch_size=3), "2 prompts"),
         (lambda: model.text_to_image(["a"] * 3, ["b", "c"]), "2 negative prompts for 3"),
-        (lambda: model.text_to_image("a", output="jpeg"), "output='jpeg' is none of"),
+        (lambda: model.text_to_image("a", output="jpeg"), "output must be one of .* got 'jpeg'"),
         (lambda: model.inpaint("a", np.zeros((8, 8, 3)), np.zeros((4, 4))), "mask has the shape"),
         (
             lambda: model.generate_image(model.encode_text("a"), mask=np.zeros((4, 4))),
-            "give the image",
+            "needs an image",
         ),
         (lambda: model.text_to_image("a", batch_size=2, seed=[1]), "1 seeds for 2"),
         (lambda: model.text_to_image("a", num_steps=0), "between 1 and 1000"),
@@ -216,7 +216,7 @@ def test_bad_input(made, tmp_path):
             "diffusion_noise has the shape",
         ),
         (lambda: setattr(model, "scheduler", "odd"), "no scheduler 'odd'"),
-        (lambda: model.preview(np.full((1, 4, 4, 4), np.nan, "float32")), "not finite"),
+        (lambda: model.preview(np.full((1, 4, 4, 4), np.nan, "float32")), "must be finite"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
