@@ -10,7 +10,7 @@ from typing import Any
 from keraslite import backend as backends
 from keraslite import dtypes, tree
 from keraslite.backend import OF
-from keraslite.ops.op import TABLE
+from keraslite.ops.op import RUNNERS, TABLE
 
 _PROBES = (120, 240)  # divisible by the usual strides, heads and group counts
 
@@ -138,9 +138,16 @@ def infer(fn: Callable, args: tuple, kwargs: dict) -> Any:
 
 def call_op(row: Any, args: tuple, kwargs: dict) -> Any:
     """The symbolic branch of an operation: derive the outputs and note the node."""
-    outputs = infer(row.call, args, kwargs)
+    specs = row.spec(*args, **kwargs) if row.spec is not None else None
+    if specs is None:
+        outputs = infer(row.call, args, kwargs)
+    else:
+        outputs = tree.map_structure(lambda spec: KerasTensor(spec.shape, spec.dtype), specs)
     Node(row.call, args, kwargs, outputs)
     return outputs
+
+
+RUNNERS["symbolic"] = call_op
 
 
 def graph(inputs: list[KerasTensor], outputs: list[KerasTensor]) -> list[Node]:

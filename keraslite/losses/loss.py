@@ -6,7 +6,7 @@ from keraslite import backend as backends
 from keraslite import config, dtype_policies, dtypes, masking, ops, tree
 from keraslite.backend import OF
 from keraslite.naming import auto_name, to_snake_case
-from keraslite.ops.op import choose
+from keraslite.ops.promotion import choose_backend
 
 REDUCTIONS = (None, "none", "sum", "sum_over_batch_size", "mean", "mean_with_sample_weight")
 
@@ -14,7 +14,7 @@ REDUCTIONS = (None, "none", "sum", "sum_over_batch_size", "mean", "mean_with_sam
 def one_backend(*values: Any) -> str:
     """The backend of the tensors among some values (literals and variables may be among them)."""
     found = {OF.get(type(v)) or backends.of(getattr(v, "_kl_value", v)) for v in values} - {None}
-    return choose("A loss or metric", found)
+    return choose_backend("A loss or metric", found)
 
 
 def tensor(x: Any, backend: str, dtype: str | None = None) -> Any:

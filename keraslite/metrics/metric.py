@@ -10,7 +10,7 @@ from keraslite import config, dtype_policies, dtypes, initializers
 from keraslite.backend import OF
 from keraslite.losses.loss import tensor
 from keraslite.naming import auto_name, to_snake_case
-from keraslite.ops.op import choose
+from keraslite.ops.promotion import choose_backend
 from keraslite.variable import StatelessScope, Variable
 
 
@@ -123,7 +123,7 @@ class Metric:
         """Values as tensors of their one backend, or of this metric's if they are literals."""
         found = {OF.get(type(v)) or backends.of(getattr(v, "_kl_value", v)) for v in values}
         found.discard(None)
-        backend = choose(f"The metric {self.name!r}", found) if found else self.backend
+        backend = choose_backend(f"The metric {self.name!r}", found) if found else self.backend
         return [None if v is None else tensor(v, backend, dtype) for v in values]
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:

@@ -10,11 +10,12 @@ from keraslite import backend as backends
 from keraslite.ops import numpy as k
 from keraslite.ops.activation import softmax
 from keraslite.ops.common import _positions
+from keraslite.ops.control_flow import scan
 from keraslite.ops.core import cast, dtype, shape
 from keraslite.ops.noise import seed_pair
 from keraslite.ops.op import op
 from keraslite.ops.precision import _wide
-from keraslite.ops.transforms import checkpoint, scan
+from keraslite.ops.transforms import checkpoint
 
 # Attention logits held at a time: on a CPU what stays in its cache, 16 MiB of float32.
 _CHUNK, _ACCELERATED = 2**22, 2**28

@@ -3,7 +3,7 @@
 from typing import Any
 
 from keraslite import backend as backends
-from keraslite.ops.op import op, primitive_only
+from keraslite.ops.op import Spec, op, primitive_only
 
 
 def _axis(axis: int, rank: int) -> int:
@@ -30,6 +30,4 @@ def _beside(value: Any, x: Any) -> Any:
 
 
 def _indices_spec(x: Any) -> tuple:
-    from keraslite.symbolic import KerasTensor
-
-    return tuple(KerasTensor((None,), "int32") for _ in x.shape)
+    return tuple(Spec((None,), "int32") for _ in x.shape)

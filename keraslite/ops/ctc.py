@@ -9,16 +9,12 @@ from keraslite import dtypes
 from keraslite.ops import numpy as k
 from keraslite.ops.activation import log_softmax
 from keraslite.ops.common import _positions
-from keraslite.ops.core import (
-    cast,
-    dtype,
-    scatter_update,
-    shape,
-)
+from keraslite.ops.control_flow import scan
+from keraslite.ops.core import cast, dtype, shape
 from keraslite.ops.math import logsumexp
 from keraslite.ops.op import op
 from keraslite.ops.precision import _wide
-from keraslite.ops.transforms import scan
+from keraslite.ops.slicing import scatter_update
 
 
 @op("float", tensors=4, keep=(0, 2, 3))

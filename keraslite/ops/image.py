@@ -16,9 +16,10 @@ from keraslite import config, dtypes
 from keraslite.backend.windows import padding_pairs
 from keraslite.ops import linalg
 from keraslite.ops import numpy as k
+from keraslite.ops.casting import saturate_cast
 from keraslite.ops.common import _positions
 from keraslite.ops.convolution import _sizes, depthwise_conv
-from keraslite.ops.core import cast, convert_to_tensor, dtype, saturate_cast, shape
+from keraslite.ops.core import cast, convert_to_tensor, dtype, shape
 from keraslite.ops.noise import box_muller, seed_pair
 from keraslite.ops.op import op
 from keraslite.ops.resampling import FIXERS, KERNELS, along, sample, weights

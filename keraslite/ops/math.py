@@ -5,14 +5,9 @@ from typing import Any
 import numpy as np
 
 from keraslite import dtypes
+from keraslite.ops.casting import limits
 from keraslite.ops.common import _beside, _positions
-from keraslite.ops.core import (
-    cast,
-    limits,
-    scatter_update,
-    shape,
-    stop_gradient,
-)
+from keraslite.ops.core import cast, shape, stop_gradient
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.numpy import (
     add,
@@ -38,6 +33,7 @@ from keraslite.ops.numpy import (
     where,
 )
 from keraslite.ops.op import op, primitive_only
+from keraslite.ops.slicing import scatter_update
 
 
 @op("float")

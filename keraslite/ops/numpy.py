@@ -6,7 +6,7 @@ are numpy arrays: literals follow the tensors beside them, whatever the current 
 """
 
 from keraslite.ops.arithmetic import *
-from keraslite.ops.core import get_item
+from keraslite.ops.core import stack
 from keraslite.ops.creation import *
 from keraslite.ops.elementwise import *
 from keraslite.ops.exponential import *
@@ -16,3 +16,5 @@ from keraslite.ops.products import *
 from keraslite.ops.reductions import *
 from keraslite.ops.searching import *
 from keraslite.ops.shapes import *
+from keraslite.ops.slicing import get_item
+from keraslite.ops.transforms import vectorize

@@ -5,14 +5,14 @@ from typing import Any
 
 from keraslite.ops.arithmetic import add, clip, divide, multiply, sqrt, subtract
 from keraslite.ops.common import _positions
-from keraslite.ops.core import cast, shape
+from keraslite.ops.core import cast, shape, stack
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.creation import zeros_like
 from keraslite.ops.elementwise import conjugate
 from keraslite.ops.indexing import take
 from keraslite.ops.op import op, primitive_only
 from keraslite.ops.reductions import mean, sum
-from keraslite.ops.shapes import expand_dims, flip, moveaxis, pad, ravel, reshape, stack, transpose
+from keraslite.ops.shapes import expand_dims, flip, moveaxis, pad, ravel, reshape, transpose
 
 
 @op("promote", tensors=2)

@@ -8,11 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from keraslite.ops import numpy as k
-from keraslite.ops.core import (
-    cast,
-)
+from keraslite.ops.control_flow import scan
+from keraslite.ops.core import cast
 from keraslite.ops.op import TABLE, op
-from keraslite.ops.transforms import scan
 
 Activation = str | Callable | None
 

@@ -16,7 +16,8 @@ from keraslite.ops.arithmetic import (
     subtract,
 )
 from keraslite.ops.common import _axis, _beside, _positions
-from keraslite.ops.core import cast, get_item, shape
+from keraslite.ops.control_flow import scan
+from keraslite.ops.core import cast, shape
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.creation import linspace, ones_like
 from keraslite.ops.elementwise import isfinite, isnan
@@ -31,7 +32,7 @@ from keraslite.ops.logic import (
     not_equal,
     where,
 )
-from keraslite.ops.op import op, primitive_only
+from keraslite.ops.op import Spec, op, primitive_only
 from keraslite.ops.reductions import all, any, cumsum, max, min, sum
 from keraslite.ops.shapes import (
     concatenate,
@@ -42,6 +43,7 @@ from keraslite.ops.shapes import (
     reshape,
     transpose,
 )
+from keraslite.ops.slicing import get_item
 
 
 @op("promote_float", tensors=2)
@@ -160,7 +162,6 @@ def _order_of_rows(rows: Any) -> Any:
     """The indices that sort numbers, or rows by their first column, then their second ..."""
     if len(rows.shape) == 1:
         return argsort(rows)
-    from keraslite.ops.transforms import scan
 
     def by_column(order: Any, column: Any) -> tuple:
         return take(order, argsort(take(column, order))), None
@@ -275,9 +276,7 @@ def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:  # noqa: N80
 
 
 def _bincount_spec(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Any:
-    from keraslite.symbolic import KerasTensor
-
-    return KerasTensor((*x.shape[:-1], None), "int32" if weights is None else dtype_of(weights))
+    return Spec((*x.shape[:-1], None), "int32" if weights is None else dtype_of(weights))
 
 
 def _unique_spec(
@@ -285,16 +284,14 @@ def _unique_spec(
     return_counts: bool = False, axis: int | None = None, size: int | None = None,
     fill_value: Any = None,
 ) -> Any:  # fmt: skip
-    from keraslite.symbolic import KerasTensor
-
     if size is not None:
         return None
     sizes = (None,) if axis is None else (*x.shape[: axis % len(x.shape)], None,
                                           *x.shape[axis % len(x.shape) + 1 :])  # fmt: skip
-    places = KerasTensor(x.shape if axis is None else (x.shape[axis],), "int32")
-    out = [KerasTensor(sizes, x.dtype)]
-    out += [KerasTensor((None,), "int32")] * return_index + [places] * return_inverse
-    out += [KerasTensor((None,), "int32")] * return_counts
+    places = Spec(x.shape if axis is None else (x.shape[axis],), "int32")
+    out = [Spec(sizes, x.dtype)]
+    out += [Spec((None,), "int32")] * return_index + [places] * return_inverse
+    out += [Spec((None,), "int32")] * return_counts
     return out[0] if len(out) == 1 else tuple(out)
 
 

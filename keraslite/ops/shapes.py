@@ -2,7 +2,6 @@
 
 import builtins
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,8 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite import dtypes
 from keraslite.ops.common import _axis, _positions
-from keraslite.ops.core import convert_to_tensor, shape
 from keraslite.ops.core import dtype as dtype_of
+from keraslite.ops.core import shape
 from keraslite.ops.indexing import take
 from keraslite.ops.op import op, primitive_only
 
@@ -149,16 +148,6 @@ def broadcast_to(x: Any, shape: Any) -> Any:
     [[1, 2], [1, 2]]
     """
     return primitive_only("broadcast_to")
-
-
-@op("sequence")
-def stack(x: Any, axis: int = 0) -> Any:
-    """Join tensors along a new axis.
-
-    >>> convert_to_numpy(stack([[1, 2], [3, 4]], axis=1)).tolist()
-    [[1, 3], [2, 4]]
-    """
-    return primitive_only("stack")
 
 
 @op("sequence")
@@ -418,29 +407,9 @@ def _at_least(x: Any, rank: int) -> Any:
     return reshape(x, [*([1] * front), *sizes, *([1] * (rank - len(sizes) - front))])
 
 
-def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: Any = None) -> Any:
-    """Make a function of scalars a function of tensors.
-
-    >>> convert_to_numpy(vectorize(lambda a, b: a + b)(array([1, 2]), array([3, 4]))).tolist()
-    [4, 6]
-    """
-    if excluded or signature:
-        raise NotImplementedError("ops.vectorize: excluded and signature are not supported.")
-
-    def call(*args: Any) -> Any:
-        from keraslite.ops.transforms import vmap
-
-        args = [convert_to_tensor(x) for x in args]
-        whole = np.broadcast_shapes(*(shape(x) for x in args))
-        flat = [ravel(broadcast_to(x, whole)) for x in args]
-        return reshape(vmap(pyfunc)(*flat), whole) if whole else pyfunc(*args)
-
-    return call
-
-
 __all__ = [
     "append", "array_split", "broadcast_to", "concatenate", "dsplit", "dstack", "expand_dims",
     "flip", "fliplr", "flipud", "hsplit", "hstack", "meshgrid", "moveaxis", "ndim", "pad", "ravel",
-    "repeat", "reshape", "roll", "rot90", "size", "split", "squeeze", "stack", "swapaxes", "tile",
-    "transpose", "vectorize", "view", "vsplit", "vstack",
+    "repeat", "reshape", "roll", "rot90", "size", "split", "squeeze", "swapaxes", "tile",
+    "transpose", "view", "vsplit", "vstack",
 ]  # fmt: skip

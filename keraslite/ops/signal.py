@@ -9,10 +9,7 @@ from typing import Any
 
 from keraslite import backend as backends
 from keraslite.ops.common import _beside, _positions
-from keraslite.ops.core import (
-    cast,
-    shape,
-)
+from keraslite.ops.core import cast, shape
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.math import extract_sequences
 from keraslite.ops.numpy import (

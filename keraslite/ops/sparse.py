@@ -15,7 +15,8 @@ from keraslite import config, dtypes
 from keraslite.ops import core
 from keraslite.ops import numpy as k
 from keraslite.ops.crossentropy import SPARSE_ONE_HOT
-from keraslite.ops.op import SPARSE, TABLE, sparse_module
+from keraslite.ops.errors import SPARSE, sparse_module
+from keraslite.ops.op import TABLE
 
 
 def make(indices: Any, values: Any, shape: tuple) -> Any:

@@ -1,4 +1,4 @@
-"""Gradients, compilation and control flow: one interface over the engines of the backends.
+"""Gradients, compilation and batching of functions: one interface over the backends' engines.
 
 State is threaded here once for all: where an engine is functional (JAX), variables become inputs
 and outputs of the transformed function; where it is not, they are read and written in place.
@@ -8,38 +8,16 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+import numpy as np
+
 from keraslite import backend as backends
 from keraslite import tree
-from keraslite.ops.op import choose
+from keraslite.ops import core
+from keraslite.ops.core import convert_to_tensor, shape, stack
+from keraslite.ops.engine import as_tensors, backend_of_arguments, engine_of
+from keraslite.ops.shapes import broadcast_to, ravel, reshape
 from keraslite.scopes import scopes
 from keraslite.variable import StatelessScope, Variable
-
-
-def _one_backend(args: tuple, kwargs: dict) -> str:
-    """The backend that the tensors in the arguments belong to."""
-    found = {backends.OF.get(type(x)) for x in args}
-    if len(found) != 1 or kwargs or not found <= backends.MODULES.keys():
-        found = {
-            x.backend if isinstance(x, Variable) else backends.of(x)
-            for x in tree.flatten((args, tuple(kwargs.values())))  # Dynamo knows no dict there
-            if isinstance(x, Variable) or backends.of(x) is not None
-        }
-    return choose("A transformed function", found - {"symbolic"})
-
-
-def _engine(*structures: Any) -> Any:
-    """The module of the backend that the tensors in the arguments belong to."""
-    return backends.load(_one_backend(structures, {}))
-
-
-def _tensors(module: Any, structure: Any, numbers: bool = True) -> Any:
-    """Arrays, and numbers too unless told otherwise, as tensors of a backend."""
-
-    def convert(x: Any) -> Any:
-        wanted = hasattr(x, "__array__") or (numbers and type(x) in (int, float))
-        return module.convert(x) if wanted else x
-
-    return tree.map_structure(convert, structure)
 
 
 def value_and_grad(
@@ -67,10 +45,10 @@ def value_and_grad(
 
     @wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        module = _engine(args, kwargs, variables)
+        module = engine_of(args, kwargs, variables)
         if variables is None:
             positions = (argnums,) if isinstance(argnums, int) else argnums
-            args = [_tensors(module, a, i in positions) for i, a in enumerate(args)]
+            args = [as_tensors(module, a, i in positions) for i, a in enumerate(args)]
             if not module.PURE_GRADS:
                 return module.value_and_grad(fn, argnums, has_aux)(*args, **kwargs)
             return _lifted(module, fn, args, kwargs, argnums, has_aux)
@@ -178,7 +156,7 @@ def jit(
 
     @wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        name = held[0].backend if held else _one_backend(args, kwargs)
+        name = held[0].backend if held else backend_of_arguments(args, kwargs)
         if name not in compiled:
             module = backends.load(name)
             for variable in held or ():  # not inside a trace, which TensorFlow would have to repeat
@@ -238,8 +216,6 @@ def _scanned(module: Any, fn: Callable, variables: list[Variable], batches: tupl
         with StatelessScope(zip(variables, values, strict=True)) as scope:
             out = fn(batch)
         return [scope.get(v) for v in variables], out
-
-    from keraslite.ops.numpy import stack
 
     stacked = tree.map_structure(lambda *parts: stack(list(parts)), *batches)
     values, outs = module.scan(body, [v.value for v in variables], stacked, len(batches), False, 1)
@@ -304,9 +280,7 @@ def stop_gradient(variable: Any) -> Any:
     """
     if tree.is_nested(variable):
         return tree.map_structure(stop_gradient, variable)
-    from keraslite.ops.core import stop_gradient as one
-
-    return one(variable)
+    return core.stop_gradient(variable)
 
 
 def jvp(fun: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = False) -> tuple:
@@ -329,8 +303,8 @@ def jvp(fun: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = Fa
     >>> [float(x) for x in jvp(lambda x: x * x, (3.0,), (1.0,))]
     [9.0, 6.0]
     """
-    module = _engine(primals, tangents)
-    primals, tangents = (_tensors(module, tuple(x)) for x in (primals, tangents))
+    module = engine_of(primals, tangents)
+    primals, tangents = (as_tensors(module, tuple(x)) for x in (primals, tangents))
     tree.assert_same_structure(primals, tangents)
     sizes = [[tuple(x.shape) for x in tree.flatten(xs)] for xs in (primals, tangents)]
     if sizes[0] != sizes[1]:
@@ -361,14 +335,14 @@ def vjp(fn: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     >>> float(value), [float(x) for x in pull(1.0)]
     (12.0, [4.0, 3.0])
     """
-    module = _engine(primals)
-    primals = _tensors(module, primals)
+    module = engine_of(primals)
+    primals = as_tensors(module, primals)
     touched: list[Variable] = []
     out = module.vjp(_threaded(fn, has_aux, touched), primals)
     out, pull = _finish(out, has_aux, touched)
 
     def pullback(upstream: Any) -> tuple:
-        return tuple(pull(_tensors(module, upstream)))
+        return tuple(pull(as_tensors(module, upstream)))
 
     return (out[0], pullback, out[1]) if has_aux else (out, pullback)
 
@@ -393,7 +367,7 @@ def checkpoint(fn: Callable) -> Callable:
         whole = args, tuple(kwargs.values())  # Dynamo takes no dict of ours apart
         flat = tree.flatten(whole)
         owners = [backends.of(x) for x in flat]
-        module = _engine(*whole)
+        module = engine_of(*whole)
         if not module.TRAINS or "symbolic" in owners:
             return fn(*args, **kwargs)
         where = [i for i, owner in enumerate(owners) if owner is not None]
@@ -450,8 +424,8 @@ def custom_gradient(f: Callable) -> Callable:
 
     @wraps(f)
     def call(*args: Any) -> Any:
-        module = _engine(args)
-        return module.custom_gradient(f)(*_tensors(module, args))
+        module = engine_of(args)
+        return module.custom_gradient(f)(*as_tensors(module, args))
 
     return call
 
@@ -470,128 +444,25 @@ def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
 
     @wraps(fn)
     def call(*args: Any) -> Any:
-        module = _engine(args)
-        return module.vmap(fn, in_axes, out_axes)(*_tensors(module, args))
+        module = engine_of(args)
+        return module.vmap(fn, in_axes, out_axes)(*as_tensors(module, args))
 
     return call
 
 
-def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
-    """Run `true_fn()` where a scalar condition holds, else `false_fn()`.
+def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: Any = None) -> Any:
+    """Make a function of scalars a function of tensors.
 
-    >>> cond(ops.convert_to_tensor(True), lambda: 1, lambda: 2) is not None
-    True
+    >>> convert_to_numpy(vectorize(lambda a, b: a + b)(array([1, 2]), array([3, 4]))).tolist()
+    [4, 6]
     """
-    return _engine(pred).cond(getattr(pred, "_kl_value", pred), true_fn, false_fn)
+    if excluded or signature:
+        raise NotImplementedError("ops.vectorize: excluded and signature are not supported.")
 
+    def call(*args: Any) -> Any:
+        args = [convert_to_tensor(x) for x in args]
+        whole = np.broadcast_shapes(*(shape(x) for x in args))
+        flat = [ravel(broadcast_to(x, whole)) for x in args]
+        return reshape(vmap(pyfunc)(*flat), whole) if whole else pyfunc(*args)
 
-def while_loop(
-    cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None
-) -> Any:
-    """Repeat `loop_vars = body(*loop_vars)` while `cond(*loop_vars)` holds.
-
-    Args:
-        cond: a function of the loop variables that gives a scalar boolean.
-        body: a function of the loop variables that gives new ones of the same shapes and dtypes.
-        loop_vars: the first values, a tensor or a nested structure of them.
-        maximum_iterations: where to stop at the latest.
-    """
-    single = not isinstance(loop_vars, list | tuple)
-    state = (loop_vars,) if single else tuple(loop_vars)
-    module = _engine(state)
-    state = _tensors(module, state)
-    out = module.while_loop(cond, body, state, maximum_iterations)
-    return out[0] if single else type(loop_vars)(out)
-
-
-def scan(
-    f: Callable,
-    init: Any,
-    xs: Any = None,
-    length: int | None = None,
-    reverse: bool = False,
-    unroll: int | bool = 1,
-) -> tuple[Any, Any]:
-    """Thread a carry along the leading axis of `xs` and stack what each step gives.
-
-    Args:
-        f: a function of (carry, x) that gives (new carry, y).
-        init: the first carry, nested.
-        xs: what is scanned over, nested; None with `length`.
-        length: the number of steps, where `xs` does not tell.
-        reverse: whether to run from the end.
-        unroll: how many steps the compiler lays out in a row, where it can.
-
-    Returns:
-        The last carry, and the stacked ys in the order of `xs`.
-    """
-    module = _engine(init, xs)
-    init, xs = _tensors(module, init), None if xs is None else _tensors(module, xs)
-    leaves = [] if xs is None else tree.flatten(xs)
-    sizes = {x.shape[0] for x in leaves} - {None}
-    if length is not None:
-        sizes.add(length)
-    if len(sizes) > 1 or not (sizes or leaves):
-        raise ValueError(f"ops.scan needs one length, got {sorted(sizes) or 'neither xs nor one'}.")
-    if not sizes:  # known when a graph of TensorFlow runs
-        from keraslite.ops.core import shape
-
-        sizes = [shape(leaves[0])[0]]
-    return module.scan(f, init, xs, sizes.pop(), reverse, unroll)
-
-
-def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int = 0) -> Any:
-    """What an associative function gives of the first 1, 2, 3 ... slices, in logarithmically many
-    steps.
-
-    Args:
-        f: an associative function of two structures like `elems`, with any number of slices.
-        elems: a tensor, or a nested structure of them with one size along the axis.
-        reverse: whether to begin at the end.
-        axis: the axis of the slices.
-
-    Returns:
-        A structure like `elems`.
-
-    Raises:
-        TypeError: `f` is no function.
-        ValueError: the tensors differ in size along the axis, or it is not known.
-
-    Source: Blelloch, "Prefix sums and their applications", 1990.
-
-    >>> associative_scan(lambda a, b: a + b, ops.convert_to_tensor([1, 2, 3])).tolist()
-    [1, 3, 6]
-    """
-    from keraslite.ops import numpy as k
-
-    if not callable(f):
-        raise TypeError(f"ops.associative_scan needs a function, got {f!r}.")
-    parts = [k.moveaxis(x, axis, 0) for x in tree.flatten(_tensors(_engine(elems), elems))]
-    sizes = {x.shape[0] for x in parts}
-    if len(sizes) != 1 or None in sizes:
-        raise ValueError(f"ops.associative_scan needs one size along axis {axis}, got {sizes}.")
-
-    def combine(a: list, b: list) -> list:
-        return tree.flatten(f(tree.pack_sequence_as(elems, a), tree.pack_sequence_as(elems, b)))
-
-    def run(parts: list, size: int) -> list:
-        if size < 2:
-            return parts
-        half, odd_size = size // 2, size % 2
-        pairs = combine([x[: size - 1 : 2] for x in parts], [x[1::2] for x in parts])
-        odd = run(pairs, half)
-        last = half - 1 + odd_size
-        even = [x[:1] for x in parts]
-        if last:
-            more = combine([x[:last] for x in odd], [x[2::2] for x in parts])
-            even = [k.concatenate([a, b]) for a, b in zip(even, more, strict=True)]
-        out = []
-        for a, b in zip(even, odd, strict=True):
-            both = k.reshape(k.stack([a[:half], b], 1), (2 * half, *a.shape[1:]))
-            out.append(k.concatenate([both, a[half:]]) if odd_size else both)
-        return out
-
-    parts = [k.flip(x, 0) for x in parts] if reverse else parts
-    parts = run(parts, sizes.pop())
-    parts = [k.flip(x, 0) for x in parts] if reverse else parts
-    return tree.pack_sequence_as(elems, [k.moveaxis(x, 0, axis) for x in parts])
+    return call

@@ -2,7 +2,10 @@
 dispatch, and torch.compile without graph breaks.
 """
 
+import ast
+import graphlib
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +15,9 @@ from keraslite import ops
 from keraslite.ops.op import TABLE
 
 MODULES = (
-    "arithmetic", "core", "creation", "ctc", "einops", "elementwise", "exponential", "indexing",
-    "linalg", "logic", "math", "products", "reductions", "searching", "shapes", "signal",
+    "arithmetic", "casting", "core", "creation", "ctc", "einops", "elementwise", "exponential",
+    "indexing", "linalg", "logic", "math", "products", "reductions", "searching", "shapes", "signal",
+    "slicing",
 )  # fmt: skip
 NAMES = [n for m in MODULES for n in __import__(f"keraslite.ops.{m}", fromlist=["_"]).__all__]
 _OURS = {"erfcinv", "overwrite"}  # what Keras has not
@@ -23,6 +27,44 @@ def test_there_are_many_and_none_leaks():
     assert len(NAMES) == len(set(NAMES)) >= 230
     leaked = {"Any", "np", "Callable", "primitive_only", "backends", "dtypes", "builtins"}
     assert not leaked & set(dir(ops))
+
+
+FOLDER = Path(ops.__file__).parent
+# What stands below ops: nothing else of keraslite may be imported there.
+BELOW = {
+    f"keraslite.{name}"
+    for name in ("backend", "config", "dtypes", "ops", "scopes", "tree", "typing", "variable")
+}
+
+
+def _imports(path):
+    """The modules of keraslite that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                as_path = FOLDER.parent.parent.joinpath(*inner.split("."))
+                is_module = as_path.with_suffix(".py").is_file() or as_path.is_dir()
+                names.add(inner if is_module else node.module)
+    return {name for name in names if name.startswith("keraslite")}
+
+
+def test_ops_import_each_other_without_circles_and_nothing_from_above():
+    graph = {}
+    for path in FOLDER.rglob("*.py"):
+        parts = path.relative_to(FOLDER.parent.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        graph[name] = _imports(path)
+        above = {n for n in graph[name] if ".".join(n.split(".")[:2]) not in BELOW}
+        assert not above, f"{path} imports {sorted(above)}"
+    assert len(graph) > 30
+    assert graph["keraslite.ops.core"] >= {"keraslite.ops.op"}
+    assert {n for n in graph["keraslite.ops.core"] if "ops" in n} == {"keraslite.ops.op"}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises a CycleError that names it
 
 
 def test_signatures_are_those_of_keras():

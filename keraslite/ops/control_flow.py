@@ -1,0 +1,186 @@
+"""Control flow on tensors: branches, loops and scans, one interface over the backends' engines."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from keraslite import backend as backends
+from keraslite import tree
+from keraslite.ops.core import convert_to_tensor, shape, stack
+from keraslite.ops.engine import as_tensors, engine_of
+from keraslite.ops.shapes import concatenate, flip, moveaxis, reshape
+from keraslite.ops.transforms import vmap
+
+
+def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
+    """Repeat `value = body_fun(i, value)` for i from `lower` up to `upper`.
+
+    >>> int(fori_loop(0, 4, lambda i, total: total + i, convert_to_tensor(0)))
+    6
+    """
+    found = [backends.of(x) for x in tree.flatten(init_val)]
+    backend = next((b for b in found if b is not None), backends.backend())
+    if backend in ("torch", "numpy") and isinstance(lower, int) and isinstance(upper, int):
+        for i in range(lower, upper):
+            init_val = body_fun(i, init_val)
+        return init_val
+    state = (backends.load(backend).convert(lower, "int32"), init_val)
+    return while_loop(lambda i, _: i < upper, lambda i, v: (i + 1, body_fun(i, v)), state)[1]
+
+
+def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
+    """Run the branch of the given number, brought into range, on the operands.
+
+    >>> int(switch(1, [lambda x: x, lambda x: -x], convert_to_tensor(3)))
+    -3
+    """
+    if len(branches) == 1 or (isinstance(index, int) and index <= 0):
+        return branches[0](*operands)
+    if isinstance(index, int):
+        return switch(0, branches[min(index, len(branches) - 1) :], *operands)
+    index = convert_to_tensor(index)
+    return cond(
+        index <= 0,
+        lambda: branches[0](*operands),
+        lambda: switch(index - 1, branches[1:], *operands),
+    )
+
+
+def map(f: Callable, xs: Any) -> Any:
+    """Apply a function to the slices along the leading axis, one after the other.
+
+    >>> convert_to_numpy(map(lambda x: x * 2, convert_to_tensor([1, 2]))).tolist()
+    [2, 4]
+    """
+    return scan(lambda carry, x: (carry, f(x)), (), xs)[1]
+
+
+def vectorized_map(function: Callable, elements: Any) -> Any:
+    """Apply a function to the slices along the leading axis, all at once.
+
+    >>> convert_to_numpy(vectorized_map(lambda x: x * 2, convert_to_tensor([1, 2]))).tolist()
+    [2, 4]
+    """
+    return vmap(function)(elements)
+
+
+def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    """Run `true_fn()` where a scalar condition holds, else `false_fn()`.
+
+    >>> cond(ops.convert_to_tensor(True), lambda: 1, lambda: 2) is not None
+    True
+    """
+    return engine_of(pred).cond(getattr(pred, "_kl_value", pred), true_fn, false_fn)
+
+
+def while_loop(
+    cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None
+) -> Any:
+    """Repeat `loop_vars = body(*loop_vars)` while `cond(*loop_vars)` holds.
+
+    Args:
+        cond: a function of the loop variables that gives a scalar boolean.
+        body: a function of the loop variables that gives new ones of the same shapes and dtypes.
+        loop_vars: the first values, a tensor or a nested structure of them.
+        maximum_iterations: where to stop at the latest.
+    """
+    single = not isinstance(loop_vars, list | tuple)
+    state = (loop_vars,) if single else tuple(loop_vars)
+    module = engine_of(state)
+    state = as_tensors(module, state)
+    out = module.while_loop(cond, body, state, maximum_iterations)
+    return out[0] if single else type(loop_vars)(out)
+
+
+def scan(
+    f: Callable,
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+) -> tuple[Any, Any]:
+    """Thread a carry along the leading axis of `xs` and stack what each step gives.
+
+    Args:
+        f: a function of (carry, x) that gives (new carry, y).
+        init: the first carry, nested.
+        xs: what is scanned over, nested; None with `length`.
+        length: the number of steps, where `xs` does not tell.
+        reverse: whether to run from the end.
+        unroll: how many steps the compiler lays out in a row, where it can.
+
+    Returns:
+        The last carry, and the stacked ys in the order of `xs`.
+    """
+    module = engine_of(init, xs)
+    init, xs = as_tensors(module, init), None if xs is None else as_tensors(module, xs)
+    leaves = [] if xs is None else tree.flatten(xs)
+    sizes = {x.shape[0] for x in leaves} - {None}
+    if length is not None:
+        sizes.add(length)
+    if len(sizes) > 1 or not (sizes or leaves):
+        raise ValueError(f"ops.scan needs one length, got {sorted(sizes) or 'neither xs nor one'}.")
+    if not sizes:  # known when a graph of TensorFlow runs
+        sizes = [shape(leaves[0])[0]]
+    return module.scan(f, init, xs, sizes.pop(), reverse, unroll)
+
+
+def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int = 0) -> Any:
+    """What an associative function gives of the first 1, 2, 3 ... slices, in logarithmically many
+    steps.
+
+    Args:
+        f: an associative function of two structures like `elems`, with any number of slices.
+        elems: a tensor, or a nested structure of them with one size along the axis.
+        reverse: whether to begin at the end.
+        axis: the axis of the slices.
+
+    Returns:
+        A structure like `elems`.
+
+    Raises:
+        TypeError: `f` is no function.
+        ValueError: the tensors differ in size along the axis, or it is not known.
+
+    Source: Blelloch, "Prefix sums and their applications", 1990.
+
+    >>> associative_scan(lambda a, b: a + b, ops.convert_to_tensor([1, 2, 3])).tolist()
+    [1, 3, 6]
+    """
+    if not callable(f):
+        raise TypeError(f"ops.associative_scan needs a function, got {f!r}.")
+    parts = [moveaxis(x, axis, 0) for x in tree.flatten(as_tensors(engine_of(elems), elems))]
+    sizes = {x.shape[0] for x in parts}
+    if len(sizes) != 1 or None in sizes:
+        raise ValueError(f"ops.associative_scan needs one size along axis {axis}, got {sizes}.")
+
+    def combine(a: list, b: list) -> list:
+        return tree.flatten(f(tree.pack_sequence_as(elems, a), tree.pack_sequence_as(elems, b)))
+
+    def run(parts: list, size: int) -> list:
+        if size < 2:
+            return parts
+        half, odd_size = size // 2, size % 2
+        pairs = combine([x[: size - 1 : 2] for x in parts], [x[1::2] for x in parts])
+        odd = run(pairs, half)
+        last = half - 1 + odd_size
+        even = [x[:1] for x in parts]
+        if last:
+            more = combine([x[:last] for x in odd], [x[2::2] for x in parts])
+            even = [concatenate([a, b]) for a, b in zip(even, more, strict=True)]
+        out = []
+        for a, b in zip(even, odd, strict=True):
+            both = reshape(stack([a[:half], b], 1), (2 * half, *a.shape[1:]))
+            out.append(concatenate([both, a[half:]]) if odd_size else both)
+        return out
+
+    parts = [flip(x, 0) for x in parts] if reverse else parts
+    parts = run(parts, sizes.pop())
+    parts = [flip(x, 0) for x in parts] if reverse else parts
+    return tree.pack_sequence_as(elems, [moveaxis(x, 0, axis) for x in parts])
+
+
+__all__ = [
+    "associative_scan", "cond", "fori_loop", "map", "scan", "switch", "vectorized_map",
+    "while_loop",
+]  # fmt: skip

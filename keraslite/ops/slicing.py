@@ -1,0 +1,101 @@
+"""Parts of tensors, read and written."""
+
+from typing import Any
+
+from keraslite import backend as backends
+from keraslite.ops.op import op, primitive_only
+from keraslite.ops.shapes import moveaxis, reshape
+
+
+@op("same")
+def get_item(x: Any, key: Any) -> Any:
+    """Index as `x[key]` does.
+
+    >>> float(get_item([1.0, 2.0], 1))
+    2.0
+    """
+    return primitive_only("get_item")
+
+
+@op("same", tensors=2, raw=(1,))
+def slice(inputs: Any, start_indices: Any, shape: Any) -> Any:
+    """The part of a tensor that begins at `start_indices` and has the given shape.
+
+    >>> convert_to_numpy(slice([[1, 2], [3, 4]], [1, 0], [1, 2])).tolist()
+    [[3, 4]]
+    """
+    return primitive_only("slice")
+
+
+@op("same", tensors=3, raw=(1,))
+def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
+    """A copy of a tensor with the part that begins at `start_indices` replaced by `updates`.
+
+    >>> convert_to_numpy(slice_update([1, 2, 3], [1], [9])).tolist()
+    [1, 9, 3]
+    """
+    return primitive_only("slice_update")
+
+
+@op("same", tensors=3, raw=(1,))
+def overwrite(inputs: Any, start_indices: Any, updates: Any) -> Any:
+    """What `slice_update` gives, in the memory of `inputs` where the backend can write there.
+
+    For tensors that are not used again, such as the cache of a language model; there are no
+    gradients through the memory that was written.
+
+    >>> convert_to_numpy(overwrite(np.array([1, 2, 3]), [1], np.array([9]))).tolist()
+    [1, 9, 3]
+    """
+    return primitive_only("overwrite")
+
+
+@op("same", tensors=2)
+def scatter(indices: Any, values: Any, shape: Any) -> Any:
+    """Zeros of the given shape with `values` added at `indices`.
+
+    Args:
+        indices: of shape (..., k): positions in the first k axes.
+        values: of shape (..., *shape[k:]).
+        shape: the shape of the result.
+
+    >>> convert_to_numpy(scatter([[0], [2], [2]], [1.0, 2.0, 3.0], (4,))).tolist()
+    [1.0, 0.0, 5.0, 0.0]
+    """
+    depth = indices.shape[-1]
+    module = backends.load(backends.of(values) or "numpy")
+    zeros = module.zeros(tuple(shape), module.dtype_of(values))
+    values = reshape(values, (-1, *shape[depth:]))
+    return scatter_update(zeros, reshape(indices, (-1, depth)), values, "add")
+
+
+@op("same", tensors=3)
+def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | None = None) -> Any:
+    """A copy of a tensor with `updates` written at `indices`.
+
+    Args:
+        inputs: the tensor.
+        indices: of shape (n, k): positions in the first k axes.
+        updates: of shape (n, *inputs.shape[k:]).
+        reduction: None writes, "add", "mul", "max" and "min" combine with what is there.
+
+    >>> convert_to_numpy(scatter_update([1.0, 2.0, 3.0], [[0], [2]], [8.0, 9.0])).tolist()
+    [8.0, 2.0, 9.0]
+    """
+    return primitive_only("scatter_update")
+
+
+@op("same")
+def unstack(x: Any, num: int | None = None, axis: int = 0) -> list:
+    """Cut into the slices along an axis.
+
+    >>> [convert_to_numpy(row).tolist() for row in unstack([[1, 2], [3, 4]])]
+    [[1, 2], [3, 4]]
+    """
+    x = moveaxis(x, axis, 0)
+    return [x[i] for i in range(x.shape[0])]
+
+
+__all__ = [
+    "get_item", "overwrite", "scatter", "scatter_update", "slice", "slice_update", "unstack",
+]  # fmt: skip
