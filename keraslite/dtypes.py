@@ -1,5 +1,6 @@
 """Data types by their names, and the one promotion lattice (JAX's, as Keras documents it)."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,12 @@ _ABOVE = {
     "complex64": ("complex128",),
     "complex128": (),
 }
+# The largest finite numbers; ml_dtypes.finfo has them too, but is slow to import.
+_LARGEST = {
+    "float8_e4m3fn": 448.0, "float8_e5m2": 57344.0, "float16": 65504.0,
+    "bfloat16": (2 - 2**-7) * 2.0**127, "float32": (2 - 2**-23) * 2.0**127,
+    "float64": (2 - 2**-52) * 2.0**1023,
+}  # fmt: skip
 _WEAK = {bool: "bool", int: "int*", float: "float*", complex: "complex*"}
 _ALIASES = {"float": "float32", "int": "int32", "half": "float16", "double": "float64"}
 
@@ -125,6 +132,23 @@ def is_float(name: str) -> bool:
 def is_int(name: str) -> bool:
     """Whether the named type is a signed or unsigned integer."""
     return name in INTS
+
+
+def limits(name: str, infinite: bool = False) -> tuple:
+    """The least and the largest number of a float or integer dtype.
+
+    Args:
+        name: the dtype's name.
+        infinite: whether floats have the infinities as their limits.
+
+    >>> limits("int8"), limits("float32", infinite=True)
+    ((-128, 127), (-inf, inf))
+    """
+    if is_float(name):
+        largest = math.inf if infinite else _LARGEST[name]
+        return -largest, largest
+    bits = int(name.lstrip("uint"))
+    return (0, 2**bits - 1) if name[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def to_numpy(name: str) -> np.dtype:

@@ -3,8 +3,6 @@
 import math
 from typing import Any
 
-import ml_dtypes
-
 from keraslite import dtypes
 from keraslite.ops.arithmetic import (
     absolute,
@@ -236,9 +234,9 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: Any = None, neginf: Any = None)
     """
     if not dtypes.is_float(dtype_of(x)):
         return x
-    limits = ml_dtypes.finfo(dtypes.to_numpy(dtype_of(x)))
-    high = float(limits.max) if posinf is None else posinf
-    low = float(limits.min) if neginf is None else neginf
+    lowest, largest = dtypes.limits(dtype_of(x))
+    high = largest if posinf is None else posinf
+    low = lowest if neginf is None else neginf
     x = where(isnan(x), nan, x)
     return where(isposinf(x), high, where(isneginf(x), low, x))
 

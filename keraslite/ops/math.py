@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from keraslite import dtypes
-from keraslite.ops.casting import limits
 from keraslite.ops.common import _beside, _positions
 from keraslite.ops.core import cast, shape, stop_gradient
 from keraslite.ops.core import dtype as dtype_of
@@ -166,7 +165,7 @@ def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: 
         raise TypeError(f"segment_ids must be integers, got dtype {dtype_of(segment_ids)}")
     if num_segments is None:
         num_segments = int(max(segment_ids)) + 1
-    low, high = limits(dtype_of(data), infinite=True)
+    low, high = dtypes.limits(dtype_of(data), infinite=True)
     start = {"add": 0, "mul": 1, "max": low, "min": high}[reduction]
     base = cast(_beside(start, data), dtype_of(data))
     base = broadcast_to(base, (num_segments, *shape(data)[1:]))

@@ -301,3 +301,13 @@ def test_types_without_meaning_are_named(op, kind, backend):
     )
     with pytest.raises(TypeError, match=rf"ops\.{op}\({kind}\(2, 3\)"):
         getattr(ops, op)(*((x, x) if binary else (x,)))
+
+
+def test_limits_are_those_of_the_formats():
+    import ml_dtypes
+
+    for name in dtypes.FLOATS:
+        info = ml_dtypes.finfo(dtypes.to_numpy(name))
+        assert dtypes.limits(name) == (float(info.min), float(info.max)), name
+    for name in dtypes.INTS:
+        assert dtypes.limits(name) == (np.iinfo(name).min, np.iinfo(name).max)
