@@ -8,12 +8,12 @@ REQUIRED = Parameter.empty
 
 
 def declare(base: type, name: str, doc: str, parameters: dict[str, Any], **attributes: Any) -> type:
-    """Make a subclass whose `__init__` takes these parameters and hands them to `base._setup`.
+    """Make a subclass whose `__init__` takes these parameters and hands them to `base.setup`.
 
     The class has a real signature, can be imported, pickled and subclassed.
 
     Args:
-        base: the class it derives from, with a method `_setup(**parameters)`.
+        base: the class it derives from, with a method `setup(**parameters)`.
         name: the class's name.
         doc: its docstring.
         parameters: the parameters in order, with their defaults (`REQUIRED` for none); a name
@@ -21,7 +21,7 @@ def declare(base: type, name: str, doc: str, parameters: dict[str, Any], **attri
         attributes: further class attributes.
 
     >>> class Base:
-    ...     def _setup(self, rate):
+    ...     def setup(self, rate):
     ...         self.rate = rate
     >>> declare(Base, "Half", "One half.", {"rate": 0.5})().rate
     0.5
@@ -37,7 +37,7 @@ def declare(base: type, name: str, doc: str, parameters: dict[str, Any], **attri
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         bound = bind(*args, **kwargs)
         bound.apply_defaults()
-        self._setup(**bound.arguments)
+        self.setup(**bound.arguments)
 
     init.__name__, init.__qualname__ = "__init__", f"{name}.__init__"
     init.__signature__ = Signature([Parameter("self", Parameter.POSITIONAL_OR_KEYWORD), *kinds])

@@ -248,7 +248,7 @@ class VarianceScaling(RandomInitializer):
         self.input_axes, self.output_axes = input_axes, output_axes
         super().__init__(seed)
 
-    def _setup(self, seed: Any, input_axes: Any, output_axes: Any) -> None:
+    def setup(self, seed: Any, input_axes: Any, output_axes: Any) -> None:
         # The special cases below: their three constants are class attributes.
         self.input_axes, self.output_axes = input_axes, output_axes
         RandomInitializer.__init__(self, seed)

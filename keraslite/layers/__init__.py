@@ -14,6 +14,8 @@ from keraslite.layers.attention import (
     GroupQueryAttention,
     MultiHeadAttention,
 )
+from keraslite.layers.base.input_spec import InputSpec
+from keraslite.layers.base.layer import Layer
 from keraslite.layers.batch_normalization import BatchNormalization, SpectralNormalization
 from keraslite.layers.convolution import (
     Conv1D,
@@ -30,9 +32,7 @@ from keraslite.layers.convolution import (
 from keraslite.layers.core import Dense, EinsumDense, Identity, Masking, Wrapper
 from keraslite.layers.embedding import Embedding, ReversibleEmbedding
 from keraslite.layers.input_layer import Input, InputLayer
-from keraslite.layers.input_spec import InputSpec
 from keraslite.layers.lambda_layer import Lambda
-from keraslite.layers.layer import Layer
 from keraslite.layers.merging import (
     Add,
     Average,

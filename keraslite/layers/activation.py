@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from keraslite import activations, ops
-from keraslite.layers.builtin import BuiltIn
-from keraslite.layers.input_spec import InputSpec
+from keraslite.layers.base.config_layer import ConfigLayer
+from keraslite.layers.base.input_spec import InputSpec
 
 
-class Activation(BuiltIn):
+class Activation(ConfigLayer):
     """An activation function as a layer.
 
     Args:
@@ -19,7 +19,7 @@ class Activation(BuiltIn):
     """
 
     def __init__(self, activation: Any, **kwargs: Any):
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
@@ -33,7 +33,7 @@ def _not_negative(layer: str, **values: Any) -> None:
             raise ValueError(f"{name} of {layer} must be at least 0. Received: {name}={value}")
 
 
-class ReLU(BuiltIn):
+class ReLU(ConfigLayer):
     """`max(x, 0)`, with a bound, a slope below and a threshold.
 
     Args:
@@ -54,7 +54,7 @@ class ReLU(BuiltIn):
     ):
         _not_negative("ReLU", negative_slope=negative_slope, threshold=threshold)
         _not_negative("ReLU", max_value=0 if max_value is None else max_value)
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
@@ -67,7 +67,7 @@ class ReLU(BuiltIn):
         )
 
 
-class LeakyReLU(BuiltIn):
+class LeakyReLU(ConfigLayer):
     """x where positive, `negative_slope * x` elsewhere.
 
     Args:
@@ -80,7 +80,7 @@ class LeakyReLU(BuiltIn):
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any):
         negative_slope = kwargs.pop("alpha", negative_slope)  # its name in Keras 2
         _not_negative("LeakyReLU", negative_slope=negative_slope)
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
@@ -88,7 +88,7 @@ class LeakyReLU(BuiltIn):
         return ops.leaky_relu(inputs, self.negative_slope)
 
 
-class PReLU(BuiltIn):
+class PReLU(ConfigLayer):
     """x where positive, `alpha * x` elsewhere, with a learned alpha for each place.
 
     Source: https://arxiv.org/abs/1502.01852
@@ -113,14 +113,14 @@ class PReLU(BuiltIn):
     ):
         if shared_axes is not None:
             shared_axes = [shared_axes] if isinstance(shared_axes, int) else list(shared_axes)
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         """Make alpha."""
         shared = self.shared_axes or ()
         shape = [1 if i in shared else d for i, d in enumerate(input_shape)][1:]
-        self.alpha = self._weight("alpha", shape)
+        self.alpha = self.add_named_weight("alpha", shape)
         axes = {i: d for i, d in enumerate(input_shape) if i and i not in shared} if shared else {}
         self.input_spec = InputSpec(ndim=len(input_shape), axes=axes)
 
@@ -129,7 +129,7 @@ class PReLU(BuiltIn):
         return ops.relu(inputs) - self.alpha.value * ops.relu(-inputs)
 
 
-class ELU(BuiltIn):
+class ELU(ConfigLayer):
     """x where positive, `alpha * (exp(x) - 1)` elsewhere.
 
     Source: https://arxiv.org/abs/1511.07289
@@ -142,7 +142,7 @@ class ELU(BuiltIn):
     """
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any):
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
@@ -150,7 +150,7 @@ class ELU(BuiltIn):
         return ops.elu(inputs, self.alpha)
 
 
-class GELU(BuiltIn):
+class GELU(ConfigLayer):
     """x times the normal distribution function of x.
 
     Source: https://arxiv.org/abs/1606.08415
@@ -163,7 +163,7 @@ class GELU(BuiltIn):
     """
 
     def __init__(self, approximate: bool = False, **kwargs: Any):
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
@@ -171,7 +171,7 @@ class GELU(BuiltIn):
         return ops.gelu(inputs, self.approximate)
 
 
-class Softmax(BuiltIn):
+class Softmax(ConfigLayer):
     """`exp(x)` scaled to sum to one along axes; masked places get 0.
 
     Args:
@@ -182,7 +182,7 @@ class Softmax(BuiltIn):
     """
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None) -> Any:

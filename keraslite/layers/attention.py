@@ -7,6 +7,15 @@ from typing import Any
 from keraslite.layers.heads import Heads
 
 
+def _check_sizes(**sizes: Any) -> None:
+    for name, size in sizes.items():
+        if not isinstance(size, int) or size <= 0:
+            raise ValueError(
+                f"Received an invalid value for argument `{name}`, expected a positive integer. "
+                f"Received: {name}={size}"
+            )
+
+
 class MultiHeadAttention(Heads):
     """Attention in several heads, each with projections of its own.
 
@@ -60,19 +69,13 @@ class MultiHeadAttention(Heads):
         **kwargs: Any,
     ):
         value_dim = value_dim or key_dim
-        sizes = {"num_heads": num_heads, "key_dim": key_dim, "value_dim": value_dim}
-        for name, size in sizes.items():
-            if not isinstance(size, int) or size <= 0:
-                raise ValueError(
-                    f"Received an invalid value for argument `{name}`, expected a positive "
-                    f"integer. Received: {name}={size}"
-                )
+        _check_sizes(num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
         if isinstance(output_shape, int):
             output_shape = (output_shape,)
         output_shape = tuple(output_shape) if output_shape else None
         if isinstance(attention_axes, int):
             attention_axes = (attention_axes,)
-        self._keep({k: v for k, v in locals().items() if k not in ("sizes", "name", "size")})
+        self.set_arguments(locals())
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         """Make the projections."""
@@ -175,7 +178,7 @@ class GroupedQueryAttention(Heads):
     ):
         if num_query_heads % num_key_value_heads:
             raise ValueError("`num_query_heads` must be divisible by `num_key_value_heads`.")
-        self._keep(locals())
+        self.set_arguments(locals())
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         """Make the projections."""

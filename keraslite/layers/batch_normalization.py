@@ -3,8 +3,8 @@
 from typing import Any
 
 from keraslite import config, initializers, ops
+from keraslite.layers.base.input_spec import InputSpec
 from keraslite.layers.core import Wrapper
-from keraslite.layers.input_spec import InputSpec
 from keraslite.layers.normalization import HALF, Affine, value_of
 
 
@@ -69,13 +69,13 @@ class BatchNormalization(Affine):
             if set(renorm_clipping) - {"rmax", "rmin", "dmax"}:
                 raise ValueError(f"Unknown keys in `renorm_clipping`: {renorm_clipping}.")
         axis, momentum, epsilon = int(axis), float(momentum), float(epsilon)
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         """Make gamma, beta and the moving statistics."""
         shape = (input_shape[self.axis],)
-        self._affine(shape)
+        self.add_gamma_and_beta(shape)
 
         def state(name: str, initializer: Any) -> Any:
             return self.add_weight(
@@ -182,8 +182,7 @@ class SpectralNormalization(Wrapper):
         if power_iterations <= 0:
             raise ValueError(f"`power_iterations` should be positive, got {power_iterations}.")
         super().__init__(layer, **kwargs)
-        self.power_iterations = power_iterations
-        self._kl_kept += ("power_iterations",)
+        self.set_attributes(power_iterations=power_iterations)
 
     def build(self, input_shape: Any) -> None:
         """Build the layer, and make the vector that the power method keeps."""

@@ -4,8 +4,9 @@ from typing import Any
 
 from keraslite import activations, ops
 from keraslite.declare import REQUIRED, declare
-from keraslite.layers.builtin import LoRA, sizes
-from keraslite.layers.input_spec import InputSpec
+from keraslite.layers.base.config_layer import to_sizes
+from keraslite.layers.base.input_spec import InputSpec
+from keraslite.layers.base.lora import LoRA
 
 _WORDS = ("valid", "same")
 
@@ -22,14 +23,14 @@ class _Convolution(LoRA):
     """What all convolutions share; subclasses differ in their kernels and in the operation."""
 
     _rank = 0
-    _saves_activity = True
+    saves_activity_regularizer = True
 
-    def _setup(self, **given: Any) -> None:
+    def setup(self, **given: Any) -> None:
         rank = self._rank
         causal = ("causal",) if isinstance(self, _Plain) and rank == 1 else ()
         given["padding"] = _padding(given["padding"], (*_WORDS, *causal))
         for name in ("kernel_size", "strides", "dilation_rate"):
-            given[name] = sizes(given[name], rank, name)
+            given[name] = to_sizes(given[name], rank, name)
         for name in ("filters", "groups", "depth_multiplier"):
             if given.get(name) is not None and given[name] <= 0:
                 raise ValueError(
@@ -42,7 +43,7 @@ class _Convolution(LoRA):
                 "`strides > 1` not supported in conjunction with `dilation_rate > 1`. Received: "
                 f"strides={given['strides']} and dilation_rate={given['dilation_rate']}"
             )
-        self._keep(given)
+        self.set_arguments(given)
         self.rank, self.input_spec = rank, InputSpec(min_ndim=rank + 2)
 
     def build(self, input_shape: Any) -> None:
@@ -53,8 +54,8 @@ class _Convolution(LoRA):
             raise ValueError(f"The channels of the input must be known, got {input_shape}.")
         self.input_spec = InputSpec(min_ndim=self.rank + 2, axes={axis: channels})
         outputs = self._kernels(channels)
-        self.bias = self._weight("bias", (outputs,)) if self.use_bias else None
-        self._build_lora()
+        self.bias = self.add_named_weight("bias", (outputs,)) if self.use_bias else None
+        self.build_lora()
 
     def call(self, inputs: Any) -> Any:
         """Convolve."""
@@ -74,8 +75,8 @@ class _Convolution(LoRA):
 
 
 class _Plain(_Convolution):
-    def _setup(self, **given: Any) -> None:
-        super()._setup(**given)
+    def setup(self, **given: Any) -> None:
+        super().setup(**given)
         if self.filters is not None and self.filters % self.groups:
             raise ValueError(
                 "The number of filters must be evenly divisible by the number of groups. Received: "
@@ -89,7 +90,7 @@ class _Plain(_Convolution):
                 f"Received groups={self.groups}, but the input has {channels} channels."
             )
         shape = (*self.kernel_size, channels // self.groups, self.filters)
-        self.kernel = self._weight("kernel", shape)
+        self.kernel = self.add_named_weight("kernel", shape)
         return self.filters
 
     def _convolve(self, inputs: Any, arguments: dict[str, Any]) -> Any:
@@ -104,7 +105,7 @@ class _Plain(_Convolution):
 class _Depthwise(_Convolution):
     def _kernels(self, channels: int) -> int:
         shape = (*self.kernel_size, channels, self.depth_multiplier)
-        self.kernel = self._weight("kernel", shape, prefix="depthwise")
+        self.kernel = self.add_named_weight("kernel", shape, prefix="depthwise")
         return channels * self.depth_multiplier
 
     def _convolve(self, inputs: Any, arguments: dict[str, Any]) -> Any:
@@ -114,9 +115,9 @@ class _Depthwise(_Convolution):
 class _Separable(_Convolution):
     def _kernels(self, channels: int) -> int:
         shape = (*self.kernel_size, channels, self.depth_multiplier)
-        self.depthwise_kernel = self._weight("depthwise_kernel", shape, prefix="depthwise")
+        self.depthwise_kernel = self.add_named_weight("depthwise_kernel", shape, prefix="depthwise")
         shape = (*(1,) * self.rank, channels * self.depth_multiplier, self.filters)
-        self.pointwise_kernel = self._weight("pointwise_kernel", shape, prefix="pointwise")
+        self.pointwise_kernel = self.add_named_weight("pointwise_kernel", shape, prefix="pointwise")
         return self.filters
 
     def _convolve(self, inputs: Any, arguments: dict[str, Any]) -> Any:
@@ -125,20 +126,20 @@ class _Separable(_Convolution):
 
 
 class _Transposed(_Convolution):
-    def _setup(self, **given: Any) -> None:
+    def setup(self, **given: Any) -> None:
         extra = given["output_padding"]
         if extra is not None:
-            extra = given["output_padding"] = sizes(extra, self._rank, "output_padding", 0)
-            strides = sizes(given["strides"], self._rank, "strides")
+            extra = given["output_padding"] = to_sizes(extra, self._rank, "output_padding", 0)
+            strides = to_sizes(given["strides"], self._rank, "strides")
             if any(e >= s for e, s in zip(extra, strides, strict=True)):
                 raise ValueError(
                     "`output_padding` must be strictly less than `strides` in every dimension. "
                     f"Received: output_padding={extra}, strides={strides}"
                 )
-        super()._setup(**given)
+        super().setup(**given)
 
     def _kernels(self, channels: int) -> int:
-        self.kernel = self._weight("kernel", (*self.kernel_size, self.filters, channels))
+        self.kernel = self.add_named_weight("kernel", (*self.kernel_size, self.filters, channels))
         return self.filters
 
     def _convolve(self, inputs: Any, arguments: dict[str, Any]) -> Any:

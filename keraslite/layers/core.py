@@ -6,19 +6,10 @@ from functools import partial
 from typing import Any
 
 from keraslite import activations, initializers, ops, registry
-from keraslite.layers.builtin import BuiltIn
-from keraslite.layers.input_spec import InputSpec
-from keraslite.layers.layer import Layer
-from keraslite.layers.quantized import Equation, Quantized, int8_linear
-
-
-def positive(name: str, value: Any) -> None:
-    """Refuse what is not a positive integer."""
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise ValueError(
-            f"Received an invalid value for `{name}`, expected a positive integer. "
-            f"Received: {name}={value}"
-        )
+from keraslite.layers.base.config_layer import ConfigLayer, check_positive
+from keraslite.layers.base.input_spec import InputSpec
+from keraslite.layers.base.layer import Layer
+from keraslite.layers.base.quantized import Equation, Quantized, int8_linear
 
 
 def _linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:
@@ -73,16 +64,16 @@ class Dense(Quantized):
         quantization_config: Any = None,
         **kwargs: Any,
     ):
-        positive("units", units)
-        self._keep(locals())
+        check_positive("units", units)
+        self.set_arguments(locals())
         self.input_spec, self.supports_masking = InputSpec(min_ndim=2), True
 
     def build(self, input_shape: Any) -> None:
         """Make kernel and bias."""
-        self._build_large("kernel", (input_shape[-1], self.units))
-        self.bias = self._weight("bias", (self.units,)) if self.use_bias else None
+        self.add_large_weight("kernel", (input_shape[-1], self.units))
+        self.bias = self.add_named_weight("bias", (self.units,)) if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
-        self._build_lora()
+        self.build_lora()
 
     def call(self, inputs: Any) -> Any:
         """Project the last axis."""
@@ -91,9 +82,9 @@ class Dense(Quantized):
             return _linear(inputs, self.effective_weight(), bias, self.activation)
         kernel, scale = self.kernel.value, self.kernel_scale.value
         out = int8_linear(inputs, kernel, scale, self.inputs_quantizer)
-        return self._finished(inputs, out, bias, self.activation)
+        return self.finish_call(inputs, out, bias, self.activation)
 
-    def _reduced(self, name: str) -> tuple[int, ...]:
+    def scale_axes(self, name: str) -> tuple[int, ...]:
         return (0,)
 
 
@@ -122,8 +113,8 @@ class EinsumDense(Quantized):
     True
     """
 
-    _saves_activity = True
-    _unsaved = ("gptq_unpacked_column_size",)
+    saves_activity_regularizer = True
+    unsaved_arguments = (*Quantized.unsaved_arguments, "gptq_unpacked_column_size")
 
     def __init__(
         self,
@@ -144,7 +135,7 @@ class EinsumDense(Quantized):
         **kwargs: Any,
     ):
         output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
-        self._keep(locals())
+        self.set_arguments(locals())
         self.partial_output_shape = output_shape
 
     def build(self, input_shape: Any) -> None:
@@ -159,16 +150,16 @@ class EinsumDense(Quantized):
             config = initializer.get_config() | axes | {"seed": initializer.seed}
             initializer = type(initializer).from_config(config)
         self.input_spec = InputSpec(ndim=len(input_shape))
-        self._build_large("kernel", shape, initializer=initializer)
-        self.bias = None if bias_shape is None else self._weight("bias", bias_shape)
+        self.add_large_weight("kernel", shape, initializer=initializer)
+        self.bias = None if bias_shape is None else self.add_named_weight("bias", bias_shape)
         self._contracted = _as_product(self.equation)
-        self._build_lora()
+        self.build_lora()
 
     def call(self, inputs: Any) -> Any:
         """Evaluate the equation; as one matrix product where it is one."""
         bias = None if self.bias is None else self.bias.value
         if self.quantization_mode is not None:
-            return self._finished(inputs, self._in_int8(inputs), bias, self.activation)
+            return self.finish_call(inputs, self._in_int8(inputs), bias, self.activation)
         kernel, n = self.effective_weight(), self._contracted
         outer = tuple(kernel.shape)[n or 0 :]
         if n is None or (bias is not None and tuple(bias.shape) != outer):
@@ -189,7 +180,7 @@ class EinsumDense(Quantized):
         kernel, scale = self.kernel.value, self.kernel_scale.value
         return self._axes().apply(inputs, kernel, scale, multiply)
 
-    def _low_rank(self, inputs: Any, a: Any, b: Any) -> Any:
+    def apply_update(self, inputs: Any, a: Any, b: Any) -> Any:
         if self._axes().low_rank:
             return ops.matmul(ops.einsum(self.equation, inputs, a), b)
         return ops.einsum(self.equation, inputs, ops.matmul(a, b))
@@ -200,17 +191,17 @@ class EinsumDense(Quantized):
             made = self._kl_axes = Equation(self.equation, self.input_spec.ndim)
         return made
 
-    def _reduced(self, name: str) -> tuple[int, ...]:
+    def scale_axes(self, name: str) -> tuple[int, ...]:
         return self._axes().reduced
 
-    def _scale_shape(self, name: str) -> tuple[int, ...]:
+    def scale_shape(self, name: str) -> tuple[int, ...]:
         return tuple(1 if i < 0 else self.kernel.shape[i] for i in self._axes().places)
 
-    def _stored(self, name: str, scale: Any) -> Any:
+    def stored_scale(self, name: str, scale: Any) -> Any:
         kept = [i for i in self._axes().places if i >= 0]
-        return super()._stored(name, scale.transpose((*self._axes().reduced, *kept)))
+        return super().stored_scale(name, scale.transpose((*self._axes().reduced, *kept)))
 
-    def _beside(self, name: str) -> Any:
+    def broadcast_scale(self, name: str) -> Any:
         kept = [i for i in self._axes().places if i >= 0]
         scale = ops.reshape(self.kernel_scale.value, [self.kernel.shape[i] for i in kept])
         scale = ops.transpose(scale, [kept.index(i) for i in sorted(kept)])
@@ -284,7 +275,7 @@ _BAD_EQUATION = (
 )
 
 
-class Identity(BuiltIn):
+class Identity(ConfigLayer):
     """The inputs as they are.
 
     >>> float(Identity()(np.float32(2.0)))
@@ -292,7 +283,7 @@ class Identity(BuiltIn):
     """
 
     def __init__(self, **kwargs: Any):
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
@@ -300,7 +291,7 @@ class Identity(BuiltIn):
         return inputs
 
 
-class Masking(BuiltIn):
+class Masking(ConfigLayer):
     """Steps of a sequence that equal `mask_value` throughout are masked and set to zero.
 
     Args:
@@ -311,7 +302,7 @@ class Masking(BuiltIn):
     """
 
     def __init__(self, mask_value: Any = 0.0, **kwargs: Any):
-        self._keep(locals())
+        self.set_arguments(locals())
         self.mask_value = registry.deserialize_keras_object(mask_value)
         self.supports_masking = True
 
@@ -325,7 +316,7 @@ class Masking(BuiltIn):
         return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)
 
 
-class Wrapper(BuiltIn):
+class Wrapper(ConfigLayer):
     """The base of layers around another layer.
 
     Args:
@@ -335,7 +326,7 @@ class Wrapper(BuiltIn):
     def __init__(self, layer: Layer, **kwargs: Any):
         if not isinstance(layer, Layer):
             raise ValueError(f"A {type(self).__name__} takes a layer, got {layer!r}.")
-        self._keep(locals())
+        self.set_arguments(locals())
 
     def build(self, input_shape: Any = None) -> None:
         """Build the layer inside."""

@@ -3,8 +3,8 @@
 from typing import Any
 
 from keraslite import masking, ops
-from keraslite.layers.core import positive
-from keraslite.layers.quantized import Quantized, int8_linear
+from keraslite.layers.base.config_layer import check_positive
+from keraslite.layers.base.quantized import Quantized, int8_linear
 
 
 class Embedding(Quantized):
@@ -28,8 +28,8 @@ class Embedding(Quantized):
     True
     """
 
-    _adapted = "embeddings"
-    _saves_activity = True
+    adapted_weight = "embeddings"
+    saves_activity_regularizer = True
 
     def __init__(
         self,
@@ -45,11 +45,10 @@ class Embedding(Quantized):
         quantization_config: Any = None,
         **kwargs: Any,
     ):
-        positive("input_dim", input_dim)
-        positive("output_dim", output_dim)
+        check_positive("input_dim", input_dim)
+        check_positive("output_dim", output_dim)
         kwargs.pop("input_length", None)  # Keras 2 had it
-        given = {k: v for k, v in locals().items() if k != "weights"}
-        self._keep(given)
+        self.set_arguments({k: v for k, v in locals().items() if k != "weights"})
         self.supports_masking, self.autocast = mask_zero, False
         if weights is not None:
             self.build()
@@ -59,8 +58,8 @@ class Embedding(Quantized):
     def build(self, input_shape: Any = None) -> None:
         """Make the table."""
         if not self.built:
-            self._build_large("embeddings", (self.input_dim, self.output_dim))
-            self._build_lora()
+            self.add_large_weight("embeddings", (self.input_dim, self.output_dim))
+            self.build_lora()
 
     def call(self, inputs: Any) -> Any:
         """Look up."""
@@ -70,12 +69,12 @@ class Embedding(Quantized):
             return ops.cast(ops.take(self.effective_weight(), inputs, axis=0), self.compute_dtype)
         rows = ops.cast(ops.take(self.embeddings, inputs, axis=0), self.compute_dtype)
         scale = ops.expand_dims(ops.take(self.embeddings_scale, inputs, axis=0), -1)
-        return self._finished(inputs, ops.cast(ops.divide(rows, scale), self.compute_dtype))
+        return self.finish_call(inputs, ops.cast(ops.divide(rows, scale), self.compute_dtype))
 
-    def _low_rank(self, inputs: Any, a: Any, b: Any) -> Any:
+    def apply_update(self, inputs: Any, a: Any, b: Any) -> Any:
         return ops.matmul(ops.take(a, inputs, axis=0), b)
 
-    def _reduced(self, name: str) -> tuple[int, ...]:
+    def scale_axes(self, name: str) -> tuple[int, ...]:
         return (1,)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
@@ -121,16 +120,16 @@ class ReversibleEmbedding(Embedding):
             input_dim, output_dim, embeddings_initializer, embeddings_regularizer,
             embeddings_constraint, mask_zero, **kwargs,
         )  # fmt: skip
-        self.tie_weights, self.reverse_dtype = tie_weights, reverse_dtype
-        self.logit_soft_cap = logit_soft_cap
-        self._kl_kept += ("tie_weights", "reverse_dtype", "logit_soft_cap")
+        self.set_attributes(
+            tie_weights=tie_weights, reverse_dtype=reverse_dtype, logit_soft_cap=logit_soft_cap
+        )
 
     def build(self, input_shape: Any = None) -> None:
         """Make the table, and a second one if they are not tied."""
         super().build(input_shape)
         if not self.tie_weights:
             shape, initializer = (self.output_dim, self.input_dim), self.embeddings_initializer
-            self._build_large("reverse_embeddings", shape, initializer=initializer)
+            self.add_large_weight("reverse_embeddings", shape, initializer=initializer)
 
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         """Look up; or, in reverse, score every row.
@@ -154,19 +153,19 @@ class ReversibleEmbedding(Embedding):
             tied = self.tie_weights
             table = ops.transpose(self.effective_weight()) if tied else self.reverse_embeddings
             return ops.linear(inputs, ops.cast(table, dtype))
-        name = self._large()[-1]
+        name = self.large_weights()[-1]
         table, scale = (getattr(self, n).value for n in (name, f"{name}_scale"))
         table = ops.transpose(table) if self.tie_weights else table
         out = int8_linear(inputs, table, ops.cast(scale, dtype), self.inputs_quantizer)
         if not (self.tie_weights and self.lora_enabled):
             return out
-        update = ops.cast(ops.transpose(self._update()), dtype)
+        update = ops.cast(ops.transpose(self.weight_update()), dtype)
         return ops.add(out, ops.matmul(inputs, update))
 
-    def _large(self) -> tuple[str, ...]:
+    def large_weights(self) -> tuple[str, ...]:
         return ("embeddings",) if self.tie_weights else ("embeddings", "reverse_embeddings")
 
-    def _reduced(self, name: str) -> tuple[int, ...]:
+    def scale_axes(self, name: str) -> tuple[int, ...]:
         return (1,) if name == "embeddings" else (0,)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:

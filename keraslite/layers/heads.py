@@ -9,7 +9,7 @@ from typing import Any
 
 from keraslite import masking, ops
 from keraslite.layers.activation import Softmax
-from keraslite.layers.builtin import BuiltIn
+from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.core import EinsumDense
 from keraslite.layers.regularization import Dropout
 
@@ -25,17 +25,17 @@ def positions(x: Any, y: Any) -> tuple[Any, Any]:
     return ops.expand_dims(rows, -1), ops.expand_dims(columns, 0)
 
 
-class Heads(BuiltIn):
+class Heads(ConfigLayer):
     """What attention with several heads shares: masks, the product, and the order of a call."""
 
-    _saves_activity = True
-    _unsaved = ("flash_attention",)
+    saves_activity_regularizer = True
+    unsaved_arguments = ("flash_attention",)
     _attention_axes: tuple[int, ...] = (1,)
     _query_dense, _key_dense = _alias("query_dense"), _alias("key_dense")
     _value_dense, _output_dense = _alias("value_dense"), _alias("output_dense")
     _dropout_layer, _flash_attention = _alias("dropout_layer"), _alias("flash_attention")
 
-    def _keep(self, given: dict[str, Any]) -> None:
+    def set_arguments(self, given: dict[str, Any]) -> None:
         window, flash = given["sliding_window"], given["flash_attention"]
         if window is not None and (not isinstance(window, int) or window <= 0):
             raise ValueError(
@@ -47,7 +47,7 @@ class Heads(BuiltIn):
                 "Dropout is not supported when flash attention is enabled. Please set dropout to "
                 "0.0 to use flash attention."
             )
-        super()._keep(given)
+        super().set_arguments(given)
         self.supports_masking = True
 
     def _dense(self, name: str, equation: str, output: tuple, bias: str, **extra: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keraslite.layers.layer import Layer
+from keraslite.layers.base.layer import Layer
 from keraslite.symbolic import KerasTensor, Node
 
 

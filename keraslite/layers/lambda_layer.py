@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from keraslite import ops, registry
-from keraslite.layers.builtin import BuiltIn
+from keraslite.layers.base.config_layer import ConfigLayer
 
 
-class Lambda(BuiltIn):
+class Lambda(ConfigLayer):
     """A function as a layer.
 
     A config of it holds a name, if the function has one and is registered, or else bytecode:
@@ -30,6 +30,8 @@ class Lambda(BuiltIn):
     4.0
     """
 
+    unsaved_arguments = ("function", "output_shape", "mask", "arguments")  # written below
+
     def __init__(
         self,
         function: Callable,
@@ -39,7 +41,7 @@ class Lambda(BuiltIn):
         **kwargs: Any,
     ):
         arguments = arguments or {}
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = mask is not None
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
@@ -58,11 +60,7 @@ class Lambda(BuiltIn):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the layer again."""
-        names, self._kl_kept = self._kl_kept, ()
-        try:
-            config = super().get_config()
-        finally:
-            self._kl_kept = names
+        config = super().get_config()
         config["function"] = _write_function(self.function)
         for name in ("output_shape", "mask"):
             value = getattr(self, name)

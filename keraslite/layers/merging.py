@@ -6,16 +6,16 @@ from typing import Any
 
 from keraslite import masking, ops
 from keraslite.declare import REQUIRED, declare
-from keraslite.layers.builtin import BuiltIn
+from keraslite.layers.base.config_layer import ConfigLayer
 
 
-class _Merge(BuiltIn):
+class _Merge(ConfigLayer):
     """Inputs of shapes that broadcast, joined elementwise."""
 
     _count: int | None = None  # how many inputs there must be
 
-    def _setup(self, **given: Any) -> None:
-        self._keep(given)
+    def setup(self, **given: Any) -> None:
+        self.set_arguments(given)
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
@@ -155,7 +155,7 @@ class Concatenate(_Merge):
     """
 
     def __init__(self, axis: int = -1, **kwargs: Any):
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
@@ -212,7 +212,7 @@ class Dot(_Merge):
             len(axes) != 2 or not all(isinstance(a, int) for a in axes)
         ):
             raise ValueError(f"`axes` should be an int or two of them. Received: axes={axes}")
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def _axes(self, shapes: Sequence[Any]) -> tuple[int, int]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from keraslite import ops
-from keraslite.layers.builtin import BuiltIn
-from keraslite.layers.input_spec import InputSpec
+from keraslite.layers.base.config_layer import ConfigLayer
+from keraslite.layers.base.input_spec import InputSpec
 
 HALF = ("float16", "bfloat16")
 
@@ -25,12 +25,12 @@ def value_of(variable: Any, dtype: str | None = None) -> Any:
     return ops.cast(variable.value, dtype)
 
 
-class Affine(BuiltIn):
+class Affine(ConfigLayer):
     """A normalization with a learned scale gamma and offset beta, kept in float32."""
 
-    def _affine(self, shape: tuple) -> None:
-        self.gamma = self._weight("gamma", shape, autocast=False) if self.scale else None
-        self.beta = self._weight("beta", shape, autocast=False) if self.center else None
+    def add_gamma_and_beta(self, shape: tuple) -> None:
+        self.gamma = self.add_named_weight("gamma", shape, autocast=False) if self.scale else None
+        self.beta = self.add_named_weight("beta", shape, autocast=False) if self.center else None
 
 
 class LayerNormalization(Affine):
@@ -70,7 +70,7 @@ class LayerNormalization(Affine):
     ):
         rms_scaling = kwargs.pop("rms_scaling", False)  # what came before RMSNormalization
         axis = _axis(axis)
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking, self.autocast = True, False
 
     def build(self, input_shape: Any) -> None:
@@ -78,7 +78,7 @@ class LayerNormalization(Affine):
         axes = [self.axis] if isinstance(self.axis, int) else sorted(self.axis)
         shape = tuple(input_shape[a] for a in axes)
         self._axes = axes
-        self._affine(shape)
+        self.add_gamma_and_beta(shape)
         if self.rms_scaling:
             self.beta = None
 
@@ -91,7 +91,7 @@ class LayerNormalization(Affine):
         return ops.cast(out, self.compute_dtype)
 
 
-class RMSNormalization(BuiltIn):
+class RMSNormalization(ConfigLayer):
     """Divide by the root mean square along axes, then scale.
 
     Source: https://arxiv.org/abs/1910.07467
@@ -105,7 +105,7 @@ class RMSNormalization(BuiltIn):
     """
 
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any):
-        self._keep(locals())
+        self.set_arguments(locals())
 
     def build(self, input_shape: Any) -> None:
         """Make the scale."""
@@ -118,7 +118,7 @@ class RMSNormalization(BuiltIn):
         return ops.rms_normalization(inputs, self.scale.value, self._axes, self.epsilon)
 
 
-class UnitNormalization(BuiltIn):
+class UnitNormalization(ConfigLayer):
     """Scale each sample to Euclidean norm 1 along axes.
 
     Args:
@@ -130,7 +130,7 @@ class UnitNormalization(BuiltIn):
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
         axis = _axis(axis)
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
@@ -177,7 +177,7 @@ class GroupNormalization(Affine):
     ):
         if not isinstance(groups, int) or (groups <= 0 and groups != -1):
             raise ValueError(f"`groups` must be a positive integer or -1. Received: {groups}")
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking, self.autocast = True, False
 
     def build(self, input_shape: Any) -> None:
@@ -192,7 +192,7 @@ class GroupNormalization(Affine):
                 f"({self.groups})."
             )
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
-        self._affine((channels,))
+        self.add_gamma_and_beta((channels,))
 
     def call(self, inputs: Any, activation: str | None = None) -> Any:
         """Normalize.

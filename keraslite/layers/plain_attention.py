@@ -3,12 +3,12 @@
 from typing import Any
 
 from keraslite import ops, random
-from keraslite.layers.builtin import BuiltIn
+from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.heads import positions
 from keraslite.random import SeedGenerator
 
 
-class Attention(BuiltIn):
+class Attention(ConfigLayer):
     """Attention without projections, of [query, value] or [query, value, key].
 
     Source: https://arxiv.org/abs/1508.04025
@@ -34,7 +34,7 @@ class Attention(BuiltIn):
     ):
         if score_mode not in ("dot", "concat"):
             raise ValueError(f"score_mode must be 'dot' or 'concat'. Received: {score_mode}")
-        self._keep(locals())
+        self.set_arguments(locals())
         if dropout > 0:
             self.seed_generator = SeedGenerator(seed)
 
@@ -119,9 +119,10 @@ class AdditiveAttention(Attention):
     True
     """
 
+    unsaved_arguments = ("score_mode",)
+
     def __init__(self, use_scale: bool = True, dropout: float = 0.0, **kwargs: Any):
         super().__init__(use_scale=use_scale, dropout=dropout, **kwargs)
-        self._kl_kept = tuple(name for name in self._kl_kept if name != "score_mode")
 
     def build(self, input_shape: Any) -> None:
         """Make the scale."""

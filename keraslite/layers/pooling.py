@@ -4,8 +4,8 @@ from typing import Any
 
 from keraslite import ops
 from keraslite.declare import REQUIRED, declare
-from keraslite.layers.builtin import BuiltIn, sizes
-from keraslite.layers.input_spec import InputSpec
+from keraslite.layers.base.config_layer import ConfigLayer, to_sizes
+from keraslite.layers.base.input_spec import InputSpec
 
 _MEANING = {
     "pool_size": "the size of the window, one number or one an axis.",
@@ -18,19 +18,18 @@ _MEANING = {
 }
 
 
-class _Pooling(BuiltIn):
+class _Pooling(ConfigLayer):
     """The maximum or the mean of each window."""
 
     _rank = 0
     _kind = "max"
 
-    def _setup(self, **given: Any) -> None:
-        size = sizes(given["pool_size"], self._rank, "pool_size")
+    def setup(self, **given: Any) -> None:
+        size = to_sizes(given["pool_size"], self._rank, "pool_size")
         strides = given["strides"]
         given["pool_size"] = size
-        given["strides"] = size if strides is None else sizes(strides, self._rank, "strides")
-        self._keep(given)
-        self._kl_kept = tuple(n for n in self._kl_kept if n != "name")
+        given["strides"] = size if strides is None else to_sizes(strides, self._rank, "strides")
+        self.set_arguments(given)
         self.input_spec = InputSpec(ndim=self._rank + 2)
 
     def call(self, inputs: Any) -> Any:
@@ -39,14 +38,14 @@ class _Pooling(BuiltIn):
         return pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
 
 
-class _GlobalPooling(BuiltIn):
+class _GlobalPooling(ConfigLayer):
     """The maximum or the mean of all positions."""
 
     _rank = 0
     _kind = "max"
 
-    def _setup(self, **given: Any) -> None:
-        self._keep(given)
+    def setup(self, **given: Any) -> None:
+        self.set_arguments(given)
         self.input_spec = InputSpec(ndim=self._rank + 2)
 
     def call(self, inputs: Any) -> Any:
@@ -60,8 +59,8 @@ class _GlobalPooling(BuiltIn):
 class _MaskedMean(_GlobalPooling):
     """The mean over the steps of a sequence that are not masked."""
 
-    def _setup(self, **given: Any) -> None:
-        super()._setup(**given)
+    def setup(self, **given: Any) -> None:
+        super().setup(**given)
         self.supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
@@ -83,15 +82,15 @@ class _MaskedMean(_GlobalPooling):
         return None
 
 
-class _AdaptivePooling(BuiltIn):
+class _AdaptivePooling(ConfigLayer):
     """The maximum or the mean of as many windows as are asked for."""
 
     _rank = 0
     _kind = "max"
 
-    def _setup(self, **given: Any) -> None:
-        given["output_size"] = sizes(given["output_size"], self._rank, "output_size")
-        self._keep(given)
+    def setup(self, **given: Any) -> None:
+        given["output_size"] = to_sizes(given["output_size"], self._rank, "output_size")
+        self.set_arguments(given)
 
     def call(self, inputs: Any) -> Any:
         """Pool."""

@@ -3,10 +3,10 @@
 from typing import Any
 
 from keraslite import config, ops, registry
-from keraslite.layers.builtin import BuiltIn
+from keraslite.layers.base.config_layer import ConfigLayer
 
 
-class Rescaling(BuiltIn):
+class Rescaling(ConfigLayer):
     """`inputs * scale + offset`, in the layer's dtype.
 
     Args:
@@ -20,7 +20,7 @@ class Rescaling(BuiltIn):
     def __init__(self, scale: Any, offset: Any = 0.0, **kwargs: Any):
         scale = registry.deserialize_keras_object(scale)
         offset = registry.deserialize_keras_object(offset)
-        self._keep(locals())
+        self.set_arguments(locals())
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:

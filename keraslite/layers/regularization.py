@@ -10,24 +10,24 @@ from typing import Any
 
 from keraslite import ops, random, regularizers
 from keraslite.declare import REQUIRED, declare
-from keraslite.layers.builtin import BuiltIn
-from keraslite.layers.input_spec import InputSpec
+from keraslite.layers.base.config_layer import ConfigLayer
+from keraslite.layers.base.input_spec import InputSpec
 from keraslite.random import SeedGenerator
 
 
-class _Random(BuiltIn):
+class _Random(ConfigLayer):
     """A layer with random numbers: a seed, and its state once there is something to draw."""
 
     _amount = "rate"  # the argument that switches the layer off if it is 0
 
-    def _keep(self, given: dict[str, Any]) -> None:
+    def set_arguments(self, given: dict[str, Any]) -> None:
         amount = given[self._amount]
         if not 0 <= amount <= 1:
             raise ValueError(
                 f"Invalid value received for argument `{self._amount}`. Expected a float value "
                 f"between 0 and 1. Received: {self._amount}={amount}"
             )
-        super()._keep(given)
+        super().set_arguments(given)
         self.supports_masking = True
         if amount > 0:
             self.seed_generator = SeedGenerator(self.seed)
@@ -54,7 +54,7 @@ class Dropout(_Random):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        self._keep(locals())
+        self.set_arguments(locals())
         if noise_shape is not None:
             self.noise_shape = tuple(noise_shape)
             if any(d is not None and (type(d) is not int or d <= 0) for d in self.noise_shape):
@@ -76,10 +76,11 @@ class Dropout(_Random):
 class _SpatialDropout(Dropout):
     """Dropout of whole feature maps."""
 
-    def _setup(self, **given: Any) -> None:
-        given["noise_shape"] = None
-        self._keep(given)
-        self._kl_kept = tuple(name for name in self._kl_kept if name != "noise_shape")
+    unsaved_arguments = ("noise_shape",)
+
+    def setup(self, **arguments: Any) -> None:
+        """Take the arguments; the shape of the mask follows from the rank."""
+        self.set_arguments({**arguments, "noise_shape": None})
         self.input_spec = InputSpec(ndim=self._rank + 2)
 
     def _mask_shape(self, inputs: Any) -> tuple:
@@ -134,7 +135,7 @@ class GaussianDropout(_Random):
     """
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
-        self._keep(locals())
+        self.set_arguments(locals())
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Add noise, in training."""
@@ -160,7 +161,7 @@ class GaussianNoise(_Random):
     _amount = "stddev"
 
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any):
-        self._keep(locals())
+        self.set_arguments(locals())
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Add noise, in training."""
@@ -192,7 +193,7 @@ class AlphaDropout(_Random):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        self._keep(locals())
+        self.set_arguments(locals())
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Drop, in training."""
@@ -207,7 +208,7 @@ class AlphaDropout(_Random):
         return ops.where(kept, inputs, low) * scale - scale * low * self.rate
 
 
-class ActivityRegularization(BuiltIn):
+class ActivityRegularization(ConfigLayer):
     """A penalty on the inputs, which pass through.
 
     Args:
@@ -221,8 +222,8 @@ class ActivityRegularization(BuiltIn):
     """
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any):
-        given = {**locals(), "activity_regularizer": regularizers.L1L2(l1=l1, l2=l2)}
-        self._keep(given)
+        penalty = regularizers.L1L2(l1=l1, l2=l2)
+        self.set_arguments({"l1": l1, "l2": l2, "activity_regularizer": penalty, "kwargs": kwargs})
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:

@@ -6,11 +6,11 @@ from typing import Any
 
 from keraslite import ops
 from keraslite.declare import declare
-from keraslite.layers.builtin import BuiltIn, sizes
-from keraslite.layers.input_spec import InputSpec
+from keraslite.layers.base.config_layer import ConfigLayer, to_sizes
+from keraslite.layers.base.input_spec import InputSpec
 
 
-class Flatten(BuiltIn):
+class Flatten(ConfigLayer):
     """All axes but the first as one.
 
     Args:
@@ -21,7 +21,7 @@ class Flatten(BuiltIn):
     """
 
     def __init__(self, data_format: str | None = None, **kwargs: Any):
-        self._keep(locals())
+        self.set_arguments(locals())
         self.input_spec = InputSpec(min_ndim=1)
 
     def call(self, inputs: Any) -> Any:
@@ -35,7 +35,7 @@ class Flatten(BuiltIn):
         )
 
 
-class Reshape(BuiltIn):
+class Reshape(ConfigLayer):
     """Another shape for each sample.
 
     Args:
@@ -52,7 +52,7 @@ class Reshape(BuiltIn):
                 "`target_shape` holds sizes, and -1 at most once. Received: "
                 f"target_shape={target_shape}"
             )
-        self._keep(locals())
+        self.set_arguments(locals())
 
     def call(self, inputs: Any) -> Any:
         """Reshape."""
@@ -69,7 +69,7 @@ class Reshape(BuiltIn):
         return ops.reshape(inputs, (ops.shape(inputs)[0], *target))
 
 
-class Permute(BuiltIn):
+class Permute(ConfigLayer):
     """The axes of each sample in another order.
 
     Args:
@@ -86,7 +86,7 @@ class Permute(BuiltIn):
                 "Invalid permutation argument `dims` for Permute Layer. The set of indices in "
                 f"`dims` must be consecutive and start from 1. Received dims={dims}"
             )
-        self._keep(locals())
+        self.set_arguments(locals())
         self.input_spec = InputSpec(ndim=len(dims) + 1)
 
     def call(self, inputs: Any) -> Any:
@@ -94,7 +94,7 @@ class Permute(BuiltIn):
         return ops.transpose(inputs, (0, *self.dims))
 
 
-class RepeatVector(BuiltIn):
+class RepeatVector(ConfigLayer):
     """A vector as a sequence in which it stands n times.
 
     Args:
@@ -109,7 +109,7 @@ class RepeatVector(BuiltIn):
             raise TypeError(f"Expected an integer value for `n`, got {type(n)}.")
         if n <= 0:
             raise ValueError(f"Argument `n` should be a positive integer. Received: n={n}")
-        self._keep(locals())
+        self.set_arguments(locals())
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs: Any) -> Any:
@@ -117,24 +117,24 @@ class RepeatVector(BuiltIn):
         return ops.repeat(ops.expand_dims(inputs, 1), self.n, axis=1)
 
 
-class _Spatial(BuiltIn):
+class _Spatial(ConfigLayer):
     """A layer with one number, or one pair, for each spatial axis."""
 
     _rank = 0
     _argument = ""  # the name of those numbers
 
-    def _setup(self, **given: Any) -> None:
-        self._keep(given | {self._argument: self._read(given[self._argument])})
+    def setup(self, **given: Any) -> None:
+        self.set_arguments(given | {self._argument: self._read(given[self._argument])})
         self.input_spec = InputSpec(ndim=self._rank + 2)
 
     def _read(self, value: Any) -> Any:
         """Pairs (before, after): from one number, one an axis, or as they are."""
         if self._rank == 1:
-            return sizes(value, 2, self._argument, 0)
+            return to_sizes(value, 2, self._argument, 0)
         values = (value,) * self._rank if isinstance(value, int) else tuple(value)
         if len(values) != self._rank:
             raise ValueError(f"`{self._argument}` should have {self._rank} elements, got {value}.")
-        return tuple(sizes(v, 2, self._argument, 0) for v in values)
+        return tuple(to_sizes(v, 2, self._argument, 0) for v in values)
 
     def _numbers(self) -> tuple:
         """The numbers by axis, None for the batch and the channels."""
@@ -175,10 +175,10 @@ class _UpSampling(_Spatial):
 
     def _read(self, value: Any) -> Any:
         if self._rank > 1:
-            return sizes(value, self._rank, "size")
+            return to_sizes(value, self._rank, "size")
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"Expected an integer value for `size`, got {type(value)}.")
-        return sizes(value, 1, "size")[0]
+        return to_sizes(value, 1, "size")[0]
 
     def call(self, inputs: Any) -> Any:
         """Enlarge."""

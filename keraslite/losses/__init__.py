@@ -59,7 +59,7 @@ class LossFunctionWrapper(Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.fn, self._fn_kwargs = fn, kwargs
 
-    def _setup(self, reduction: Any, name: Any, dtype: Any, **arguments: Any) -> None:
+    def setup(self, reduction: Any, name: Any, dtype: Any, **arguments: Any) -> None:
         LossFunctionWrapper.__init__(self, type(self).function, reduction, name, dtype, **arguments)
         self.__dict__.update(arguments)
 

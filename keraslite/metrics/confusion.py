@@ -182,7 +182,7 @@ def _thresholds(given: Any, default: float) -> list[float]:
 class _AtThresholds(ConfusionMetric):
     """Cells, or the rate between two of them, at given thresholds."""
 
-    def _setup(self, thresholds: Any, name: Any, dtype: Any, **options: Any) -> None:
+    def setup(self, thresholds: Any, name: Any, dtype: Any, **options: Any) -> None:
         super().__init__(name=name, dtype=dtype)
         self.init_thresholds = thresholds
         self.__dict__.update(options)
@@ -261,7 +261,7 @@ class _BestRate(ConfusionMetric):
     _direction = "up"
     _given = _wanted = ""
 
-    def _setup(
+    def setup(
         self, num_thresholds: int, class_id: Any, name: Any, dtype: Any, **given: float
     ) -> None:
         value = given[self._given]

@@ -54,7 +54,7 @@ class IoU(Metric):
             (num_classes, num_classes), dtype=self.dtype, name="total_confusion_matrix"
         )
 
-    def _setup(self, num_classes: int, **arguments: Any) -> None:
+    def setup(self, num_classes: int, **arguments: Any) -> None:
         # The special cases below: all classes unless some are named, one-hot targets unless said.
         arguments.setdefault("target_class_ids", list(range(num_classes)))
         IoU.__init__(self, num_classes, **(self._fixed | arguments))

@@ -114,7 +114,7 @@ class MeanMetricWrapper(Mean):
         if isinstance(fn, Loss) or getattr(fn, "__module__", "") == "keraslite.losses.functions":
             self._direction = "down"
 
-    def _setup(self, name: Any, dtype: Any, **arguments: Any) -> None:
+    def setup(self, name: Any, dtype: Any, **arguments: Any) -> None:
         MeanMetricWrapper.__init__(self, type(self).function, name, dtype, **arguments)
         self.__dict__.update(arguments)
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 from keraslite import tree
-from keraslite.layers.layer import Layer, _rebuild
+from keraslite.layers.base.layer import Layer
+from keraslite.layers.base.moving import new_layer
 from keraslite.models.model import Model
 from keraslite.ops.op import Op
 from keraslite.registry import (
@@ -78,8 +79,9 @@ class Functional(Model):
         """The layers, inputs first."""
         return [*self._kl_input_layers, *self._layers_in_order]
 
-    def _rehome(self, name: str) -> None:
-        super()._rehome(name)
+    def set_backend(self, name: str) -> None:
+        """Make the model one of another backend; its variables are moved by `to_backend`."""
+        super().set_backend(name)
         _stay_functional(self)
 
     def __reduce__(self) -> tuple:
@@ -316,7 +318,7 @@ def _map_tensors(f: Any, x: Any) -> Any:
 
 
 def _rebuild_functional(cls: type, backend: str) -> Model:
-    model = _rebuild(cls, backend)
+    model = new_layer(cls, backend)
     _stay_functional(model)
     return model
 

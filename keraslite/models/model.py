@@ -6,8 +6,14 @@ from collections import Counter
 from typing import Any
 
 from keraslite import quantizers
-from keraslite.layers.layer import Layer
-from keraslite.layers.quantized import Quantized, quantize_below
+from keraslite.layers.base.building import (
+    map_shapes,
+    restore_build_state,
+    set_build_shapes,
+    shapes_in,
+)
+from keraslite.layers.base.layer import Layer
+from keraslite.layers.base.quantized import Quantized
 from keraslite.optimizers import Optimizer
 from keraslite.registry import public_class
 from keraslite.symbolic import KerasTensor
@@ -82,14 +88,12 @@ class Model(Trainer, Layer):
             super().build_from_config(config)
             if all(layer.built for layer in self.flatten_layers()):
                 return
-        from keraslite.layers.layer import _map_shapes
-
-        shapes = {k: v for k, v in config.items() if k != "quantized"}
-        symbols = (_map_shapes(lambda s: KerasTensor(s, self.compute_dtype), s)
+        shapes = shapes_in(config)
+        symbols = (map_shapes(lambda s: KerasTensor(s, self.compute_dtype), s)
                    for s in shapes.values())  # fmt: skip
         self(*symbols)
-        self.__dict__["_kl_build_shapes"] = shapes
-        quantize_below(self, config)
+        set_build_shapes(self, shapes)
+        restore_build_state(self, config)
 
     def quantize(
         self, mode: str | None = None, config: Any = None, filters: Any = None, **kwargs: Any
@@ -124,7 +128,7 @@ class Model(Trainer, Layer):
             if isinstance(layer, Quantized) and _chosen(layer, filters):
                 try:
                     layer.check_quantizable(config.mode, check, config)
-                    if any(uses[id(getattr(layer, name))] > 1 for name in layer._large()):
+                    if any(uses[id(getattr(layer, name))] > 1 for name in layer.large_weights()):
                         raise NotImplementedError(f"Layer {layer.name!r} shares its weight.")
                 except NotImplementedError as error:
                     warnings.warn(f"{error} It is left as it is.", stacklevel=2)

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from keraslite.layers.base.layer import Layer
+from keraslite.layers.base.masks import accepts_mask
 from keraslite.layers.input_layer import InputLayer
-from keraslite.layers.layer import Layer
 from keraslite.models.functional import Functional
 from keraslite.models.model import Model
 from keraslite.registry import (
@@ -120,8 +121,7 @@ class Sequential(Model):
         """Run the layers in order."""
         x = inputs
         for layer in self.layers:
-            spec = layer._kl_spec
-            extra = {"mask": mask} if mask is not None and "mask" in spec.masks else {}
+            extra = {"mask": mask} if mask is not None and accepts_mask(layer) else {}
             x = layer(x, **extra)
             mask = None
         return x

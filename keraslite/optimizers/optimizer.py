@@ -101,7 +101,7 @@ class Optimizer(OptimizerState):
         self._undecayed: tuple[set[Variable], re.Pattern | None] = (set(), None)
         self._warned = False
 
-    def _setup(self, learning_rate: Any, **arguments: Any) -> None:
+    def setup(self, learning_rate: Any, **arguments: Any) -> None:
         own = {k: arguments.pop(k) for k in self._own}
         Optimizer.__init__(self, learning_rate, **arguments.pop("kwargs", {}), **arguments)
         self.__dict__.update(own)

@@ -41,7 +41,7 @@ class _Declared(LearningRateSchedule):
 
     _parameters: tuple[str, ...] = ()
 
-    def _setup(self, **arguments: Any) -> None:
+    def setup(self, **arguments: Any) -> None:
         self.__dict__.update(arguments)
         for name in ("decay_steps", "first_decay_steps"):
             if arguments.get(name, 1) <= 0:

@@ -14,7 +14,7 @@ from keraslite import backend as backends
 from keraslite import callbacks as callbacks_module
 from keraslite import masking, metrics, ops, optimizers, tree
 from keraslite.layers.base import tracking
-from keraslite.layers.layer import Layer
+from keraslite.layers.base.layer import Layer
 from keraslite.scopes import scopes
 from keraslite.training import data as data_module
 from keraslite.training.compiled import CompiledFunctions

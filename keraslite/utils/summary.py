@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from keraslite import dtypes
-from keraslite.layers.layer import Layer
+from keraslite.layers.base.building import build_shapes
+from keraslite.layers.base.layer import Layer
 from keraslite.symbolic import Node
 from keraslite.utils.progress import readable_size
 
@@ -139,7 +140,7 @@ def _children(model: Any) -> list[Any]:
 
 def _output_shape(layer: Any) -> str:
     """What a layer gives, worked out from the shapes that it was built with."""
-    shapes = layer.__dict__.get("_kl_build_shapes")
+    shapes = build_shapes(layer)
     try:
         if _graph(layer) is not None:
             found = layer.output_shape

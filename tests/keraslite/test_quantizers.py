@@ -131,7 +131,7 @@ def test_an_update_of_low_rank_is_added_to_the_dequantized_weight(case, backend)
     if case == "dense tall":  # whose errors add up
         return
     exact = built(layers, case)
-    name = layer._adapted
+    name = layer.adapted_weight
     near = numpy_of(layer.effective_weight())
     update = numpy_of(ops.matmul(*(getattr(layer, f"lora_{name}_{s}") for s in "ab"))) * 1.5
     bound = np.abs(numpy_of(getattr(exact, name))).max() / 127

@@ -13,8 +13,9 @@ from typing import Any
 from keraslite import backend as backends
 from keraslite import ops, quantizers, registry
 from keraslite.dtype_policies import QuantizedDTypePolicy
-from keraslite.layers.builtin import LoRA
-from keraslite.layers.layer import Layer
+from keraslite.layers.base.building import register_build_state
+from keraslite.layers.base.layer import Layer
+from keraslite.layers.base.lora import LoRA
 from keraslite.registry import public_class
 
 _ABS_MAX = quantizers.AbsMaxQuantizer()
@@ -23,35 +24,35 @@ _ABS_MAX = quantizers.AbsMaxQuantizer()
 class Quantized(LoRA):
     """A layer that knows how its large weight, and the product with it, look in int8."""
 
-    def _large(self) -> tuple[str, ...]:
+    def large_weights(self) -> tuple[str, ...]:
         """The weights that become int8."""
-        return (self._adapted,)
+        return (self.adapted_weight,)
 
-    def _reduced(self, name: str) -> tuple[int, ...]:
+    def scale_axes(self, name: str) -> tuple[int, ...]:
         """The axes of a weight that share a scale."""
         raise NotImplementedError
 
-    def _scale_shape(self, name: str) -> tuple[int, ...]:
+    def scale_shape(self, name: str) -> tuple[int, ...]:
         """The shape in which a weight's scales are kept: one number for each output channel."""
-        shape, reduced = self.__dict__[name].shape, self._reduced(name)
+        shape, reduced = self.__dict__[name].shape, self.scale_axes(name)
         return tuple(size for i, size in enumerate(shape) if i not in reduced)
 
-    def _stored(self, name: str, scale: Any) -> Any:
+    def stored_scale(self, name: str, scale: Any) -> Any:
         """Scales as a quantizer gives them, in the shape in which they are kept."""
-        return scale.reshape(self._scale_shape(name))
+        return scale.reshape(self.scale_shape(name))
 
-    def _beside(self, name: str) -> Any:
+    def broadcast_scale(self, name: str) -> Any:
         """The kept scales, in a shape that broadcasts with the weight."""
-        return ops.expand_dims(getattr(self, f"{name}_scale").value, self._reduced(name))
+        return ops.expand_dims(getattr(self, f"{name}_scale").value, self.scale_axes(name))
 
-    def _build_large(self, name: str, shape: tuple, **kwargs: Any) -> None:
+    def add_large_weight(self, name: str, shape: tuple, **kwargs: Any) -> None:
         """Make a large weight; in int8, with scales beside it, where the policy says so."""
         quantized = self.quantization_mode is not None
         if quantized:
             kwargs = {"dtype": "int8", "initializer": "zeros", "trainable": False}
-        setattr(self, name, self._weight(name, shape, **kwargs))
+        setattr(self, name, self.add_named_weight(name, shape, **kwargs))
         if quantized:
-            shape, name = self._scale_shape(name), f"{name}_scale"
+            shape, name = self.scale_shape(name), f"{name}_scale"
             new = self.add_weight(shape=shape, initializer="ones", trainable=False, name=name)
             setattr(self, name, new)
 
@@ -81,15 +82,15 @@ class Quantized(LoRA):
         """
         config = self.check_quantizable(mode, type_check, config)
         made = {}
-        for name in self._large():
+        for name in self.large_weights():
             quantizer = config.weight_quantizer
-            quantizer = quantizer or quantizers.AbsMaxQuantizer(axis=self._reduced(name))
+            quantizer = quantizer or quantizers.AbsMaxQuantizer(axis=self.scale_axes(name))
             with backends.use_backend("numpy"):
                 made[name] = quantizer(self.__dict__[name].numpy())
         self.become_quantized(config)
         for name, (values, scale) in made.items():
             self.__dict__[name].assign(values)
-            self.__dict__[f"{name}_scale"].assign(self._stored(name, scale))
+            self.__dict__[f"{name}_scale"].assign(self.stored_scale(name, scale))
 
     def check_quantizable(self, mode: Any, type_check: bool = True, config: Any = None) -> Any:
         """The config that `quantize` would follow; an error if the layer cannot.
@@ -113,8 +114,8 @@ class Quantized(LoRA):
         if type_check and not public_class(type(self)).__module__.startswith("keraslite."):
             Layer.quantize(self, config.mode)
         QuantizedDTypePolicy(config.mode, self.dtype_policy.name)  # refuses float16
-        for name in self._large():
-            self._reduced(name)
+        for name in self.large_weights():
+            self.scale_axes(name)
         return config
 
     def become_quantized(self, config: Any) -> None:
@@ -125,10 +126,10 @@ class Quantized(LoRA):
         """
         self.quantization_config = config
         self.dtype_policy = QuantizedDTypePolicy(config.mode, self.dtype_policy.name)
-        for name in self._large():
+        for name in self.large_weights():
             old = self.__dict__.pop(name)  # anew, so that its scales come next in order
             self.__dict__["_kl_added"] = [v for v in self._kl_added if v is not old]
-            self._build_large(name, old.shape)
+            self.add_large_weight(name, old.shape)
             self.__dict__[name].path = old.path
             self.__dict__[f"{name}_scale"].path = f"{old.path}_scale"
         LoRA.adapted += 1
@@ -137,21 +138,21 @@ class Quantized(LoRA):
         """The weight's value in floats, with the update if there is one."""
         if self.quantization_mode is None:
             return super().effective_weight()
-        name = self._adapted
+        name = self.adapted_weight
         weight = ops.cast(self.__dict__[name].value, self.variable_dtype)
-        weight = ops.divide(weight, self._beside(name))
-        return ops.add(weight, self._update()) if self.lora_enabled else weight
+        weight = ops.divide(weight, self.broadcast_scale(name))
+        return ops.add(weight, self.weight_update()) if self.lora_enabled else weight
 
-    def _finished(self, inputs: Any, out: Any, bias: Any = None, activation: Any = None) -> Any:
+    def finish_call(self, inputs: Any, out: Any, bias: Any = None, activation: Any = None) -> Any:
         """What a call gives, from its inputs and the product with int8."""
         if self.lora_enabled:
-            a, b = (getattr(self, f"lora_{self._adapted}_{side}").value for side in "ab")
-            part = ops.multiply(self._low_rank(inputs, a, b), self.lora_alpha / self.lora_rank)
+            a, b = (getattr(self, f"lora_{self.adapted_weight}_{side}").value for side in "ab")
+            part = ops.multiply(self.apply_update(inputs, a, b), self.lora_alpha / self.lora_rank)
             out = ops.cast(ops.add(out, part), self.compute_dtype)
         out = out if bias is None else ops.add(out, bias)
         return out if activation is None else activation(out)
 
-    def _low_rank(self, inputs: Any, a: Any, b: Any) -> Any:
+    def apply_update(self, inputs: Any, a: Any, b: Any) -> Any:
         """The product with the two matrices of the update."""
         return ops.matmul(ops.matmul(inputs, a), b)
 
@@ -253,22 +254,25 @@ def _transposed(x: Any, axes: tuple[int, ...]) -> Any:
     return x if axes == tuple(range(len(axes))) else ops.transpose(x, axes)
 
 
-def quantized_below(layer: Layer) -> dict[str, Any]:
-    """The quantized layers inside a layer, by their paths, with how they were quantized."""
-    return {p: x.quantization_config for p, x in _below(layer) if x.quantization_mode is not None}
+def _configs_below(layer: Layer) -> dict[str, Any]:
+    """Return how the layers inside a layer were quantized, by their paths."""
+    below = _quantized_below(layer)
+    return {p: x.quantization_config for p, x in below if x.quantization_mode is not None}
 
 
-def quantize_below(layer: Layer, build_config: dict[str, Any]) -> None:
+def _quantize_below(layer: Layer, configs: dict[str, Any]) -> None:
     """Give the layers that were quantized empty int8 weights again, for a file to fill."""
-    found = build_config.get("quantized")
-    for path, below in _below(layer) if found else ():
-        if path in found and below.built and below.quantization_mode is None:
-            config = registry.deserialize_keras_object(found[path])
+    for path, below in _quantized_below(layer):
+        if path in configs and below.built and below.quantization_mode is None:
+            config = registry.deserialize_keras_object(configs[path])
             below.become_quantized(config or quantizers.Int8QuantizationConfig())
 
 
-def _below(layer: Layer, prefix: str = "") -> Iterator[tuple[str, "Quantized"]]:
+def _quantized_below(layer: Layer, prefix: str = "") -> Iterator[tuple[str, "Quantized"]]:
     for name, child in layer.own_layers():
         if isinstance(child, Quantized):
             yield prefix + name, child
-        yield from _below(child, f"{prefix}{name}/")
+        yield from _quantized_below(child, f"{prefix}{name}/")
+
+
+register_build_state("quantized", _configs_below, _quantize_below)

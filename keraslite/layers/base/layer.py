@@ -1,0 +1,491 @@
+"""Layer: build, call, state, config, nothing else.
+
+A layer belongs to the backend that was current when it was made. Under torch it is a
+torch.nn.Module and under TensorFlow a tf.Module: a class derived for that backend is used in the
+place of the one named, so the class a user wrote stays free of frameworks. Variables and sublayers
+are found by looking at the layer's attributes, so nothing has to be registered.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from keraslite import backend as backends
+from keraslite import constraints, dtype_policies, initializers, masking, regularizers
+from keraslite.layers.base import losses, moving, tracking
+from keraslite.layers.base.building import (
+    as_shape,
+    collect_build_config,
+    restore_build_state,
+    scoped,
+    set_build_shapes,
+    shapes_for_build,
+    shapes_in,
+    shapes_of,
+)
+from keraslite.layers.base.calls import CallContext, CallSpec, resolve_training
+from keraslite.layers.base.config import layer_config, own_arguments
+from keraslite.layers.base.input_spec import check_input_spec
+from keraslite.layers.base.inputs import any_symbolic, convert_input
+from keraslite.layers.base.masks import fill_masks, set_masks
+from keraslite.layers.base.stateless import stateless_call
+from keraslite.layers.base.symbolic_call import add_node, infer_output_shape, infer_outputs
+from keraslite.naming import auto_name, path_of, to_snake_case
+from keraslite.registry import deserialize_keras_object, public_class
+from keraslite.scopes import scopes
+from keraslite.variable import Variable
+
+
+@cache
+def _call_spec(cls: type) -> CallSpec:
+    return CallSpec(cls.call, cls.compute_mask is not Layer.compute_mask)
+
+
+class Layer(tracking.Tracked):
+    """A function of tensors with state.
+
+    Subclasses write `build(input_shape)`, which adds weights, and `call(inputs)`.
+
+    Args:
+        activity_regularizer: a regularizer of the outputs.
+        trainable: whether its variables are trained.
+        dtype: a dtype or policy.
+        autocast: whether float inputs and variables are cast to the compute dtype.
+        name: a name; made from the class's where it is None.
+
+    >>> class Double(Layer):
+    ...     def call(self, x):
+    ...         return x * 2
+    >>> ops.convert_to_numpy(Double()([1.0, 2.0])).tolist()
+    [2.0, 4.0]
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Layer":
+        name = backends.backend()
+        derived = moving.class_for_backend(cls, name)
+        self = object.__new__(derived)
+        self.__dict__.update(
+            backend=name, built=False, supports_masking=False, _kl_init=(args, kwargs),
+            _kl_losses=[], _kl_trainable=True, input_spec=None, activity_regularizer=None,
+            autocast=True, _kl_spec=_call_spec(public_class(cls)),
+        )  # fmt: skip
+        if hasattr(derived, "_init_backend"):
+            self._init_backend()
+        if not issubclass(derived, cls):  # a class derived for another backend: Python stops here
+            self.__init__(*args, **kwargs)
+        return self
+
+    def __init__(
+        self,
+        *,
+        activity_regularizer: Any = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        autocast: bool = True,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        shape = kwargs.pop("input_shape", None)
+        if shape is not None:
+            self._kl_input_shape = (kwargs.pop("batch_size", None), *shape)
+        if kwargs:
+            raise TypeError(f"{type(self).__name__} does not know the arguments {sorted(kwargs)}.")
+        self._name = name or auto_name(to_snake_case(type(self).__name__))
+        self.dtype_policy = dtype_policies.get(dtype)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.autocast = autocast
+        self._kl_trainable = trainable
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = scoped(cls.__dict__["build"])
+
+    # Plain attributes: neither nn.Module's nor tf.Module's bookkeeping is wanted.
+    __setattr__ = object.__setattr__
+    __delattr__ = object.__delattr__
+
+    # -- what it is made of -------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.__dict__.get("_name") or to_snake_case(type(self).__name__)
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self.__dict__["_name"] = value
+
+    def own_variables(self) -> list[tuple[str, Variable]]:
+        """(name, variable) of the layer's own variables, without those of sublayers."""
+        return tracking.own_variables(self)
+
+    def own_layers(self) -> list[tuple[str, "Layer"]]:
+        """(name, layer) of the layers directly inside."""
+        return tracking.own_layers(self)
+
+    def flatten_layers(self, include_self: bool = True) -> list["Layer"]:
+        """This layer and all below it, each once, parents first."""
+        return tracking.flatten_layers(self, include_self)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All variables: weights, random states, metrics."""
+        return tracking.all_variables(self)
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The metrics of this layer and those inside it."""
+        return tracking.all_metrics(self)
+
+    @property
+    def metrics_variables(self) -> list[Variable]:
+        """The variables of the metrics."""
+        return [v for m in tracking.all_metrics(self) for v in m.variables]
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All variables but random states and metrics."""
+        return [v for _, v in self.named_weights()]
+
+    def named_weights(self) -> list[tuple[str, Variable]]:
+        """(path below this layer, variable) of the weights: the names that are saved."""
+        return tracking.named_weights(self)
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        """The variables that are trained."""
+        return [v for _, v, trained in tracking.tracked_weights(self) if trained]
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """The variables that are trained."""
+        return self.trainable_variables
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        """The variables that are not trained, random states among them."""
+        return [v for _, v, trained in tracking.tracked_weights(self) if not trained]
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The weights that are not trained."""
+        return [v for v in self.non_trainable_variables if v.name != "seed_generator_state"]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the layer's variables are trained; setting it sets the layers inside too."""
+        return self._kl_trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        tracking.set_trainable(self, value)
+
+    def count_params(self) -> int:
+        """The number of scalars in the weights."""
+        if not self.built:
+            raise ValueError(f"Layer {self.name!r} is not built yet: call it, or build it first.")
+        return sum(int(np.prod(v.shape, dtype=np.int64)) for v in self.weights)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """The weights as numpy arrays."""
+        return [np.array(v.numpy()) for v in self.weights]  # live memory would go on changing
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Set the weights from a list in the order of `weights`."""
+        tracking.set_weights(self, weights)
+
+    # -- dtypes -------------------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the variables."""
+        return self.dtype_policy.variable_dtype
+
+    variable_dtype = dtype
+
+    @property
+    def compute_dtype(self) -> str:
+        """The dtype of the computation."""
+        return self.dtype_policy.compute_dtype
+
+    @property
+    def input_dtype(self) -> str:
+        """The dtype to which float inputs are cast."""
+        return self.dtype_policy.compute_dtype
+
+    @property
+    def quantization_mode(self) -> str | None:
+        """What the large weights are quantized to; None if they are not."""
+        return self.dtype_policy.quantization_mode
+
+    def quantize(
+        self, mode: str | None = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Keep the large weights in integers of few bits; Dense, EinsumDense and Embedding can."""
+        raise NotImplementedError(
+            f"Layer {self.name!r} of the class {type(self).__name__} has no quantized form."
+        )
+
+    # -- building -----------------------------------------------------------------------------
+
+    def add_weight(
+        self,
+        shape: tuple | None = None,
+        initializer: Any = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        aggregation: str = "none",
+        name: str | None = None,
+    ) -> Variable:
+        """Make a variable of this layer; keep it in an attribute.
+
+        Args:
+            shape: its shape; a scalar's by default.
+            initializer: a name, initializer or function; Glorot uniform for floats by default.
+            dtype: a dtype name; the layer's variable dtype by default.
+            trainable: whether it is trained.
+            autocast: whether it is cast to the compute dtype when read.
+            regularizer: a penalty on it.
+            constraint: a projection applied after updates.
+            aggregation: how replicas are combined; kept for Keras code.
+            name: its name.
+        """
+        if initializer is None:
+            whole = dtype is not None and not str(dtype).startswith(("float", "bfloat"))
+            initializer = "zeros" if whole else "glorot_uniform"
+        with backends.use_backend(self.backend):
+            variable = Variable(
+                initializers.get(initializer) if not callable(initializer) else initializer,
+                shape=shape or (), dtype=dtype or self.variable_dtype, trainable=trainable,
+                autocast=autocast, aggregation=aggregation, name=name,
+            )  # fmt: skip
+        variable.path = path_of(variable.name)
+        variable.regularizer = regularizers.get(regularizer)
+        variable.constraint = constraints.get(constraint)
+        self.__dict__.setdefault("_kl_added", []).append(variable)
+        return variable
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the variables for an input shape; by default the layers inside build themselves."""
+        self.built = True
+
+    def _build(self, args: tuple, kwargs: dict) -> None:
+        """Call `build` with the shapes of the arguments it names."""
+        if type(self).build is Layer.build:
+            set_build_shapes(self, {"input_shape": shapes_of(args[0])} if args else {})
+            return
+        shapes = shapes_for_build(self, args, kwargs)
+        self.build(**shapes)
+        set_build_shapes(self, shapes)
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Build from what `get_build_config` gave."""
+        shapes = shapes_in(config)
+        self.build(**{k: as_shape(v) for k, v in shapes.items()})
+        set_build_shapes(self, shapes)
+        restore_build_state(self, config)
+
+    def restore_build(self, config: dict[str, Any]) -> None:
+        """Bring a layer of a file to how it was built: in its constructor, or by that file.
+
+        Args:
+            config: what `get_build_config` gave.
+        """
+        if not self.built:
+            self.build_from_config(config)
+        restore_build_state(self, config)
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """The shapes that the layer was built with, and what else changed inside it since."""
+        return collect_build_config(self)
+
+    # -- calling ------------------------------------------------------------------------------
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The layer's function; subclasses write it."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement call().")
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The same as calling; torch's name for it."""
+        return self(*args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        outer, scopes.backend = scopes.backend, self.backend
+        try:
+            return self._call(args, kwargs)
+        finally:
+            scopes.backend = outer
+
+    __call__.autograph_info__ = None  # TensorFlow's autograph need not convert what is inside
+
+    def _call(self, args: tuple, kwargs: dict) -> Any:
+        spec, compute = self._kl_spec, self.dtype_policy.compute_dtype
+        target = backends.MODULES[self.backend].native(compute) if self.autocast else None
+        args = tuple([convert_input(self, x, target) for x in args])
+        if kwargs:
+            kwargs = {k: convert_input(self, v, target) for k, v in kwargs.items()}
+        symbolic = any_symbolic(args) or (bool(kwargs) and any_symbolic(kwargs.values()))
+        if not self.built:
+            self._build(args, kwargs)
+        if self.input_spec is not None and args:
+            check_input_spec(self.input_spec, args[0], self.name)
+        outer = scopes.call
+        training = resolve_training(self, spec, args, kwargs, outer)
+        if symbolic:
+            return self._symbolic(args, kwargs, training)
+        if masking.any_masks():
+            fill_masks(self, args, kwargs)
+        if outer is None or outer.training != training:
+            scopes.call = CallContext(training)
+        if outer is None and losses.with_losses:
+            losses.clear_losses(self)
+        cast, scopes.autocast = scopes.autocast, compute if self.autocast else None
+        try:
+            outputs = self.call(*args, **kwargs)
+        finally:
+            scopes.autocast, scopes.call = cast, outer
+        if masking.any_masks() or spec.makes_masks:
+            set_masks(self, args, kwargs, outputs)
+        if self.activity_regularizer is not None:
+            losses.penalize_outputs(self, outputs)
+        return outputs
+
+    def _symbolic(self, args: tuple, kwargs: dict, training: bool | None) -> Any:
+        if type(self).compute_output_spec is not Layer.compute_output_spec:
+            outputs = self.compute_output_spec(*args, **kwargs)
+        else:
+            outputs = infer_outputs(self, args, kwargs, training)
+        add_node(self, args, kwargs, outputs)
+        return outputs
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The symbolic outputs for symbolic inputs, by abstract evaluation of `call`."""
+        return infer_outputs(self, args, kwargs, kwargs.get("training"))
+
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """The shapes of the outputs for input shapes, by abstract evaluation."""
+        return infer_output_shape(self, args, kwargs)
+
+    # -- masks and losses ---------------------------------------------------------------------
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """The mask of the outputs: the inputs', where the layer supports masking."""
+        return previous_mask if self.supports_masking else None
+
+    def add_loss(self, loss: Any) -> None:
+        """Add scalars to the loss of the training step; call it inside `call`."""
+        losses.add_loss(self, loss)
+
+    @property
+    def losses(self) -> list[Any]:
+        """What `add_loss` collected in the last call, and the penalties on the variables."""
+        return losses.all_losses(self)
+
+    # -- state without side effects -----------------------------------------------------------
+
+    def stateless_call(
+        self,
+        trainable_variables: list[Any],
+        non_trainable_variables: list[Any],
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> tuple:
+        """Call with given values of the variables, changing nothing.
+
+        Args:
+            trainable_variables: values in the order of `trainable_variables`.
+            non_trainable_variables: values in the order of `non_trainable_variables`.
+            args: what the layer is called with.
+            return_losses: whether `losses` are returned too.
+            kwargs: keyword arguments of the call.
+
+        Returns:
+            (outputs, new values of the non-trainable variables), and the losses if asked for.
+        """
+        return stateless_call(
+            self, trainable_variables, non_trainable_variables, args, kwargs, return_losses
+        )
+
+    # -- configs, copies, backends ------------------------------------------------------------
+
+    def keep_config(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Make the arguments of a constructor the layer's config, as they are.
+
+        A class that neither calls this nor has a `get_config` of its own is described by the
+        arguments that it was made with.
+
+        Args:
+            arguments: `locals()`, as the first thing in `__init__`; those that every layer takes
+                are left out.
+
+        Returns:
+            The arguments of the config, to be read and changed until the constructor is through.
+
+        >>> class Shift(Layer):
+        ...     def __init__(self, by=None, **kwargs):
+        ...         config = self.keep_config(locals())
+        ...         config["by"] = config["by"] or 1
+        ...         super().__init__(**kwargs)
+        >>> Shift(name="shift").get_config()["by"]
+        1
+        """
+        self._kl_config = own_arguments(arguments)
+        return self._kl_config
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments to make the layer again."""
+        cls = public_class(type(self))
+        automatic = cls.get_config is Layer.get_config and cls.__init__ is not Layer.__init__
+        return layer_config(self, automatic)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Layer":
+        """The layer of a config."""
+        try:
+            return cls(**{k: deserialize_keras_object(v) for k, v in config.items()})
+        except TypeError as error:
+            raise TypeError(
+                f"{cls.__name__} cannot be made from the config {sorted(config)}: {error}. Write "
+                "get_config() and from_config() so that they match its __init__()."
+            ) from error
+
+    def to_backend(self, name: str) -> "Layer":
+        """Move the layer and all inside it to another backend, in place.
+
+        Args:
+            name: the backend; values move by DLPack where both sides allow it, else by numpy.
+        """
+        moving.move_layer(self, name)
+        return self
+
+    def set_backend(self, name: str) -> None:
+        """Make the layer one of another backend; its variables are moved by `to_backend`."""
+        object.__setattr__(self, "__class__", moving.class_for_backend(type(self), name))
+        self.__dict__["backend"] = name
+        if hasattr(type(self), "_init_backend"):
+            self._init_backend()
+
+    def __reduce__(self) -> tuple:
+        return moving.new_layer, (public_class(type(self)), self.backend), self.__dict__.copy()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        """Put the layer's own variables into a mapping, by number."""
+        for i, (_, variable) in enumerate(self.own_variables()):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(self, store: dict[str, Any]) -> None:
+        """Take the layer's own variables from a mapping, by number."""
+        for i, (_, variable) in enumerate(self.own_variables()):
+            variable.assign(store[str(i)])

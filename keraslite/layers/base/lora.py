@@ -1,0 +1,111 @@
+"""LoRA: a frozen weight that is trained through a low-rank update."""
+
+from typing import Any
+
+from keraslite import ops
+from keraslite.layers.base.config_layer import ConfigLayer
+
+
+class LoRA(ConfigLayer):
+    """A layer with one large weight that can be frozen and trained through a low-rank update.
+
+    Source: https://arxiv.org/abs/2106.09685
+    """
+
+    adapted_weight = "kernel"  # the attribute with the weight
+    adapted = 0  # how many layers of this process were, or were quantized
+
+    unsaved_arguments = ("lora_rank", "lora_alpha")  # saved while there is an update
+
+    def set_arguments(self, arguments: dict[str, Any]) -> None:
+        """Take the arguments of the constructor; the two of an update wait for `build`."""
+        kwargs = arguments.get("kwargs", {})  # the convolutions do not name the two
+        options = {
+            name: kwargs.pop(name, arguments.get(name)) for name in ("lora_rank", "lora_alpha")
+        }
+        super().set_arguments(arguments)
+        rank, alpha = options["lora_rank"], options["lora_alpha"]
+        self.lora_rank, self.lora_alpha = rank, rank if alpha is None else alpha
+        self.lora_enabled = False
+
+    def build_lora(self) -> None:
+        """Adapt at once if the constructor was given a rank; the last line of `build`."""
+        if self.lora_rank:
+            self.built = True
+            self.enable_lora(self.lora_rank, self.lora_alpha)
+
+    def enable_lora(
+        self,
+        rank: int,
+        lora_alpha: float | None = None,
+        a_initializer: Any = "he_uniform",
+        b_initializer: Any = "zeros",
+    ) -> None:
+        """Freeze the weight, and train the product of two small matrices that is added to it.
+
+        Args:
+            rank: the size that the two have in common.
+            lora_alpha: the update is scaled by `lora_alpha / rank`; the rank by default.
+            a_initializer: of the first matrix.
+            b_initializer: of the second one; zeros, so that nothing changes at first.
+        """
+        weight, name = self.__dict__.get(self.adapted_weight), f"lora_{self.adapted_weight}"
+        if weight is None or not self.built:
+            raise ValueError("Cannot enable lora on a layer that isn't yet built.")
+        if weight.constraint is not None:
+            raise ValueError(
+                f"Lora is incompatible with a constraint on the {self.adapted_weight}."
+            )
+        if self.lora_enabled:
+            raise ValueError("lora is already enabled. This can only be done once per layer.")
+        shapes = {"a": (*weight.shape[:-1], rank), "b": (rank, weight.shape[-1])}
+        for side, initializer in (("a", a_initializer), ("b", b_initializer)):
+            new = self.add_weight(
+                name=f"{name}_{side}", shape=shapes[side], initializer=initializer,
+                dtype="float32", regularizer=weight.regularizer,
+            )  # fmt: skip
+            setattr(self, f"{name}_{side}", new)
+        self._kl_was_trainable, weight.trainable = weight.trainable, False
+        LoRA.adapted += 1
+        self.lora_enabled, self.lora_rank = True, rank
+        self.lora_alpha = rank if lora_alpha is None else lora_alpha
+
+    def disable_lora(self, merge: bool = False) -> None:
+        """Take the two small matrices away again; the weight is trained as it was before.
+
+        Args:
+            merge: whether their product is added to the weight first.
+
+        Raises:
+            ValueError: there are none, or the weight is kept in integers, which hold no sum.
+        """
+        if not self.lora_enabled:
+            raise ValueError("lora is not enabled on this layer.")
+        weight = self.__dict__[self.adapted_weight]
+        if merge and self.quantization_mode:
+            raise ValueError("An update cannot be merged into a quantized weight.")
+        if merge:
+            weight.assign(self.effective_weight())
+        for side in "ab":
+            old = self.__dict__.pop(f"lora_{self.adapted_weight}_{side}")
+            self.__dict__["_kl_added"] = [v for v in self._kl_added if v is not old]
+        weight.trainable = self.__dict__.pop("_kl_was_trainable")
+        LoRA.adapted += 1
+        self.lora_enabled, self.lora_rank, self.lora_alpha = False, None, None
+
+    def effective_weight(self) -> Any:
+        """The weight's value, with the update if there is one."""
+        weight = self.__dict__[self.adapted_weight].value
+        if not self.lora_enabled:
+            return weight
+        return ops.cast(ops.add(weight, self.weight_update()), ops.dtype(weight))
+
+    def weight_update(self) -> Any:
+        """What is added to the weight."""
+        a, b = (getattr(self, f"lora_{self.adapted_weight}_{side}") for side in "ab")
+        return ops.matmul(a, b) * (self.lora_alpha / self.lora_rank)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the layer again."""
+        extra = {"lora_rank": self.lora_rank, "lora_alpha": self.lora_alpha}
+        return super().get_config() | (extra if self.lora_rank else {})

@@ -1,0 +1,42 @@
+"""Masks of sequences on their way through a layer: from the inputs to `call`, to the outputs."""
+
+from typing import Any
+
+from keraslite import masking, tree
+
+
+def accepts_mask(layer: Any) -> bool:
+    """Return whether a layer's `call` takes an argument `mask`."""
+    return "mask" in layer._kl_spec.masks
+
+
+def fill_masks(layer: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Give `call` the masks of its inputs where it names them and the caller gave none."""
+    spec = layer._kl_spec
+    arguments = dict(zip(spec.names, args, strict=False))
+    for name in spec.masks:
+        if kwargs.get(name) is None and arguments.get(name) is None:
+            source = name.removesuffix("mask").rstrip("_")
+            x = args[0] if not source and args else arguments.get(source, kwargs.get(source))
+            if x is not None:
+                mask = tree.map_structure(masking.get_mask, x)
+                if any(m is not None for m in tree.flatten(mask)):
+                    kwargs[name] = mask
+
+
+def set_masks(layer: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
+    """Mask the outputs as `compute_mask` says."""
+    custom = layer._kl_spec.makes_masks
+    if not args or not (custom or layer.supports_masking):
+        return
+    previous = kwargs.get("mask")
+    if previous is None:
+        previous = tree.map_structure(masking.get_mask, args[0])
+    if not custom and all(m is None for m in tree.flatten(previous)):
+        return
+    mask = layer.compute_mask(args[0], previous)
+    if not custom and tree.is_nested(mask) and not tree.is_nested(outputs):
+        mask = next((m for m in tree.flatten(mask) if m is not None), None)
+    for x, m in zip(tree.flatten(outputs), tree.flatten(mask), strict=False):
+        if m is not None and all(x is not a for a in tree.flatten(args)):
+            masking.set_mask(x, m)

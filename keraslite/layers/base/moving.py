@@ -1,0 +1,43 @@
+"""The backend of a layer: the class it has there, the move to another one, copies and pickles."""
+
+from typing import Any
+
+from keraslite import backend as backends
+from keraslite.layers.base.tracking import all_metrics, all_variables, flatten_layers
+from keraslite.registry import public_class
+
+_derived: dict[tuple[type, str], type] = {}
+
+
+def class_for_backend(cls: type, name: str) -> type:
+    """Return the class to instantiate for `cls` on a backend: itself where layers need no base.
+
+    Under torch a layer is a torch.nn.Module and under TensorFlow a tf.Module. The class that a
+    user wrote stays free of frameworks: one derived from it and the framework's is made once.
+    """
+    public = public_class(cls)
+    base = backends.load(name).LAYER_BASE
+    if base is None:
+        return public
+    key = (public, name)
+    if key not in _derived:
+        body = {"__module__": public.__module__, "__qualname__": public.__qualname__,
+                "__doc__": public.__doc__, "_kl_public": public}  # fmt: skip
+        _derived[key] = type(public.__name__, (public, base), body)
+    return _derived[key]
+
+
+def new_layer(cls: type, backend: str) -> Any:
+    """Make a layer without running its constructor, for a pickle's or a copy's state to fill."""
+    with backends.use_backend(backend):
+        return cls.__new__(cls)
+
+
+def move_layer(layer: Any, name: str) -> None:
+    """Move a layer and all below it, with their variables and metrics, to a backend."""
+    for variable in all_variables(layer):
+        variable.to_backend(name)
+    for inner in flatten_layers(layer):
+        inner.set_backend(name)
+    for metric in all_metrics(layer):
+        metric.to_backend(name)

@@ -1,0 +1,52 @@
+"""Calls of layers on symbolic tensors."""
+
+from typing import Any
+
+from keraslite import backend as backends
+from keraslite import tree
+from keraslite.layers.base.building import map_shapes
+from keraslite.layers.base.calls import CallContext
+from keraslite.layers.base.inputs import convert_input
+from keraslite.layers.base.losses import clear_losses
+from keraslite.scopes import scopes
+from keraslite.symbolic import KerasTensor, Node, infer
+from keraslite.variable import SpecScope
+
+
+def infer_outputs(layer: Any, args: tuple, kwargs: dict[str, Any], training: bool | None) -> Any:
+    """Return the symbolic outputs of a call, by abstract evaluation of the layer's `call`."""
+    module = backends.load(layer.backend)
+    target = module.native(layer.compute_dtype) if layer.autocast else None
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        args = [convert_input(layer, x, target) for x in args]  # as a real call casts them
+        kwargs = {name: convert_input(layer, x, target) for name, x in kwargs.items()}
+        outer = scopes.call, scopes.autocast
+        scopes.call = CallContext(training)
+        scopes.autocast = layer.compute_dtype if layer.autocast else None
+        try:
+            with SpecScope():
+                return layer.call(*args, **kwargs)
+        finally:
+            scopes.call, scopes.autocast = outer
+            clear_losses(layer)
+
+    return infer(run, args, kwargs)
+
+
+def add_node(layer: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
+    """Note a call in the graph that its symbolic outputs belong to."""
+    # The graph keeps training=True; otherwise a later call of the model decides.
+    Node(layer, args, {k: v for k, v in kwargs.items() if k != "training" or v}, outputs)
+
+
+def infer_output_shape(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Return the shapes of the outputs for shapes of the inputs, by a symbolic call."""
+
+    def symbols(shape: Any) -> Any:
+        return map_shapes(lambda s: KerasTensor(s, layer.compute_dtype), shape)
+
+    with backends.use_backend(layer.backend):
+        named = {k.removesuffix("_shape"): symbols(v) for k, v in kwargs.items()}
+        outputs = layer(*map(symbols, args), **named)
+    return tree.map_structure(lambda x: x.shape, outputs)
