@@ -8,7 +8,7 @@ from typing import Any
 
 from hub.families import Family, register
 from hub.models.bert import CONFIG, EMBEDDING_ROWS, FIXED
-from hub.models.encoder import Encoder, given
+from hub.models.encoder import Encoder
 from hub.weights.tables import WeightTable
 
 
@@ -64,7 +64,8 @@ class AlbertBackbone(Encoder):
         **kwargs: Any,
     ):
         super().__init__(
-            given(locals()), num_positions=max_sequence_length, num_segments=num_segments,
+            self.keep_config(locals()),
+            num_positions=max_sequence_length, num_segments=num_segments,
             embedding_dim=embedding_dim, groups=(num_groups, num_inner_repetitions),
             pooler=pooler, dtype=dtype, **kwargs,
         )  # fmt: skip

@@ -9,7 +9,7 @@ epsilon and the number of token types differ between checkpoints and are read fr
 from typing import Any
 
 from hub.families import Family, register
-from hub.models.encoder import Encoder, given
+from hub.models.encoder import Encoder
 from hub.weights.tables import WeightTable
 
 
@@ -61,7 +61,8 @@ class BertBackbone(Encoder):
         **kwargs: Any,
     ):
         super().__init__(
-            given(locals()), num_positions=max_sequence_length, num_segments=num_segments,
+            self.keep_config(locals()),
+            num_positions=max_sequence_length, num_segments=num_segments,
             pooler=pooler, dtype=dtype, **kwargs,
         )  # fmt: skip
 

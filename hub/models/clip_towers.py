@@ -13,7 +13,6 @@ from typing import Any
 from hub.blocks.transformer import TransformerBlock
 from hub.families import Family, register
 from hub.models.backbone import Backbone
-from hub.models.encoder import given
 from hub.weights.tables import WeightTable
 from keraslite import initializers, layers, ops
 
@@ -60,10 +59,6 @@ class _Tower(Backbone):
             layer.build((None, None, self.hidden_dim))
         self.built = True
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make the model."""
-        return {**super().get_config(), **self.config}
-
 
 class CLIPTextEncoder(_Tower):
     """Causal attention over the tokens of a text.
@@ -106,7 +101,7 @@ class CLIPTextEncoder(_Tower):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        super().__init__(given(locals()), max_sequence_length, dtype, **kwargs)
+        super().__init__(self.keep_config(locals()), max_sequence_length, dtype, **kwargs)
         self.vocabulary_size = vocabulary_size
         self.max_sequence_length, self.end_token_id = max_sequence_length, end_token_id
         self.token_embedding = self._embedding(vocabulary_size, "token_embedding")
@@ -190,7 +185,7 @@ class CLIPVisionEncoder(_Tower):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        config = given(locals())
+        config = self.keep_config(locals())
         if not 0 < patch_size <= image_size:
             raise ValueError(f"patch_size={patch_size} must be from 1 to image_size={image_size}.")
         patches = (image_size // patch_size) ** 2

@@ -160,7 +160,3 @@ class Decoder(Backbone):
             )
             caches.append(block_cache)
         return self._finish(hidden), caches
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make the backbone."""
-        return {**super().get_config(), **self.config}

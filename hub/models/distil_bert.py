@@ -7,7 +7,7 @@ classification head has a dense layer with ReLU of its own.
 from typing import Any
 
 from hub.families import Family, register
-from hub.models.encoder import Encoder, given
+from hub.models.encoder import Encoder
 from hub.weights.tables import WeightTable
 
 
@@ -52,7 +52,7 @@ class DistilBertBackbone(Encoder):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        config = given(locals())
+        config = self.keep_config(locals())
         super().__init__(config, num_positions=max_sequence_length, dtype=dtype, **kwargs)
 
 

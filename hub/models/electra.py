@@ -9,7 +9,7 @@ from typing import Any
 
 from hub.families import Family, register
 from hub.models.bert import BLOCK_ROWS, CONFIG, EMBEDDING_ROWS, FIXED
-from hub.models.encoder import Encoder, given
+from hub.models.encoder import Encoder
 from hub.weights.tables import WeightTable
 
 
@@ -59,7 +59,8 @@ class ElectraBackbone(Encoder):
         **kwargs: Any,
     ):
         super().__init__(
-            given(locals()), num_positions=max_sequence_length, num_segments=num_segments,
+            self.keep_config(locals()),
+            num_positions=max_sequence_length, num_segments=num_segments,
             embedding_dim=embedding_dim, dtype=dtype, **kwargs,
         )  # fmt: skip
 

@@ -142,16 +142,3 @@ class Encoder(Backbone):
         if self.pooler is not None:
             outputs["pooled_output"] = self.pooler(hidden[:, 0])
         return outputs
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make the backbone."""
-        return {**super().get_config(), **self.config}
-
-
-def given(values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a constructor out of its `locals()`, as its config.
-
-    Args:
-        values: the `locals()` at the constructor's beginning.
-    """
-    return {k: v for k, v in values.items() if k not in ("self", "dtype", "kwargs", "__class__")}

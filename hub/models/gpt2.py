@@ -9,7 +9,6 @@ from typing import Any
 
 from hub.families import Family, register
 from hub.models.decoder import Decoder
-from hub.models.encoder import given
 from hub.weights.tables import WeightTable
 
 
@@ -56,7 +55,7 @@ class GPT2Backbone(Decoder):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        config = given(locals())
+        config = self.keep_config(locals())
         config["intermediate_dim"] = intermediate_dim or 4 * hidden_dim
         for name in ("attention_dropout", "embedding_dropout"):
             config[name] = dropout if config[name] is None else config[name]

@@ -10,7 +10,6 @@ from typing import Any
 
 from hub.families import Family, register
 from hub.models.decoder import Decoder
-from hub.models.encoder import given
 from hub.weights.tables import WeightTable
 
 _OFFSET = 2
@@ -61,7 +60,7 @@ class OPTBackbone(Decoder):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        config = given(locals())
+        config = self.keep_config(locals())
         config["embedding_dim"] = embedding_dim or hidden_dim
         super().__init__(
             config, position_offset=_OFFSET, embedding_dim=embedding_dim, norm_first=norm_first,

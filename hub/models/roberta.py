@@ -10,7 +10,7 @@ from typing import Any
 
 from hub.families import Family, register
 from hub.models.bert import BLOCK_ROWS, CONFIG, EMBEDDING_ROWS, FIXED
-from hub.models.encoder import Encoder, given
+from hub.models.encoder import Encoder
 from hub.weights.tables import WeightTable
 
 _PADDING = 1
@@ -61,7 +61,8 @@ class RobertaBackbone(Encoder):
         **kwargs: Any,
     ):
         super().__init__(
-            given(locals()), num_positions=max_sequence_length + _PADDING + 1, num_segments=1,
+            self.keep_config(locals()),
+            num_positions=max_sequence_length + _PADDING + 1, num_segments=1,
             padding_id=_PADDING, pooler=pooler, dtype=dtype, **kwargs,
         )  # fmt: skip
 

@@ -21,7 +21,6 @@ from hub.blocks.transformer import (
 )
 from hub.families import Family, register
 from hub.models.backbone import Backbone
-from hub.models.encoder import given
 from hub.weights.tables import WeightTable
 from keraslite import initializers, layers, ops
 
@@ -307,7 +306,7 @@ class T5Backbone(Backbone):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        config = given(locals())
+        config = self.keep_config(locals())
         config["key_value_dim"] = key_value_dim or hidden_dim // num_heads
         config["num_decoder_layers"] = num_decoder_layers or num_layers
         super().__init__(dtype=dtype, **kwargs)
@@ -389,10 +388,6 @@ class T5Backbone(Backbone):
             index: the position of the first new token: 0, or a later one.
         """
         return self.decoder.decode(self.token_embedding(token_ids), attention_mask, cache, index)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make the backbone."""
-        return {**super().get_config(), **self.config}
 
 
 _ACTIVATIONS = {"relu": "relu", "gelu": "gelu_new", "silu": "silu", "gelu_new": "gelu_new"}

@@ -14,7 +14,6 @@ from hub.blocks.convolutional import Downsample, ResidualBlock, Upsample, conv
 from hub.blocks.transformer import Attention
 from hub.families import Family, register
 from hub.models.backbone import Backbone
-from hub.models.encoder import given
 from hub.weights.tables import WeightTable
 from keraslite import layers, ops
 
@@ -262,7 +261,7 @@ class UNet2DConditionModel(Backbone):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        config = given(locals())
+        config = self.keep_config(locals())
         super().__init__(dtype=dtype, **kwargs)
         channels = tuple(block_out_channels)
         count, policy = len(channels), self.dtype_policy
@@ -378,10 +377,6 @@ class UNet2DConditionModel(Backbone):
             hidden = stage(hidden, time, context, held[left:], like, training=training)
             held = held[:left]
         return self.conv_out(self.conv_norm_out(hidden, activation="silu"))
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make the model."""
-        return {**super().get_config(), **self.config}
 
 
 def _build(stage: Stage, starts: list[int], size: int) -> int:

@@ -14,7 +14,6 @@ from hub.blocks.convolutional import Downsample, ResidualBlock, Upsample, apply_
 from hub.blocks.transformer import Attention
 from hub.families import Family, register
 from hub.models.backbone import Backbone
-from hub.models.encoder import given
 from hub.presets.build import merged_weights
 from hub.weights.tables import WeightTable
 from keraslite import layers, ops
@@ -176,7 +175,7 @@ class AutoencoderKL(Backbone):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        config = given(locals())
+        config = self.keep_config(locals())
         super().__init__(dtype=dtype, **kwargs)
         sizes, policy = tuple(block_out_channels), self.dtype_policy
         self.config, self.latent_channels = config, latent_channels
@@ -266,10 +265,6 @@ class AutoencoderKL(Backbone):
     def call(self, inputs: Any) -> Any:
         """Images, encoded and decoded from the mean."""
         return self.decode(self.encode(inputs)[0])
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make the model."""
-        return {**super().get_config(), **self.config}
 
 
 def _rows() -> dict[str, str]:
