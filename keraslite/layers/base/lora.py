@@ -13,7 +13,6 @@ class LoRA(ConfigLayer):
     """
 
     adapted_weight = "kernel"  # the attribute with the weight
-    adapted = 0  # how many layers of this process were, or were quantized
 
     unsaved_arguments = ("lora_rank", "lora_alpha")  # saved while there is an update
 
@@ -66,7 +65,6 @@ class LoRA(ConfigLayer):
             )  # fmt: skip
             setattr(self, f"{name}_{side}", new)
         self._kl_was_trainable, weight.trainable = weight.trainable, False
-        LoRA.adapted += 1
         self.lora_enabled, self.lora_rank = True, rank
         self.lora_alpha = rank if lora_alpha is None else lora_alpha
 
@@ -90,7 +88,6 @@ class LoRA(ConfigLayer):
             old = self.__dict__.pop(f"lora_{self.adapted_weight}_{side}")
             self.__dict__["_kl_added"] = [v for v in self._kl_added if v is not old]
         weight.trainable = self.__dict__.pop("_kl_was_trainable")
-        LoRA.adapted += 1
         self.lora_enabled, self.lora_rank, self.lora_alpha = False, None, None
 
     def effective_weight(self) -> Any:

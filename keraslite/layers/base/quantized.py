@@ -132,7 +132,6 @@ class Quantized(LoRA):
             self.add_large_weight(name, old.shape)
             self.__dict__[name].path = old.path
             self.__dict__[f"{name}_scale"].path = f"{old.path}_scale"
-        LoRA.adapted += 1
 
     def effective_weight(self) -> Any:
         """The weight's value in floats, with the update if there is one."""
