@@ -5,37 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from keraslite import config, dtypes
+from keraslite import dtypes
 from keraslite.backend.windows import transposed_crops
 from keraslite.ops import numpy as k
 from keraslite.ops.core import dtype
+from keraslite.ops.layout import as_tuple, channels_to_first, channels_to_last, is_channels_first
 from keraslite.ops.op import op, primitive_only
-
-
-def _first(data_format: str | None) -> bool:
-    """Whether the channels come first."""
-    data_format = data_format or config.image_data_format()
-    if data_format not in ("channels_last", "channels_first"):
-        raise ValueError(f"data_format must be channels_last or channels_first: {data_format!r}.")
-    return data_format == "channels_first"
-
-
-def _to_last(x: Any) -> Any:
-    n = len(x.shape)
-    return k.transpose(x, (0, *range(2, n), 1))
-
-
-def _to_first(x: Any) -> Any:
-    n = len(x.shape)
-    return k.transpose(x, (0, n - 1, *range(1, n - 1)))
-
-
-def _sizes(value: Any, rank: int, name: str, least: int = 1) -> tuple:
-    """One number for all spatial axes, or one for each."""
-    values = (value,) * rank if isinstance(value, int) or value is None else tuple(value)
-    if len(values) != rank or any(v is not None and v < least for v in values):
-        raise ValueError(f"{name} must be an integer >= {least} or {rank} of them, got {value!r}.")
-    return values
 
 
 def _rank(x: Any, name: str) -> int:
@@ -93,18 +68,18 @@ def conv(
     [3. 5.]
     """
     rank = _rank(inputs, "conv")
-    first = _first(data_format)
-    x = _to_last(inputs) if first else inputs
+    first = is_channels_first(data_format)
+    x = channels_to_last(inputs) if first else inputs
     channels, part = x.shape[-1], kernel.shape[-2]
     if channels % part or kernel.shape[-1] % (channels // part):
         raise ValueError(
             f"A kernel of shape {tuple(kernel.shape)} does not fit {channels} input channels: they "
             "and the filters must be divisible into groups of the kernel's input channels."
         )
-    padding, dilation = _padding(padding, rank), _sizes(dilation_rate, rank, "dilation_rate")
+    padding, dilation = _padding(padding, rank), as_tuple(dilation_rate, rank, "dilation_rate")
     _fit(x, kernel.shape[:-2], padding, dilation)
-    out = _conv(x, kernel, _sizes(strides, rank, "strides"), padding, dilation, channels // part)
-    return _to_first(out) if first else out
+    out = _conv(x, kernel, as_tuple(strides, rank, "strides"), padding, dilation, channels // part)
+    return channels_to_first(out) if first else out
 
 
 @op("same", tensors=2)
@@ -128,7 +103,7 @@ def depthwise_conv(
     [[[3. 8.]]]
     """
     *spatial, channels, multiplier = kernel.shape
-    if inputs.shape[1 if _first(data_format) else -1] != channels:
+    if inputs.shape[1 if is_channels_first(data_format) else -1] != channels:
         raise ValueError(
             f"A depthwise kernel of shape {tuple(kernel.shape)} needs {channels} input channels, "
             f"got inputs of shape {tuple(inputs.shape)}."
@@ -175,20 +150,23 @@ def conv_transpose(
     [1. 1. 2. 2.]
     """
     rank = _rank(inputs, "conv_transpose")
-    first = _first(data_format)
-    x = _to_last(inputs) if first else inputs
+    first = is_channels_first(data_format)
+    x = channels_to_last(inputs) if first else inputs
     if x.shape[-1] != kernel.shape[-1]:
         raise ValueError(
             f"A kernel of shape {tuple(kernel.shape)} (*spatial, filters, channels) does not fit "
             f"{x.shape[-1]} input channels."
         )
-    strides, dilation = _sizes(strides, rank, "strides"), _sizes(dilation_rate, rank, "dilation")
-    extra = _sizes(output_padding, rank, "output_padding", 0)
+    strides, dilation = (
+        as_tuple(strides, rank, "strides"),
+        as_tuple(dilation_rate, rank, "dilation"),
+    )
+    extra = as_tuple(output_padding, rank, "output_padding", 0)
     if padding.lower() not in ("valid", "same"):
         raise ValueError(f"padding must be 'valid' or 'same', got {padding!r}.")
     crops = transposed_crops(padding.lower(), kernel.shape[:-2], strides, dilation, extra)
     out = _conv_transpose(x, kernel, strides, crops, dilation)
-    return _to_first(out) if first else out
+    return channels_to_first(out) if first else out
 
 
 @op("same", tensors=2)
@@ -201,14 +179,14 @@ def _pool(
     kind: str, inputs: Any, pool_size: Any, strides: Any, padding: Any, data_format: str | None
 ) -> Any:
     rank = _rank(inputs, kind)
-    first = _first(data_format)
-    x = _to_last(inputs) if first else inputs
-    size = _sizes(pool_size, rank, "pool_size")
-    steps = size if strides is None else _sizes(strides, rank, "strides")
+    first = is_channels_first(data_format)
+    x = channels_to_last(inputs) if first else inputs
+    size = as_tuple(pool_size, rank, "pool_size")
+    steps = size if strides is None else as_tuple(strides, rank, "strides")
     padding = _padding(padding, rank)
     _fit(x, size, padding, (1,) * rank)
     out = _window(x, kind, size, steps, padding)
-    return _to_first(out) if first else out
+    return channels_to_first(out) if first else out
 
 
 @op("same")
@@ -256,8 +234,8 @@ def _bins(size: int, count: int) -> list[tuple[int, int]]:
 
 def _adaptive(inputs: Any, output_size: Any, data_format: str | None, along: Any) -> Any:
     rank = _rank(inputs, "adaptive pool")
-    start = 2 if _first(data_format) else 1
-    for axis, count in enumerate(_sizes(output_size, rank, "output_size"), start):
+    start = 2 if is_channels_first(data_format) else 1
+    for axis, count in enumerate(as_tuple(output_size, rank, "output_size"), start):
         size = inputs.shape[axis]
         if size is None:
             raise ValueError("Adaptive pooling needs to know the spatial sizes of its input.")

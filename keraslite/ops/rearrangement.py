@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from keraslite.ops import numpy as k
-from keraslite.ops.convolution import _first, _sizes, _to_first, _to_last
 from keraslite.ops.core import shape
+from keraslite.ops.layout import as_tuple, channels_to_first, channels_to_last, is_channels_first
 from keraslite.ops.op import op
 
 
@@ -15,7 +15,7 @@ def _blocks(x: Any, name: str, block_size: int, data_format: str | None) -> tupl
             f"ops.{name} takes images (4 dimensions) and blocks of at least 2, got a shape of "
             f"{tuple(x.shape)} and {block_size}."
         )
-    return (_to_last(x), True) if _first(data_format) else (x, False)
+    return (channels_to_last(x), True) if is_channels_first(data_format) else (x, False)
 
 
 @op("same")
@@ -30,7 +30,7 @@ def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") 
     x = k.reshape(x, (n, h, w, block_size, block_size, c // block_size**2))
     x = k.transpose(x, (0, 1, 3, 2, 4, 5))
     x = k.reshape(x, (n, h * block_size, w * block_size, c // block_size**2))
-    return _to_first(x) if first else x
+    return channels_to_first(x) if first else x
 
 
 @op("same")
@@ -45,15 +45,15 @@ def space_to_depth(x: Any, block_size: int, data_format: str = "channels_last") 
     x = k.reshape(x, (n, h // block_size, block_size, w // block_size, block_size, c))
     x = k.transpose(x, (0, 1, 3, 2, 4, 5))
     x = k.reshape(x, (n, h // block_size, w // block_size, c * block_size**2))
-    return _to_first(x) if first else x
+    return channels_to_first(x) if first else x
 
 
 def _sliding(
     sizes: Sequence, kernel_size: Any, dilation: Any, padding: Any, stride: Any
 ) -> tuple[tuple, tuple, tuple, tuple]:
     """For `fold` and `unfold`: the window, padding, stride, and where each element of it starts."""
-    window, step = _sizes(kernel_size, 2, "kernel_size"), _sizes(dilation, 2, "dilation")
-    pad, stride = _sizes(padding, 2, "padding", 0), _sizes(stride, 2, "stride")
+    window, step = as_tuple(kernel_size, 2, "kernel_size"), as_tuple(dilation, 2, "dilation")
+    pad, stride = as_tuple(padding, 2, "padding", 0), as_tuple(stride, 2, "stride")
     count = tuple(
         (n + 2 * p - (w - 1) * d - 1) // s + 1
         for n, p, w, d, s in zip(sizes, pad, window, step, stride)
@@ -90,7 +90,7 @@ def fold(
     """
     if len(x.shape) != 3:
         raise ValueError(f"ops.fold takes (N, C * block, L), got a shape of {tuple(x.shape)}.")
-    sizes = _sizes(output_size, 2, "output_size")
+    sizes = as_tuple(output_size, 2, "output_size")
     pad, stride, count, starts = _sliding(sizes, kernel_size, dilation, padding, stride)
     n, depth, _ = shape(x)
     c, full = depth // len(starts), [size + 2 * p for size, p in zip(sizes, pad)]

@@ -1,4 +1,4 @@
-"""Every op of ops/image.py on every backend, against jax.image, scipy's forms in jax, and Keras."""
+"""Every op of ops/image/ on every backend, against jax.image, scipy's forms in jax, and Keras."""
 
 import inspect
 
@@ -350,9 +350,9 @@ def test_compiled_is_eager(backend):
 ERRORS = [
     (lambda: image.resize(X, (3, 3), "cubist"), "interpolation must be one of"),
     (lambda: image.resize(X, (3, 3, 3)), "size must be"),
-    (lambda: image.resize(X[0, 0], (3, 3)), "images have 3 dimensions"),
+    (lambda: image.resize(X[0, 0], (3, 3)), "images must have 3 dimensions"),
     (lambda: image.resize(X, (3, 3), crop_to_aspect_ratio=True, pad_to_aspect_ratio=True), "not both"),
-    (lambda: image.resize(X, (3, 3), data_format="last"), "data_format must be one of"),
+    (lambda: image.resize(X, (3, 3), data_format="last"), "data_format must be channels_last or"),
     (lambda: image.map_coordinates(X, AT, 1), "rank of the inputs"),
     (lambda: image.map_coordinates(X[0, :, :, 0], AT, 3), "order must be"),
     (lambda: image.map_coordinates(X[0, :, :, 0], AT, 1, "grid"), "fill_mode must be one of"),

@@ -1,0 +1,93 @@
+"""Color spaces of images."""
+
+from typing import Any
+
+import numpy as np
+
+from keraslite import dtypes
+from keraslite.ops import numpy as k
+from keraslite.ops.core import cast, dtype
+from keraslite.ops.layout import is_channels_first
+from keraslite.ops.op import op
+
+
+def _channels(images: Any, name: str, data_format: str | None) -> tuple[Any, int]:
+    """Images in floats, and the axis of their three channels."""
+    if len(images.shape) not in (3, 4):
+        raise ValueError(
+            f"images must have 3 dimensions, or 4 in a batch, got a shape of {tuple(images.shape)}."
+        )
+    axis = -3 if is_channels_first(data_format) else -1
+    if images.shape[axis] not in (3, None):
+        raise ValueError(f"{name} needs 3 channels on axis {axis}, got {tuple(images.shape)}.")
+    return images, axis
+
+
+@op("same")
+def rgb_to_grayscale(images: Any, data_format: str | None = None) -> Any:
+    """The brightness of images, 0.2989 red + 0.587 green + 0.114 blue, as their one channel.
+
+    Args:
+        images: (height, width, 3), or a batch of them.
+        data_format: "channels_last" or "channels_first"; the configured one by default.
+
+    >>> rgb_to_grayscale(np.ones((4, 5, 3))).shape
+    (4, 5, 1)
+    """
+    images, axis = _channels(images, "rgb_to_grayscale", data_format)
+    name = dtype(images)
+    x = images if dtypes.is_float(name) else cast(images, "float32")
+    shares = np.reshape(np.float32([0.2989, 0.5870, 0.1140]), (3,) + (1,) * (-axis - 1))
+    return cast(k.sum(x * cast(shares, x.dtype), axis=axis, keepdims=True), name)
+
+
+@op("float")
+def rgb_to_hsv(images: Any, data_format: str | None = None) -> Any:
+    """Hue, saturation and value of images, each from [0, 1].
+
+    Args:
+        images: (height, width, 3) of red, green and blue from [0, 1], or a batch of them.
+        data_format: "channels_last" or "channels_first"; the configured one by default.
+
+    >>> np.asarray(rgb_to_hsv(np.float32([[[0.0, 1.0, 0.0]]])))[0, 0, 1:].tolist()
+    [1.0, 1.0]
+    """
+    images, axis = _channels(images, "rgb_to_hsv", data_format)
+    red, green, blue = (k.take(images, i, axis=axis) for i in range(3))
+    value = k.maximum(k.maximum(red, green), blue)
+    spread = value - k.minimum(k.minimum(red, green), blue)
+    grey = spread == 0
+    safe = k.where(grey, k.ones_like(spread), spread)
+    saturation = k.where(value > 0, spread / k.where(value > 0, value, k.ones_like(value)), 0.0)
+    hue = k.where(
+        red == value,
+        (green - blue) / safe,
+        k.where(green == value, (blue - red) / safe + 2.0, (red - green) / safe + 4.0),
+    )
+    hue = k.where(grey, 0.0, hue / 6.0)
+    return k.stack([k.where(hue < 0, hue + 1.0, hue), saturation, value], axis=axis)
+
+
+@op("float")
+def hsv_to_rgb(images: Any, data_format: str | None = None) -> Any:
+    """Red, green and blue of images, each from [0, 1]: what `rgb_to_hsv` undoes.
+
+    Args:
+        images: (height, width, 3) of hue, saturation and value from [0, 1], or a batch of them.
+        data_format: "channels_last" or "channels_first"; the configured one by default.
+
+    >>> np.asarray(hsv_to_rgb(np.float32([[[0.0, 1.0, 0.5]]])))[0, 0].tolist()
+    [0.5, 0.0, 0.0]
+    """
+    images, axis = _channels(images, "hsv_to_rgb", data_format)
+    hue, saturation, value = (k.take(images, i, axis=axis) for i in range(3))
+    hue = k.mod(hue, 1.0) * 6.0
+    shades = (
+        k.clip(k.abs(hue - 3.0) - 1.0, 0.0, 1.0),
+        k.clip(2.0 - k.abs(hue - 2.0), 0.0, 1.0),
+        k.clip(2.0 - k.abs(hue - 4.0), 0.0, 1.0),
+    )
+    return k.stack([value * (1.0 - saturation + shade * saturation) for shade in shades], axis=axis)
+
+
+__all__ = ["hsv_to_rgb", "rgb_to_grayscale", "rgb_to_hsv"]

@@ -1,0 +1,142 @@
+"""Images in other sizes: `resize`, and `scale_and_translate` along any axes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keraslite.ops import numpy as k
+from keraslite.ops.common import _positions
+from keraslite.ops.core import cast, shape
+from keraslite.ops.image.formats import as_batch, as_floats, check_choice
+from keraslite.ops.image.resampling import KERNELS, along, weights
+from keraslite.ops.op import op
+
+
+@op("same")
+def resize(
+    images: Any,
+    size: Sequence[int],
+    interpolation: str = "bilinear",
+    antialias: bool = False,
+    crop_to_aspect_ratio: bool = False,
+    pad_to_aspect_ratio: bool = False,
+    fill_mode: str = "constant",
+    fill_value: float = 0.0,
+    data_format: str | None = None,
+) -> Any:
+    """Images in another size; the centres of pixels stand at halves.
+
+    Args:
+        images: (height, width, channels), or a batch of them.
+        size: (height, width) of the result.
+        interpolation: "nearest", "bilinear", "bicubic" (of Keys, a = -1/2), "lanczos3", "lanczos5".
+        antialias: whether the kernel is widened where the images shrink.
+        crop_to_aspect_ratio: whether the images are cut first, around their middle, so that
+            nothing is distorted.
+        pad_to_aspect_ratio: whether they are padded first instead.
+        fill_mode: "constant", what they are padded with.
+        fill_value: the constant.
+        data_format: "channels_last" or "channels_first"; the configured one by default.
+
+    >>> np.asarray(resize(np.float32([[[0.0], [2.0]]]), (1, 4)))[0, :, 0].tolist()
+    [0.0, 0.5, 1.5, 2.0]
+    """
+    check_choice("interpolation", interpolation, ("nearest", *_RESIZERS))
+    check_choice("fill_mode", fill_mode, ("constant",))
+    if len(tuple(size)) != 2:
+        raise ValueError(f"size must be (height, width), got {size!r}.")
+    if crop_to_aspect_ratio and pad_to_aspect_ratio:
+        raise ValueError("Give one of crop_to_aspect_ratio and pad_to_aspect_ratio, not both.")
+    x, undo = as_batch(images, data_format)
+    if crop_to_aspect_ratio or pad_to_aspect_ratio:
+        x = _in_aspect(x, tuple(size), pad_to_aspect_ratio, fill_value)
+    if interpolation == "nearest":
+        for axis, after in enumerate(size, 1):
+            before = shape(x)[axis]
+            if before is not after:
+                x = k.take(x, _nearest(x, before, after), axis=axis)
+        return undo(x)
+    x, back = as_floats(x)
+    for axis, after in enumerate(size, 1):
+        before = shape(x)[axis]
+        if before is not after:
+            known = isinstance(before, int)
+            scale = after / before if known else after / cast(before, "float32")
+            x = along(x, axis, weights(x, before, after, scale, 0.0, interpolation, antialias))
+    return undo(back(x))
+
+
+_RESIZERS = ("bilinear", "bicubic", "lanczos3", "lanczos5")
+
+
+def _nearest(x: Any, before: Any, after: int) -> Any:
+    if isinstance(before, int):
+        return np.minimum((np.arange(after) + 0.5) * (before / after), before - 1).astype("int32")
+    at = (cast(_positions(x, after), "float32") + 0.5) * (cast(before, "float32") / after)
+    return cast(k.floor(at), "int32")
+
+
+def _in_aspect(x: Any, size: tuple, pads: bool, fill: float) -> Any:
+    """Images cut or padded around their middle to the aspect of a size."""
+    height, width = x.shape[1:3]
+    if height is None or width is None:
+        raise ValueError("Keeping the aspect ratio needs images whose size is known.")
+    wanted = int(width * size[0] / size[1]), int(height * size[1] / size[0])
+    if pads:
+        # As much on either side, and along one axis alone.
+        above, left = (max(int((w - n) / 2), 0) for w, n in zip(wanted, (height, width)))
+        left = 0 if above else left
+        return k.pad(x, ((0, 0), (above, above), (left, left), (0, 0)), constant_values=fill)
+    rows, columns = (max(min(n, w), 1) for n, w in zip((height, width), wanted))
+    top, left = int((height - rows) / 2), int((width - columns) / 2)
+    return x[:, top : top + rows, left : left + columns]
+
+
+@op("same", tensors=1)
+def scale_and_translate(
+    images: Any,
+    output_shape: Sequence[int],
+    scale: Any,
+    translation: Any,
+    spatial_dims: Sequence[int],
+    method: str,
+    antialias: bool = True,
+) -> Any:
+    """Tensors enlarged and moved along some of their axes; what comes from beyond is 0.
+
+    Args:
+        images: a tensor of any rank.
+        output_shape: the shape of the result.
+        scale: how much larger it becomes along each of `spatial_dims`.
+        translation: how far it is moved, in pixels of the result.
+        spatial_dims: the axes.
+        method: "linear" ("bilinear", "trilinear", "triangle"), "cubic" ("bicubic", "tricubic"),
+            "lanczos3" or "lanczos5".
+        antialias: whether the kernel is widened where the images shrink.
+
+    >>> x = np.float32([[1.0], [2.0]])
+    >>> moved = scale_and_translate(x, (2, 1), [1.0], [1.0], (0,), "linear")
+    >>> np.asarray(moved)[:, 0].tolist()
+    [0.0, 1.0]
+    """
+    check_choice("method", method, KERNELS)
+    if len(output_shape) != len(images.shape):
+        raise ValueError(
+            f"output_shape {tuple(output_shape)} has another rank than images of "
+            f"{tuple(images.shape)}."
+        )
+    x, back = as_floats(images)
+    for i, axis in enumerate(spatial_dims):
+        axis %= len(images.shape)
+        factor, moved = (
+            float(v[i]) if isinstance(v, list | tuple | np.ndarray) else v[i]
+            for v in (scale, translation)
+        )
+        before = shape(x)[axis]
+        table = weights(x, before, output_shape[axis], factor, moved, method, antialias)
+        x = along(x, axis, table)
+    return back(x)
+
+
+__all__ = ["resize", "scale_and_translate"]
