@@ -22,6 +22,7 @@ _MODULES = (
 )  # fmt: skip
 _registered: dict[str, Any] = {}
 _names: dict[Any, str] = {}
+_packages: dict[str, Callable[[str], Any]] = {}
 _custom: ContextVar[Mapping[str, Any]] = ContextVar(
     "keraslite_custom_objects", default=MappingProxyType({})
 )
@@ -55,6 +56,21 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
         return item
 
     return decorate
+
+
+def register_package(package: str, find: Callable[[str], Any]) -> None:
+    """Let a package look its registered names up itself, so that it need not import them all.
+
+    Args:
+        package: as for `register_keras_serializable`.
+        find: called with a name out of a config; returns the class that may be built of it, else
+            None. It must not take the name for a path.
+
+    >>> register_package("doc_package", {"Half": float}.get)
+    >>> resolve("Half", registered="doc_package>Half")
+    <class 'float'>
+    """
+    _packages[package] = find
 
 
 def get_registered_name(item: Any) -> str:
@@ -135,6 +151,9 @@ def resolve(name: str, module: str | None = None, registered: str | None = None)
             return custom[key]
         if key in _registered:
             return _registered[key]
+    package, _, own = (registered or "").partition(">")
+    if package in _packages and (item := _packages[package](own)) is not None:
+        return item
     for full, item in _registered.items():
         if full.partition(">")[2] == name:
             return item

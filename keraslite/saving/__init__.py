@@ -7,6 +7,7 @@ from keraslite.registry import (
     enable_unsafe_deserialization,
     get_registered_name,
     register_keras_serializable,
+    register_package,
     serialize_keras_object,
 )
 from keraslite.saving.model_file import load_model, load_weights, save_model, save_weights
