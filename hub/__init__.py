@@ -1,19 +1,69 @@
-"""Pretrained models behind preset names, on JAX, PyTorch, TensorFlow and NumPy."""
+"""Pretrained models behind preset names, on JAX, PyTorch, TensorFlow and NumPy.
 
-from hub import datasets
-from hub.generation.sampling import Sampling
-from hub.models import *
-from hub.preprocessing.image import ImagePreprocessor, ImageTextPreprocessor
-from hub.preprocessing.text import (
-    CausalLMPreprocessor,
-    MaskedLMPreprocessor,
-    Seq2SeqLMPreprocessor,
-    TextPreprocessor,
-    TokenClassifierPreprocessor,
-)
-from hub.presets import list_presets
-from hub.presets.about import info
-from hub.presets.publish import model_card, upload_preset
-from hub.tasks import *
-from hub.tasks.registry import load
-from hub.tokenizers import BytePairTokenizer, CLIPTokenizer, UnigramTokenizer, WordPieceTokenizer
+Names are imported when they are asked for: `import hub` loads no architecture, and takes as long
+when there are sixty.
+"""
+
+import importlib
+import importlib.util
+from typing import Any
+
+import keraslite as keras
+
+# Where the names are that are no backbones and no tasks.
+_MODULES = {
+    "hub.generation.sampling": ("Sampling",),
+    "hub.preprocessing.image": ("ImagePreprocessor", "ImageTextPreprocessor"),
+    "hub.preprocessing.text": (
+        "CausalLMPreprocessor", "MaskedLMPreprocessor", "Seq2SeqLMPreprocessor",
+        "TextPreprocessor", "TokenClassifierPreprocessor",
+    ),
+    "hub.presets.about": ("info",),
+    "hub.presets.table": ("list_presets",),
+    "hub.tasks.publishing": ("model_card", "upload_preset"),
+    "hub.tasks.registry": ("load",),
+    "hub.tokenizers": (
+        "BytePairTokenizer", "CLIPTokenizer", "UnigramTokenizer", "WordPieceTokenizer",
+    ),
+}  # fmt: skip
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def _class_named(name: str) -> Any:
+    """The backbone or task of a name; None if there is none."""
+    from hub.families import backbones
+    from hub.tasks.registry import class_named
+
+    if name in backbones():
+        return getattr(importlib.import_module(backbones()[name]), name)
+    return class_named(name)
+
+
+def _public_names() -> list[str]:
+    from hub.families import backbones
+    from hub.tasks.registry import class_names
+
+    return sorted({*_PLACES, *backbones(), *class_names(), "datasets"})
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return _public_names()
+    value = None
+    if name in _PLACES:
+        value = getattr(importlib.import_module(_PLACES[name]), name)
+    elif name[:1].isupper():
+        value = _class_named(name)
+    elif not name.startswith("_") and importlib.util.find_spec(f"hub.{name}"):
+        value = importlib.import_module(f"hub.{name}")
+    if value is None:
+        raise AttributeError(f"module 'hub' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_public_names()})
+
+
+keras.saving.register_package("hub", _class_named)

@@ -1,11 +1,36 @@
-"""Families: what tasks and presets must know of an architecture, as data."""
+"""Families: what tasks and presets must know of an architecture, as data.
 
+`families.json` says in which file of `hub.models` each model type is; the file is imported when the
+model type is asked for, and registers its `Family`.
+"""
+
+import functools
+import importlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any
 
 import keraslite as keras
-from hub.weights.tables import WeightTable
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a checkpoint of a family holds for one task.
+
+    Attributes:
+        architecture: the name in config.json; None for a task whose checkpoints are those of the
+            backbone.
+        weights: a `WeightTable` of the head's weights; None for a head without weights.
+        backbone: arguments of the backbone that the task needs.
+        options: what the task builds its head by; the task's class names them.
+    """
+
+    architecture: str | None = None
+    weights: Any = None
+    backbone: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -13,76 +38,153 @@ class Family:
     """What the tasks must know of an architecture, as data.
 
     Attributes:
-        model_type: its name in a config.json.
+        model_type: its name in a config.json; of diffusers, the `_class_name` there.
         backbone: its class.
+        config: our argument -> the key of config.json, or (key, what config.json adds to it).
+        weights: the `WeightTable` of the backbone.
+        architecture: the name of the backbone in config.json.
         tokenizer: the name of its tokenizer in `hub.tokenizers`; None if it reads no text.
-        config: our argument -> the key of config.json.
-        fixed: keys of config.json and the only values that are supported.
-        weights: the names of the backbone's weights.
-        prefix: what stands before them in a checkpoint with a head.
-        heads: task name -> the names of the head's weights.
-        architectures: task name -> what config.json calls it.
-        known: patterns of tensors of other heads, which a task without them may leave.
-        optional: paths of the backbone that some checkpoints lack.
-        offsets: our argument -> how much more config.json says.
-        classifier: of the dense layer that a text classifier has over the first token, the
-            activation and whether dropout stands before it; None for one over the pooled output.
-        head_activation: of the masked-LM head's transform; the backbone's by default.
-        head_dropout: the key of config.json for a classifier's dropout.
-        read: arguments that config.json has in another form, out of it.
-        write: keys of config.json out of arguments; the inverse of `read`.
-        for_task: task name -> arguments of the backbone that it needs.
-        library: whose files it has: "transformers" or "diffusers", whose config.json names a
-            `_class_name`, our model type, and whose weights are called otherwise.
-        own_prefix: what stands before the names in the files of the backbone itself.
-        older: patterns in the names of older files -> what stands there today.
-        defaults: keys of config.json -> what they are where it does not say.
+        defaults: keys of config.json -> the values of those it leaves out.
+        fixed: keys of config.json -> the only values that are supported.
+        read: return arguments that config.json has in another form, given its content.
+        write: return keys of config.json, given arguments; the inverse of `read`.
         parts: our arguments that are arguments of another family's backbone -> (its model type,
             the key that holds its config). That backbone is loaded out of such a checkpoint too.
-        stated: the model type in its config.json, where that is another family's; its model type
-            here is then the architecture that stands there too.
+        prefix: stands before the backbone's names in a checkpoint with a head.
+        own_prefix: stands before them in a checkpoint of the backbone alone.
+        renamed: patterns of names in older or newer files -> the names in `weights`.
+        other_heads: patterns of tensors of heads, which a model without them may leave unread.
+        optional: paths of layers of the backbone that some checkpoints lack.
+        heads: task name -> `Head`.
+        library: whose files it has, "transformers" or "diffusers".
+        config_type: the model type in config.json where that is another family's; `model_type` is
+            then the architecture in config.json.
     """
 
     model_type: str
     backbone: type
-    config: Mapping[str, str]
-    weights: WeightTable
+    config: Mapping[str, str | tuple[str, int]]
+    weights: Any
+    architecture: str = ""
     tokenizer: str | None = None
-    prefix: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, tuple] = field(default_factory=dict)
-    heads: Mapping[str, WeightTable] = field(default_factory=dict)
-    architectures: Mapping[str, str] = field(default_factory=dict)
-    known: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    offsets: Mapping[str, int] = field(default_factory=dict)
-    classifier: tuple[str, bool] | None = None
-    head_activation: str | None = None
-    head_dropout: str = "classifier_dropout"
     read: Callable[[dict], dict] | None = None
     write: Callable[[dict], dict] | None = None
-    for_task: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    library: str = "transformers"
-    own_prefix: str = ""
-    older: Mapping[str, str] = field(default_factory=dict)
-    defaults: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    stated: str | None = None
+    prefix: str = ""
+    own_prefix: str = ""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    other_heads: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    library: str = "transformers"
+    config_type: str | None = None
+
+    def head(self, task: str) -> Head | None:
+        """The head of a task; None where the family has none.
+
+        Args:
+            task: the name of the task, such as "TextClassifier".
+        """
+        return self.heads.get(task) or _task_heads.get(task, {}).get(self.model_type)
+
+    def task_weights(self, task: str) -> Any:
+        """The `WeightTable` of a task's model, whose backbone is its `backbone`.
+
+        Args:
+            task: the name of the task; its checkpoints are the backbone's where there is no head.
+        """
+        head = self.head(task) or Head()
+        prefix = self.own_prefix if head.architecture is None else self.prefix
+        table = self.weights.prefixed("backbone/", prefix)
+        return table if head.weights is None else head.weights.joined(table)
 
 
-FAMILIES: dict[str, Family] = {}
+_families: dict[str, Family] = {}
+_task_heads: dict[str, Mapping[str, Head]] = {}
 
 
 def register(family: Family) -> Family:
-    """Make a family known by its model type, and its backbone to files of models."""
+    """Let a family be found by its model type, and its backbone in files of models.
+
+    Args:
+        family: of `hub.models`, or of a user.
+    """
     keras.saving.register_keras_serializable("hub")(family.backbone)
-    FAMILIES[family.model_type] = family
+    _families[family.model_type] = family
     return family
 
 
+def register_heads(task: str, heads: Mapping[str, Head]) -> None:
+    """Let families have a head that their own files do not name.
+
+    Args:
+        task: the name of the task; its file calls this.
+        heads: model type -> head.
+    """
+    _task_heads[task] = heads
+
+
+@functools.cache
+def places() -> dict[str, tuple[str, str]]:
+    """Model type -> (the module of its backbone, the name of its class), of all in `hub.models`.
+
+    >>> places()["bert"]
+    ('hub.models.bert', 'BertBackbone')
+    """
+    rows = json.loads(resources.files(__package__).joinpath("families.json").read_text("utf-8"))
+    split = {model_type: place.split(".") for model_type, place in rows.items()}
+    return {k: (f"hub.models.{module}", name) for k, (module, name) in split.items()}
+
+
+@functools.cache
+def backbones() -> dict[str, str]:
+    """The name of a class in `hub.models` -> its module.
+
+    >>> backbones()["BertBackbone"]
+    'hub.models.bert'
+    """
+    classes = {name: module for module, name in places().values()}
+    return {"Backbone": "hub.models.backbone", **classes}
+
+
+def class_prefixes() -> dict[str, str]:
+    """What the names of a family's classes begin with -> its model type.
+
+    >>> class_prefixes()["Bert"]
+    'bert'
+    """
+    names = {name: model_type for model_type, (_, name) in places().items()}
+    names |= {family.backbone.__name__: model_type for model_type, family in _families.items()}
+    return {name.removesuffix("Backbone"): model_type for name, model_type in names.items()}
+
+
+def model_types() -> list[str]:
+    """The supported model types, in alphabetical order.
+
+    >>> "bert" in model_types()
+    True
+    """
+    return sorted({*places(), *_families})
+
+
 def family_of(model_type: Any) -> Family:
-    """The family of a model type; an unknown one is an error that lists those there are."""
-    if model_type not in FAMILIES:
+    """The family of a model type.
+
+    Args:
+        model_type: as in config.json.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+
+    >>> family_of("bert").backbone.__name__
+    'BertBackbone'
+    """
+    if model_type not in _families and model_type in places():
+        importlib.import_module(places()[model_type][0])
+    if model_type not in _families:
         raise ValueError(
-            f"The model type {model_type!r} is not supported. Supported: {sorted(FAMILIES)}."
+            f"The model type {model_type!r} is not supported. Supported: {model_types()}."
         )
-    return FAMILIES[model_type]
+    return _families[model_type]

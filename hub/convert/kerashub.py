@@ -22,9 +22,9 @@ from hub.convert.kerashub_weights import (
     fill,
     left_over,
 )
-from hub.presets import build
+from hub.convert.safetensors import check_target
+from hub.presets import build, save
 from hub.presets.files import PresetFiles, resolve
-from hub.presets.publish import check_target
 from hub.weights.reader import open_weights
 from hub.weights.tables import WeightTable
 
@@ -105,7 +105,7 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
         target.mkdir(parents=True, exist_ok=True)
         if tokenizer is not None:
             write_tokenizer(source, theirs.tokenizer, tokenizer, target)
-        build.write_preset(target, model, table, config, None)
+        save.write_preset(target, model, table, config, None)
         report = []
         written = open_weights(resolve(target))
         for path, how in done.items():
@@ -212,9 +212,9 @@ def _model(
         if task == "Seq2SeqLM":
             settings = {**settings, "start_token_id": ids.get("pad_token_id", 0)}
         model = getattr(tasks, task).for_family(family.model_type)(backbone, **settings)
-        table = family.heads[task].joined(family.weights.prefixed("backbone/", family.prefix))
-        extra = model._to_config()
-    config = build.written_config(family, backbone, task, extra)
+        table, extra = family.task_weights(task), model.config_json()
+    architecture = None if task == "Backbone" else family.heads[task].architecture
+    config = save.config_of(family, backbone, architecture, extra)
     said = build.arguments(family, config)
     wrong = [k for k in sorted(said.keys() & ours.keys()) if said[k] != ours[k]]
     if wrong:

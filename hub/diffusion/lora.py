@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hub.families import family_of
-from hub.presets import PresetFiles, Weights, resolve
+from hub.presets import PresetFiles, resolve
 from hub.presets.files import resolve_file
 from hub.weights.adapters import adaptable, check_options
-from hub.weights.reader import open_file
+from hub.weights.reader import Weights, open_file
 from hub.weights.tables import from_checkpoint, some, to_checkpoint
 from keraslite.saving import save_safetensors
 from keraslite.training import inference

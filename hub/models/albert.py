@@ -6,7 +6,7 @@ blocks; the embeddings are narrower than the block; the pooler is a plain layer 
 
 from typing import Any
 
-from hub.families import Family, register
+from hub.families import Family, Head, register
 from hub.models.bert import CONFIG, EMBEDDING_ROWS, FIXED
 from hub.models.encoder import Encoder
 from hub.weights.tables import WeightTable
@@ -76,6 +76,7 @@ ALBERT = register(
     Family(
         model_type="albert",
         backbone=AlbertBackbone,
+        architecture="AlbertModel",
         tokenizer="UnigramTokenizer",
         config={
             **CONFIG,
@@ -102,28 +103,37 @@ ALBERT = register(
         ),
         prefix="albert.",
         heads={
-            "TextClassifier": WeightTable({"head": "classifier"}),
-            "TokenClassifier": WeightTable({"head": "classifier"}),
-            "MaskedLM": WeightTable(
-                {
-                    "head/transform": "predictions.dense",
-                    "head/norm": "predictions.LayerNorm",
-                    "head/bias": "predictions.bias",
-                },
-                tied={
-                    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
-                    "predictions.decoder.bias": "predictions.bias",
-                },
+            "TextClassifier": Head(
+                "AlbertForSequenceClassification",
+                WeightTable({"head": "classifier"}),
+                options={"dropout_key": "classifier_dropout_prob"},
+            ),
+            "TokenClassifier": Head(
+                "AlbertForTokenClassification",
+                WeightTable({"head": "classifier"}),
+                options={"dropout_key": "classifier_dropout_prob"},
+            ),
+            "MaskedLM": Head(
+                "AlbertForMaskedLM",
+                WeightTable(
+                    {
+                        "head/transform": "predictions.dense",
+                        "head/norm": "predictions.LayerNorm",
+                        "head/bias": "predictions.bias",
+                    },
+                    tied={
+                        "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+                        "predictions.decoder.bias": "predictions.bias",
+                    },
+                ),
             ),
         },
-        architectures={
-            "TextClassifier": "AlbertForSequenceClassification",
-            "MaskedLM": "AlbertForMaskedLM",
-            "TokenClassifier": "AlbertForTokenClassification",
-            "Backbone": "AlbertModel",
-        },
-        known=(r"predictions\..*", r"sop_classifier\..*", r"classifier\..*", r"qa_outputs\..*"),
+        other_heads=(
+            r"predictions\..*",
+            r"sop_classifier\..*",
+            r"classifier\..*",
+            r"qa_outputs\..*",
+        ),
         optional=("pooler",),
-        head_dropout="classifier_dropout_prob",
     )
 )

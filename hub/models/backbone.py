@@ -3,33 +3,60 @@
 from typing import Any
 
 import keraslite as keras
+from hub.presets.build import find_checkpoint, load
+from hub.presets.save import save_backbone
 
 
 class Backbone(keras.Model):
-    """A network without a head, made from a config or a preset."""
+    """A network without a head, made from arguments or a preset."""
 
     family: str
 
     @classmethod
-    def from_preset(cls, preset: Any, **kwargs: Any) -> "Backbone":
-        """The backbone of a preset with its weights.
+    def from_preset(
+        cls,
+        preset: Any,
+        *,
+        backend: str | None = None,
+        dtype: Any = None,
+        load_weights: bool = True,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        variant: str | None = None,
+        **kwargs: Any,
+    ) -> "Backbone":
+        """Load the backbone of a preset.
 
         Args:
-            preset: a built-in name, `org/repo`, `hf://org/repo@revision`, or a folder.
-            kwargs: `backend`, `dtype`, `load_weights`, `revision`, `token`, `variant` (such as
-                "fp16", of weights that lie in several), and arguments of the backbone that are to
-                differ from the preset's.
-        """
-        from hub.presets.build import load_backbone
+            preset: a built-in name, `org/repo`, `hf://org/repo@revision/subfolder`, or a folder.
+            backend: the backend it lives on; the current one by default.
+            dtype: a dtype or policy.
+            load_weights: whether weights are loaded, or all of them new.
+            revision: a branch, tag or commit of the repository.
+            token: a token for the Hub.
+            variant: of several weights in one folder, such as "fp16".
+            kwargs: arguments of the backbone, in place of the preset's.
 
-        return load_backbone(cls, preset, **kwargs)
+        Raises:
+            ValueError: the preset is unknown or of another class, or its files do not fit.
+        """
+        checkpoint = find_checkpoint(preset, backbone=cls, revision=revision, token=token)
+        family = checkpoint.family
+        if not issubclass(family.backbone, cls):
+            raise ValueError(
+                f"{preset!r} is a {family.model_type} checkpoint: use {family.backbone.__name__}, "
+                f"not {cls.__name__}."
+            )
+        model, _ = load(
+            checkpoint, overrides=kwargs, backend=backend, dtype=dtype, load_weights=load_weights,
+            variant=variant,
+        )  # fmt: skip
+        return model
 
     def save_to_preset(self, preset_dir: Any) -> None:
-        """Write config and weights as transformers reads them.
+        """Write config and weights as transformers or diffusers reads them.
 
         Args:
             preset_dir: a folder, made if need be.
         """
-        from hub.presets.build import save_backbone
-
         save_backbone(self, preset_dir)

@@ -8,7 +8,7 @@ epsilon and the number of token types differ between checkpoints and are read fr
 
 from typing import Any
 
-from hub.families import Family, register
+from hub.families import Family, Head, register
 from hub.models.encoder import Encoder
 from hub.weights.tables import WeightTable
 
@@ -107,6 +107,7 @@ BERT = register(
     Family(
         model_type="bert",
         backbone=BertBackbone,
+        architecture="BertModel",
         tokenizer="WordPieceTokenizer",
         config=CONFIG,
         fixed=FIXED,
@@ -116,27 +117,28 @@ BERT = register(
         ),
         prefix="bert.",
         heads={
-            "TextClassifier": WeightTable({"head": "classifier"}),
-            "TokenClassifier": WeightTable({"head": "classifier"}),
-            "MaskedLM": WeightTable(
-                {
-                    "head/transform": "cls.predictions.transform.dense",
-                    "head/norm": "cls.predictions.transform.LayerNorm",
-                    "head/bias": "cls.predictions.bias",
-                },
-                tied={
-                    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-                    "cls.predictions.decoder.bias": "cls.predictions.bias",
-                },
+            "TextClassifier": Head(
+                "BertForSequenceClassification", WeightTable({"head": "classifier"})
+            ),
+            "TokenClassifier": Head(
+                "BertForTokenClassification", WeightTable({"head": "classifier"})
+            ),
+            "MaskedLM": Head(
+                "BertForMaskedLM",
+                WeightTable(
+                    {
+                        "head/transform": "cls.predictions.transform.dense",
+                        "head/norm": "cls.predictions.transform.LayerNorm",
+                        "head/bias": "cls.predictions.bias",
+                    },
+                    tied={
+                        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+                        "cls.predictions.decoder.bias": "cls.predictions.bias",
+                    },
+                ),
             ),
         },
-        architectures={
-            "TextClassifier": "BertForSequenceClassification",
-            "MaskedLM": "BertForMaskedLM",
-            "TokenClassifier": "BertForTokenClassification",
-            "Backbone": "BertModel",
-        },
-        known=(r"cls\..*", r"classifier\..*", r"qa_outputs\..*"),
+        other_heads=(r"cls\..*", r"classifier\..*", r"qa_outputs\..*"),
         optional=("pooler",),
     )
 )

@@ -8,7 +8,7 @@ projections the outer config alone is right.
 
 from typing import Any
 
-from hub.families import Family, register
+from hub.families import Family, Head, register
 from hub.models.backbone import Backbone
 from hub.models.clip_towers import (
     CLIP_TEXT,
@@ -147,6 +147,7 @@ CLIP = register(
     Family(
         model_type="clip",
         backbone=CLIPBackbone,
+        architecture="CLIPModel",
         tokenizer="CLIPTokenizer",
         config={
             "projection_dim": "projection_dim",
@@ -166,7 +167,6 @@ CLIP = register(
                 }
             ),
         ),
-        heads={"ZeroShotImageClassifier": WeightTable({})},
-        architectures={"Backbone": "CLIPModel", "ZeroShotImageClassifier": "CLIPModel"},
+        heads={"ZeroShotImageClassifier": Head("CLIPModel")},
     )
 )

@@ -292,8 +292,8 @@ CLIP_TEXT = register(
         ),
         prefix="text_model.",
         own_prefix="text_model.",
-        known=(r"vision_model\..*", *_REST),
-        architectures={"Backbone": "CLIPTextModel"},
+        other_heads=(r"vision_model\..*", *_REST),
+        architecture="CLIPTextModel",
     )
 )  # fmt: skip
 
@@ -325,7 +325,7 @@ CLIP_VISION = register(
         ),
         prefix="vision_model.",
         own_prefix="vision_model.",
-        known=(r"text_model\..*", *_REST),
-        architectures={"Backbone": "CLIPVisionModel"},
+        other_heads=(r"text_model\..*", *_REST),
+        architecture="CLIPVisionModel",
     )
 )  # fmt: skip

@@ -6,7 +6,7 @@ classification head has a dense layer with ReLU of its own.
 
 from typing import Any
 
-from hub.families import Family, register
+from hub.families import Family, Head, register
 from hub.models.encoder import Encoder
 from hub.weights.tables import WeightTable
 
@@ -60,6 +60,7 @@ DISTIL_BERT = register(
     Family(
         model_type="distilbert",
         backbone=DistilBertBackbone,
+        architecture="DistilBertModel",
         tokenizer="WordPieceTokenizer",
         config={
             "vocabulary_size": "vocab_size",
@@ -90,25 +91,28 @@ DISTIL_BERT = register(
         ),
         prefix="distilbert.",
         heads={
-            "TextClassifier": WeightTable({"hidden": "pre_classifier", "head": "classifier"}),
-            "TokenClassifier": WeightTable({"head": "classifier"}),
-            "MaskedLM": WeightTable(
-                {
-                    "head/transform": "vocab_transform",
-                    "head/norm": "vocab_layer_norm",
-                    "head/bias": "vocab_projector.bias",
-                },
-                tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
+            "TextClassifier": Head(
+                "DistilBertForSequenceClassification",
+                WeightTable({"hidden": "pre_classifier", "head": "classifier"}),
+                options={"hidden_activation": "relu", "dropout_key": "seq_classif_dropout"},
+            ),
+            "TokenClassifier": Head(
+                "DistilBertForTokenClassification",
+                WeightTable({"head": "classifier"}),
+                options={"dropout_key": "seq_classif_dropout"},
+            ),
+            "MaskedLM": Head(
+                "DistilBertForMaskedLM",
+                WeightTable(
+                    {
+                        "head/transform": "vocab_transform",
+                        "head/norm": "vocab_layer_norm",
+                        "head/bias": "vocab_projector.bias",
+                    },
+                    tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
+                ),
             ),
         },
-        architectures={
-            "TextClassifier": "DistilBertForSequenceClassification",
-            "MaskedLM": "DistilBertForMaskedLM",
-            "TokenClassifier": "DistilBertForTokenClassification",
-            "Backbone": "DistilBertModel",
-        },
-        known=(r"vocab_.*", r"pre_classifier\..*", r"classifier\..*", r"qa_outputs\..*"),
-        classifier=("relu", False),
-        head_dropout="seq_classif_dropout",
+        other_heads=(r"vocab_.*", r"pre_classifier\..*", r"classifier\..*", r"qa_outputs\..*"),
     )
 )

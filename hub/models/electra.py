@@ -7,7 +7,7 @@ published apart, each with its own head; there is no pooler.
 
 from typing import Any
 
-from hub.families import Family, register
+from hub.families import Family, Head, register
 from hub.models.bert import BLOCK_ROWS, CONFIG, EMBEDDING_ROWS, FIXED
 from hub.models.encoder import Encoder
 from hub.weights.tables import WeightTable
@@ -69,6 +69,7 @@ ELECTRA = register(
     Family(
         model_type="electra",
         backbone=ElectraBackbone,
+        architecture="ElectraModel",
         tokenizer="WordPieceTokenizer",
         config={
             **{k: v for k, v in CONFIG.items() if k != "vocabulary_size"},
@@ -82,29 +83,32 @@ ELECTRA = register(
         ),
         prefix="electra.",
         heads={
-            "TextClassifier": WeightTable(
-                {"hidden": "classifier.dense", "head": "classifier.out_proj"}
+            "TextClassifier": Head(
+                "ElectraForSequenceClassification",
+                WeightTable({"hidden": "classifier.dense", "head": "classifier.out_proj"}),
+                options={"hidden_activation": "gelu", "dropout_before_hidden": True},
             ),
-            "TokenClassifier": WeightTable({"head": "classifier"}),
-            "MaskedLM": WeightTable(
-                {
-                    "head/transform": "generator_predictions.dense",
-                    "head/norm": "generator_predictions.LayerNorm",
-                    "head/bias": "generator_lm_head.bias",
-                },
-                tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+            "TokenClassifier": Head(
+                "ElectraForTokenClassification", WeightTable({"head": "classifier"})
+            ),
+            "MaskedLM": Head(
+                "ElectraForMaskedLM",
+                WeightTable(
+                    {
+                        "head/transform": "generator_predictions.dense",
+                        "head/norm": "generator_predictions.LayerNorm",
+                        "head/bias": "generator_lm_head.bias",
+                    },
+                    tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+                ),
+                options={"activation": "gelu"},
             ),
         },
-        architectures={
-            "TextClassifier": "ElectraForSequenceClassification",
-            "MaskedLM": "ElectraForMaskedLM",
-            "TokenClassifier": "ElectraForTokenClassification",
-            "Backbone": "ElectraModel",
-        },
-        known=(
-            r"discriminator_predictions\..*", r"generator_.*", r"classifier\..*", r"qa_outputs\..*",
+        other_heads=(
+            r"discriminator_predictions\..*",
+            r"generator_.*",
+            r"classifier\..*",
+            r"qa_outputs\..*",
         ),
-        classifier=("gelu", True),
-        head_activation="gelu",
     )
-)  # fmt: skip
+)

@@ -7,7 +7,7 @@ file as buffers of no use; the head repeats the token embedding; there is no pad
 
 from typing import Any
 
-from hub.families import Family, register
+from hub.families import Family, Head, register
 from hub.models.decoder import Decoder
 from hub.weights.tables import WeightTable
 
@@ -66,6 +66,7 @@ GPT2 = register(
     Family(
         model_type="gpt2",
         backbone=GPT2Backbone,
+        architecture="GPT2Model",
         tokenizer="BytePairTokenizer",
         config={
             "vocabulary_size": "vocab_size",
@@ -108,9 +109,11 @@ GPT2 = register(
         ),
         prefix="transformer.",
         heads={
-            "CausalLM": WeightTable({}, tied={"lm_head.weight": "transformer.wte.weight"}),
+            "CausalLM": Head(
+                "GPT2LMHeadModel",
+                WeightTable({}, tied={"lm_head.weight": "transformer.wte.weight"}),
+            ),
         },
-        architectures={"CausalLM": "GPT2LMHeadModel", "Backbone": "GPT2Model"},
-        known=(r"lm_head\.weight", r"score\.weight", r"classifier\..*"),
+        other_heads=(r"lm_head\.weight", r"score\.weight", r"classifier\..*"),
     )
 )  # fmt: skip

@@ -8,7 +8,7 @@ with `</s>`.
 
 from typing import Any
 
-from hub.families import Family, register
+from hub.families import Family, Head, register
 from hub.models.decoder import Decoder
 from hub.weights.tables import WeightTable
 
@@ -73,6 +73,7 @@ OPT = register(
     Family(
         model_type="opt",
         backbone=OPTBackbone,
+        architecture="OPTModel",
         tokenizer="BytePairTokenizer",
         config={
             "vocabulary_size": "vocab_size",
@@ -113,11 +114,11 @@ OPT = register(
         ),
         prefix="model.",
         heads={
-            "CausalLM": WeightTable(
-                {}, tied={"lm_head.weight": "model.decoder.embed_tokens.weight"}
+            "CausalLM": Head(
+                "OPTForCausalLM",
+                WeightTable({}, tied={"lm_head.weight": "model.decoder.embed_tokens.weight"}),
             ),
         },
-        architectures={"CausalLM": "OPTForCausalLM", "Backbone": "OPTModel"},
-        known=(r"lm_head\.weight", r"score\.weight", r"qa_outputs\..*"),
+        other_heads=(r"lm_head\.weight", r"score\.weight", r"qa_outputs\..*"),
     )
 )

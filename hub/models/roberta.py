@@ -8,7 +8,7 @@ classification head has a dense layer of its own and the pooler, if there is one
 
 from typing import Any
 
-from hub.families import Family, register
+from hub.families import Family, Head, register
 from hub.models.bert import BLOCK_ROWS, CONFIG, EMBEDDING_ROWS, FIXED
 from hub.models.encoder import Encoder
 from hub.weights.tables import WeightTable
@@ -85,9 +85,12 @@ def _family(model_type: str, backbone: type, tokenizer: str, name: str) -> Famil
     return Family(
         model_type=model_type,
         backbone=backbone,
+        architecture=f"{name}Model",
         tokenizer=tokenizer,
-        config={k: v for k, v in CONFIG.items() if k != "num_segments"},
-        offsets={"max_sequence_length": _PADDING + 1},
+        config={
+            **{k: v for k, v in CONFIG.items() if k != "num_segments"},
+            "max_sequence_length": ("max_position_embeddings", _PADDING + 1),
+        },
         fixed={**FIXED, "pad_token_id": (_PADDING, None), "type_vocab_size": (1, None)},
         weights=WeightTable(
             {**EMBEDDING_ROWS, **BLOCK_ROWS, "pooler": "pooler.dense"},
@@ -95,32 +98,32 @@ def _family(model_type: str, backbone: type, tokenizer: str, name: str) -> Famil
         ),
         prefix="roberta.",
         heads={
-            "TextClassifier": WeightTable(
-                {"hidden": "classifier.dense", "head": "classifier.out_proj"}
+            "TextClassifier": Head(
+                f"{name}ForSequenceClassification",
+                WeightTable({"hidden": "classifier.dense", "head": "classifier.out_proj"}),
+                options={"hidden_activation": "tanh", "dropout_before_hidden": True},
             ),
-            "TokenClassifier": WeightTable({"head": "classifier"}),
-            "MaskedLM": WeightTable(
-                {
-                    "head/transform": "lm_head.dense",
-                    "head/norm": "lm_head.layer_norm",
-                    "head/bias": "lm_head.bias",
-                },
-                tied={
-                    "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
-                    "lm_head.decoder.bias": "lm_head.bias",
-                },
+            "TokenClassifier": Head(
+                f"{name}ForTokenClassification", WeightTable({"head": "classifier"})
+            ),
+            "MaskedLM": Head(
+                f"{name}ForMaskedLM",
+                WeightTable(
+                    {
+                        "head/transform": "lm_head.dense",
+                        "head/norm": "lm_head.layer_norm",
+                        "head/bias": "lm_head.bias",
+                    },
+                    tied={
+                        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+                        "lm_head.decoder.bias": "lm_head.bias",
+                    },
+                ),
+                options={"activation": "gelu"},
             ),
         },
-        architectures={
-            "TextClassifier": f"{name}ForSequenceClassification",
-            "MaskedLM": f"{name}ForMaskedLM",
-            "TokenClassifier": f"{name}ForTokenClassification",
-            "Backbone": f"{name}Model",
-        },
-        known=(r"lm_head\..*", r"classifier\..*", r"qa_outputs\..*"),
+        other_heads=(r"lm_head\..*", r"classifier\..*", r"qa_outputs\..*"),
         optional=("pooler",),
-        classifier=("tanh", True),
-        head_activation="gelu",
     )
 
 

@@ -108,15 +108,15 @@ _NAMES = ("visual_projection", "concept_embeds", "concept_embeds_weights", "spec
 SAFETY_CHECKER = register(
     Family(
         model_type="StableDiffusionSafetyChecker",
-        stated="clip",
+        config_type="clip",
         backbone=StableDiffusionSafetyChecker,
+        architecture="StableDiffusionSafetyChecker",
         config={"projection_dim": "projection_dim"},
         defaults={"projection_dim": 512},  # of a config.json that does not say; transformers' own
         parts={"vision_encoder": ("clip_vision_model", "vision_config")},
         weights=CLIP_VISION.weights.prefixed("vision_encoder/", _TOWER).joined(
             WeightTable({name: name for name in _NAMES})
         ),
-        older={r"^vision_model\.(?!vision_model\.)": _TOWER},  # newer ones, here
-        architectures={"Backbone": "StableDiffusionSafetyChecker"},
+        renamed={r"^vision_model\.(?!vision_model\.)": _TOWER},  # newer ones, here
     )
 )

@@ -19,7 +19,7 @@ from hub.blocks.transformer import (
     cached_attention_mask,
     is_empty_cache,
 )
-from hub.families import Family, register
+from hub.families import Family, Head, register
 from hub.models.backbone import Backbone
 from hub.weights.tables import WeightTable
 from keraslite import initializers, layers, ops
@@ -444,6 +444,7 @@ T5 = register(
     Family(
         model_type="t5",
         backbone=T5Backbone,
+        architecture="T5Model",
         tokenizer="UnigramTokenizer",
         config={
             "vocabulary_size": "vocab_size",
@@ -468,16 +469,13 @@ T5 = register(
                 "decoder.embed_tokens.weight": "shared.weight",
             },
         ),
-        prefix="",
         heads={
-            "Seq2SeqLM": WeightTable({"head": "lm_head"}, tied={"lm_head.weight": "shared.weight"}),
+            "Seq2SeqLM": Head(
+                "T5ForConditionalGeneration",
+                WeightTable({"head": "lm_head"}, tied={"lm_head.weight": "shared.weight"}),
+            ),
+            "TextEmbedder": Head("T5EncoderModel", backbone={"encoder_only": True}),
         },
-        architectures={
-            "Seq2SeqLM": "T5ForConditionalGeneration",
-            "Backbone": "T5Model",
-            "TextEmbedder": "T5EncoderModel",
-        },
-        known=(r"lm_head\.weight", r"classification_head\..*"),
-        for_task={"TextEmbedder": {"encoder_only": True}},
+        other_heads=(r"lm_head\.weight", r"classification_head\..*"),
     )
 )  # fmt: skip

@@ -326,7 +326,7 @@ VAE = register(
         read=_types,
         write=_written,
         weights=WeightTable(_rows()),
-        older={
+        renamed={
             r"(mid_block\.attentions\.0)\.query\.": r"\1.to_q.",
             r"(mid_block\.attentions\.0)\.key\.": r"\1.to_k.",
             r"(mid_block\.attentions\.0)\.value\.": r"\1.to_v.",

@@ -16,7 +16,7 @@ from PIL import Image
 
 from hub.preprocessing.image_inputs import listed, opened, red_green_blue
 from hub.preprocessing.text import TextPreprocessor
-from hub.presets.build import write_json
+from hub.presets.save import write_json
 
 FILE = "preprocessor_config.json"
 _WHOLE = "processor_config.json"  # newer files hold the settings for texts and others too

@@ -1,42 +1,37 @@
-"""From files to models and back: configs, strict and lazy loading, saving for transformers."""
+"""From files to models: configs, and the one loader, strict and lazy."""
 
-import json
-import os
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import keraslite as keras
-from hub.families import FAMILIES, family_of
+from hub.families import Family, family_of, model_types
 from hub.presets.files import PresetFiles, resolve
-from hub.weights.reader import DIFFUSION_WEIGHTS, WEIGHTS, Weights, open_weights
+from hub.weights.reader import Weights, open_weights
 from hub.weights.tables import (
-    Exported,
     WeightTable,
     check_shapes,
     from_checkpoint,
     link,
 )
-from keraslite.saving import Pending, replacing, save_safetensors
-
-_DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
+from keraslite.saving import Pending
 
 
 def read_config(files: PresetFiles) -> dict[str, Any]:
-    """The config.json of a checkpoint; a built-in row fills in what it does not say.
+    """Return the config.json of a checkpoint; a built-in row adds the keys it leaves out.
+
+    Args:
+        files: what `hub.presets.resolve` returned.
 
     Raises:
         FileNotFoundError: there is none, and the preset is not a built-in one.
         ValueError: it names no model type.
     """
     row = files.row or {}
-    if "config.json" in files or not row:
-        config = files.json("config.json")
-    else:
-        config = {}
-    named = config.get("_class_name")  # by diffusers
-    config = {"model_type": row.get("family") or named, **row.get("config", {}), **config}
+    config = files.json("config.json") if "config.json" in files or not row else {}
+    default = row.get("family") or config.get("_class_name")  # the latter by diffusers
+    config = {"model_type": default, **row.get("config", {}), **config}
     if not config.get("model_type"):
         if "registered_name" in config:
             raise ValueError(
@@ -47,19 +42,24 @@ def read_config(files: PresetFiles) -> dict[str, Any]:
             f"The config.json of {files.location} has no model_type: it is not a transformers "
             "config."
         )
-    return config | _distinguished(config)
+    return config | _declared_by_architecture(config)
 
 
-def _distinguished(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The model type of a config.json that states another family's, told by its architecture."""
-    stated = (config.get("architectures") or [None])[0]
-    family = FAMILIES.get(stated)
-    own = family is not None and family.stated == config["model_type"]
-    return {"model_type": stated} if own else {}
+def _declared_by_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model type of a config.json with another family's, told by its architecture."""
+    architecture = (config.get("architectures") or [None])[0]
+    if architecture not in model_types():
+        return {}
+    own = family_of(architecture).config_type == config["model_type"]
+    return {"model_type": architecture} if own else {}
 
 
-def arguments(family: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a family's backbone out of a config.json.
+def arguments(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a family's backbone that a config.json says.
+
+    Args:
+        family: the family.
+        config: the content of the config.json.
 
     Raises:
         ValueError: the config asks for something unsupported, or lacks a size.
@@ -67,72 +67,180 @@ def arguments(family: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     config = {**family.defaults, **config}
     for key, allowed in family.fixed.items():
         if config.get(key) not in allowed:
-            known = [a for a in allowed if a is not None]
+            supported = [value for value in allowed if value is not None]
             raise ValueError(
                 f"The config has {key}={config[key]!r}, which is not supported for "
-                f"{family.model_type!r}; supported: {known}."
+                f"{family.model_type!r}; supported: {supported}."
             )
-    found = {ours: config[theirs] for ours, theirs in family.config.items() if theirs in config}
-    found |= {k: found[k] - more for k, more in family.offsets.items() if k in found}
+    keys = config_keys(family)
+    ours = {name: config[key] for name, (key, _) in keys.items() if key in config}
+    ours |= {name: ours[name] - more for name, (_, more) in keys.items() if more and name in ours}
     sizes = ("vocabulary_size", "vocab_size", "num_layers", "hidden_dim")
-    required = [k for k in sizes if k in family.config and k not in found]
-    if required:
-        names = [family.config[k] for k in required]
-        raise ValueError(f"The config.json lacks {names}; it has {sorted(config)}.")
-    for ours, (kind, key) in family.parts.items():
-        part = family_of(kind)
-        found[ours] = arguments(part, part_config(part, config, key))
-    return found | (family.read(dict(config)) if family.read else {})
+    missing = [keys[name][0] for name in sizes if name in keys and name not in ours]
+    if missing:
+        raise ValueError(f"The config.json lacks {missing}; it has {sorted(config)}.")
+    for name, (model_type, key) in family.parts.items():
+        part = family_of(model_type)
+        ours[name] = arguments(part, part_config(part, config, key))
+    return ours | (family.read(dict(config)) if family.read else {})
 
 
-def part_config(part: Any, config: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The config of a part out of a whole one's.
+def config_keys(family: Family) -> dict[str, tuple[str, int]]:
+    """Return our argument -> (the key of config.json, how much more it says there).
+
+    Args:
+        family: the family.
+    """
+    rows = family.config.items()
+    return {name: (key, 0) if isinstance(key, str) else key for name, key in rows}
+
+
+def part_config(part: Family, config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return the config of a part out of a whole one's.
 
     Args:
         part: the part's family.
-        config: the whole.
-        key: where it stands there; what older files repeat under `<key>_dict` counts more, and with
-            it the defaults of what that leaves out, as transformers reads it.
+        config: of the whole.
+        key: of the part's config in it. Older files repeat it under `<key>_dict`: that wins, and
+            with it the defaults of the keys it leaves out, as transformers reads it.
     """
     repeated = config.get(f"{key}_dict")
-    known = dict(config.get(key) or {})
+    own = dict(config.get(key) or {})
     if repeated is not None:
-        known |= {**part.defaults, **repeated}
-    return {**known, "model_type": part.model_type}
+        own |= {**part.defaults, **repeated}
+    return {**own, "model_type": part.model_type}
 
 
-def _of_part(family: Any, config: Mapping[str, Any], cls: type) -> tuple[Any, Any]:
-    """The family and the config of the part of a checkpoint that is of a class; else what is given.
+def _of_part(family: Family, config: dict[str, Any], cls: type) -> tuple[Family, dict[str, Any]]:
+    """Return family and config of the part of a checkpoint that is of a class, else of the whole.
 
     Args:
         family: of the checkpoint.
         config: its config.json.
-        cls: the class that is to be loaded.
+        cls: the class of backbone that is to be loaded.
     """
-    for kind, key in () if issubclass(family.backbone, cls) else family.parts.values():
-        part = family_of(kind)
+    for model_type, key in () if issubclass(family.backbone, cls) else family.parts.values():
+        part = family_of(model_type)
         if issubclass(part.backbone, cls):
             return part, part_config(part, config, key)
     return family, config
 
 
-def detect_prefix(family: Any, names: Weights) -> str:
-    """What stands before the backbone's names in a checkpoint: the family's prefix, or nothing."""
+def detect_prefix(family: Family, names: Iterable[str]) -> str:
+    """Return the prefix of the backbone's names in a checkpoint: the family's, or none.
+
+    Args:
+        family: the family.
+        names: of the tensors.
+
+    Raises:
+        ValueError: no tensor has the name of the backbone's first weight.
+    """
     first = next(iter(family.weights.rows.values()))
     starts = {family.prefix: f"{family.prefix}{first}.", "": f"{first}."}
     for prefix, start in starts.items():
-        if any(n.startswith(start) for n in names):
+        if any(name.startswith(start) for name in names):
             return prefix
+    names = sorted(names)
     raise ValueError(
         f"These are no {family.model_type} weights: neither {starts[family.prefix]}* nor "
-        f"{starts['']}* is among the {len(names)} tensors, such as {sorted(names)[:4]}."
+        f"{starts['']}* is among the {len(names)} tensors, such as {names[:4]}."
     )
 
 
-def has_optional(family: Any, path: str, weights: Weights, prefix: str) -> bool:
-    """Whether a part of the backbone that may be absent is in the checkpoint."""
-    start = prefix + family.weights.rows[path] + "."
-    return any(n.startswith(start) for n in weights)
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint before its weights are opened.
+
+    Attributes:
+        files: its files.
+        config: its config.json, or the part of it that is asked for.
+        family: the family of its backbone.
+    """
+
+    files: PresetFiles
+    config: dict[str, Any]
+    family: Family
+
+
+def find_checkpoint(
+    preset: Any, *, backbone: type | None = None, revision: str | None = None,
+    token: str | bool | None = None,
+) -> Checkpoint:  # fmt: skip
+    """Resolve a preset and read its config; of its weights nothing is fetched.
+
+    Args:
+        preset: as for `hub.presets.resolve`.
+        backbone: the class of backbone to load, which may be that of a part.
+        revision: as for `hub.presets.resolve`.
+        token: as for `hub.presets.resolve`.
+
+    Raises:
+        ValueError: the preset is unknown, or its model type is not supported.
+    """
+    files = resolve(preset, revision=revision, token=token)
+    config = read_config(files)
+    family = family_of(config["model_type"])
+    if backbone is not None:
+        family, config = _of_part(family, config, backbone)
+    return Checkpoint(files, config, family)
+
+
+def load(
+    checkpoint: Checkpoint,
+    assemble: Callable[[Any, Weights | None], Any] | None = None,
+    *,
+    head: WeightTable | None = None,
+    new: Iterable[str] = (),
+    all_layers: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    backend: str | None = None,
+    dtype: Any = None,
+    load_weights: bool = True,
+    variant: str | None = None,
+) -> tuple[Any, list[str]]:
+    """Build the model of a checkpoint and load its weights.
+
+    Args:
+        checkpoint: what `find_checkpoint` returned.
+        assemble: called with the backbone and the weights (None if none are loaded); returns the
+            model whose `backbone` it is. The backbone itself is the model by default.
+        head: the names of the other weights of such a model.
+        new: prefixes of paths that the checkpoint may lack, each as a whole.
+        all_layers: whether the layers of the backbone that some checkpoints lack are wanted anyway.
+        overrides: arguments of the backbone, in place of the config's.
+        backend: where the model lives; the current backend by default.
+        dtype: a dtype or policy.
+        load_weights: whether weights are loaded, or all of them new.
+        variant: of several weights in one folder, such as "fp16".
+
+    Returns:
+        The model, and the paths of its weights that the checkpoint does not have.
+
+    Raises:
+        ValueError: a tensor is missing, unused or mis-shaped.
+    """
+    family, at = checkpoint.family, "" if assemble is None else "backbone/"
+    with keras.use_backend(backend or keras.backend()):
+        weights, prefix = None, ""
+        values = {**arguments(family, checkpoint.config), **(overrides or {})}
+        if load_weights:
+            weights = open_weights(checkpoint.files, variant)
+            weights.rename(family.renamed)
+            prefix = detect_prefix(family, weights)
+            for path in () if all_layers else family.optional:
+                start = prefix + family.weights.rows[path] + "."
+                values.setdefault(path, any(name.startswith(start) for name in weights))
+        backbone = family.backbone(**values, dtype=dtype)
+        backbone.source_config = checkpoint.config
+        model = backbone if assemble is None else assemble(backbone, weights)
+        if weights is None:
+            return model, []
+        table = family.weights.prefixed(at, prefix)
+        unread = WeightTable({}, ignore=(*family.other_heads, *without(backbone, table, at)))
+        joined = (head or WeightTable({})).joined(table, unread)
+        optional = tuple(new) + tuple(at + path for path in (family.optional if at else ()))
+        return model, load_into(model, weights, joined, optional)
 
 
 def load_into(
@@ -238,104 +346,3 @@ def merged_weights(model: Any) -> dict[str, Any]:
         for path, variable in weight_variables(model).items()
         if not re.search(r"(^|/)(lora_\w+|(kernel|embeddings)_scale)$", path)
     }
-
-
-def load_backbone(
-    cls: type,
-    preset: Any,
-    *,
-    backend: str | None = None,
-    dtype: Any = None,
-    load_weights: bool = True,
-    revision: str | None = None,
-    token: str | None = None,
-    variant: str | None = None,
-    **overrides: Any,
-) -> Any:
-    """What `Backbone.from_preset` does."""
-    files = resolve(preset, revision=revision, token=token)
-    config = read_config(files)
-    family, config = _of_part(family_of(config["model_type"]), config, cls)
-    if not issubclass(family.backbone, cls):
-        raise ValueError(
-            f"{preset!r} is a {family.model_type} checkpoint: use {family.backbone.__name__}, "
-            f"not {cls.__name__}."
-        )
-    with keras.use_backend(backend or keras.backend()):
-        weights = open_weights(files, variant) if load_weights else None
-        if weights is not None:
-            weights.rename(family.older)
-        prefix = detect_prefix(family, weights) if weights else ""
-        made = {**arguments(family, config), **overrides}
-        for path in family.optional if weights else ():
-            made.setdefault(path, has_optional(family, path, weights, prefix))
-        model = family.backbone(**made, dtype=dtype)
-        if weights is not None:
-            table = family.weights.prefixed("", prefix)
-            ignored = WeightTable({}, ignore=(*family.known, *without(model, table)))
-            load_into(model, weights, table.joined(ignored))
-    model.source_config = config
-    return model
-
-
-def written_config(family: Any, backbone: Any, task: str, extra: Mapping[str, Any]) -> dict:
-    """The config.json for a model: what it was loaded with, brought up to date."""
-    config = _up_to_date(family, getattr(backbone, "source_config", {}), backbone.get_config())
-    if family.library == "diffusers":
-        config.pop("model_type", None)
-        return {**config, "_class_name": family.model_type, **extra}
-    return config | {
-        "model_type": family.stated or family.model_type,
-        "architectures": [family.architectures[task]],
-        "dtype": _DTYPES.get(backbone.variable_dtype, "float32"),
-        **extra,
-    }
-
-
-def _up_to_date(family: Any, config: Mapping[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-    """A config.json with our arguments, and those of parts, in it."""
-    said = {key: values[0] for key, values in family.fixed.items() if values[0] is not None}
-    config = {**said, **config}
-    ours = ours | {name: ours[name] + more for name, more in family.offsets.items()}
-    config |= {theirs: ours[name] for name, theirs in family.config.items()}
-    config |= family.write(ours) if family.write else {}
-    for name, (kind, key) in family.parts.items():
-        part = family_of(kind)
-        config[key] = _up_to_date(part, part_config(part, config, key), ours[name])
-        config.pop(f"{key}_dict", None)
-    for key in ("_name_or_path", "torch_dtype", "transformers_version"):
-        config.pop(key, None)
-    return config
-
-
-def write_preset(
-    directory: Any, model: Any, table: WeightTable, config: Mapping[str, Any], tokenizer: Any,
-    file: str = WEIGHTS,
-) -> None:  # fmt: skip
-    """Write weights, tokenizer and config into a folder; the config comes last.
-
-    Raises:
-        OSError: the folder cannot be written, or the disk is full; older files stay as they were.
-    """
-    folder = Path(os.fspath(directory))
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = Exported(merged_weights(model), table)
-    save_safetensors(folder / file, tensors, {"format": "pt"})
-    if tokenizer is not None:
-        tokenizer.save(folder)
-    write_json(folder / "config.json", config)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    with replacing(path) as file:
-        file.write((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
-
-
-def save_backbone(model: Any, directory: Any) -> None:
-    """What `Backbone.save_to_preset` does."""
-    family = family_of(model.family)
-    config = written_config(family, model, "Backbone", {})
-    file = DIFFUSION_WEIGHTS if family.library == "diffusers" else WEIGHTS
-    table = family.weights.prefixed("", family.own_prefix)
-    write_preset(directory, model, table, config, None, file)

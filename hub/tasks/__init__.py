@@ -1,55 +1,22 @@
-"""Tasks: preprocessing, a backbone and a head."""
+"""Tasks: preprocessing, a backbone and a head; in packages by what they read.
 
-from hub.tasks.causal_lm import CausalLM, GPT2CausalLM, OPTCausalLM
-from hub.tasks.masked_lm import (
-    AlbertMaskedLM,
-    BertMaskedLM,
-    DistilBertMaskedLM,
-    ElectraMaskedLM,
-    MaskedLM,
-    RobertaMaskedLM,
-    XLMRobertaMaskedLM,
-)
-from hub.tasks.seq2seq_lm import Seq2SeqLM, T5Seq2SeqLM
-from hub.tasks.stable_diffusion import StableDiffusion
-from hub.tasks.task import Task
-from hub.tasks.text_classifier import (
-    AlbertTextClassifier,
-    BertClassifier,
-    BertTextClassifier,
-    DistilBertTextClassifier,
-    ElectraTextClassifier,
-    RobertaTextClassifier,
-    TextClassifier,
-    XLMRobertaTextClassifier,
-)
-from hub.tasks.text_embedder import (
-    AlbertTextEmbedder,
-    BertTextEmbedder,
-    DistilBertTextEmbedder,
-    ElectraTextEmbedder,
-    RobertaTextEmbedder,
-    T5TextEmbedder,
-    TextEmbedder,
-    XLMRobertaTextEmbedder,
-)
-from hub.tasks.text_to_image import (
-    ImageToImage,
-    Inpaint,
-    StableDiffusionImageToImage,
-    StableDiffusionInpaint,
-    StableDiffusionTextToImage,
-    TextToImage,
-)
-from hub.tasks.token_classifier import (
-    AlbertTokenClassifier,
-    BertTokenClassifier,
-    DistilBertTokenClassifier,
-    ElectraTokenClassifier,
-    RobertaTokenClassifier,
-    TokenClassifier,
-    XLMRobertaTokenClassifier,
-)
-from hub.tasks.zero_shot_classifier import CLIPZeroShotClassifier, ZeroShotImageClassifier
+`text` reads texts, `both` images with texts; tasks that read images or sound alone are to stand in
+`image` and `audio`. A task is one file, which `hub.tasks.discovery` finds by its name.
+"""
 
-__all__ = [name for name, value in globals().items() if isinstance(value, type)]
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    from hub.tasks.registry import class_named, class_names
+
+    value = class_names() if name == "__all__" else class_named(name)
+    if value is None:
+        raise AttributeError(f"module 'hub.tasks' has no attribute {name!r}")
+    return value
+
+
+def __dir__() -> list[str]:
+    from hub.tasks.registry import class_names
+
+    return sorted({*globals(), *class_names()})

@@ -1,38 +1,92 @@
-"""Which task a checkpoint is for: by its config, or by the name of a pipeline."""
+"""Task classes by name, by pipeline and by checkpoint; `load`, which needs no class."""
 
 from typing import Any
 
-from hub.families import family_of
+from hub.families import class_prefixes, family_of
 from hub.models.backbone import Backbone
 from hub.presets import resolve
 from hub.presets.build import read_config
 from hub.presets.files import PIPELINE, PresetFiles
-from hub.tasks.causal_lm import CausalLM
-from hub.tasks.masked_lm import MaskedLM
-from hub.tasks.seq2seq_lm import Seq2SeqLM
-from hub.tasks.stable_diffusion import StableDiffusion
+from hub.tasks.discovery import all_tasks, find_class
 from hub.tasks.task import Task
-from hub.tasks.text_classifier import TextClassifier
-from hub.tasks.text_embedder import TextEmbedder
-from hub.tasks.text_to_image import TextToImage
-from hub.tasks.token_classifier import TokenClassifier
-from hub.tasks.zero_shot_classifier import ZeroShotImageClassifier
 
-# The Hub's names of pipelines.
-PIPELINES: dict[str, Any] = {
-    "text-classification": TextClassifier,
-    "token-classification": TokenClassifier,
-    "fill-mask": MaskedLM,
-    "feature-extraction": TextEmbedder,
-    "text-generation": CausalLM,
-    "text2text-generation": Seq2SeqLM,
-    "zero-shot-image-classification": ZeroShotImageClassifier,
-    "text-to-image": TextToImage,
-}
-_TASKS = {task.task: task for task in PIPELINES.values() if issubclass(task, Task)}
+# Files of other libraries that are for one task: diffusers and sentence-transformers.
+_TASK_FILES = {PIPELINE: "StableDiffusion", "modules.json": "TextEmbedder"}
 
 
-def task_of(files: PresetFiles) -> type[Task] | type[Backbone] | type[StableDiffusion]:
+def class_named(name: str) -> type | None:
+    """The task class of a public name: a task's own, a family's, or an alias of either.
+
+    Args:
+        name: such as "TextClassifier", "BertTextClassifier" or "BertClassifier".
+
+    >>> class_named("BertClassifier").__name__
+    'BertTextClassifier'
+    """
+    found = Task if name == "Task" else find_class(name)
+    if found is not None or not name[:1].isupper():
+        return found
+    for prefix, model_type in class_prefixes().items():
+        if not name.startswith(prefix):
+            continue
+        rest = name.removeprefix(prefix)
+        task = find_class(rest)
+        if task is None:
+            task = next((t for t in all_tasks() if rest in getattr(t, "family_aliases", ())), None)
+        if _is_over(task, model_type):
+            return task.for_family(model_type)
+    return next((task for task in all_tasks() if name in getattr(task, "aliases", ())), None)
+
+
+def _is_over(task: Any, model_type: str) -> bool:
+    """Whether a task has a class for a family."""
+    return (
+        isinstance(task, type)
+        and issubclass(task, Task)
+        and family_of(model_type).head(task.task) is not None
+    )
+
+
+def class_names() -> list[str]:
+    """The names of all task classes, those of families and aliases too.
+
+    >>> {"Task", "TextClassifier", "BertTextClassifier", "BertClassifier"} <= {*class_names()}
+    True
+    """
+    names = {"Task"}
+    for task in all_tasks():
+        names |= {task.__name__, *getattr(task, "aliases", ())}
+        for prefix, model_type in class_prefixes().items():
+            if _is_over(task, model_type):
+                names |= {prefix + name for name in (task.task, *task.family_aliases)}
+    return sorted(names)
+
+
+def pipelines() -> dict[str, Any]:
+    """The Hub's name of a pipeline -> the task class that is run for it.
+
+    >>> pipelines()["fill-mask"].__name__
+    'MaskedLM'
+    """
+    return {task.pipeline: task for task in all_tasks() if task.pipeline}
+
+
+def task_for(config: dict[str, Any]) -> type[Task] | None:
+    """The task whose head a config.json names; None where it is a backbone's, or none of ours.
+
+    Args:
+        config: what `hub.presets.build.read_config` returned.
+    """
+    family = family_of(config["model_type"])
+    architecture = (config.get("architectures") or [None])[0]
+    for task in all_tasks():
+        head = family.head(task.task)
+        if head is not None and head.architecture is not None and head.architecture == architecture:
+            return task
+    return None
+
+
+def task_of(files: PresetFiles) -> Any:
     """The task that the files of a checkpoint are for; `Backbone` where they have no head.
 
     Args:
@@ -41,24 +95,27 @@ def task_of(files: PresetFiles) -> type[Task] | type[Backbone] | type[StableDiff
     Raises:
         ValueError: the model type is not supported, or its head is none of ours.
     """
-    if PIPELINE in files:  # of diffusers
-        return StableDiffusion
+    if PIPELINE in files:
+        return find_class(_TASK_FILES[PIPELINE])
     config = read_config(files)
     family = family_of(config["model_type"])
-    if "modules.json" in files:  # a model of sentence-transformers
-        return TextEmbedder
-    stated = (config.get("architectures") or [None])[0]
-    if stated is None:
+    for name, task in _TASK_FILES.items():
+        if name in files:
+            return find_class(task)
+    architecture = (config.get("architectures") or [None])[0]
+    if architecture is None:
         tasks = (files.row or {}).get("tasks") or ["Backbone"]
-        return _TASKS.get(tasks[0], Backbone)
-    tasks = {name: task for task, name in family.architectures.items()}
-    if stated not in tasks:
+        return find_class(tasks[0]) or Backbone
+    task = task_for(config)
+    if task is None and architecture != family.architecture:
+        heads = {task.task: family.head(task.task) for task in all_tasks()}
+        names = sorted({h.architecture for h in heads.values() if h and h.architecture})
         raise ValueError(
-            f"{files.location} is a {stated}, for which there is no task; known of "
-            f"{family.model_type!r}: {sorted(tasks)}. Name a task instead, such as "
-            "hub.TextEmbedder.from_preset(...), to use its backbone."
+            f"{files.location} is a {architecture}, for which there is no task; those of "
+            f"{family.model_type!r} are {[*names, family.architecture]}. Name a task instead, such "
+            "as hub.TextEmbedder.from_preset(...), to use its backbone."
         )
-    return _TASKS.get(tasks[stated], Backbone)
+    return task or Backbone
 
 
 def load(preset: Any, *, revision: str | None = None, token: Any = None, **kwargs: Any) -> Any:

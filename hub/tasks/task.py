@@ -1,33 +1,46 @@
 """Task: preprocessing, a backbone and a head, from a preset or from parts."""
 
-import math
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any
-
-import numpy as np
 
 import keraslite as keras
 from hub.families import Family, family_of
-from hub.preprocessing.text import BUCKETS, TextPreprocessor, is_text, texts_and_pairs
-from hub.presets import build
-from hub.presets.files import PresetFiles, resolve
-from hub.weights.reader import open_weights
+from hub.presets.build import Checkpoint, find_checkpoint, load
+from hub.presets.files import PresetFiles
+from hub.presets.save import config_of, write_preset
+from hub.tasks.discovery import all_tasks
+from hub.weights import adapters
 from hub.weights.tables import WeightTable
-
-_TOKENS_A_BATCH = 1024  # what stays in the cache of a CPU
-_ACCELERATED = 16384
 
 
 class Task(keras.Model):
-    """A model with its preprocessing: takes texts, gives answers.
+    """A model with its preprocessing: takes what users have, gives answers.
 
     Subclasses name their `task`, build their head in `__init__`, and write `call`.
+
+    Attributes:
+        task: the name of the class.
+        family: the model type of a class for one family.
+        pipeline: the Hub's name of what it does; `hub run` takes it.
+        transformers_class: the class of transformers that opens its checkpoints.
+        adapter_type: what PEFT calls it.
+        aliases: other names of the class.
+        family_aliases: what follows a family's name in other names of its class for the family.
+        preprocessor_options: arguments of `from_preset` that `make_preprocessor` takes.
+        command_options: options of `hub run` -> arguments for argparse.
+        head_may_be_new: whether a checkpoint without the head can be loaded, to train one.
     """
 
     task: str = ""
     family: str | None = None
-    default_preprocessor: type = TextPreprocessor
-    needs_pooler = True
+    pipeline: str = ""
+    transformers_class: str = "AutoModel"
+    adapter_type: str | None = None
+    aliases: tuple[str, ...] = ()
+    family_aliases: tuple[str, ...] = ()
+    preprocessor_options: tuple[str, ...] = ()
+    command_options: Mapping[str, Mapping[str, Any]] = {}
     head_may_be_new = True
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
@@ -44,7 +57,7 @@ class Task(keras.Model):
 
     @property
     def preprocessor(self) -> Any:
-        """What turns texts into inputs; None if inputs are given ready."""
+        """What makes inputs of what users have; None if inputs are ready."""
         return self._kl_preprocessor
 
     @preprocessor.setter
@@ -63,11 +76,11 @@ class Task(keras.Model):
         load_weights: bool = True,
         load_head: bool = True,
         revision: str | None = None,
-        token: str | None = None,
-        sequence_length: int | None = None,
+        token: str | bool | None = None,
+        variant: str | None = None,
         **kwargs: Any,
     ) -> "Task":
-        """The task of a preset, with its weights and its preprocessing.
+        """Load the task of a preset, with its weights and its preprocessing.
 
         Args:
             preset: a built-in name, `org/repo`, `hf://org/repo@revision/subfolder`, or a folder.
@@ -77,118 +90,111 @@ class Task(keras.Model):
             load_head: whether the head is taken from the checkpoint where that has one.
             revision: a branch, tag or commit of the repository.
             token: a token for the Hub.
-            sequence_length: the most tokens of a text; what the checkpoint says by default.
-            kwargs: arguments of the task, such as `num_classes`.
+            variant: of several weights in one folder, such as "fp16".
+            kwargs: arguments of the task, such as `num_classes`; of those that read texts also
+                `sequence_length`, the most tokens of a text.
 
         Raises:
             ValueError: the preset is unknown, or its files do not fit; the message says how.
         """
-        files = resolve(preset, revision=revision, token=token)
-        config = build.read_config(files)
-        family = family_of(config["model_type"])
-        chosen = cls.for_family(family.model_type)
-        with keras.use_backend(backend or keras.backend()):
-            return chosen._load(
-                files, config, family, dtype, load_weights, load_head, sequence_length, kwargs
+        checkpoint = find_checkpoint(preset, revision=revision, token=token)
+        chosen = cls.for_family(checkpoint.family.model_type)
+        head = checkpoint.family.head(cls.task)
+        table = head.weights or WeightTable({})
+        if not load_head or _has_another_head(checkpoint, head.architecture):
+            table = table.prefixed("", "-/")  # no tensor has such a name
+        all_layers = chosen.needs_all_layers(checkpoint.family)
+
+        def assemble(backbone: Any, weights: Any) -> Task:
+            task = chosen._assemble(checkpoint, backbone, kwargs)
+            for path in () if all_layers else checkpoint.family.optional:
+                if getattr(backbone, path, None) is not None:  # kept for the file, not used here
+                    getattr(backbone, path).trainable = False
+            if any(_claims(table, tensor) for tensor in weights or ()):
+                task.check_head(weights, table)
+            return task
+
+        task, fresh = load(
+            checkpoint, assemble, head=table, new=("head", "hidden") if cls.head_may_be_new else (),
+            all_layers=all_layers, overrides=head.backbone, backend=backend, dtype=dtype,
+            load_weights=load_weights, variant=variant,
+        )  # fmt: skip
+        task._kl_new_weights = fresh
+        return task
+
+    @classmethod
+    def _assemble(cls, checkpoint: Checkpoint, backbone: Any, kwargs: dict[str, Any]) -> "Task":
+        """Return the task over a backbone, with its preprocessor."""
+        kwargs = {**cls.checkpoint_arguments(checkpoint.files, checkpoint.config), **kwargs}
+        options = {name: kwargs.pop(name, None) for name in cls.preprocessor_options}
+        if kwargs.get("preprocessor") is None:
+            kwargs["preprocessor"] = cls.make_preprocessor(
+                checkpoint.files, checkpoint.family, backbone, **options
             )
+        return cls(backbone, **kwargs)
 
     @classmethod
     def for_family(cls, model_type: str) -> type["Task"]:
-        """This task's class for a family."""
-        if cls.family is not None:
-            if cls.family != model_type:
-                raise ValueError(
-                    f"This is a {model_type} checkpoint; {cls.__name__} is for {cls.family}."
-                )
-            return cls
-        for sub in cls.__subclasses__():
-            if sub.family == model_type and sub.task == cls.task:
-                return sub
-        raise ValueError(f"There is no {cls.__name__} for {model_type} checkpoints.")
-
-    @classmethod
-    def over(cls, family: str, name: str) -> type["Task"]:
-        """This task's class for one family, under the name that users know it by.
+        """The class of this task for a family; a subclass of a user's is for all of them.
 
         Args:
-            family: the model type.
-            name: the name of the class.
+            model_type: of the family.
+
+        Raises:
+            ValueError: there is none; the message names the tasks there are.
+
+        >>> hub.TextClassifier.for_family("bert").__name__
+        'BertTextClassifier'
         """
-        about = f"A `{cls.__name__}` over the backbone of {family} checkpoints."
-        made = {"family": family, "__doc__": about, "__module__": cls.__module__}
-        return type(cls)(name, (cls,), made)
+        family = family_of(model_type)
+        if cls.family not in (None, model_type) or family.head(cls.task) is None:
+            names = [task.task for task in all_tasks() if family.head(task.task) is not None]
+            raise ValueError(
+                f"There is no {cls.__name__} for {model_type} checkpoints; expected one of "
+                f"{sorted(names)}."
+            )
+        return _class_over(cls, model_type) if cls.__name__ == cls.task else cls
 
     @classmethod
-    def _load(
-        cls, files: PresetFiles, config: dict, family: Family, dtype: Any, load_weights: bool,
-        load_head: bool, sequence_length: int | None, kwargs: dict,
-    ) -> "Task":  # fmt: skip
-        weights = open_weights(files) if load_weights else None
-        prefix = build.detect_prefix(family, weights) if weights is not None else ""
-        made = build.arguments(family, config)
-        pools = cls.needs_pooler and family.classifier is None
-        if weights is not None and not pools:
-            for path in family.optional:
-                made[path] = build.has_optional(family, path, weights, prefix)
-        made |= family.for_task.get(cls.task, {})
-        backbone = family.backbone(**made, dtype=dtype)
-        backbone.source_config = config
-        preprocessor = kwargs.pop("preprocessor", None) or cls._preprocessor(
-            files, family, sequence_length, backbone
-        )
-        given = {**cls._from_files(files, config), **kwargs}
-        task = cls(backbone, preprocessor=preprocessor, **given)
-        for path in () if pools else family.optional:
-            if getattr(backbone, path, None) is not None:  # kept for the file, of no use here
-                getattr(backbone, path).trainable = False
-        if weights is not None:
-            task._load_weights(weights, family, prefix, load_head)
-        return task
+    def needs_all_layers(cls, family: Family) -> bool:
+        """Whether it needs the layers of a backbone that some checkpoints lack.
 
-    def _load_weights(self, weights: Any, family: Family, prefix: str, load_head: bool) -> None:
-        head = family.heads.get(self.task, WeightTable({}))
-        load_head = load_head and not self._is_of_another_task(family)
-        claimed = [t for t in weights if _claims(head, t)] if load_head else []
-        known = [p for p in family.known if not any(_matches(p, t) for t in claimed)]
-        if claimed:
-            self._check_head(weights, head)
-            known += family.known
-        table = family.weights.prefixed("backbone/", prefix)
-        rows = head if load_head else WeightTable({k: f"-/{v}" for k, v in head.rows.items()})
-        known += build.without(self.backbone, table, "backbone/")
-        table = rows.joined(table, WeightTable({}, ignore=tuple(known)))
-        new = ["head", "hidden"] if self.head_may_be_new else []
-        optional = [*new, *(f"backbone/{p}" for p in family.optional)]
-        self._kl_new_weights = build.load_into(self, weights, table, tuple(optional))
+        Args:
+            family: of the backbone.
+        """
+        return False
 
-    def _is_of_another_task(self, family: Family) -> bool:
-        """Whether the checkpoint says that its head is another task's, whose names may be ours."""
-        stated = getattr(self.backbone, "source_config", {}).get("architectures") or [None]
-        others = {name for task, name in family.architectures.items() if task != self.task}
-        return stated[0] in others and stated[0] != family.architectures.get(self.task)
+    def check_head(self, weights: Any, head: WeightTable) -> None:
+        """Raise ValueError if the checkpoint's head has another size; tasks that can, say more.
 
-    def _check_head(self, weights: Any, head: WeightTable) -> None:
-        """Raise ValueError if the checkpoint's head has another size; tasks that can, say more."""
+        Args:
+            weights: the checkpoint.
+            head: the names of the head's weights.
+        """
 
     @classmethod
-    def _from_files(cls, files: PresetFiles, config: dict) -> dict[str, Any]:
-        """Arguments of the task that a checkpoint decides."""
+    def checkpoint_arguments(cls, files: PresetFiles, config: dict) -> dict[str, Any]:
+        """Return the arguments of the task that a checkpoint decides.
+
+        Args:
+            files: of the checkpoint.
+            config: its config.json.
+        """
         return {}
 
     @classmethod
-    def _preprocessor(
-        cls, files: PresetFiles, family: Family, length: int | None, backbone: Any
+    def make_preprocessor(
+        cls, files: PresetFiles, family: Family, backbone: Any, **options: Any
     ) -> Any:
-        from hub import tokenizers
+        """Return the preprocessor of a checkpoint; None where inputs are ready.
 
-        tokenizer = getattr(tokenizers, family.tokenizer).from_files(files)
-        most = min(tokenizer.max_length, backbone.max_sequence_length)
-        if length is not None and length > backbone.max_sequence_length:
-            raise ValueError(
-                f"sequence_length={length} is more than the {backbone.max_sequence_length} "
-                "positions of the model."
-            )
-        return cls.default_preprocessor(tokenizer, sequence_length=length or most)
+        Args:
+            files: of the checkpoint.
+            family: of the backbone.
+            backbone: the backbone.
+            options: those of `preprocessor_options`; None where they are not given.
+        """
+        return None
 
     def save_to_preset(self, preset_dir: Any) -> None:
         """Write weights, tokenizer and config as transformers reads them.
@@ -197,17 +203,34 @@ class Task(keras.Model):
             preset_dir: a folder, made if need be; `from_preset(preset_dir)` reads it again.
         """
         family = family_of(self.backbone.family)
-        head = family.heads.get(self.task)
-        prefix = "" if head is None else family.prefix
-        table = (head or WeightTable({})).joined(family.weights.prefixed("backbone/", prefix))
-        name = "Backbone" if head is None else self.task
-        config = build.written_config(family, self.backbone, name, self._to_config())
+        head = family.head(self.task)
+        architecture = None if head is None else head.architecture
+        config = config_of(family, self.backbone, architecture, self.config_json())
         tokenizer = getattr(self.preprocessor, "tokenizer", None)
-        build.write_preset(preset_dir, self, table, config, tokenizer)
+        write_preset(preset_dir, self, family.task_weights(self.task), config, tokenizer)
 
-    def _to_config(self) -> dict[str, Any]:
-        """Keys of config.json that the task adds."""
+    def config_json(self) -> dict[str, Any]:
+        """Return the keys of config.json that the task adds."""
         return {}
+
+    # -- the command line ---------------------------------------------------------------------
+
+    def answers(self, inputs: list[str], options: Any) -> Iterable[dict[str, Any]]:
+        """Return what `hub run` prints for each input: dicts for JSON.
+
+        Args:
+            inputs: the words of the command line: texts or files.
+            options: the values of `command_options` and of `seed`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be run from the command line.")
+
+    def workload(self, count: int) -> tuple[Any, int, str]:
+        """Return something for `hub bench` to run, how much of it that is, and its unit.
+
+        Args:
+            count: the number of inputs.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has nothing to measure.")
 
     # -- adapters -----------------------------------------------------------------------------
 
@@ -222,8 +245,6 @@ class Task(keras.Model):
         Returns:
             The paths of the layers that are adapted.
         """
-        from hub.weights import adapters
-
         return adapters.enable_lora(self, rank, alpha, **kwargs)
 
     def save_adapter(self, adapter_dir: Any) -> None:
@@ -232,8 +253,6 @@ class Task(keras.Model):
         Args:
             adapter_dir: a folder, made if need be.
         """
-        from hub.weights import adapters
-
         adapters.save_adapter(self, adapter_dir)
 
     def load_adapter(self, adapter: Any, **kwargs: Any) -> None:
@@ -243,8 +262,6 @@ class Task(keras.Model):
             adapter: a folder, `org/repo`, or `hf://org/repo@revision/subfolder`.
             kwargs: `revision` and `token`.
         """
-        from hub.weights import adapters
-
         adapters.load_adapter(self, adapter, **kwargs)
 
     # -- compiling and running ----------------------------------------------------------------
@@ -308,79 +325,16 @@ class Task(keras.Model):
         if self.preprocessor is None:
             return None
 
-        def ready(x: Any, y: Any, sample_weight: Any) -> tuple:
+        def prepare(x: Any, y: Any, sample_weight: Any) -> tuple:
             if not self._takes(x):
                 return x, y, sample_weight
-            made = self.preprocessor(x, y, sample_weight)
-            return keras.utils.unpack_x_y_sample_weight(made)
+            return keras.utils.unpack_x_y_sample_weight(self.preprocessor(x, y, sample_weight))
 
-        return ready
+        return prepare
 
     def _takes(self, x: Any) -> bool:
         """Whether an input is for the preprocessor."""
-        return is_text(x)
-
-    def predict(
-        self,
-        x: Any,
-        batch_size: int | None = None,
-        verbose: str | int = "auto",
-        steps: int | None = None,
-        callbacks: Any = None,
-    ) -> Any:
-        """The outputs for texts or ready inputs.
-
-        Texts are sorted by length and put into batches of about equal numbers of tokens, which
-        saves most of the padding; the answers come back in the order of the texts.
-
-        Args:
-            x: texts or ready inputs.
-            batch_size: the most texts of a batch.
-            verbose: 0 silent, 1 a progress bar.
-            steps: as for `Model.predict`, for ready inputs.
-            callbacks: as for `Model.predict`, for ready inputs.
-        """
-        if self.preprocessor is None or not is_text(x):
-            return super().predict(x, batch_size, verbose, steps, callbacks)
-        encodings = self.preprocessor.encode(x)
-        return self._predict_encoded(encodings, batch_size, verbose)
-
-    def _predict_encoded(
-        self, encodings: list, batch_size: int | None, verbose: Any, ragged: bool = False
-    ) -> Any:
-        """Outputs of encodings in their order; ragged, a list of those of each one's own tokens."""
-        lengths = np.array([len(ids) for ids, _ in encodings])
-        bar = None
-        if verbose not in (0, False) and len(lengths) > 64:
-            bar = keras.utils.Progbar(len(lengths), unit_name="text")
-        answers: Any = [None] * len(encodings) if ragged else None
-        done = 0
-        fixed = keras.backend.compiles(self.backend)
-        accelerated = keras.backend.accelerated(self.backend)
-        tokens = _ACCELERATED if accelerated else _TOKENS_A_BATCH
-        limit = self.preprocessor.sequence_length
-        for rows, length in _plan(lengths, batch_size, fixed, limit, tokens):
-            inputs = self.preprocessor.pack([encodings[i] for i in rows], length)
-            if fixed:
-                inputs = padded(inputs, round_up(len(rows)))
-            out = self.predict_on_batch(inputs)
-            if ragged:
-                for row, values in zip(rows, out, strict=False):
-                    answers[row] = values[: lengths[row]]
-            else:
-                if answers is None:
-                    answers = keras.tree.map_structure(
-                        lambda a: np.empty((len(lengths), *a.shape[1:]), a.dtype), out
-                    )
-                keras.tree.map_structure(
-                    lambda whole, part, rows=rows: whole.__setitem__(rows, part[: len(rows)]),
-                    answers,
-                    out,
-                )
-            done += len(rows)
-            if bar is not None:
-                bar.update(done)
-        return answers
+        return False
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the task again, its backbone among them."""
@@ -388,62 +342,22 @@ class Task(keras.Model):
         return {**super().get_config(), "backbone": serialize(self.backbone)}
 
 
-def _plan(
-    lengths: np.ndarray, batch_size: int | None, fixed: bool, limit: int, tokens: int
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Rows of each batch and its length, longest first."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        longest = int(lengths[order[start]])
-        if fixed:
-            longest = min(next((b for b in _FINE if b >= longest), limit), limit)
-        rows = max(1, tokens // longest)
-        if fixed:
-            rows = 1 << int(math.log2(rows))
-        rows = min(rows, batch_size or rows)
-        yield order[start : start + rows], longest
-        start += rows
+@functools.cache
+def _class_over(task: type[Task], model_type: str) -> type[Task]:
+    """Make the class of a task for one family, which `hub` has under its name."""
+    name = family_of(model_type).backbone.__name__.removesuffix("Backbone") + task.task
+    about = f"A `{task.task}` over the backbone of {model_type} checkpoints; see there."
+    made = type(task)(name, (task,), {"family": model_type, "__doc__": about, "__module__": "hub"})
+    return keras.saving.register_keras_serializable("hub")(made)
 
 
-_FINE = tuple(sorted({*range(16, 129, 16), *range(160, 257, 32), *BUCKETS}))
-
-
-def round_up(rows: int) -> int:
-    """The number of rows that a compiled call is made for: a power of two.
-
-    Args:
-        rows: how many are needed.
-
-    >>> round_up(5)
-    8
-    """
-    return 1 << math.ceil(math.log2(rows)) if rows > 1 else 1
-
-
-def padded(inputs: dict[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
-    """Inputs with copies of their last row behind it.
-
-    Args:
-        inputs: arrays of as many rows each.
-        rows: how many are wanted.
-
-    >>> padded({"x": np.array([1, 2])}, 4)["x"]
-    array([1, 2, 2, 2])
-    """
-    return {k: np.concatenate([v, np.repeat(v[-1:], rows - len(v), 0)]) for k, v in inputs.items()}
-
-
-def _matches(pattern: str, name: str) -> bool:
-    import re
-
-    return re.fullmatch(pattern, name) is not None
+def _has_another_head(checkpoint: Checkpoint, architecture: str | None) -> bool:
+    """Whether a checkpoint says that its head is another task's, whose names may be ours."""
+    own = (checkpoint.config.get("architectures") or [None])[0]
+    family = checkpoint.family
+    others = {family.architecture, *(head.architecture for head in family.heads.values())}
+    return own in others - {None, architecture}
 
 
 def _claims(table: WeightTable, tensor: str) -> bool:
-    return any(tensor == v or tensor.startswith(f"{v}.") for v in table.rows.values())
-
-
-def first_texts(x: Any) -> list[str]:
-    """The texts of an input, without the second ones of pairs."""
-    return texts_and_pairs(x)[0]
+    return any(tensor == name or tensor.startswith(f"{name}.") for name in table.rows.values())

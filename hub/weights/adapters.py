@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from hub.families import family_of
-from hub.presets import Weights, resolve
-from hub.presets.build import write_json
+from hub.presets import resolve
+from hub.presets.save import write_json
+from hub.weights.reader import Weights
 from hub.weights.tables import WeightTable
 from hub.weights.torch_files import open_torch
 from keraslite.saving import open_safetensors, save_safetensors
@@ -21,10 +22,6 @@ from keraslite.saving import open_safetensors, save_safetensors
 _ROOT = "base_model.model."
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _USUAL = ("query", "value", "qkv")
-_TYPES = {
-    "TextClassifier": "SEQ_CLS", "TokenClassifier": "TOKEN_CLS", "CausalLM": "CAUSAL_LM",
-    "Seq2SeqLM": "SEQ_2_SEQ_LM", "TextEmbedder": "FEATURE_EXTRACTION",
-}  # fmt: skip
 # Options of PEFT that change what an adapter computes, and the values that are understood.
 _UNDERSTOOD = {
     "peft_type": ("LORA",), "bias": ("none", None), "use_dora": (False, None),
@@ -36,10 +33,7 @@ _UNDERSTOOD = {
 
 def _table(task: Any) -> WeightTable:
     """The names of a task's weights as transformers has them in memory."""
-    family = family_of(task.backbone.family)
-    head = family.heads.get(task.task)
-    prefix = "" if head is None else family.prefix
-    return (head or WeightTable({})).joined(family.weights.prefixed("backbone/", prefix))
+    return family_of(task.backbone.family).task_weights(task.task)
 
 
 def adaptable(model: Any, table: WeightTable) -> Iterator[tuple[str, str, Any]]:
@@ -112,9 +106,7 @@ def _adapted(task: Any) -> list[tuple[str, str, Any]]:
 
 def _head(task: Any) -> dict[str, tuple[Any, str, bool]]:
     """Our path -> (variable, the name in a checkpoint, whether transposed) of a trained head."""
-    family = family_of(task.backbone.family)
-    table = family.heads.get(task.task, WeightTable({}))
-    found = {}
+    table, found = _table(task), {}
     for path, variable in task.named_weights():
         names = None if path.startswith("backbone/") else table.names(path)
         if names is not None:
@@ -146,7 +138,7 @@ def save_adapter(task: Any, directory: str | os.PathLike) -> None:
     source = getattr(task.backbone, "source_config", {})
     layer = rows[0][2]
     config = {
-        "peft_type": "LORA", "task_type": _TYPES.get(task.task), "r": layer.lora_rank,
+        "peft_type": "LORA", "task_type": task.adapter_type, "r": layer.lora_rank,
         "lora_alpha": layer.lora_alpha, "lora_dropout": 0.0, "bias": "none",
         "target_modules": sorted({module.split(".")[-1] for _, module, _ in rows}),
         "modules_to_save": sorted({name.split(".")[0] for _, name, _ in head.values()}) or None,

@@ -354,7 +354,7 @@ def test_an_error_of_another_kind_is_one_line_with_its_kind(capsys, monkeypatch)
         def broken(*args, error=error, **kwargs):
             raise error
 
-        monkeypatch.setattr(hub, "info", broken)
+        monkeypatch.setattr("hub.cli.info.info", broken)
         assert main(["info", "x"]) == 1
         assert capsys.readouterr().err == f"hub info: {line}\n"
 

@@ -233,7 +233,7 @@ def test_defaults_are_those_of_transformers():
     config = transformers.CLIPConfig()
     for family, stated in (("clip_text_model", config.text_config),
                            ("clip_vision_model", config.vision_config)):  # fmt: skip
-        family = hub.families.FAMILIES[family]
+        family = hub.families.family_of(family)
         assert set(family.defaults) == set(family.config.values())
         assert arguments(family, {}) == arguments(family, stated.to_dict())
         assert {key: getattr(stated, key) for key in family.defaults} == family.defaults

@@ -156,7 +156,7 @@ def test_files_as_they_are_published(made, tmp_path):
 def test_the_published_sizes():
     tower = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16,
              "num_hidden_layers": 24, "patch_size": 14}  # fmt: skip
-    family = hub.models.FAMILIES["StableDiffusionSafetyChecker"]
+    family = hub.families.family_of("StableDiffusionSafetyChecker")
     made = arguments(family, {"projection_dim": 768, "vision_config": tower})
     # OpenAI's tower of 303 179 776 (ViT-L/14), its projection, 20 concepts and their limits.
     count = hub.StableDiffusionSafetyChecker(**made).count_params()

@@ -21,6 +21,17 @@ class StableDiffusion(StableDiffusionPipeline):
         (1, 512, 512, 3)
     """
 
+    task = "StableDiffusion"
+    pipeline = ""
+
+    def workload(self, count: int) -> tuple[Any, int, str]:
+        """Return the drawing of an image, the number of steps, and the unit.
+
+        Args:
+            count: not used: one image is drawn.
+        """
+        return lambda: self.text_to_image("a photo", num_steps=10, seed=0), 10, "steps"
+
     def text_to_image(
         self,
         prompt: str | Sequence[str],

@@ -1,23 +1,25 @@
-"""Text to image, image to image and inpainting as KerasHub has them: tasks with `generate`."""
+"""TextToImage: images of texts, as KerasHub has it."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from hub.diffusion.pipeline import StableDiffusionPipeline
 
 
-def _generated(
+def generate_images(
     model: StableDiffusionPipeline, inputs: Any, parts: Mapping[str, str], guidance_scale: float,
-    **how: Any,
+    **kwargs: Any,
 ) -> Any:  # fmt: skip
-    """Images of what a user gave, and flags; a single one where a single text was given.
+    """Return images, with flags if there is a safety checker; a single one for a single text.
 
     Args:
         model: the pipeline.
         inputs: a text, texts, or a dict.
-        parts: what the dict holds beside texts -> what `draw` calls it.
+        parts: keys of the dict beside those of texts -> arguments of `draw`.
         guidance_scale: of the guidance.
-        how: as for `draw`.
+        kwargs: as for `draw`.
     """
     inputs = inputs if isinstance(inputs, Mapping) else {"prompts": inputs}
     needed = {"prompts", *parts}
@@ -26,12 +28,12 @@ def _generated(
             f"The inputs have {sorted(inputs)}, expected {sorted(needed)} and perhaps "
             "negative_prompts."
         )
-    given = {ours: inputs[name] for name, ours in parts.items()}
-    prompts, unwanted = inputs["prompts"], inputs.get("negative_prompts")
-    made = model.draw(
-        prompts, unwanted, unconditional_guidance_scale=guidance_scale, **given, **how
+    images_given = {argument: inputs[name] for name, argument in parts.items()}
+    prompts, negative = inputs["prompts"], inputs.get("negative_prompts")
+    drawn = model.draw(
+        prompts, negative, unconditional_guidance_scale=guidance_scale, **images_given, **kwargs
     )
-    images, flags = made if isinstance(made, tuple) else (made, None)
+    images, flags = drawn if isinstance(drawn, tuple) else (drawn, None)
     if isinstance(prompts, str) and len(images) == 1:
         images, flags = images[0], None if flags is None else bool(flags[0])
     return images if flags is None else (images, flags)
@@ -51,6 +53,35 @@ class TextToImage(StableDiffusionPipeline):
         (512, 512, 3)
     """
 
+    task = "TextToImage"
+    pipeline = "text-to-image"
+    aliases = ("StableDiffusionTextToImage",)
+    command_options = {
+        "--steps": {"type": int, "default": 50, "help": "steps of a drawing"},
+        "--out": {"type": Path, "default": Path(), "help": "the folder for images"},
+    }
+
+    def answers(self, inputs: list[str], options: Any) -> Iterator[dict[str, Any]]:
+        """Draw an image of each text, and yield its path.
+
+        Args:
+            inputs: the texts.
+            options: values of `command_options` and of `seed`.
+        """
+
+        def show(call: int, calls: int, latents: Any) -> None:
+            end = "\n" if call + 1 == calls else ""
+            print(f"\rstep {call + 1} of {calls}", end=end, file=sys.stderr, flush=True)
+
+        options.out.mkdir(parents=True, exist_ok=True)
+        for i, prompt in enumerate(inputs):
+            image = self.generate(
+                prompt, options.steps, seed=options.seed + i, callback=show, output="pil"
+            )
+            path = options.out / f"image-{i}.png"
+            image.save(path)
+            yield {"image": str(path)}
+
     def generate(
         self, inputs: Any, num_steps: int = 50, guidance_scale: float = 7.5, seed: Any = None,
         **kwargs: Any,
@@ -68,87 +99,6 @@ class TextToImage(StableDiffusionPipeline):
         Raises:
             ValueError: the inputs have other parts.
         """
-        return _generated(
+        return generate_images(
             self, inputs, {}, guidance_scale, num_steps=num_steps, seed=seed, **kwargs
         )
-
-
-class ImageToImage(StableDiffusionPipeline):
-    """Images that follow a text and another image.
-
-    Args:
-        img_height: not used: the images have the size of those that are given.
-        img_width: likewise.
-        kwargs: parts, as for `StableDiffusion`.
-
-    Example:
-        >>> model = ImageToImage.from_preset("stable_diffusion_v1.5")  # doctest: +SKIP
-        >>> model.generate({"images": photo, "prompts": "as a watercolour"})  # doctest: +SKIP
-    """
-
-    def generate(
-        self, inputs: Any, num_steps: int = 50, guidance_scale: float = 7.5, strength: float = 0.8,
-        seed: Any = None, **kwargs: Any,
-    ) -> Any:  # fmt: skip
-        """An image (height, width, 3) of uint8, or a batch of them for several; with a safety
-        checker (image, flag) or (images, flags).
-
-        Args:
-            inputs: a dict of `images`, `prompts` and perhaps `negative_prompts`; images as for
-                `generate_image`.
-            num_steps: from pure noise; the first ones are left out.
-            guidance_scale: as for `TextToImage`.
-            strength: how far from the image the new one may go: from just above 0 to 1.
-            seed: as for `generate_image`.
-            kwargs: as for `draw`.
-
-        Raises:
-            ValueError: the inputs have other parts.
-        """
-        return _generated(
-            self, inputs, {"images": "image"}, guidance_scale, num_steps=num_steps,
-            strength=strength, seed=seed, **kwargs,
-        )  # fmt: skip
-
-
-class Inpaint(StableDiffusionPipeline):
-    """Images of which a part is made anew, by any network; best by one that was trained for it.
-
-    Args:
-        img_height: not used: the images have the size of those that are given.
-        img_width: likewise.
-        kwargs: parts, as for `StableDiffusion`.
-
-    Example:
-        >>> model = Inpaint.from_preset("./inpainting")  # doctest: +SKIP
-        >>> model.generate({"images": photo, "masks": mask, "prompts": "a cat"})  # doctest: +SKIP
-    """
-
-    def generate(
-        self, inputs: Any, num_steps: int = 50, guidance_scale: float = 7.5, strength: float = 1.0,
-        seed: Any = None, **kwargs: Any,
-    ) -> Any:  # fmt: skip
-        """An image (height, width, 3) of uint8, or a batch of them for several; with a safety
-        checker (image, flag) or (images, flags).
-
-        Args:
-            inputs: a dict of `images`, `masks` (1, True or white where an image is made anew),
-                `prompts` and perhaps `negative_prompts`.
-            num_steps: as for `ImageToImage`.
-            guidance_scale: as for `TextToImage`.
-            strength: how far from what was there the image may go: from just above 0 to 1.
-            seed: as for `generate_image`.
-            kwargs: as for `draw`.
-
-        Raises:
-            ValueError: the inputs have other parts.
-        """
-        return _generated(
-            self, inputs, {"images": "image", "masks": "mask"}, guidance_scale,
-            num_steps=num_steps, strength=strength, seed=seed, **kwargs,
-        )  # fmt: skip
-
-
-StableDiffusionTextToImage = TextToImage
-StableDiffusionImageToImage = ImageToImage
-StableDiffusionInpaint = Inpaint

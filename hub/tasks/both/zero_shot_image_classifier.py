@@ -12,7 +12,10 @@ import numpy as np
 import keraslite as keras
 from hub.preprocessing.image import ImagePreprocessor, ImageTextPreprocessor
 from hub.preprocessing.image_inputs import listed
-from hub.tasks.task import Task, padded, round_up
+from hub.preprocessing.text import TextPreprocessor
+from hub.tasks.batches import padded, round_up
+from hub.tasks.task import Task
+from hub.tasks.text.text_task import text_preprocessor
 from keraslite import ops
 from keraslite.training import CompiledFunctions, inference
 
@@ -38,7 +41,13 @@ class ZeroShotImageClassifier(Task):
     """
 
     task = "ZeroShotImageClassifier"
-    needs_pooler = False
+    family_aliases = ("ZeroShotClassifier",)
+    pipeline = "zero-shot-image-classification"
+    transformers_class = "AutoModelForZeroShotImageClassification"
+    preprocessor_options = ("sequence_length",)
+    command_options = {
+        "--label": {"action": "append", "help": "a class to look for in images; repeatable"}
+    }
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
         super().__init__(backbone, preprocessor, **kwargs)
@@ -50,8 +59,20 @@ class ZeroShotImageClassifier(Task):
         return self.backbone(inputs, training=training)["vision_logits"]
 
     @classmethod
-    def _preprocessor(cls, files: Any, family: Any, length: int | None, backbone: Any) -> Any:
-        text = super()._preprocessor(files, family, length, backbone)
+    def make_preprocessor(
+        cls, files: Any, family: Any, backbone: Any, sequence_length: int | None = None,
+        **options: Any,
+    ) -> Any:  # fmt: skip
+        """Return the preprocessor of images and texts of a checkpoint.
+
+        Args:
+            files: of the checkpoint.
+            family: of the backbone.
+            backbone: the backbone.
+            sequence_length: the most tokens of a text; what the checkpoint says by default.
+            options: none.
+        """
+        text = text_preprocessor(TextPreprocessor, files, family, backbone, sequence_length)
         images = ImagePreprocessor.from_files(files)
         return ImageTextPreprocessor(text.tokenizer, images, text.sequence_length)
 
@@ -195,6 +216,27 @@ class ZeroShotImageClassifier(Task):
         vectors = self._texts([t.replace("{}", name) for name in names for t in templates])
         return _unit(vectors.reshape(len(names), len(templates), -1).mean(1))
 
+    # -- the command line ---------------------------------------------------------------------
+
+    def answers(self, inputs: list[str], options: Any) -> list[dict[str, Any]]:
+        """Return the likeliest label and the probabilities of each image."""
+        if not options.label:
+            raise ValueError("say what the images may show: --label cat --label dog ...")
+        return [
+            {"label": best[0]["label"], "scores": {d["label"]: round(d["score"], 6) for d in best}}
+            for best in self.classify(inputs, options.label)
+        ]
+
+    def workload(self, count: int) -> tuple[Any, int, str]:
+        """Return the encoding of images, their number, and the unit.
+
+        Args:
+            count: the number of images.
+        """
+        pixels = np.random.default_rng(0).integers(0, 256, (count, 256, 256, 3), "uint8")
+        images = list(pixels)
+        return lambda: self.encode_images(images), count, "images"
+
     # -- inside -------------------------------------------------------------------------------
 
     def _needed(self) -> Any:
@@ -242,6 +284,3 @@ def _is_named(labels: Any) -> bool:
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-
-
-CLIPZeroShotClassifier = ZeroShotImageClassifier.over("clip", "CLIPZeroShotClassifier")

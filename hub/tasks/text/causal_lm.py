@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from hub.preprocessing.text import CausalLMPreprocessor
-from hub.tasks.language_model import LanguageModel
+from hub.tasks.text.language_model import LanguageModel
 
 
 class CausalLM(LanguageModel):
@@ -28,6 +28,9 @@ class CausalLM(LanguageModel):
     """
 
     task = "CausalLM"
+    pipeline = "text-generation"
+    transformers_class = "AutoModelForCausalLM"
+    adapter_type = "CAUSAL_LM"
     default_preprocessor = CausalLMPreprocessor
 
     def __init__(
@@ -78,7 +81,3 @@ class CausalLM(LanguageModel):
 
     def _takes(self, x: Any) -> bool:
         return super()._takes(x) or (isinstance(x, dict) and "responses" in x)
-
-
-GPT2CausalLM = CausalLM.over("gpt2", "GPT2CausalLM")
-OPTCausalLM = CausalLM.over("opt", "OPTCausalLM")

@@ -10,20 +10,20 @@ from hub.generation.loop import Generator
 from hub.generation.sampling import SAMPLERS, Sampling
 from hub.generation.stream import TextStream, first_stop
 from hub.preprocessing.text import bucket
-from hub.tasks.task import Task
+from hub.tasks.text.text_task import TextTask, example_texts
 
 _NEW_TOKENS = 128  # where neither the caller nor generation_config.json says
 
 
-class LanguageModel(Task):
+class LanguageModel(TextTask):
     """A task that generates text, one token after the other.
 
     Subclasses have `init_cache` and `decode_step` for `hub.generation.loop.Generator`, and
     `_prompts`.
     """
 
-    needs_pooler = False
     head_may_be_new = False
+    command_options = {"--max-new-tokens": {"type": int, "help": "the most tokens of an answer"}}
 
     def __init__(
         self, backbone: Any, preprocessor: Any = None, sampling: Any = None, **kwargs: Any
@@ -33,7 +33,7 @@ class LanguageModel(Task):
         self._kl_generator = Generator(self)
 
     @classmethod
-    def _from_files(cls, files: Any, config: dict) -> dict[str, Any]:
+    def checkpoint_arguments(cls, files: Any, config: dict) -> dict[str, Any]:
         name = "generation_config.json"
         stated = files.json(name) if name in files else {}
         if stated.get("eos_token_id") is None and config.get("eos_token_id") is not None:
@@ -234,6 +234,24 @@ class LanguageModel(Task):
         lengths = np.array([len(r) for r in rows])[:, None]
         return {"token_ids": token_ids, "padding_mask": np.arange(length)[None] < lengths}
 
+    def answers(self, inputs: list[str], options: Any) -> list[dict[str, Any]]:
+        """Return the text for each prompt."""
+        texts = self.generate(inputs, max_new_tokens=options.max_new_tokens, seed=options.seed)
+        return [{"text": text} for text in texts]
+
+    def workload(self, count: int) -> tuple[Any, int, str]:
+        """Return the generation of texts, the number of tokens, and the unit.
+
+        Args:
+            count: the most prompts.
+        """
+        prompts = example_texts(min(count, 8), 3)
+        new = min(32, (self.backbone.max_sequence_length or 64) // 4)
+        settings = {"max_new_tokens": new, "stop_token_ids": None, "num_return_sequences": 1}
+        return (
+            lambda: self.generate(prompts, **settings, seed=0), new * len(prompts), "tokens"
+        )  # fmt: skip
+
     # -- training -----------------------------------------------------------------------------
 
     def _defaults(self) -> dict[str, Any]:
@@ -274,7 +292,7 @@ class LanguageModel(Task):
                 bar.update(min(start + batch_size, count))
         return np.concatenate(out).astype("float32")
 
-    def _to_config(self) -> dict[str, Any]:
+    def config_json(self) -> dict[str, Any]:
         return {"eos_token_id": _plain(self.sampling.eos_token_id)}
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import keraslite as keras
 from hub.blocks.transformer import activation_of, bert_initializer
 from hub.families import family_of
-from hub.preprocessing.text import MaskedLMPreprocessor, bucket
-from hub.tasks.task import Task
+from hub.preprocessing.text import MaskedLMPreprocessor, bucket, is_text
+from hub.tasks.text.text_task import TextTask
 from keraslite import layers, ops
 
 
@@ -47,7 +47,7 @@ class MaskedLMHead(layers.Layer):
         return embedding(hidden, reverse=True) + self.bias.value
 
 
-class MaskedLM(Task):
+class MaskedLM(TextTask):
     """A backbone with a head that says which token belongs at each masked position.
 
     `fit` takes plain texts and masks them itself; `fill_mask` answers for texts with [MASK].
@@ -58,15 +58,17 @@ class MaskedLM(Task):
     """
 
     task = "MaskedLM"
+    pipeline = "fill-mask"
+    transformers_class = "AutoModelForMaskedLM"
     default_preprocessor = MaskedLMPreprocessor
-    needs_pooler = False
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
         super().__init__(backbone, preprocessor, **kwargs)
-        config = backbone.get_config()
+        config, head = backbone.get_config(), family_of(backbone.family).head(self.task)
+        options = {} if head is None else head.options
         self.head = MaskedLMHead(
             backbone.hidden_dim, backbone.embedding_dim, backbone.vocabulary_size,
-            family_of(backbone.family).head_activation or config["activation"],
+            options.get("activation", config["activation"]),
             config["layer_norm_epsilon"], dtype=self.dtype_policy,
         )  # fmt: skip
         self.built = True
@@ -108,12 +110,19 @@ class MaskedLM(Task):
             inputs = self.preprocessor.pack([(ids, segments)], length)
             inputs["mask_positions"] = where[None].astype("int32")
             scores = ops.softmax(ops.cast(self.predict_on_batch(inputs), "float32"), axis=-1)
-            found = []
+            tokens = []
             for row in keras.ops.convert_to_numpy(scores)[0]:
                 best = np.argsort(-row, kind="stable")[:top_k]
-                found.append([(tokenizer.id_to_token(int(i)), float(row[i])) for i in best])
-            answers.append(found)
+                tokens.append([(tokenizer.id_to_token(int(i)), float(row[i])) for i in best])
+            answers.append(tokens)
         return answers
+
+    def answers(self, inputs: list[str], options: Any) -> list[dict[str, Any]]:
+        """Return the likeliest tokens for the masks of each text."""
+        return [
+            {"masks": [{token: round(p, 6) for token, p in mask} for mask in masks]}
+            for masks in self.fill_mask(inputs)
+        ]
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Logits for ready inputs; for texts, at all positions of the padded batch.
@@ -123,16 +132,6 @@ class MaskedLM(Task):
             args: as for `Model.predict`.
             kwargs: as for `Model.predict`.
         """
-        from hub.preprocessing.text import is_text
-
         if self.preprocessor is not None and is_text(x):
             x = self.preprocessor.pack(self.preprocessor.encode(x))
         return super().predict(x, *args, **kwargs)
-
-
-BertMaskedLM = MaskedLM.over("bert", "BertMaskedLM")
-RobertaMaskedLM = MaskedLM.over("roberta", "RobertaMaskedLM")
-XLMRobertaMaskedLM = MaskedLM.over("xlm-roberta", "XLMRobertaMaskedLM")
-DistilBertMaskedLM = MaskedLM.over("distilbert", "DistilBertMaskedLM")
-ElectraMaskedLM = MaskedLM.over("electra", "ElectraMaskedLM")
-AlbertMaskedLM = MaskedLM.over("albert", "AlbertMaskedLM")

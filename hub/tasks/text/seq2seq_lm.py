@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from hub.preprocessing.text import Seq2SeqLMPreprocessor
-from hub.tasks.language_model import LanguageModel
+from hub.tasks.text.language_model import LanguageModel
 from keraslite import layers, ops
 
 
@@ -34,6 +34,9 @@ class Seq2SeqLM(LanguageModel):
     """
 
     task = "Seq2SeqLM"
+    pipeline = "text2text-generation"
+    transformers_class = "AutoModelForSeq2SeqLM"
+    adapter_type = "SEQ_2_SEQ_LM"
     default_preprocessor = Seq2SeqLMPreprocessor
 
     def __init__(
@@ -56,22 +59,30 @@ class Seq2SeqLM(LanguageModel):
         self.built = True
 
     @classmethod
-    def _from_files(cls, files: Any, config: dict) -> dict[str, Any]:
+    def checkpoint_arguments(cls, files: Any, config: dict) -> dict[str, Any]:
         start = config.get("decoder_start_token_id")
         apart = False in (config.get("tie_word_embeddings"), config.get("scale_decoder_outputs"))
         return {
-            **super()._from_files(files, config),
+            **super().checkpoint_arguments(files, config),
             "tied": not apart,
             "start_token_id": config.get("pad_token_id", 0) if start is None else start,
         }
 
     @classmethod
-    def _preprocessor(cls, files: Any, family: Any, length: int | None, backbone: Any) -> Any:
-        made = super()._preprocessor(files, family, length, backbone)
+    def make_preprocessor(cls, files: Any, family: Any, backbone: Any, **options: Any) -> Any:
+        """Return the preprocessor, which begins answers as the decoder does.
+
+        Args:
+            files: of the checkpoint.
+            family: of the backbone.
+            backbone: the backbone.
+            options: as for `TextTask`.
+        """
+        preprocessor = super().make_preprocessor(files, family, backbone, **options)
         config = getattr(backbone, "source_config", {})
         start = config.get("decoder_start_token_id")
-        made.start_token_id = config.get("pad_token_id", 0) if start is None else start
-        return made
+        preprocessor.start_token_id = config.get("pad_token_id", 0) if start is None else start
+        return preprocessor
 
     def _logits(self, hidden: Any) -> Any:
         if self.head is not None:
@@ -140,9 +151,9 @@ class Seq2SeqLM(LanguageModel):
     def _takes(self, x: Any) -> bool:
         return isinstance(x, dict) and "encoder_text" in x
 
-    def _to_config(self) -> dict[str, Any]:
+    def config_json(self) -> dict[str, Any]:
         return {
-            **super()._to_config(),
+            **super().config_json(),
             "tie_word_embeddings": self.tied,
             "scale_decoder_outputs": self.tied,
             "decoder_start_token_id": self.start_token_id,
@@ -153,6 +164,3 @@ class Seq2SeqLM(LanguageModel):
         return {
             **super().get_config(), "tied": self.tied, "start_token_id": self.start_token_id,
         }  # fmt: skip
-
-
-T5Seq2SeqLM = Seq2SeqLM.over("t5", "T5Seq2SeqLM")

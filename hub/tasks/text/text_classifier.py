@@ -1,15 +1,19 @@
 """TextClassifier: which of some classes a text, or a pair of texts, belongs to."""
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 import keraslite as keras
 from hub.blocks.transformer import bert_initializer
-from hub.families import family_of
-from hub.tasks.task import Task
+from hub.families import Family, family_of
+from hub.tasks.classes import check_classes, class_arguments, dropout_key, label_config
+from hub.tasks.text.text_task import TextTask
 from keraslite import layers
 
 
-class TextClassifier(Task):
+class TextClassifier(TextTask):
     """A backbone with a dense layer over its pooled output, or two over its first token.
 
     Which of both, the family says: BERT and ALBERT have a pooler of their own.
@@ -29,6 +33,10 @@ class TextClassifier(Task):
     """
 
     task = "TextClassifier"
+    family_aliases = ("Classifier",)
+    pipeline = "text-classification"
+    transformers_class = "AutoModelForSequenceClassification"
+    adapter_type = "SEQ_CLS"
 
     def __init__(
         self,
@@ -45,15 +53,15 @@ class TextClassifier(Task):
         self.num_classes = num_classes
         self.activation = keras.activations.get(activation)
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
-        width, between = backbone.hidden_dim, family_of(backbone.family).classifier
+        width, options = backbone.hidden_dim, _options(family_of(backbone.family))
         self.hidden = None
-        if between is not None:
-            start, policy = bert_initializer(), self.dtype_policy
+        if "hidden_activation" in options:
             self.hidden = layers.Dense(
-                width, between[0], kernel_initializer=start, dtype=policy, name="hidden"
-            )
+                width, options["hidden_activation"], kernel_initializer=bert_initializer(),
+                dtype=self.dtype_policy, name="hidden",
+            )  # fmt: skip
             self.hidden.build((None, width))
-        self._drops_first = between is not None and between[1]
+        self._dropout_before_hidden = options.get("dropout_before_hidden", False)
         self.head = layers.Dense(
             num_classes, kernel_initializer=bert_initializer(), activation=activation,
             dtype=self.dtype_policy, name="logits",
@@ -68,7 +76,7 @@ class TextClassifier(Task):
             pooled = outputs["pooled_output"]
         else:
             first = outputs["sequence_output"][:, 0]
-            first = self.dropout(first, training=training) if self._drops_first else first
+            first = self.dropout(first, training=training) if self._dropout_before_hidden else first
             pooled = self.hidden(first)
         return self.head(self.dropout(pooled, training=training))
 
@@ -80,16 +88,16 @@ class TextClassifier(Task):
         }
 
     @classmethod
-    def _from_files(cls, files: Any, config: dict) -> dict[str, Any]:
-        return classes_of(config)
+    def checkpoint_arguments(cls, files: Any, config: dict) -> dict[str, Any]:
+        return class_arguments(config, cls.task)
 
-    def _check_head(self, weights: Any, head: Any) -> None:
+    def check_head(self, weights: Any, head: Any) -> None:
         check_classes(weights, head, self.num_classes)
 
-    def _to_config(self) -> dict[str, Any]:
+    def config_json(self) -> dict[str, Any]:
         return {
-            **labels_of(self),
-            family_of(self.backbone.family).head_dropout: self.dropout.rate,
+            **label_config(self),
+            dropout_key(self.backbone.family, self.task): self.dropout.rate,
             "problem_type": self._problem_type(),
         }
 
@@ -98,6 +106,28 @@ class TextClassifier(Task):
         source = getattr(self.backbone, "source_config", {})
         same = len(source.get("id2label") or ()) == self.num_classes
         return (source.get("problem_type") if same else None) or "single_label_classification"
+
+    @classmethod
+    def needs_all_layers(cls, family: Family) -> bool:
+        """Whether it is over the pooled output, and needs a pooler."""
+        return "hidden_activation" not in _options(family)
+
+    def answers(self, inputs: list[str], options: Any) -> list[dict[str, Any]]:
+        """Return the likeliest label and the probabilities of each text."""
+        names = label_config(self)["id2label"]
+        labels = [names.get(str(i)) for i in range(self.num_classes)]
+        if None in labels:
+            raise ValueError(
+                f"id2label of the config must name 0 to {len(labels) - 1}, has {names}"
+            )
+        logits = np.asarray(self.predict(inputs, verbose=0), "float32")
+        problem_type = getattr(self.backbone, "source_config", {}).get("problem_type")
+        return [
+            {"label": labels[int(row.argmax())], "scores": {
+                label: round(float(p), 6) for label, p in zip(labels, row, strict=True)
+            }}
+            for row in probabilities(logits, problem_type)
+        ]  # fmt: skip
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the task again."""
@@ -109,60 +139,29 @@ class TextClassifier(Task):
         }
 
 
-def classes_of(config: dict) -> dict[str, Any]:
-    """`num_classes` and `dropout` of a classifier, out of a config.json.
+def _options(family: Family) -> Mapping[str, Any]:
+    """Return what a family says of its classifier.
+
+    `hidden_activation` is that of the dense layer over the first token, `dropout_before_hidden`
+    whether dropout stands before that layer; without them the classifier is over the pooled output.
+    """
+    head = family.head(TextClassifier.task)
+    return {} if head is None else head.options
+
+
+def probabilities(logits: np.ndarray, problem_type: str | None) -> np.ndarray:
+    """Return what transformers makes of logits.
 
     Args:
-        config: its content.
+        logits: (texts, classes).
+        problem_type: as in config.json.
+
+    >>> probabilities(np.zeros((1, 2)), None)
+    array([[0.5, 0.5]])
     """
-    if config.get("id2label"):
-        classes = len(config["id2label"])
-    else:
-        classes = int(config.get("num_labels") or 2)  # what transformers means by silence
-    dropout = config.get(family_of(config["model_type"]).head_dropout)
-    return {
-        "num_classes": classes,
-        "dropout": config.get("hidden_dropout_prob", 0.1) if dropout is None else dropout,
-    }
-
-
-def check_classes(weights: Any, head: Any, num_classes: int) -> None:
-    """Raise ValueError if a checkpoint's head is for another number of classes.
-
-    Args:
-        weights: the checkpoint.
-        head: the names of the head's weights.
-        num_classes: how many there should be.
-    """
-    there = weights.shape(f"{head.rows['head']}.weight")[0]
-    if there != num_classes:
-        raise ValueError(
-            f"The checkpoint classifies into {there} classes, but num_classes={num_classes} was "
-            "asked for. Leave num_classes out to keep its head, or give load_head=False to begin "
-            "a new one."
-        )
-
-
-def labels_of(task: Any) -> dict[str, Any]:
-    """Keys of config.json that name the classes of a task.
-
-    Args:
-        task: a classifier; names that its checkpoint had stay, if their number is right.
-    """
-    names = getattr(task.backbone, "source_config", {}).get("id2label") or {}
-    if len(names) != task.num_classes:
-        names = {str(i): f"LABEL_{i}" for i in range(task.num_classes)}
-    return {
-        "id2label": names,
-        "label2id": {label: int(i) for i, label in names.items()},
-        "num_labels": task.num_classes,
-    }
-
-
-BertTextClassifier = TextClassifier.over("bert", "BertTextClassifier")
-BertClassifier = BertTextClassifier
-RobertaTextClassifier = TextClassifier.over("roberta", "RobertaTextClassifier")
-XLMRobertaTextClassifier = TextClassifier.over("xlm-roberta", "XLMRobertaTextClassifier")
-DistilBertTextClassifier = TextClassifier.over("distilbert", "DistilBertTextClassifier")
-ElectraTextClassifier = TextClassifier.over("electra", "ElectraTextClassifier")
-AlbertTextClassifier = TextClassifier.over("albert", "AlbertTextClassifier")
+    if problem_type == "regression":
+        return logits
+    if problem_type == "multi_label_classification" or logits.shape[-1] == 1:
+        return 0.5 + 0.5 * np.tanh(logits / 2)
+    scores = np.exp(logits - logits.max(-1, keepdims=True))
+    return scores / scores.sum(-1, keepdims=True)

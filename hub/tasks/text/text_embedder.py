@@ -5,14 +5,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hub.presets.build import write_json
-from hub.tasks.task import Task
+import numpy as np
+
+from hub.families import Head, register_heads
+from hub.presets.save import write_json
+from hub.tasks.text.text_task import TextTask
 from keraslite import ops
 
 POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
-class TextEmbedder(Task):
+class TextEmbedder(TextTask):
     """A backbone whose outputs are pooled into one vector a text.
 
     Pooling, normalisation and the longest text come from the checkpoint where it has the files of
@@ -26,7 +29,8 @@ class TextEmbedder(Task):
     """
 
     task = "TextEmbedder"
-    needs_pooler = False
+    pipeline = "feature-extraction"
+    adapter_type = "FEATURE_EXTRACTION"
 
     def __init__(
         self, backbone: Any, preprocessor: Any = None, pooling: str = "mean",
@@ -50,24 +54,36 @@ class TextEmbedder(Task):
         return ops.normalize(pooled, axis=-1, order=2, epsilon=1e-12) if self.normalize else pooled
 
     @classmethod
-    def _from_files(cls, files: Any, config: dict) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def checkpoint_arguments(cls, files: Any, config: dict) -> dict[str, Any]:
+        arguments: dict[str, Any] = {}
         if "1_Pooling/config.json" in files:
             modes = files.json("1_Pooling/config.json")
             on = [k for k, v in modes.items() if k.startswith("pooling_mode_") and v is True]
             if len(on) != 1 or on[0] not in POOLING:
                 raise ValueError(f"The pooling {on} of {files.location} is not supported.")
-            found["pooling"] = POOLING[on[0]]
+            arguments["pooling"] = POOLING[on[0]]
         if "modules.json" in files:
-            kinds = [m.get("type", "") for m in json.loads(files.text("modules.json"))]
-            found["normalize"] = any(k.endswith("Normalize") for k in kinds)
-        return found
+            types = [m.get("type", "") for m in json.loads(files.text("modules.json"))]
+            arguments["normalize"] = any(t.endswith("Normalize") for t in types)
+        return arguments
 
     @classmethod
-    def _preprocessor(cls, files: Any, family: Any, length: int | None, backbone: Any) -> Any:
-        if length is None and "sentence_bert_config.json" in files:
-            length = files.json("sentence_bert_config.json").get("max_seq_length")
-        return super()._preprocessor(files, family, length, backbone)
+    def make_preprocessor(
+        cls, files: Any, family: Any, backbone: Any, sequence_length: int | None = None,
+        **options: Any,
+    ) -> Any:  # fmt: skip
+        """Return the preprocessor, which cuts texts where sentence-transformers does.
+
+        Args:
+            files: of the checkpoint.
+            family: of the backbone.
+            backbone: the backbone.
+            sequence_length: the most tokens of a text; what the checkpoint says by default.
+            options: none.
+        """
+        if sequence_length is None and "sentence_bert_config.json" in files:
+            sequence_length = files.json("sentence_bert_config.json").get("max_seq_length")
+        return super().make_preprocessor(files, family, backbone, sequence_length)
 
     def save_to_preset(self, preset_dir: Any) -> None:
         """Write weights, tokenizer and config as transformers and sentence-transformers read them.
@@ -76,13 +92,18 @@ class TextEmbedder(Task):
             preset_dir: a folder, made if need be.
         """
         super().save_to_preset(preset_dir)
-        kinds = ["Transformer", "Pooling", *(["Normalize"] if self.normalize else [])]
+        types = ["Transformer", "Pooling", *(["Normalize"] if self.normalize else [])]
         paths = ["", "1_Pooling", "2_Normalize"]
         modules = [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (kind, path) in enumerate(zip(kinds, paths, strict=False))
+            {
+                "idx": i,
+                "name": str(i),
+                "path": path,
+                "type": f"sentence_transformers.models.{type_}",
+            }
+            for i, (type_, path) in enumerate(zip(types, paths, strict=False))
         ]
-        modes = {key: kind == self.pooling for key, kind in POOLING.items()}
+        modes = {key: pooling == self.pooling for key, pooling in POOLING.items()}
         files = {
             "modules.json": modules,
             "1_Pooling/config.json": {
@@ -99,15 +120,15 @@ class TextEmbedder(Task):
             (folder / name).parent.mkdir(exist_ok=True)
             write_json(folder / name, content)
 
+    def answers(self, inputs: list[str], options: Any) -> list[dict[str, Any]]:
+        """Return the vector of each text."""
+        vectors = np.asarray(self.predict(inputs, verbose=0), "float64")
+        return [{"vector": [round(v, 7) for v in row]} for row in vectors.tolist()]
+
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the task again."""
         return {**super().get_config(), "pooling": self.pooling, "normalize": self.normalize}
 
 
-BertTextEmbedder = TextEmbedder.over("bert", "BertTextEmbedder")
-RobertaTextEmbedder = TextEmbedder.over("roberta", "RobertaTextEmbedder")
-XLMRobertaTextEmbedder = TextEmbedder.over("xlm-roberta", "XLMRobertaTextEmbedder")
-DistilBertTextEmbedder = TextEmbedder.over("distilbert", "DistilBertTextEmbedder")
-ElectraTextEmbedder = TextEmbedder.over("electra", "ElectraTextEmbedder")
-AlbertTextEmbedder = TextEmbedder.over("albert", "AlbertTextEmbedder")
-T5TextEmbedder = TextEmbedder.over("t5", "T5TextEmbedder")
+_ENCODERS = ("albert", "bert", "distilbert", "electra", "roberta", "xlm-roberta")
+register_heads(TextEmbedder.task, dict.fromkeys(_ENCODERS, Head()))

@@ -7,12 +7,12 @@ import numpy as np
 import keraslite as keras
 from hub.blocks.transformer import bert_initializer
 from hub.preprocessing.text import TokenClassifierPreprocessor
-from hub.tasks.task import Task
-from hub.tasks.text_classifier import check_classes, classes_of, labels_of
+from hub.tasks.classes import check_classes, class_arguments, label_config
+from hub.tasks.text.text_task import TextTask
 from keraslite import layers
 
 
-class TokenClassifier(Task):
+class TokenClassifier(TextTask):
     """A backbone with a dense layer over every token: names, parts of speech.
 
     `fit` takes texts as lists of words (or strings, whose words are what spaces separate), and for
@@ -33,8 +33,10 @@ class TokenClassifier(Task):
     """
 
     task = "TokenClassifier"
+    pipeline = "token-classification"
+    transformers_class = "AutoModelForTokenClassification"
+    adapter_type = "TOKEN_CLS"
     default_preprocessor = TokenClassifierPreprocessor
-    needs_pooler = False
 
     def __init__(
         self,
@@ -68,19 +70,19 @@ class TokenClassifier(Task):
         }
 
     @classmethod
-    def _from_files(cls, files: Any, config: dict) -> dict[str, Any]:
-        return classes_of(config)
+    def checkpoint_arguments(cls, files: Any, config: dict) -> dict[str, Any]:
+        return class_arguments(config, cls.task)
 
-    def _check_head(self, weights: Any, head: Any) -> None:
+    def check_head(self, weights: Any, head: Any) -> None:
         check_classes(weights, head, self.num_classes)
 
-    def _to_config(self) -> dict[str, Any]:
-        return labels_of(self)
+    def config_json(self) -> dict[str, Any]:
+        return label_config(self)
 
     @property
     def labels(self) -> list[str]:
         """The names of the classes."""
-        names = labels_of(self)["id2label"]
+        names = label_config(self)["id2label"]
         return [names[i] for i in sorted(names, key=int)]
 
     def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
@@ -156,6 +158,13 @@ class TokenClassifier(Task):
             for text, logits, (_, spans) in zip(texts, scores, encodings, strict=True)
         ]
 
+    def answers(self, inputs: list[str], options: Any) -> list[dict[str, Any]]:
+        """Return the entities of each text."""
+        return [
+            {"entities": [{**part, "score": round(part["score"], 6)} for part in parts]}
+            for parts in self.find_entities(inputs)
+        ]
+
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the task again."""
         return {
@@ -188,11 +197,3 @@ def _described(text: str, part: dict[str, Any]) -> dict[str, Any]:
         "entity_group": part["name"], "score": float(np.mean(part["scores"])),
         "word": text[start:end], "start": start, "end": end,
     }  # fmt: skip
-
-
-BertTokenClassifier = TokenClassifier.over("bert", "BertTokenClassifier")
-RobertaTokenClassifier = TokenClassifier.over("roberta", "RobertaTokenClassifier")
-XLMRobertaTokenClassifier = TokenClassifier.over("xlm-roberta", "XLMRobertaTokenClassifier")
-DistilBertTokenClassifier = TokenClassifier.over("distilbert", "DistilBertTokenClassifier")
-ElectraTokenClassifier = TokenClassifier.over("electra", "ElectraTokenClassifier")
-AlbertTokenClassifier = TokenClassifier.over("albert", "AlbertTokenClassifier")

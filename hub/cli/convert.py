@@ -1,0 +1,48 @@
+"""`hub convert`: write weights, KerasHub's too, as safetensors."""
+
+import argparse
+import math
+from pathlib import Path
+
+from hub.cli.common import add_remote_options, preset_files
+from hub.convert.kerashub import convert_kerashub, is_kerashub
+from hub.convert.safetensors import convert
+from hub.presets.files import PresetFiles
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_remote_options(parser)
+    parser.add_argument("source", metavar="SRC")
+    parser.add_argument("target", metavar="DST")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the checkpoint, and print a line a tensor."""
+    files = preset_files(options, options.source)
+    if is_kerashub(files):
+        _convert_kerashub(files, Path(options.target))
+        return
+    rows = convert(files, Path(options.target))
+    width = max(len(name) for name, _, _ in rows)
+    for name, shape, dtype in rows:
+        print(f"{name:{width}}  {dtype:9}  {shape}")
+    print(
+        f"{len(rows)} tensors, {sum(math.prod(s) for _, s, _ in rows):,} numbers: {options.target}"
+    )
+
+
+def _convert_kerashub(files: PresetFiles, target: Path) -> None:
+    rows = convert_kerashub(files, target)
+    width = max(len(row.ours) for row in rows)
+    for row in rows:
+        if row.ours:
+            source = f"  <- {row.theirs}" if row.theirs else ""
+            print(f"{row.ours:{width}}  {row.dtype:9}  {row.shape}{source}  ({row.how})")
+    for row in rows:
+        if not row.ours:
+            print(f"left: {row.theirs}  {row.dtype}  {row.shape}: {row.how}")
+    written = [row for row in rows if row.ours]
+    count = sum(math.prod(row.shape) for row in written)
+    left = len(rows) - len(written)
+    print(f"{len(written)} tensors, {count:,} numbers, {left} tensors left: {target}")

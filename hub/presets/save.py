@@ -1,0 +1,107 @@
+"""From models to files: weights, config and tokenizer as transformers and diffusers read them."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hub.families import Family, family_of
+from hub.presets.build import config_keys, merged_weights, part_config
+from hub.weights.reader import DIFFUSION_WEIGHTS, WEIGHTS
+from hub.weights.tables import Exported, WeightTable
+from keraslite.saving import replacing, save_safetensors
+
+_DTYPES = ("float32", "float16", "bfloat16")
+
+
+def config_of(
+    family: Family, backbone: Any, architecture: str | None, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the config.json of a model: that of its checkpoint, brought up to date.
+
+    Args:
+        family: of the backbone.
+        backbone: the backbone.
+        architecture: of a model with a head; None for the backbone alone.
+        extra: keys that the task adds.
+    """
+    config = _up_to_date(family, getattr(backbone, "source_config", {}), backbone.get_config())
+    if family.library == "diffusers":
+        config.pop("model_type", None)
+        return {**config, "_class_name": family.model_type, **extra}
+    dtype = backbone.variable_dtype
+    return config | {
+        "model_type": family.config_type or family.model_type,
+        "architectures": [architecture or family.architecture],
+        "dtype": dtype if dtype in _DTYPES else "float32",
+        **extra,
+    }
+
+
+def _up_to_date(family: Family, config: Mapping[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    """Return a config.json with our arguments, and those of parts, in it."""
+    fixed = {key: values[0] for key, values in family.fixed.items() if values[0] is not None}
+    config = {**fixed, **config}
+    keys = config_keys(family)
+    ours = ours | {name: ours[name] + more for name, (_, more) in keys.items() if more}
+    config |= {key: ours[name] for name, (key, _) in keys.items()}
+    config |= family.write(ours) if family.write else {}
+    for name, (model_type, key) in family.parts.items():
+        part = family_of(model_type)
+        config[key] = _up_to_date(part, part_config(part, config, key), ours[name])
+        config.pop(f"{key}_dict", None)
+    for key in ("_name_or_path", "torch_dtype", "transformers_version"):
+        config.pop(key, None)
+    return config
+
+
+def write_preset(
+    directory: Any, model: Any, table: WeightTable, config: Mapping[str, Any], tokenizer: Any,
+    file: str = WEIGHTS,
+) -> None:  # fmt: skip
+    """Write weights, tokenizer and config into a folder; the config comes last.
+
+    Args:
+        directory: the folder, made if need be.
+        model: the model.
+        table: the names of its weights.
+        config: of config.json.
+        tokenizer: one of `hub.tokenizers`, or None.
+        file: the name of the file of weights.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; older files stay as they were.
+    """
+    folder = Path(os.fspath(directory))
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = Exported(merged_weights(model), table)
+    save_safetensors(folder / file, tensors, {"format": "pt"})
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    write_json(folder / "config.json", config)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all.
+
+    Args:
+        path: of the file.
+        content: what JSON can say.
+    """
+    with replacing(path) as file:
+        file.write((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+
+def save_backbone(model: Any, directory: Any) -> None:
+    """Write a backbone as `Backbone.save_to_preset` does.
+
+    Args:
+        model: the backbone.
+        directory: a folder, made if need be.
+    """
+    family = family_of(model.family)
+    config = config_of(family, model, None, {})
+    file = DIFFUSION_WEIGHTS if family.library == "diffusers" else WEIGHTS
+    table = family.weights.prefixed("", family.own_prefix)
+    write_preset(directory, model, table, config, None, file)

@@ -1,0 +1,1 @@
+"""Tasks for images together with texts."""

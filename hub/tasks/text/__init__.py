@@ -1,0 +1,1 @@
+"""Tasks that read texts: classes, tokens, vectors, and texts that follow."""

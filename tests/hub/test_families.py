@@ -1,0 +1,150 @@
+"""Families and tasks are found by name, and imported when they are asked for."""
+
+import pickle
+import subprocess
+import sys
+
+import bert_checkpoints as tiny
+import numpy as np
+import pytest
+
+import hub
+import keraslite as keras
+from hub.families import Family, Head, family_of, model_types, places, register
+from hub.tasks.discovery import all_tasks, task_modules
+from hub.tasks.registry import pipelines
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_import_hub_loads_no_part_of_it():
+    loaded = python("import sys, hub; print([m for m in sys.modules if m.startswith('hub.')])")
+    assert loaded == "[]"
+    one = python(
+        "import sys; from hub import BertBackbone; "
+        "print([m for m in sys.modules if m.startswith('hub.models.')])"
+    )
+    assert "hub.models.bert" in one
+    assert "gpt2" not in one
+
+
+@pytest.mark.parametrize("model_type", places())
+def test_the_row_of_a_family_is_right(model_type):
+    module, name = places()[model_type]
+    family = family_of(model_type)
+    assert family.model_type == model_type
+    assert (family.backbone.__module__, family.backbone.__name__) == (module, name)
+    assert getattr(hub, name) is getattr(hub.models, name) is family.backbone
+    assert family.backbone.family == model_type
+
+
+def test_every_file_of_tasks_is_found():
+    assert {task.task for task in all_tasks()} >= {"TextClassifier", "Seq2SeqLM", "Inpaint"}
+    for task in all_tasks():
+        assert task_modules()[task.task.lower()] == task.__module__
+    assert all(pipelines())
+    assert len(pipelines()) == sum(bool(task.pipeline) for task in all_tasks())
+
+
+def test_public_names():
+    assert set(hub.__all__) <= set(dir(hub))
+    for name in hub.__all__:
+        assert getattr(hub, name).__doc__, name
+    for name in ("BertTextClassifier", "XLMRobertaMaskedLM", "T5TextEmbedder", "GPT2CausalLM"):
+        cls = getattr(hub, name)
+        assert cls.__name__ == name
+        assert cls is getattr(hub.tasks, name)
+        assert pickle.loads(pickle.dumps(cls)) is cls
+        assert cls.__mro__[1].task in name
+    assert hub.BertClassifier is hub.BertTextClassifier
+    assert hub.CLIPZeroShotClassifier is hub.ZeroShotImageClassifier.for_family("clip")
+    assert hub.StableDiffusionInpaint is hub.Inpaint
+    for name in ("GPT2TextClassifier", "BertCausalLM", "Bert", "nothing", "_hidden", "Encoder"):
+        assert not hasattr(hub, name)
+        assert not hasattr(hub.tasks, name)
+
+
+def test_a_file_of_a_model_needs_no_import_of_its_module(tmp_path):
+    with keras.use_backend("numpy"):
+        backbone = hub.BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8)
+        backbone.save(tmp_path / "backbone.klm")
+        task = hub.BertTextClassifier(backbone, 3)
+        task.save(tmp_path / "task.klm")
+    code = (
+        "import hub, keraslite as keras; keras.use_backend('numpy'); "
+        "print(*(type(keras.saving.load_model(f'{name}.klm')).__name__ "
+        "for name in ('task', 'backbone')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.split() == ["BertTextClassifier", "BertBackbone"]
+
+
+@pytest.mark.parametrize("name", ["upload_preset", "load", "cli", "Sampling", "datasets", "x.y"])
+def test_a_config_names_no_function_and_no_module(name):
+    config = {"class_name": name, "config": {}, "registered_name": f"hub>{name}"}
+    with pytest.raises(ValueError, match="Unknown object"):
+        keras.saving.deserialize_keras_object(config)
+
+
+def test_from_preset_names_the_tasks_that_would_do(tmp_path):
+    tiny.make(tmp_path / "bert", "BertModel")
+    tasks = r"\['MaskedLM', 'TextClassifier', 'TextEmbedder', 'TokenClassifier'\]"
+    for cls in (hub.CausalLM, hub.GPT2CausalLM):
+        with pytest.raises(
+            ValueError, match=f"no {cls.__name__} for bert.*expected one of {tasks}"
+        ):
+            cls.from_preset(tmp_path / "bert")
+
+
+def test_a_task_takes_a_variant_of_the_weights(tmp_path):
+    folder = tmp_path / "bert"
+    tiny.make(folder, "BertForSequenceClassification")
+    (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
+    with keras.use_backend("numpy"):
+        assert hub.TextClassifier.from_preset(folder, variant="fp16").new_weights == []
+        with pytest.raises(FileNotFoundError, match="of the variant 'fp8'"):
+            hub.TextClassifier.from_preset(folder, variant="fp8")
+
+
+def test_a_family_of_a_user(tmp_path):
+    """One `register` brings an architecture: its presets, its tasks and their classes."""
+
+    class ToyBackbone(hub.BertBackbone):
+        family = "toy"
+
+    bert = family_of("bert")
+    register(
+        Family(
+            model_type="toy", backbone=ToyBackbone, config=bert.config, weights=bert.weights,
+            architecture="ToyModel", tokenizer=bert.tokenizer, prefix="bert.",
+            other_heads=bert.other_heads, optional=bert.optional,
+            heads={"TextClassifier": Head("ToyClassifier", bert.heads["TextClassifier"].weights)},
+        )
+    )  # fmt: skip
+    assert "toy" in model_types()
+    with keras.use_backend("numpy"):
+        backbone = ToyBackbone(99, 1, 2, hidden_dim=8, intermediate_dim=8)
+        tokenizer = hub.WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good"])
+        model = hub.TextClassifier.for_family("toy")(
+            backbone, 3, preprocessor=hub.TextPreprocessor(tokenizer, 16)
+        )
+        model.save_to_preset(tmp_path)
+        again = hub.load(tmp_path)
+        assert type(again) is hub.ToyTextClassifier
+        assert not hasattr(hub, "ToyMaskedLM")
+        expected = model.predict(["good"], verbose=0)
+        np.testing.assert_allclose(again.predict(["good"], verbose=0), expected, rtol=1e-6)
+
+
+def test_a_subclass_of_a_user_is_for_every_family(tmp_path):
+    class Mine(hub.TextClassifier):
+        pass
+
+    tiny.make(tmp_path, "BertForSequenceClassification")
+    with keras.use_backend("numpy"):
+        assert type(Mine.from_preset(tmp_path)) is Mine
