@@ -1,7 +1,8 @@
 """Callbacks: hooks into training, evaluation and prediction, under their Keras names."""
 
 from keraslite.callbacks.backup import BackupAndRestore
-from keraslite.callbacks.base import Callback, CallbackList, History
+from keraslite.callbacks.base import Callback, History
+from keraslite.callbacks.callback_list import CallbackList
 from keraslite.callbacks.monitor import (
     EarlyStopping,
     ModelCheckpoint,

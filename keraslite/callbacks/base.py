@@ -1,12 +1,11 @@
-"""Callback and CallbackList: what `fit`, `evaluate` and `predict` tell others while they run."""
+"""Callback: what `fit`, `evaluate` and `predict` tell others while they run; logs and history."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from keraslite import backend as backends
-from keraslite import tree
 
 
 class Callback:
@@ -18,7 +17,7 @@ class Callback:
     >>> class Shout(Callback):
     ...     def on_epoch_end(self, epoch, logs=None):
     ...         print("epoch", epoch, "done")
-    >>> CallbackList([Shout()]).on_epoch_end(0)
+    >>> Shout().on_epoch_end(0)
     epoch 0 done
     """
 
@@ -157,120 +156,6 @@ def number(value: Any) -> Any:
         return value
     array = backends.to_numpy(value)
     return float(array) if array.ndim == 0 else array
-
-
-def _hook(callback: Any, name: str) -> Callable | None:
-    """The method of a callback for an event, or None if nobody wrote one."""
-    found = getattr(callback, name, None)
-    if getattr(found, "__func__", None) is not getattr(Callback, name):
-        return found
-    if name.startswith("on_train_batch_"):
-        return _hook(callback, name.replace("on_train_", "on_"))
-    return None
-
-
-def _expand(callbacks: Any) -> list[Any]:
-    found = [] if callbacks is None else tree.flatten(callbacks)
-    parts = ([*c.callbacks] if isinstance(c, CallbackList) else [c] for c in found)
-    return [c for part in parts for c in part if c is not None]
-
-
-class CallbackList(Callback):
-    """Many callbacks as one; every event goes to those that have a hook for it.
-
-    Args:
-        callbacks: callbacks, nested.
-        add_history: whether a History is added where there is none.
-        add_progbar: whether a ProgbarLogger is added where there is none.
-        model: the model.
-        params: what the callbacks are told: `verbose`, `epochs`, `steps`.
-
-    >>> CallbackList([], add_history=True).callbacks
-    [<History of 0 epochs>]
-    """
-
-    def __init__(
-        self,
-        callbacks: Any = None,
-        add_history: bool = False,
-        add_progbar: bool = False,
-        model: Any = None,
-        **params: Any,
-    ):
-        from keraslite.callbacks.progress import ProgbarLogger
-
-        super().__init__()
-        self.callbacks = _expand(callbacks)
-        for wanted, kind in ((add_history, History), (add_progbar, ProgbarLogger)):
-            if wanted and not any(isinstance(c, kind) for c in self.callbacks):
-                self.callbacks.append(kind())
-        self._bind()
-        self.set_model(model)
-        self.set_params(params)
-
-    def _bind(self) -> None:
-        self._hooks: dict[str, list[Callable]] = {
-            name: [f for c in self.callbacks if (f := _hook(c, name)) is not None] for name in HOOKS
-        }
-        # Of these every callback has one, since the default leads to another hook.
-        self._hooks["on_train_interrupt"] = [
-            f for c in self.callbacks
-            if (f := getattr(c, "on_train_interrupt", getattr(c, "on_train_end", None))) is not None
-        ]  # fmt: skip
-        self.watches_nan = any(getattr(c, "watches_nan", False) for c in self.callbacks)
-
-    def append(self, callback: Any) -> None:
-        """Add a callback."""
-        self.callbacks.append(callback)
-        if self._model is not None:
-            callback.set_model(self._model)
-        if self.params:
-            callback.set_params(self.params)
-        self._bind()
-
-    def set_model(self, model: Any) -> None:
-        """Give the model to all."""
-        if model is not None:
-            super().set_model(model)
-            for callback in self.callbacks:
-                callback.set_model(model)
-
-    def set_params(self, params: dict[str, Any]) -> None:
-        """Give the parameters to all."""
-        super().set_params(params)
-        if params:
-            for callback in self.callbacks:
-                callback.set_params(params)
-
-
-def _dispatcher(name: str) -> Callable:
-    default = getattr(Callback, name)
-    predictions = name == "on_predict_batch_end"
-    if "epoch" in name or "batch" in name:
-
-        def call(self: CallbackList, index: int, logs: Any = None) -> None:
-            hooks = self._hooks[name]
-            if hooks:
-                if predictions and not (isinstance(logs, dict) and "outputs" in logs):
-                    logs = {"outputs": logs}
-                given = Logs(logs or {})
-                for hook in hooks:
-                    hook(index, given)
-
-    else:
-
-        def call(self: CallbackList, logs: Any = None) -> None:
-            given = Logs(logs or {})
-            for hook in self._hooks[name]:
-                hook(given)
-
-    call.__name__, call.__qualname__ = name, f"CallbackList.{name}"
-    call.__doc__ = default.__doc__
-    return call
-
-
-for _name in HOOKS:
-    setattr(CallbackList, _name, _dispatcher(_name))
 
 
 class History(Callback):
