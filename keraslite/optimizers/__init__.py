@@ -23,7 +23,7 @@ _MEANING = {
     "beta_1": "how slowly the average of gradients moves.",
     "beta_2": "how slowly the average of squared gradients moves.",
     "epsilon": "a small number that keeps divisions finite.",
-    "amsgrad": "whether the largest average of squares seen is used.",
+    "amsgrad": "whether the largest average of squares so far is used.",
     "rho": "how slowly the average of squared gradients moves.",
     "centered": "whether the variance takes the place of the square.",
     "beta_2_decay": "the exponent of the step in how slowly squares are averaged.",
@@ -49,7 +49,7 @@ def _optimizer(
         class_name: its name.
         summary: the first line of its docstring.
         formula: a key of `FORMULAS`.
-        validate: a method that refuses senseless arguments.
+        validate: a method that raises ValueError for invalid arguments.
         own: the arguments that are not common to all optimizers, in Keras's order.
     """
     lines = "".join(f"{k}: {_MEANING[k]}\n        " for k in own if k in _MEANING)
@@ -59,23 +59,23 @@ def _optimizer(
         class_name,
         _ABOUT.format(summary=summary, own=lines),
         parameters | {"name": None, "**kwargs": None},
-        _formula=FORMULAS[formula],
-        _own=tuple(k for k in own if k != "learning_rate" and k not in ARGUMENTS),
-        _validate=validate,
+        formula=FORMULAS[formula],
+        formula_arguments=tuple(k for k in own if k != "learning_rate" and k not in ARGUMENTS),
+        validate=validate,
     )
 
 
-def _sgd_sense(self: Any) -> None:
+def _validate_sgd(self: Any) -> None:
     if not isinstance(self.momentum, float) or not 0 <= self.momentum <= 1:
         raise ValueError("`momentum` must be a float between [0, 1].")
 
 
-def _adamw_sense(self: Any) -> None:
+def _validate_adamw(self: Any) -> None:
     if self.weight_decay is None:
         raise ValueError("Argument `weight_decay` must be a float. Received: weight_decay=None")
 
 
-def _lion_sense(self: Any) -> None:
+def _validate_lion(self: Any) -> None:
     if not 0 < self.beta_1 <= 1:
         raise ValueError(
             "Argument `beta_1` must be in the [0, 1] range. Otherwise, the optimizer degenerates "
@@ -83,11 +83,11 @@ def _lion_sense(self: Any) -> None:
         )
 
 
-def _ftrl_sense(self: Any) -> None:
-    for name in self._own:
+def _validate_ftrl(self: Any) -> None:
+    for name in self.formula_arguments:
         value = getattr(self, name)
-        wrong = value > 0.0 if name == "learning_rate_power" else value < 0.0
-        if wrong and name != "beta":
+        invalid = value > 0.0 if name == "learning_rate_power" else value < 0.0
+        if invalid and name != "beta":
             word = "negative" if name == "learning_rate_power" else "positive"
             raise ValueError(f"`{name}` needs to be {word} or zero. Received: {name}={value}.")
 
@@ -96,7 +96,7 @@ _RATE = {"learning_rate": 0.001}
 _BETAS = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
 
 SGD = _optimizer(
-    "SGD", "Gradient descent, with momentum if asked for.", "sgd", _sgd_sense,
+    "SGD", "Gradient descent, with momentum if asked for.", "sgd", _validate_sgd,
     learning_rate=0.01, momentum=0.0, nesterov=False,
 )  # fmt: skip
 Adam = _optimizer(
@@ -104,7 +104,7 @@ Adam = _optimizer(
     **_RATE, **_BETAS, amsgrad=False,
 )  # fmt: skip
 AdamW = _optimizer(
-    "AdamW", "Adam with decoupled weight decay (Loshchilov & Hutter).", "adam", _adamw_sense,
+    "AdamW", "Adam with decoupled weight decay (Loshchilov & Hutter).", "adam", _validate_adamw,
     **_RATE, weight_decay=0.004, **_BETAS, amsgrad=False,
 )  # fmt: skip
 RMSprop = _optimizer(
@@ -131,11 +131,11 @@ Lamb = _optimizer(
     **_RATE, **_BETAS,
 )  # fmt: skip
 Lion = _optimizer(
-    "Lion", "The sign of a moving average of the gradient (Chen et al.).", "lion", _lion_sense,
+    "Lion", "The sign of a moving average of the gradient (Chen et al.).", "lion", _validate_lion,
     **_RATE, beta_1=0.9, beta_2=0.99,
 )  # fmt: skip
 Ftrl = _optimizer(
-    "Ftrl", "Follow the regularized leader (McMahan et al.).", "ftrl", _ftrl_sense,
+    "Ftrl", "Follow the regularized leader (McMahan et al.).", "ftrl", _validate_ftrl,
     **_RATE, learning_rate_power=-0.5, initial_accumulator_value=0.1,
     l1_regularization_strength=0.0, l2_regularization_strength=0.0,
     l2_shrinkage_regularization_strength=0.0, beta=0.0,
@@ -152,8 +152,8 @@ def serialize(optimizer: Any) -> Any:
 
 def deserialize(config: Any, custom_objects: Any = None) -> Any:
     """The optimizer of a config; the class name may be in lower case."""
-    known = _TABLE.get(str(config.get("class_name")).lower())
-    config = config | {"class_name": known.__name__} if known else config
+    cls = _TABLE.get(str(config.get("class_name")).lower())
+    config = config | {"class_name": cls.__name__} if cls else config
     return registry.deserialize_keras_object(config, custom_objects)
 
 
@@ -164,11 +164,11 @@ def get(identifier: Any) -> Any:
     0.9
     """
     if isinstance(identifier, dict):
-        found = deserialize(identifier)
+        optimizer = deserialize(identifier)
     elif isinstance(identifier, str):
-        found = registry.get(_TABLE.get(identifier.lower(), identifier), _TABLE, "optimizer")
+        optimizer = registry.get(_TABLE.get(identifier.lower(), identifier), _TABLE, "optimizer")
     else:
-        found = registry.get(identifier, _TABLE, "optimizer")
-    if found is not None and not isinstance(found, Optimizer):
+        optimizer = registry.get(identifier, _TABLE, "optimizer")
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise ValueError(f"Could not interpret optimizer identifier: {identifier}")
-    return found
+    return optimizer

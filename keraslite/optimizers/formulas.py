@@ -112,10 +112,10 @@ def adagrad(p: Any, g: Any, s: Slots, h: dict) -> tuple[Any, Slots]:
 def adadelta(p: Any, g: Any, s: Slots, h: dict) -> tuple[Any, Slots]:
     """The gradient scaled by the ratio of the sizes of past changes and past gradients."""
     rho, epsilon = h["rho"], h["epsilon"]
-    seen = s["accumulated_grad"] * rho + ops.square(g) * (1 - rho)
-    change = -ops.sqrt(s["accumulated_delta_var"] + epsilon) * g / ops.sqrt(seen + epsilon)
-    made = s["accumulated_delta_var"] * rho + ops.square(change) * (1 - rho)
-    new = {"accumulated_grad": seen, "accumulated_delta_var": made}
+    squares = s["accumulated_grad"] * rho + ops.square(g) * (1 - rho)
+    change = -ops.sqrt(s["accumulated_delta_var"] + epsilon) * g / ops.sqrt(squares + epsilon)
+    changes = s["accumulated_delta_var"] * rho + ops.square(change) * (1 - rho)
+    new = {"accumulated_grad": squares, "accumulated_delta_var": changes}
     return p + change * h["learning_rate"], new
 
 
@@ -198,8 +198,8 @@ _INITIAL = {"accumulator": "initial_accumulator_value"}
 
 
 def _rmsprop_slots(o: Any) -> list[tuple[str, ...]]:
-    wanted = {"velocity": True, "momentum": o.momentum > 0, "average_gradient": o.centered}
-    return [(name,) for name, yes in wanted.items() if yes]
+    slots = {"velocity": True, "momentum": o.momentum > 0, "average_gradient": o.centered}
+    return [(name,) for name, used in slots.items() if used]
 
 
 FORMULAS = {

@@ -89,7 +89,7 @@ class LossScaleOptimizer(Optimizer):
         """Update parameters from the gradients of the scaled loss, if those are finite."""
         if not self.built and trainable_variables is not None:
             self.build(list(trainable_variables))
-        variables = self._known(grads, trainable_variables)
+        variables = self.checked_variables(grads, trainable_variables)
         module, live = backends.load(self.backend), not in_stateless_scope()
         with module.no_grad() if live else nullcontext():
             checks = [ops.all(ops.isfinite(g)) for g in grads if g is not None]

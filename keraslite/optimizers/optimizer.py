@@ -27,7 +27,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def _check(a: dict[str, Any]) -> None:
-    """Refuse arguments that make no sense."""
+    """Raise ValueError for invalid arguments."""
     steps, frequency = a["gradient_accumulation_steps"], a["ema_overwrite_frequency"]
     if steps and not steps >= 2:
         raise ValueError(
@@ -79,7 +79,7 @@ class Optimizer(OptimizerState):
     [0.5]
     """
 
-    _own: tuple[str, ...] = ()  # the formula's own arguments
+    formula_arguments: tuple[str, ...] = ()  # the formula's own arguments
 
     def __init__(
         self, learning_rate: Any, weight_decay: float | None = None, clipnorm: float | None = None,
@@ -88,27 +88,28 @@ class Optimizer(OptimizerState):
         ema_overwrite_frequency: int | None = None, loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None, name: str | None = None, **kwargs: Any,
     ):  # fmt: skip
-        given = {k: v for k, v in locals().items() if k in ARGUMENTS}
+        arguments = {k: v for k, v in locals().items() if k in ARGUMENTS}
         if kwargs.pop("decay", None) is not None:
             warnings.warn(
                 "Argument `decay` is no longer supported and will be ignored.", stacklevel=2
             )
         if kwargs:
             raise ValueError(f"Argument(s) not recognized: {kwargs}")
-        _check(given)
-        self.__dict__.update(given)
+        _check(arguments)
+        self.__dict__.update(arguments)
         super().__init__(learning_rate, name or auto_name(to_snake_case(type(self).__name__)))
         self._undecayed: tuple[set[Variable], re.Pattern | None] = (set(), None)
         self._warned = False
 
     def setup(self, learning_rate: Any, **arguments: Any) -> None:
-        own = {k: arguments.pop(k) for k in self._own}
+        """Take the arguments of a class made by `declare`; the formula's own become attributes."""
+        own = {k: arguments.pop(k) for k in self.formula_arguments}
         Optimizer.__init__(self, learning_rate, **arguments.pop("kwargs", {}), **arguments)
         self.__dict__.update(own)
-        if self._validate is not None:
-            self._validate()
+        if self.validate is not None:
+            self.validate()
 
-    _validate: Any = None
+    validate: Any = None
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
         """`apply` with pairs of a gradient and a parameter; returns the step count."""
@@ -127,7 +128,7 @@ class Optimizer(OptimizerState):
         """
         if len(grads) == 0:
             return
-        variables = self._known(grads, trainable_variables)
+        variables = self.checked_variables(grads, trainable_variables)
         if any(g is None for g in grads):
             grads, variables = self._without_missing(grads, variables)
         if any(v.overwrite_with_gradient for v in variables):
@@ -145,14 +146,16 @@ class Optimizer(OptimizerState):
             if not counted:
                 self._iterations.assign_add(1)
 
-    def _known(self, grads: Sequence[Any], variables: Sequence[Variable] | None) -> list[Variable]:
+    def checked_variables(
+        self, grads: Sequence[Any], variables: Sequence[Variable] | None
+    ) -> list[Variable]:
         """The parameters of a step, for which the optimizer was built."""
         if variables is not None:
             variables = list(variables)
             if not self.built:
                 self.build(variables)
             for v in variables:
-                if v not in self._indices:
+                if v not in self.variable_indices:
                     raise ValueError(
                         f"Unknown variable: {v}. This optimizer can only be called for the "
                         "variables it was originally built with. When working with a new set of "
@@ -202,11 +205,11 @@ class Optimizer(OptimizerState):
             variable: the parameter.
             learning_rate: the learning rate, a scalar.
         """
-        if self._formula is None:
+        if self.formula is None:
             raise NotImplementedError(f"{type(self).__name__} must implement update_step().")
-        i = self._indices[variable]
-        slots = {k: column[i] for k, column in self._slots.items() if column[i] is not None}
-        new, kept = self._formula.step(
+        i = self.variable_indices[variable]
+        slots = {k: column[i] for k, column in self.slot_variables.items() if column[i] is not None}
+        new, kept = self.formula.step(
             variable.value,
             ops.cast(gradient, variable._dtype),
             {k: s.value for k, s in slots.items()},
@@ -251,14 +254,14 @@ class Optimizer(OptimizerState):
                 "`optimizer.build(trainable_variables)`."
             )
         state, parameters = self.variables, self._trainable_variables
-        for what, given, own in (
+        for name, values, own in (
             ("optimizer_variables", optimizer_variables, state),
             ("trainable_variables", trainable_variables, parameters),
         ):
-            if len(given) != len(own):
+            if len(values) != len(own):
                 raise ValueError(
-                    f"Argument `{what}` must be a list of tensors corresponding 1:1 to those of "
-                    f"{type(self).__name__}(). Received list with length {len(given)}, but "
+                    f"Argument `{name}` must be a list of tensors corresponding 1:1 to those of "
+                    f"{type(self).__name__}(). Received list with length {len(values)}, but "
                     f"expected {len(own)} variables."
                 )
         pairs = [*zip(parameters, trainable_variables), *zip(state, optimizer_variables)]
@@ -274,15 +277,15 @@ class Optimizer(OptimizerState):
         """Set parameters to their moving averages, at the end of training."""
         if not self.use_ema:
             return
-        if len(var_list) != len(self._averages):
+        if len(var_list) != len(self.variable_averages):
             raise ValueError(
                 f"The length of model variables ({len(var_list)}) to override does not match the "
-                f"length of model variables stored in the optimizer ({len(self._averages)}). "
+                f"length of model variables stored in the optimizer "
+                f"({len(self.variable_averages)}). "
                 "Please check if the optimizer was called on your model."
             )
-        for v, average in zip(var_list, self._averages, strict=True):
-            if average is not None:
-                v.assign(average.value)
+        for v, average in self.averaged_variables(var_list):
+            v.assign(average.value)
 
     def exclude_from_weight_decay(
         self, var_list: Iterable[Variable] | None = None, var_names: Iterable[str] | None = None
@@ -296,9 +299,9 @@ class Optimizer(OptimizerState):
         names = sorted(set(var_names or ()))
         pattern = re.compile("|".join(names)) if names else None
         self._undecayed = (set(var_list or ()), pattern)
-        self._fused_cache = {}
+        self.fused_cache = {}
 
-    def _is_decayed(self, variable: Variable) -> bool:
+    def is_decayed(self, variable: Variable) -> bool:
         excluded, pattern = self._undecayed
         return variable not in excluded and not (pattern and pattern.search(variable.name))
 
@@ -309,7 +312,7 @@ class Optimizer(OptimizerState):
             rate = float(rate.numpy())
         else:
             rate = registry.serialize_keras_object(rate)
-        names = (*ARGUMENTS, *self._own)
+        names = (*ARGUMENTS, *self.formula_arguments)
         return {"name": self.name, "learning_rate": rate} | {n: getattr(self, n) for n in names}
 
     @classmethod

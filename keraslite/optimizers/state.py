@@ -22,7 +22,7 @@ class OptimizerState:
         name: the name in the variables' paths.
     """
 
-    _formula: Formula | None = None
+    formula: Formula | None = None
     use_ema = False
     gradient_accumulation_steps: int | None = None
 
@@ -30,13 +30,13 @@ class OptimizerState:
         self.name, self.backend, self.built = name, backends.backend(), False
         self._variables: list[Variable] = []
         self._trainable_variables: list[Variable] = []
-        self._indices: dict[Variable, int] = {}  # where a parameter stands
-        self._slots: dict[str, list[Variable | None]] = {}
-        self._shared: dict[str, Variable] = {}
-        self._averages: list[Variable | None] = []
-        self._accumulators: list[Variable | None] = []
-        self._hypers: dict[str, dict] | None = None  # during a step: the scalars for each dtype
-        self._fused_cache: dict[str, Any] = {}
+        self.variable_indices: dict[Variable, int] = {}  # where a parameter stands
+        self.slot_variables: dict[str, list[Variable | None]] = {}
+        self.shared_variables: dict[str, Variable] = {}
+        self.variable_averages: list[Variable | None] = []
+        self.accumulators: list[Variable | None] = []
+        self.step_scalars: dict[str, dict] | None = None  # of a step, by dtype
+        self.fused_cache: dict[str, Any] = {}
         self._iterations = self._track(
             Variable(0, dtype="int", trainable=False, autocast=False, name="iteration")
         )
@@ -66,6 +66,28 @@ class OptimizerState:
     def variables(self) -> list[Variable]:
         """Step count, learning rate, averages, accumulators, slots."""
         return self._variables[:]
+
+    @property
+    def step_count(self) -> Variable:
+        """The number of steps made so far, those that only accumulate gradients among them."""
+        return self._iterations
+
+    @property
+    def rate_source(self) -> Any:
+        """What gives the learning rate: a variable, a schedule or a function."""
+        return self._learning_rate
+
+    def averaged_variables(
+        self, variables: Sequence[Variable] | None = None
+    ) -> list[tuple[Variable, Variable]]:
+        """Return (parameter, moving average) of those that have one.
+
+        Args:
+            variables: what to put in the place of the parameters, in their order.
+        """
+        variables = self._trainable_variables if variables is None else variables
+        pairs = zip(variables, self.variable_averages, strict=True)
+        return [(v, average) for v, average in pairs if average is not None]
 
     @property
     def iterations(self) -> Any:
@@ -109,34 +131,35 @@ class OptimizerState:
         if variables and variables[0].backend != self.backend:
             self.to_backend(variables[0].backend)
         self._trainable_variables = variables
-        self._indices = {v: i for i, v in enumerate(variables)}
+        self.variable_indices = {v: i for i, v in enumerate(variables)}
         self.built = True
         if self.use_ema:
-            self._averages = self.add_optimizer_variables(variables, "average")
+            self.variable_averages = self.add_optimizer_variables(variables, "average")
         if self.gradient_accumulation_steps:
-            self._accumulators = self.add_optimizer_variables(variables, "gradient_accumulator")
-        if self._formula is not None:
+            self.accumulators = self.add_optimizer_variables(variables, "gradient_accumulator")
+        if self.formula is not None:
             self._add_slots(variables)
             dtype = variables[0]._dtype if variables else config.floatx()
-            for name, value in self._formula.shared.items():
+            for name, value in self.formula.shared.items():
                 variable = Variable(value, dtype=dtype, trainable=False, autocast=False)
-                self._shared[name] = self._track(variable, path=False)
+                self.shared_variables[name] = self._track(variable, path=False)
 
     def _add_slots(self, variables: list[Variable]) -> None:
-        for group in self._formula.slots(self):
-            self._slots |= {slot: [] for slot in group}
+        for group in self.formula.slots(self):
+            self.slot_variables |= {slot: [] for slot in group}
             for v in variables:
                 for slot in group:
-                    self._slots[slot].append(self._slot(slot, v))
+                    self.slot_variables[slot].append(self._slot(slot, v))
 
     def _slot(self, slot: str, v: Variable) -> Variable | None:
         if v.overwrite_with_gradient:
             return None
-        shape = self._formula.shapes.get(slot)
+        shape = self.formula.shapes.get(slot)
         if shape is None:
-            given = self._formula.initial.get(slot)
-            first = "zeros" if given is None else initializers.Constant(getattr(self, given))
-            return self.add_variable_from_reference(v, slot, first)
+            argument = self.formula.initial.get(slot)
+            value = None if argument is None else getattr(self, argument)
+            initializer = "zeros" if value is None else initializers.Constant(value)
+            return self.add_variable_from_reference(v, slot, initializer)
         if len(v.shape) < 2:  # unused, but Keras has it among the optimizer's variables
             return self._track(Variable(0, trainable=False, autocast=False, name=v.name), False)
         return self.add_variable(shape(v.shape), dtype=v._dtype, name=v.name)
@@ -192,26 +215,26 @@ class OptimizerState:
         """
         names = [name] if isinstance(name, str) else list(name)
         several = isinstance(initializer, list | tuple)
-        firsts = list(initializer) if several else [initializer] * len(names)
-        if len(names) != len(firsts):
+        initial = list(initializer) if several else [initializer] * len(names)
+        if len(names) != len(initial):
             raise ValueError(
                 "The number of provided names must match the number of provided initializers. "
                 f"Received name='{name}', initializer='{initializer}'"
             )
-        made: tuple[list, ...] = tuple([] for _ in names)
+        columns: tuple[list, ...] = tuple([] for _ in names)
         for v in trainable_variables:
-            for column, end, first in zip(made, names, firsts, strict=True):
+            for column, end, first in zip(columns, names, initial, strict=True):
                 skip = v.overwrite_with_gradient
                 column.append(None if skip else self.add_variable_from_reference(v, end, first))
-        return made[0] if isinstance(name, str) else made
+        return columns[0] if isinstance(name, str) else columns
 
     def _get_variable_index(self, variable: Variable) -> int:
-        return self._indices[variable]
+        return self.variable_indices[variable]
 
     def to_backend(self, name: str) -> None:
         """Move the state to another backend, values kept."""
         self.backend = name
-        self._fused_cache = {}
+        self.fused_cache = {}
         for variable in self._variables:
             variable.to_backend(name)
 

@@ -5,51 +5,49 @@ the backend has a fused form of the formula, that updates live variables in plac
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keraslite import backend as backends
 from keraslite import ops
 from keraslite.optimizers.schedules import BUILT_IN, rate_on_host
+from keraslite.optimizers.state import OptimizerState
 from keraslite.variable import StatelessScope, Variable
-
-if TYPE_CHECKING:
-    from keraslite.optimizers.optimizer import Optimizer
 
 CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")
 
 
-def fused(o: "Optimizer", grads: Sequence[Any], variables: list[Variable]) -> bool:
+def fused(o: OptimizerState, grads: Sequence[Any], variables: list[Variable]) -> bool:
     """Have the backend make the whole step in place, the step count included, if it can."""
-    formula = o._formula
+    formula = o.formula
     kernel = formula and backends.load(o.backend).FUSED.get(formula.name)
     if not kernel or not getattr(type(o).update_step, "by_formula", False):
         return False
-    at = [o._indices[v] for v in variables]
+    at = [o.variable_indices[v] for v in variables]
     steps = o.gradient_accumulation_steps
-    hyper = {name: getattr(o, name) for name in o._own} | {
-        "iterations": o._iterations._kl_raw,
+    hyper = {name: getattr(o, name) for name in o.formula_arguments} | {
+        "iterations": o.step_count._kl_raw,
         "learning_rate": lambda step: _rate_on_host(o, step),
         "weight_decay": o.weight_decay or 0.0,
-        "decayed": [bool(o.weight_decay) and o._is_decayed(v) for v in variables],
+        "decayed": [bool(o.weight_decay) and o.is_decayed(v) for v in variables],
         "clip": next(((c, getattr(o, c)) for c in CLIPPING if getattr(o, c)), None),
         "scale": o.loss_scale_factor,
         "accumulation": steps,
-        "accumulators": [o._accumulators[i]._kl_raw for i in at] if steps else [],
-        "cache": o._fused_cache,
+        "accumulators": [o.accumulators[i]._kl_raw for i in at] if steps else [],
+        "cache": o.fused_cache,
     }
-    slots = {name: [column[i]._kl_raw for i in at] for name, column in o._slots.items()}
+    slots = {name: [column[i]._kl_raw for i in at] for name, column in o.slot_variables.items()}
     return kernel([v._kl_raw for v in variables], grads, slots, hyper)
 
 
-def _rate_on_host(o: "Optimizer", step: int) -> Any:
+def _rate_on_host(o: OptimizerState, step: int) -> Any:
     """The learning rate without work on the device: a float, or a variable's storage."""
-    rate = o._learning_rate
+    rate = o.rate_source
     if isinstance(rate, Variable):
         return rate._kl_raw
     return rate_on_host(rate, step) if type(rate) in BUILT_IN else o.learning_rate
 
 
-def pure(o: "Optimizer", grads: Sequence[Any], variables: list[Variable]) -> None:
+def pure(o: OptimizerState, grads: Sequence[Any], variables: list[Variable]) -> None:
     """Make the step by ops and assignments; the step count is left to the caller."""
     grads = [_gradient(o, g, v) for g, v in zip(grads, variables, strict=True)]
     if o.loss_scale_factor is not None:
@@ -59,8 +57,8 @@ def pure(o: "Optimizer", grads: Sequence[Any], variables: list[Variable]) -> Non
         _update(o, grads, variables)
         return
     # The update is always worked out, and kept where it is due: there is no branch to trace.
-    due = ops.equal(ops.mod(o._iterations.value + 1, steps), 0)
-    sums = [o._accumulators[o._indices[v]] for v in variables]
+    due = ops.equal(ops.mod(o.step_count.value + 1, steps), 0)
+    sums = [o.accumulators[o.variable_indices[v]] for v in variables]
     totals = [g + a.value for g, a in zip(grads, sums, strict=True)]
     with StatelessScope() as scope:
         _update(o, [t / steps for t in totals], variables)
@@ -70,7 +68,7 @@ def pure(o: "Optimizer", grads: Sequence[Any], variables: list[Variable]) -> Non
         a.assign(ops.where(due, ops.zeros_like(total), total))
 
 
-def _gradient(o: "Optimizer", g: Any, v: Variable) -> Any:
+def _gradient(o: OptimizerState, g: Any, v: Variable) -> Any:
     """A gradient as a tensor of the parameter's dtype."""
     g = getattr(g, "_kl_value", g)
     if hasattr(g, "indices") and hasattr(g, "values") and backends.of(g) is None:
@@ -84,21 +82,21 @@ def _gradient(o: "Optimizer", g: Any, v: Variable) -> Any:
     return module.convert(g, module.canonical(v._dtype))
 
 
-def _update(o: "Optimizer", grads: list[Any], variables: list[Variable]) -> None:
+def _update(o: OptimizerState, grads: list[Any], variables: list[Variable]) -> None:
     grads = clipped(o, grads)
     rate = o.learning_rate
     for v in variables if o.weight_decay is not None else ():
-        if o._is_decayed(v):
+        if o.is_decayed(v):
             v.assign(v.value - v.value * (o.weight_decay * ops.cast(rate, v._dtype)))
-    o._hypers = {}
+    o.step_scalars = {}
     try:
         for g, v in zip(grads, variables, strict=True):
             o.update_step(g, v, rate)
     finally:
-        o._hypers = None
+        o.step_scalars = None
 
 
-def clipped(o: "Optimizer", grads: list[Any]) -> list[Any]:
+def clipped(o: OptimizerState, grads: list[Any]) -> list[Any]:
     """The gradients within the optimizer's bounds."""
     if o.clipnorm and o.clipnorm > 0:
         return [_shortened([g], o.clipnorm)[0] for g in grads]
@@ -117,43 +115,41 @@ def _shortened(grads: list[Any], limit: float) -> list[Any]:
     return [g * ops.cast(scale, ops.dtype(g)) for g in grads]
 
 
-def hyper(o: "Optimizer", dtype: str, learning_rate: Any) -> dict[str, Any]:
+def hyper(o: OptimizerState, dtype: str, learning_rate: Any) -> dict[str, Any]:
     """The formula's scalars for parameters of a dtype, worked out once a step."""
-    known = {} if o._hypers is None else o._hypers
+    scalars = {} if o.step_scalars is None else o.step_scalars
     # Half precision could hold neither the step nor one minus a power of beta.
     wide = "float64" if dtype == "float64" else "float32"
-    if wide not in known:
-        h = {name: getattr(o, name) for name in o._own}
+    if wide not in scalars:
+        h = {name: getattr(o, name) for name in o.formula_arguments}
         h["learning_rate"] = ops.cast(learning_rate, wide)
         h["step"] = ops.cast(o.iterations, wide) + 1
-        h |= {name: ops.cast(v, wide) for name, v in o._shared.items()}
-        h |= o._formula.prepare(h)
-        for name, v in o._shared.items():
+        h |= {name: ops.cast(v, wide) for name, v in o.shared_variables.items()}
+        h |= o.formula.prepare(h)
+        for name, v in o.shared_variables.items():
             v.assign(h[name])
-        known[wide] = h
-    if dtype not in known:
-        known[dtype] = {
-            k: ops.cast(x, dtype) if backends.of(x) else x for k, x in known[wide].items()
+        scalars[wide] = h
+    if dtype not in scalars:
+        scalars[dtype] = {
+            k: ops.cast(x, dtype) if backends.of(x) else x for k, x in scalars[wide].items()
         }
-    return known[dtype]
+    return scalars[dtype]
 
 
-def move_averages(o: "Optimizer", counted: bool) -> None:
+def move_averages(o: OptimizerState, counted: bool) -> None:
     """Move the averages of the parameters on, and set parameters to them where that is due.
 
     Args:
         o: the optimizer.
         counted: whether the step count was raised already.
     """
-    before = o._iterations.value - 1 if counted else o._iterations.value
+    before = o.step_count.value - 1 if counted else o.step_count.value
     if o.gradient_accumulation_steps:
         before = ops.floor_divide(before, o.gradient_accumulation_steps)
     begun = ops.not_equal(before, 0)
     frequency = o.ema_overwrite_frequency
     due = frequency and ops.equal(ops.mod(before + 1, frequency), 0)
-    for v, average in zip(o._trainable_variables, o._averages, strict=True):
-        if average is None:
-            continue
+    for v, average in o.averaged_variables():
         momentum = ops.cast(begun, v._dtype) * o.ema_momentum
         new = momentum * average.value + (1 - momentum) * v.value
         average.assign(new)

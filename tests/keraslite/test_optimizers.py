@@ -116,14 +116,14 @@ def test_trajectories(name, arguments, backend):
         assert_close(mine.numpy(), other)
     ours.finalize_variable_values(variables)
     if arguments.get("use_ema"):
-        assert_close(variables[0].numpy(), ours._averages[0].numpy())
+        assert_close(variables[0].numpy(), ours.variable_averages[0].numpy())
 
 
 @pytest.mark.parametrize(("name", "arguments"), TRAJECTORIES, ids=IDS)
 def test_fused_and_pure_agree(name, arguments, monkeypatch):
     with use_backend("torch"):
         module = backends.load("torch")
-        if getattr(optimizers, name)._formula.name not in module.FUSED:
+        if getattr(optimizers, name).formula.name not in module.FUSED:
             return
         variables, pure_variables = parameters(), parameters()
         path = run(getattr(optimizers, name)(**arguments), variables)
