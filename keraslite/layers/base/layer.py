@@ -9,11 +9,9 @@ are found by looking at the layer's attributes, so nothing has to be registered.
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from keraslite import backend as backends
 from keraslite import constraints, dtype_policies, initializers, masking, regularizers
-from keraslite.layers.base import losses, moving, tracking
+from keraslite.layers.base import losses, moving
 from keraslite.layers.base.building import (
     as_shape,
     collect_build_config,
@@ -31,6 +29,7 @@ from keraslite.layers.base.inputs import any_symbolic, convert_input
 from keraslite.layers.base.masks import fill_masks, set_masks
 from keraslite.layers.base.stateless import stateless_call
 from keraslite.layers.base.symbolic_call import add_node, infer_output_shape, infer_outputs
+from keraslite.layers.base.tracking import Tracked
 from keraslite.naming import auto_name, path_of, to_snake_case
 from keraslite.registry import deserialize_keras_object, public_class
 from keraslite.scopes import scopes
@@ -42,7 +41,7 @@ def _call_spec(cls: type) -> CallSpec:
     return CallSpec(cls.call, cls.compute_mask is not Layer.compute_mask)
 
 
-class Layer(tracking.Tracked):
+class Layer(Tracked):
     """A function of tensors with state.
 
     Subclasses write `build(input_shape)`, which adds weights, and `call(inputs)`.
@@ -106,8 +105,6 @@ class Layer(tracking.Tracked):
     __setattr__ = object.__setattr__
     __delattr__ = object.__delattr__
 
-    # -- what it is made of -------------------------------------------------------------------
-
     @property
     def name(self) -> str:
         """The layer's name."""
@@ -116,85 +113,6 @@ class Layer(tracking.Tracked):
     @name.setter
     def name(self, value: str) -> None:
         self.__dict__["_name"] = value
-
-    def own_variables(self) -> list[tuple[str, Variable]]:
-        """(name, variable) of the layer's own variables, without those of sublayers."""
-        return tracking.own_variables(self)
-
-    def own_layers(self) -> list[tuple[str, "Layer"]]:
-        """(name, layer) of the layers directly inside."""
-        return tracking.own_layers(self)
-
-    def flatten_layers(self, include_self: bool = True) -> list["Layer"]:
-        """This layer and all below it, each once, parents first."""
-        return tracking.flatten_layers(self, include_self)
-
-    @property
-    def variables(self) -> list[Variable]:
-        """All variables: weights, random states, metrics."""
-        return tracking.all_variables(self)
-
-    @property
-    def metrics(self) -> list[Any]:
-        """The metrics of this layer and those inside it."""
-        return tracking.all_metrics(self)
-
-    @property
-    def metrics_variables(self) -> list[Variable]:
-        """The variables of the metrics."""
-        return [v for m in tracking.all_metrics(self) for v in m.variables]
-
-    @property
-    def weights(self) -> list[Variable]:
-        """All variables but random states and metrics."""
-        return [v for _, v in self.named_weights()]
-
-    def named_weights(self) -> list[tuple[str, Variable]]:
-        """(path below this layer, variable) of the weights: the names that are saved."""
-        return tracking.named_weights(self)
-
-    @property
-    def trainable_variables(self) -> list[Variable]:
-        """The variables that are trained."""
-        return [v for _, v, trained in tracking.tracked_weights(self) if trained]
-
-    @property
-    def trainable_weights(self) -> list[Variable]:
-        """The variables that are trained."""
-        return self.trainable_variables
-
-    @property
-    def non_trainable_variables(self) -> list[Variable]:
-        """The variables that are not trained, random states among them."""
-        return [v for _, v, trained in tracking.tracked_weights(self) if not trained]
-
-    @property
-    def non_trainable_weights(self) -> list[Variable]:
-        """The weights that are not trained."""
-        return [v for v in self.non_trainable_variables if v.name != "seed_generator_state"]
-
-    @property
-    def trainable(self) -> bool:
-        """Whether the layer's variables are trained; setting it sets the layers inside too."""
-        return self._kl_trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        tracking.set_trainable(self, value)
-
-    def count_params(self) -> int:
-        """The number of scalars in the weights."""
-        if not self.built:
-            raise ValueError(f"Layer {self.name!r} is not built yet: call it, or build it first.")
-        return sum(int(np.prod(v.shape, dtype=np.int64)) for v in self.weights)
-
-    def get_weights(self) -> list[np.ndarray]:
-        """The weights as numpy arrays."""
-        return [np.array(v.numpy()) for v in self.weights]  # live memory would go on changing
-
-    def set_weights(self, weights: list[Any]) -> None:
-        """Set the weights from a list in the order of `weights`."""
-        tracking.set_weights(self, weights)
 
     # -- dtypes -------------------------------------------------------------------------------
 
@@ -479,13 +397,3 @@ class Layer(tracking.Tracked):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
-
-    def save_own_variables(self, store: dict[str, Any]) -> None:
-        """Put the layer's own variables into a mapping, by number."""
-        for i, (_, variable) in enumerate(self.own_variables()):
-            store[str(i)] = variable.numpy()
-
-    def load_own_variables(self, store: dict[str, Any]) -> None:
-        """Take the layer's own variables from a mapping, by number."""
-        for i, (_, variable) in enumerate(self.own_variables()):
-            variable.assign(store[str(i)])

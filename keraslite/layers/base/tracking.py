@@ -12,11 +12,6 @@ import numpy as np
 from keraslite.random import SeedGenerator
 from keraslite.variable import Variable
 
-
-class Tracked:
-    """The base of `Layer`, by which sublayers are told apart from other attributes."""
-
-
 # Attributes that hold no state, whatever stands in them.
 _NOT_STATE = {"built", "backend", "dtype_policy", "input_spec", "activity_regularizer",
               "training", "_buffers", "name", "_name", "autocast"}  # fmt: skip
@@ -166,3 +161,99 @@ def set_weights(layer: Any, values: list[Any]) -> None:
         variable._check(np.shape(value))
     for variable, value in zip(weights, values, strict=True):
         variable.assign(value)
+
+
+class Tracked:
+    """The state of a layer, as Keras names it: the base of `Layer`."""
+
+    name: str
+    built: bool
+
+    def own_variables(self) -> list[tuple[str, Variable]]:
+        """(name, variable) of the layer's own variables, without those of sublayers."""
+        return own_variables(self)
+
+    def own_layers(self) -> list[tuple[str, "Tracked"]]:
+        """(name, layer) of the layers directly inside."""
+        return own_layers(self)
+
+    def flatten_layers(self, include_self: bool = True) -> list["Tracked"]:
+        """This layer and all below it, each once, parents first."""
+        return flatten_layers(self, include_self)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All variables: weights, random states, metrics."""
+        return all_variables(self)
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The metrics of this layer and those inside it."""
+        return all_metrics(self)
+
+    @property
+    def metrics_variables(self) -> list[Variable]:
+        """The variables of the metrics."""
+        return [v for m in all_metrics(self) for v in m.variables]
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All variables but random states and metrics."""
+        return [v for _, v in self.named_weights()]
+
+    def named_weights(self) -> list[tuple[str, Variable]]:
+        """(path below this layer, variable) of the weights: the names that are saved."""
+        return named_weights(self)
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        """The variables that are trained."""
+        return [v for _, v, trained in tracked_weights(self) if trained]
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """The variables that are trained."""
+        return self.trainable_variables
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        """The variables that are not trained, random states among them."""
+        return [v for _, v, trained in tracked_weights(self) if not trained]
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The weights that are not trained."""
+        return [v for v in self.non_trainable_variables if v.name != "seed_generator_state"]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the layer's variables are trained; setting it sets the layers inside too."""
+        return self._kl_trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        set_trainable(self, value)
+
+    def count_params(self) -> int:
+        """The number of scalars in the weights."""
+        if not self.built:
+            raise ValueError(f"Layer {self.name!r} is not built yet: call it, or build it first.")
+        return sum(int(np.prod(v.shape, dtype=np.int64)) for v in self.weights)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """The weights as numpy arrays."""
+        return [np.array(v.numpy()) for v in self.weights]  # live memory would go on changing
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Set the weights from a list in the order of `weights`."""
+        set_weights(self, weights)
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        """Put the layer's own variables into a mapping, by number."""
+        for i, (_, variable) in enumerate(own_variables(self)):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(self, store: dict[str, Any]) -> None:
+        """Take the layer's own variables from a mapping, by number."""
+        for i, (_, variable) in enumerate(own_variables(self)):
+            variable.assign(store[str(i)])
