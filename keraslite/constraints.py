@@ -101,9 +101,9 @@ class MinMaxNorm(Constraint):
     def __call__(self, w: Any) -> Any:
         """The allowed weight."""
         norms = _norms(w, self.axis)
-        wanted = self.rate * ops.clip(norms, self.min_value, self.max_value)
-        wanted = wanted + (1 - self.rate) * norms
-        return ops.multiply(w, wanted / (config.epsilon() + norms))
+        target_norms = self.rate * ops.clip(norms, self.min_value, self.max_value)
+        target_norms = target_norms + (1 - self.rate) * norms
+        return ops.multiply(w, target_norms / (config.epsilon() + norms))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make it."""

@@ -69,14 +69,14 @@ def join(*names: str) -> str:
     >>> join("int8", "uint8"), join("float16", "bfloat16")
     ('int16', 'float32')
     """
-    found = names[0]
+    common = names[0]
     for name in names[1:]:
-        if name != found:
-            least = _JOIN.get((found, name))
+        if name != common:
+            least = _JOIN.get((common, name))
             if least is None:
                 raise TypeError(f"No common data type for {', '.join(names)}: cast one of them.")
-            found = least
-    return found
+            common = least
+    return common
 
 
 def strong(name: str) -> str:
@@ -86,9 +86,9 @@ def strong(name: str) -> str:
     return {"int*": "int32", "complex*": "complex64"}.get(name, name)
 
 
-def weak(kind: type) -> str | None:
+def weak(cls: type) -> str | None:
     """The weak name of a Python number's class, or None for any other class."""
-    return _WEAK.get(kind)
+    return _WEAK.get(cls)
 
 
 def standardize(dtype: Any) -> str:

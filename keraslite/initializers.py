@@ -376,7 +376,7 @@ def get(identifier: Any) -> Any:
     if not backends.is_tensor(identifier) and not isinstance(identifier, np.ndarray | np.generic):
         return registry.get(identifier, _TABLE, "initializer")
 
-    def given(shape: Sequence[int], dtype: Any = None) -> Any:
+    def constant(shape: Sequence[int], dtype: Any = None) -> Any:
         if tuple(shape) != tuple(identifier.shape):
             raise ValueError(
                 f"Expected `shape` to be {tuple(identifier.shape)} for direct tensor as "
@@ -385,4 +385,4 @@ def get(identifier: Any) -> Any:
         value = backends.to_numpy(identifier)
         return ops.convert_to_tensor(value, dtypes.standardize(dtype))
 
-    return given
+    return constant

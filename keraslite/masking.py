@@ -7,7 +7,7 @@ _masks: dict[int, tuple[weakref.ref, Any]] = {}
 
 
 def set_mask(x: Any, mask: Any) -> None:
-    """Note that `mask` says which steps of `x` count; None removes the note."""
+    """Attach a mask to a tensor: True at the steps that count; None removes it."""
     key = id(x)
     if mask is None:
         _masks.pop(key, None)
@@ -23,8 +23,8 @@ def get_mask(x: Any) -> Any:
     """
     if not _masks:
         return None
-    found = _masks.get(id(x))
-    return found[1] if found is not None and found[0]() is x else None
+    entry = _masks.get(id(x))
+    return entry[1] if entry is not None and entry[0]() is x else None
 
 
 def any_masks() -> bool:

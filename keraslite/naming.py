@@ -21,7 +21,7 @@ def to_snake_case(name: str) -> str:
 
 
 def auto_name(prefix: str) -> str:
-    """The prefix, with a number from the second use on."""
+    """Return a name no other object has: the prefix, and a number from the second use on."""
     count = _counts[prefix]
     _counts[prefix] += 1
     return f"{prefix}_{count}" if count else prefix
@@ -51,5 +51,5 @@ class name_scope:  # noqa: N801 - used like the function it is in Keras
 
 
 def path_of(name: str) -> str:
-    """The name behind the names of the scopes that are open."""
+    """Return a name with the names of the open scopes before it."""
     return _scope.get() + name

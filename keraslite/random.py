@@ -111,8 +111,8 @@ def _float(dtype: Any) -> str:
 
 def _below(maxval: float, minval: float, name: str) -> float:
     """The largest number of a dtype below maxval, which rounding might give."""
-    kind = dtypes.to_numpy(name)
-    return float(np.nextafter(kind.type(maxval), kind.type(minval)))
+    number_type = dtypes.to_numpy(name)
+    return float(np.nextafter(number_type.type(maxval), number_type.type(minval)))
 
 
 def uniform(
@@ -361,7 +361,7 @@ def binomial(
     p = knp.where(flipped, 1.0 - p, p)
     few = n * p < 10.0
     # Where the other way is taken, the arguments are harmless ones.
-    found = knp.where(
+    successes = knp.where(
         few,
         _searched(unit[:count], knp.where(few, n, 0.0), knp.where(few, p, 0.0)),
         _transformed(
@@ -370,20 +370,20 @@ def binomial(
             knp.where(few, 0.5, p),
         ),
     )
-    found = knp.where(flipped, n - found, found)
-    return knp.reshape(cast(found, name), shape)
+    successes = knp.where(flipped, n - successes, successes)
+    return knp.reshape(cast(successes, name), shape)
 
 
 def _searched(unit: Any, n: Any, p: Any) -> Any:
     """The number of successes at which the distribution function passes `unit`."""
     odds = p / (1.0 - p)
     mass = knp.exp(n * knp.log1p(-p))
-    rest, found = unit, knp.zeros_like(unit)
+    rest, successes = unit, knp.zeros_like(unit)
     for k in range(_STEPS):
         rest = rest - mass
-        found = found + cast(rest >= 0.0, "float32")
+        successes = successes + cast(rest >= 0.0, "float32")
         mass = mass * (n - k) / (k + 1.0) * odds
-    return knp.minimum(found, n)
+    return knp.minimum(successes, n)
 
 
 def _transformed(unit: Any, n: Any, p: Any) -> Any:

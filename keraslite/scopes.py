@@ -1,4 +1,4 @@
-"""What holds inside the call that is under way in this thread.
+"""The state of the call that runs in this thread: its backend, scopes and dtypes.
 
 Thread-local attributes, set and restored by whoever opens a scope: torch's Dynamo traces them,
 context variables it does not. Scopes that may span an `await` (use_backend) use context variables.
@@ -12,7 +12,7 @@ class _Scopes(threading.local):
     backend: str | None = None  # the backend of the layer being called
     state: Any = None  # the innermost StatelessScope
     autocast: str | None = None  # the dtype that float variables read as
-    call: Any = None  # what the outermost call says to the layers inside it
+    call: Any = None  # what the outermost call hands to the layers inside it
 
 
 scopes = _Scopes()

@@ -1,4 +1,4 @@
-"""Losses: what training makes small. Functions of (y_true, y_pred), and classes around them.
+"""Losses: functions of (y_true, y_pred), and classes around them.
 
 A class is a row below: its function, its default name, and the arguments it passes on.
 """
@@ -72,14 +72,14 @@ class LossFunctionWrapper(Loss):
     def get_config(self) -> dict[str, Any]:
         """The arguments that make it."""
         if not hasattr(self, "function"):
-            own = {"fn": self.fn} | self._fn_kwargs
-            return super().get_config() | registry.serialize_keras_object(own)
-        own = {
+            arguments = {"fn": self.fn} | self._fn_kwargs
+            return super().get_config() | registry.serialize_keras_object(arguments)
+        arguments = {
             k: v
             for k, v in self._fn_kwargs.items()
             if k not in self._unwritten or v != self._defaults[k]
         }
-        return super().get_config() | own
+        return super().get_config() | arguments
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LossFunctionWrapper":
@@ -101,7 +101,7 @@ _COMMON = {"reduction": "sum_over_batch_size", "name": None, "dtype": None}
 _ABOUT = """{summary}
 
     Args:
-        {own}reduction: "sum_over_batch_size" (or "mean"), "sum", "mean_with_sample_weight", "none".
+        {lines}reduction: "sum_over_batch_size" ("mean"), "sum", "mean_with_sample_weight", "none".
         name: a name for logs.
         dtype: the dtype to compute in; floatx if None.
     """
@@ -125,11 +125,11 @@ def _loss(
         unwritten: arguments that Keras leaves out of the config; written where not the default.
     """
     defaults = {k: v for k, v in (parameters or {}).items() if k not in _COMMON}
-    own = "".join(f"{a}: as in `{function.__name__}`.\n        " for a in defaults)
+    lines = "".join(f"{a}: as in `{function.__name__}`.\n        " for a in defaults)
     cls = declare(
         LossFunctionWrapper,
         class_name,
-        _ABOUT.format(summary=function.__doc__.partition("\n")[0], own=own),
+        _ABOUT.format(summary=function.__doc__.partition("\n")[0], lines=lines),
         (parameters or {}) | {k: v for k, v in _COMMON.items() if k not in (parameters or {})}
         | {"name": name or function.__name__},
         function=staticmethod(function),

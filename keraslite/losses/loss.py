@@ -13,8 +13,8 @@ REDUCTIONS = (None, "none", "sum", "sum_over_batch_size", "mean", "mean_with_sam
 
 def one_backend(*values: Any) -> str:
     """The backend of the tensors among some values (literals and variables may be among them)."""
-    found = {OF.get(type(v)) or backends.of(getattr(v, "_kl_value", v)) for v in values} - {None}
-    return choose_backend("A loss or metric", found)
+    names = {OF.get(type(v)) or backends.of(getattr(v, "_kl_value", v)) for v in values} - {None}
+    return choose_backend("A loss or metric", names)
 
 
 def tensor(x: Any, backend: str, dtype: str | None = None) -> Any:
@@ -215,8 +215,8 @@ class Loss:
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make it; Keras writes no dtype, so neither does the default."""
-        own = {} if self._dtype == config.floatx() else {"dtype": self._dtype}
-        return {"name": self.name, "reduction": self.reduction} | own
+        dtype_entry = {} if self._dtype == config.floatx() else {"dtype": self._dtype}
+        return {"name": self.name, "reduction": self.reduction} | dtype_entry
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Loss":

@@ -13,10 +13,10 @@ _METHODS = ("interpolation", "majoring", "minoring")
 
 
 def _one_of(value: Any, allowed: Sequence[str], what: str) -> str:
-    found = {a.lower(): a for a in allowed}.get(str(getattr(value, "value", value)).lower())
-    if found is None:
+    choice = {a.lower(): a for a in allowed}.get(str(getattr(value, "value", value)).lower())
+    if choice is None:
         raise ValueError(f'Invalid {what} value: "{value}". Expected values are {list(allowed)}')
-    return found
+    return choice
 
 
 class AUC(ConfusionMetric):
@@ -64,7 +64,7 @@ class AUC(ConfusionMetric):
             )
         if num_labels and not multi_label:
             raise ValueError("`num_labels` is needed only when `multi_label` is True.")
-        self._given_thresholds = thresholds
+        self._thresholds_argument = thresholds
         spaced = (
             evenly_spaced(num_thresholds) if thresholds is None else [0, *sorted(thresholds), 1]
         )
@@ -160,7 +160,9 @@ class AUC(ConfusionMetric):
         """The arguments that make it."""
         names = ("num_thresholds", "curve", "summation_method", "multi_label", "num_labels",
                  "label_weights")  # fmt: skip
-        own = {name: getattr(self, name) for name in names} | {"from_logits": self._from_logits}
-        if self._given_thresholds is not None:
-            own["thresholds"] = self.thresholds[1:-1]
-        return super().get_config() | own
+        arguments = {name: getattr(self, name) for name in names} | {
+            "from_logits": self._from_logits
+        }
+        if self._thresholds_argument is not None:
+            arguments["thresholds"] = self.thresholds[1:-1]
+        return super().get_config() | arguments

@@ -74,11 +74,11 @@ def _above_even(counted: Any, y_pred: Any, count: int, outside: bool) -> Any:
     bucket = ops.cast(ops.maximum(bucket, 0.0), "int32")
     if labels > 1:
         bucket = ops.add(bucket, np.arange(labels, dtype=np.int32) * count)
-    held = ops.segment_sum(
+    histogram = ops.segment_sum(
         ops.reshape(counted, (-1, 2)), ops.reshape(bucket, (-1,)), num_segments=count * labels
     )
-    held = ops.reshape(held, (labels, count, 2))
-    return ops.flip(ops.cumsum(ops.flip(held, axis=1), axis=1), axis=1)
+    histogram = ops.reshape(histogram, (labels, count, 2))
+    return ops.flip(ops.cumsum(ops.flip(histogram, axis=1), axis=1), axis=1)
 
 
 def confusion(
@@ -133,9 +133,9 @@ def confusion(
     else:
         above = _above_each(counted, y_pred, np.asarray(thresholds, config.floatx()))
     below = ops.expand_dims(ops.sum(counted, axis=0), 1) - above
-    found = (above[..., 0], above[..., 1], below[..., 1], below[..., 0])
-    found = [ops.transpose(x) if multi_label else x[0] for x in found]
-    return dict(zip(CELLS, found, strict=True))
+    cells = (above[..., 0], above[..., 1], below[..., 1], below[..., 0])
+    cells = [ops.transpose(x) if multi_label else x[0] for x in cells]
+    return dict(zip(CELLS, cells, strict=True))
 
 
 class ConfusionMetric(Metric):
@@ -170,10 +170,10 @@ class ConfusionMetric(Metric):
         return ops.divide_no_nan(part, part + other)
 
 
-def _thresholds(given: Any, default: float) -> list[float]:
-    values = [default] if given is None else given
+def _thresholds(thresholds: Any, default: float) -> list[float]:
+    values = [default] if thresholds is None else thresholds
     values = list(values) if isinstance(values, list | tuple) else [values]
-    wrong = [t for t in values if t is None or (given is not None and not 0 <= t <= 1)]
+    wrong = [t for t in values if t is None or (thresholds is not None and not 0 <= t <= 1)]
     if wrong:
         raise ValueError(f"Threshold values must be in [0, 1]. Received: {wrong}")
     return values
@@ -210,10 +210,10 @@ _ABOUT = """{summary}
 
     Args:
         thresholds: a number or a list of numbers above which a prediction is positive; 0.5.
-        {own}name: a name for logs.
+        {lines}name: a name for logs.
         dtype: the dtype of the result.
     """
-_OWN = """top_k: if given, only the k highest predictions of a sample can be positive.
+_LINES = """top_k: if given, only the k highest predictions of a sample can be positive.
         class_id: if given, only this class counts.
         """
 _LAST = {"name": None, "dtype": None}
@@ -221,12 +221,12 @@ _LAST = {"name": None, "dtype": None}
 
 def _count(name: str, cell: str) -> type:
     summary = f"The weighted number of {cell.replace('_', ' ')}."
-    about = _ABOUT.format(summary=summary, own="")
+    about = _ABOUT.format(summary=summary, lines="")
     return declare(_AtThresholds, name, about, {"thresholds": None} | _LAST, _counted=cell)
 
 
 def _ratio(name: str, summary: str, cells: tuple[str, str]) -> type:
-    about = _ABOUT.format(summary=summary, own=_OWN)
+    about = _ABOUT.format(summary=summary, lines=_LINES)
     parameters = {"thresholds": None, "top_k": None, "class_id": None} | _LAST
     cells = {c: c for c in cells}
     return declare(_AtThresholds, name, about, parameters, _cells=cells, _direction="up")
@@ -255,20 +255,20 @@ _RATES = {
 
 
 class _BestRate(ConfusionMetric):
-    """The best of one rate over the thresholds where another is at least a given value."""
+    """The highest of one rate over the thresholds where another is at least a bound."""
 
     _cells = {c: c for c in CELLS}
     _direction = "up"
-    _given = _wanted = ""
+    _bounded = _maximized = ""  # the names of the two rates
 
     def setup(
-        self, num_thresholds: int, class_id: Any, name: Any, dtype: Any, **given: float
+        self, num_thresholds: int, class_id: Any, name: Any, dtype: Any, **bound: float
     ) -> None:
-        value = given[self._given]
+        value = bound[self._bounded]
         if not 0 <= value <= 1:
             raise ValueError(
-                f"Argument `{self._given}` must be in the range [0, 1]. "
-                f"Received: {self._given}={value}"
+                f"Argument `{self._bounded}` must be in the range [0, 1]. "
+                f"Received: {self._bounded}={value}"
             )
         if num_thresholds <= 0:
             raise ValueError(
@@ -277,32 +277,32 @@ class _BestRate(ConfusionMetric):
             )
         super().__init__(name=name, dtype=dtype)
         self.value, self.class_id, self.num_thresholds = value, class_id, num_thresholds
-        setattr(self, self._given, value)
+        setattr(self, self._bounded, value)
         self._gather([0.5] if num_thresholds == 1 else evenly_spaced(num_thresholds))
 
     def result(self) -> Any:
         """The best rate so far."""
-        given, wanted = (self._rate(*_RATES[r]) for r in (self._given, self._wanted))
-        return ops.max(ops.where(given >= self.value, wanted, ops.zeros_like(wanted)))
+        bounded, maximized = (self._rate(*_RATES[r]) for r in (self._bounded, self._maximized))
+        return ops.max(ops.where(bounded >= self.value, maximized, ops.zeros_like(maximized)))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make it."""
-        names = ("num_thresholds", "class_id", self._given)
+        names = ("num_thresholds", "class_id", self._bounded)
         return super().get_config() | {n: getattr(self, n) for n in names}
 
 
-def _best(name: str, wanted: str, given: str) -> type:
-    about = f"""The best {wanted} over the thresholds where the {given} is at least a value.
+def _best(name: str, maximized: str, bounded: str) -> type:
+    about = f"""The best {maximized} over the thresholds where the {bounded} is at least a value.
 
     Args:
-        {given}: that value, from 0 to 1.
+        {bounded}: that value, from 0 to 1.
         num_thresholds: how many thresholds are tried.
         class_id: if given, only this class counts.
         name: a name for logs.
         dtype: the dtype of the result.
     """
-    parameters = {given: REQUIRED, "num_thresholds": 200, "class_id": None} | _LAST
-    return declare(_BestRate, name, about, parameters, _given=given, _wanted=wanted)
+    parameters = {bounded: REQUIRED, "num_thresholds": 200, "class_id": None} | _LAST
+    return declare(_BestRate, name, about, parameters, _bounded=bounded, _maximized=maximized)
 
 
 SensitivityAtSpecificity = _best("SensitivityAtSpecificity", "sensitivity", "specificity")

@@ -100,8 +100,8 @@ class FBetaScore(Metric):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make it."""
-        own = {"average": self.average, "beta": self.beta, "threshold": self.threshold}
-        return super().get_config() | own
+        arguments = {"average": self.average, "beta": self.beta, "threshold": self.threshold}
+        return super().get_config() | arguments
 
 
 class F1Score(FBetaScore):

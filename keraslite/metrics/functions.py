@@ -66,11 +66,11 @@ def sparse_top_k_categorical_accuracy(
         y_pred = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
     labels = ops.reshape(y_true, (-1,)) if len(shape) > 1 else y_true
     if from_sorted_ids:
-        found = ops.any(ops.equal(ops.expand_dims(labels, 1), y_pred[:, :k]), axis=1)
+        is_match = ops.any(ops.equal(ops.expand_dims(labels, 1), y_pred[:, :k]), axis=1)
     else:
-        found = ops.in_top_k(labels, y_pred, k=k)
-    found = ops.cast(found, config.floatx())
-    return ops.reshape(found, shape) if len(shape) > 1 else found
+        is_match = ops.in_top_k(labels, y_pred, k=k)
+    is_match = ops.cast(is_match, config.floatx())
+    return ops.reshape(is_match, shape) if len(shape) > 1 else is_match
 
 
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Any:

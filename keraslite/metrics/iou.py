@@ -129,12 +129,12 @@ class BinaryIoU(IoU):
 _ABOUT = """{summary}
 
     Args:
-        {own}name: a name for logs.
+        {lines}name: a name for logs.
         dtype: the dtype of the counts.
         ignore_class: a label whose entries do not count.
         {sparse}axis: the axis of classes.
     """
-_OWN = {
+_LINES = {
     "num_classes": "how many classes there are.",
     "target_class_ids": "the classes that count.",
     "sparse_y_true": "whether targets are class numbers.",
@@ -143,11 +143,11 @@ _OWN = {
 
 
 def _iou(name: str, summary: str, first: tuple[str, ...], sparse: dict[str, bool]) -> type:
-    lines = ["".join(f"{a}: {_OWN[a]}\n        " for a in names) for names in (first, sparse)]
+    lines = ["".join(f"{a}: {_LINES[a]}\n        " for a in names) for names in (first, sparse)]
     parameters = dict.fromkeys(first, REQUIRED) | {"name": None, "dtype": None}
     parameters |= {"ignore_class": None} | sparse | {"axis": -1}
     return declare(
-        IoU, name, _ABOUT.format(summary=summary, own=lines[0], sparse=lines[1]), parameters,
+        IoU, name, _ABOUT.format(summary=summary, lines=lines[0], sparse=lines[1]), parameters,
         _fixed={} if "sparse_y_true" in sparse else {"sparse_y_true": False},
         _arguments=(*first, "ignore_class", *sparse, "axis"),
     )  # fmt: skip

@@ -121,9 +121,9 @@ class Metric:
 
     def _tensors(self, *values: Any, dtype: Any = None) -> list[Any]:
         """Values as tensors of their one backend, or of this metric's if they are literals."""
-        found = {OF.get(type(v)) or backends.of(getattr(v, "_kl_value", v)) for v in values}
-        found.discard(None)
-        backend = choose_backend(f"The metric {self.name!r}", found) if found else self.backend
+        names = {OF.get(type(v)) or backends.of(getattr(v, "_kl_value", v)) for v in values}
+        names.discard(None)
+        backend = choose_backend(f"The metric {self.name!r}", names) if names else self.backend
         return [None if v is None else tensor(v, backend, dtype) for v in values]
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:

@@ -132,8 +132,8 @@ class MeanMetricWrapper(Mean):
     def get_config(self) -> dict[str, Any]:
         """The arguments that make it."""
         if not hasattr(self, "function"):
-            own = {"fn": self._fn} | self._fn_kwargs
-            return super().get_config() | registry.serialize_keras_object(own)
+            arguments = {"fn": self._fn} | self._fn_kwargs
+            return super().get_config() | registry.serialize_keras_object(arguments)
         return super().get_config() | {
             k: v
             for k, v in self._fn_kwargs.items()

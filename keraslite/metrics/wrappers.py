@@ -14,7 +14,7 @@ _ABOUT = """{summary}
     The value is the weighted mean over all samples.
 
     Args:
-        {own}name: a name for logs.
+        {lines}name: a name for logs.
         dtype: the dtype of the result.
     """
 
@@ -40,11 +40,11 @@ def _mean(
         unwritten: arguments that are written into a config only where they are not the default.
     """
     first, last = first or {}, last or {}
-    own = "".join(f"{a}: as in `{function.__name__}`.\n        " for a in first | last)
+    lines = "".join(f"{a}: as in `{function.__name__}`.\n        " for a in first | last)
     return declare(
         MeanMetricWrapper,
         class_name,
-        _ABOUT.format(summary=function.__doc__.partition("\n")[0], own=own),
+        _ABOUT.format(summary=function.__doc__.partition("\n")[0], lines=lines),
         first | {"name": name or function.__name__, "dtype": None} | last,
         function=staticmethod(function),
         _direction=direction,

@@ -17,7 +17,7 @@ from keraslite.ops.op import op
 from keraslite.ops.precision import _wide
 from keraslite.ops.transforms import checkpoint
 
-# Attention logits held at a time: on a CPU what stays in its cache, 16 MiB of float32.
+# Attention logits in memory at a time: on a CPU what fits its cache, 16 MiB of float32.
 _CHUNK, _ACCELERATED = 2**22, 2**28
 _BATCH = 8  # what an unknown batch is taken for
 
@@ -125,13 +125,13 @@ def _attention(
             logits = cap * k.tanh(logits / cap)
         if bias is not None:
             logits = logits + cast(bias, dtype(logits))
-        seen = mask if mask is None else cast(mask, "bool")
+        visible = mask if mask is None else cast(mask, "bool")
         if causal:
             at = _positions(query, count) + start
             past = k.expand_dims(at, 1) >= _positions(query, keys)
-            seen = past if seen is None else k.logical_and(seen, past)
-        if seen is not None:
-            logits = k.where(seen, logits, -0.7 * float(np.finfo("float32").max))
+            visible = past if visible is None else k.logical_and(visible, past)
+        if visible is not None:
+            logits = k.where(visible, logits, -0.7 * float(np.finfo("float32").max))
         weights = cast(softmax(logits, -1), dtype(value))
         if dropout is not None:
             weights = _dropped(weights, start, (count, batch, heads, keys), *dropout)
@@ -144,8 +144,8 @@ def _attention(
 
     static = isinstance(length, int) and isinstance(keys, int)
     rows = batch if isinstance(batch, int) else _BATCH
-    held = _ACCELERATED if backends.accelerated(backends.of(query)) else _CHUNK
-    step = max(1, held // max(1, rows * heads * keys)) if static else length
+    limit = _ACCELERATED if backends.accelerated(backends.of(query)) else _CHUNK
+    step = max(1, limit // max(1, rows * heads * keys)) if static else length
     if not static or step >= length:
         return block(query, 0, k_t, v_t, bias, mask)
     return _in_blocks(block, step, query, (k_t, v_t), (bias, mask))
@@ -161,15 +161,15 @@ def _dropped(weights: Any, start: Any, sizes: tuple, rate: float, seed: Any) -> 
     return weights * cast(kept, dtype(weights)) * (1.0 / (1.0 - rate))
 
 
-def _in_blocks(block: Callable, step: int, query: Any, whole: tuple, by_row: tuple) -> Any:
+def _in_blocks(block: Callable, step: int, query: Any, constants: tuple, by_row: tuple) -> Any:
     """`block` over `step` queries at a time; gradients compute each again instead of keeping it.
 
     Args:
-        block: a function of (queries, the first one's position, *whole, *by_row).
+        block: a function of (queries, the first one's position, *constants, *by_row).
         step: how many queries at a time, fewer than there are.
         query: (batch, queries, heads, size).
-        whole: what each block needs as it is.
-        by_row: what may have a row for each query, on the axis before the last; or None.
+        constants: arguments that are the same for each block.
+        by_row: arguments that may have a row for each query, on the axis before the last; or None.
     """
     length = query.shape[1]
     count, rest = divmod(length, step)
@@ -184,7 +184,7 @@ def _in_blocks(block: Callable, step: int, query: Any, whole: tuple, by_row: tup
     def run(q: Any, start: Any, rows: list) -> Any:
         rows = iter(rows)
         chosen = [next(rows) if c else x for x, c in zip(by_row, cut, strict=True)]
-        return checkpoint(block)(q, start, *whole, *chosen)
+        return checkpoint(block)(q, start, *constants, *chosen)
 
     rows = [x for x, c in zip(by_row, cut, strict=True) if c]
     starts = _positions(query, count) * step

@@ -17,8 +17,8 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
     >>> int(fori_loop(0, 4, lambda i, total: total + i, convert_to_tensor(0)))
     6
     """
-    found = [backends.of(x) for x in tree.flatten(init_val)]
-    backend = next((b for b in found if b is not None), backends.backend())
+    names = [backends.of(x) for x in tree.flatten(init_val)]
+    backend = next((b for b in names if b is not None), backends.backend())
     if backend in ("torch", "numpy") and isinstance(lower, int) and isinstance(upper, int):
         for i in range(lower, upper):
             init_val = body_fun(i, init_val)

@@ -176,23 +176,23 @@ def _conv_transpose(x: Any, kernel: Any, strides: tuple, crops: list, dilation: 
 
 
 def _pool(
-    kind: str, inputs: Any, pool_size: Any, strides: Any, padding: Any, data_format: str | None
+    name: str, inputs: Any, pool_size: Any, strides: Any, padding: Any, data_format: str | None
 ) -> Any:
-    rank = _rank(inputs, kind)
+    rank = _rank(inputs, name)
     first = is_channels_first(data_format)
     x = channels_to_last(inputs) if first else inputs
     size = as_tuple(pool_size, rank, "pool_size")
     steps = size if strides is None else as_tuple(strides, rank, "strides")
     padding = _padding(padding, rank)
     _fit(x, size, padding, (1,) * rank)
-    out = _window(x, kind, size, steps, padding)
+    out = _window(x, name, size, steps, padding)
     return channels_to_first(out) if first else out
 
 
 @op("same")
-def _window(x: Any, kind: str, size: tuple, strides: tuple, padding: Any) -> Any:
+def _window(x: Any, name: str, size: tuple, strides: tuple, padding: Any) -> Any:
     """`max_pool` and `average_pool` on channels-last data with settled arguments."""
-    return primitive_only(kind)
+    return primitive_only(name)
 
 
 @op("same")

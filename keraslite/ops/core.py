@@ -28,8 +28,8 @@ def convert_to_tensor(
     if name == "symbolic":
         return x if dtype is None else cast(x, dtype)
     if name is None and isinstance(x, list | tuple):
-        found = {backends.of(getattr(y, "_kl_value", y)) for y in x} - {None}
-        if len(found) == 1:
+        names = {backends.of(getattr(y, "_kl_value", y)) for y in x} - {None}
+        if len(names) == 1:
             stacked = stack([convert_to_tensor(y) for y in x])
             return stacked if dtype is None else cast(stacked, dtype)
     module = backends.load(name or backends.backend())

@@ -94,8 +94,8 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
     >>> convert_to_numpy(full_like([1, 2], 7)).tolist()
     [7, 7]
     """
-    wanted = dtype_of(x) if dtype is None else dtype
-    return broadcast_to(cast(_beside(fill_value, x), wanted), shape(x))
+    target = dtype_of(x) if dtype is None else dtype
+    return broadcast_to(cast(_beside(fill_value, x), target), shape(x))
 
 
 @op("creation")

@@ -135,11 +135,12 @@ def sparse_categorical_crossentropy(
     axis %= len(dims)
     if len(target.shape) == len(dims) and target.shape[axis] == 1:
         target = k.squeeze(target, axis=axis)
-    rest, given = [d for i, d in enumerate(dims) if i != axis], list(target.shape)
-    if len(rest) != len(given) or any(a != b for a, b in zip(rest, given) if None not in (a, b)):
+    expected, label_dims = [d for i, d in enumerate(dims) if i != axis], list(target.shape)
+    pairs = zip(expected, label_dims)
+    if len(expected) != len(label_dims) or any(a != b for a, b in pairs if None not in (a, b)):
         raise ValueError(
             f"target must have the shape of output without the class axis {axis}: "
-            f"{tuple(rest)}, got {tuple(given)}."
+            f"{tuple(expected)}, got {tuple(label_dims)}."
         )
     return _sparse_crossentropy(target, output, from_logits, axis)
 
@@ -149,10 +150,10 @@ def _sparse_crossentropy(target: Any, output: Any, from_logits: bool, axis: int)
     """`sparse_categorical_crossentropy` of settled shapes."""
     output, name = _wide(output)
     target = cast(target, "int32")
-    known = k.logical_and(target >= 0, target < shape(output)[axis])
+    is_class = k.logical_and(target >= 0, target < shape(output)[axis])
     logits = output if from_logits else _log_probabilities(output, False, axis)
-    loss = _negative_likelihood(k.where(known, target, 0), logits, axis, from_logits)
-    return _back(k.where(known, loss, 0.0), name)
+    loss = _negative_likelihood(k.where(is_class, target, 0), logits, axis, from_logits)
+    return _back(k.where(is_class, loss, 0.0), name)
 
 
 @op("same", tensors=2)

@@ -197,13 +197,12 @@ def _beam_search(logs: Any, lengths: Any, width: int, top_paths: int, blank: int
         parent = cast(k.argmax(cast(parents, "int32"), -1), "int32")
         same = k.equal(labels, k.take_along_axis(labels, k.expand_dims(parent, -1), 1))
         same = k.logical_or(same, frames >= k.expand_dims(count - 1, -1))
-        found = k.logical_and(k.logical_and(k.any(parents, -1), k.all(same, -1)), some)
+        is_extension = k.logical_and(k.logical_and(k.any(parents, -1), k.all(same, -1)), some)
         slot = parent * classes + last
-        stay_label = k.where(
-            found, k.logaddexp(stay_label, of(grown, k.where(found, slot, 0))), stay_label
-        )
+        joined = k.logaddexp(stay_label, of(grown, k.where(is_extension, slot, 0)))
+        stay_label = k.where(is_extension, joined, stay_label)
         spare = k.pad(grown, ((0, 0), (0, 1)))  # a slot for the beams that take nothing over
-        taken = k.reshape(k.where(found, slot, slots) + row_of, (-1, 1))
+        taken = k.reshape(k.where(is_extension, slot, slots) + row_of, (-1, 1))
         nothing = k.full_like(k.reshape(stay_label, (-1,)), _NEVER)
         flat = scatter_update(k.reshape(spare, (-1,)), taken, nothing)
         grown = k.reshape(flat, (rows, slots + 1))[:, :slots]

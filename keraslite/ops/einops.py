@@ -34,21 +34,22 @@ def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Any:
     """
     if pattern not in _read:
         _read[pattern] = _parse(pattern)
-    given = shape(tensor)
-    before, after = (_without_dots(side, _read[pattern][0], len(given)) for side in _read[pattern])
-    if len(before) != len(given):
+    sizes_before = shape(tensor)
+    sides, rank = _read[pattern], len(sizes_before)
+    before, after = (_without_dots(side, sides[0], rank) for side in sides)
+    if len(before) != rank:
         raise ValueError(f"{pattern!r} has {len(before)} axes, the shape is {tuple(tensor.shape)}")
     sizes: dict[str, Any] = dict(axes_lengths)
-    for group, size in zip(before, given, strict=True):
+    for group, size in zip(before, sizes_before, strict=True):
         _measure(group, size, sizes, pattern)
     names = [name for group in before for name in group]
-    wanted = [name for group in after for name in group]
+    names_after = [name for group in after for name in group]
     if unused := sorted(axes_lengths.keys() - set(names)):
         raise ValueError(f"{pattern!r} has no axis {', '.join(unused)}")
     if any(len(group) != 1 for group in before):
         tensor = reshape(tensor, tuple(sizes[name] for name in names))
-    if names != wanted:
-        tensor = transpose(tensor, tuple(names.index(name) for name in wanted))
+    if names != names_after:
+        tensor = transpose(tensor, tuple(names.index(name) for name in names_after))
     if any(len(group) != 1 for group in after):
         tensor = reshape(tensor, tuple(math.prod([sizes[n] for n in group]) for group in after))
     return tensor
@@ -95,13 +96,13 @@ def _without_dots(side: tuple, before: tuple, rank: int) -> tuple:
 def _measure(group: tuple, size: Any, sizes: dict, pattern: str) -> None:
     """Note the sizes of the axes that an axis of the given size is split into."""
     unknown = [name for name in group if name not in sizes]
-    known = math.prod([sizes[name] for name in group if name in sizes])
+    known_size = math.prod([sizes[name] for name in group if name in sizes])
     if len(unknown) > 1:
         raise ValueError(f"{pattern!r} needs the size of {' or '.join(unknown)}")
-    if isinstance(size, int) and (size % known if unknown else size != known):
-        raise ValueError(f"{pattern!r} does not fit an axis of size {size} with {known} given")
+    if isinstance(size, int) and (size % known_size if unknown else size != known_size):
+        raise ValueError(f"{pattern!r} must divide an axis of size {size}, got {known_size}")
     if unknown:
-        sizes[unknown[0]] = size // known
+        sizes[unknown[0]] = size // known_size
 
 
 __all__ = ["rearrange"]

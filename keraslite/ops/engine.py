@@ -10,14 +10,14 @@ from keraslite.variable import Variable
 
 def backend_of_arguments(args: tuple, kwargs: dict) -> str:
     """The backend that the tensors in the arguments belong to."""
-    found = {backends.OF.get(type(x)) for x in args}
-    if len(found) != 1 or kwargs or not found <= backends.MODULES.keys():
-        found = {
+    names = {backends.OF.get(type(x)) for x in args}
+    if len(names) != 1 or kwargs or not names <= backends.MODULES.keys():
+        names = {
             x.backend if isinstance(x, Variable) else backends.of(x)
             for x in tree.flatten((args, tuple(kwargs.values())))  # Dynamo knows no dict there
             if isinstance(x, Variable) or backends.of(x) is not None
         }
-    return choose_backend("A transformed function", found - {"symbolic"})
+    return choose_backend("A transformed function", names - {"symbolic"})
 
 
 def engine_of(*structures: Any) -> Any:
@@ -29,7 +29,7 @@ def as_tensors(module: Any, structure: Any, numbers: bool = True) -> Any:
     """Arrays, and numbers too unless told otherwise, as tensors of a backend."""
 
     def convert(x: Any) -> Any:
-        wanted = hasattr(x, "__array__") or (numbers and type(x) in (int, float))
-        return module.convert(x) if wanted else x
+        is_literal = hasattr(x, "__array__") or (numbers and type(x) in (int, float))
+        return module.convert(x) if is_literal else x
 
     return tree.map_structure(convert, structure)

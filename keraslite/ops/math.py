@@ -105,9 +105,9 @@ def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
     >>> convert_to_numpy(in_top_k([1, 0], [[0.1, 0.9], [0.1, 0.9]], 1)).tolist()
     [True, False]
     """
-    own = take_along_axis(predictions, expand_dims(targets, -1), -1)
-    own = where(isnan(own), -np.inf, own)
-    return less_equal(add(sum(greater(predictions, own), -1), 1), k)
+    score = take_along_axis(predictions, expand_dims(targets, -1), -1)
+    score = where(isnan(score), -np.inf, score)
+    return less_equal(add(sum(greater(predictions, score), -1), 1), k)
 
 
 @op("same", tensors=2)

@@ -14,8 +14,8 @@ from keraslite.ops.precision import _back, _wide
 
 def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """Axes as sorted positions counted from the front."""
-    given = (axis,) if isinstance(axis, int) else axis
-    return tuple(sorted(range(ndim)[a] for a in given))  # an IndexError if there is none such
+    axes = (axis,) if isinstance(axis, int) else axis
+    return tuple(sorted(range(ndim)[a] for a in axes))  # an IndexError if there is none such
 
 
 @op("float")

@@ -422,11 +422,11 @@ def _quantile(x: Any, q: Any, axis: Any, method: str, keepdims: bool, count: Any
     if method != "linear":
         part = {"higher": 1.0, "midpoint": 0.5}.get(method, 0.0)
         weight = multiply(cast(not_equal(low, high), dtype_of(flat)), part)
-    found = add(below, where(equal(weight, 0), 0, multiply(weight, subtract(above, below))))
+    between = add(below, where(equal(weight, 0), 0, multiply(weight, subtract(above, below))))
     if count is None:
-        found = where(any(isnan(flat), -1, True), math.nan, found)
+        between = where(any(isnan(flat), -1, True), math.nan, between)
     kept = [1 if a in axes else d for a, d in enumerate(sizes) if keepdims or a not in axes]
-    return cast(reshape(moveaxis(found, -1, 0), [*shape(q), *kept]), dtype_of(x))
+    return cast(reshape(moveaxis(between, -1, 0), [*shape(q), *kept]), dtype_of(x))
 
 
 __all__ = [

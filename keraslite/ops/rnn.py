@@ -142,7 +142,7 @@ def gru(
     if out is NotImplemented:
         f, g = _function(activation), _function(recurrent_activation)
         units = h.shape[-1]
-        own, inner = (bias, None) if bias is None or not reset_after else (bias[0], bias[1])
+        input_bias, inner = (bias, None) if bias is None or not reset_after else (bias[0], bias[1])
 
         def step(projected: Any, states: tuple) -> tuple:
             h = states[0]
@@ -159,7 +159,8 @@ def gru(
                 past = k.matmul(r * h, recurrent_kernel[:, 2 * units :])
             return (z * h + (1 - z) * f(projected[:, 2 * units :] + past),)
 
-        out = _over_time(step, x, (h,), kernel, own, mask, reverse, return_sequences, unroll)
+        projection = kernel, input_bias
+        out = _over_time(step, x, (h,), *projection, mask, reverse, return_sequences, unroll)
     return _result(*out, return_sequences)
 
 
@@ -171,13 +172,14 @@ def _fit(
         raise ValueError(f"x must have shape (batch, steps, features), not {tuple(x.shape)}")
     features, units = x.shape[-1], states[0].shape[-1]
     width = gates * units
-    wanted = {"kernel": (features, width), "recurrent_kernel": (units, width)}
-    given = {"kernel": kernel, "recurrent_kernel": recurrent_kernel}
+    expected = {"kernel": (features, width), "recurrent_kernel": (units, width)}
+    arrays = {"kernel": kernel, "recurrent_kernel": recurrent_kernel}
     if bias is not None:
-        wanted["bias"], given["bias"] = ((width,) if rows == 1 else (rows, width)), bias
-    for name, sizes in wanted.items():
-        if tuple(given[name].shape) != sizes:
-            raise ValueError(f"the shape of {name} must be {sizes}, not {tuple(given[name].shape)}")
+        expected["bias"], arrays["bias"] = ((width,) if rows == 1 else (rows, width)), bias
+    for name, sizes in expected.items():
+        shape = tuple(arrays[name].shape)
+        if shape != sizes:
+            raise ValueError(f"the shape of {name} must be {sizes}, got {shape}")
     for state in states:
         if len(state.shape) != 2 or state.shape[-1] != units:
             raise ValueError(f"the states must have shape (batch, {units}): {tuple(state.shape)}")

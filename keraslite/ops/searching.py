@@ -80,8 +80,8 @@ def isin(x1: Any, x2: Any, assume_unique: bool = False, invert: bool = False) ->
     >>> convert_to_numpy(isin([1, 2, 3], [2, 5])).tolist()
     [False, True, False]
     """
-    found = any(equal(expand_dims(x1, -1), ravel(x2)), axis=-1)
-    return logical_not(found) if invert else found
+    is_member = any(equal(expand_dims(x1, -1), ravel(x2)), axis=-1)
+    return logical_not(is_member) if invert else is_member
 
 
 @op("promote", tensors=2)
@@ -224,11 +224,11 @@ def unravel_index(indices: Any, shape: Any) -> Any:
     >>> [convert_to_numpy(i).tolist() for i in unravel_index([5], (2, 3))]
     [[1], [2]]
     """
-    found = []
+    coordinates = []
     for size in reversed(shape):
-        found.append(mod(indices, size))
+        coordinates.append(mod(indices, size))
         indices = floor_divide(indices, size)
-    return tuple(reversed(found))
+    return tuple(reversed(coordinates))
 
 
 @op("same")

@@ -59,9 +59,9 @@ def view(x: Any, dtype: Any = None) -> Any:
     """
     module = backends.load(backends.of(x) or "numpy")
     dtype = module.canonical(dtypes.standardize(dtype))
-    own, new = (dtypes.to_numpy(name).itemsize for name in (dtype_of(x), dtype))
+    old, new = (dtypes.to_numpy(name).itemsize for name in (dtype_of(x), dtype))
     last = shape(x)[-1] if len(x.shape) else 1
-    if own != new and (not len(x.shape) or (isinstance(last, int) and last * own % new)):
+    if old != new and (not len(x.shape) or (isinstance(last, int) and last * old % new)):
         raise ValueError(f"the last axis holds no whole number of {dtype}, {new} bytes each")
     return _view(x, dtype)
 
@@ -352,11 +352,11 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = N
 
 def _widths(pad_width: Any, rank: int) -> list:
     """A pair for each axis, of numpy's shorter forms: a number, one pair, pairs or numbers."""
-    given = pad_width.tolist() if hasattr(pad_width, "tolist") else pad_width
-    given = [given] if isinstance(given, int) else list(given)
-    if len(given) == 2 and builtins.all(isinstance(w, int) for w in given):
-        given = [given]  # before and after, on every axis
-    pairs = [[w] if isinstance(w, int) else list(w) for w in given]
+    widths = pad_width.tolist() if hasattr(pad_width, "tolist") else pad_width
+    widths = [widths] if isinstance(widths, int) else list(widths)
+    if len(widths) == 2 and builtins.all(isinstance(w, int) for w in widths):
+        widths = [widths]  # before and after, on every axis
+    pairs = [[w] if isinstance(w, int) else list(w) for w in widths]
     pairs = [[pair[0], pair[-1]] for pair in pairs]
     if len(pairs) not in (1, rank):
         raise ValueError(f"{len(pairs)} pairs of widths for {rank} dimensions")

@@ -90,12 +90,12 @@ def _parts(x: Any) -> tuple:
 
 def _resized(x: Any, size: Any) -> Any:
     """The last axis cut, or padded with zeros, to a size."""
-    own = shape(x)[-1]
+    length = shape(x)[-1]
     if isinstance(size, int) and size < 1:
         raise ValueError(f"the length of a transform must be positive, got {size}")
-    if size is None or (isinstance(own, int) and own == size):
+    if size is None or (isinstance(length, int) and length == size):
         return x
-    missing = max(size - own, 0) if isinstance(own, int) else size
+    missing = max(size - length, 0) if isinstance(length, int) else size
     if missing:
         x = pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, missing)])
     return x[..., :size]

@@ -152,18 +152,20 @@ def jit(
     2.0
     """
     compiled: dict[str, Callable] = {}
-    held = None if variables is None else list(variables)
+    state = None if variables is None else list(variables)
 
     @wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        name = held[0].backend if held else backend_of_arguments(args, kwargs)
+        name = state[0].backend if state else backend_of_arguments(args, kwargs)
         if name not in compiled:
             module = backends.load(name)
-            for variable in held or ():  # not inside a trace, which TensorFlow would have to repeat
+            for variable in (
+                state or ()
+            ):  # not inside a trace, which TensorFlow would have to repeat
                 variable.materialize()
             compiled[name] = (
-                threaded_jit(module, fn, lambda: held, compile, discover=False)
-                if held
+                threaded_jit(module, fn, lambda: state, compile, discover=False)
+                if state
                 else module.jit(fn, compile=compile)
             )
         return compiled[name](*args, **kwargs)
@@ -233,13 +235,13 @@ class _Threaded:
         self.names: list[str] | None = None  # of a dict that it returns: JAX sorts them
 
     def _compile(self, variables: list[Variable]) -> None:
-        known = {id(v) for v in variables}
+        known_ids = {id(v) for v in variables}
 
         def pure(values: list, args: tuple, kwargs: dict) -> tuple:
             with StatelessScope(zip(variables, values, strict=True)) as scope:
                 out = self.fn(*args, **kwargs)
             self.names = list(out) if type(out) is dict else None
-            strangers = [v for v, _ in scope.updates() if id(v) not in known]
+            strangers = [v for v, _ in scope.updates() if id(v) not in known_ids]
             if strangers:
                 raise _Strangers(strangers)
             return out, [scope.get(v) for v in variables]
@@ -256,13 +258,13 @@ class _Threaded:
                 variable._lent = False
         try:
             out, values = self.run([v._kl_raw for v in self.variables], args, kwargs)
-        except _Strangers as found:
+        except _Strangers as signal:
             if not self.discover:
                 raise RuntimeError(
-                    "The compiled function assigned variables that it was not given: "
-                    f"{[v.path for v in found.variables]}. Add them to jit(fn, variables=...)."
+                    "jit: variables must list every variable that the function assigns, got also "
+                    f"{[v.path for v in signal.variables]}."
                 ) from None
-            self._compile([*self.variables, *found.variables])
+            self._compile([*self.variables, *signal.variables])
             return self(*args, **kwargs)
         for variable, value in zip(self.variables, values, strict=True):
             variable._raw = value
@@ -364,25 +366,26 @@ def checkpoint(fn: Callable) -> Callable:
 
     @wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        whole = args, tuple(kwargs.values())  # Dynamo takes no dict of ours apart
-        flat = tree.flatten(whole)
+        structure = args, tuple(kwargs.values())  # Dynamo takes no dict of ours apart
+        flat = tree.flatten(structure)
         owners = [backends.of(x) for x in flat]
-        module = engine_of(*whole)
+        module = engine_of(*structure)
         if not module.TRAINS or "symbolic" in owners:
             return fn(*args, **kwargs)
         where = [i for i, owner in enumerate(owners) if owner is not None]
-        given = [flat[i] for i in where]
+        tensors_in = [flat[i] for i in where]
         # `pure` must not hold on to them: TensorFlow would find them there as closed over.
         flat = [x if owner is None else None for x, owner in zip(flat, owners, strict=True)]
-        form, names = tree.map_structure(lambda _: None, whole), tuple(kwargs)
-        held = scopes.backend or backends.backend(), scopes.state, scopes.autocast, scopes.call
+        form, names = tree.map_structure(lambda _: None, structure), tuple(kwargs)
+        backend = scopes.backend or backends.backend()
+        outer_scopes = backend, scopes.state, scopes.autocast, scopes.call
         touched: list[Variable] = []
         before: list[Any] = []
         runs: list[None] = []
 
         def pure(*tensors: Any) -> tuple:
             outer = scopes.backend, scopes.state, scopes.autocast, scopes.call
-            scopes.backend, scopes.state, scopes.autocast, scopes.call = held
+            scopes.backend, scopes.state, scopes.autocast, scopes.call = outer_scopes
             try:
                 filled = list(flat)
                 for i, x in zip(where, tensors, strict=True):
@@ -400,7 +403,7 @@ def checkpoint(fn: Callable) -> Callable:
                 scopes.backend, scopes.state, scopes.autocast, scopes.call = outer
             return out, [x for _, x in updates]
 
-        out, values = module.checkpoint(pure)(*given)
+        out, values = module.checkpoint(pure)(*tensors_in)
         for variable, value in zip(touched, values, strict=True):
             variable.assign(value)
         return out
@@ -461,8 +464,8 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: Any = None) 
 
     def call(*args: Any) -> Any:
         args = [convert_to_tensor(x) for x in args]
-        whole = np.broadcast_shapes(*(shape(x) for x in args))
-        flat = [ravel(broadcast_to(x, whole)) for x in args]
-        return reshape(vmap(pyfunc)(*flat), whole) if whole else pyfunc(*args)
+        full_shape = np.broadcast_shapes(*(shape(x) for x in args))
+        flat = [ravel(broadcast_to(x, full_shape)) for x in args]
+        return reshape(vmap(pyfunc)(*flat), full_shape) if full_shape else pyfunc(*args)
 
     return call

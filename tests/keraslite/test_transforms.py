@@ -101,7 +101,7 @@ def test_jit_threads_variables(trainable):
     np.testing.assert_array_equal(total.numpy(), [3.0, 3.0])
 
 
-def test_jit_names_variables_that_were_not_given():
+def test_jit_names_variables_that_are_not_listed():
     with keras.use_backend("jax"):
         known, stranger = (keras.Variable(np.zeros(2, "float32"), name=n) for n in "ab")
 
@@ -109,7 +109,7 @@ def test_jit_names_variables_that_were_not_given():
             known.assign(x)
             stranger.assign(x)
 
-        with pytest.raises(RuntimeError, match=r"not given: \['b'\]"):
+        with pytest.raises(RuntimeError, match=r"must list .* got also \['b'\]"):
             keras.jit(f, variables=[known])(ops.ones((2,)))
 
 

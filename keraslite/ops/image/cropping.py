@@ -15,25 +15,27 @@ from keraslite.ops.layout import as_tuple
 from keraslite.ops.op import op
 
 
-def _margins(kind: str, size: Any, before: Any, after: Any, target: Any, sign: int) -> tuple:
+def _margins(dimension: str, size: Any, before: Any, after: Any, target: Any, sign: int) -> tuple:
     """(before, after) of an axis from two of three, for a crop (sign -1) or a pad (1)."""
-    sides = ("top", "bottom") if kind == "height" else ("left", "right")
-    names = (*sides, f"target_{kind}")
-    given = [v is not None for v in (before, after, target)]
-    if sum(given) != 2:
-        raise ValueError(f"Give exactly two of {', '.join(names)}; got {sum(given)} of them.")
+    sides = ("top", "bottom") if dimension == "height" else ("left", "right")
+    names = (*sides, f"target_{dimension}")
+    is_set = [v is not None for v in (before, after, target)]
+    if sum(is_set) != 2:
+        raise ValueError(f"Give exactly two of {', '.join(names)}; got {sum(is_set)} of them.")
     if target is not None:
         if size is None:
-            raise ValueError(f"{names[2]} needs images whose {kind} is known.")
+            raise ValueError(f"{names[2]} needs images whose {dimension} is known.")
         rest = sign * (target - size)
         before = rest - after if before is None else before
         after = rest - before if after is None else after
     for name, value in zip(names, (before, after)):
         if isinstance(value, int) and value < 0:
-            raise ValueError(f"{name} would be {value}: the images have a {kind} of {size}.")
+            raise ValueError(f"{name} would be {value}: the images have a {dimension} of {size}.")
     left = size if size is None or sign > 0 else size - before - after
     if isinstance(left, int) and left < 0:
-        raise ValueError(f"Cropping {before} and {after} leaves nothing of a {kind} of {size}.")
+        raise ValueError(
+            f"Cropping {before} and {after} leaves nothing of a {dimension} of {size}."
+        )
     return before, after
 
 

@@ -17,10 +17,10 @@ def _gaussian(like: Any, length: int, sigma: Any) -> Any:
     """The weights of a Gaussian filter, which sum to 1."""
     steps = (np.arange(length) - (length - 1) / 2).astype("float32")
     if isinstance(sigma, int | float | np.number):
-        found = np.exp(-0.5 * (steps.astype("float64") / float(sigma)) ** 2)
-        return (found / found.sum()).astype("float32")
-    found = k.exp(-0.5 * k.square(steps / cast(sigma, "float32")))
-    return found / k.sum(found)
+        window = np.exp(-0.5 * (steps.astype("float64") / float(sigma)) ** 2)
+        return (window / window.sum()).astype("float32")
+    window = k.exp(-0.5 * k.square(steps / cast(sigma, "float32")))
+    return window / k.sum(window)
 
 
 def blur(x: Any, lengths: Sequence[int], sigmas: Any, padding: str = "same") -> Any:
@@ -139,8 +139,8 @@ def ssim(
     both, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     together = mean(x * y) - both
     apart = mean(x * x + y * y) - squares
-    found = (2.0 * both + c1) * (2.0 * together + c2) / ((squares + c1) * (apart + c2))
-    out = k.mean(found, axis=(1, 2, 3))
+    similarity = (2.0 * both + c1) * (2.0 * together + c2) / ((squares + c1) * (apart + c2))
+    out = k.mean(similarity, axis=(1, 2, 3))
     out = k.squeeze(out, 0) if len(image1.shape) == 3 else out
     return cast(out, name)
 

@@ -67,14 +67,14 @@ def weights(
     )
     at = (new + 0.5 - translation) / scale - 0.5
     wide = f.maximum(1.0 / scale, 1.0) if antialias else 1.0
-    found = KERNELS[method](f, f.abs(f.expand_dims(at, 1) - f.expand_dims(old, 0)) / wide)
-    total = f.sum(found, axis=1, keepdims=True)
+    table = KERNELS[method](f, f.abs(f.expand_dims(at, 1) - f.expand_dims(old, 0)) / wide)
+    total = f.sum(table, axis=1, keepdims=True)
     usable = f.abs(total) > 1000 * float(np.finfo("float32").eps)
-    found = f.where(usable, found / f.where(total != 0, total, 1.0), 0.0)
+    table = f.where(usable, table / f.where(total != 0, total, 1.0), 0.0)
     last = before - 0.5 if numbers else cast(before, "float32") - 0.5
     inside = f.logical_and(at >= -0.5, at <= last)
-    found = f.where(f.expand_dims(inside, 1), found, 0.0)
-    return found.astype("float32") if numbers else found
+    table = f.where(f.expand_dims(inside, 1), table, 0.0)
+    return table.astype("float32") if numbers else table
 
 
 def along(x: Any, axis: int, table: Any) -> Any:

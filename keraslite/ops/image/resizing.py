@@ -61,8 +61,8 @@ def resize(
     for axis, after in enumerate(size, 1):
         before = shape(x)[axis]
         if before is not after:
-            known = isinstance(before, int)
-            scale = after / before if known else after / cast(before, "float32")
+            is_known = isinstance(before, int)
+            scale = after / before if is_known else after / cast(before, "float32")
             x = along(x, axis, weights(x, before, after, scale, 0.0, interpolation, antialias))
     return undo(back(x))
 
@@ -82,13 +82,13 @@ def _in_aspect(x: Any, size: tuple, pads: bool, fill: float) -> Any:
     height, width = x.shape[1:3]
     if height is None or width is None:
         raise ValueError("Keeping the aspect ratio needs images whose size is known.")
-    wanted = int(width * size[0] / size[1]), int(height * size[1] / size[0])
+    sizes = int(width * size[0] / size[1]), int(height * size[1] / size[0])
     if pads:
         # As much on either side, and along one axis alone.
-        above, left = (max(int((w - n) / 2), 0) for w, n in zip(wanted, (height, width)))
+        above, left = (max(int((w - n) / 2), 0) for w, n in zip(sizes, (height, width)))
         left = 0 if above else left
         return k.pad(x, ((0, 0), (above, above), (left, left), (0, 0)), constant_values=fill)
-    rows, columns = (max(min(n, w), 1) for n, w in zip((height, width), wanted))
+    rows, columns = (max(min(n, w), 1) for n, w in zip((height, width), sizes))
     top, left = int((height - rows) / 2), int((width - columns) / 2)
     return x[:, top : top + rows, left : left + columns]
 

@@ -68,8 +68,8 @@ def _warped(
     def gather(indices: list) -> Any:
         return k.take_along_axis(flat, indices[0] * width + indices[1], axis=1)
 
-    found = sample(gather, at, (height, width), _ORDERS[interpolation], fill_mode, fill_value)
-    return k.reshape(found, (batch, *out[1:], channels))
+    values = sample(gather, at, (height, width), _ORDERS[interpolation], fill_mode, fill_value)
+    return k.reshape(values, (batch, *out[1:], channels))
 
 
 def _projected(x: Any, matrix: Any, interpolation: str, fill_mode: str, fill_value: Any) -> Any:
