@@ -20,7 +20,7 @@ KEPT = (
 
 
 def convert(source: PresetFiles, target: Path) -> list[tuple[str, tuple[int, ...], str]]:
-    """Writes the weights of a checkpoint as safetensors, with its other files beside them.
+    """Write the weights of a checkpoint as safetensors, with its other files beside them.
 
     Args:
         source: what `hub.presets.resolve` returned; weights in any format that is read.
@@ -52,7 +52,7 @@ def convert(source: PresetFiles, target: Path) -> list[tuple[str, tuple[int, ...
 
 
 def check_target(target: Path) -> None:
-    """Raises FileExistsError if a folder to be written holds a checkpoint.
+    """Raise FileExistsError if a folder to be written holds a checkpoint.
 
     Args:
         target: the folder.

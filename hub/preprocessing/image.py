@@ -62,14 +62,14 @@ class ImagePreprocessor:
     def __init__(self, kind: str = "CLIP", **settings: Any):
         if kind not in KINDS:
             raise ValueError(f"There are no images of the kind {kind!r}; there are: {list(KINDS)}.")
-        usual = KINDS[kind]
-        unknown = sorted(set(settings) - (set(usual) - {"square"}))
+        defaults = KINDS[kind]
+        unknown = sorted(set(settings) - (set(defaults) - {"square"}))
         if unknown:
-            known = sorted(set(usual) - {"square"})
-            raise ValueError(f"Unknown settings {unknown}; there are: {known}.")
+            supported = sorted(set(defaults) - {"square"})
+            raise ValueError(f"Unknown settings {unknown}; there are: {supported}.")
         self.kind = kind
         # A null in a file is what its writer took for the default.
-        values = {**usual, **{k: v for k, v in settings.items() if v is not None}}
+        values = {**defaults, **{k: v for k, v in settings.items() if v is not None}}
         square = values.pop("square")
         values["size"] = _sized("size", values["size"], square)
         values["crop_size"] = _sized("crop_size", values["crop_size"], True)
@@ -86,13 +86,15 @@ class ImagePreprocessor:
         self._values = self._table()
 
     def _table(self) -> np.ndarray:
-        """What each of the 256 values of each channel becomes."""
-        said = self.settings
+        """Return the pixel (256, 3) that each value of each channel becomes."""
+        settings = self.settings
         values = np.arange(256, dtype="float64")[:, None]
-        values = (values * (said["rescale_factor"] if said["do_rescale"] else 1)).astype("float32")
-        if said["do_normalize"]:
+        values = (values * (settings["rescale_factor"] if settings["do_rescale"] else 1)).astype(
+            "float32"
+        )
+        if settings["do_normalize"]:
             mean, std = (
-                np.broadcast_to(np.asarray(said[key], "float32"), (3,))
+                np.broadcast_to(np.asarray(settings[key], "float32"), (3,))
                 for key in ("image_mean", "image_std")
             )
             values = (values - mean) / std
@@ -110,19 +112,19 @@ class ImagePreprocessor:
         Raises:
             ValueError: it asks for something that is not supported.
         """
-        stated = (
+        processor = (
             config.get("image_processor_type") or config.get("feature_extractor_type") or "CLIP"
         )
-        kind = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", str(stated))
+        kind = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", str(processor))
         if kind not in KINDS:
-            raise ValueError(f"Images for a {stated} are not supported; supported: {list(KINDS)}.")
-        known = set(KINDS[kind]) - {"square"}
-        others = sorted(
-            k for k, v in config.items() if k.startswith("do_") and v and k not in known
-        )
+            raise ValueError(
+                f"Images for a {processor} are not supported; supported: {list(KINDS)}."
+            )
+        keys = set(KINDS[kind]) - {"square"}
+        others = sorted(k for k, v in config.items() if k.startswith("do_") and v and k not in keys)
         if others:
             raise ValueError(f"{others} of a preprocessor_config.json are not supported.")
-        return cls(kind, **{key: config[key] for key in known if key in config})
+        return cls(kind, **{key: config[key] for key in keys if key in config})
 
     @classmethod
     def from_files(cls, files: Any) -> "ImagePreprocessor":
@@ -142,10 +144,10 @@ class ImagePreprocessor:
     def to_config(self) -> dict[str, Any]:
         """The content of a preprocessor_config.json, as transformers reads it."""
         name = f"{self.kind}ImageProcessor"
-        older = name.replace("ImageProcessor", "FeatureExtractor")
+        extractor = name.replace("ImageProcessor", "FeatureExtractor")
         return {
             **copy.deepcopy(self.settings),
-            "image_processor_type": name, "feature_extractor_type": older,
+            "image_processor_type": name, "feature_extractor_type": extractor,
         }  # fmt: skip
 
     def save(self, folder: Any) -> None:
@@ -168,18 +170,18 @@ class ImagePreprocessor:
                 those with transparency, which is laid on white, become red, green and blue.
 
         Raises:
-            TypeError: it is nothing of that.
+            TypeError: it is none of these.
             FileNotFoundError: there is no such file.
             ValueError: a file or an array is no image, or images have different sizes in the end.
         """
-        found = [self.pixels(image, f"Image {i}") for i, image in enumerate(listed(images))]
-        sizes = sorted({pixels.shape[:2] for pixels in found})
+        rows = [self.pixels(image, f"Image {i}") for i, image in enumerate(listed(images))]
+        sizes = sorted({pixels.shape[:2] for pixels in rows})
         if len(sizes) > 1:
             raise ValueError(
                 f"Images of the sizes {sizes} make no batch: resize them to a height and a width, "
                 "crop them, or give them one by one."
             )
-        return np.stack(found)
+        return np.stack(rows)
 
     def pixels(self, image: Any, name: str = "The image") -> np.ndarray:
         """Pixels (height, width, 3) of one image.
@@ -188,20 +190,20 @@ class ImagePreprocessor:
             image: a path, an image of Pillow's, or an array, as for a call.
             name: what errors call it.
         """
-        image, said = opened(image, name), self.settings
-        if said["do_convert_rgb"]:
+        image, settings = opened(image, name), self.settings
+        if settings["do_convert_rgb"]:
             image = red_green_blue(image)
         elif image.mode != "RGB":
             raise ValueError(
                 f"{name} is of the mode {image.mode!r}, the model takes RGB alone; convert it, or "
                 "set do_convert_rgb."
             )
-        if said["do_resize"]:
-            height, width = _resized(image.height, image.width, said["size"])
-            image = image.resize((width, height), said["resample"])
+        if settings["do_resize"]:
+            height, width = _resized(image.height, image.width, settings["size"])
+            image = image.resize((width, height), settings["resample"])
         pixels = np.asarray(image)
-        if said["do_center_crop"]:
-            pixels = _cut(pixels, said["crop_size"]["height"], said["crop_size"]["width"])
+        if settings["do_center_crop"]:
+            pixels = _cut(pixels, settings["crop_size"]["height"], settings["crop_size"]["width"])
         return np.stack([self._values[pixels[..., c], c] for c in range(3)], axis=-1)
 
 
@@ -244,11 +246,11 @@ def _cut(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return out
 
 
-def _window(there: int, wanted: int) -> tuple[int, int, int]:
+def _window(size: int, target: int) -> tuple[int, int, int]:
     """Where the middle begins and ends along an axis, and where it begins in the result."""
-    start = (there - wanted) // 2  # rounded down: of an odd border the larger half comes first
+    start = (size - target) // 2  # rounded down: of an odd border the larger half comes first
     first = max(start, 0)
-    return first, first + min(wanted, there), max(-start, 0)
+    return first, first + min(target, size), max(-start, 0)
 
 
 class ImageTextPreprocessor(TextPreprocessor):
@@ -276,8 +278,8 @@ class ImageTextPreprocessor(TextPreprocessor):
             ValueError: the dict has other names.
         """
         if not isinstance(x, Mapping) or not x or set(x) - {"images", "texts"}:
-            said = sorted(x) if isinstance(x, Mapping) else type(x).__name__
-            raise ValueError(f"Expected a dict of images and texts, got {said}.")
+            got = sorted(x) if isinstance(x, Mapping) else type(x).__name__
+            raise ValueError(f"Expected a dict of images and texts, got {got}.")
         inputs = {"images": self.images(x["images"])} if "images" in x else {}
         if "texts" in x:
             packed = self.pack(self.encode(x["texts"]))

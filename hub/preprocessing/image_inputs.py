@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-_WANTED = (
+_EXPECTED = (
     "Expected images: paths, images of Pillow's, or arrays (height, width), (height, width, "
     "channels) or (images, height, width, channels), or a list of these"
 )
@@ -21,7 +21,7 @@ def listed(images: Any) -> list[Any]:
         images: a path, an image of Pillow's, an array of one or of several, or any number of these.
 
     Raises:
-        TypeError: it is nothing of that.
+        TypeError: it is none of these.
         ValueError: there is no image, or an array has no shape of images.
 
     >>> len(listed(np.zeros((2, 4, 6, 3))))
@@ -30,16 +30,16 @@ def listed(images: Any) -> list[Any]:
     if isinstance(images, str | os.PathLike | Image.Image):
         return [images]
     if isinstance(images, Mapping | bytes) or not hasattr(images, "__iter__"):
-        raise TypeError(f"{_WANTED}, got {type(images).__name__}.")
+        raise TypeError(f"{_EXPECTED}, got {type(images).__name__}.")
     dimensions = len(getattr(images, "shape", (0,)))
     if dimensions in (2, 3):
         return [images]
     if dimensions not in (1, 4):
-        raise ValueError(f"{_WANTED}, got an array of shape {tuple(images.shape)}.")
-    found = list(images)
-    if not found:
+        raise ValueError(f"{_EXPECTED}, got an array of shape {tuple(images.shape)}.")
+    rows = list(images)
+    if not rows:
         raise ValueError("There are no images.")
-    return found
+    return rows
 
 
 def opened(image: Any, name: str = "The image") -> Image.Image:
@@ -78,9 +78,9 @@ def opened(image: Any, name: str = "The image") -> Image.Image:
         return ImageOps.exif_transpose(image)
     shape = getattr(image, "shape", None)
     if shape is None or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
-        what = type(image).__name__ if shape is None else f"an array of shape {tuple(shape)}"
+        got = type(image).__name__ if shape is None else f"an array of shape {tuple(shape)}"
         raise ValueError(
-            f"{name} is {what}; expected a path, an image of Pillow's, or an array (height, width) "
+            f"{name} is {got}; expected a path, an image of Pillow's, or an array (height, width) "
             "or (height, width, 1, 3 or 4): channels come last."
         )
     return Image.fromarray(_bytes(np.asarray(image), name))
@@ -93,12 +93,12 @@ def _bytes(pixels: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"{name} has the shape {pixels.shape}: there are no pixels.")
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels)
-    scale = 255 / _most(pixels, name)
+    scale = 255 / _white(pixels, name)
     return np.rint(pixels.astype("float64") * scale).astype("uint8")
 
 
-def _most(pixels: np.ndarray, name: str) -> int:
-    """What white is: 255 for integers, 1 for floats; other numbers are refused."""
+def _white(pixels: np.ndarray, name: str) -> int:
+    """Return the value of white: 255 for integers, 1 for floats; other numbers are refused."""
     whole = pixels.dtype.kind in "iu"
     low, high = pixels.min(), pixels.max()
     if pixels.dtype.kind not in "iuf" or not (low >= 0 and high <= (255 if whole else 1)):
@@ -136,7 +136,7 @@ def pixels_of(image: Any, count: int) -> np.ndarray:
     Args:
         image: one for all or one for each: arrays of uint8 or of floats from 0 to 1, which are not
             rounded, images of Pillow's, or paths.
-        count: how many are wanted.
+        count: the number of images.
 
     Raises:
         ValueError: they are of another number, or have another shape.
@@ -148,7 +148,7 @@ def pixels_of(image: Any, count: int) -> np.ndarray:
             f"image has the shape {images.shape}, expected (height, width, 3) or ({count}, height, "
             "width, 3)."
         )
-    images = images.astype("float32") / (_most(images, "image") / 2) - 1
+    images = images.astype("float32") / (_white(images, "image") / 2) - 1
     return np.repeat(images, count, axis=0) if len(images) != count else images
 
 

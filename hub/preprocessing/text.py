@@ -1,4 +1,4 @@
-"""From what a user has to arrays: texts to token ids, in numpy, without a framework."""
+"""Preprocessing of texts: token ids, labels and weights, in numpy, without a framework."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -133,23 +133,23 @@ class MaskedLMPreprocessor(TextPreprocessor):
         candidates = valid & ~special
         draws = np.where(candidates, self._random.random(ids.shape), 2.0)
         counts = candidates.sum(axis=1)
-        wanted = np.minimum(
+        selected = np.minimum(
             np.maximum(np.round(counts * self.mask_selection_rate), 1), counts
         ).astype(int)
         width = min(self.mask_selection_length, max(1, int(self.sequence_length / 5)), ids.shape[1])
-        wanted = np.minimum(wanted, width)
+        selected = np.minimum(selected, width)
         chosen_rank = np.argsort(np.argsort(draws, axis=1, kind="stable"), axis=1)
-        chosen = chosen_rank < wanted[:, None]
+        chosen = chosen_rank < selected[:, None]
         positions = np.zeros((len(ids), width), "int32")
         weights = np.zeros((len(ids), width), "float32")
         for row in range(len(ids)):
             where = np.flatnonzero(chosen[row])
             positions[row, : len(where)], weights[row, : len(where)] = where, 1.0
         labels = np.take_along_axis(ids, positions.astype("int64"), axis=1)
-        kind = self._random.random(ids.shape)
+        draw = self._random.random(ids.shape)
         others = self._random.integers(0, self.tokenizer.vocabulary_size(), ids.shape)
-        masked = np.where(kind < 0.8, self.tokenizer.mask_token_id, ids)
-        masked = np.where(kind >= 0.9, others, masked)
+        masked = np.where(draw < 0.8, self.tokenizer.mask_token_id, ids)
+        masked = np.where(draw >= 0.9, others, masked)
         inputs["token_ids"] = np.where(chosen, masked, ids).astype("int32")
         inputs["mask_positions"] = positions
         return inputs, labels.astype("int32"), weights
@@ -180,11 +180,11 @@ class CausalLMPreprocessor(TextPreprocessor):
             x = {name: [row.get(name) for row in x] for name in names}
         if not isinstance(x, dict) or "token_ids" in x:
             return x
-        found = {name.rstrip("s") + "s": values for name, values in x.items()}
-        if set(found) != {"prompts", "responses"}:
+        columns = {name.rstrip("s") + "s": values for name, values in x.items()}
+        if set(columns) != {"prompts", "responses"}:
             raise ValueError(f"Expected prompts and responses, got {sorted(x)}.")
         prompts, responses = ([v] if isinstance(v, str) else list(v) for v in
-                              (found["prompts"], found["responses"]))  # fmt: skip
+                              (columns["prompts"], columns["responses"]))  # fmt: skip
         if len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses.")
         return {"prompts": prompts, "responses": responses}
@@ -211,13 +211,13 @@ class CausalLMPreprocessor(TextPreprocessor):
             seconds = self.tokenizer.encode_batch(
                 x["responses"], truncation=False, add_special_tokens=False
             )
-            made = [
+            rows = [
                 (np.concatenate([a, b, ends]).astype("int32"), len(a))
                 for a, (b, _) in zip(firsts, seconds, strict=True)
             ]
         else:
-            made = [(np.concatenate([ids, ends]).astype("int32"), 0) for ids in self.prompts(x)]
-        return [(ids[: self.sequence_length + 1], prompt) for ids, prompt in made]
+            rows = [(np.concatenate([ids, ends]).astype("int32"), 0) for ids in self.prompts(x)]
+        return [(ids[: self.sequence_length + 1], prompt) for ids, prompt in rows]
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """(inputs, the next tokens, weights that are 0 on padding and prompts)."""
@@ -254,7 +254,7 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
         self.start_token_id = tokenizer.pad_token_id if start_token_id is None else start_token_id
 
     def columns(self, x: Any, y: Any = None) -> tuple[Any, Any]:
-        """Texts and answers as a dict of `encoder_text` and `decoder_text`; else what was given.
+        """Texts and answers as a dict of `encoder_text` and `decoder_text`; else both as they are.
 
         Args:
             x: what `fit` was given.
@@ -269,19 +269,19 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
             x = {name: [row[name] for row in x] for name in x[0]}
         if not isinstance(x, dict) or "encoder_token_ids" in x:
             return x, y
-        usual = {"prompts": "encoder_text", "responses": "decoder_text", "prompt": "encoder_text",
+        names = {"prompts": "encoder_text", "responses": "decoder_text", "prompt": "encoder_text",
                  "response": "decoder_text"}  # fmt: skip
-        found = {usual.get(name, name): values for name, values in x.items()}
-        if set(found) != {"encoder_text", "decoder_text"}:
+        columns = {names.get(name, name): values for name, values in x.items()}
+        if set(columns) != {"encoder_text", "decoder_text"}:
             raise ValueError(
                 "Expected encoder_text and decoder_text (or prompts and responses), got "
                 f"{sorted(x)}."
             )
-        found = {k: [v] if isinstance(v, str) else list(v) for k, v in found.items()}
-        counts = [len(v) for v in found.values()]
+        columns = {k: [v] if isinstance(v, str) else list(v) for k, v in columns.items()}
+        counts = [len(v) for v in columns.values()]
         if counts[0] != counts[1]:
             raise ValueError(f"{counts[0]} texts but {counts[1]} answers.")
-        return found, y
+        return columns, y
 
     def encoder_inputs(self, texts: Any) -> dict[str, np.ndarray]:
         """`token_ids` and `padding_mask` (batch, length) of texts.
@@ -333,7 +333,7 @@ class TokenClassifierPreprocessor(TextPreprocessor):
         encodings = self.tokenizer.encode_spans(
             [" ".join(words) for words in rows], self.sequence_length
         )
-        found = []
+        encoded = []
         for words, (ids, spans) in zip(rows, encodings, strict=True):
             ends = np.cumsum([len(word) + 1 for word in words]) - 1
             # A token belongs to the word of its last character: a space may come first.
@@ -343,8 +343,8 @@ class TokenClassifierPreprocessor(TextPreprocessor):
             for place in range(len(ids) - 1, -1, -1):
                 if 0 <= word[place] < len(words):
                     first[word[place]] = place
-            found.append((ids, spans, first))
-        return found
+            encoded.append((ids, spans, first))
+        return encoded
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """The inputs; with labels also the labels and weights of tokens."""
@@ -354,11 +354,11 @@ class TokenClassifierPreprocessor(TextPreprocessor):
             return inputs
         labels = np.zeros(inputs["token_ids"].shape, "int32")
         weights = np.zeros(labels.shape, "float32")
-        for row, ((_, _, first), given) in enumerate(zip(encodings, y, strict=True)):
-            if len(first) != len(given):
-                raise ValueError(f"Text {row} has {len(first)} words but {len(given)} labels.")
+        for row, ((_, _, first), classes) in enumerate(zip(encodings, y, strict=True)):
+            if len(first) != len(classes):
+                raise ValueError(f"Text {row} has {len(first)} words but {len(classes)} labels.")
             places = first[first >= 0]
-            labels[row, places] = np.asarray(given, "int32")[first >= 0]
+            labels[row, places] = np.asarray(classes, "int32")[first >= 0]
             weights[row, places] = 1.0
         if sample_weight is not None:
             weights = weights * np.asarray(sample_weight, "float32").reshape(-1, 1)

@@ -1,4 +1,4 @@
-"""What is known of a checkpoint without making a model of it: facts, digests, broken numbers."""
+"""Facts about a checkpoint that need no model: sizes, digests, values that are not finite."""
 
 import hashlib
 import math
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hub.presets.build import read_config
-from hub.presets.files import _URL, PresetFiles, resolve
+from hub.presets.files import HANDLE_URL, PresetFiles, resolve
 from hub.presets.remote import explained
 from hub.presets.table import find_preset
 from hub.weights.reader import _FORMS, Weights, _shard_names, open_weights
@@ -25,7 +25,7 @@ _FLOATS = {
 def info(
     preset: Any, *, revision: str | None = None, token: str | bool | None = None
 ) -> dict[str, Any]:
-    """Returns what is known of a checkpoint; of a built-in preset without asking the network.
+    """Return facts about a checkpoint; of a built-in preset without asking the network.
 
     Args:
         preset: a built-in name, "org/repo", "hf://org/repo@revision/subfolder" or a folder.
@@ -47,13 +47,15 @@ def info(
         >>> info("opt_125m_en")["parameters"], info("opt_125m_en")["license"]
         (125239296, 'other')
     """
-    known = isinstance(preset, PresetFiles)
-    row = preset.row if known else find_preset(preset) if isinstance(preset, str) else None
+    if isinstance(preset, PresetFiles):
+        name, row = preset.handle, preset.row
+    else:
+        name, row = preset, find_preset(preset) if isinstance(preset, str) else None
     if row is not None:
-        return {"name": preset.handle if known else preset, **row}
+        return {"name": name, **row}
     files = resolve(preset, revision=revision, token=token)
     config = read_config(files)
-    found = {
+    facts = {
         "name": files.handle,
         "model_type": config["model_type"],
         "architectures": config.get("architectures") or [],
@@ -63,13 +65,13 @@ def info(
     tensors = _tensors(files, token)
     if tensors is not None:
         floats = [(shape, dtype) for shape, dtype in tensors if "float" in dtype]
-        found["parameters"] = sum(math.prod(shape) for shape, _ in floats)
-        found["dtypes"] = sorted({dtype for _, dtype in floats})
-    return found
+        facts["parameters"] = sum(math.prod(shape) for shape, _ in floats)
+        facts["dtypes"] = sorted({dtype for _, dtype in floats})
+    return facts
 
 
 def weight_files(files: PresetFiles) -> list[str]:
-    """Returns the names of the files that `open_weights` reads, the index of shards first.
+    """Return the names of the files that `open_weights` reads, the index of shards first.
 
     Args:
         files: what `resolve` returned.
@@ -87,7 +89,7 @@ def weight_files(files: PresetFiles) -> list[str]:
 
 
 def digest(path: Path) -> tuple[str, str | None]:
-    """Returns the SHA-256 of a file, and what is wrong with it if the Hub published another one.
+    """Return the SHA-256 of a file, and what is wrong with it if the Hub published another one.
 
     Args:
         path: the file. In the Hub's cache it points to a blob that is named after its content; of
@@ -98,21 +100,21 @@ def digest(path: Path) -> tuple[str, str | None]:
         True
     """
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     published = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
-    there = found
+    actual = sha256
     if re.fullmatch(r"[0-9a-f]{40}", published):  # a small file: git's own digest
         data = path.read_bytes()
-        there = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        actual = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
     elif not re.fullmatch(r"[0-9a-f]{64}", published):
-        return found, None
-    if there == published:
-        return found, None
-    return found, f"{path} is damaged: its digest is {there}, published is {published}; remove it"
+        return sha256, None
+    if actual == published:
+        return sha256, None
+    return sha256, f"{path} is damaged: its digest is {actual}, published is {published}; remove it"
 
 
 def not_finite(weights: Weights) -> dict[str, int]:
-    """Returns the tensors that hold NaN or infinite values, and how many of these each has.
+    """Return the tensors that hold NaN or infinite values, and how many of these each has.
 
     Args:
         weights: what `open_weights` returned; every tensor is read, one at a time.
@@ -138,7 +140,7 @@ def _tensors(files: PresetFiles, token: Any) -> list[tuple[tuple[int, ...], str]
 
 def _place(files: PresetFiles, name: str) -> tuple[str, str]:
     """The repository of a remote checkpoint, and a file's name in it."""
-    match = _URL.fullmatch(files.handle if "://" in files.handle else f"hf://{files.handle}")
+    match = HANDLE_URL.fullmatch(files.handle if "://" in files.handle else f"hf://{files.handle}")
     return match["repo"], f"{match['folder']}/{name}" if match["folder"] else name
 
 
@@ -146,8 +148,8 @@ def _is_cached(files: PresetFiles, name: str) -> bool:
     from huggingface_hub import constants, try_to_load_from_cache
 
     repo, path = _place(files, name)
-    found = try_to_load_from_cache(repo, path, constants.HF_HUB_CACHE, revision=files.commit)
-    return isinstance(found, str)
+    cached = try_to_load_from_cache(repo, path, constants.HF_HUB_CACHE, revision=files.commit)
+    return isinstance(cached, str)
 
 
 def _header(files: PresetFiles, name: str, token: Any) -> list[tuple[tuple[int, ...], str]]:

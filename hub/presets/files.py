@@ -19,7 +19,7 @@ from hub.presets.remote import open_snapshot
 from hub.presets.table import HANDLE_FORMS, find_preset, unknown_preset
 
 _REPO = r"[\w-][\w.-]*/[\w-][\w.-]*"
-_URL = re.compile(
+HANDLE_URL = re.compile(
     rf"hf://(?P<repo>{_REPO})(@(?P<revision>refs/\w+/[^/]+|[^/]+))?(/(?P<folder>.+?)/?)?", re.ASCII
 )
 PIPELINE = "model_index.json"  # of a pipeline of diffusers: its parts lie in folders
@@ -51,7 +51,7 @@ class PresetFiles:
         return name in self.names
 
     def path(self, name: str) -> Path:
-        """Returns the path of a file on this machine, after downloading it if need be.
+        """Return the path of a file on this machine, after downloading it if need be.
 
         Raises:
             FileNotFoundError: there is no such file; lists what there is.
@@ -61,31 +61,32 @@ class PresetFiles:
         return self._fetch(name)
 
     def paths(self, names: Iterable[str]) -> dict[str, Path]:
-        """Returns the paths of several files, which are downloaded side by side; as `path` does."""
+        """Return the paths of several files, which are downloaded side by side; as `path` does."""
         names = list(names)
         with ThreadPoolExecutor(max_workers=min(len(names), _AT_ONCE) or 1) as pool:
             return dict(zip(names, pool.map(self.path, names), strict=True))
 
     def text(self, name: str) -> str:
-        """Returns a UTF-8 file as text; raises as `path` does, ValueError if it is not UTF-8."""
+        """Return a UTF-8 file as text; raises as `path` does, ValueError if it is not UTF-8."""
         try:
             return self.path(name).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"{name} of {self.location} is not UTF-8 text: {error}") from error
 
     def json(self, name: str) -> dict[str, Any]:
-        """Returns a JSON file as a dict; raises as `path` does, ValueError if it is no object."""
+        """Return a JSON file as a dict; raises as `path` does, ValueError if it is no object."""
         try:
             value = json.loads(self.text(name))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{name} of {self.location} is not JSON: {error}") from error
         if isinstance(value, dict):
             return value
-        kind = type(value).__name__
-        raise ValueError(f"{name} of {self.location} must hold a JSON object, holds a {kind}")
+        raise ValueError(
+            f"{name} of {self.location} must hold a JSON object, holds a {type(value).__name__}"
+        )
 
     def folder(self, name: str) -> "PresetFiles":
-        """Returns the files of a folder below, under their names there.
+        """Return the files of a folder below, under their names there.
 
         Args:
             name: the folder, such as "unet".
@@ -103,7 +104,7 @@ class PresetFiles:
         )  # fmt: skip
 
     def listing(self) -> str:
-        """Returns the names of the files for an error message."""
+        """Return the names of the files for an error message."""
         names = sorted(self.names, key=lambda name: (name.count("/"), name))
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
         return f"it has: {', '.join(names[:_LISTED])}{more}" if names else "it is empty"
@@ -116,7 +117,7 @@ def resolve(
     token: str | bool | None = None,
     local_files_only: bool = False,
 ) -> PresetFiles:
-    """Finds the files that a handle stands for.
+    """Find the files that a handle stands for.
 
     Args:
         handle: a built-in name, "org/repo", "hf://org/repo@revision/subfolder" or a local folder.
@@ -160,12 +161,12 @@ def resolve(
     raise unknown_preset(text)
 
 
-def resolve_file(handle: str | os.PathLike, **how: Any) -> tuple[PresetFiles, str]:
-    """Finds a single file of weights.
+def resolve_file(handle: str | os.PathLike, **kwargs: Any) -> tuple[PresetFiles, str]:
+    """Find a single file of weights.
 
     Args:
         handle: a path, "org/repo/file.safetensors", or "hf://org/repo@revision/file.safetensors".
-        how: as for `resolve`.
+        kwargs: as for `resolve`.
 
     Returns:
         The files beside it, or it alone where it lies on this machine, and its name among them.
@@ -191,7 +192,7 @@ def resolve_file(handle: str | os.PathLike, **how: Any) -> tuple[PresetFiles, st
             f"there is no file {text!r}; a file is a path, 'org/repo/file.safetensors' or "
             "'hf://org/repo@revision/file.safetensors'"
         )
-    files = resolve(f"hf://{folder}", **how)
+    files = resolve(f"hf://{folder}", **kwargs)
     files.path(name)
     return files, name
 
@@ -219,18 +220,18 @@ def _local(folder: Path, handle: str, row: dict[str, Any] | None) -> PresetFiles
         raise NotADirectoryError(f"{folder} is a file; give the folder that holds it")
     # Published layouts are two levels deep, the tokenizers of KerasHub three; a deeper walk could
     # wander through a whole disk.
-    found = (
+    paths = (
         path
         for pattern in ("*", "*/*", "assets/*/*")
         for path in folder.glob(pattern)
         if path.is_file()
     )
-    names = frozenset(path.relative_to(folder).as_posix() for path in found)
+    names = frozenset(path.relative_to(folder).as_posix() for path in paths)
     return PresetFiles(handle, row, None, names, f"the folder {folder}", folder.joinpath)
 
 
 def _installed_folder(row: dict[str, Any]) -> Path | None:
-    """Returns where an installed package carries the files of a preset, without importing it."""
+    """Return where an installed package carries the files of a preset, without importing it."""
     place = row.get("installed")
     spec = importlib.util.find_spec(place["package"]) if place else None
     if spec is None or not spec.submodule_search_locations:
@@ -240,14 +241,14 @@ def _installed_folder(row: dict[str, Any]) -> Path | None:
 
 
 def _parse_url(handle: str, remote: dict[str, Any]) -> tuple[str, str]:
-    """Returns repository and subfolder of an hf:// handle; its revision goes into `remote`."""
-    match = _URL.fullmatch(handle)
+    """Return repository and subfolder of an hf:// handle; its revision goes into `remote`."""
+    match = HANDLE_URL.fullmatch(handle)
     if match is None:
         raise ValueError(f"{handle!r} is not of the form 'hf://org/repo@revision/subfolder'")
-    given = match["revision"] and unquote(match["revision"])
-    if given and remote["revision"] not in (None, given):
+    revision = match["revision"] and unquote(match["revision"])
+    if revision and remote["revision"] not in (None, revision):
         raise ValueError(f"{handle!r} and revision={remote['revision']!r} disagree: give one")
-    remote["revision"] = remote["revision"] or given
+    remote["revision"] = remote["revision"] or revision
     return match["repo"], match["folder"] or ""
 
 

@@ -55,7 +55,7 @@ class Snapshot(NamedTuple):
 def open_snapshot(
     repo: str, revision: str, token: str | bool | None = None, local_files_only: bool = False
 ) -> Snapshot:
-    """Resolves a revision of a repository to a commit and lists its files.
+    """Resolve a revision of a repository to a commit and lists its files.
 
     Without a connection the cached part of the commit that was last seen under this revision is
     used, and the log says so.
@@ -73,17 +73,17 @@ def open_snapshot(
     """
     from huggingface_hub import HfApi, constants, hf_hub_download
 
-    what = f"{repo!r} at revision {revision!r}"
+    place = f"{repo!r} at revision {revision!r}"
     endpoint = os.environ.get("HF_ENDPOINT") or None
     folder = Path(constants.HF_HUB_CACHE, "models--" + repo.replace("/", "--"))
     offline = local_files_only or constants.HF_HUB_OFFLINE or _is_set("HF_HUB_OFFLINE")
     if offline:
         commit = _cached_commit(folder, revision)
         if commit is None:
-            raise FileNotFoundError(f"cannot get {what}: {_OFFLINE}")
+            raise FileNotFoundError(f"cannot get {place}: {_OFFLINE}")
     else:
         try:
-            with explained(f"cannot get {what}: "):
+            with explained(f"cannot get {place}: "):
                 api = HfApi(endpoint=endpoint, token=token)
                 info = api.model_info(repo, revision=revision, timeout=_TIMEOUT)
             commit, names = info.sha, frozenset(item.rfilename for item in info.siblings)
@@ -102,7 +102,7 @@ def open_snapshot(
     def fetch(name: str) -> Path:
         cached = (snapshot / name).exists()
         for last in (False, True):
-            with explained(f"cannot get {name!r} of {what}: "):
+            with explained(f"cannot get {name!r} of {place}: "):
                 path = hf_hub_download(
                     repo,
                     name,
@@ -115,8 +115,8 @@ def open_snapshot(
             if problem is None:
                 return Path(path)
             if last:
-                raise OSError(f"{name!r} of {what} {problem} twice in a row; try again later")
-            _log.warning("%r of %s %s; fetching it again", name, what, problem)
+                raise OSError(f"{name!r} of {place} {problem} twice in a row; try again later")
+            _log.warning("%r of %s %s; fetching it again", name, place, problem)
         raise AssertionError("unreachable")
 
     return Snapshot(commit, names, fetch, offline)
@@ -129,8 +129,8 @@ def _is_set(variable: str) -> bool:
 def _cached_commit(folder: Path, revision: str) -> str | None:
     reference = folder / "refs" / revision
     commit = reference.read_text().strip() if reference.is_file() else revision
-    known = re.fullmatch(r"[0-9a-f]{40}", commit) and (folder / "snapshots" / commit).is_dir()
-    return commit if known else None
+    is_commit = re.fullmatch(r"[0-9a-f]{40}", commit) is not None
+    return commit if is_commit and (folder / "snapshots" / commit).is_dir() else None
 
 
 def _remember_commit(folder: Path, revision: str, commit: str) -> None:
@@ -148,7 +148,7 @@ def _remember_commit(folder: Path, revision: str, commit: str) -> None:
 
 
 def _damage(path: Path) -> str | None:
-    """Removes a large file whose SHA-256 is not what its blob is named after, and says so."""
+    """Remove a large file whose SHA-256 is not what its blob is named after, and says so."""
     if not path.is_symlink():  # a cache without symlinks does not keep the digest
         return None
     blob = path.parent / os.readlink(path)
@@ -165,7 +165,7 @@ def _damage(path: Path) -> str | None:
 
 @contextlib.contextmanager
 def explained(start: str) -> Iterator[None]:
-    """Errors of the client in the block become ours, which say what to do.
+    """Turn errors of the client in the block into ours, which say what to do.
 
     Args:
         start: how their messages begin.
@@ -180,7 +180,7 @@ def explained(start: str) -> Iterator[None]:
 
 
 def _explain(error: BaseException, start: str) -> Exception | None:
-    """Returns our error for one of the client's, or None for one that is none of its business."""
+    """Return our error for one of the client's; None for an error of another origin."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
@@ -189,9 +189,9 @@ def _explain(error: BaseException, start: str) -> Exception | None:
         return FileNotFoundError(start + _OFFLINE)
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # around an upload
         return _explain(error.__cause__, start)
-    for name, kind, text in _ERRORS:
+    for name, error_type, text in _ERRORS:
         if isinstance(error, getattr(errors, name)):
-            return kind(start + text)
+            return error_type(start + text)
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
         return PermissionError(f"{start}the server refused it ({status}); {_TOKEN_HINT}")
@@ -203,9 +203,8 @@ def _explain(error: BaseException, start: str) -> Exception | None:
     if isinstance(error, OSError) and error.errno is not None:
         return None  # a folder of the cache, not the network
     if isinstance(error, errors.HTTPError | OSError | json.JSONDecodeError):
-        kind = type(error).__name__
         return ConnectionError(
-            f"{start}the connection failed ({kind}: {error}). Check it and try again; files "
-            f"loaded before can be used with local_files_only=True"
+            f"{start}the connection failed ({type(error).__name__}: {error}). Check it and try "
+            "again; files loaded before can be used with local_files_only=True"
         )
     return None

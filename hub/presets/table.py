@@ -30,7 +30,7 @@ def _rows() -> dict[str, dict[str, Any]]:
 
 
 def list_presets(family: str | None = None) -> dict[str, dict[str, Any]]:
-    """Returns the rows of the built-in presets by name.
+    """Return the rows of the built-in presets by name.
 
     Args:
         family: only those of one family, such as "bert".
@@ -50,7 +50,7 @@ def list_presets(family: str | None = None) -> dict[str, dict[str, Any]]:
 
 
 def preset_row(name: str) -> dict[str, Any]:
-    """Returns the row of one built-in preset, as a copy that may be changed.
+    """Return the row of one built-in preset, as a copy that may be changed.
 
     Args:
         name: such as "bert_base_en".
@@ -69,12 +69,12 @@ def preset_row(name: str) -> dict[str, Any]:
 
 
 def find_preset(name: str) -> dict[str, Any] | None:
-    """Returns what `preset_row` does, or None for a name that is not built in."""
+    """Return what `preset_row` does, or None for a name that is not built in."""
     return copy.deepcopy(_rows().get(name))
 
 
 def unknown_preset(handle: str) -> ValueError:
-    """Returns the error for a handle that is nothing we know."""
+    """Return the error for a handle of no supported form."""
     near = difflib.get_close_matches(str(handle).lower(), _rows(), n=4, cutoff=0.5)
     meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return ValueError(f"unknown preset {handle!r}.{meant} A preset is {HANDLE_FORMS}.")

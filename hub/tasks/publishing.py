@@ -22,7 +22,7 @@ def model_card(
     license: str | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> str:
-    """Returns the text of a README.md for a checkpoint.
+    """Return the text of a README.md for a checkpoint.
 
     Args:
         preset_dir: a folder that `save_to_preset` wrote.
@@ -93,7 +93,7 @@ def upload_preset(
     license: str | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> str:
-    """Uploads a folder that `save_to_preset` wrote; makes the repository if need be.
+    """Upload a folder that `save_to_preset` wrote; makes the repository if need be.
 
     Args:
         repo: such as "org/repo".

@@ -23,9 +23,9 @@ def class_named(name: str) -> type | None:
     >>> class_named("BertClassifier").__name__
     'BertTextClassifier'
     """
-    found = Task if name == "Task" else find_class(name)
-    if found is not None or not name[:1].isupper():
-        return found
+    own = Task if name == "Task" else find_class(name)
+    if own is not None or not name[:1].isupper():
+        return own
     for prefix, model_type in class_prefixes().items():
         if not name.startswith(prefix):
             continue

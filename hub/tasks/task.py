@@ -271,7 +271,7 @@ class Task(keras.Model):
         return {}
 
     def compile(self, optimizer: Any = "auto", loss: Any = "auto", **kwargs: Any) -> None:
-        """Say how the task is trained; what is left out has a sensible default.
+        """Set optimizer, loss and metrics; each has a default.
 
         Args:
             optimizer: as for `Model.compile`; AdamW with a learning rate of 5e-5 by default.
@@ -293,7 +293,7 @@ class Task(keras.Model):
         """Train on what the task takes, or on ready inputs; the arguments are those of `Model.fit`.
 
         Args:
-            x: texts: a list of strings or of pairs, a pair of lists, or what else the class names;
+            x: texts: a list of strings or of pairs, a pair of lists, or what else the class takes;
                 or ready inputs.
             y: targets.
             kwargs: as for `Model.fit`.
@@ -347,8 +347,8 @@ def _class_over(task: type[Task], model_type: str) -> type[Task]:
     """Make the class of a task for one family, which `hub` has under its name."""
     name = family_of(model_type).backbone.__name__.removesuffix("Backbone") + task.task
     about = f"A `{task.task}` over the backbone of {model_type} checkpoints; see there."
-    made = type(task)(name, (task,), {"family": model_type, "__doc__": about, "__module__": "hub"})
-    return keras.saving.register_keras_serializable("hub")(made)
+    cls = type(task)(name, (task,), {"family": model_type, "__doc__": about, "__module__": "hub"})
+    return keras.saving.register_keras_serializable("hub")(cls)
 
 
 def _has_another_head(checkpoint: Checkpoint, architecture: str | None) -> bool:

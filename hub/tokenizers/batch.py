@@ -10,7 +10,7 @@ Encoding = tuple[np.ndarray, np.ndarray]
 
 
 def batch_inputs(texts: Any, pairs: Any = None) -> list[str] | list[tuple[str, str]]:
-    """Returns inputs for the library: strings, or tuples of two.
+    """Return inputs for the library: strings, or tuples of two.
 
     Raises:
         TypeError: something is no string; says which.
@@ -33,15 +33,16 @@ def _strings(name: str, texts: Any) -> list[str]:
         raise ValueError(f"{name} is an empty batch: give at least one text")
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            kind = type(text).__name__
-            raise TypeError(f"{name}[{i}] is of type {kind} ({text!r:.40}), expected a string")
+            raise TypeError(
+                f"{name}[{i}] is of type {type(text).__name__} ({text!r:.40}), expected a string"
+            )
         if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
             raise ValueError(f"{name}[{i}] has half of a surrogate pair, so it is no Unicode text")
     return texts
 
 
 def cut(encoding: Any, limit: int, truncation: str | bool) -> Encoding:
-    """Returns ids and segment ids of one of the library's encodings, at most `limit` of them.
+    """Return ids and segment ids of one of the library's encodings, at most `limit` of them.
 
     The library could cut as well, but its limit is a state of the tokenizer that threads would
     have to share.
@@ -52,7 +53,7 @@ def cut(encoding: Any, limit: int, truncation: str | bool) -> Encoding:
 
 
 def kept_places(encoding: Any, limit: int, truncation: str | bool) -> list[int] | None:
-    """Returns which ids of one of the library's encodings stay; None for all of them."""
+    """Return which ids of one of the library's encodings stay; None for all of them."""
     if len(encoding.ids) <= limit or truncation is False:
         return None
     # Which text each id came from; None for a special token, which stays.
@@ -70,7 +71,7 @@ def kept_places(encoding: Any, limit: int, truncation: str | bool) -> list[int] 
 
 
 def shares(first: int, second: int, room: int, truncation: str | bool) -> tuple[int, int]:
-    """Returns how many ids of each text stay when both have `room` together."""
+    """Return how many ids of each text stay when both have `room` together."""
     if truncation in ("longest_first", True):
         shorter = min(first, second, max(room, 0) // 2)
         shares = (shorter, room - shorter) if first <= second else (room - shorter, shorter)
@@ -96,7 +97,7 @@ def pack(
     length: int | None = None,
     pad_to_multiple_of: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Returns encodings as one batch, padded on the right.
+    """Return encodings as one batch, padded on the right.
 
     Args:
         encodings: ids and segment ids of each text.

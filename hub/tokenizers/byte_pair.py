@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class BytePairTokenizer(Tokenizer):
-    r"""Turns texts into ids the way a GPT-2, RoBERTa or OPT checkpoint was trained.
+    r"""Turn texts into ids the way a GPT-2, RoBERTa or OPT checkpoint was trained.
 
     Args:
         vocabulary: a dict from tokens to ids, or the path of a vocab.json.

@@ -17,7 +17,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 class CLIPTokenizer(BytePairTokenizer):
-    r"""Turns texts into ids the way a CLIP checkpoint was trained; texts stand between two tokens.
+    r"""Turn texts into ids the way a CLIP checkpoint was trained; texts stand between two tokens.
 
     Args:
         vocabulary: a dict from tokens to ids, or the path of a vocab.json.

@@ -18,7 +18,7 @@ def build_wordpiece(
     strip_accents: bool | None,
     tokenize_chinese_chars: bool,
 ) -> "Tokenizer":
-    """Returns the library's WordPiece as BERT uses it, from tokens and their ids."""
+    """Return the library's WordPiece as BERT uses it, from tokens and their ids."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     core = Tokenizer(
@@ -36,7 +36,7 @@ def build_wordpiece(
 
 
 def read_tokenizer(files: PresetFiles, kind: str) -> "Tokenizer":
-    """Returns the tokenizer in tokenizer.json, with its padding and truncation switched off.
+    """Return the tokenizer in tokenizer.json, with its padding and truncation switched off.
 
     Args:
         files: a checkpoint that has a tokenizer.json.
@@ -52,9 +52,9 @@ def read_tokenizer(files: PresetFiles, kind: str) -> "Tokenizer":
         core = Tokenizer.from_str(text)
     except Exception as error:  # the library raises nothing more specific
         raise ValueError(f"tokenizer.json of {files.location} is damaged: {error}") from error
-    found = type(core.model).__name__
-    if found != kind:
-        raise ValueError(f"tokenizer.json of {files.location} is a {found}, expected a {kind}")
+    actual = type(core.model).__name__
+    if actual != kind:
+        raise ValueError(f"tokenizer.json of {files.location} is a {actual}, expected a {kind}")
     core.no_padding()
     core.no_truncation()
     return core
@@ -63,7 +63,7 @@ def read_tokenizer(files: PresetFiles, kind: str) -> "Tokenizer":
 def build_byte_pair(
     vocabulary: dict[str, int], merges: list[tuple[str, str]], add_prefix_space: bool
 ) -> "Tokenizer":
-    """Returns the library's byte-level BPE as GPT-2 uses it, from tokens and merges."""
+    """Return the library's byte-level BPE as GPT-2 uses it, from tokens and merges."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
@@ -74,7 +74,7 @@ def build_byte_pair(
 
 
 def build_clip(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "Tokenizer":
-    """Returns the library's BPE as CLIP uses it: lower case, words that end in `</w>`."""
+    """Return the library's BPE as CLIP uses it: lower case, words that end in `</w>`."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     core = Tokenizer(
@@ -105,7 +105,7 @@ def build_unigram(
     charsmap: bytes,
     clean: tuple[bool, bool] | None,
 ) -> "Tokenizer":
-    """Returns the library's unigram model as SentencePiece would cut texts.
+    """Return the library's unigram model as SentencePiece would cut texts.
 
     Args:
         pieces: (piece, log-probability) in the order of their ids.
@@ -138,7 +138,7 @@ def add_special_tokens(
     template: tuple[str, str] | None,
     spaces: Mapping[str, dict[str, bool]],
 ) -> None:
-    """Lets special tokens inside a text stand for themselves, and puts them around a text.
+    """Let special tokens inside a text stand for themselves, and puts them around a text.
 
     Args:
         core: the library's object; a template that it has stays.
@@ -148,8 +148,8 @@ def add_special_tokens(
     """
     from tokenizers import AddedToken, processors
 
-    known = {added.content for added in core.get_added_tokens_decoder().values()}
-    new = dict.fromkeys(token for token in tokens.values() if token not in known)
+    present = {added.content for added in core.get_added_tokens_decoder().values()}
+    new = dict.fromkeys(token for token in tokens.values() if token not in present)
     core.add_special_tokens(
         [AddedToken(t, special=True, normalized=False, **spaces.get(t, {})) for t in new]
     )
@@ -170,7 +170,7 @@ def add_special_tokens(
 
 
 def vocabulary_ids(vocabulary: Any) -> dict[str, int]:
-    """Returns tokens and their ids, given so, as a list in the order of ids, or as a path."""
+    """Return tokens and their ids, given so, as a list in the order of ids, or as a path."""
     if isinstance(vocabulary, str | os.PathLike):
         return parse_vocabulary(Path(vocabulary).read_text(encoding="utf-8"))
     if isinstance(vocabulary, Mapping):
@@ -179,6 +179,6 @@ def vocabulary_ids(vocabulary: Any) -> dict[str, int]:
 
 
 def parse_vocabulary(text: str) -> dict[str, int]:
-    """Returns the tokens of a vocab.txt and their ids, which are the numbers of their lines."""
+    """Return the tokens of a vocab.txt and their ids, which are the numbers of their lines."""
     # Only \n separates tokens: a vocabulary may hold characters that str.splitlines would split at.
     return {token: i for i, token in enumerate(text.removesuffix("\n").split("\n"))}

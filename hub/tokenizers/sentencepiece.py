@@ -1,4 +1,4 @@
-"""Reads the `.model` files of SentencePiece: the pieces of a vocabulary and how text is normalised.
+"""Read the `.model` files of SentencePiece: the pieces of a vocabulary and how text is normalised.
 
 Such a file is a protocol buffer; the few fields that matter are read by their numbers, which
 SentencePiece's published `sentencepiece_model.proto` gives.
@@ -45,14 +45,14 @@ def parse_model(data: bytes) -> SentencePieceModel:
     try:
         for number, value in _fields(data):
             if number == _PIECES:
-                found = dict(_fields(value))
-                if found.get(_TYPE, 1) == _UNKNOWN:
+                piece = dict(_fields(value))
+                if piece.get(_TYPE, 1) == _UNKNOWN:
                     unknown.append(len(pieces))
-                pieces.append((found[_TEXT].decode("utf-8"), found.get(_SCORE, 0.0)))
+                pieces.append((piece[_TEXT].decode("utf-8"), piece.get(_SCORE, 0.0)))
             elif number == _TRAINER:
-                kind = dict(_fields(value)).get(_MODEL_TYPE, _UNIGRAM)
-                if kind != _UNIGRAM:
-                    raise ValueError(f"its model is of kind {kind}, expected unigram (1)")
+                model_type = dict(_fields(value)).get(_MODEL_TYPE, _UNIGRAM)
+                if model_type != _UNIGRAM:
+                    raise ValueError(f"its model is of kind {model_type}, expected unigram (1)")
             elif number == _NORMALIZER:
                 charsmap = dict(_fields(value)).get(_CHARSMAP, b"")
     except (IndexError, KeyError, AttributeError, TypeError, struct.error) as error:

@@ -28,7 +28,7 @@ ROLES = (
 
 
 class Tokenizer:
-    """Turns texts into ids the way a checkpoint was trained; the kinds say how one is made.
+    """Turn texts into ids the way a checkpoint was trained; the kinds say how one is made.
 
     Attributes:
         kind: the model of the `tokenizers` library.
@@ -40,9 +40,9 @@ class Tokenizer:
 
     @classmethod
     def from_files(cls, files: PresetFiles) -> Self:
-        """Makes the tokenizer of a checkpoint, from tokenizer.json or else from its older files.
+        """Make the tokenizer of a checkpoint, from tokenizer.json or else from its older files.
 
-        What tokenizer_config.json states explicitly wins over tokenizer.json, as in transformers.
+        What tokenizer_config.json says wins over tokenizer.json, as in transformers.
         Padding and truncation set in tokenizer.json are switched off: the caller decides.
 
         Args:
@@ -59,8 +59,8 @@ class Tokenizer:
             r.get("content"): {side: bool(r.get(side)) for side in ("lstrip", "rstrip")}
             for r in records
         }
-        stated = {role: _content(spelled.get(role)) for role in ROLES}
-        tokens = {**cls._usual(files), **{role: token for role, token in stated.items() if token}}
+        named = {role: _content(spelled.get(role)) for role in ROLES}
+        tokens = {**cls._usual(files), **{role: token for role, token in named.items() if token}}
         sources = cls._sources(files)
         if "tokenizer.json" in files:
             core = read_tokenizer(files, cls.kind)
@@ -137,7 +137,7 @@ class Tokenizer:
         padding: str = "longest",
         truncation: str | bool = "longest_first",
     ) -> dict[str, np.ndarray]:
-        """Returns a padded batch: `token_ids`, `segment_ids` (int32) and `padding_mask` (bool).
+        """Return a padded batch: `token_ids`, `segment_ids` (int32) and `padding_mask` (bool).
 
         Args:
             texts: a batch of texts; a single one is a batch of one.
@@ -164,7 +164,7 @@ class Tokenizer:
         truncation: str | bool = "longest_first",
         add_special_tokens: bool = True,
     ) -> list[Encoding]:
-        """Returns (ids, segment ids) of every text, special tokens included, not padded.
+        """Return (ids, segment ids) of every text, special tokens included, not padded.
 
         Args:
             texts: a batch of texts; a single one is a batch of one.
@@ -195,7 +195,7 @@ class Tokenizer:
     def encode_spans(
         self, texts: str | Iterable[str], max_length: int | None = None
     ) -> list[Encoding]:
-        """Returns (ids, spans) of every text: where in the text the characters of each id stand.
+        """Return (ids, spans) of every text: where in the text the characters of each id stand.
 
         Args:
             texts: a batch of texts; a single one is a batch of one.
@@ -213,14 +213,14 @@ class Tokenizer:
             [[-1, -1], [0, 2], [3, 5], [5, 6], [-1, -1]]
         """
         limit = self.max_length if max_length is None else max_length
-        found = []
+        encoded = []
         for encoding in self._core.encode_batch(batch_inputs(texts)):
             spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
             spans[[i for i, source in enumerate(encoding.sequence_ids) if source is None]] = -1
             kept = kept_places(encoding, limit, "only_first")
             ids = np.array(encoding.ids, np.int32)
-            found.append((ids, spans) if kept is None else (ids[kept], spans[kept]))
-        return found
+            encoded.append((ids, spans) if kept is None else (ids[kept], spans[kept]))
+        return encoded
 
     def pack(
         self,
@@ -228,7 +228,7 @@ class Tokenizer:
         length: int | None = None,
         pad_to_multiple_of: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """Returns encodings as one padded batch, as `__call__` does.
+        """Return encodings as one padded batch, as `__call__` does.
 
         Args:
             encodings: what `encode_batch` returned, or a part of it.
@@ -241,26 +241,26 @@ class Tokenizer:
         return pack(encodings, self.pad_token_id, length, pad_to_multiple_of)
 
     def tokenize(self, text: str) -> list[str]:
-        """Returns the pieces of a text, without special tokens around it."""
+        """Return the pieces of a text, without special tokens around it."""
         (text,) = batch_inputs(text)
         return self._core.encode(text, add_special_tokens=False).tokens
 
     def detokenize(self, ids: Iterable[int]) -> str:
-        """Returns the text of one row of ids; special tokens and padding are left out."""
+        """Return the text of one row of ids; special tokens and padding are left out."""
         return self._core.decode([int(i) for i in ids], skip_special_tokens=True)
 
     # -- the vocabulary -----------------------------------------------------------------------
 
     def special_ids(self) -> list[int]:
-        """Returns the ids of the special tokens."""
+        """Return the ids of the special tokens."""
         return [self.token_to_id(token) for token in self.special_tokens.values()]
 
     def vocabulary_size(self) -> int:
-        """Returns the number of tokens."""
+        """Return the number of tokens."""
         return self._core.get_vocab_size()
 
     def get_vocabulary(self) -> list[str]:
-        """Returns the tokens in the order of their ids; an id that no token has gives ""."""
+        """Return the tokens in the order of their ids; an id that no token has gives ""."""
         ids = self._core.get_vocab()
         tokens = [""] * (max(ids.values()) + 1)
         for token, i in ids.items():
@@ -268,14 +268,14 @@ class Tokenizer:
         return tokens
 
     def token_to_id(self, token: str) -> int:
-        """Returns the id of a token; ValueError if there is none such."""
+        """Return the id of a token; ValueError if there is none such."""
         i = self._core.token_to_id(token)
         if i is None:
             raise ValueError(f"{token!r} is none of the {self.vocabulary_size()} tokens")
         return i
 
     def id_to_token(self, i: int) -> str:
-        """Returns the token of an id; ValueError if there is none such."""
+        """Return the token of an id; ValueError if there is none such."""
         token = self._core.id_to_token(int(i)) if i >= 0 else None
         if token is None:
             raise ValueError(f"{i} is the id of none of the {self.vocabulary_size()} tokens")
@@ -284,7 +284,7 @@ class Tokenizer:
     # -- saving -------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments of the constructor but for the vocabulary, which `save` writes."""
+        """Return the arguments of the constructor but for the vocabulary, which `save` writes."""
         return {"special_tokens": dict(self.special_tokens), "max_length": self.max_length}
 
     def _saved_config(self) -> dict[str, Any]:
@@ -296,7 +296,7 @@ class Tokenizer:
         return {}
 
     def save(self, directory: str | os.PathLike) -> None:
-        """Writes the files that transformers' AutoTokenizer and `from_files` open.
+        """Write the files that transformers' AutoTokenizer and `from_files` open.
 
         Args:
             directory: an existing folder; gets tokenizer.json, tokenizer_config.json,
@@ -320,5 +320,5 @@ def _optional_json(files: PresetFiles, name: str) -> dict[str, Any]:
 
 
 def _content(token: Any) -> str | None:
-    """Returns the spelling of a special token, written as a string or as a record."""
+    """Return the spelling of a special token, written as a string or as a record."""
     return token.get("content") if isinstance(token, dict) else token

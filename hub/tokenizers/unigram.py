@@ -58,7 +58,7 @@ STYLES = {
 
 
 class UnigramTokenizer(Tokenizer):
-    """Turns texts into ids the way a T5, ALBERT or XLM-RoBERTa checkpoint was trained.
+    """Turn texts into ids the way a T5, ALBERT or XLM-RoBERTa checkpoint was trained.
 
     Args:
         pieces: (piece, log-probability) in the order of SentencePiece's ids.

@@ -29,7 +29,7 @@ _SPECIAL_TOKENS = {
 
 
 class WordPieceTokenizer(Tokenizer):
-    """Turns texts into ids the way a BERT checkpoint was trained.
+    """Turn texts into ids the way a BERT checkpoint was trained.
 
     Args:
         vocabulary: the tokens in the order of their ids, or a dict from tokens to ids, or the
@@ -95,8 +95,8 @@ class WordPieceTokenizer(Tokenizer):
     def _apply(cls, core: "Core", config: Mapping) -> None:
         for key, attribute in _NORMALIZER_KEYS.items():
             # null says something for strip_accents only: "as lowercase".
-            stated = key in config and (config[key] is not None or key == "strip_accents")
-            if stated and hasattr(core.normalizer, attribute):
+            explicit = key in config and (config[key] is not None or key == "strip_accents")
+            if explicit and hasattr(core.normalizer, attribute):
                 setattr(core.normalizer, attribute, config[key])
 
     @classmethod
@@ -104,7 +104,7 @@ class WordPieceTokenizer(Tokenizer):
         return "cls_token $A sep_token", "cls_token $A sep_token $B:1 sep_token:1"
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments of the constructor but for the vocabulary, which `save` writes."""
+        """Return the arguments of the constructor but for the vocabulary, which `save` writes."""
         normalizer = self._core.normalizer
         return {
             "lowercase": getattr(normalizer, "lowercase", None),

@@ -109,7 +109,7 @@ class ZeroShotImageClassifier(Task):
             verbose: 0 silent, 1 a progress bar.
 
         Raises:
-            TypeError: labels are a single text, or images are nothing of that.
+            TypeError: labels are a single text, or images have no supported form.
             ValueError: there are no labels or images, or a template has no braces.
         """
         vectors = self.encode_labels(labels, template) if _is_named(labels) else labels
@@ -143,7 +143,7 @@ class ZeroShotImageClassifier(Task):
             verbose: as for `predict`.
 
         Raises:
-            TypeError: labels are no texts, or images are none.
+            TypeError: labels are no texts, or images have no supported form.
             ValueError: as of `predict`.
         """
         if not _is_named(labels):
@@ -173,23 +173,23 @@ class ZeroShotImageClassifier(Task):
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}.")
-        preprocessor = self._needed()
-        every = listed(images)
+        preprocessor = self._required_preprocessor()
+        images = listed(images)
         bar = None
-        if verbose not in (0, False) and len(every) > _AT_ONCE:
-            bar = keras.utils.Progbar(len(every), unit_name="image")
-        found = []
-        for start in range(0, len(every), batch_size):
+        if verbose not in (0, False) and len(images) > _AT_ONCE:
+            bar = keras.utils.Progbar(len(images), unit_name="image")
+        vectors = []
+        for start in range(0, len(images), batch_size):
             # One by one, so that a bad image is named by its number among all.
             rows = [
                 preprocessor.images.pixels(image, f"Image {start + i}")
-                for i, image in enumerate(every[start : start + batch_size])
+                for i, image in enumerate(images[start : start + batch_size])
             ]
             batch = np.stack(rows)
-            found.append(self._encoded("get_vision_embeddings", batch, len(every), batch_size))
+            vectors.append(self._encoded("get_vision_embeddings", batch, len(images), batch_size))
             if bar is not None:
                 bar.update(start + len(rows))
-        return np.concatenate(found)
+        return np.concatenate(vectors)
 
     def encode_labels(
         self, labels: Sequence[str], template: str | Sequence[str] = TEMPLATE
@@ -239,7 +239,7 @@ class ZeroShotImageClassifier(Task):
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _needed(self) -> Any:
+    def _required_preprocessor(self) -> Any:
         if self.preprocessor is None:
             raise ValueError(
                 f"{type(self).__name__} has no preprocessor: give it a hub.ImageTextPreprocessor."
@@ -247,20 +247,21 @@ class ZeroShotImageClassifier(Task):
         return self.preprocessor
 
     def _texts(self, texts: list[str]) -> np.ndarray:
-        preprocessor, found = self._needed(), []
+        preprocessor, vectors = self._required_preprocessor(), []
         encodings = preprocessor.encode(texts)
         for start in range(0, len(encodings), _AT_ONCE):
             packed = preprocessor.pack(encodings[start : start + _AT_ONCE])
-            found.append(
+            vectors.append(
                 self._encoded("get_text_embeddings", packed["token_ids"], len(texts), _AT_ONCE)
             )
-        return np.concatenate(found)
+        return np.concatenate(vectors)
 
-    def _encoded(self, method: str, rows: np.ndarray, total: int, most: int) -> np.ndarray:
-        """Vectors of length 1 of a batch out of `total` rows, in batches of `most`."""
+    def _encoded(self, method: str, rows: np.ndarray, total: int, batch_size: int) -> np.ndarray:
+        """Vectors of length 1 of a batch out of `total` rows, in batches of one size."""
         count = len(rows)
         if keras.backend.compiles(self.backend):
-            rows = padded({"": rows}, most if total > most else min(round_up(count), most))[""]
+            size = batch_size if total > batch_size else min(round_up(count), batch_size)
+            rows = padded({"": rows}, size)[""]
         with inference(self.backend):
             out = self._kl_encoder_functions.run(
                 self.backbone, getattr(self.backbone, method), rows

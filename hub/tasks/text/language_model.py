@@ -35,11 +35,11 @@ class LanguageModel(TextTask):
     @classmethod
     def checkpoint_arguments(cls, files: Any, config: dict) -> dict[str, Any]:
         name = "generation_config.json"
-        stated = files.json(name) if name in files else {}
-        if stated.get("eos_token_id") is None and config.get("eos_token_id") is not None:
-            stated["eos_token_id"] = config["eos_token_id"]
+        settings = files.json(name) if name in files else {}
+        if settings.get("eos_token_id") is None and config.get("eos_token_id") is not None:
+            settings["eos_token_id"] = config["eos_token_id"]
         try:
-            return {"sampling": Sampling.from_config(stated)}
+            return {"sampling": Sampling.from_config(settings)}
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} of {files.location}: {error}") from error
 

@@ -173,7 +173,7 @@ class TokenClassifier(TextTask):
 
 
 def _parts(logits: np.ndarray, spans: np.ndarray, labels: list[str]) -> list[dict[str, Any]]:
-    """Runs of tokens of one class: its name, their probabilities and spans."""
+    """Run of tokens of one class: its name, their probabilities and spans."""
     shifted = np.exp(logits - logits.max(-1, keepdims=True))
     probabilities = shifted / shifted.sum(-1, keepdims=True)
     parts: list[dict[str, Any]] = []
