@@ -123,15 +123,15 @@ def test_a_batch_gives_what_transformers_gives_one_by_one(backend, checkpoints, 
     assert_same_ids(out, theirs, prompts, 1, **how)
 
 
-@pytest.mark.parametrize("gain", [1.0, 2.0], ids=["torch", "onednn"])
+@pytest.mark.parametrize("product", ["torch", "onednn"])
 @pytest.mark.parametrize("way", ["greedy", "best two"])
 @pytest.mark.parametrize("kind", CAUSAL)
-def test_packed_weights_give_the_same_texts(checkpoints, monkeypatch, kind, way, gain):
+def test_packed_weights_give_the_same_texts(checkpoints, monkeypatch, kind, way, product):
     """As of a model that is large enough to be worth it, by either's products before."""
-    from keraslite.backend.torch import kernels, packing
+    from keraslite.backend.torch.fast import linear, packing
 
-    monkeypatch.setitem(kernels._gains, torch.float32, gain)
-    for module, least in ((kernels, "_LEAST"), (kernels, "_LEAST_WEIGHTS"), (packing, "_LEAST")):
+    monkeypatch.setitem(linear.PRODUCTS, torch.float32, product)
+    for module, least in ((linear, "_LEAST"), (linear, "_LEAST_WEIGHTS"), (packing, "_LEAST")):
         monkeypatch.setattr(module, least, 0)
     folder, theirs = checkpoints(kind)
     with keras.use_backend("torch"):

@@ -892,22 +892,22 @@ def test_errors_say_what_is_wrong(call, message, backend):
 @pytest.fixture
 def kernels(monkeypatch):
     torch = pytest.importorskip("torch")
-    from keraslite.backend.torch import kernels
+    from keraslite.backend.torch.fast import linear as kernels
 
     monkeypatch.setattr(kernels, "_LEAST", 1)
-    monkeypatch.setattr(kernels, "_gains", {})
+    monkeypatch.setattr(kernels, "PRODUCTS", {})
     return torch, kernels
 
 
-def _settled(kernels, torch, gain):
-    kernels._gains.update({torch.float32: gain, torch.bfloat16: gain})
+def _settled(kernels, torch, product):
+    kernels.PRODUCTS.update({torch.float32: product, torch.bfloat16: product})
 
 
-@pytest.mark.parametrize("gain", [1.0, 1.1, 2.0], ids=["torch", "forward", "training"])
+@pytest.mark.parametrize("product", ["torch", "forward", "onednn"])
 @pytest.mark.parametrize("layout", ["own", "transposed", "sliced"])
-def test_linear_kernels_agree(kernels, gain, layout):
+def test_linear_kernels_agree(kernels, product, layout):
     torch, kernels = kernels
-    _settled(kernels, torch, gain)
+    _settled(kernels, torch, product)
     w = {"own": lambda: kernel(24, 20), "transposed": lambda: kernel(20, 24).T,
          "sliced": lambda: kernel(24, 60)[:, 20:40]}[layout]()  # fmt: skip
     base = torch.from_numpy(w) if layout != "transposed" else torch.from_numpy(w.T).t()
@@ -936,7 +936,7 @@ def test_linear_kernels_agree(kernels, gain, layout):
 
 def test_linear_under_transforms(kernels):
     torch, kernels = kernels
-    _settled(kernels, torch, 2.0)
+    _settled(kernels, torch, "onednn")
     x, w, b = (torch.from_numpy(v) for v in (floats(6, 24), kernel(24, 20), kernel(20)))
     want = torch.nn.functional.linear(x, w.t(), b)
 
@@ -968,38 +968,60 @@ def test_linear_under_transforms(kernels):
     torch.testing.assert_close(second, plain, rtol=1e-3, atol=1e-2)
 
 
-def test_linear_is_settled_once_and_only_by_real_values(kernels, monkeypatch):
+def test_the_processor_decides_who_runs_products():
+    pytest.importorskip("torch")
+    from keraslite.backend.torch.fast.products import processor, product_for
+
+    full = {"mkl", "onednn", "avx512f", "bfloat16"}
+    for vendor, lacking, float32, bfloat16 in (
+        ("AuthenticAMD", set(), "onednn", "forward"),
+        ("AuthenticAMD", {"avx512f"}, "torch", "forward"),
+        ("AuthenticAMD", {"mkl"}, "torch", "forward"),
+        ("AuthenticAMD", {"bfloat16"}, "onednn", "torch"),
+        ("AuthenticAMD", {"onednn"}, "torch", "torch"),
+        ("GenuineIntel", set(), "torch", "forward"),
+        ("", full, "torch", "torch"),
+    ):
+        capabilities = frozenset(full - lacking)
+        assert product_for(vendor, capabilities, "float32") == float32
+        assert product_for(vendor, capabilities, "bfloat16") == bfloat16
+        assert product_for(vendor, capabilities, "float64") == "torch"
+    two = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx2\n"
+    assert processor(two * 2) == ("GenuineIntel", {"fpu", "avx2"})
+    assert processor("") == ("", frozenset())
+
+
+def test_products_are_timed_only_where_that_is_asked_for(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from keraslite.backend.torch.fast import products
+
+    if "onednn" not in products.this_processor()[1]:
+        pytest.skip("this torch has no oneDNN")
+    assert 0.05 < products.measure() < 50
+    monkeypatch.setattr(products, "measure", lambda: pytest.fail("timed"))
+    assert products.choose_products() == products.choose_products()
+    for asked in ("torch", "onednn"):
+        assert products.choose_products(asked)[torch.float32] == asked
+    for gain, product in ((1.0, "torch"), (1.1, "forward"), (2.0, "onednn")):
+        monkeypatch.setattr(products, "measure", lambda gain=gain: gain)
+        assert products.choose_products("measure")[torch.float32] == product
+    with pytest.raises(ValueError, match=r"must be one of onednn, torch or measure, got 'mkl'"):
+        products.choose_products("mkl")
+
+
+def test_abstract_values_and_transforms_take_the_product_of_torch(kernels):
     torch, kernels = kernels
-    calls = []
-    monkeypatch.setattr(kernels, "_measure", lambda: calls.append(1) or 2.0)
-    monkeypatch.delenv("KERASLITE_LINEAR", raising=False)
+    _settled(kernels, torch, "onednn")
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     x, w = torch.ones(4, 6), torch.ones(6, 5)
     with FakeTensorMode():
         assert kernels.linear(torch.ones(4, 6), torch.ones(6, 5)).shape == (4, 5)
-    torch.func.vmap(lambda x: kernels.linear(x, w))(x[None])
-    torch.compile(lambda x: kernels.linear(x, w), backend="eager", fullgraph=True)(x)
-    assert not calls
-    assert not kernels._gains
-    for _ in range(3):
-        kernels.linear(x, w)
-    assert len(calls) == 1
+    mapped = torch.func.vmap(lambda x: kernels.linear(x, w))(x[None])
+    torch.testing.assert_close(mapped[0], x @ w)
+    compiled = torch.compile(lambda x: kernels.linear(x, w), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), x @ w)
     assert kernels.linear(x.double(), w.double()).dtype == torch.float64
-    assert kernels._gains[torch.float64] == 1.0
-    for asked, gain in (("torch", 1.0), ("onednn", 2.0)):
-        kernels._gains.clear()
-        monkeypatch.setenv("KERASLITE_LINEAR", asked)
-        kernels.linear(x, w)
-        assert kernels._gains[torch.float32] == gain
-    assert len(calls) == 1
-
-
-def test_linear_measures_in_milliseconds():
-    pytest.importorskip("torch")
-    from keraslite.backend.torch import kernels
-
-    assert 0.05 < kernels._measure() < 50
 
 
 def test_torch_takes_channels_last_without_a_copy(monkeypatch):

@@ -56,9 +56,9 @@ def test_a_step_with_a_cache_gives_the_same_on_every_backend(backend):
 
 def test_packed_weights_follow_those_that_are_trained(monkeypatch):
     """A product of few rows has a packed copy of its weights until they are written to."""
-    from keraslite.backend.torch import kernels, packing
+    from keraslite.backend.torch.fast import packing, products
 
-    monkeypatch.setitem(kernels._gains, torch.float32, 2.0)  # oneDNN is used
+    monkeypatch.setitem(products.PRODUCTS, torch.float32, products.ONEDNN)
     with keras.use_backend("torch"), keras.no_grad():
         dense = layers.Dense(640)
         dense.build((None, 512))

@@ -12,11 +12,11 @@ import torch.utils.checkpoint
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from keraslite.backend.torch.kernels import in_transform, levels
+from keraslite.backend.torch.fast.optimizers import FUSED
+from keraslite.backend.torch.fast.recording import recorded
 from keraslite.backend.torch.module import TorchLayer
-from keraslite.backend.torch.optimizers import FUSED
-from keraslite.backend.torch.recording import recorded
 from keraslite.backend.torch.tensors import convert, default_device, native
+from keraslite.backend.torch.tracing import in_transform, levels
 
 __all__ = [
     "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign",

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from keraslite import config
-from keraslite.backend.torch import kernels
+from keraslite.backend.torch.fast.linear import linear
 from keraslite.backend.torch.tensors import native
+from keraslite.backend.torch.tracing import in_transform
 from keraslite.backend.windows import output_size, padding_pairs
 
 TABLE: dict[str, Any] = {
@@ -38,7 +39,7 @@ TABLE: dict[str, Any] = {
     "soft_shrink": lambda x, threshold=0.5: F.softshrink(x, threshold),
     "threshold": lambda x, threshold, default_value: F.threshold(x, threshold, default_value),
     "gelu": lambda x, approximate=True: F.gelu(x, approximate="tanh" if approximate else "none"),
-    "linear": kernels.linear,
+    "linear": linear,
 }
 
 
@@ -143,7 +144,7 @@ def _batch_normalization(
 def _normalize_batch(x: Tensor, scale: Tensor | None, offset: Tensor | None, epsilon: float) -> Any:
     channels = x.shape[-1]
     count = x.numel() // max(channels, 1)
-    if count < 2 or epsilon <= 0 or kernels.in_transform():
+    if count < 2 or epsilon <= 0 or in_transform():
         return NotImplemented
     wide = torch.float32 if x.element_size() < 4 else x.dtype
     scale, offset = (v if v is None else v.to(wide) for v in (scale, offset))
@@ -161,7 +162,7 @@ def _normalize_groups(
     activation: str | None,
 ) -> Any:  # fmt: skip
     # Only the CPU has a kernel for channels that come last; it knows no transforms.
-    if x.ndim != 4 or not x.is_cpu or not x.numel() or kernels.in_transform():
+    if x.ndim != 4 or not x.is_cpu or not x.numel() or in_transform():
         return NotImplemented
     scale, offset = (
         v if v is None or x.element_size() < 4 else v.to(x.dtype) for v in (scale, offset)
@@ -221,7 +222,7 @@ def _conv(
     if x.is_cpu and groups == 1 and not any(k > 1 for k in window) and _no_padding(padding):
         # A product over channels, which may go to the faster kernel.
         x = x[(slice(None), *(slice(None, None, s) for s in strides))]
-        return kernels.linear(x, kernel.reshape(kernel.shape[-2:]))
+        return linear(x, kernel.reshape(kernel.shape[-2:]))
     pairs = padding_pairs(padding, x.shape[1:-1], window, strides, dilation)
     if any(a != b for a, b in pairs):
         x, pairs = _pad(x, pairs), [(0, 0)] * rank

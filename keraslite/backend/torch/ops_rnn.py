@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from keraslite.backend.torch.kernels import levels
+from keraslite.backend.torch.tracing import levels
 
 TABLE: dict[str, Any] = {}
 

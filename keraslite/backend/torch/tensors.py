@@ -7,7 +7,7 @@ import torch
 
 from keraslite import dtypes
 from keraslite.backend.counter import KEY_SALT, MASK, MIXERS, keys, signed
-from keraslite.backend.torch.recording import traced
+from keraslite.backend.torch.tracing import traced
 
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",

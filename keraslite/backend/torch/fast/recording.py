@@ -6,7 +6,6 @@ function whose path does not depend on their values: one that looks at a value i
 """
 
 from collections.abc import Callable
-from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
@@ -15,22 +14,17 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from keraslite.backend.torch.packing import with_packed
+from keraslite.backend.torch.fast.packing import with_packed
+from keraslite.backend.torch.tracing import RECORDING
 
-_EAGER = 2  # calls that run as they are: kernels are chosen and weights made in them
+_EAGER = 2  # calls that run as they are: weights are made in them
 # What brings values into Python: operations, and methods that are none.
 _LOOKS = {"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero", "aten::nonzero"}
 _METHODS = {"tolist", "numpy", "item", "data_ptr", "__array__", "__dlpack__", "allclose"}
-_now: ContextVar[bool] = ContextVar("recording", default=False)
 
 
 def _flatten(x: Any) -> tuple[list, Any]:
     return optree.tree_flatten(x, none_is_leaf=True)
-
-
-def traced() -> bool:
-    """Whether tensors stand for those of later calls, so that their values must not be read."""
-    return torch.compiler.is_compiling() or _now.get()
 
 
 class _Watch(TorchFunctionMode):
@@ -94,12 +88,12 @@ def recorded(fn: Callable) -> Callable:
         if known < _EAGER:
             found[kind] = known + 1
             return fn(*args)
-        token = _now.set(True)
+        token = RECORDING.set(True)
         try:
             with _Recorder() as recorder, _Watch() as watch:
                 out = fn(*args)
         finally:
-            _now.reset(token)
+            RECORDING.reset(token)
         results, structure = _flatten(out)
         found[kind] = None
         if not (recorder.looked or watch.looked) and all(map(_is_tensor, results)):
