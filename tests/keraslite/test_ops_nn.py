@@ -1026,11 +1026,11 @@ def test_abstract_values_and_transforms_take_the_product_of_torch(kernels):
 
 def test_torch_takes_channels_last_without_a_copy(monkeypatch):
     torch = pytest.importorskip("torch")
-    from keraslite.backend.torch import ops_nn
+    from keraslite.backend.torch import convolution
 
     seen = []
-    real = ops_nn.F.conv2d
-    monkeypatch.setattr(ops_nn.F, "conv2d", lambda x, *a: seen.append(x) or real(x, *a))
+    real = convolution.F.conv2d
+    monkeypatch.setattr(convolution.F, "conv2d", lambda x, *a: seen.append(x) or real(x, *a))
     for x in (torch.from_numpy(image(2)), torch.from_numpy(image(1))):
         w = torch.from_numpy(kernel(*(3,) * (x.ndim - 2), 4, 8))
         out = ops.conv(x, w, padding="same")

@@ -1,6 +1,25 @@
 """PRIMITIVES: what JAX answers to, op by op; where it is silent the composite body runs."""
 
-from keraslite.backend.jax import ops_linalg, ops_nn, ops_numpy, ops_signal
+from keraslite.backend.jax import (
+    activation,
+    attention,
+    convolution,
+    creation,
+    crossentropy,
+    elementwise,
+    indexing,
+    linalg,
+    math,
+    products,
+    reductions,
+    shapes,
+    signal,
+    slicing,
+)
+from keraslite.backend.primitives import TAKE_NUMBERS, merged
 
-PRIMITIVES = {**ops_numpy.TABLE, **ops_linalg.TABLE, **ops_nn.TABLE, **ops_signal.TABLE}
-SCALARS = ops_numpy.SCALARS
+PRIMITIVES = merged(
+    activation, attention, convolution, creation, crossentropy, elementwise, indexing, linalg,
+    math, products, reductions, shapes, signal, slicing,
+)  # fmt: skip
+SCALARS = TAKE_NUMBERS

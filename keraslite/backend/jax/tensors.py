@@ -49,6 +49,11 @@ def native(dtype: Any) -> np.dtype:
     return jax_dtypes.canonicalize_dtype(dtypes.to_numpy(dtypes.standardize(dtype)))
 
 
+def native_or_none(dtype: Any) -> np.dtype | None:
+    """The JAX dtype of a name; None for None."""
+    return None if dtype is None else native(dtype)
+
+
 def dtype_of(x: jax.Array) -> str:
     """The name of an array's dtype."""
     return x.dtype.name

@@ -1,6 +1,24 @@
 """PRIMITIVES: what numpy answers to, op by op; where it is silent the composite body runs."""
 
-from keraslite.backend.numpy import ops_linalg, ops_nn, ops_numpy, ops_signal
+from keraslite.backend.numpy import (
+    activation,
+    convolution,
+    creation,
+    elementwise,
+    indexing,
+    linalg,
+    math,
+    products,
+    reductions,
+    shapes,
+    signal,
+    slicing,
+)
+from keraslite.backend.primitives import merged
 
-PRIMITIVES = {**ops_numpy.TABLE, **ops_linalg.TABLE, **ops_nn.TABLE, **ops_signal.TABLE}
-SCALARS = ops_numpy.SCALARS
+PRIMITIVES = merged(
+    activation, convolution, creation, elementwise, indexing, linalg, math, products,
+    reductions, shapes, signal, slicing,
+)  # fmt: skip
+# No op takes a Python number as such: beside bfloat16 numpy would make it float64.
+SCALARS: frozenset[str] = frozenset()

@@ -1,6 +1,25 @@
 """PRIMITIVES: what TensorFlow answers to, op by op; where it is silent the composite body runs."""
 
-from keraslite.backend.tensorflow import ops_linalg, ops_nn, ops_numpy, ops_signal
+from keraslite.backend.primitives import TAKE_NUMBERS, merged
+from keraslite.backend.tensorflow import (
+    activation,
+    convolution,
+    creation,
+    crossentropy,
+    elementwise,
+    indexing,
+    linalg,
+    math,
+    normalization,
+    products,
+    reductions,
+    shapes,
+    signal,
+    slicing,
+)
 
-PRIMITIVES = {**ops_numpy.TABLE, **ops_linalg.TABLE, **ops_nn.TABLE, **ops_signal.TABLE}
-SCALARS = ops_numpy.SCALARS
+PRIMITIVES = merged(
+    activation, convolution, creation, crossentropy, elementwise, indexing, linalg, math,
+    normalization, products, reductions, shapes, signal, slicing,
+)  # fmt: skip
+SCALARS = TAKE_NUMBERS

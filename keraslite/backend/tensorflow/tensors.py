@@ -71,6 +71,11 @@ def native(dtype: Any) -> tf.DType:
     return _NATIVE[dtypes.standardize(dtype)]
 
 
+def sizes(shape: Any) -> Any:
+    """A shape as it is, one size as a list."""
+    return [shape] if isinstance(shape, int) or getattr(shape, "shape", None) == () else shape
+
+
 def dtype_of(x: tf.Tensor) -> str:
     """The name of a tensor's dtype."""
     return x.dtype.name

@@ -1,12 +1,27 @@
 """PRIMITIVES: what torch answers to, op by op; where it is silent the composite body runs."""
 
-from keraslite.backend.torch import ops_linalg, ops_nn, ops_numpy, ops_rnn, ops_signal
+from keraslite.backend.primitives import TAKE_NUMBERS, merged
+from keraslite.backend.torch import (
+    activation,
+    attention,
+    convolution,
+    creation,
+    crossentropy,
+    elementwise,
+    indexing,
+    linalg,
+    math,
+    normalization,
+    products,
+    reductions,
+    rnn,
+    shapes,
+    signal,
+    slicing,
+)
 
-PRIMITIVES = {
-    **ops_numpy.TABLE,
-    **ops_linalg.TABLE,
-    **ops_nn.TABLE,
-    **ops_rnn.TABLE,
-    **ops_signal.TABLE,
-}
-SCALARS = ops_numpy.SCALARS
+PRIMITIVES = merged(
+    activation, attention, convolution, creation, crossentropy, elementwise, indexing, linalg,
+    math, normalization, products, reductions, rnn, shapes, signal, slicing,
+)  # fmt: skip
+SCALARS = TAKE_NUMBERS

@@ -17,6 +17,7 @@ __all__ = [
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
 _NATIVE = {name: getattr(torch, name) for name in dtypes.ALL}
+HALVES = (torch.float16, torch.bfloat16)
 _NAMES = {native: name for name, native in _NATIVE.items()}
 # Integers with few kernels, and the type that operations on them are done in where they lack one.
 WIDER = {"uint16": "int64", "uint32": "int64"}
@@ -54,6 +55,16 @@ def native(dtype: Any) -> torch.dtype:
     return dtype if isinstance(dtype, torch.dtype) else _NATIVE[dtypes.standardize(dtype)]
 
 
+def native_or(dtype: Any, default: torch.dtype) -> torch.dtype:
+    """The torch dtype of a name, or the default where it is None."""
+    return default if dtype is None else _NATIVE.get(dtype) or native(dtype)
+
+
+def sizes(shape: Any) -> tuple:
+    """A shape or one size as a tuple."""
+    return (shape,) if isinstance(shape, int) else tuple(shape)
+
+
 def dtype_of(x: torch.Tensor) -> str:
     """The name of a tensor's dtype."""
     return _NAMES[x.dtype]
@@ -64,9 +75,9 @@ def canonical(name: str) -> str:
     return name
 
 
-def cast(x: torch.Tensor, dtype: str) -> torch.Tensor:
+def cast(x: torch.Tensor, dtype: Any) -> torch.Tensor:
     """Change the dtype."""
-    return x.to(native(dtype))
+    return x.to(_NATIVE.get(dtype) or native(dtype))
 
 
 def convert(value: Any, dtype: str | None = None) -> torch.Tensor:

@@ -1,0 +1,27 @@
+"""Products of tensors, and diagonals and triangles of matrices, on JAX."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from keraslite.backend.primitives import primitive
+
+TABLE: dict[str, Any] = {
+    name: getattr(jnp, name) for name in ("tensordot", "trace", "diag", "diagonal", "tril", "triu")
+} | {"slogdet": lambda x: tuple(jnp.linalg.slogdet(x))}
+
+
+def _widened(x: jax.Array) -> Any:
+    """Products of two int8 tensors add up in int32."""
+    return jnp.int32 if x.dtype == jnp.int8 else None
+
+
+@primitive(TABLE)
+def matmul(x1: jax.Array, x2: jax.Array) -> jax.Array:
+    return jnp.matmul(x1, x2, preferred_element_type=_widened(x1))
+
+
+@primitive(TABLE)
+def einsum(subscripts: str, *operands: jax.Array, **kwargs: Any) -> jax.Array:
+    return jnp.einsum(subscripts, *operands, preferred_element_type=_widened(operands[0]))

@@ -1,0 +1,61 @@
+"""Reductions and running sums on JAX."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from keraslite.backend.jax.tensors import native_or_none
+from keraslite.backend.primitives import primitive
+
+
+def _axis(axis: Any) -> Any:
+    return tuple(axis) if type(axis) is list else axis
+
+
+def _reduction(fn: Callable) -> Callable:
+    def call(x: jax.Array, axis: Any = None, keepdims: bool = False) -> jax.Array:
+        return fn(x, axis=_axis(axis), keepdims=keepdims)
+
+    return call
+
+
+def _in_float32(fn: Callable) -> Callable:
+    """Halves overflow in the sums of a mean."""
+
+    def call(x: jax.Array, axis: Any = None, keepdims: bool = False) -> jax.Array:
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        return fn(x, axis=_axis(axis), keepdims=keepdims, dtype=wide).astype(x.dtype)
+
+    return call
+
+
+def _extreme(fn: Callable) -> Callable:
+    def call(
+        x: jax.Array, axis: Any = None, keepdims: bool = False, initial: Any = None
+    ) -> jax.Array:
+        return fn(x, axis=_axis(axis), keepdims=keepdims, initial=initial)
+
+    return call
+
+
+_PLAIN = ("sum", "all", "any", "argmax", "argmin")
+TABLE: dict[str, Any] = {name: _reduction(getattr(jnp, name)) for name in _PLAIN}
+TABLE |= {name: _in_float32(getattr(jnp, name)) for name in ("mean", "var")}
+TABLE |= {"max": _extreme(jnp.max), "min": _extreme(jnp.min)}
+
+
+@primitive(TABLE)
+def prod(x: jax.Array, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> jax.Array:
+    return jnp.prod(x, axis=_axis(axis), keepdims=keepdims, dtype=native_or_none(dtype))
+
+
+@primitive(TABLE)
+def cumsum(x: jax.Array, axis: Any = None, dtype: Any = None) -> jax.Array:
+    return jnp.cumsum(x, axis, native_or_none(dtype))
+
+
+@primitive(TABLE)
+def cumprod(x: jax.Array, axis: Any = None, dtype: Any = None) -> jax.Array:
+    return jnp.cumprod(x, axis, native_or_none(dtype))

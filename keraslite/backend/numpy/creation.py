@@ -1,0 +1,39 @@
+"""New arrays on numpy."""
+
+from typing import Any
+
+import numpy as np
+
+from keraslite import dtypes
+from keraslite.backend.numpy.tensors import native
+from keraslite.backend.primitives import primitive
+
+TABLE: dict[str, Any] = {}
+
+
+@primitive(TABLE)
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> np.ndarray:
+    return np.full(shape, fill_value, native(dtype))
+
+
+@primitive(TABLE)
+def zeros_like(x: np.ndarray, dtype: Any = None) -> np.ndarray:
+    return np.zeros(np.shape(x), x.dtype if dtype is None else native(dtype))
+
+
+@primitive(TABLE)
+def ones_like(x: np.ndarray, dtype: Any = None) -> np.ndarray:
+    return np.ones(np.shape(x), x.dtype if dtype is None else native(dtype))
+
+
+@primitive(TABLE)
+def copy(x: np.ndarray) -> np.ndarray:
+    return np.copy(x)
+
+
+@primitive(TABLE)
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> np.ndarray:
+    bounds = [v for v in (start, stop, step) if v is not None]
+    dtype = native(dtype or dtypes.result_type(*(getattr(v, "dtype", type(v)) for v in bounds)))
+    start, stop = (0, start) if stop is None else (start, stop)
+    return np.arange(start, stop, step).astype(dtype)

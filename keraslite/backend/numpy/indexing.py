@@ -1,0 +1,52 @@
+"""Indexing by arrays, sorting and searching on numpy."""
+
+from typing import Any
+
+import numpy as np
+
+from keraslite.backend.numpy.precision import in_float32
+from keraslite.backend.primitives import primitive
+
+TABLE: dict[str, Any] = {}
+
+
+@primitive(TABLE)
+def nonzero(x: np.ndarray) -> tuple:
+    return tuple(i.astype(np.int32) for i in np.nonzero(x))
+
+
+@primitive(TABLE)
+def take(x: np.ndarray, indices: np.ndarray, axis: Any = None) -> np.ndarray:
+    return np.take(x, indices.astype(np.int64), axis)
+
+
+@primitive(TABLE)
+def take_along_axis(x: np.ndarray, indices: np.ndarray, axis: Any = None) -> np.ndarray:
+    indices = indices.astype(np.int64)
+    if axis is None:
+        return np.take_along_axis(x, indices.reshape(-1), None)
+    sizes = [np.shape(x), indices.shape]
+    whole = np.broadcast_shapes(*((*s[: axis % x.ndim], 1, *s[axis % x.ndim + 1 :]) for s in sizes))
+    x, indices = (
+        np.broadcast_to(a, (*whole[: axis % x.ndim], a.shape[axis], *whole[axis % x.ndim + 1 :]))
+        for a in (x, indices)
+    )
+    return np.take_along_axis(x, indices, axis)
+
+
+@primitive(TABLE)
+@in_float32
+def sort(x: np.ndarray, axis: Any = -1) -> np.ndarray:
+    return np.sort(x, axis)
+
+
+@primitive(TABLE)
+@in_float32
+def argsort(x: np.ndarray, axis: Any = -1) -> np.ndarray:
+    return np.argsort(x, axis if np.ndim(x) else None, stable=True).astype(np.int32)
+
+
+@primitive(TABLE)
+@in_float32
+def searchsorted(sorted_sequence: np.ndarray, values: np.ndarray, side: str = "left") -> np.ndarray:
+    return np.searchsorted(sorted_sequence, values, side).astype(np.int32)

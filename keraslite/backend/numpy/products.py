@@ -1,0 +1,47 @@
+"""Products of arrays, and diagonals and triangles of matrices, on numpy."""
+
+from typing import Any
+
+import numpy as np
+
+from keraslite.backend.integers import int8_product
+from keraslite.backend.numpy.precision import HALVES, in_float32, quiet
+from keraslite.backend.primitives import primitive
+
+TABLE: dict[str, Any] = {
+    name: getattr(np, name) for name in ("diag", "diagonal", "tril", "triu")
+} | {"slogdet": lambda x: tuple(np.linalg.slogdet(x))}
+
+
+def _products(x: np.ndarray) -> Any:
+    """Products of two int8 tensors add up in int32."""
+    return np.int32 if x.dtype == np.int8 else x.dtype
+
+
+@primitive(TABLE)
+@quiet
+@in_float32
+def matmul(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    if x1.dtype == np.int8 and x1.ndim and x2.ndim > 1:
+        return int8_product(x1, x2, _by_floats)
+    return np.matmul(x1, x2, dtype=_products(x1))
+
+
+def _by_floats(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    return np.matmul(x1.astype(np.float32), x2.astype(np.float32)).astype(np.int32)
+
+
+@primitive(TABLE)
+@quiet
+def einsum(subscripts: str, *operands: np.ndarray, **kwargs: Any) -> np.ndarray:
+    first = operands[0]
+    work_dtype = np.float32 if first.dtype in HALVES else _products(first)
+    out = np.einsum(subscripts, *(x.astype(work_dtype) for x in operands), optimize=True)
+    return np.asarray(out).astype(first.dtype if first.dtype in HALVES else work_dtype)
+
+
+@primitive(TABLE)
+@quiet
+@in_float32
+def tensordot(x1: np.ndarray, x2: np.ndarray, axes: Any = 2) -> np.ndarray:
+    return np.tensordot(x1, x2, axes)

@@ -1,0 +1,77 @@
+"""Indexing by tensors, sorting and searching on TensorFlow."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keraslite.backend.primitives import primitive
+from keraslite.backend.tensorflow.precision import HALVES, SHORT, in_int32
+from keraslite.backend.tensorflow.tensors import dynamic_shape
+
+TABLE: dict[str, Any] = {}
+
+
+@primitive(TABLE)
+def nonzero(x: tf.Tensor) -> tuple:
+    places = tf.where(x if x.dtype == tf.bool else tf.not_equal(x, tf.zeros((), x.dtype)))
+    return tuple(tf.unstack(tf.cast(places, tf.int32), x.shape.rank, axis=1))
+
+
+@primitive(TABLE)
+def take(x: tf.Tensor, indices: tf.Tensor, axis: Any = None) -> tf.Tensor:
+    if axis is None:
+        x, axis = tf.reshape(x, [-1]), 0
+    if indices.dtype not in (tf.int32, tf.int64):
+        indices = tf.cast(indices, tf.int32)
+    size = tf.cast(dynamic_shape(x)[axis], indices.dtype)
+    return tf.gather(x, tf.where(indices < 0, indices + size, indices), axis=axis)
+
+
+@primitive(TABLE)
+def take_along_axis(x: tf.Tensor, indices: tf.Tensor, axis: Any = None) -> tf.Tensor:
+    if axis is None:
+        x, indices, axis = tf.reshape(x, [-1]), tf.reshape(indices, [-1]), 0
+    rank = x.shape.rank
+    last = [a for a in range(rank) if a != axis % rank] + [axis % rank]
+    back = [last.index(a) for a in range(rank)]
+    x, indices = tf.transpose(x, last), tf.transpose(indices, last)
+    indices = tf.cast(indices, tf.int32) if indices.dtype not in (tf.int32, tf.int64) else indices
+    indices = tf.where(indices < 0, indices + tf.cast(dynamic_shape(x)[-1], indices.dtype), indices)
+    if x.shape[:-1] != indices.shape[:-1] or None in x.shape[:-1]:
+        lead = tf.broadcast_dynamic_shape(tf.shape(x)[:-1], tf.shape(indices)[:-1])
+        x = tf.broadcast_to(x, tf.concat([lead, tf.shape(x)[-1:]], 0))
+        indices = tf.broadcast_to(indices, tf.concat([lead, tf.shape(indices)[-1:]], 0))
+    out = tf.gather(x, indices, axis=-1, batch_dims=rank - 1)
+    return tf.transpose(out, back)
+
+
+@primitive(TABLE)
+def sort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
+    x, axis = (tf.reshape(x, [-1]), 0) if axis is None else (x, axis)
+    if not x.dtype.is_floating:
+        return in_int32(tf.sort)(x, axis)
+    # TensorFlow puts NaN anywhere: sort infinities in their place, and put them last.
+    nan = tf.math.is_nan(x)
+    ordered = tf.sort(tf.where(nan, np.inf, x), axis)
+    return tf.where(tf.sort(tf.cast(nan, tf.int32), axis) > 0, np.nan, ordered)
+
+
+@primitive(TABLE)
+def argsort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
+    x = tf.cast(x, tf.int32) if x.dtype in SHORT else x
+    x, axis = (tf.reshape(x, [-1]), 0) if axis is None or not x.shape.rank else (x, axis)
+    if x.dtype.is_floating:
+        x = tf.where(tf.math.is_nan(x), np.inf, x)
+    return tf.argsort(x, axis, stable=True)
+
+
+@primitive(TABLE)
+def searchsorted(sorted_sequence: tf.Tensor, values: tf.Tensor, side: str = "left") -> tf.Tensor:
+    if sorted_sequence.shape.rank != 1:
+        raise ValueError("the sorted sequence must have one dimension")
+    if sorted_sequence.dtype in SHORT or sorted_sequence.dtype in HALVES:
+        wide = tf.int32 if sorted_sequence.dtype in SHORT else tf.float32
+        sorted_sequence, values = tf.cast(sorted_sequence, wide), tf.cast(values, wide)
+    places = tf.searchsorted(sorted_sequence, tf.reshape(values, [-1]), side)
+    return tf.reshape(places, tf.shape(values))

@@ -1,0 +1,22 @@
+"""Special functions, log-sum-exp and top-k on TensorFlow."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keraslite.backend.primitives import primitive
+from keraslite.backend.tensorflow.elementwise import raw_kernel
+
+TABLE: dict[str, Any] = {
+    name: raw_kernel(name.capitalize()) for name in ("rsqrt", "erf", "erfc", "erfinv")
+}
+
+
+@primitive(TABLE)
+def logsumexp(x: tf.Tensor, axis: Any = None, keepdims: bool = False) -> tf.Tensor:
+    return tf.reduce_logsumexp(x, axis, keepdims)
+
+
+@primitive(TABLE)
+def top_k(x: tf.Tensor, k: int, sorted: bool = True) -> tuple:
+    return tuple(tf.math.top_k(x, k, sorted))

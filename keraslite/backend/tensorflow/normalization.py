@@ -1,0 +1,24 @@
+"""Normalization of batches on TensorFlow."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keraslite.backend.primitives import primitive
+from keraslite.backend.tensorflow.tensors import dynamic_shape
+
+TABLE: dict[str, Any] = {}
+
+
+@primitive(TABLE)
+def _normalize_batch(x: tf.Tensor, scale: Any, offset: Any, epsilon: float) -> Any:
+    channels = x.shape[-1]
+    if x.dtype != tf.float32 or channels is None or epsilon < 1.001e-5:
+        return NotImplemented  # the kernel has a floor for epsilon
+    scale = tf.ones(channels) if scale is None else tf.cast(scale, tf.float32)
+    offset = tf.zeros(channels) if offset is None else tf.cast(offset, tf.float32)
+    rows = x if len(x.shape) == 4 else tf.reshape(x, (-1, 1, 1, channels))
+    out, mean, variance = tf.compat.v1.nn.fused_batch_norm(rows, scale, offset, epsilon=epsilon)
+    count = tf.cast(tf.size(x) // channels, tf.float32)
+    biased = variance * ((count - 1) / count)  # the kernel gives the unbiased variance
+    return tf.reshape(out, dynamic_shape(x)), tf.stop_gradient(mean), tf.stop_gradient(biased)

@@ -1,0 +1,128 @@
+"""Convolutions and pools on torch.
+
+Spatial data stays channels-last: a permuted NHWC tensor is exactly torch's channels_last NCHW, so
+the kernels take it and give it back without a copy. One spatial axis is treated as two, one of
+size 1.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from keraslite.backend.primitives import primitive
+from keraslite.backend.torch.fast.linear import linear
+from keraslite.backend.windows import output_size, padding_pairs
+
+TABLE: dict[str, Any] = {}
+
+
+def _planes(x: Tensor) -> Tensor:
+    """Channels-last data as channels-first in memory format channels_last."""
+    x = x.unsqueeze(1) if x.ndim == 3 else x
+    return x.movedim(-1, 1)
+
+
+def _rows(x: Tensor, rank: int) -> Tensor:
+    """The inverse of `_planes`."""
+    x = x.movedim(1, -1)
+    return x.squeeze(1) if rank == 1 else x
+
+
+def _pad(x: Tensor, pairs: list, value: float = 0.0) -> Tensor:
+    """Pad the spatial axes of channels-last data."""
+    return F.pad(x, [0, 0, *(v for pair in reversed(pairs) for v in pair)], value=value)
+
+
+def _two(values: Any, fill: Any) -> tuple:
+    """Arguments of one spatial axis as those of two."""
+    return (fill, *values) if len(values) == 1 else tuple(values)
+
+
+def _no_padding(padding: Any) -> bool:
+    """Whether a window of size 1 gets none: "same" adds none to it."""
+    return isinstance(padding, str) or not any(a or b for a, b in padding)
+
+
+@primitive(TABLE)
+def _conv(
+    x: Tensor, kernel: Tensor, strides: tuple, padding: Any, dilation: tuple, groups: int
+) -> Tensor:
+    rank, window = len(strides), kernel.shape[:-2]
+    if x.is_cpu and groups == 1 and not any(k > 1 for k in window) and _no_padding(padding):
+        # A product over channels, which may go to the faster kernel.
+        x = x[(slice(None), *(slice(None, None, s) for s in strides))]
+        return linear(x, kernel.reshape(kernel.shape[-2:]))
+    pairs = padding_pairs(padding, x.shape[1:-1], window, strides, dilation)
+    if any(a != b for a, b in pairs):
+        x, pairs = _pad(x, pairs), [(0, 0)] * rank
+    fn = F.conv3d if rank == 3 else F.conv2d
+    before = _two([a for a, _ in pairs], 0)
+    out = fn(
+        _planes(x), _filters(kernel), None, _two(strides, 1), before, _two(dilation, 1), groups
+    )
+    return _rows(out, rank)
+
+
+def _filters(kernel: Tensor) -> Tensor:
+    """A kernel (*spatial, inputs, outputs) as torch's (outputs, inputs, *spatial).
+
+    Torch needs it contiguous in a memory format. One transposition of a matrix gives channels_last,
+    several times faster than the general copy that torch would make. A checkpoint's weight seen as
+    our kernel is in order already.
+    """
+    kernel = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
+    if kernel.is_contiguous() and kernel.numel() >= 2**15:
+        *inner, outputs = kernel.shape
+        matrix = kernel.reshape(-1, outputs).t().contiguous()
+        return matrix.view(outputs, *inner).movedim(-1, 1)
+    return kernel.movedim((-1, -2), (0, 1))
+
+
+@primitive(TABLE)
+def _conv_transpose(
+    x: Tensor, kernel: Tensor, strides: tuple, crops: list, dilation: tuple
+) -> Tensor:
+    rank = len(strides)
+    weight = (kernel.unsqueeze(0) if rank == 1 else kernel).movedim((-1, -2), (0, 1))
+    both = [max(0, min(pair)) for pair in crops]  # what torch can cut from both ends alike
+    fn = F.conv_transpose3d if rank == 3 else F.conv_transpose2d
+    out = fn(_planes(x), weight, None, _two(strides, 1), _two(both, 0), 0, 1, _two(dilation, 1))
+    rest = [(cut - a, cut - b) for cut, (a, b) in zip(both, crops, strict=True)]
+    out = _rows(out, rank)
+    return _pad(out, rest) if any(a or b for a, b in rest) else out
+
+
+@primitive(TABLE)
+def _window(x: Tensor, kind: str, size: tuple, strides: tuple, padding: Any) -> Tensor:
+    rank = len(size)
+    pairs = padding_pairs(padding, x.shape[1:-1], size, strides, (1,) * rank)
+    inside = all(a == b and 2 * a <= s for (a, b), s in zip(pairs, size, strict=True))
+    if x.is_cuda and kind != "max_pool" and any(a for a, _ in pairs):
+        inside = False  # torch's gradient is wrong there where channels come last
+    before = _two([a for a, _ in pairs], 0) if inside else 0
+    steps = (_two(size, 1), _two(strides, 1), before)
+    if kind == "max_pool":
+        if not inside:
+            low = -math.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
+            x = _pad(x, pairs, low)
+        return _rows((F.max_pool3d if rank == 3 else F.max_pool2d)(_planes(x), *steps), rank)
+    pool = F.avg_pool3d if rank == 3 else F.avg_pool2d
+    if rank == 3 and x.dtype in (torch.float16, torch.bfloat16) and x.device.type == "cpu":
+        return _window(x.float(), kind, size, strides, padding).to(x.dtype)  # it has no such kernel
+    if inside:
+        return _rows(pool(_planes(x), *steps, count_include_pad=False), rank)
+    sums = _rows(pool(_planes(_pad(x, pairs)), *steps, divisor_override=1), rank)
+    return sums / _counts(x, size, strides, pairs)
+
+
+def _counts(x: Tensor, size: tuple, strides: tuple, pairs: list) -> Tensor:
+    """How many elements of the input each window covers, over the spatial axes and a last one."""
+    counts = torch.ones((), dtype=x.dtype, device=x.device)
+    for n, k, s, (a, b) in zip(x.shape[1:-1], size, strides, pairs, strict=True):
+        starts = torch.arange(output_size(n + a + b, k, s), device=x.device) * s - a
+        inside = (starts + k).clamp(max=n) - starts.clamp(min=0)
+        counts = counts.unsqueeze(-1) * inside.to(x.dtype)
+    return counts.unsqueeze(-1)

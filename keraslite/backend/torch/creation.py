@@ -1,0 +1,56 @@
+"""New tensors on torch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from keraslite import dtypes
+from keraslite.backend.primitives import primitive
+from keraslite.backend.torch.tensors import (
+    HALVES,
+    convert,
+    default_device,
+    native,
+    native_or,
+    sizes,
+)
+
+TABLE: dict[str, Any] = {"copy": torch.clone}
+
+
+@primitive(TABLE)
+def zeros(shape: Any, dtype: Any = None) -> Tensor:
+    return torch.zeros(shape, dtype=native(dtype), device=default_device())
+
+
+@primitive(TABLE)
+def ones(shape: Any, dtype: Any = None) -> Tensor:
+    return torch.ones(shape, dtype=native(dtype), device=default_device())
+
+
+@primitive(TABLE)
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
+    if type(fill_value) in (int, float, bool):
+        return torch.full(sizes(shape), fill_value, dtype=native(dtype), device=default_device())
+    return convert(fill_value, native(dtype)).expand(sizes(shape)).clone()
+
+
+@primitive(TABLE)
+def zeros_like(x: Tensor, dtype: Any = None) -> Tensor:
+    return torch.zeros_like(x, dtype=native_or(dtype, x.dtype))
+
+
+@primitive(TABLE)
+def ones_like(x: Tensor, dtype: Any = None) -> Tensor:
+    return torch.ones_like(x, dtype=native_or(dtype, x.dtype))
+
+
+@primitive(TABLE)
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Tensor:
+    bounds = [v for v in (start, stop, step) if v is not None]
+    dtype = native(dtype or dtypes.result_type(*(getattr(v, "dtype", type(v)) for v in bounds)))
+    start, stop = (0, start) if stop is None else (start, stop)
+    work_dtype = torch.float32 if dtype in HALVES else dtype
+    step = 1 if step is None else step
+    return torch.arange(start, stop, step, dtype=work_dtype, device=default_device()).to(dtype)
