@@ -9,22 +9,11 @@ from typing import Any
 
 from keraslite import backend as backends
 from keraslite import dtypes, tree
+from keraslite.backend.errors import first_line
 from keraslite.ops.promotion import unwrap
 
 # op -> its form where one of its tensors is sparse; `ops.sparse` fills it.
 SPARSE: dict[str, Callable] = {}
-
-_FRAMEWORKS_OWN = (
-    "InvalidArgumentError", "NotFoundError", "UnimplementedError", "AxisError", "UFuncTypeError",
-    "_UFuncNoLoopError", "LinAlgError", "_LinAlgError", "MLIRError",
-)  # fmt: skip
-_ABOUT_TYPES = (
-    "dtype", "data type", "scalar type", "allowed values", "implemented for", "of type",
-    "not supported for", "does not support complex", "Could not find device", "must be integers",
-)  # fmt: skip
-_ABOUT_SHAPES = (
-    "shape", "broadcast", "axis", "axes", "dim", "size", "index", "out of range", "must match",
-)  # fmt: skip
 
 
 class _IndexError(ValueError, IndexError):
@@ -61,18 +50,17 @@ def recover(row: Any, error: Exception, args: tuple, kwargs: dict) -> Any:
             f"ops.{row.name} has no form for sparse tensors: make it dense with "
             "ops.convert_to_tensor(x, sparse=False)."
         ) from error
-    result = _in_wider_dtype(row, error, args, kwargs)
-    if result is not NotImplemented:
-        return result
-    name, inner_text = type(error).__name__, getattr(error, "_kl_text", None)
-    plain = type(error) in (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError)
-    text = inner_text or str(error).strip().partition("\n")[0] or name
-    if not (inner_text or plain or name in _FRAMEWORKS_OWN) or text.startswith("ops."):
+    module = _module_of(args, kwargs)
+    inner_text = getattr(error, "_kl_text", None)
+    error_type = type(error) if inner_text else module.explain(error)
+    if error_type is not None and issubclass(error_type, TypeError):
+        result = _in_wider_dtype(module, row, args, kwargs)
+        if result is not NotImplemented:
+            return result
+    text = inner_text or first_line(error)
+    if error_type is None or text.startswith("ops."):
         raise
-    types = any(word in text for word in _ABOUT_TYPES) or name.startswith("_UFunc")
-    shapes = any(word in text for word in _ABOUT_SHAPES)
-    error_type = TypeError if types or (isinstance(error, TypeError) and not shapes) else ValueError
-    if isinstance(error, IndexError):
+    if error_type is IndexError:
         error_type = _IndexError
     shown = [describe(x) for x in args] + [f"{k}={describe(x)}" for k, x in kwargs.items()]
     explained = error_type(f"ops.{row.name}({', '.join(shown)}): {text}")
@@ -80,16 +68,19 @@ def recover(row: Any, error: Exception, args: tuple, kwargs: dict) -> Any:
     raise explained from (error.__cause__ if inner_text else error)
 
 
-def _in_wider_dtype(row: Any, error: Exception, args: tuple, kwargs: dict) -> Any:
+def _module_of(args: tuple, kwargs: dict) -> Any:
+    """The module of the backend that ran an operation on these arguments."""
+    names: set[str] = set()
+    unwrap([args, *kwargs.values()], names)
+    names &= backends.MODULES.keys()  # symbolic tensors are run by the current backend
+    return backends.load(next(iter(names))) if len(names) == 1 else backends.current()
+
+
+def _in_wider_dtype(module: Any, row: Any, args: tuple, kwargs: dict) -> Any:
     """Run the operation on integers of a dtype without kernels in a wider dtype that has them.
 
     Results of the wider dtype are cast back to the integers' own; they wrap around as theirs would.
     """
-    names: set[str] = set()
-    unwrap([args, *kwargs.values()], names)
-    module = backends.MODULES.get(next(iter(names), "")) if len(names) == 1 else None
-    if module is None or not any(word in str(error) for word in _ABOUT_TYPES):
-        return NotImplemented
     wider, narrow_dtypes = module.WIDER, []
 
     def widen(x: Any) -> Any:

@@ -1,5 +1,6 @@
-"""The JAX backend: TENSORS, PRIMITIVES, ENGINE."""
+"""The JAX backend: an answer to each name of `interface.Backend`."""
 
 from keraslite.backend.jax.engine import *
+from keraslite.backend.jax.errors import explain
 from keraslite.backend.jax.primitives import PRIMITIVES, SCALARS
 from keraslite.backend.jax.tensors import *

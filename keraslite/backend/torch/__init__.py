@@ -1,5 +1,6 @@
-"""The PyTorch backend: TENSORS, PRIMITIVES, ENGINE."""
+"""The PyTorch backend: an answer to each name of `interface.Backend`."""
 
 from keraslite.backend.torch.engine import *
+from keraslite.backend.torch.errors import explain
 from keraslite.backend.torch.primitives import PRIMITIVES, SCALARS
 from keraslite.backend.torch.tensors import *

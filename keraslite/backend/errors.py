@@ -1,0 +1,45 @@
+"""What the errors of frameworks have in common; which mistake each is, the backends say."""
+
+# Errors that say something about the arguments, in every framework and in Python itself.
+_PLAIN = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError)
+# What a TypeError speaks of that complains about shapes.
+_ABOUT_SHAPES = (
+    "shape", "broadcast", "axis", "axes", "dim", "size", "index", "out of range", "must match",
+)  # fmt: skip
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its class where it has none.
+
+    >>> first_line(ValueError())
+    'ValueError'
+    """
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def mistake(
+    error: Exception, own: tuple[type, ...], about_dtypes: tuple[str, ...]
+) -> type[Exception] | None:
+    """Return which mistake in the arguments an error of a framework is.
+
+    Args:
+        error: what the framework raised.
+        own: its own classes of errors about arguments; others are passed on as they are.
+        about_dtypes: phrases of its messages about dtypes that it has no kernel for.
+
+    Returns:
+        TypeError for dtypes, IndexError for indices and axes, ValueError for shapes and values;
+        None where the error is not about the arguments.
+
+    >>> mistake(RuntimeError("'add' not implemented for 'Half'"), (), ("implemented for",))
+    <class 'TypeError'>
+    """
+    if type(error) not in _PLAIN and not isinstance(error, own):
+        return None
+    if isinstance(error, IndexError):
+        return IndexError
+    text = first_line(error)
+    if any(phrase in text for phrase in about_dtypes):
+        return TypeError
+    about_shapes = any(word in text for word in _ABOUT_SHAPES)
+    return TypeError if isinstance(error, TypeError) and not about_shapes else ValueError
