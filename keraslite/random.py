@@ -93,7 +93,7 @@ noise.GLOBAL.append(lambda: global_seed_generator().next())
 def _bits(seed: Any, count: int, high: int) -> tuple[Any, Any]:
     """The `high` top bits of `count` draws as int32, and the backend's module."""
     seed = noise.seed_pair(seed)
-    module = backends.load(backends.of(seed) or backends.backend())
+    module = backends.module_of(seed)
     return module.random_bits(seed, count, high), module
 
 

@@ -153,7 +153,7 @@ def _attention(
 
 def _dropped(weights: Any, start: Any, sizes: tuple, rate: float, seed: Any) -> Any:
     """Weights (batch, heads, queries, keys) with a part set to zero, by the queries' positions."""
-    module = backends.load(backends.of(weights) or backends.backend())
+    module = backends.module_of(weights)
     count, *rest = sizes
     row = math.prod(rest)
     bits = module.random_bits(seed, count * row, 24, start * row)

@@ -22,11 +22,7 @@ def _positions(x: Any, size: Any) -> Any:
 def _beside(value: Any, x: Any) -> Any:
     """A literal as a tensor of the backend of x."""
     value = getattr(value, "_kl_value", value)
-    return (
-        value
-        if backends.of(value)
-        else backends.load(backends.of(x) or backends.backend()).convert(value)
-    )
+    return value if backends.of(value) else backends.module_of(x).convert(value)
 
 
 def _indices_spec(x: Any) -> tuple:

@@ -19,11 +19,12 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
     """
     names = [backends.of(x) for x in tree.flatten(init_val)]
     backend = next((b for b in names if b is not None), backends.backend())
-    if backend in ("torch", "numpy") and isinstance(lower, int) and isinstance(upper, int):
+    module = backends.load(backend)
+    if module.LOOPS_IN_PYTHON and isinstance(lower, int) and isinstance(upper, int):
         for i in range(lower, upper):
             init_val = body_fun(i, init_val)
         return init_val
-    state = (backends.load(backend).convert(lower, "int32"), init_val)
+    state = (module.convert(lower, "int32"), init_val)
     return while_loop(lambda i, _: i < upper, lambda i, v: (i + 1, body_fun(i, v)), state)[1]
 
 

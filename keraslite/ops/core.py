@@ -56,8 +56,9 @@ def shape(x: Any) -> tuple:
     (1, 3)
     """
     x = getattr(x, "_kl_value", x)
-    if backends.of(x) == "tensorflow":
-        return backends.load("tensorflow").dynamic_shape(x)
+    module = backends.MODULES.get(backends.of(x) or "")
+    if module is not None:
+        return module.shape_of(x)
     return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
 
 

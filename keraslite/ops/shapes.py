@@ -57,7 +57,7 @@ def view(x: Any, dtype: Any = None) -> Any:
     >>> convert_to_numpy(view(array([1.0], "float32"), "int32")).tolist()
     [1065353216]
     """
-    module = backends.load(backends.of(x) or "numpy")
+    module = backends.module_of(x)
     dtype = module.canonical(dtypes.standardize(dtype))
     old, new = (dtypes.to_numpy(name).itemsize for name in (dtype_of(x), dtype))
     last = shape(x)[-1] if len(x.shape) else 1

@@ -243,7 +243,7 @@ def _window(window: Any, sequence_length: int, fft_length: int, beside: Any) -> 
     if isinstance(window, str):
         if window not in _COSINES:
             raise ValueError(f"the window is 'hann', 'hamming' or a tensor, not {window!r}")
-        module = backends.load(backends.of(beside) or "numpy")
+        module = backends.module_of(beside)
         window = module.convert(_cosines(window, sequence_length), dtype)
     window = cast(_beside(window, beside), dtype)
     if tuple(window.shape) != (sequence_length,):

@@ -63,7 +63,7 @@ def scatter(indices: Any, values: Any, shape: Any) -> Any:
     [1.0, 0.0, 5.0, 0.0]
     """
     depth = indices.shape[-1]
-    module = backends.load(backends.of(values) or "numpy")
+    module = backends.module_of(values)
     zeros = module.zeros(tuple(shape), module.dtype_of(values))
     values = reshape(values, (-1, *shape[depth:]))
     return scatter_update(zeros, reshape(indices, (-1, depth)), values, "add")

@@ -27,7 +27,7 @@ def make(indices: Any, values: Any, shape: tuple) -> Any:
         values: (elements,).
         shape: the shape.
     """
-    module = backends.load(backends.of(values) or backends.backend())
+    module = backends.module_of(values)
     return module.from_coo(indices, values, tuple(shape))
 
 

@@ -70,15 +70,10 @@ def pure(o: OptimizerState, grads: Sequence[Any], variables: list[Variable]) -> 
 
 def _gradient(o: OptimizerState, g: Any, v: Variable) -> Any:
     """A gradient as a tensor of the parameter's dtype."""
-    g = getattr(g, "_kl_value", g)
-    if hasattr(g, "indices") and hasattr(g, "values") and backends.of(g) is None:
-        # What tf.GradientTape gives for an embedding: rows, and where they go.
-        g = ops.segment_sum(g.values, g.indices, num_segments=v.shape[0])
-    if getattr(g, "is_sparse", False):  # torch's form of the same
-        g = g.to_dense()
+    module = backends.load(o.backend)
+    g = module.dense_gradient(getattr(g, "_kl_value", g))
     if backends.of(g) not in (None, o.backend):
         backends.refuse_to_mix("An optimizer", (backends.of(g), o.backend))
-    module = backends.load(o.backend)
     return module.convert(g, module.canonical(v._dtype))
 
 

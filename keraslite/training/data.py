@@ -106,10 +106,8 @@ def _take(x: Any, index: Any) -> Any:
         return [x[i] for i in rows]
     if isinstance(index, np.ndarray) and not isinstance(x, np.ndarray):
         name = backends.of(x)
-        if name == "tensorflow":
-            from keraslite import ops
-
-            return ops.take(x, index, axis=0)
+        if name is not None:
+            return backends.load(name).take_rows(x, index)
     return x[index]
 
 

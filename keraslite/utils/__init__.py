@@ -1,7 +1,6 @@
 """Helpers under their Keras names: seeds, labels, data tuples, the progress bar."""
 
 import random as python_random
-import sys
 from typing import Any
 
 import numpy as np
@@ -34,13 +33,8 @@ def set_random_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"A seed is an int from 0 to 2**32 - 1, got {seed!r}.")
     python_random.seed(seed)
-    np.random.seed(seed)
     forget_global_seed_generators()
-    # Ours do not come from the frameworks' generators, but the user's own code may.
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(seed)
-    if "tensorflow" in sys.modules:
-        sys.modules["tensorflow"].random.set_seed(seed)
+    backends.seed_frameworks(seed)
 
 
 def clear_session(free_memory: bool = True) -> None:
@@ -78,7 +72,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> Any:
     if labels.size and (labels.min() < 0 or labels.max() >= count):
         raise ValueError(f"The labels go from {labels.min()} to {labels.max()}, not below {count}.")
     rows = np.eye(count, dtype="float32")[labels]
-    return rows if name in (None, "numpy") else backends.load(name).convert(rows)
+    return rows if name is None else backends.load(name).convert(rows)
 
 
 def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
@@ -92,7 +86,7 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
     >>> normalize(np.array([[3.0, 4.0]]))
     array([[0.6, 0.8]])
     """
-    if backends.of(x) not in (None, "numpy"):
+    if backends.of(x) is not None:
         from keraslite import ops
 
         return ops.normalize(x, axis=axis, order=order)

@@ -108,7 +108,7 @@ def test_the_config_file_is_read(tmp_path):
 
 def test_no_framework_installed_is_said(tmp_path):
     code = (
-        "import importlib.util as u, keraslite.backend as b\n"
+        "import keraslite.backend.dispatch as b\n"
         "b.find_spec = lambda name: None\n"
         "import keraslite\n"
         "try: keraslite.backend()\n"

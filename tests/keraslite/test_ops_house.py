@@ -4,6 +4,7 @@ dispatch, and torch.compile without graph breaks.
 
 import ast
 import graphlib
+import importlib
 import inspect
 from pathlib import Path
 
@@ -112,6 +113,23 @@ def test_primitives_take_the_parameters_of_the_op(backend):
 def test_every_name_of_a_primitive_is_an_op(backend):
     table = keraslite.backend.load(backend).PRIMITIVES
     assert not {name for name in table if not name.startswith("_")} - set(TABLE)
+
+
+def test_a_primitive_lies_in_the_file_of_its_topic(backend):
+    """That of `ops/` which defines its op, or the one that backend/primitives.py names for it."""
+    from keraslite.backend.primitives import MERGED
+
+    folder = Path(keraslite.backend.load(backend).__file__).parent
+    misplaced, names = [], []
+    for path in sorted(folder.glob("*.py")):
+        module = importlib.import_module(f"keraslite.backend.{backend}.{path.stem}")
+        for name in getattr(module, "TABLE", ()):
+            topic = TABLE[name].body.__module__.removeprefix("keraslite.ops.").partition(".")[0]
+            names.append(name)
+            if MERGED.get(topic, topic) != path.stem:
+                misplaced.append(f"{path.name}: {name} is of the topic {topic}")
+    assert not misplaced
+    assert sorted(names) == sorted(keraslite.backend.load(backend).PRIMITIVES)
 
 
 X = np.ones((2, 3), "float32")

@@ -10,15 +10,17 @@ import jax.numpy as jnp
 from keraslite.backend.jax.tensors import native
 
 __all__ = [
-    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign",
-    "assign_add", "checkpoint", "cond", "custom_gradient", "duplicate", "gradients_of", "jit",
-    "jvp", "new_variable", "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp",
-    "vmap", "while_loop", "zeros",
+    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS", "TRAINS",
+    "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
+    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad",
+    "read", "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
+    "zeros",
 ]  # fmt: skip
 
 COMPILES = True  # a function, once for each shape of its arguments
 FUNCTIONAL = True  # a compiled step takes and returns the variables
 PURE_GRADS = True
+LOOPS_IN_PYTHON = False  # a loop of known length is a `for`, never traced as one
 TRAINS = True
 FUSED: dict[str, Callable] = {}  # formulas of optimizers that have a form in place
 no_grad = nullcontext  # gradients are asked for by a call, never recorded
@@ -53,6 +55,15 @@ def assign_add(raw: jax.Array, value: jax.Array) -> jax.Array:
 def duplicate(raw: jax.Array) -> jax.Array:
     """The same values in memory of their own, to be donated."""
     return jnp.array(raw, copy=True)
+
+
+def dense_gradient(gradient: Any) -> Any:
+    """The gradient itself: JAX's are dense."""
+    return gradient
+
+
+def set_seed(seed: int) -> None:
+    """Nothing to do: JAX has no generators with a state."""
 
 
 def set_trainable(raw: Any, trainable: bool) -> None:

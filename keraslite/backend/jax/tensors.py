@@ -16,7 +16,8 @@ from keraslite.backend.memory import owned
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
     "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
-    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "to_numpy",
+    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "shape_of",
+    "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (jax.Array,)
@@ -129,6 +130,16 @@ def new_value(value: Any, dtype: str) -> jax.Array:
                 return jax.dlpack.from_dlpack(array)
             return jnp.asarray(array)
         return convert(value, dtype)
+
+
+def shape_of(x: jax.Array) -> tuple:
+    """The shape."""
+    return tuple(x.shape)
+
+
+def take_rows(x: jax.Array, index: np.ndarray) -> jax.Array:
+    """The rows of a tensor at the places in an array of integers that are not negative."""
+    return x[jnp.asarray(index)]
 
 
 def copy(x: jax.Array) -> jax.Array:

@@ -10,15 +10,17 @@ from keraslite import tree
 from keraslite.backend.numpy.tensors import native
 
 __all__ = [
-    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign",
-    "assign_add", "checkpoint", "cond", "custom_gradient", "gradients_of", "jit", "jvp",
-    "new_variable", "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap",
-    "while_loop", "zeros",
+    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS", "TRAINS",
+    "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
+    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad",
+    "read", "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
+    "zeros",
 ]  # fmt: skip
 
 COMPILES = False
 FUNCTIONAL = False
 PURE_GRADS = False
+LOOPS_IN_PYTHON = True  # a loop of known length is a `for`, never traced as one
 TRAINS = False
 FUSED: dict[str, Callable] = {}  # formulas of optimizers that have a form in place
 no_grad = nullcontext  # gradients are asked for by a call, never recorded
@@ -52,6 +54,21 @@ def set_trainable(raw: Any, trainable: bool) -> None:
 def zeros(shape: tuple, dtype: str) -> np.ndarray:
     """Zeros that take no memory."""
     return np.broadcast_to(np.zeros((), native(dtype)), shape)
+
+
+def duplicate(raw: np.ndarray) -> np.ndarray:
+    """The same values in memory of their own."""
+    return raw.copy()
+
+
+def dense_gradient(gradient: Any) -> Any:
+    """The gradient itself: numpy makes none."""
+    return gradient
+
+
+def set_seed(seed: int) -> None:
+    """Seed numpy's own generator, for code that uses it."""
+    np.random.seed(seed)
 
 
 def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:

@@ -10,8 +10,9 @@ from keraslite.backend.counter import MASK, hashed, keys
 
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
-    "convert", "copy", "detach", "dtype_of", "from_coo", "from_dlpack", "from_numpy", "is_sparse",
-    "native", "new_value", "placed", "random_bits", "to_numpy",
+    "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
+    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "shape_of",
+    "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (np.ndarray, np.generic)
@@ -79,9 +80,22 @@ def is_sparse(x: Any) -> bool:
     return False
 
 
+_NO_SPARSE = "The numpy backend has no sparse tensors: leave sparse=False."
+
+
 def from_coo(indices: Any, values: np.ndarray, shape: tuple) -> Any:
-    """There are no sparse arrays to make."""
-    raise ValueError("The numpy backend has no sparse tensors: leave sparse=False.")
+    """Refuse: there are no sparse arrays to make."""
+    raise ValueError(_NO_SPARSE)
+
+
+def coo_parts(x: Any) -> Any:
+    """Refuse: there are no sparse arrays to take apart."""
+    raise ValueError(_NO_SPARSE)
+
+
+def densify(x: np.ndarray) -> np.ndarray:
+    """The array itself: numpy's are dense."""
+    return x
 
 
 def to_numpy(x: np.ndarray) -> np.ndarray:
@@ -92,6 +106,16 @@ def to_numpy(x: np.ndarray) -> np.ndarray:
 def new_value(value: Any, dtype: str) -> np.ndarray:
     """The first value of a variable: the array itself."""
     return convert(value, dtype)
+
+
+def shape_of(x: np.ndarray) -> tuple:
+    """The shape."""
+    return tuple(x.shape)
+
+
+def take_rows(x: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """The rows of a tensor at the places in an array of integers that are not negative."""
+    return x[index]
 
 
 def copy(x: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from keraslite.backend.primitives import primitive
-from keraslite.backend.tensorflow.tensors import dynamic_shape
+from keraslite.backend.tensorflow.tensors import shape_of
 
 TABLE: dict[str, Any] = {
     "relu": tf.nn.relu,
@@ -50,7 +50,7 @@ def linear(
     x: tf.Tensor, kernel: tf.Tensor, bias: Any = None, activation: str | None = None
 ) -> tf.Tensor:
     """One matrix product: tf.matmul would make it a product a sample, and so the gradient."""
-    rows = x if len(x.shape) == 2 else tf.reshape(x, (-1, dynamic_shape(x)[-1]))
+    rows = x if len(x.shape) == 2 else tf.reshape(x, (-1, shape_of(x)[-1]))
     out = tf.matmul(rows, kernel)
     out = out if bias is None else tf.nn.bias_add(out, bias)
     if activation == "relu":
@@ -61,4 +61,4 @@ def linear(
         raise ValueError(f"ops.linear fuses None, 'relu' or 'gelu', got {activation!r}.")
     if len(x.shape) == 2:
         return out
-    return tf.reshape(out, (*dynamic_shape(x)[:-1], dynamic_shape(kernel)[1]))
+    return tf.reshape(out, (*shape_of(x)[:-1], shape_of(kernel)[1]))

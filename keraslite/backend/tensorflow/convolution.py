@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from keraslite.backend.primitives import primitive
-from keraslite.backend.tensorflow.tensors import dynamic_shape
+from keraslite.backend.tensorflow.tensors import shape_of
 from keraslite.backend.windows import padding_pairs
 
 TABLE: dict[str, Any] = {}
@@ -37,7 +37,7 @@ def _conv(
     uneven = groups > 1 and len(set(strides)) > 1
     if strides != one and (dilation != one or uneven):
         # At stride 1, then every stride-th result; padding as for the strides.
-        pairs = padding_pairs(padding, dynamic_shape(x)[1:-1], window, strides, dilation)
+        pairs = padding_pairs(padding, shape_of(x)[1:-1], window, strides, dilation)
         out = _conv(_pad(x, pairs), kernel, one, "valid", dilation, groups)
         return out[(slice(None), *(slice(None, None, s) for s in strides))]
     if not isinstance(padding, str):
@@ -65,7 +65,7 @@ def _conv_transpose(
             window[axis] = (shape[axis] - 1) * step + 1
             flat = [*shape[:axis], shape[axis] * step, *shape[axis + 1 :]]
             kernel = tf.gather(tf.reshape(spread, flat), tf.range(window[axis]), axis=axis)
-    sizes = dynamic_shape(x)
+    sizes = shape_of(x)
     full = [(n - 1) * s + k for n, s, k in zip(sizes[1:-1], strides, window, strict=True)]
     out = tf.nn.conv_transpose(
         x, kernel, tf.stack([sizes[0], *full, kernel.shape[-2]]), strides, "VALID"

@@ -11,15 +11,17 @@ from tensorflow.python.eager import record
 from keraslite.backend.tensorflow.tensors import convert, native, under_xla
 
 __all__ = [
-    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign",
-    "assign_add", "checkpoint", "cond", "custom_gradient", "gradients_of", "jit", "jvp",
-    "new_variable", "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap",
-    "while_loop", "zeros",
+    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS", "TRAINS",
+    "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
+    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad",
+    "read", "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
+    "zeros",
 ]  # fmt: skip
 
 COMPILES = True  # a function, once for each shape of its arguments
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 PURE_GRADS = False
+LOOPS_IN_PYTHON = False  # a loop of known length is a `for`, never traced as one
 TRAINS = True
 FUSED: dict[str, Callable] = {}  # formulas of optimizers that have a form in place
 no_grad = nullcontext  # gradients are asked for by a call, never recorded
@@ -56,6 +58,22 @@ def set_trainable(raw: Any, trainable: bool) -> None:
 def zeros(shape: tuple, dtype: str) -> tf.Tensor:
     """Zeros; symbolic inside `abstract`."""
     return tf.zeros(shape, native(dtype))
+
+
+def duplicate(raw: tf.Tensor) -> tf.Tensor:
+    """The same values in memory of their own."""
+    return tf.identity(raw)
+
+
+def dense_gradient(gradient: Any) -> Any:
+    """A gradient as a dense tensor: that of an embedding is rows, and where they go."""
+    sliced = isinstance(gradient, tf.IndexedSlices)
+    return tf.convert_to_tensor(gradient) if sliced else gradient
+
+
+def set_seed(seed: int) -> None:
+    """Seed TensorFlow's own generators, for code that uses them."""
+    tf.random.set_seed(seed)
 
 
 def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:

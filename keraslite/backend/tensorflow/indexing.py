@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keraslite.backend.primitives import primitive
 from keraslite.backend.tensorflow.precision import HALVES, SHORT, in_int32
-from keraslite.backend.tensorflow.tensors import dynamic_shape
+from keraslite.backend.tensorflow.tensors import shape_of
 
 TABLE: dict[str, Any] = {}
 
@@ -24,7 +24,7 @@ def take(x: tf.Tensor, indices: tf.Tensor, axis: Any = None) -> tf.Tensor:
         x, axis = tf.reshape(x, [-1]), 0
     if indices.dtype not in (tf.int32, tf.int64):
         indices = tf.cast(indices, tf.int32)
-    size = tf.cast(dynamic_shape(x)[axis], indices.dtype)
+    size = tf.cast(shape_of(x)[axis], indices.dtype)
     return tf.gather(x, tf.where(indices < 0, indices + size, indices), axis=axis)
 
 
@@ -37,7 +37,7 @@ def take_along_axis(x: tf.Tensor, indices: tf.Tensor, axis: Any = None) -> tf.Te
     back = [last.index(a) for a in range(rank)]
     x, indices = tf.transpose(x, last), tf.transpose(indices, last)
     indices = tf.cast(indices, tf.int32) if indices.dtype not in (tf.int32, tf.int64) else indices
-    indices = tf.where(indices < 0, indices + tf.cast(dynamic_shape(x)[-1], indices.dtype), indices)
+    indices = tf.where(indices < 0, indices + tf.cast(shape_of(x)[-1], indices.dtype), indices)
     if x.shape[:-1] != indices.shape[:-1] or None in x.shape[:-1]:
         lead = tf.broadcast_dynamic_shape(tf.shape(x)[:-1], tf.shape(indices)[:-1])
         x = tf.broadcast_to(x, tf.concat([lead, tf.shape(x)[-1:]], 0))

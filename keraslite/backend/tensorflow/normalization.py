@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from keraslite.backend.primitives import primitive
-from keraslite.backend.tensorflow.tensors import dynamic_shape
+from keraslite.backend.tensorflow.tensors import shape_of
 
 TABLE: dict[str, Any] = {}
 
@@ -21,4 +21,4 @@ def _normalize_batch(x: tf.Tensor, scale: Any, offset: Any, epsilon: float) -> A
     out, mean, variance = tf.compat.v1.nn.fused_batch_norm(rows, scale, offset, epsilon=epsilon)
     count = tf.cast(tf.size(x) // channels, tf.float32)
     biased = variance * ((count - 1) / count)  # the kernel gives the unbiased variance
-    return tf.reshape(out, dynamic_shape(x)), tf.stop_gradient(mean), tf.stop_gradient(biased)
+    return tf.reshape(out, shape_of(x)), tf.stop_gradient(mean), tf.stop_gradient(biased)

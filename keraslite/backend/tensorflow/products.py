@@ -9,7 +9,7 @@ import tensorflow as tf
 from keraslite.backend.integers import int8_product
 from keraslite.backend.primitives import primitive
 from keraslite.backend.tensorflow.precision import SHORT, in_int32
-from keraslite.backend.tensorflow.tensors import dynamic_shape
+from keraslite.backend.tensorflow.tensors import shape_of
 
 TABLE: dict[str, Any] = {"slogdet": lambda x: tuple(tf.linalg.slogdet(x))}
 
@@ -83,7 +83,7 @@ def diagonal(x: tf.Tensor, offset: int = 0, axis1: int = 0, axis2: int = 1) -> t
 
 
 def _triangle(x: tf.Tensor, k: int) -> tf.Tensor:
-    rows, columns = dynamic_shape(x)[-2:]
+    rows, columns = shape_of(x)[-2:]
     return tf.range(rows)[:, None] + k >= tf.range(columns)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keraslite.backend.primitives import primitive
-from keraslite.backend.tensorflow.tensors import dynamic_shape, native, sizes
+from keraslite.backend.tensorflow.tensors import native, shape_of, sizes
 
 TABLE: dict[str, Any] = {"stop_gradient": tf.stop_gradient, "stack": tf.stack}
 
@@ -64,7 +64,7 @@ def concatenate(xs: list, axis: int = 0) -> tf.Tensor:
 def split(x: tf.Tensor, indices_or_sections: Any, axis: int = 0) -> list:
     if isinstance(indices_or_sections, int):
         return tf.split(x, indices_or_sections, axis)
-    size = dynamic_shape(x)[axis]
+    size = shape_of(x)[axis]
     cuts = [0, *(i if i >= 0 else size + i for i in map(int, indices_or_sections))]
     cuts = [*(min(c, size) if isinstance(size, int) else c for c in cuts), size]
     sizes = [b - a if not isinstance(b, int) else max(b - a, 0)
@@ -117,7 +117,7 @@ def _view(x: tf.Tensor, dtype: str) -> tf.Tensor:
         if x.dtype == tf.bool:
             return _view(tf.cast(x, tf.uint8), dtype)
         return tf.not_equal(_view(x, "uint8"), 0)
-    *batch, last = dynamic_shape(x) or (1,)
+    *batch, last = shape_of(x) or (1,)
     grows, shrinks = x.dtype.size // target.size, target.size // x.dtype.size
     if grows > 1:
         return tf.reshape(tf.bitcast(x, target), sizes((*batch, last * grows)))

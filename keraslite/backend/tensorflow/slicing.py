@@ -8,7 +8,7 @@ from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
 
 from keraslite.backend.primitives import primitive
 from keraslite.backend.tensorflow.indexing import take
-from keraslite.backend.tensorflow.tensors import convert, dynamic_shape, for_xla
+from keraslite.backend.tensorflow.tensors import convert, for_xla, shape_of
 
 TABLE: dict[str, Any] = {}
 
@@ -53,7 +53,7 @@ def _gathered(x: tf.Tensor, keys: tuple, arrays: list[bool]) -> tf.Tensor:
     together = axes == list(range(axes[0], axes[-1] + 1))
     if len(axes) == 1:
         return take(x, indices[0], axes[0])
-    sizes = [dynamic_shape(x)[a] for a in axes]
+    sizes = [shape_of(x)[a] for a in axes]
     shape = tf.broadcast_dynamic_shape(tf.shape(indices[0]), tf.shape(indices[1]))
     for index in indices[2:]:
         shape = tf.broadcast_dynamic_shape(shape, tf.shape(index))

@@ -14,9 +14,9 @@ from keraslite.backend.memory import owned
 
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
-    "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "dynamic_shape", "from_coo",
-    "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits",
-    "to_numpy",
+    "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
+    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "shape_of",
+    "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
@@ -156,13 +156,18 @@ def new_value(value: Any, dtype: str) -> tf.Tensor:
         return convert(value, dtype)
 
 
-def dynamic_shape(x: tf.Tensor) -> tuple:
+def shape_of(x: tf.Tensor) -> tuple:
     """The shape, with scalars of the graph where a dimension is not known."""
     static = tuple(x.shape)
     if None not in static:
         return static
     run_time = tf.shape(x)
     return tuple(run_time[i] if d is None else d for i, d in enumerate(static))
+
+
+def take_rows(x: tf.Tensor, index: np.ndarray) -> tf.Tensor:
+    """The rows of a tensor at the places in an array of integers that are not negative."""
+    return tf.gather(x, index)
 
 
 def copy(x: tf.Tensor) -> tf.Tensor:

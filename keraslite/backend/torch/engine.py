@@ -19,16 +19,18 @@ from keraslite.backend.torch.tensors import convert, default_device, native
 from keraslite.backend.torch.tracing import in_transform, levels
 
 __all__ = [
-    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign",
-    "assign_add", "checkpoint", "cond", "custom_gradient", "gradients_of", "jit", "jvp",
-    "new_variable", "no_grad", "read", "scan", "set_trainable", "value_and_grad", "vjp", "vmap",
-    "while_loop", "zeros",
+    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS", "TRAINS",
+    "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
+    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad",
+    "read", "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
+    "zeros",
 ]  # fmt: skip
 
 LAYER_BASE = TorchLayer
 COMPILES = False  # unless it is asked to
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 PURE_GRADS = True  # torch.func refuses assignments from inside
+LOOPS_IN_PYTHON = True  # a loop of known length is a `for`, never traced as one
 TRAINS = True
 no_grad = torch.no_grad
 
@@ -69,6 +71,21 @@ def set_trainable(raw: Any, trainable: bool) -> None:
 def zeros(shape: tuple, dtype: str) -> torch.Tensor:
     """Zeros; on the abstract device inside `abstract`."""
     return torch.zeros(shape, dtype=native(dtype), device=default_device())
+
+
+def duplicate(raw: torch.Tensor) -> torch.Tensor:
+    """The same values in memory of their own."""
+    return raw.detach().clone()
+
+
+def dense_gradient(gradient: Any) -> Any:
+    """A gradient as a dense tensor: that of an embedding may be sparse."""
+    return gradient.to_dense() if getattr(gradient, "is_sparse", False) else gradient
+
+
+def set_seed(seed: int) -> None:
+    """Seed torch's own generators, for code that uses them."""
+    torch.manual_seed(seed)
 
 
 def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:

@@ -12,7 +12,8 @@ from keraslite.backend.torch.tracing import traced
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
     "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
-    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "to_numpy",
+    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "shape_of",
+    "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
@@ -156,6 +157,16 @@ def to_numpy(x: torch.Tensor) -> np.ndarray:
 def new_value(value: Any, dtype: str) -> torch.Tensor:
     """The first value of a variable: a writable array's memory is taken over, not copied."""
     return convert(value, dtype)
+
+
+def shape_of(x: torch.Tensor) -> tuple:
+    """The shape."""
+    return tuple(x.shape)
+
+
+def take_rows(x: torch.Tensor, index: np.ndarray) -> torch.Tensor:
+    """The rows of a tensor at the places in an array of integers that are not negative."""
+    return x[torch.from_numpy(index).to(x.device)]
 
 
 def copy(x: torch.Tensor) -> torch.Tensor:

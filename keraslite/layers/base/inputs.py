@@ -53,7 +53,7 @@ def _convert(layer: Any, x: Any, name: str | None, target: Any) -> Any:
         if x.dtype == np.float64 or (target is not None and x.dtype.kind == "f"):
             return module.convert(x, module.canonical(layer.compute_dtype))
         x = module.convert(x)
-        return convert_input(layer, x, target) if layer.backend != "numpy" else _cast(x, target)
+        return _cast(x, target) if isinstance(x, _ARRAYS) else convert_input(layer, x, target)
     if isinstance(x, _SEQUENCES) and x and all(type(y) in (int, float, list) for y in x):
         dtype = () if np.asarray(x).dtype.kind in "iub" else ("float32",)
         return convert_input(layer, np.asarray(x, *dtype), target)

@@ -209,7 +209,7 @@ def elastic_transform(
     x, undo = as_batch(images, data_format)
     x, back = as_floats(x)
     batch, height, width, _ = shape(x)
-    module = backends.load(backends.of(x) or backends.backend())
+    module = backends.module_of(x)
     # An even number: both halves of the normal numbers' pairs are used.
     bits = module.random_bits(seed_pair(seed), 2 * batch * height * width, 24)
     noise = box_muller(cast(bits, "float32"))

@@ -1,0 +1,318 @@
+"""Which backend a value belongs to, which one is current, and how values move between them.
+
+The requirements: no framework is imported before it is used; the type of a value chooses its
+backend; numbers, lists and numpy arrays are literals that follow the first real tensor, else the
+current backend; tensors of two frameworks never mix inside one operation.
+"""
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keraslite import config, dtypes
+from keraslite.scopes import scopes
+
+if TYPE_CHECKING:
+    from keraslite.backend.interface import Backend
+
+NAMES = ("jax", "torch", "tensorflow", "numpy")
+_ROOTS = {"jax": "jax", "jaxlib": "jax", "torch": "torch", "tensorflow": "tensorflow"}
+
+# The type table: class -> backend name. None marks what needs a second look: literals, variables,
+# symbolic tensors. A class that is not here has not been met yet.
+OF: dict[type, str | None] = dict.fromkeys(
+    (type(None), bool, int, float, complex, str, list, tuple, dict, np.ndarray)
+)
+FLOATING: set[Any] = set()  # the native float and complex dtypes of the backends loaded so far
+MODULES: dict[str, "Backend"] = {}
+ON_LOAD: list[Any] = []  # called with (name, module) when a backend is loaded
+
+_scoped: ContextVar[str | None] = ContextVar("keraslite_backend", default=None)
+_default: str | None = None
+
+
+def available() -> list[str]:
+    """The backends whose framework is installed, looked up without importing it.
+
+    >>> "numpy" in available()
+    True
+    """
+    return [name for name in NAMES if find_spec(name) is not None]
+
+
+def _check(name: str) -> str:
+    if name not in NAMES:
+        raise ValueError(f"Unknown backend {name!r}. Expected one of {', '.join(NAMES)}.")
+    if name not in MODULES and find_spec(name) is None:
+        raise ImportError(
+            f"The backend {name!r} is not installed. Install it (pip install {name}), or use one "
+            f"of the installed ones: {', '.join(available()) or 'none'}."
+        )
+    return name
+
+
+def backend() -> str:
+    """Return the name of the current backend.
+
+    >>> backend() in ("jax", "torch", "tensorflow", "numpy")
+    True
+    """
+    return scopes.backend or _outside_layers()
+
+
+def _outside_layers() -> str:
+    return _scoped.get() or _default or _first()
+
+
+# What torch.compile takes as a constant: it cannot trace context variables.
+_outside_layers._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _first() -> str:
+    global _default
+    asked = config.preferred_backend()
+    if asked is None:
+        installed = available()
+        if not installed:
+            raise ImportError("No backend is installed: pip install jax, torch or tensorflow.")
+        asked = installed[0]
+    _default = _check(asked)
+    return _default
+
+
+class use_backend:  # noqa: N801 - reads as a verb, as a call and in `with`
+    """Make a backend the current one; as a context manager, only inside the block.
+
+    A plain call sets the backend of the process (or of the enclosing block). A block holds for
+    its own thread or async task alone.
+
+    Args:
+        name: "jax", "torch", "tensorflow" or "numpy".
+
+    Raises:
+        ValueError: the name is not a backend's.
+        ImportError: its framework is not installed.
+
+    >>> with use_backend("numpy"):
+    ...     backend()
+    'numpy'
+    """
+
+    def __init__(self, name: str):
+        global _default
+        self._name = _check(name)
+        self._before = (_scoped.get(), _default, scopes.backend)
+        if scopes.backend is not None:  # inside the call of a layer
+            scopes.backend = name
+        elif self._before[0] is not None:
+            _scoped.set(name)
+        else:
+            _default = name
+
+    def __enter__(self) -> str:
+        global _default
+        scoped, _default, inner = self._before
+        if inner is None:
+            if scoped is not None:
+                _scoped.set(scoped)
+            self._token = _scoped.set(self._name)
+        return self._name
+
+    def __exit__(self, *_: Any) -> None:
+        if self._before[2] is None:
+            _scoped.reset(self._token)
+        else:
+            scopes.backend = self._before[2]
+
+
+def load(name: str) -> "Backend":
+    """Return the module of a backend, imported on first use.
+
+    Args:
+        name: the backend's name.
+
+    Raises:
+        ImportError: its framework is not installed.
+    """
+    return MODULES.get(name) or _import(name)
+
+
+def current() -> "Backend":
+    """Return the module of the current backend."""
+    return load(backend())
+
+
+def module_of(value: Any) -> "Backend":
+    """Return the module of a tensor's backend; for literals that of the current one."""
+    return load(of(value) or backend())
+
+
+def seed_frameworks(seed: int) -> None:
+    """Seed the generators of numpy and of the imported frameworks, which ours do not use."""
+    for name in NAMES:
+        if name in sys.modules:
+            load(name).set_seed(seed)
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Undo what imports in the block draw from Python's and numpy's generators."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def _import(name: str) -> "Backend":
+    _check(name)
+    # Plain imports: Dynamo can trace them, importlib.import_module it cannot.
+    if name == "jax":
+        with _generators_kept():
+            from keraslite.backend import jax as module
+    elif name == "torch":
+        from keraslite.backend import torch as module
+    elif name == "tensorflow":
+        with _generators_kept():
+            from keraslite.backend import tensorflow as module
+    else:
+        from keraslite.backend import numpy as module
+    FLOATING.update(module.FLOATING)
+    for cls in module.TYPES if name != "numpy" else ():
+        OF[cls] = name
+    MODULES[name] = module
+    module.allow_tensor_float_32(_float_32["tensor"])
+    for hook in ON_LOAD:
+        hook(name, module)
+    return module
+
+
+def of(value: Any) -> str | None:
+    """The backend that a value belongs to; None for literals and everything else."""
+    cls = type(value)
+    if cls in OF:
+        return OF[cls]
+    for base in cls.__mro__:
+        name = _ROOTS.get(base.__module__.partition(".")[0])
+        if name is None:
+            continue
+        module = load(name)
+        if isinstance(value, module.TYPES) or module.is_sparse(value):
+            OF[cls] = name
+            return name
+    OF[cls] = None
+    return None
+
+
+def refuse_to_mix(what: str, names: Any) -> None:
+    """Raise the error for values of several frameworks in one operation."""
+    first, second = sorted(set(names))[:2]
+    raise TypeError(
+        f"{what} was given tensors of two frameworks, {first} and {second}. "
+        f"Move one first: keraslite.to_backend(x, {first!r})."
+    )
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor of a framework, or a numpy array under the numpy backend.
+
+    >>> is_tensor(1.0)
+    False
+    """
+    return of(value) is not None or (isinstance(value, np.ndarray) and backend() == "numpy")
+
+
+_float_32 = {"tensor": False}
+
+
+def allow_tensor_float_32(allowed: bool = True) -> None:
+    """Let GPUs round the inputs of float32 products to 10 bits, which is several times as fast.
+
+    JAX and TensorFlow do so by themselves, torch in convolutions; here it is off on every backend
+    until it is asked for, so that all give the same numbers.
+
+    Args:
+        allowed: whether they may, from now on and on every backend.
+
+    >>> allow_tensor_float_32(False)
+    """
+    _float_32["tensor"] = allowed
+    for module in MODULES.values():
+        module.allow_tensor_float_32(allowed)
+
+
+def accelerated(name: str | None = None) -> bool:
+    """Whether a backend, the current one by default, puts new tensors on a GPU or TPU.
+
+    >>> accelerated("numpy")
+    False
+    """
+    return load(name or backend()).accelerated()
+
+
+def compiles(name: str | None = None) -> bool:
+    """Whether `jit` compiles for a backend, the current one by default, unless told otherwise.
+
+    There every new shape costs a compilation, so that inputs are worth padding to a few shapes.
+
+    >>> compiles("jax"), compiles("torch")
+    (True, False)
+    """
+    return load(name or backend()).COMPILES
+
+
+def no_grad() -> Any:
+    """A context in which torch records nothing for gradients; elsewhere nothing is recorded anyway.
+
+    >>> with no_grad():
+    ...     pass
+    """
+    return current().no_grad()
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """Any backend's tensor, a literal or a variable as a numpy array, without a copy if possible.
+
+    >>> to_numpy([1, 2])
+    array([1, 2], dtype=int32)
+    """
+    value = getattr(value, "_kl_value", value)
+    name = of(value)
+    if name is None:
+        return dtypes.of_literal(value)
+    module = load(name)
+    return module.to_numpy(module.densify(value) if module.is_sparse(value) else value)
+
+
+def to_backend(value: Any, name: str) -> Any:
+    """Move a tensor to another backend: by DLPack without a copy where both allow it, else numpy.
+
+    Args:
+        value: a tensor, literal or variable.
+        name: the backend to move to.
+
+    >>> to_backend([1.0, 2.0], "numpy")
+    array([1., 2.], dtype=float32)
+    """
+    value = getattr(value, "_kl_value", value)
+    source = of(value)
+    if source == name:
+        return value
+    target = load(_check(name))
+    if source is None:
+        return target.from_numpy(dtypes.of_literal(value))
+    if load(source).is_sparse(value):
+        indices, values = (to_backend(x, name) for x in load(source).coo_parts(value))
+        return target.from_coo(indices, values, tuple(value.shape))
+    try:
+        return target.from_dlpack(load(source).detach(value))
+    except (TypeError, RuntimeError, ValueError, BufferError, AttributeError):
+        # Layouts, devices or types that DLPack or one side's reader does not carry.
+        return target.from_numpy(to_numpy(value))
