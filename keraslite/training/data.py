@@ -18,32 +18,7 @@ from keraslite import tree
 from keraslite.backend.counter import MASK, hashed, keys
 from keraslite.random import make_default_seed
 from keraslite.scopes import scopes
-
-
-def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
-    """(x, y, sample_weight) of what a data source yields; what is missing is None.
-
-    >>> unpack_x_y_sample_weight((1, 2))
-    (1, 2, None)
-    """
-    if isinstance(data, list):
-        data = tuple(data)
-    if not isinstance(data, tuple):
-        return data, None, None
-    if not 1 <= len(data) <= 3:
-        raise ValueError(f"Data is (x,), (x, y) or (x, y, sample_weight), got {len(data)} parts.")
-    return (*data, None, None)[:3]
-
-
-def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-    """The inverse of `unpack_x_y_sample_weight`.
-
-    >>> pack_x_y_sample_weight(1, 2)
-    (1, 2)
-    """
-    if y is None:
-        return x if not isinstance(x, tuple | list) else (x,)
-    return (x, y) if sample_weight is None else (x, y, sample_weight)
+from keraslite.utils.data import unpack_x_y_sample_weight
 
 
 def permutation(count: int, seed: int, counter: int) -> np.ndarray:

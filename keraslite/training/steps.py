@@ -104,6 +104,19 @@ def grouped(items: Iterator, size: int) -> Iterator[list]:
     yield from ([x] for x in group)
 
 
+def logs_to_numbers(logs: Any) -> dict[str, Any]:
+    """Return logs as Python numbers, and as arrays where a metric has many values.
+
+    Args:
+        logs: tensors by name, or None.
+    """
+    out = {}
+    for key, value in (logs or {}).items():
+        array = backends.to_numpy(value)
+        out[key] = float(array) if array.ndim == 0 else array
+    return out
+
+
 def _shapes(batch: Any) -> list[Any]:
     return [getattr(x, "shape", None) for x in tree.flatten(batch)]
 

@@ -12,17 +12,26 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import callbacks as callbacks_module
-from keraslite import masking, metrics, ops, optimizers, tree
+from keraslite import masking, ops, optimizers, tree
 from keraslite.layers.base import tracking
 from keraslite.layers.base.layer import Layer
+from keraslite.metrics import Mean
+from keraslite.registry import deserialize_keras_object, serialize_keras_object
 from keraslite.scopes import scopes
 from keraslite.training import data as data_module
 from keraslite.training.compiled import CompiledFunctions
-from keraslite.training.data import adapt, batches, pack_x_y_sample_weight
-from keraslite.training.data import unpack_x_y_sample_weight as unpack
+from keraslite.training.data import adapt, batches
 from keraslite.training.guards import Interrupts, NaNWatch
 from keraslite.training.objectives import Objectives
-from keraslite.training.steps import batch_symbol, compiled_step, grouped, on_backend
+from keraslite.training.steps import (
+    batch_symbol,
+    compiled_step,
+    grouped,
+    logs_to_numbers,
+    on_backend,
+)
+from keraslite.utils.data import pack_x_y_sample_weight
+from keraslite.utils.data import unpack_x_y_sample_weight as unpack
 
 # What a copy does without: the place in a `fit`, what a loop remembers.
 _TRANSIENT = {"_kl_place", "_kl_memory"}
@@ -79,7 +88,7 @@ class Trainer:
                 and policy is not None and policy.name == "mixed_float16"
             ):  # fmt: skip
                 self.optimizer = optimizers.LossScaleOptimizer(self.optimizer)
-            self._loss_tracker = _mean("loss")
+            self._loss_tracker = Mean(name="loss")
         self._kl_objectives = Objectives(loss, loss_weights, metrics, weighted_metrics)
         self.run_eagerly, self.steps_per_execution = run_eagerly, steps_per_execution
         self.jit_compile, self.stop_training = jit_compile, False
@@ -372,7 +381,7 @@ class Trainer:
                     watch.record(step, logs)
                     if self.stop_training or interrupts.requested:
                         break
-                logs = _floats(logs)
+                logs = logs_to_numbers(logs)
                 if interrupts.requested:
                     break
                 if not container.watches_nan:
@@ -480,7 +489,7 @@ class Trainer:
         for _, logs in self._run("test", data, 0, steps, container):  # noqa: B007 - used below
             if self.__dict__.get("stop_evaluating"):
                 break
-        logs = _floats(logs)
+        logs = logs_to_numbers(logs)
         container.on_test_end(logs)
         return logs if return_dict else _as_list(logs)
 
@@ -550,7 +559,7 @@ class Trainer:
 
     def _one(self, kind: str, x: Any, y: Any, weight: Any, classes: Any, as_dict: bool) -> Any:
         data = adapt(x, y, weight, 2**62, class_weight=classes, transform=self._transform(True))
-        logs = _floats(self._one_step(kind, data))
+        logs = logs_to_numbers(self._one_step(kind, data))
         return logs if as_dict else _as_list(logs)
 
     def _one_step(self, kind: str, data: Any) -> Any:
@@ -567,8 +576,6 @@ class Trainer:
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """What `compile` was given, as a config."""
-        from keraslite.registry import serialize_keras_object
-
         if not self.compiled:
             return None
         given = {**self._kl_compile, "optimizer": self.optimizer}
@@ -576,16 +583,10 @@ class Trainer:
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as a config says."""
-        from keraslite.registry import deserialize_keras_object
-
         self.compile(**deserialize_keras_object(config))
         if self.built and self.optimizer is not None:
             with backends.use_backend(self.backend):
                 self.optimizer.build(self.trainable_variables)
-
-
-def _mean(name: str) -> Any:
-    return metrics.Mean(name=name)
 
 
 def _rows(x: Any) -> int | None:
@@ -593,15 +594,6 @@ def _rows(x: Any) -> int | None:
         if hasattr(leaf, "shape") and len(leaf.shape):
             return leaf.shape[0]
     return None
-
-
-def _floats(logs: Any) -> dict[str, Any]:
-    """Logs as Python numbers (arrays where a metric has many values)."""
-    out = {}
-    for key, value in (logs or {}).items():
-        array = backends.to_numpy(value)
-        out[key] = float(array) if array.ndim == 0 else array
-    return out
 
 
 def _as_list(logs: dict[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from keraslite.registry import (
     register_keras_serializable,
     serialize_keras_object,
 )
-from keraslite.training.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
+from keraslite.utils.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from keraslite.utils.progress import Progbar
 
 
