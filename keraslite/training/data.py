@@ -22,14 +22,14 @@ from keraslite.utils.data import unpack_x_y_sample_weight
 
 
 def permutation(count: int, seed: int, counter: int) -> np.ndarray:
-    """An order of `count` things that depends on (seed, counter) alone."""
+    """Return an order of `count` rows that depends on (seed, counter) alone."""
     with np.errstate(over="ignore"):
         key = keys(np.uint32(seed & MASK), np.uint32(counter & MASK))
         return np.argsort(hashed(np.arange(count, dtype=np.uint32), *key), kind="stable")
 
 
 def _is_text(x: Any) -> bool:
-    """Whether a list holds strings, or rows of strings: such lists are single leaves."""
+    """Return whether a list holds strings, or rows of strings: such lists are single leaves."""
     while isinstance(x, list | tuple) and x:
         x = x[0]
     return isinstance(x, str | bytes)
@@ -62,14 +62,14 @@ def _leaves(x: Any) -> Any:
     ends = np.cumsum([0, *(len(leaves) for leaves, _ in inner)])
 
     def restore(parts: list[Any]) -> Any:
-        made = [f(parts[a:b]) for (_, f), a, b in zip(inner, ends, ends[1:])]
-        return type(x)(made) if keys is None else dict(zip(keys, made, strict=True))
+        values = [f(parts[a:b]) for (_, f), a, b in zip(inner, ends, ends[1:])]
+        return type(x)(values) if keys is None else dict(zip(keys, values, strict=True))
 
     return [v for leaves, _ in inner for v in leaves], restore
 
 
 def _holds_parts(first: Any) -> bool:
-    """Whether a list is one of inputs, by its first element, and not one of rows."""
+    """Return whether the first element of a list is an input of its own, and no row."""
     return isinstance(first, dict) or len(getattr(first, "shape", ())) > 0
 
 
@@ -87,7 +87,7 @@ def _take(x: Any, index: Any) -> Any:
 
 
 class ArrayData:
-    """Arrays, lists of strings and nested structures of them, cut into batches.
+    """Arrays, lists of strings and nested structures of them, sliced into batches.
 
     Args:
         x: inputs, nested.
@@ -95,7 +95,7 @@ class ArrayData:
         sample_weight: weights, nested, or None.
         batch_size: rows in a batch.
         shuffle: whether each epoch has an order of its own.
-        seed: of the orders; drawn where it is None.
+        seed: the seed of the orders; a new one for None.
     """
 
     host_work = False
@@ -117,7 +117,7 @@ class ArrayData:
             )
         self.rows = sizes.pop()
         if self.rows == 0:
-            raise ValueError("The data is empty: there is no row to make a batch of.")
+            raise ValueError("The data is empty: it must have at least one row.")
         self.batch_size = batch_size or 32
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}.")
@@ -125,15 +125,15 @@ class ArrayData:
 
     @property
     def num_batches(self) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches in an epoch."""
         return -(-self.rows // self.batch_size)
 
     def first(self) -> tuple:
-        """A batch to build a model with."""
+        """Return a batch to build a model with."""
         return next(self.epoch(0))
 
     def epoch(self, number: int) -> Iterator[tuple]:
-        """The batches of an epoch."""
+        """Yield the batches of an epoch."""
         order = permutation(self.rows, self.seed, number) if self.shuffle else None
         for start in range(0, self.rows, self.batch_size):
             rows = slice(start, min(start + self.batch_size, self.rows))
@@ -144,7 +144,7 @@ class ArrayData:
             )
 
     def split(self, fraction: float) -> tuple["ArrayData", "ArrayData"]:
-        """The first part and the last `fraction` of the rows."""
+        """Return the first part and the last `fraction` of the rows."""
         at = int(self.rows * (1.0 - fraction))
         if not 0 < at < self.rows:
             raise ValueError(
@@ -179,27 +179,27 @@ class StreamData:
             self.num_batches = None
 
     def first(self) -> tuple:
-        """The first batch of the next epoch, which will have it too."""
+        """Return the first batch of the next epoch, which will yield it too."""
         if self._begun is None:
             items = self._batches()
             batch = next(items, None)
             if batch is None:
-                raise ValueError("The data is empty: it gave no batch.")
+                raise ValueError("The data is empty: it must yield at least one batch.")
             self._begun = batch, items
         return self._begun[0]
 
     def epoch(self, number: int) -> Iterator[tuple]:
-        """The batches of an epoch; a generator goes on where it stood."""
+        """Yield the batches of an epoch; a generator goes on where it stood."""
         begun, self._begun = self._begun, None
         if begun is not None:
             yield begun[0]
         yield from self._batches() if begun is None else begun[1]
 
     def split(self, fraction: float) -> tuple[Any, Any]:
-        """Refuse: what comes as a stream cannot be cut."""
+        """Raise ValueError: a stream cannot be split."""
         raise ValueError(
-            f"validation_split cuts arrays and lists; {type(self._source).__name__} yields "
-            "batches: give validation_data."
+            f"validation_split needs arrays or lists, got {type(self._source).__name__}, which "
+            "yields batches: give validation_data."
         )
 
     def _batches(self) -> Iterator[tuple]:
@@ -222,7 +222,7 @@ def adapt(
     shuffle: bool = False, class_weight: dict[int, float] | None = None,
     transform: Callable | None = None, seed: int | None = None,
 ) -> Any:  # fmt: skip
-    """The data source for what a user gave to fit, evaluate or predict."""
+    """Return the data source for the arguments of fit, evaluate or predict."""
     if isinstance(x, ArrayData | StreamData | Mapped | Continued):
         return x
     stream = (
@@ -239,11 +239,11 @@ def adapt(
         data: Any = StreamData(x)
     else:
         if isinstance(x, str | bytes):
-            raise ValueError(f"Give a list of strings, not a single one: [{x[:40]!r}].")
+            raise ValueError(f"Text must be a list of strings, got a string: give [{x[:40]!r}].")
         data = ArrayData(x, y, sample_weight, batch_size, shuffle, seed)
     if transform:
         data = Mapped(data, transform)
-    return Mapped(data, _weigher(class_weight), training=True) if class_weight else data
+    return Mapped(data, _sample_weights_of(class_weight), training=True) if class_weight else data
 
 
 class Mapped:
@@ -262,12 +262,12 @@ class Mapped:
 
     @property
     def num_batches(self) -> int | None:
-        """Batches in an epoch."""
+        """Return the number of batches in an epoch."""
         return self.data.num_batches
 
     @property
     def seed(self) -> int | None:
-        """The seed of the orders."""
+        """Return the seed of the orders."""
         return getattr(self.data, "seed", None)
 
     @seed.setter
@@ -275,23 +275,23 @@ class Mapped:
         self.data.seed = value
 
     def first(self) -> tuple:
-        """A batch to build a model with."""
+        """Return a batch to build a model with."""
         return self.function(*self.data.first())
 
     def epoch(self, number: int) -> Iterator[tuple]:
-        """The batches of an epoch."""
+        """Yield the batches of an epoch."""
         for batch in self.data.epoch(number):
             yield self.function(*batch)
 
     def split(self, fraction: float) -> tuple[Any, Any]:
-        """The first part and the last `fraction` of the rows."""
+        """Return the first part and the last `fraction` of the rows."""
         first, last = self.data.split(fraction)
         mapped = last if self.training else Mapped(last, self.function)
         return Mapped(first, self.function, self.training), mapped
 
 
 class Continued:
-    """Data that goes on from epoch to epoch, for `steps_per_epoch`; it begins again at its end.
+    """Data that goes on from epoch to epoch, for `steps_per_epoch`, and starts again at its end.
 
     Args:
         data: the data.
@@ -301,11 +301,11 @@ class Continued:
     def __init__(self, data: Any, steps: int):
         self.data, self.num_batches, self.host_work = data, steps, data.host_work
         self._live: Iterator | None = None
-        self._next = 0  # how many batches were given so far
+        self._next = 0  # the number of batches so far
 
     @property
     def seed(self) -> int | None:
-        """The seed of the orders."""
+        """Return the seed of the orders."""
         return getattr(self.data, "seed", None)
 
     @seed.setter
@@ -313,19 +313,19 @@ class Continued:
         self.data.seed = value
 
     def first(self) -> tuple:
-        """A batch to build a model with."""
+        """Return a batch to build a model with."""
         return self.data.first()
 
     def epoch(self, number: int) -> Iterator[tuple]:
-        """The batches of an epoch."""
-        known, begin = self.data.num_batches, number * self.num_batches
-        if known and begin != self._next:  # a training that is taken up again
-            self._live = islice(self.data.epoch(begin // known), begin % known, None)
+        """Yield the batches of an epoch."""
+        length, begin = self.data.num_batches, number * self.num_batches
+        if length and begin != self._next:  # training is resumed
+            self._live = islice(self.data.epoch(begin // length), begin % length, None)
             self._next = begin
         empty, end = 0, self._next + self.num_batches
         while self._next < end:
             if self._live is None:
-                self._live = self.data.epoch(self._next // known if known else number)
+                self._live = self.data.epoch(self._next // length if length else number)
             batch = next(self._live, None)
             if batch is None:
                 self._live, empty = None, empty + 1
@@ -336,22 +336,22 @@ class Continued:
             yield batch
 
 
-def _weigher(class_weight: dict[int, float]) -> Callable:
-    """A function that turns class weights into sample weights."""
+def _sample_weights_of(class_weight: dict[int, float]) -> Callable:
+    """Return a function that turns class weights into sample weights."""
     table = np.ones(max(class_weight) + 1, "float32")
     for label, weight in class_weight.items():
         table[int(label)] = weight
 
-    def weigh(x: Any, y: Any, sample_weight: Any) -> tuple:
+    def add_weights(x: Any, y: Any, sample_weight: Any) -> tuple:
         labels = backends.to_numpy(y)
         if labels.ndim > 1 and labels.shape[-1] > 1:
             labels = labels.argmax(axis=-1)
         labels = labels.reshape(labels.shape[0], -1)[:, 0].astype("int64")
-        known = labels < len(table)
-        weights = np.where(known, table[np.where(known, labels, 0)], np.float32(1))
+        listed = labels < len(table)
+        weights = np.where(listed, table[np.where(listed, labels, 0)], np.float32(1))
         return x, y, weights if sample_weight is None else weights * sample_weight
 
-    return weigh
+    return add_weights
 
 
 _END = object()
@@ -362,7 +362,7 @@ def prefetch(items: Iterator, depth: int = 2) -> Iterator:
 
     Args:
         items: the iterator.
-        depth: how many items may wait.
+        depth: the number of items that are made ahead.
     """
     waiting: queue.Queue = queue.Queue(maxsize=depth)
     stopped = threading.Event()
@@ -404,7 +404,7 @@ def prefetch(items: Iterator, depth: int = 2) -> Iterator:
 
 
 def batches(data: Any, epoch: int, limit: int | None = None, live: Any = None) -> Iterator:
-    """The batches of one epoch, read ahead where making them is work."""
+    """Return the batches of one epoch, made ahead in a thread where that takes host work."""
     source = data.epoch(epoch)
     if limit is not None:
         source = (b for _, b in zip(range(limit), source))

@@ -1,4 +1,4 @@
-"""What `compile` was given, applied to nested outputs: losses, and metrics by output."""
+"""The losses and metrics of `compile`, applied to nested outputs."""
 
 from typing import Any
 
@@ -17,33 +17,33 @@ _CROSSENTROPIES = dict.fromkeys(
 )
 
 
-def per_output(given: Any, y_pred: Any, names: list[str], what: str) -> list[Any]:
-    """One entry an output, from what was given once, as a list, or by output name."""
+def per_output(values: Any, y_pred: Any, names: list[str], what: str) -> list[Any]:
+    """Return one value for each output, from a single one, a list, or a dict by output name."""
     outputs = tree.flatten(y_pred)
-    if isinstance(given, dict):
-        unknown = sorted(set(given) - set(names))
+    if isinstance(values, dict):
+        unknown = sorted(set(values) - set(names))
         if unknown:
             raise ValueError(f"{what} names {unknown}, but the outputs are {names}.")
-        return [given.get(n) for n in names]
+        return [values.get(n) for n in names]
     if len(outputs) == 1:
-        return [given]
-    if isinstance(given, list | tuple):
-        if len(given) != len(outputs):
-            raise ValueError(f"{what} has {len(given)} entries for {len(outputs)} outputs.")
-        return list(given)
-    return [given] * len(outputs)
+        return [values]
+    if isinstance(values, list | tuple):
+        if len(values) != len(outputs):
+            raise ValueError(f"{what} has {len(values)} entries for {len(outputs)} outputs.")
+        return list(values)
+    return [values] * len(outputs)
 
 
 def output_names(y_pred: Any) -> list[str]:
-    """The names of the outputs: the keys of a dict, else numbered."""
+    """Return the names of the outputs: the keys of a dict, else numbered."""
     if isinstance(y_pred, dict):
         return sorted(y_pred)
     return [f"output_{i}" for i in range(len(tree.flatten(y_pred)))]
 
 
-def by_shapes(kinds: tuple[str, str, str], y_true: Any, y_pred: Any) -> str:
-    """Which of three kinds, binary, categorical or sparse, suits these targets and outputs."""
-    binary, categorical, sparse = kinds
+def by_shapes(names: tuple[str, str, str], y_true: Any, y_pred: Any) -> str:
+    """Return the binary, categorical or sparse name, as the targets and outputs require."""
+    binary, categorical, sparse = names
     if y_pred.shape[-1] == 1:
         return binary
     if len(y_true.shape) < len(y_pred.shape) or y_true.shape[-1] == 1:
@@ -52,40 +52,40 @@ def by_shapes(kinds: tuple[str, str, str], y_true: Any, y_pred: Any) -> str:
 
 
 def make_metric(identifier: Any, y_true: Any, y_pred: Any) -> Any:
-    """A metric from a name, a function or a metric; bare names are resolved by the shapes."""
+    """Return a metric from a name, a function or a metric; bare names go by the shapes."""
     if isinstance(identifier, str) and identifier.lower() in _ACCURACIES:
-        kinds = _ACCURACIES[identifier.lower()]
-        return getattr(metrics, by_shapes(kinds, y_true, y_pred))(name=identifier)
-    found = metrics.get(identifier)
-    if not hasattr(found, "update_state"):
-        found = metrics.MeanMetricWrapper(found, name=_name_of(found))
+        name = by_shapes(_ACCURACIES[identifier.lower()], y_true, y_pred)
+        return getattr(metrics, name)(name=identifier)
+    metric = metrics.get(identifier)
+    if not hasattr(metric, "update_state"):
+        metric = metrics.MeanMetricWrapper(metric, name=_name_of(metric))
     if isinstance(identifier, str):  # in the logs under the name that was asked for
-        found.name = identifier
-    return found
+        metric.name = identifier
+    return metric
 
 
 def make_loss(identifier: Any, y_true: Any, y_pred: Any) -> Any:
-    """A loss from a name, a function or a loss; None for an output without one."""
+    """Return a loss from a name, a function or a loss; None for an output without one."""
     if isinstance(identifier, str) and identifier.lower() in _CROSSENTROPIES:
         identifier = by_shapes(_CROSSENTROPIES[identifier.lower()], y_true, y_pred)
-    found = losses.get(identifier)
-    if found is None or isinstance(found, losses.Loss):
-        return found
-    return losses.LossFunctionWrapper(found, name=_name_of(found))
+    loss = losses.get(identifier)
+    if loss is None or isinstance(loss, losses.Loss):
+        return loss
+    return losses.LossFunctionWrapper(loss, name=_name_of(loss))
 
 
-def _compared(loss: Any, target: Any, output: Any, weight: Any) -> Any:
-    """The loss; where it fails, the error says for which shapes."""
+def _apply_loss(loss: Any, target: Any, output: Any, weight: Any) -> Any:
+    """Return the loss; where it fails, the error names the shapes."""
     try:
         return loss(target, output, sample_weight=weight)
     except (ValueError, TypeError, RuntimeError) as error:
         shapes = [getattr(x, "shape", None) for x in (target, output)]
         if None in shapes or (weight is None and shapes[0] == shapes[1]):
             raise
-        told = f" and weights of shape {tuple(weight.shape)}" if hasattr(weight, "shape") else ""
+        weights = f", weights of shape {tuple(weight.shape)}" if hasattr(weight, "shape") else ""
         raise ValueError(
-            f"The loss {loss.name!r} was given targets of shape {tuple(shapes[0])}, outputs of "
-            f"shape {tuple(shapes[1])}{told}: {error}"
+            f"The loss {loss.name!r} got targets of shape {tuple(shapes[0])}, outputs of shape "
+            f"{tuple(shapes[1])}{weights}: {error}"
         ) from error
 
 
@@ -93,36 +93,36 @@ def _name_of(function: Any) -> str:
     return to_snake_case(getattr(function, "__name__", type(function).__name__))
 
 
-def unlike(names: list[tuple[str, str, bool]]) -> list[str]:
-    """Names in logs, each once: a second one of a weighted metric says so, others are numbered.
+def unique_names(names: list[tuple[str, str, bool]]) -> list[str]:
+    """Return names for logs, each once: a second weighted metric says so, others are numbered.
 
     Args:
         names: (the output's prefix, the metric's name, whether it is weighted) of each.
 
-    >>> unlike([("", "acc", False), ("", "acc", True), ("", "acc", False)])
+    >>> unique_names([("", "acc", False), ("", "acc", True), ("", "acc", False)])
     ['acc', 'weighted_acc', 'acc_1']
     """
     counts: dict[str, int] = {}
-    found = []
+    unique = []
     for prefix, name, weighted in names:
         full = prefix + name
         if full in counts and weighted:
             full = f"{prefix}weighted_{name}"
         count = counts.get(full, 0)
         counts[full] = count + 1
-        found.append(f"{full}_{count}" if count else full)
-    return found
+        unique.append(f"{full}_{count}" if count else full)
+    return unique
 
 
 class Objectives:
     """The losses and metrics of a compiled model, made for its outputs at the first batch.
 
     Args:
-        loss, loss_weights, metrics, weighted_metrics: what `compile` was given.
+        loss, loss_weights, metrics, weighted_metrics: the arguments of `compile`.
     """
 
     def __init__(self, loss: Any, loss_weights: Any, metrics: Any, weighted_metrics: Any):
-        self.given = (loss, loss_weights, metrics, weighted_metrics)
+        self.arguments = (loss, loss_weights, metrics, weighted_metrics)
         self.built = False
         self.losses: list[Any] = []
         self.weights: list[float] = []
@@ -133,7 +133,7 @@ class Objectives:
 
     def build(self, y_true: Any, y_pred: Any, names: list[str] | None = None) -> None:
         """Make the losses and metrics for outputs like these."""
-        loss, loss_weights, plain, weighted = self.given
+        loss, loss_weights, plain, weighted = self.arguments
         names = output_names(y_pred) if isinstance(y_pred, dict) or not names else names
         outputs = tree.flatten(y_pred)
         targets = self._targets(y_true, y_pred)
@@ -150,18 +150,18 @@ class Objectives:
             for n, x in zip(names, self.losses, strict=True)
         ]
         self.metrics = []
-        for given, is_weighted in ((plain, False), (weighted, True)):
-            if given is None:
+        for identifiers, is_weighted in ((plain, False), (weighted, True)):
+            if identifiers is None:
                 continue
-            if not several and isinstance(given, list | tuple):
-                entries = [list(given)]
+            if not several and isinstance(identifiers, list | tuple):
+                entries = [list(identifiers)]
             else:
-                entries = per_output(given, y_pred, names, "metrics")
+                entries = per_output(identifiers, y_pred, names, "metrics")
             for i, entry in enumerate(entries):
                 for item in tree.flatten(entry) if entry is not None else ():
                     metric = make_metric(item, targets[i], outputs[i])
                     self.metrics.append((i, metric, is_weighted))
-        self.names = unlike(
+        self.names = unique_names(
             [(f"{names[i]}_" if several else "", m.name, w) for i, m, w in self.metrics]
         )
         self.built = True
@@ -175,7 +175,7 @@ class Objectives:
         return flat if len(flat) == count else [y_true] * count
 
     def limit_labels(self, y_true: Any, y_pred: Any) -> None:
-        """Take note of how many classes the outputs have, where labels are class numbers.
+        """Remember the number of classes of the outputs, where labels are class numbers.
 
         Args:
             y_true: the targets of a batch.
@@ -203,20 +203,20 @@ class Objectives:
             )
 
     def loss(self, y_true: Any, y_pred: Any, sample_weight: Any) -> list[Any]:
-        """The weighted losses of the outputs; the single ones are tracked."""
+        """Return the weighted losses of the outputs, and track them one by one."""
         outputs, targets = tree.flatten(y_pred), self._targets(y_true, y_pred)
         weights = tree.flatten(sample_weight)
         weights = weights if len(weights) == len(outputs) else weights * len(outputs)
-        found = []
+        values = []
         for i, (loss, target, output) in enumerate(zip(self.losses, targets, outputs, strict=True)):
             if loss is None:
                 continue
-            value = _compared(loss, target, output, weights[i])
+            value = _apply_loss(loss, target, output, weights[i])
             if self.trackers[i] is not None:  # by rows: a shorter last batch counts for less
                 rows = output.shape[0] if output.shape else None
                 self.trackers[i].update_state(ops.stop_gradient(value), sample_weight=rows)
-            found.append(value if self.weights[i] == 1.0 else value * self.weights[i])
-        return found
+            values.append(value if self.weights[i] == 1.0 else value * self.weights[i])
+        return values
 
     def update(self, y_true: Any, y_pred: Any, sample_weight: Any) -> None:
         """Update the metrics."""
@@ -230,7 +230,7 @@ class Objectives:
                 metric.update_state(targets[i], outputs[i])
 
     def results(self) -> dict[str, Any]:
-        """The metrics by name."""
+        """Return the results of the metrics by name."""
         out = {t.name: t.result() for t in self.trackers if t is not None}
         for name, (_, metric, _) in zip(self.names, self.metrics, strict=True):
             result = metric.result()
@@ -238,5 +238,5 @@ class Objectives:
         return out
 
     def all_metrics(self) -> list[Any]:
-        """Trackers and metrics."""
+        """Return the trackers of the losses and the metrics."""
         return [t for t in self.trackers if t is not None] + [m for _, m, _ in self.metrics]

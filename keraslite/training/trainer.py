@@ -38,7 +38,7 @@ _TRANSIENT = {"_kl_place", "_kl_memory"}
 
 
 class Trainer:
-    """The methods of a model that train it, judge it and run it over data."""
+    """The methods of a model for training, evaluation and prediction."""
 
     optimizer: Any = None
     stop_training = False
@@ -58,7 +58,7 @@ class Trainer:
         jit_compile: bool | str = "auto",
         auto_scale_loss: bool = True,
     ) -> None:
-        """Say how the model is trained.
+        """Configure training.
 
         Args:
             optimizer: a name or an optimizer.
@@ -67,7 +67,7 @@ class Trainer:
             metrics: names, metrics or functions; for several outputs a list of lists, or a dict.
             weighted_metrics: the same, for metrics that take the sample weights.
             run_eagerly: whether steps run without compiling.
-            steps_per_execution: how many batches one execution of the compiled step takes.
+            steps_per_execution: the number of batches of one execution of the compiled step.
             jit_compile: "auto" compiles on jax and tensorflow; True also on torch, and with XLA.
             auto_scale_loss: whether the loss is scaled under the policy mixed_float16.
         """
@@ -111,9 +111,9 @@ class Trainer:
     @property
     def metrics(self) -> list[Any]:
         """The loss tracker, the metrics of `compile`, and those inside layers."""
-        found = [] if not self.compiled else [self._loss_tracker]
-        found += self._kl_objectives.all_metrics() if self.compiled else []
-        return list({id(m): m for m in [*found, *tracking.all_metrics(self)]}.values())
+        compiled = self.compiled
+        own = [self._loss_tracker, *self._kl_objectives.all_metrics()] if compiled else []
+        return list({id(m): m for m in [*own, *tracking.all_metrics(self)]}.values())
 
     @property
     def metrics_names(self) -> list[str]:
@@ -121,7 +121,7 @@ class Trainer:
         return [m.name for m in self.metrics]
 
     def reset_metrics(self) -> None:
-        """Set all metrics to their beginning."""
+        """Reset all metrics."""
         for metric in self.metrics:
             metric.reset_state()
 
@@ -129,7 +129,7 @@ class Trainer:
         """Move the model, its optimizer and its metrics to another backend, in place.
 
         Args:
-            name: the backend; training goes on there where it stood.
+            name: the backend, where training goes on.
         """
         objectives = self.__dict__.get("_kl_objectives")
         for metric in objectives.all_metrics() if objectives else ():
@@ -139,7 +139,7 @@ class Trainer:
             optimizer.to_backend(name)
         return self
 
-    # -- the steps, which subclasses may write anew -------------------------------------------
+    # -- the steps, which subclasses may override ---------------------------------------------
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of training; overridden, it runs on all backends as it is written.
@@ -199,7 +199,7 @@ class Trainer:
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
         training: bool = True,
     ) -> Any:  # fmt: skip
-        """The loss of a batch, with what `add_loss` collected.
+        """Return the loss of a batch, with those of `add_loss`.
 
         Args:
             x: the inputs.
@@ -209,12 +209,12 @@ class Trainer:
             training: whether the call trains.
         """
         self._build_objectives(y, y_pred)
-        found = self._kl_objectives.loss(y, y_pred, sample_weight)
-        found += [ops.cast(ops.sum(v), "float32") for v in self.losses]
-        if not found:
+        values = self._kl_objectives.loss(y, y_pred, sample_weight)
+        values += [ops.cast(ops.sum(v), "float32") for v in self.losses]
+        if not values:
             raise ValueError("There is no loss: give compile(loss=...), or call add_loss().")
-        total = found[0]
-        for value in found[1:]:
+        total = values[0]
+        for value in values[1:]:
             total = total + value
         return total
 
@@ -234,9 +234,9 @@ class Trainer:
     def get_metrics_result(self) -> dict[str, Any]:
         """The results of all metrics by name."""
         results = {"loss": self._loss_tracker.result(), **self._kl_objectives.results()}
-        known = {id(m) for m in (self._loss_tracker, *self._kl_objectives.all_metrics())}
+        reported = {id(m) for m in (self._loss_tracker, *self._kl_objectives.all_metrics())}
         for metric in tracking.all_metrics(self):
-            if id(metric) not in known:
+            if id(metric) not in reported:
                 value = metric.result()
                 results |= value if isinstance(value, dict) else {metric.name: value}
         return results
@@ -249,35 +249,35 @@ class Trainer:
     # -- building and compiling the steps -----------------------------------------------------
 
     def _optimizers(self) -> list[Any]:
-        found = [v for v in self.__dict__.values() if isinstance(v, optimizers.Optimizer)]
-        return list({id(o): o for o in found}.values())
+        own = [v for v in self.__dict__.values() if isinstance(v, optimizers.Optimizer)]
+        return list({id(o): o for o in own}.values())
 
     def _state(self) -> list[Any]:
-        """Every variable that a step may assign."""
-        found = [*self.variables, *(v for m in self.metrics for v in m.variables)]
-        found += [v for o in self._optimizers() for v in o.variables]
-        return list({id(v): v for v in found}.values())
+        """Return every variable that a step may assign."""
+        variables = [*self.variables, *(v for m in self.metrics for v in m.variables)]
+        variables += [v for o in self._optimizers() for v in o.variables]
+        return list({id(v): v for v in variables}.values())
 
     def _prepare(self, batch: tuple, objectives: bool = True) -> None:
         """Make the variables, the metrics and the optimizer's slots for batches like this one."""
         x, y, _ = batch
-        wanted = objectives and self.compiled and not self._kl_objectives.built and y is not None
+        judges = objectives and self.compiled and not self._kl_objectives.built and y is not None
         with backends.use_backend(self.backend):
             # A model whose train_step calls its parts, and not itself, has no `call`.
-            if type(self).call is not Layer.call and (wanted or not self._all_built()):
+            if type(self).call is not Layer.call and (judges or not self._all_built()):
                 symbols = tree.map_structure(batch_symbol, on_backend(x, self.backend))
                 y_pred = self(symbols)
-                if wanted and any(v is not None for v in tree.flatten(self._kl_compile["loss"])):
+                if judges and any(v is not None for v in tree.flatten(self._kl_compile["loss"])):
                     self._build_objectives(tree.map_structure(batch_symbol, y), y_pred)
-                if wanted:
+                if judges:
                     self._kl_objectives.limit_labels(y, y_pred)
             if objectives and self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
 
     def _all_built(self) -> bool:
         # A layer without a `build` of its own has nothing to make but what is inside it.
-        own = ((layer, type(layer).build is Layer.build) for layer in self.flatten_layers())
-        return all(layer.built or plain for layer, plain in own)
+        layers = self.flatten_layers()
+        return all(layer.built or type(layer).build is Layer.build for layer in layers)
 
     def _check_labels(self, y: Any) -> None:
         if self.compiled:
@@ -407,9 +407,9 @@ class Trainer:
         return None
 
     def _validate(
-        self, given: Any, batch_size: int | None, steps: int | None, container: Any
+        self, data: Any, batch_size: int | None, steps: int | None, container: Any
     ) -> dict[str, Any]:
-        x, y, weight = unpack(given) if isinstance(given, tuple | list) else (given, None, None)
+        x, y, weight = unpack(data) if isinstance(data, tuple | list) else (data, None, None)
         logs = self.evaluate(
             x, y, sample_weight=weight, batch_size=batch_size, steps=steps, verbose=0,
             callbacks=container, return_dict=True,
@@ -417,24 +417,22 @@ class Trainer:
         return {f"val_{k}": v for k, v in logs.items()}
 
     def _run(
-        self, kind: str, data: Any, epoch: int, steps: int | None, container: Any, skip: int = 0
+        self, mode: str, data: Any, epoch: int, steps: int | None, container: Any, skip: int = 0
     ) -> Iterator[tuple[int, Any]]:
         """Run a step over the batches of an epoch, telling the callbacks; yields (step, out)."""
-        begin = getattr(container, f"on_{kind}_batch_begin")
-        end = getattr(container, f"on_{kind}_batch_end")
-        group = getattr(self, "steps_per_execution", 1) if kind != "predict" else 1
+        begin = getattr(container, f"on_{mode}_batch_begin")
+        end = getattr(container, f"on_{mode}_batch_end")
+        group = getattr(self, "steps_per_execution", 1) if mode != "predict" else 1
         function, step = None, skip
         outer, scopes.backend = scopes.backend, self.backend
         remembers = "_kl_memory" in self.__dict__
         try:
             for parts in grouped(islice(batches(data, epoch, steps), skip, None), group):
+                if function is None:
+                    self._prepare(parts[0], mode != "predict")
+                    function = getattr(self, f"make_{mode}_function")()
                 for batch in parts:
                     self._check_labels(batch[1])
-                if function is None:
-                    self._prepare(parts[0], kind != "predict")
-                    for batch in parts:
-                        self._check_labels(batch[1])
-                    function = getattr(self, f"make_{kind}_function")()
                 begin(step)
                 tensors = [on_backend(pack_x_y_sample_weight(*b), self.backend) for b in parts]
                 out = function(*tensors)
@@ -448,7 +446,7 @@ class Trainer:
             if remembers is None:
                 self.__dict__.pop("_kl_memory", None)
         if function is None and not skip:
-            raise ValueError("The data is empty: it gave no batch.")
+            raise ValueError("The data is empty: it must yield at least one batch.")
 
     def evaluate(
         self,
@@ -470,7 +468,7 @@ class Trainer:
             batch_size: rows in a batch, 32 by default.
             verbose: 0 silent, 1 a progress bar, 2 one line.
             sample_weight: weights by row.
-            steps: how many batches.
+            steps: the number of batches.
             callbacks: callbacks.
             return_dict: whether the result is a dict by name; else a list, or the loss alone.
         """
@@ -507,7 +505,7 @@ class Trainer:
             x: inputs, as for `fit`.
             batch_size: rows in a batch, 32 by default.
             verbose: 0 silent, 1 a progress bar.
-            steps: how many batches.
+            steps: the number of batches.
             callbacks: callbacks.
         """
         data = adapt(x, batch_size=batch_size, transform=self._transform(False))
@@ -517,15 +515,15 @@ class Trainer:
             verbose=1 if verbose == "auto" else verbose,
         )  # fmt: skip
         container.on_predict_begin()
-        found: list[Any] = []
-        waiting: Any = None
+        outputs: list[Any] = []
+        previous: Any = None
         for _, out in self._run("predict", data, 0, steps, container):
-            if waiting is not None:  # one batch behind, so that the device is not waited for
-                found.append(tree.map_structure(backends.to_numpy, waiting))
-            waiting = out
-        found.append(tree.map_structure(backends.to_numpy, waiting))
+            if previous is not None:  # one batch behind, so that the device is not waited for
+                outputs.append(tree.map_structure(backends.to_numpy, previous))
+            previous = out
+        outputs.append(tree.map_structure(backends.to_numpy, previous))
         container.on_predict_end()
-        return tree.map_structure(lambda *parts: np.concatenate(parts), *found)
+        return tree.map_structure(lambda *parts: np.concatenate(parts), *outputs)
 
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None,
@@ -557,29 +555,29 @@ class Trainer:
         )
         return tree.map_structure(backends.to_numpy, out)
 
-    def _one(self, kind: str, x: Any, y: Any, weight: Any, classes: Any, as_dict: bool) -> Any:
+    def _one(self, mode: str, x: Any, y: Any, weight: Any, classes: Any, as_dict: bool) -> Any:
         data = adapt(x, y, weight, 2**62, class_weight=classes, transform=self._transform(True))
-        logs = logs_to_numbers(self._one_step(kind, data))
+        logs = logs_to_numbers(self._one_step(mode, data))
         return logs if as_dict else _as_list(logs)
 
-    def _one_step(self, kind: str, data: Any) -> Any:
+    def _one_step(self, mode: str, data: Any) -> Any:
         batch = next(iter(data.epoch(0)))
         with backends.use_backend(self.backend):
-            self._prepare(batch, kind != "predict")
+            self._prepare(batch, mode != "predict")
             self._check_labels(batch[1])
-            if kind != "predict":
+            if mode != "predict":
                 self.reset_metrics()
-            function = getattr(self, f"make_{kind}_function")()
+            function = getattr(self, f"make_{mode}_function")()
             return function(on_backend(pack_x_y_sample_weight(*batch), self.backend))
 
     # -- configs ------------------------------------------------------------------------------
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """What `compile` was given, as a config."""
+        """Return the arguments of `compile`, as a config."""
         if not self.compiled:
             return None
-        given = {**self._kl_compile, "optimizer": self.optimizer}
-        return {k: serialize_keras_object(v) for k, v in given.items()}
+        arguments = {**self._kl_compile, "optimizer": self.optimizer}
+        return {k: serialize_keras_object(v) for k, v in arguments.items()}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as a config says."""

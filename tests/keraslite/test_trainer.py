@@ -508,7 +508,7 @@ def test_a_wrong_input_shape_names_the_model_and_the_shape(trains):
 
 
 def test_targets_of_a_wrong_shape_are_named_with_the_outputs(trains):
-    message = r"'mse' was given targets of shape \(32, 3\), outputs of shape \(32, 2\)"
+    message = r"'mse' got targets of shape \(32, 3\), outputs of shape \(32, 2\)"
     model = regressor(keraslite)
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match=message.replace("mse", "mean_squared_error")):
