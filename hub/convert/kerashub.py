@@ -25,8 +25,10 @@ from hub.convert.kerashub_weights import (
 from hub.convert.safetensors import check_target
 from hub.presets import build, save
 from hub.presets.files import PresetFiles, resolve
+from hub.weights.loading import layer_storages, weight_variables
 from hub.weights.reader import open_weights
-from hub.weights.tables import WeightTable
+from hub.weights.storage import DENSE
+from hub.weights.tables import WeightTable, name_tensors
 
 _WORDS = {int: "a positive int", float: "a float", bool: "a bool", str: "a string"}
 _COMMON = ("name", "trainable", "dtype")  # of any Keras config, of no use here
@@ -98,7 +100,7 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
             source, theirs.tokenizer, theirs.model_type, ours.get("max_sequence_length", 512)
         )
         model, table, config = _model(theirs, task, ours, settings, dtype, tokenizer)
-        variables = build.weight_variables(model)
+        variables = weight_variables(model)
         plan = {path: theirs.sources(path, task, ours) for path in variables}
         left = left_over(plan, tensors, {**LEFT, **theirs.left, **why})
         done = {p: fill(variables[p], p, plan[p], tensors, theirs, ours) for p in plan}
@@ -107,12 +109,14 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
             write_tokenizer(source, theirs.tokenizer, tokenizer, target)
         save.write_preset(target, model, table, config, None)
         report = []
+        matches = name_tensors(layer_storages(model), table)
+        stored = {match.path: (match.tensor, match.storage) for match in matches}
         written = open_weights(resolve(target))
         for path, how in done.items():
-            (name, *_), transposed = table.names(path)
-            words = ", ".join([*how, "transposed"] if transposed else how) or "as it is"
-            made = (written.shape(name), written.dtype(name), words)
-            report.append(Converted(" + ".join(plan[path]), name, *made))
+            name, storage = stored[path]
+            words = ", ".join([*how, "transposed"] if storage == DENSE else how) or "as it is"
+            row = (written.shape(name), written.dtype(name), words)
+            report.append(Converted(" + ".join(plan[path]), name, *row))
         return report + [
             Converted(name, "", tensors.shape(name), tensors.dtype(name), reason)
             for name, reason in left.items()

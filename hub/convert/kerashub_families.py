@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hub.weights.tables import pattern
+from hub.weights.tables import row_pattern
 
 # Our leaf -> its number among the variables of a layer.
 _LEAVES = {"kernel": 0, "bias": 1, "gamma": 0, "beta": 1, "embeddings": 0, "scale": 0}
@@ -69,7 +69,7 @@ class KerasHubFamily:
         if path.removeprefix("backbone/") in self.zeros:
             return []
         for ours, theirs in rows.items():
-            found = pattern(ours).fullmatch(path)
+            found = row_pattern(ours).fullmatch(path)
             if found is None:
                 continue
             named = found.groupdict()

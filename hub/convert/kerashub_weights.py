@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from hub.convert.kerashub_families import KerasHubFamily
 from hub.presets.files import PresetFiles
 from hub.weights.h5_files import H5Tensors
-from hub.weights.reader import _shard_names
-from hub.weights.tables import fits, some
+from hub.weights.reader import shard_names
+from hub.weights.storage import AS_IS, FLAT, Storage
+from hub.weights.tables import abbreviate
 from keraslite.saving import Pending
 
 WEIGHTS, SHARDS, TASK = "model.weights.h5", "model.weights.json", "task.weights.h5"
@@ -83,7 +85,7 @@ def _promised(source: PresetFiles) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for group, shards in index.items() if isinstance(index, dict) else ():
         for shard in shards if isinstance(shards, list) else [shards]:
-            (name,) = _shard_names(source, SHARDS, {group: shard}, "h5")
+            (name,) = shard_names(source, SHARDS, {group: shard}, "h5")
             found.setdefault(name, set()).add("/" + group.strip("/"))
     if not found:
         raise ValueError(f"{SHARDS} of {source.location} has no weight_map")
@@ -127,9 +129,9 @@ def left_over(
     if missing or unused or twice:
         raise ValueError(
             "The preset and the model do not fit.\n"
-            f"  Missing in the preset ({len(missing)}): {some(missing)}\n"
-            f"  Unused in the preset ({len(unused)}): {some(sorted(unused))}"
-            + (f"\n  Used twice: {some(twice)}" if twice else "")
+            f"  Missing in the preset ({len(missing)}): {abbreviate(missing)}\n"
+            f"  Unused in the preset ({len(unused)}): {abbreviate(sorted(unused))}"
+            + (f"\n  Used twice: {abbreviate(twice)}" if twice else "")
         )
     return dict(sorted(left.items()))
 
@@ -155,11 +157,12 @@ def fill(
     rows = theirs.leading if "position_embedding" in path and names else 0
     part = [*shape[:-1], shape[-1] // max(count, 1)]
     part[0] -= rows
-    stored = [tensors.shape(name) for name in names]
+    part = tuple(part)
+    storages = {name: _storage_of(name) for name in names}
     wrong = [
-        f"{name} {there} for {path} {tuple(part)}"
-        for name, there in zip(names, stored, strict=True)
-        if there != tuple(part) and not (_has_heads(there, ours) and fits(there, part, False))
+        f"{name} {tensors.shape(name)} for {path} {part}"
+        for name, storage in storages.items()
+        if not _fits(tensors.shape(name), part, storage, ours)
     ]
     wrong += [
         f"{name} of {tensors.dtype(name)}, expected {' or '.join(FLOATS)}"
@@ -170,19 +173,39 @@ def fill(
         raise ValueError(f"A tensor has a wrong shape or dtype: {'; '.join(wrong)}.")
 
     def take() -> np.ndarray:
-        found = [tensors[name].reshape(part) for name in names]
-        before = [np.zeros((rows, *shape[1:]), found[0].dtype)] if rows else []
-        return np.concatenate([*before, np.concatenate(found, axis=-1)])
+        arrays = [storage.to_checkpoint(tensors[name]) for name, storage in storages.items()]
+        before = [np.zeros((rows, *shape[1:]), arrays[0].dtype)] if rows else []
+        return np.concatenate([*before, np.concatenate(arrays, axis=-1)])
 
     variable.assign(Pending(shape, take) if names else np.zeros(shape, variable.dtype))
     return [
         *([f"{count} joined"] if count > 1 else []),
-        *(["heads joined"] if any(there != tuple(part) for there in stored) else []),
+        *(["heads joined"] if any(storage != AS_IS for storage in storages.values()) else []),
         *([f"{rows} rows of zeros before it"] if rows else []),
         *(["zeros, which count nothing"] if not names else []),
     ]
 
 
-def _has_heads(shape: tuple[int, ...], ours: Mapping[str, Any]) -> bool:
-    heads = (ours["num_heads"], ours["hidden_dim"] // ours["num_heads"])
-    return any(shape[i : i + 2] == heads for i in range(len(shape) - 1))
+# What has heads as an axis of its own there: the names of the tensors -> how ours comes of them.
+_HEADS = {
+    r".*/(query|key|value)_dense/vars/0": Storage("inputs heads size -> inputs (heads size)"),
+    r".*/(query|key|value)_dense/vars/1": FLAT,
+    r".*/self_attention_layer/output_dense/vars/0": Storage(
+        "heads size outputs -> (heads size) outputs"
+    ),
+}
+
+
+def _storage_of(name: str) -> Storage:
+    return next((s for pattern, s in _HEADS.items() if re.fullmatch(pattern, name)), AS_IS)
+
+
+def _fits(
+    shape: tuple[int, ...], ours: tuple[int, ...], storage: Storage, config: Mapping[str, Any]
+) -> bool:
+    """Return whether a tensor, its heads joined, has our shape."""
+    if storage == AS_IS:
+        return shape == ours
+    heads = (config["num_heads"], config["hidden_dim"] // config["num_heads"])
+    split = heads in pairwise(shape) and len(shape) == len(ours) + 1
+    return split and storage.stored_shape(shape) == ours

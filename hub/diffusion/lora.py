@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,9 @@ from hub.presets import PresetFiles, resolve
 from hub.presets.files import resolve_file
 from hub.weights.adapters import adaptable, check_options
 from hub.weights.reader import Weights, open_file
-from hub.weights.tables import from_checkpoint, some, to_checkpoint
+from hub.weights.storage import CONV, DENSE_AS_CONV, DENSE_OR_CONV, Storage
+from hub.weights.tables import abbreviate
+from keraslite import layers
 from keraslite.saving import save_safetensors
 from keraslite.training import inference
 
@@ -56,6 +58,7 @@ _PROCESSORS = {
     "text_encoder": (r"self_attn\.(q|k|v|out)_proj$", r"self_attn.to_\1"),
 }
 _ALPHA = ".alpha"
+_CONV = replace(CONV, pixel_optional=True)
 
 
 class Module(NamedTuple):
@@ -173,7 +176,7 @@ def _read(weights: Weights, location: str, modules: Mapping[Module, Any]) -> dic
         if not {"a", "b"} <= sides.keys():
             continue
         shapes = {side: weights.shape(name) for side, name in sides.items()}
-        if not _fits(shapes, modules[module].kernel.shape):
+        if not _fits(shapes, modules[module]):
             words = " ".join(f"{side}{shape}" for side, shape in sorted(shapes.items()))
             shape = tuple(modules[module].kernel.shape)
             wrong.append(f"{module.part}.{module.name}: {words} for a kernel {shape}")
@@ -186,23 +189,26 @@ def _read(weights: Weights, location: str, modules: Mapping[Module, Any]) -> dic
     if unknown or missing or wrong or not updates:
         raise ValueError(
             f"The LoRA of {location} does not fit; nothing was changed.\n"
-            f"  Unknown ({len(unknown)}): {some(unknown)}\n"
-            f"  Missing ({len(missing)}): {some(missing)}\n"
-            f"  Of another shape ({len(wrong)}): {some(wrong)}"
+            f"  Unknown ({len(unknown)}): {abbreviate(unknown)}\n"
+            f"  Missing ({len(missing)}): {abbreviate(missing)}\n"
+            f"  Of another shape ({len(wrong)}): {abbreviate(wrong)}"
         )
     return updates
 
 
-def _fits(shapes: Mapping[str, tuple], kernel: tuple) -> bool:
-    """Whether matrices are an update of a kernel; single pixels may be left out or added."""
-    *size, inputs, outputs = kernel
+def _storages(layer: Any) -> dict[str, Storage]:
+    """Return how both matrices are stored; those of a dense layer may be convolutions there."""
+    conv = isinstance(layer, layers.Conv2D)
+    return {"a": _CONV, "b": DENSE_AS_CONV} if conv else dict.fromkeys("ab", DENSE_OR_CONV)
+
+
+def _fits(shapes: Mapping[str, tuple], layer: Any) -> bool:
+    """Return whether matrices are an update of a layer."""
     if len(shapes["a"]) < 2 or not shapes["a"][0] or shapes.get("alpha", ()) not in ((), (1,)):
         return False
-    a, b = (shapes["a"][0], inputs), (outputs, shapes["a"][0])
-    pixel, plain = (1, 1), all(n == 1 for n in size)
-    return shapes["b"] in (b, (*b, *pixel)) and (
-        shapes["a"] in (a, (*a, *pixel)) if plain else shapes["a"] == (*a, *size)
-    )
+    (*window, outputs), rank = layer.kernel.shape, shapes["a"][0]
+    ours = {"a": (*window, rank), "b": (rank, outputs)}
+    return all(x.fits(ours[side], shapes[side]) for side, x in _storages(layer).items())
 
 
 # -- what the pipeline does -----------------------------------------------------------------------
@@ -250,11 +256,9 @@ def load_lora(
         for module, update in updates.items():
             layer = modules[module]
             layer.enable_lora(len(update.a), update.alpha * scale)
-            for variable, value in (
-                (layer.lora_kernel_a, update.a),
-                (layer.lora_kernel_b, update.b),
-            ):
-                variable.assign(from_checkpoint(value, True, variable.shape))
+            for side, storage in _storages(layer).items():
+                variable = getattr(layer, f"lora_kernel_{side}")
+                variable.assign(storage.from_checkpoint(getattr(update, side), variable.shape))
             if fuse:
                 layer.disable_lora(merge=True)
     return [f"{module.part}.{module.name}" for module in updates]
@@ -292,26 +296,26 @@ def save_lora(pipeline: Any, folder: Any) -> None:
     for module, layer in adapted.items():
         name = f"{module.part}.{family_of(getattr(pipeline, module.part).family).own_prefix}"
         name += module.name
-        a, b = (to_checkpoint(x.numpy(), True) for x in (layer.lora_kernel_a, layer.lora_kernel_b))
-        tensors[f"{name}.lora_A.weight"] = a
-        tensors[f"{name}.lora_B.weight"] = b[:, :, None, None] if a.ndim == 4 else b
+        for side, storage in _storages(layer).items():
+            matrix = getattr(layer, f"lora_kernel_{side}").numpy()
+            tensors[f"{name}.lora_{side.upper()}.weight"] = storage.to_checkpoint(matrix)
     for part in _PARTS:
-        layers = {module.name: x for module, x in adapted.items() if module.part == part}
-        if layers:
-            said |= {f"{part}.{k}": v for k, v in _written(layers).items()}
+        in_part = {module.name: x for module, x in adapted.items() if module.part == part}
+        if in_part:
+            said |= {f"{part}.{k}": v for k, v in _config(in_part).items()}
     where = Path(folder)
     where.mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", _METADATA: json.dumps(said, indent=2, sort_keys=True)}
     save_safetensors(where / FILE, tensors, metadata)
 
 
-def _written(layers: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of PEFT's config; what most layers have is said once."""
-    ranks = {name: layer.lora_rank for name, layer in layers.items()}
-    alphas = {name: float(layer.lora_alpha) for name, layer in layers.items()}
+def _config(adapted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of PEFT: the commonest rank and alpha once, patterns for the others."""
+    ranks = {name: layer.lora_rank for name, layer in adapted.items()}
+    alphas = {name: float(layer.lora_alpha) for name, layer in adapted.items()}
     rank, alpha = (Counter(x.values()).most_common(1)[0][0] for x in (ranks, alphas))
     return {
-        "r": rank, "lora_alpha": alpha, "target_modules": sorted(layers), "lora_dropout": 0.0,
+        "r": rank, "lora_alpha": alpha, "target_modules": sorted(adapted), "lora_dropout": 0.0,
         "bias": "none", "use_dora": False, "use_rslora": False,
         "rank_pattern": {re.escape(n): x for n, x in ranks.items() if x != rank},
         "alpha_pattern": {re.escape(n): x for n, x in alphas.items() if x != alpha},

@@ -9,18 +9,19 @@ no tensor has a shape of: heads, groups, and whether noise or velocity is predic
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from hub.diffusion.schedulers import Scheduler
-from hub.presets.build import load_into, merged_weights, weight_variables
+from hub.families import family_of
 from hub.presets.files import PresetFiles, resolve, resolve_file
 from hub.tokenizers import CLIPTokenizer
+from hub.weights.loading import Exported, assign_tensors, layer_storages, merged_weights
 from hub.weights.reader import Weights, open_file
-from hub.weights.tables import Exported, pattern, some
+from hub.weights.storage import DENSE_AS_CONV, Storage
+from hub.weights.tables import TensorMatch, abbreviate, name_tensors, row_pattern
 from keraslite.saving import save_safetensors
 
 _USED_BLOCKS = 23  # of the 24 of OpenCLIP
@@ -193,7 +194,7 @@ def ldm_names(
         rows = _open_clip_rows() if version.upcast else None
     if rows is None:
         return {name: prefix + name for name in names}
-    patterns = [(pattern(theirs), ldm) for theirs, ldm in rows.items()]
+    patterns = [(row_pattern(theirs), ldm) for theirs, ldm in rows.items()]
     found = {}
     for name in names:
         stem, _, leaf = name.rpartition(".")
@@ -210,10 +211,30 @@ def ldm_names(
     return found
 
 
-def _parts_of_fused(names: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Of the names that stand for a third of a tensor, which third."""
-    ends = {x: (i, len(_FUSED)) for i, x in enumerate(_FUSED)}
-    return {name: ends[x] for name in names for x in name.split(".")[-2:-1] if x in ends}
+def ldm_tensors(
+    storages: Mapping[str, Storage | None], part: str, version: Version, config: Mapping[str, Any]
+) -> list[TensorMatch]:
+    """Return which weight of a network is which tensor of a single file.
+
+    Args:
+        storages: the weights, and how PyTorch stores each.
+        part: "unet", "vae" or "text_encoder".
+        version: of Stable Diffusion.
+        config: our arguments of the network.
+    """
+    usual = name_tensors(storages, family_of(_FAMILIES[part]).weights)
+    names = ldm_names([match.tensor for match in usual], part, version, config)
+    fused = _FUSED if part == "text_encoder" and version.upcast else ()
+    matches = []
+    for path, name, storage in usual:
+        ldm = names[name]
+        if _PIXELS.fullmatch(ldm):
+            storage = DENSE_AS_CONV
+        layer = name.split(".")[-2:-1]
+        if layer and layer[0] in fused:
+            storage = storage.as_part(fused.index(layer[0]), len(fused))
+        matches.append(TensorMatch(path, ldm, storage))
+    return matches
 
 
 # -- sizes ----------------------------------------------------------------------------------------
@@ -237,7 +258,7 @@ class _Sizes:
         if name not in self.names:
             raise ValueError(
                 f"{self.location} is no single file of Stable Diffusion 1 or 2: it has no "
-                f"{self.prefix}{name}; it has {some(sorted(self._weights)[:4])}."
+                f"{self.prefix}{name}; it has {abbreviate(sorted(self._weights)[:4])}."
             )
         return self._weights.shape(self.prefix + name)
 
@@ -358,13 +379,11 @@ def read_networks(
     Raises:
         ValueError: the file is of another kind, or a tensor is missing, unknown or mis-shaped.
     """
-    from hub.families import family_of
-
     weights.rename(_OLDER)
     sizes = _Sizes(weights, _PREFIXES["unet"], location)
     version = version_of(_unet_config(sizes)["cross_attention_dim"], location)
     prefixes = {**_PREFIXES, "text_encoder": version.text}
-    made, views, claimed = {}, {}, set()
+    networks, matches, claimed = {}, {}, set()
     for part in dict.fromkeys(_FAMILIES):
         if part in without:
             claimed |= {name for name in weights if name.startswith(prefixes[part])}
@@ -372,14 +391,12 @@ def read_networks(
         config = _CONFIGS[part](_Sizes(weights, prefixes[part], location))
         config |= _unsaid(part, version, config)
         config |= {"upcast_attention": version.upcast} if part == "unet" else {}
-        family = family_of(_FAMILIES[part])
-        made[part] = family.backbone(**config, dtype=dtype)
-        paths = weight_variables(made[part])
-        theirs = [family.weights.names(path)[0][0] for path in paths]
-        views[part] = ldm_names(theirs, part, version, config)
-        claimed |= set(views[part].values())
-    missing = [n for n in dict.fromkeys(n for v in views.values() for n in v.values())
-               if n not in weights]  # fmt: skip
+        networks[part] = family_of(_FAMILIES[part]).backbone(**config, dtype=dtype)
+        matches[part] = ldm_tensors(layer_storages(networks[part]), part, version, config)
+        claimed |= {match.tensor for match in matches[part]}
+    missing = dict.fromkeys(
+        m.tensor for group in matches.values() for m in group if m.tensor not in weights
+    )
     unknown = sorted(
         name for name in weights
         if name not in claimed and not any(re.fullmatch(p, name) for p in _IGNORED)
@@ -387,13 +404,12 @@ def read_networks(
     if missing or unknown:
         raise ValueError(
             f"{location} does not fit Stable Diffusion.\n"
-            f"  Missing in the file ({len(missing)}): {some(missing)}\n"
-            f"  Unknown in the file ({len(unknown)}): {some(unknown)}"
+            f"  Missing in the file ({len(missing)}): {abbreviate(missing)}\n"
+            f"  Unknown in the file ({len(unknown)}): {abbreviate(unknown)}"
         )
-    for part, names in views.items():
-        thirds = _parts_of_fused(names) if part == "text_encoder" and version.upcast else {}
-        load_into(made[part], weights.under(names, thirds), family_of(_FAMILIES[part]).weights)
-    return version, made
+    for part, network in networks.items():
+        assign_tensors(network, weights, matches[part])
+    return version, networks
 
 
 def read_single_file(
@@ -433,40 +449,14 @@ def _tokenizer(files: PresetFiles) -> CLIPTokenizer:
 # -- writing --------------------------------------------------------------------------------------
 
 
-class _Joined(Mapping[str, np.ndarray]):
-    """The tensors of a single file, made one at a time as they are asked for."""
-
-    def __init__(self) -> None:
-        self._sources: dict[str, list[tuple[Exported, str]]] = {}
-
-    def add(self, tensors: Exported, names: Mapping[str, str]) -> None:
-        """Take the tensors of a network; of several with one name the first comes first."""
-        thirds = _parts_of_fused(names)
-        for name, ldm in sorted(names.items(), key=lambda item: thirds.get(item[0], (0,))):
-            self._sources.setdefault(ldm, []).append((tensors, name))
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        arrays = [tensors[theirs] for tensors, theirs in self._sources[name]]
-        array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        return array[:, :, None, None] if _PIXELS.fullmatch(name) else array
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sources)
-
-    def __len__(self) -> int:
-        return len(self._sources)
-
-
 def write_single_file(pipeline: Any, path: Any) -> None:
     """What `StableDiffusion.save_single_file` does."""
-    from hub.families import family_of
-
     if not str(path).endswith(".safetensors"):
         raise ValueError(f"{str(path)!r} must end with '.safetensors', or nobody can open it.")
     version = version_of(pipeline.unet.config["cross_attention_dim"], "The U-Net")
-    tensors = _Joined()
-    for part, model_type in _FAMILIES.items():
-        model, family = getattr(pipeline, part), family_of(model_type)
+    tensors: list[Exported] = []
+    for part in _FAMILIES:
+        model = getattr(pipeline, part)
         usual = _unsaid(part, version, model.config)
         stages = len(model.config.get("block_out_channels", ()))
         wrong = [key for key in usual if not _same(model.config[key], usual[key], stages)]
@@ -476,9 +466,10 @@ def write_single_file(pipeline: Any, path: Any) -> None:
                 f"{[model.config[k] for k in wrong]} where {[usual[k] for k in wrong]} would be "
                 "read. Use save_to_preset."
             )
-        exported = Exported(merged_weights(model), family.weights)
-        tensors.add(exported, ldm_names(exported, part, version, model.config))
-    save_safetensors(path, tensors, {"format": "pt"})
+        weights, storages = merged_weights(model), layer_storages(model)
+        storages = {path: storages[path] for path in weights}
+        tensors.append(Exported(weights, ldm_tensors(storages, part, version, model.config)))
+    save_safetensors(path, ChainMap(*tensors), {"format": "pt"})
 
 
 def _same(ours: Any, usual: Any, stages: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hub.families import Family, Head, register
 from hub.models.decoder import Decoder
+from hub.weights.storage import AS_IS
 from hub.weights.tables import WeightTable
 
 
@@ -102,10 +103,13 @@ GPT2 = register(
                 "final_norm": "ln_f",
             },
             ignore=(r"h\.\d+\.attn\.(masked_)?bias",),
-            straight=(
-                "blocks/{i}/attention/qkv", "blocks/{i}/attention/output_dense",
-                "blocks/{i}/intermediate", "blocks/{i}/output_dense",
-            ),
+            # The Conv1D layers of transformers store (inputs, outputs), as we do.
+            storage={
+                f"blocks/{{i}}/{layer}/kernel": AS_IS
+                for layer in (
+                    "attention/qkv", "attention/output_dense", "intermediate", "output_dense",
+                )
+            },
         ),
         prefix="transformer.",
         heads={

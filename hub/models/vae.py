@@ -14,7 +14,8 @@ from hub.blocks.convolutional import Downsample, ResidualBlock, Upsample, apply_
 from hub.blocks.transformer import Attention
 from hub.families import Family, register
 from hub.models.backbone import Backbone
-from hub.presets.build import merged_weights
+from hub.weights.loading import merged_weights
+from hub.weights.storage import DENSE_OR_CONV
 from hub.weights.tables import WeightTable
 from keraslite import layers, ops
 
@@ -325,7 +326,15 @@ VAE = register(
         },
         read=_types,
         write=_written,
-        weights=WeightTable(_rows()),
+        weights=WeightTable(
+            _rows(),
+            # In the oldest files these are convolutions of single pixels.
+            storage={
+                f"{half}/mid_attention/attention/{name}/kernel": DENSE_OR_CONV
+                for half in ("encoder", "decoder")
+                for name in ("query", "key", "value", "output_dense")
+            },
+        ),
         renamed={
             r"(mid_block\.attentions\.0)\.query\.": r"\1.to_q.",
             r"(mid_block\.attentions\.0)\.key\.": r"\1.to_k.",

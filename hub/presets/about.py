@@ -13,7 +13,7 @@ from hub.presets.build import read_config
 from hub.presets.files import HANDLE_URL, PresetFiles, resolve
 from hub.presets.remote import explained
 from hub.presets.table import find_preset
-from hub.weights.reader import _FORMS, Weights, _shard_names, open_weights
+from hub.weights.reader import READERS, Weights, open_weights, shard_names
 
 # The floating types of a safetensors header -> what numpy calls them.
 _FLOATS = {
@@ -79,12 +79,12 @@ def weight_files(files: PresetFiles) -> list[str]:
     Raises:
         ValueError: the index of the shards is damaged.
     """
-    for name in _FORMS:
+    for name in READERS:
         if name in files:
             return [name]
         index = f"{name}.index.json"
         if index in files:
-            return [index, *_shard_names(files, index, files.json(index).get("weight_map"))]
+            return [index, *shard_names(files, index, files.json(index).get("weight_map"))]
     return []
 
 

@@ -1,6 +1,5 @@
 """From files to models: configs, and the one loader, strict and lazy."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +7,9 @@ from typing import Any
 import keraslite as keras
 from hub.families import Family, family_of, model_types
 from hub.presets.files import PresetFiles, resolve
+from hub.weights.loading import absent_patterns, load_into
 from hub.weights.reader import Weights, open_weights
-from hub.weights.tables import (
-    WeightTable,
-    check_shapes,
-    from_checkpoint,
-    link,
-)
-from keraslite.saving import Pending
+from hub.weights.tables import WeightTable
 
 
 def read_config(files: PresetFiles) -> dict[str, Any]:
@@ -237,112 +231,7 @@ def load(
         if weights is None:
             return model, []
         table = family.weights.prefixed(at, prefix)
-        unread = WeightTable({}, ignore=(*family.other_heads, *without(backbone, table, at)))
-        joined = (head or WeightTable({})).joined(table, unread)
+        unread = (*family.other_heads, *absent_patterns(backbone, table, at))
+        joined = (head or WeightTable({})).joined(table, WeightTable({}, ignore=unread))
         optional = tuple(new) + tuple(at + path for path in (family.optional if at else ()))
         return model, load_into(model, weights, joined, optional)
-
-
-def load_into(
-    model: Any, weights: Weights, table: WeightTable, optional: tuple[str, ...] = ()
-) -> list[str]:
-    """Give a model the weights of a checkpoint, which compiled backends read at their first use.
-
-    Args:
-        model: the model, with variables that were not made yet.
-        weights: the checkpoint.
-        table: the names.
-        optional: prefixes of paths that may be absent, each as a whole.
-
-    Returns:
-        The paths that the checkpoint does not have; they keep their initialisers.
-
-    Raises:
-        ValueError: a tensor is missing, unused or mis-shaped; nothing was changed then.
-    """
-    variables = weight_variables(model)
-    links, fresh = link(variables, weights, table, optional)
-    check_shapes(links, {p: v.shape for p, v in variables.items()}, weights.shape)
-    _check_tied(weights, table)
-    for item in links:
-        variable = variables[item.path]
-        variable.assign(_pending(weights, item, variable.shape))
-    if not keras.backend.compiles(model.backend):
-        # Mapped at once, which costs nothing: what a first call makes for good between what it
-        # makes for a moment would scatter the heap.
-        for item in links:
-            variables[item.path].materialize()
-    return fresh
-
-
-def without(model: Any, table: WeightTable, at: str = "") -> list[str]:
-    """Patterns of the tensors of parts that a model was made without.
-
-    Args:
-        model: the model.
-        table: its names.
-        at: where in the table the model's own paths begin.
-    """
-    parts = {row.removeprefix(at).split("/")[0] for row in table.rows if row.startswith(at)}
-    absent = [at + part for part in parts if getattr(model, part, "") is None]
-    return [
-        re.sub(r"\\\{[ij]\\\}", r"\\d+", re.escape(theirs)) + r"\..*"
-        for row, theirs in table.rows.items()
-        if any(row == part or row.startswith(f"{part}/") for part in absent)
-    ]
-
-
-def _pending(weights: Weights, item: Any, shape: tuple) -> Pending:
-    return Pending(
-        shape,
-        lambda: from_checkpoint(weights[item.tensor], item.transposed, shape),
-        lambda: weights.release(item.tensor),
-    )
-
-
-def _check_tied(weights: Weights, table: WeightTable) -> None:
-    """A tensor that should repeat another must at least have its shape."""
-    for copy, original in (table.tied or {}).items():
-        wrong = (
-            copy in weights
-            and original in weights
-            and weights.shape(copy) != weights.shape(original)
-        )
-        if wrong:
-            raise ValueError(
-                f"{copy} {weights.shape(copy)} should repeat {original} "
-                f"{weights.shape(original)}, but has another shape."
-            )
-
-
-def weight_variables(model: Any) -> dict[str, Any]:
-    """The weights of a model by their paths below it, without random states."""
-    return dict(model.named_weights())
-
-
-class _Merged:
-    """A weight in floats with its low-rank update, computed when it is written."""
-
-    def __init__(self, layer: Any):
-        self.layer = layer
-
-    def numpy(self) -> Any:
-        return keras.ops.convert_to_numpy(self.layer.effective_weight())
-
-
-def merged_weights(model: Any) -> dict[str, Any]:
-    """The weights of a model by their paths, with low-rank updates in the weights they change, and
-    what is kept in int8 in floats.
-    """
-    changed = {
-        id(weight): layer
-        for layer in model.flatten_layers()
-        if getattr(layer, "lora_enabled", False) or layer.quantization_mode
-        for name in ("kernel", "embeddings")
-        if (weight := getattr(layer, name, None)) is not None
-    }
-    return {
-        path: _Merged(changed[id(variable)]) if id(variable) in changed else variable
-        for path, variable in weight_variables(model).items()
-        if not re.search(r"(^|/)(lora_\w+|(kernel|embeddings)_scale)$", path)
-    }

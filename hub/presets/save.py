@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hub.families import Family, family_of
-from hub.presets.build import config_keys, merged_weights, part_config
+from hub.presets.build import config_keys, part_config
+from hub.weights.loading import export
 from hub.weights.reader import DIFFUSION_WEIGHTS, WEIGHTS
-from hub.weights.tables import Exported, WeightTable
+from hub.weights.tables import WeightTable
 from keraslite.saving import replacing, save_safetensors
 
 _DTYPES = ("float32", "float16", "bfloat16")
@@ -75,8 +76,7 @@ def write_preset(
     """
     folder = Path(os.fspath(directory))
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = Exported(merged_weights(model), table)
-    save_safetensors(folder / file, tensors, {"format": "pt"})
+    save_safetensors(folder / file, export(model, table), {"format": "pt"})
     if tokenizer is not None:
         tokenizer.save(folder)
     write_json(folder / "config.json", config)

@@ -14,8 +14,10 @@ import numpy as np
 from hub.families import family_of
 from hub.presets import resolve
 from hub.presets.save import write_json
+from hub.weights.loading import layer_storages, weight_variables
 from hub.weights.reader import Weights
-from hub.weights.tables import WeightTable
+from hub.weights.storage import AS_IS, DENSE, Storage
+from hub.weights.tables import WeightTable, name_tensors
 from hub.weights.torch_files import open_torch
 from keraslite.saving import open_safetensors, save_safetensors
 
@@ -46,9 +48,9 @@ def adaptable(model: Any, table: WeightTable) -> Iterator[tuple[str, str, Any]]:
     owners = {id(layer.kernel): layer for layer in model.flatten_layers() if _is_dense(layer)}
     for path, variable in model.named_weights():
         layer = owners.get(id(variable))
-        found = None if layer is None else table.names(path)
-        if found is not None:
-            yield path.removesuffix("/kernel"), found[0][0].removesuffix(".weight"), layer
+        row = None if layer is None else table.find(path)
+        if row is not None:
+            yield path.removesuffix("/kernel"), row.names[0].removesuffix(".weight"), layer
 
 
 def _layers(task: Any) -> Iterator[tuple[str, str, Any]]:
@@ -104,14 +106,16 @@ def _adapted(task: Any) -> list[tuple[str, str, Any]]:
     return found
 
 
-def _head(task: Any) -> dict[str, tuple[Any, str, bool]]:
-    """Our path -> (variable, the name in a checkpoint, whether transposed) of a trained head."""
-    table, found = _table(task), {}
-    for path, variable in task.named_weights():
-        names = None if path.startswith("backbone/") else table.names(path)
-        if names is not None:
-            found[path] = variable, names[0][0], names[1]
-    return found
+def _head(task: Any) -> dict[str, tuple[Any, Storage]]:
+    """Return the tensor -> (variable, how it is stored) of a trained head."""
+    table = _table(task)
+    variables = weight_variables(task)
+    storages = {
+        path: storage for path, storage in layer_storages(task).items()
+        if not path.startswith("backbone/") and table.find(path) is not None
+    }  # fmt: skip
+    matches = name_tensors(storages, table)
+    return {match.tensor: (variables[match.path], match.storage) for match in matches}
 
 
 def save_adapter(task: Any, directory: str | os.PathLike) -> None:
@@ -128,21 +132,21 @@ def save_adapter(task: Any, directory: str | os.PathLike) -> None:
     rows, tensors = _adapted(task), {}
     for _, module, layer in rows:
         for letter, variable in (("A", layer.lora_kernel_a), ("B", layer.lora_kernel_b)):
-            tensors[f"{_ROOT}{module}.lora_{letter}.weight"] = np.ascontiguousarray(
-                variable.numpy().T
-            )
+            tensor = DENSE.to_checkpoint(variable.numpy())
+            tensors[f"{_ROOT}{module}.lora_{letter}.weight"] = tensor
     head = _head(task)
-    for variable, name, transposed in head.values():
-        value = variable.numpy()
-        tensors[_ROOT + name] = np.ascontiguousarray(value.T if transposed else value)
+    for name, (variable, storage) in head.items():
+        tensors[_ROOT + name] = storage.to_checkpoint(variable.numpy())
+    table = _table(task)
+    straight = [table.find(f"{path}/kernel").storage == AS_IS for path, *_ in rows]
     source = getattr(task.backbone, "source_config", {})
     layer = rows[0][2]
     config = {
         "peft_type": "LORA", "task_type": task.adapter_type, "r": layer.lora_rank,
         "lora_alpha": layer.lora_alpha, "lora_dropout": 0.0, "bias": "none",
         "target_modules": sorted({module.split(".")[-1] for _, module, _ in rows}),
-        "modules_to_save": sorted({name.split(".")[0] for _, name, _ in head.values()}) or None,
-        "fan_in_fan_out": bool(_table(task).straight), "inference_mode": True,
+        "modules_to_save": sorted({name.split(".")[0] for name in head}) or None,
+        "fan_in_fan_out": any(straight), "inference_mode": True,
         "base_model_name_or_path": source.get("_name_or_path"),
     }  # fmt: skip
     folder = Path(directory)
@@ -175,7 +179,7 @@ def load_adapter(
         weights = Weights([open_torch(files.path("adapter_model.bin"))])
     modules = {module: layer for _, module, layer in _layers(task)}
     updates = {n.removeprefix(_ROOT).rpartition(".lora_A.")[0] for n in weights if ".lora_A." in n}
-    head = {f"{_ROOT}{name}": (v, t) for v, name, t in _head(task).values()}
+    head = {f"{_ROOT}{name}": row for name, row in _head(task).items()}
     expected = {f"{_ROOT}{m}.lora_{x}.weight" for m in updates for x in "AB"}
     stored = {name.replace(".modules_to_save.default.", "."): name for name in weights}
     unknown = sorted(
@@ -190,12 +194,16 @@ def load_adapter(
         )
     read = {name: np.array(weights[where], "float32") for name, where in stored.items()}
     rank = int(config["r"])
+    variables = {}  # tensor -> (shape of ours, how it is stored)
+    for module in sorted(updates):
+        inputs, outputs = modules[module].kernel.shape
+        variables[f"{_ROOT}{module}.lora_A.weight"] = (inputs, rank), DENSE
+        variables[f"{_ROOT}{module}.lora_B.weight"] = (rank, outputs), DENSE
+    variables |= {name: (v.shape, storage) for name, (v, storage) in head.items() if name in read}
     wrong = [
-        f"{m} {a.shape} {b.shape} for {modules[m].kernel.shape}"
-        for m in sorted(updates)
-        for a, b in [[read[f"{_ROOT}{m}.lora_{x}.weight"] for x in "AB"]]
-        if (a.shape, b.shape)
-        != ((rank, modules[m].kernel.shape[0]), (modules[m].kernel.shape[1], rank))
+        f"{name}: {storage.mismatch(shape, read[name].shape)}"
+        for name, (shape, storage) in variables.items()
+        if not storage.fits(shape, read[name].shape)
     ]
     if wrong:
         raise ValueError(f"The adapter of {files.location} has other shapes: {wrong[:4]}.")
@@ -203,12 +211,13 @@ def load_adapter(
     if not all(layer.lora_enabled for layer in layers):
         _enable(task, layers, rank, float(config.get("lora_alpha", rank)))
     for module in updates:
-        a, b = (read[f"{_ROOT}{module}.lora_{x}.weight"] for x in "AB")
-        modules[module].lora_kernel_a.assign(a.T)
-        modules[module].lora_kernel_b.assign(b.T)
-    for name, (variable, transposed) in head.items():
+        layer = modules[module]
+        for letter, variable in (("A", layer.lora_kernel_a), ("B", layer.lora_kernel_b)):
+            tensor = read[f"{_ROOT}{module}.lora_{letter}.weight"]
+            variable.assign(DENSE.from_checkpoint(tensor, variable.shape))
+    for name, (variable, storage) in head.items():
         if name in read:
-            variable.assign(read[name].T if transposed else read[name])
+            variable.assign(storage.from_checkpoint(read[name], variable.shape))
 
 
 def check_options(config: Mapping[str, Any], location: str, without: Sequence[str] = ()) -> None:

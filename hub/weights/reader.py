@@ -14,7 +14,7 @@ WEIGHTS = "model.safetensors"
 # The forms that are read, best first: the one file, how it is opened. Shards stand behind
 # "<file>.index.json".
 DIFFUSION_WEIGHTS = "diffusion_pytorch_model.safetensors"
-_FORMS = {
+READERS = {
     WEIGHTS: open_safetensors,
     "pytorch_model.bin": open_torch,
     DIFFUSION_WEIGHTS: open_safetensors,
@@ -37,7 +37,6 @@ class Weights(Mapping[str, np.ndarray]):
         self.files = files
         self._sources = {name: file for file in files for name in file}
         self._stored: dict[str, str] = {}  # where a name is not the one on disk
-        self._parts: dict[str, tuple[int, int]] = {}  # where it is a part of what is there
 
     def rename(self, patterns: Mapping[str, str]) -> None:
         """Gives tensors of older files their names of today.
@@ -53,29 +52,8 @@ class Weights(Mapping[str, np.ndarray]):
                 self._sources[new] = self._sources.pop(name)
                 self._stored[new] = name
 
-    def under(
-        self, names: Mapping[str, str], parts: Mapping[str, tuple[int, int]] | None = None
-    ) -> "Weights":
-        """Returns some of the tensors under other names.
-
-        Args:
-            names: the new names -> those of today.
-            parts: of a new name, which of how many equal parts of the first axis it stands for.
-        """
-        view = Weights([])
-        view.files = self.files
-        view._sources = {new: self.source(name) for new, name in names.items()}
-        view._stored = {new: self._stored.get(name, name) for new, name in names.items()}
-        view._parts = dict(parts or {})
-        return view
-
     def __getitem__(self, name: str) -> np.ndarray:
-        array = self.source(name)[self._stored.get(name, name)]
-        if name not in self._parts:
-            return array
-        index, count = self._parts[name]
-        size = len(array) // count
-        return array[index * size : (index + 1) * size]
+        return self.source(name)[self._stored.get(name, name)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
@@ -96,11 +74,7 @@ class Weights(Mapping[str, np.ndarray]):
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a tensor without reading it."""
-        shape = self.source(name).shape(self._stored.get(name, name))
-        count = self._parts.get(name, (0, 1))[1]
-        if not shape or shape[0] % count:
-            return shape  # is no such part, and fits nowhere
-        return (shape[0] // count, *shape[1:])
+        return self.source(name).shape(self._stored.get(name, name))
 
     def dtype(self, name: str) -> str:
         """Returns the dtype of a tensor, such as "bfloat16"."""
@@ -108,8 +82,7 @@ class Weights(Mapping[str, np.ndarray]):
 
     def release(self, name: str) -> None:
         """Gives the memory of a tensor that was copied back to the system."""
-        if name not in self._parts:  # its neighbours may have been written to
-            self.source(name).release(self._stored.get(name, name))
+        self.source(name).release(self._stored.get(name, name))
 
 
 def open_file(files: PresetFiles, name: str) -> Weights:
@@ -139,9 +112,9 @@ def open_weights(files: PresetFiles, variant: str | None = None) -> Weights:
         NotImplementedError: the weights are there in a format that is not read only.
         ValueError: a file is damaged, or the index and the shards disagree.
     """
-    forms = _FORMS
+    forms = READERS
     if variant is not None:
-        parts = ((*name.rpartition(".")[::2], opened) for name, opened in _FORMS.items())
+        parts = ((*name.rpartition(".")[::2], opened) for name, opened in READERS.items())
         named = {f"{stem}.{variant}.{kind}": opened for stem, kind, opened in parts}
         forms = {name: opened for name, opened in named.items() if name in files}
         if not forms:
@@ -157,22 +130,22 @@ def open_weights(files: PresetFiles, variant: str | None = None) -> Weights:
         if name in files:
             raise NotImplementedError(
                 f"{files.location} has its weights as {name} only, which is not read; use a "
-                f"checkpoint with {' or '.join(_FORMS)}, or save it as one"
+                f"checkpoint with {' or '.join(READERS)}, or save it as one"
             )
     raise FileNotFoundError(
-        f"{files.location} holds no weights: neither {' nor '.join(_FORMS)} nor an index of "
+        f"{files.location} holds no weights: neither {' nor '.join(READERS)} nor an index of "
         f"shards; {files.listing()}"
     )
 
 
 def _open_shards(files: PresetFiles, name: str) -> Weights:
     index = f"{name}.index.json"
-    shards = _shard_names(files, index, files.json(index).get("weight_map"))
+    shards = shard_names(files, index, files.json(index).get("weight_map"))
     # Paths first, so that a missing shard is found before anything is mapped.
     paths = files.paths(shards)
     opened = []
     for shard, promised in shards.items():
-        file = _FORMS[name](paths[shard])
+        file = READERS[name](paths[shard])
         missing, extra = sorted(promised - file.keys()), sorted(file.keys() - promised)
         if missing or extra:
             raise ValueError(
@@ -183,7 +156,7 @@ def _open_shards(files: PresetFiles, name: str) -> Weights:
     return Weights(opened)
 
 
-def _shard_names(
+def shard_names(
     files: PresetFiles, index: str, weight_map: Any, suffix: str | None = None
 ) -> dict[str, set[str]]:
     """Returns the tensors each shard should hold; file names out of an index are not trusted."""

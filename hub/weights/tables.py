@@ -1,38 +1,49 @@
 """Weight tables: the names of our variables and of a checkpoint's tensors, used both ways.
 
 A table has our path on the left and the checkpoint's name on the right, with `{i}` for a number.
-How a leaf is called and stored there stands once for the whole hub, in `LEAVES`. Loading is
-strict: every variable is found and every tensor is claimed or named as ignored, or it is an error
-that lists both sides, and nothing is changed.
+The names of a leaf in checkpoints stand once for the whole hub, in `LEAVES`; how it is stored
+follows from the class of its layer, or stands in the table. Loading is strict: every variable has
+a tensor and every tensor is claimed or named as ignored, or it is an error that lists both sides,
+and nothing is changed.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
+from hub.weights.storage import Storage
 
-# Our leaf -> (the names it has in checkpoints, the one we write first; whether it is transposed).
+# Our leaf -> the names it has in checkpoints, the one that is written first.
 LEAVES = {
-    "kernel": (("weight",), True),
-    "bias": (("bias",), False),
-    "gamma": (("weight", "gamma"), False),
-    "beta": (("bias", "beta"), False),
-    "embeddings": (("weight",), False),
-    "scale": (("weight",), False),
+    "kernel": ("weight",),
+    "bias": ("bias",),
+    "gamma": ("weight", "gamma"),
+    "beta": ("bias", "beta"),
+    "moving_mean": ("running_mean", "moving_mean"),
+    "moving_variance": ("running_var", "moving_variance"),
+    "embeddings": ("weight",),
+    "scale": ("weight",),
 }
-_SHOWN = 12
+# PyTorch counts the batches of a BatchNorm for a mean that nobody configures.
+_IGNORED = re.compile(r"(.*\.)?num_batches_tracked")
+_LISTED = 12  # names in an error
 
 
-@dataclass(frozen=True)
-class Link:
-    """A variable of ours and the tensor it belongs to."""
+class TensorMatch(NamedTuple):
+    """A variable of ours, the tensor of a checkpoint that holds it, and how."""
 
     path: str
     tensor: str
-    transposed: bool
+    storage: Storage
+
+
+class TensorNames(NamedTuple):
+    """The names that the tensor of a variable can have, and how it is stored if the table says."""
+
+    names: tuple[str, ...]
+    storage: Storage | None
 
 
 @dataclass(frozen=True)
@@ -41,210 +52,213 @@ class WeightTable:
 
     Attributes:
         rows: our path below the model -> the checkpoint's name; a path ends at a layer, whose
-            leaves follow `LEAVES`, or at a variable, whose tensor is named in full.
+            leaves are named by `LEAVES`, or at a variable, whose tensor is named in full.
         ignore: patterns of tensors that are known and not used.
         tied: tensors that repeat others: name -> the name it must equal; they may be absent.
-        straight: rows whose kernels are stored as ours are, (inputs, outputs).
+        storage: the variables that are stored otherwise than PyTorch stores their layer: a row
+            with its leaf -> the storage.
+
+    Raises:
+        ValueError: a storage belongs to no row.
+
+    >>> table = WeightTable({"blocks/{i}/dense": "h.{i}.fc"}, ignore=("h.mask",))
+    >>> table.find("blocks/3/dense/kernel").names
+    ('h.3.fc.weight',)
     """
 
     rows: Mapping[str, str]
     ignore: tuple[str, ...] = ()
     tied: Mapping[str, str] | None = None
-    straight: tuple[str, ...] = ()
+    storage: Mapping[str, Storage] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rowless = [k for k in self.storage if not {k, k.rpartition("/")[0]} & self.rows.keys()]
+        if rowless:
+            raise ValueError(f"Every storage must belong to a row, got {rowless}.")
 
     def prefixed(self, ours: str, theirs: str) -> "WeightTable":
-        """The table with a prefix before every name."""
-        rows = {ours + a: theirs + b for a, b in self.rows.items()}
-        ignore = tuple(re.escape(theirs) + p for p in self.ignore)
-        tied = {theirs + a: theirs + b for a, b in (self.tied or {}).items()}
-        return WeightTable(rows, ignore, tied, tuple(ours + row for row in self.straight))
+        """Return the table with a prefix before every name.
+
+        Args:
+            ours: before our paths.
+            theirs: before the names of the checkpoint.
+        """
+        return WeightTable(
+            {ours + a: theirs + b for a, b in self.rows.items()},
+            tuple(re.escape(theirs) + p for p in self.ignore),
+            {theirs + a: theirs + b for a, b in (self.tied or {}).items()},
+            {ours + row: storage for row, storage in self.storage.items()},
+        )
 
     def joined(self, *others: "WeightTable") -> "WeightTable":
-        """This table and others in one."""
+        """Return this table and others in one.
+
+        Args:
+            others: the other tables.
+        """
         tables = (self, *others)
         return WeightTable(
             {k: v for t in tables for k, v in t.rows.items()},
             tuple(p for t in tables for p in t.ignore),
             {k: v for t in tables for k, v in (t.tied or {}).items()},
-            tuple(row for t in tables for row in t.straight),
+            {k: v for t in tables for k, v in t.storage.items()},
         )
 
-    def names(self, path: str) -> tuple[list[str], bool] | None:
-        """The names that the tensor of a path can have, and whether it is stored transposed."""
+    def find(self, path: str) -> TensorNames | None:
+        """Return the names of the tensor of a variable; None if the table has no row for it.
+
+        Args:
+            path: of the variable.
+        """
         for ours, theirs in self.rows.items():
-            found = pattern(ours).fullmatch(path)
-            if found is None:
+            match = row_pattern(ours).fullmatch(path)
+            if match is None:
                 continue
-            straight = ours in self.straight
-            for key, value in found.groupdict().items():
-                if key != "leaf":
-                    theirs = theirs.replace(f"{{{key}}}", value)
-            leaf = found.group("leaf")
+            numbers = match.groupdict()
+            leaf = numbers.pop("leaf")
+            for key, value in numbers.items():
+                theirs = theirs.replace(f"{{{key}}}", value)
             if leaf is None:
-                return [theirs], False
+                return TensorNames((theirs,), self.storage.get(ours))
             if leaf in LEAVES:
-                names, transposed = LEAVES[leaf]
-                return [f"{theirs}.{n}" for n in names], transposed and not straight
+                names = tuple(f"{theirs}.{name}" for name in LEAVES[leaf])
+                return TensorNames(names, self.storage.get(f"{ours}/{leaf}"))
         return None
 
     def ignores(self, tensor: str) -> bool:
-        """Whether a tensor is known and not used."""
-        return any(re.fullmatch(p, tensor) for p in self.ignore)
+        """Return whether a tensor is known and not used.
+
+        Args:
+            tensor: its name.
+        """
+        return bool(_IGNORED.fullmatch(tensor)) or any(re.fullmatch(p, tensor) for p in self.ignore)
 
 
 @cache
-def pattern(template: str) -> re.Pattern:
-    """What the paths look like that a row of a weight table is for.
+def row_pattern(template: str) -> re.Pattern:
+    """Return the pattern of the paths that a row of a weight table is for.
 
     Args:
         template: the left side of the row.
 
-    >>> pattern("layer_{i}").fullmatch("layer_3/kernel").groupdict()
+    >>> row_pattern("layer_{i}").fullmatch("layer_3/kernel").groupdict()
     {'i': '3', 'leaf': 'kernel'}
     """
     body = re.escape(template).replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\{j\}", r"(?P<j>\d+)")
     return re.compile(f"{body}(?:/(?P<leaf>[a-z_]+))?")
 
 
-def link(
-    paths: Iterable[str], tensors: Iterable[str], table: WeightTable, optional: Sequence[str] = ()
-) -> tuple[list[Link], list[str]]:
-    """Match variables with tensors.
+def match_tensors(
+    storages: Mapping[str, Storage | None],
+    tensors: Iterable[str],
+    table: WeightTable,
+    optional: Sequence[str] = (),
+) -> tuple[list[TensorMatch], list[str]]:
+    """Match variables with the tensors of a checkpoint.
 
     Args:
-        paths: our variables.
+        storages: our variables, and how each is stored where the table does not say.
         tensors: the checkpoint's tensors.
         table: the names.
         optional: prefixes of paths that may be absent from the checkpoint, each as a whole.
 
     Returns:
-        The links, and the paths that the checkpoint does not have (all of them optional).
+        The matches, and the paths that the checkpoint does not have (all of them optional).
 
     Raises:
         ValueError: a variable has no tensor, or a tensor no variable; lists both.
     """
     tensors = set(tensors)
-    links, missing, unnamed = [], [], []
-    for path in paths:
-        found = table.names(path)
-        if found is None:
-            unnamed.append(path)
-            continue
-        names, transposed = found
-        present = [n for n in names if n in tensors]
+    matches, missing = [], []
+    for path, (names, storage) in _find_all(storages, table).items():
+        present = [name for name in names if name in tensors]
         if len(present) == 1:
-            links.append(Link(path, present[0], transposed))
+            matches.append(TensorMatch(path, present[0], storage))
         else:
             missing.append((path, names[0]))
-    if unnamed:
-        raise ValueError(f"The weight table has no row for {unnamed[:_SHOWN]}.")
-    fresh = []
+    new = []
     for prefix in optional:
-        below = [p for p, _ in missing if p.startswith(prefix)]
-        if below and not any(x.path.startswith(prefix) for x in links):
-            fresh += below
-    missing = [(p, n) for p, n in missing if p not in fresh]
-    used = {x.tensor for x in links}
-    unused = sorted(
-        t for t in tensors - used if not table.ignores(t) and t not in (table.tied or {})
-    )
-    if missing or unused:
+        below = [path for path, _ in missing if path.startswith(prefix)]
+        if below and not any(match.path.startswith(prefix) for match in matches):
+            new += below
+    missing_names = [name for path, name in missing if path not in new]
+    claimed = {match.tensor for match in matches} | (table.tied or {}).keys()
+    unused = sorted(name for name in tensors - claimed if not table.ignores(name))
+    if missing_names or unused:
         raise ValueError(
             "The checkpoint and the model do not fit.\n"
-            f"  Missing in the checkpoint ({len(missing)}): {some(n for _, n in missing)}\n"
-            f"  Unused in the checkpoint ({len(unused)}): {some(unused)}"
+            f"  Missing in the checkpoint ({len(missing_names)}): {abbreviate(missing_names)}\n"
+            f"  Unused in the checkpoint ({len(unused)}): {abbreviate(unused)}"
         )
-    return links, fresh
+    return matches, new
 
 
-def some(names: Iterable[str]) -> str:
-    """The first names, and how many more there are.
+def name_tensors(storages: Mapping[str, Storage | None], table: WeightTable) -> list[TensorMatch]:
+    """Return the tensors that a checkpoint of some variables consists of.
 
     Args:
-        names: any number of them.
+        storages: our variables, and how each is stored where the table does not say.
+        table: the names, of which the first of each variable is taken.
 
-    >>> some(["a", "b"]), some([])
-    ('a, b', 'none')
+    Raises:
+        ValueError: the table has no row for a variable.
     """
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return (", ".join(names[:_SHOWN]) + more) or "none"
+    return [
+        TensorMatch(path, names[0], storage)
+        for path, (names, storage) in _find_all(storages, table).items()
+    ]
 
 
-def fits(shape: Sequence[int], stored: Sequence[int], transposed: bool) -> bool:
-    """Whether a stored tensor is ours, up to the split of one axis into neighbours."""
-    there = tuple(stored)
-    if transposed and len(there) == 4 and len(shape) == 2 and there[2:] == (1, 1):
-        there = there[:2]  # a dense layer that was a convolution of single pixels
-    if transposed and len(there) in (2, 4):
-        there = (*there[2:], there[1], there[0])
-    return tuple(shape) == there or (
-        int(np.prod(shape, dtype=np.int64)) == int(np.prod(there, dtype=np.int64))
-        and _merges(tuple(shape), there)
-    )
-
-
-def _merges(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:
-    """Whether joining neighbouring axes of `fine` gives `coarse`."""
-    i = 0
-    for size in coarse:
-        product = 1
-        while i < len(fine) and product < size:
-            product *= fine[i]
-            i += 1
-        if product != size:
-            return False
-    return i == len(fine)
-
-
-def from_checkpoint(array: np.ndarray, transposed: bool, shape: Sequence[int]) -> np.ndarray:
-    """A tensor of a checkpoint as ours: a view wherever numpy can give one."""
-    if transposed and array.ndim == 4:  # of a convolution: (outputs, inputs, height, width)
-        array = array.transpose(2, 3, 1, 0)
-    elif transposed:
-        array = array.T
-    return array.reshape(shape)
-
-
-def to_checkpoint(array: np.ndarray, transposed: bool) -> np.ndarray:
-    """One of our arrays as a checkpoint stores it."""
-    if not transposed:
-        return array
-    if array.ndim == 4:
-        return np.ascontiguousarray(array.transpose(3, 2, 0, 1))
-    return np.ascontiguousarray(array.reshape(array.shape[0], -1).T)
+def _find_all(
+    storages: Mapping[str, Storage | None], table: WeightTable
+) -> dict[str, tuple[tuple[str, ...], Storage]]:
+    """Return the possible names and the storage of every variable."""
+    rows = {path: table.find(path) for path in storages}
+    unnamed = [path for path, row in rows.items() if row is None]
+    if unnamed:
+        raise ValueError(f"The weight table has no row for {unnamed[:_LISTED]}.")
+    named = {path: (row.names, row.storage or storages[path]) for path, row in rows.items()}
+    unstored = [path for path, (_, storage) in named.items() if storage is None]
+    if unstored:
+        raise ValueError(
+            f"The weight table must say how {unstored[:_LISTED]} is stored: the class of its layer "
+            "does not tell."
+        )
+    return named
 
 
 def check_shapes(
-    links: Iterable[Link], shapes: Mapping[str, tuple], stored: Callable[[str], tuple]
+    matches: Iterable[TensorMatch],
+    shapes: Mapping[str, tuple[int, ...]],
+    stored: Callable[[str], tuple[int, ...]],
 ) -> None:
-    """Raise ValueError, naming every tensor that has not the shape of its variable."""
+    """Raise ValueError, naming every tensor that has not the shape of its variable.
+
+    Args:
+        matches: variables and tensors.
+        shapes: of the variables, by path.
+        stored: gives the shape of a tensor.
+    """
     wrong = [
-        f"{x.tensor} {tuple(stored(x.tensor))} for {x.path} {shapes[x.path]}"
-        for x in links
-        if not fits(shapes[x.path], stored(x.tensor), x.transposed)
+        f"{match.tensor} {tuple(stored(match.tensor))} for {match.path} {shapes[match.path]}, "
+        f"expected {match.storage.stored_shape(shapes[match.path])}"
+        for match in matches
+        if not match.storage.fits(shapes[match.path], stored(match.tensor))
     ]
     if wrong:
-        raise ValueError(f"{len(wrong)} tensors have a wrong shape: {'; '.join(wrong[:_SHOWN])}.")
+        raise ValueError(f"{len(wrong)} tensors have a wrong shape: {abbreviate(wrong, '; ')}.")
 
 
-class Exported(Mapping[str, np.ndarray]):
-    """Our weights under a checkpoint's names, converted one at a time as they are asked for."""
+def abbreviate(names: Iterable[str], separator: str = ", ") -> str:
+    """Return the first of some names, and the number of those left out.
 
-    def __init__(self, variables: Mapping[str, Any], table: WeightTable):
-        self._rows: dict[str, tuple[Any, bool]] = {}
-        for path, variable in variables.items():
-            found = table.names(path)
-            if found is None:
-                raise ValueError(f"The weight table has no row for {path!r}.")
-            self._rows[found[0][0]] = (variable, found[1])
+    Args:
+        names: any number of them.
+        separator: what stands between them.
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        variable, transposed = self._rows[name]
-        return to_checkpoint(variable.numpy(), transposed)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
+    >>> abbreviate(["a", "b"]), abbreviate([])
+    ('a, b', 'none')
+    """
+    names = list(names)
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return (separator.join(names[:_LISTED]) + more) or "none"

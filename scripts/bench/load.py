@@ -26,6 +26,7 @@ def make(folder: Path) -> None:
     import hub
     import keraslite as keras
     from hub.presets.build import arguments
+    from hub.weights.loading import export
     from keraslite.saving import save_safetensors
 
     with keras.use_backend("numpy"):
@@ -34,10 +35,8 @@ def make(folder: Path) -> None:
         model = hub.BertBackbone(**arguments(BERT, CONFIG))
     generator = np.random.default_rng(0)
     tensors = {}
-    for path, variable in model.named_weights():
-        names, transposed = BERT.weights.names(path)
-        shape = variable.shape[::-1] if transposed else variable.shape
-        tensors[names[0]] = generator.standard_normal(shape, np.float32) * np.float32(0.02)
+    for name, array in export(model, BERT.weights).items():
+        tensors[name] = generator.standard_normal(array.shape, np.float32) * np.float32(0.02)
     save_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(CONFIG))
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(30517))]
