@@ -76,13 +76,13 @@ _outside_layers._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 def _first() -> str:
     global _default
-    asked = config.preferred_backend()
-    if asked is None:
+    name = config.preferred_backend()
+    if name is None:
         installed = available()
         if not installed:
             raise ImportError("No backend is installed: pip install jax, torch or tensorflow.")
-        asked = installed[0]
-    _default = _check(asked)
+        name = installed[0]
+    _default = _check(name)
     return _default
 
 

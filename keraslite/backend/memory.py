@@ -12,20 +12,20 @@ _WORKERS = min(os.cpu_count() or 1, 8)
 _LARGE = 2**18  # elements, from which threads gain more than they cost
 
 
-def owned(value: np.ndarray, kind: np.dtype) -> np.ndarray:
+def owned(value: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """A contiguous copy of an array in memory that nobody else has.
 
     Args:
         value: the array; a transposed one is copied several times as fast as numpy does it.
-        kind: the dtype of the copy.
+        dtype: the dtype of the copy.
 
     >>> owned(np.arange(6.0).reshape(2, 3).T, np.dtype("float32")).tolist()
     [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
     """
-    size = value.size * kind.itemsize
+    size = value.size * dtype.itemsize
     raw = np.empty(size + _ALIGNED, np.uint8)
     start = -raw.ctypes.data % _ALIGNED
-    array = raw[start : start + size].view(kind).reshape(value.shape)
+    array = raw[start : start + size].view(dtype).reshape(value.shape)
     if value.ndim < 2 or value.flags.c_contiguous:
         array[...] = value
         return array

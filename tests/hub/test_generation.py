@@ -131,7 +131,11 @@ def test_packed_weights_give_the_same_texts(checkpoints, monkeypatch, kind, way,
     from keraslite.backend.torch.fast import linear, packing
 
     monkeypatch.setitem(linear.PRODUCTS, torch.float32, product)
-    for module, least in ((linear, "_LEAST"), (linear, "_LEAST_WEIGHTS"), (packing, "_LEAST")):
+    for module, least in (
+        (linear, "_LEAST"),
+        (linear, "_LEAST_WEIGHTS"),
+        (packing, "_MIN_WEIGHTS"),
+    ):
         monkeypatch.setattr(module, least, 0)
     folder, theirs = checkpoints(kind)
     with keras.use_backend("torch"):

@@ -79,7 +79,7 @@ def test_packed_weights_follow_those_that_are_trained(monkeypatch):
         root = dense.kernel.value
         assert sorted(key[1] for key in packing._packs[root]) == [(640, 512)]
         packing._packs.clear()
-        monkeypatch.setattr(packing, "_MOST", 10)  # bytes: this layer has more
+        monkeypatch.setattr(packing, "_MAX_BYTES", 10)  # bytes: this layer has more
         plain = keras.jit(step, variables=dense.variables, compile="record")
         for _ in range(5):
             np.testing.assert_allclose(plain(x), step(x), rtol=1e-6, atol=1e-6)

@@ -33,8 +33,8 @@ TABLE: dict[str, Any] = {
 
 @primitive(TABLE)
 def eig(x: np.ndarray) -> tuple:
-    kind = np.result_type(x, np.complex64)  # numpy gives real numbers where it can
-    return tuple(part.astype(kind) for part in np.linalg.eig(x))
+    dtype = np.result_type(x, np.complex64)  # numpy gives real numbers where it can
+    return tuple(part.astype(dtype) for part in np.linalg.eig(x))
 
 
 @primitive(TABLE)

@@ -59,8 +59,8 @@ def _running(fn: Callable) -> Callable:
     @quiet
     @in_float32
     def call(x: np.ndarray, axis: Any = None, dtype: Any = None) -> np.ndarray:
-        own = np.int32 if x.dtype == bool else x.dtype
-        return fn(x, axis=axis, dtype=own if dtype is None else native(dtype))
+        default = np.int32 if x.dtype == bool else x.dtype
+        return fn(x, axis=axis, dtype=default if dtype is None else native(dtype))
 
     return call
 

@@ -43,10 +43,10 @@ def overwrite(inputs: np.ndarray, start_indices: Any, updates: np.ndarray) -> np
 def scatter_update(
     inputs: np.ndarray, indices: np.ndarray, updates: np.ndarray, reduction: str | None = None
 ) -> np.ndarray:
-    out, at = inputs.copy(), tuple(indices.T)
+    out, places = inputs.copy(), tuple(indices.T)
     reduce = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
     if reduction is None:
-        out[at] = updates
+        out[places] = updates
     else:
-        reduce[reduction].at(out, at, updates.astype(inputs.dtype))
+        reduce[reduction].at(out, places, updates.astype(inputs.dtype))
     return out

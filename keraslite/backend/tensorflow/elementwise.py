@@ -142,8 +142,8 @@ def where(condition: tf.Tensor, x1: Any = None, x2: Any = None) -> Any:
 
 @primitive(TABLE)
 def gcd(x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
-    kind = x1.dtype
-    if not kind.is_integer:
+    dtype = x1.dtype
+    if not dtype.is_integer:
         raise TypeError("the arguments must be integers")
     x1, x2 = (tf.abs(tf.cast(x, tf.int64)) for x in (x1, x2))
     shape = tf.broadcast_dynamic_shape(tf.shape(x1), tf.shape(x2))
@@ -153,4 +153,4 @@ def gcd(x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
         rest = tf.math.floormod(a, tf.where(tf.equal(b, 0), tf.ones_like(b), b))
         return tf.where(tf.equal(b, 0), a, b), tf.where(tf.equal(b, 0), b, rest)
 
-    return tf.cast(tf.while_loop(lambda a, b: tf.reduce_any(b > 0), step, pair)[0], kind)
+    return tf.cast(tf.while_loop(lambda a, b: tf.reduce_any(b > 0), step, pair)[0], dtype)

@@ -98,12 +98,12 @@ def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
     def call(*args: Any, **kwargs: Any) -> Any:
         args = [tf.nest.map_structure(convert, a) if i in _numbers(argnums) else a
                 for i, a in enumerate(args)]  # fmt: skip
-        wanted = [args[i] for i in _numbers(argnums)]
+        sources = [args[i] for i in _numbers(argnums)]
         with tf.GradientTape() as tape:
-            tape.watch(tf.nest.flatten(wanted))
+            tape.watch(tf.nest.flatten(sources))
             out = fn(*args, **kwargs)
             value = out[0] if has_aux else out
-        grads = tape.gradient(value, wanted, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        grads = tape.gradient(value, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         grads = [tf.convert_to_tensor(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
         return out, grads[0] if isinstance(argnums, int) else tuple(grads)
 
@@ -128,7 +128,7 @@ def gradients_of(fn: Callable, raws: list) -> tuple[Any, list]:
 def jvp(fn: Callable, primals: tuple, tangents: tuple) -> tuple:
     """((value, auxiliary part), tangent) of a function that gives such a pair.
 
-    The gradient is linear in what it is given; its own gradient is the product looked for.
+    The gradient is linear in its upstream gradient; the gradient by that is the product.
     tf.autodiff.ForwardAccumulator passes over custom gradients and some loops.
     """
     out, pullback = vjp(fn, primals)
@@ -157,8 +157,8 @@ def vjp(fn: Callable, primals: tuple) -> tuple:
 
 def _gradients(tape: tf.GradientTape, value: Any, sources: list, upstream: list) -> list:
     """The gradients by tensors and variables, zero where they do not matter."""
-    found = tape.gradient(tf.nest.flatten(value), sources, upstream, tf.UnconnectedGradients.ZERO)
-    return [tf.convert_to_tensor(g) for g in found]
+    grads = tape.gradient(tf.nest.flatten(value), sources, upstream, tf.UnconnectedGradients.ZERO)
+    return [tf.convert_to_tensor(g) for g in grads]
 
 
 def checkpoint(fn: Callable) -> Callable:
@@ -169,31 +169,33 @@ def checkpoint(fn: Callable) -> Callable:
     captured = _closed_over(fn)
 
     def call(*args: Any) -> Any:
-        held: list[Any] = []  # the structure of the results
+        results: list[Any] = []  # the structure of the results
 
         @tf.custom_gradient
         def run(*inputs: Any) -> tuple:
             with record.stop_recording():
-                held.append(fn(*inputs[: len(args)]))
+                results.append(fn(*inputs[: len(args)]))
 
             def backward(*upstream: Any, variables: Any = None) -> Any:
                 with tf.control_dependencies(upstream):  # not before, nor merged with the first run
-                    own = [tf.identity(x) for x in inputs[: len(args)]]
-                sources = [*own, *captured, *(variables or ())]
+                    arguments = [tf.identity(x) for x in inputs[: len(args)]]
+                sources = [*arguments, *captured, *(variables or ())]
                 with tf.GradientTape() as tape:
                     tape.watch(sources)
-                    out = _differentiable(fn(*own))
-                above = [g for g, x in zip(upstream, _leaves(held[0]), strict=True) if _smooth(x)]
+                    out = _differentiable(fn(*arguments))
+                above = [
+                    g for g, x in zip(upstream, _leaves(results[0]), strict=True) if _smooth(x)
+                ]
                 grads = _gradients(tape, out, sources, above)
                 if variables is None:
                     return grads
                 return grads[: len(inputs)], grads[len(inputs) :]
 
-            return _leaves(held[0]), backward
+            return _leaves(results[0]), backward
 
-        found = iter(run(*args, *captured))
+        tensors = iter(run(*args, *captured))
         return tf.nest.map_structure(
-            lambda x: next(found) if isinstance(x, tf.Tensor) else x, held[0]
+            lambda x: next(tensors) if isinstance(x, tf.Tensor) else x, results[0]
         )
 
     return call
@@ -211,12 +213,12 @@ def _differentiable(structure: Any) -> list:
     return [x for x in _leaves(structure) if _smooth(x)]
 
 
-def _closed_over(fn: Any, seen: set | None = None) -> list:
+def _closed_over(fn: Any, visited: set | None = None) -> list:
     """The float tensors that a function reaches through closures, lists, tuples and dicts."""
-    seen = set() if seen is None else seen
-    if id(fn) in seen:
+    visited = set() if visited is None else visited
+    if id(fn) in visited:
         return []
-    seen.add(id(fn))
+    visited.add(id(fn))
     if isinstance(fn, tf.Tensor):
         return [fn] if _smooth(fn) else []
     if isinstance(fn, dict):
@@ -226,7 +228,7 @@ def _closed_over(fn: Any, seen: set | None = None) -> list:
     else:
         cells = getattr(fn, "__closure__", None) or ()
         inside = [c.cell_contents for c in cells if c != CellType()]
-    return [x for part in inside for x in _closed_over(part, seen)]
+    return [x for part in inside for x in _closed_over(part, visited)]
 
 
 def custom_gradient(fn: Callable) -> Callable:
@@ -242,8 +244,8 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
 def while_loop(test: Callable, body: Callable, state: tuple, maximum_iterations: int | None) -> Any:
     """Repeat `body` while `test` holds."""
 
-    def step(*now: Any) -> tuple:
-        new = body(*now)
+    def step(*values: Any) -> tuple:
+        new = body(*values)
         return tuple(new) if isinstance(new, list | tuple) else (new,)
 
     return tf.while_loop(test, step, state, maximum_iterations=maximum_iterations)

@@ -26,12 +26,14 @@ def lu_factor(x: tf.Tensor) -> tuple:
     factors, order = tf.linalg.lu(x)
     # From the final order of the rows to the exchanges that led to it.
     steps, rows = min(x.shape[-2:]), x.shape[-2]
-    now, exchanges = tf.broadcast_to(tf.range(rows), tf.shape(order)), []
+    current, exchanges = tf.broadcast_to(tf.range(rows), tf.shape(order)), []
     for i in range(steps):
-        place = tf.argmax(tf.equal(now, order[..., i : i + 1]), -1, tf.int32)[..., None]
+        place = tf.argmax(tf.equal(current, order[..., i : i + 1]), -1, tf.int32)[..., None]
         exchanges.append(place[..., 0])
-        here, there = now[..., i : i + 1], tf.equal(tf.range(rows), place)
-        now = tf.where(there, here, tf.where(tf.range(rows) == i, order[..., i : i + 1], now))
+        row, target = current[..., i : i + 1], tf.equal(tf.range(rows), place)
+        current = tf.where(
+            target, row, tf.where(tf.range(rows) == i, order[..., i : i + 1], current)
+        )
     return factors, tf.stack(exchanges, -1)
 
 

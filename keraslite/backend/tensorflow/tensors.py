@@ -212,7 +212,7 @@ def _owned(value: np.ndarray, dtype: str) -> tf.Tensor:
 
     tf.constant would copy it two or three times.
     """
-    kind = dtypes.to_numpy(dtype)
-    array = owned(value, kind).view(_AS_BITS.get(dtype, kind))
+    native_dtype = dtypes.to_numpy(dtype)
+    array = owned(value, native_dtype).view(_AS_BITS.get(dtype, native_dtype))
     tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
     return tf.bitcast(tensor, _NATIVE[dtype]) if dtype in _AS_BITS else tensor

@@ -131,8 +131,8 @@ def _apart(fn: Callable) -> tuple[Callable, Callable]:
         return value, tensors
 
     def whole(tensors: list) -> Any:
-        (others, spec), found = aside, iter(tensors)
-        leaves = [next(found) if x is None else x[0] for x in others]
+        (others, spec), remaining = aside, iter(tensors)
+        leaves = [next(remaining) if x is None else x[0] for x in others]
         return tree.tree_unflatten(leaves, spec)
 
     return pure, whole
@@ -168,11 +168,11 @@ def gradients_of(fn: Callable, raws: list) -> tuple[Any, list]:
     """Run fn() -> (scalar, aux) and differentiate the scalar with respect to live variables."""
     with torch.enable_grad():
         value, aux = fn()
-    wanted = [r for r in raws if r.requires_grad]
+    tracked = [r for r in raws if r.requires_grad]
     if not value.requires_grad:
         return (value, aux), [None] * len(raws)
     grads = dict(
-        zip(map(id, wanted), torch.autograd.grad(value, wanted, allow_unused=True), strict=True)
+        zip(map(id, tracked), torch.autograd.grad(value, tracked, allow_unused=True), strict=True)
     )
     # What comes out is data: a graph kept alive through it would hold the step's memory.
     return (value.detach(), _detached(aux)), [grads.get(id(r)) for r in raws]
@@ -184,10 +184,10 @@ def checkpoint(fn: Callable) -> Callable:
     def call(*args: Any) -> Any:
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return fn(*args)
-        under_way = levels()
-        if not under_way:
+        transforms = levels()
+        if not transforms:
             return torch.utils.checkpoint.checkpoint(fn, *args, use_reentrant=False)
-        if under_way == ["Grad"]:
+        if transforms == ["Grad"]:
             return _recomputed(fn, args)
         return fn(*args)  # tensors do not outlive their transform
 

@@ -49,11 +49,13 @@ class TorchLayer(torch.nn.Module):
         unexpected: list, errors: list,
     ) -> None:  # fmt: skip
         # torch takes a name up to its first dot for a module's; ours may have dots ("blocks.0").
-        found: list[str] = []
-        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, found, errors)
+        candidates: list[str] = []
+        super()._load_from_state_dict(
+            state_dict, prefix, metadata, strict, missing, candidates, errors
+        )
         inside = tuple(f"{prefix}{name}." for name in self._modules)
-        own = {prefix + name for name in (*self._parameters, *self._buffers)}
-        unexpected += [k for k in found if not k.startswith(inside) and k not in own]
+        tensors = {prefix + name for name in (*self._parameters, *self._buffers)}
+        unexpected += [k for k in candidates if not k.startswith(inside) and k not in tensors]
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

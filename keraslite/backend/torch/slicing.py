@@ -111,11 +111,11 @@ def overwrite(inputs: Tensor, start_indices: Any, updates: Tensor) -> Tensor:
 def scatter_update(
     inputs: Tensor, indices: Tensor, updates: Tensor, reduction: str | None = None
 ) -> Tensor:
-    updates, at = updates.to(inputs.dtype), tuple(indices.long().unbind(-1))
+    updates, places = updates.to(inputs.dtype), tuple(indices.long().unbind(-1))
     if reduction in (None, "add"):
-        return torch.index_put(inputs, at, updates, accumulate=reduction == "add")
+        return torch.index_put(inputs, places, updates, accumulate=reduction == "add")
     rows, row = 1, 0
-    for i, size in zip(at, inputs.shape, strict=False):
+    for i, size in zip(places, inputs.shape, strict=False):
         rows, row = rows * size, row * size + torch.where(i < 0, i + size, i)
     reduce = {"mul": "prod", "max": "amax", "min": "amin"}[reduction]
     updates = updates.reshape(len(row), -1)

@@ -18,10 +18,10 @@ def _number(x: Any) -> Any:
     """A scalar's value, read from the device only if it has been written to since."""
     if not isinstance(x, torch.Tensor):
         return x
-    known = getattr(x, "_kl_number", None)
-    if known is None or known[0] != x._version:
-        known = x._kl_number = (x._version, x.item())
-    return known[1]
+    cached = getattr(x, "_kl_number", None)
+    if cached is None or cached[0] != x._version:
+        cached = x._kl_number = (x._version, x.item())
+    return cached[1]
 
 
 def _count(iterations: torch.Tensor, step: int) -> None:
@@ -48,10 +48,10 @@ def _align(state: list, parameters: list) -> None:
 def _groups(parameters: list, slots: dict[str, list], hyper: dict) -> list[_Group]:
     """The groups, made anew only when the parameters or what is decayed have changed."""
     cache = hyper["cache"]
-    known = cache.get("parameters", ())
+    previous = cache.get("parameters", ())
     if (
-        len(known) != len(parameters)
-        or not all(map(is_, known, parameters))
+        len(previous) != len(parameters)
+        or not all(map(is_, previous, parameters))
         or cache["device"] != parameters[0].device
         or cache["decayed"] != hyper["decayed"]
     ):
@@ -89,13 +89,13 @@ def _turned(x: torch.Tensor) -> torch.Tensor:
     return view if view.is_contiguous() else x
 
 
-def _clipped(grads: list, how: str, limit: float) -> list:
-    if how == "clipvalue":
+def _clipped(grads: list, rule: str, limit: float) -> list:
+    if rule == "clipvalue":
         low = torch._foreach_maximum(grads, -limit)
         torch._foreach_minimum_(low, limit)
         return low
     norms = torch._foreach_norm(grads, 2, torch.float32)
-    if how == "global_clipnorm":
+    if rule == "global_clipnorm":
         norm = torch.linalg.vector_norm(torch.stack(norms))
         # An infinite norm must show as NaN.
         scales = [limit / norm.clamp(min=limit) + (norm - norm)] * len(grads)

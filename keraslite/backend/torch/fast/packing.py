@@ -13,8 +13,8 @@ import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
 _ROWS = range(2, 65)  # one row has a kernel of its own, and many rows hide the packing
-_MOST = 2**31  # bytes of a recording's packed weights: larger models are left as they are
-_LEAST = 2**16  # weights: the cost of the call decides below
+_MAX_BYTES = 2**31  # bytes of a recording's packed weights: larger models are left as they are
+_MIN_WEIGHTS = 2**16  # weights: the cost of the call decides below
 _VIEWS = {
     torch.ops.aten.t.default, torch.ops.aten.transpose.int, torch.ops.aten.permute.default,
     torch.ops.aten.view.default, torch.ops.aten.alias.default, torch.ops.aten.detach.default,
@@ -34,30 +34,30 @@ def with_packed(steps: list[tuple], inputs: list) -> tuple[list[tuple], list[tup
         The operations, and (weight, version, address) of each weight that was packed.
     """
     roots = _roots(steps, inputs)
-    found = {i: _product(func, given, roots) for i, (func, given, _, _) in enumerate(steps)}
-    found = {i: product for i, product in found.items() if product is not None}
-    if sum(weight.nbytes for _, _, weight, *_ in found.values()) > _MOST:
+    products = {i: _product(func, leaves, roots) for i, (func, leaves, _, _) in enumerate(steps)}
+    products = {i: product for i, product in products.items() if product is not None}
+    if sum(weight.nbytes for _, _, weight, *_ in products.values()) > _MAX_BYTES:
         return steps, []
     steps, watched = list(steps), {}
-    for i, (root, x, weight, *rest) in found.items():
+    for i, (root, x, weight, *rest) in products.items():
         args = (x, _pack(root, weight, _rows(x)), *rest)
-        given, spec = optree.tree_flatten((args, {}), none_is_leaf=True)
-        steps[i] = _PRODUCT.default, given, spec, steps[i][3]
+        leaves, spec = optree.tree_flatten((args, {}), none_is_leaf=True)
+        steps[i] = _PRODUCT.default, leaves, spec, steps[i][3]
         watched[id(root)] = root, root._version, root.data_ptr()
     return steps, list(watched.values())
 
 
-def _product(func: Any, given: list, roots: dict[int, torch.Tensor]) -> tuple | None:
+def _product(func: Any, leaves: list, roots: dict[int, torch.Tensor]) -> tuple | None:
     """(weight, rows, the view of it that is used, bias, activation, [], algorithm), or None."""
     aten = torch.ops.aten
     if _PRODUCT is None or not torch._C._has_mkldnn:
         return None
     if func is _PRODUCT.default:
-        (x, view), rest = given[:2], (*given[2:4], [], given[-1])
+        (x, view), rest = leaves[:2], (*leaves[2:4], [], leaves[-1])
     elif func is aten.mm.default:
-        (x, view), rest = given, (None, "none", [], "")
-    elif func is aten.addmm.default and len(given) == 3 and given[0].ndim == 1:
-        (_, x, view), rest = given, (given[0], "none", [], "")
+        (x, view), rest = leaves, (None, "none", [], "")
+    elif func is aten.addmm.default and len(leaves) == 3 and leaves[0].ndim == 1:
+        (_, x, view), rest = leaves, (leaves[0], "none", [], "")
     else:
         return None
     root = roots.get(id(view))
@@ -68,14 +68,14 @@ def _product(func: Any, given: list, roots: dict[int, torch.Tensor]) -> tuple | 
 
 def _roots(steps: list[tuple], inputs: list) -> dict[int, torch.Tensor]:
     """The weights, and the views of them, by their identity: which weight each is of."""
-    made = {id(x) for x in inputs} | {id(x) for *_, outs in steps for x in outs}
+    computed = {id(x) for x in inputs} | {id(x) for *_, outs in steps for x in outs}
     roots: dict[int, torch.Tensor] = {}
-    for func, given, _, outs in steps:
-        for x in given:
-            if isinstance(x, torch.Tensor) and id(x) not in made:
+    for func, leaves, _, outs in steps:
+        for x in leaves:
+            if isinstance(x, torch.Tensor) and id(x) not in computed:
                 roots.setdefault(id(x), x)
-        if func in _VIEWS and id(given[0]) in roots:
-            roots[id(outs[0])] = roots[id(given[0])]
+        if func in _VIEWS and id(leaves[0]) in roots:
+            roots[id(outs[0])] = roots[id(leaves[0])]
     return roots
 
 
@@ -90,16 +90,16 @@ def _fits(x: torch.Tensor, root: torch.Tensor, weight: torch.Tensor) -> bool:
         and weight.dtype == x.dtype == torch.float32
         and x.is_contiguous()
         and _rows(x) in _ROWS
-        and weight.numel() >= _LEAST
+        and weight.numel() >= _MIN_WEIGHTS
     )
 
 
 def _pack(root: torch.Tensor, weight: torch.Tensor, rows: int) -> Any:
     """The packed weight; the same one for all recordings, until it is written to."""
-    known = _packs.setdefault(root, {})
+    versions = _packs.setdefault(root, {})
     key = weight.data_ptr(), tuple(weight.shape), weight.stride()
-    version, packed = known.get(key, (None, None))
+    version, packed = versions.get(key, (None, None))
     if version != root._version:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
-        known[key] = root._version, packed
+        versions[key] = root._version, packed
     return packed

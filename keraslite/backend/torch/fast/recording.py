@@ -40,7 +40,7 @@ class _Watch(TorchFunctionMode):
 
 
 class _Recorder(TorchDispatchMode):
-    """Keeps each operation with what it was given and what it gave."""
+    """Keeps each operation with its arguments and its results."""
 
     looked = False
 
@@ -56,8 +56,8 @@ class _Recorder(TorchDispatchMode):
             func = torch.ops.aten.clone.default
         out = func(*args, **kwargs)
         self.looked |= func._schema.name in _LOOKS
-        given, spec = _flatten((args, kwargs))
-        self.steps.append((func, given, spec, _flatten(out)[0]))
+        leaves, spec = _flatten((args, kwargs))
+        self.steps.append((func, leaves, spec, _flatten(out)[0]))
         return out
 
 
@@ -65,10 +65,10 @@ def recorded(fn: Callable) -> Callable:
     """A function of nested tensors whose third call is recorded, and replayed from then on.
 
     Args:
-        fn: a function of nested tensors; what is no tensor among its arguments is part of the kind
-            of a call.
+        fn: a function of nested tensors; what is no tensor among its arguments is part of the
+            signature of a call.
     """
-    found: dict[Any, int | tuple[Callable, Any, list] | None] = {}
+    calls: dict[Any, int | tuple[Callable, Any, list] | None] = {}
 
     @wraps(fn)
     def call(*args: Any) -> Any:
@@ -76,17 +76,17 @@ def recorded(fn: Callable) -> Callable:
             return fn(*args)
         leaves, spec = _flatten(args)
         tensors = [x for x in leaves if _is_tensor(x)]
-        kind = (spec, *(_kind(x) for x in leaves))
-        known = found.setdefault(kind, 0)
-        if isinstance(known, tuple):
-            replay, structure, packed = known
+        signature = (spec, *(_signature(x) for x in leaves))
+        state = calls.setdefault(signature, 0)
+        if isinstance(state, tuple):
+            replay, structure, packed = state
             if all(x._version == version and x.data_ptr() == at for x, version, at in packed):
                 return optree.tree_unflatten(structure, replay(*tensors))
-            known = 0  # a weight has changed of which the replay has a packed copy
-        if known is None:
+            state = 0  # a weight has changed of which the replay has a packed copy
+        if state is None:
             return fn(*args)
-        if known < _EAGER:
-            found[kind] = known + 1
+        if state < _EAGER:
+            calls[signature] = state + 1
             return fn(*args)
         token = RECORDING.set(True)
         try:
@@ -95,16 +95,16 @@ def recorded(fn: Callable) -> Callable:
         finally:
             RECORDING.reset(token)
         results, structure = _flatten(out)
-        found[kind] = None
+        calls[signature] = None
         if not (recorder.looked or watch.looked) and all(map(_is_tensor, results)):
             steps, packed = with_packed(recorder.steps, tensors)
-            found[kind] = (_written(steps, tensors, results), structure, packed)
+            calls[signature] = (_written(steps, tensors, results), structure, packed)
         return out
 
     return call
 
 
-def _kind(x: Any) -> Any:
+def _signature(x: Any) -> Any:
     if _is_tensor(x):
         return x.shape, x.stride(), x.dtype, x.device
     return type(x), x
@@ -114,8 +114,8 @@ def _written(steps: list, inputs: list, results: list) -> Callable:
     """The recording as a function of the inputs that gives the results."""
     consts: dict[str, Any] = {}
     names = {id(x): f"x{i}" for i, x in enumerate(inputs)}
-    for i, (_, given, _, outs) in enumerate(steps):
-        for x in filter(_is_tensor, given):
+    for i, (_, leaves, _, outs) in enumerate(steps):
+        for x in filter(_is_tensor, leaves):
             if id(x) not in names:  # a weight, or made of Python's numbers
                 names[id(x)] = f"c{len(consts)}"
                 consts[names[id(x)]] = x
@@ -125,16 +125,16 @@ def _written(steps: list, inputs: list, results: list) -> Callable:
     # From the last operation back: what is needed, and where a value is used for the last time.
     lines, needed = [], {id(x) for x in results}
     kept = frozenset(needed)
-    for i, (func, given, spec, outs) in reversed(list(enumerate(steps))):
+    for i, (func, leaves, spec, outs) in reversed(list(enumerate(steps))):
         if not (func._schema.is_mutable or any(id(x) in needed for x in outs)):
             continue
-        last = {id(x) for x in filter(_is_tensor, given)} - needed
+        last = {id(x) for x in filter(_is_tensor, leaves)} - needed
         needed |= last
         free = [name for name in map(names.get, sorted(last - kept)) if name[0] == "v"]
         if free:
             lines.append(f"del {', '.join(free)}")
         consts[f"f{i}"] = getattr(func, "_op", func)  # without a call of Python in between
-        args, kwargs = optree.tree_unflatten(spec, [_Code(_name(x, names, consts)) for x in given])
+        args, kwargs = optree.tree_unflatten(spec, [_Code(_name(x, names, consts)) for x in leaves])
         passed = [*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())]
         lines.append(f"{_targets(func, outs, names)}f{i}({', '.join(passed)})")
     body = [*reversed(lines), f"return [{', '.join(_name(x, names, consts) for x in results)}]"]
@@ -149,13 +149,13 @@ def _is_tensor(x: Any) -> bool:
 
 def _targets(func: Any, outs: list, names: dict[int, str]) -> str:
     """The left side of an operation's line; what is written in place keeps its name."""
-    found = [names.get(id(x), "_") if _is_tensor(x) else "_" for x in outs]
-    found = [name if name[0] == "v" else "_" for name in found]
+    targets = [names.get(id(x), "_") if _is_tensor(x) else "_" for x in outs]
+    targets = [name if name[0] == "v" else "_" for name in targets]
     returns = func._schema.returns
-    if not returns or set(found) == {"_"}:
+    if not returns or set(targets) == {"_"}:
         return ""
     several = len(returns) > 1 or isinstance(returns[0].type, torch.ListType)
-    return f"{', '.join(found)}{',' * several} = "
+    return f"{', '.join(targets)}{',' * several} = "
 
 
 class _Code(str):
