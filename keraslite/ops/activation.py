@@ -5,10 +5,10 @@ from typing import Any
 
 from keraslite.ops import math as m
 from keraslite.ops import numpy as k
-from keraslite.ops.common import _positions
+from keraslite.ops.common import positions
 from keraslite.ops.core import cast, dtype, shape
 from keraslite.ops.op import op
-from keraslite.ops.precision import _in_float32
+from keraslite.ops.precision import in_float32
 
 
 @op("same")
@@ -32,7 +32,7 @@ def relu6(x: Any) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def sigmoid(x: Any) -> Any:
     """`1 / (1 + exp(-x))`.
 
@@ -44,7 +44,7 @@ def sigmoid(x: Any) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def sparse_sigmoid(x: Any) -> Any:
     """0 up to -1, 1 from 1 on, and `(x + 1) / 2` between.
 
@@ -55,7 +55,7 @@ def sparse_sigmoid(x: Any) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def softplus(x: Any) -> Any:
     """`log(1 + exp(x))`.
 
@@ -66,7 +66,7 @@ def softplus(x: Any) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def softsign(x: Any) -> Any:
     """`x / (1 + |x|)`.
 
@@ -77,7 +77,7 @@ def softsign(x: Any) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def silu(x: Any) -> Any:
     """`x * sigmoid(x)`, also called swish.
 
@@ -91,7 +91,7 @@ swish = silu
 
 
 @op("float")
-@_in_float32
+@in_float32
 def log_sigmoid(x: Any) -> Any:
     """`log(sigmoid(x))`, computed without loss for large negative x.
 
@@ -102,7 +102,7 @@ def log_sigmoid(x: Any) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
     """x where positive, `negative_slope * x` elsewhere.
 
@@ -113,7 +113,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def hard_sigmoid(x: Any) -> Any:
     """`relu6(x + 3) / 6`.
 
@@ -124,7 +124,7 @@ def hard_sigmoid(x: Any) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def hard_silu(x: Any) -> Any:
     """`x * hard_sigmoid(x)`, also called hard swish.
 
@@ -138,7 +138,7 @@ hard_swish = hard_silu
 
 
 @op("float")
-@_in_float32
+@in_float32
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """x where positive, `alpha * (exp(x) - 1)` elsewhere.
 
@@ -149,7 +149,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def selu(x: Any) -> Any:
     """The scaled exponential linear unit, which keeps mean 0 and variance 1.
 
@@ -160,7 +160,7 @@ def selu(x: Any) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def gelu(x: Any, approximate: bool = True) -> Any:
     """x times the normal distribution function of x, exactly or by a tanh.
 
@@ -173,7 +173,7 @@ def gelu(x: Any, approximate: bool = True) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def celu(x: Any, alpha: float = 1.0) -> Any:
     """`max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))`.
 
@@ -184,7 +184,7 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def glu(x: Any, axis: int = -1) -> Any:
     """One half of x along an axis, gated by the sigmoid of the other.
 
@@ -198,7 +198,7 @@ def glu(x: Any, axis: int = -1) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def tanh_shrink(x: Any) -> Any:
     """`x - tanh(x)`.
 
@@ -209,7 +209,7 @@ def tanh_shrink(x: Any) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def hard_tanh(x: Any) -> Any:
     """x clipped to [-1, 1].
 
@@ -220,7 +220,7 @@ def hard_tanh(x: Any) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
     """x where `|x| > threshold`, else 0.
 
@@ -231,7 +231,7 @@ def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
     """x drawn towards 0 by `threshold`, and 0 within it.
 
@@ -243,7 +243,7 @@ def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def threshold(x: Any, threshold: float, default_value: float) -> Any:
     """x where it exceeds `threshold`, else `default_value`.
 
@@ -254,7 +254,7 @@ def threshold(x: Any, threshold: float, default_value: float) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def squareplus(x: Any, b: float = 4) -> Any:
     """`(x + sqrt(x * x + b)) / 2`, a smooth relu.
 
@@ -265,7 +265,7 @@ def squareplus(x: Any, b: float = 4) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def sparse_plus(x: Any) -> Any:
     """0 up to -1, x from 1 on, and `(x + 1)**2 / 4` between.
 
@@ -276,7 +276,7 @@ def sparse_plus(x: Any) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Any:
     """`exp(x)` scaled to sum to one along an axis (None: over everything).
 
@@ -288,7 +288,7 @@ def softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def log_softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Any:
     """The logarithm of `softmax`, computed without overflow.
 
@@ -300,7 +300,7 @@ def log_softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Any:
 
 
 @op("float")
-@_in_float32
+@in_float32
 def sparsemax(x: Any, axis: int = -1) -> Any:
     """The projection onto the probability simplex: a softmax with true zeros.
 
@@ -308,7 +308,7 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
     [0.75 0.25 0.  ]
     """
     dims = [-1] + [1] * (len(x.shape) - 1 - axis % len(x.shape))
-    ranks = cast(k.reshape(_positions(x, shape(x)[axis]), dims) + 1, dtype(x))
+    ranks = cast(k.reshape(positions(x, shape(x)[axis]), dims) + 1, dtype(x))
     ordered = k.flip(k.sort(x, axis=axis), axis=axis)
     support = cast(1 + k.multiply(ordered, ranks) > k.cumsum(ordered, axis=axis), dtype(x))
     size = k.sum(support, axis=axis, keepdims=True)

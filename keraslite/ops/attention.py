@@ -9,12 +9,12 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite.ops import numpy as k
 from keraslite.ops.activation import softmax
-from keraslite.ops.common import _positions
+from keraslite.ops.common import positions
 from keraslite.ops.control_flow import scan
 from keraslite.ops.core import cast, dtype, shape
 from keraslite.ops.noise import seed_pair
 from keraslite.ops.op import op
-from keraslite.ops.precision import _wide
+from keraslite.ops.precision import to_float32
 from keraslite.ops.transforms import checkpoint
 
 # Attention logits in memory at a time: on a CPU what fits its cache, 16 MiB of float32.
@@ -127,8 +127,8 @@ def _attention(
             logits = logits + cast(bias, dtype(logits))
         visible = mask if mask is None else cast(mask, "bool")
         if causal:
-            at = _positions(query, count) + start
-            past = k.expand_dims(at, 1) >= _positions(query, keys)
+            at = positions(query, count) + start
+            past = k.expand_dims(at, 1) >= positions(query, keys)
             visible = past if visible is None else k.logical_and(visible, past)
         if visible is not None:
             logits = k.where(visible, logits, -0.7 * float(np.finfo("float32").max))
@@ -187,7 +187,7 @@ def _in_blocks(block: Callable, step: int, query: Any, constants: tuple, by_row:
         return checkpoint(block)(q, start, *constants, *chosen)
 
     rows = [x for x, c in zip(by_row, cut, strict=True) if c]
-    starts = _positions(query, count) * step
+    starts = positions(query, count) * step
     xs = (blocks(query, 1), starts, [blocks(x, len(x.shape) - 2) for x in rows])
     _, outs = scan(lambda carry, x: (carry, run(*x)), starts[0], xs)
     outs = k.moveaxis(outs, 0, 1)
@@ -202,7 +202,7 @@ def _in_blocks(block: Callable, step: int, query: Any, constants: tuple, by_row:
 @op("same", tensors=2)
 def _scores(query: Any, key: Any) -> Any:
     """A batched product, in at least float32."""
-    return _wide(k.matmul(query, key))[0]
+    return to_float32(k.matmul(query, key))[0]
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What several modules of ops share."""
+"""What several topics of ops need: axes, index ranges, constants beside a tensor."""
 
 from typing import Any
 
@@ -6,24 +6,38 @@ from keraslite import backend as backends
 from keraslite.ops.op import Spec, op, primitive_only
 
 
-def _axis(axis: int, rank: int) -> int:
-    """An axis counted from the front."""
+def normalize_axis(axis: int, rank: int) -> int:
+    """Count an axis from the front.
+
+    Raises:
+        ValueError: there is no such axis.
+
+    >>> normalize_axis(-1, 3)
+    2
+    """
     if not -rank <= axis < rank:
-        raise ValueError(f"The axis {axis} is out of range for {rank} dimensions.")
+        raise ValueError(f"The axis must be in [{-rank}, {rank}), got {axis}.")
     return axis % rank
 
 
 @op("same")
 def _positions(x: Any, size: Any) -> Any:
-    """The numbers below a size, beside x; the size may be a tensor in a TensorFlow graph."""
+    """The int32 vector 0, 1, ... size - 1 on the backend of x.
+
+    The size may be a tensor in a TensorFlow graph.
+    """
     return primitive_only("_positions")
 
 
-def _beside(value: Any, x: Any) -> Any:
-    """A literal as a tensor of the backend of x."""
+positions = _positions  # an operation of the table, but not a public one
+
+
+def as_tensor_like(value: Any, x: Any) -> Any:
+    """Convert a literal to a tensor of the backend of x; tensors stay as they are."""
     value = getattr(value, "_kl_value", value)
     return value if backends.of(value) else backends.module_of(x).convert(value)
 
 
-def _indices_spec(x: Any) -> tuple:
+def indices_spec(x: Any) -> tuple:
+    """The specs of one int32 vector of unknown length for each axis of x."""
     return tuple(Spec((None,), "int32") for _ in x.shape)

@@ -7,7 +7,7 @@ import numpy as np
 
 from keraslite import dtypes
 from keraslite.ops.arithmetic import absolute, add, divide, multiply, power, sign, subtract
-from keraslite.ops.common import _beside, _positions
+from keraslite.ops.common import as_tensor_like, positions
 from keraslite.ops.core import cast, convert_to_tensor, shape
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.elementwise import floor
@@ -95,7 +95,7 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
     [7, 7]
     """
     target = dtype_of(x) if dtype is None else dtype
-    return broadcast_to(cast(_beside(fill_value, x), target), shape(x))
+    return broadcast_to(cast(as_tensor_like(fill_value, x), target), shape(x))
 
 
 @op("creation")
@@ -125,7 +125,7 @@ def linspace(
     """
     parts = builtins.max(num - 1 if endpoint else num, 1)
     gap = subtract(stop, start)
-    steps = reshape(_positions(start, num), [-1] + [1] * len(shape(gap)))
+    steps = reshape(positions(start, num), [-1] + [1] * len(shape(gap)))
     step = divide(gap, parts)
     out = add(start, multiply(cast(divide(steps, parts), dtype_of(start)), gap))
     if endpoint and num > 1:  # exactly stop, in spite of rounding
@@ -152,7 +152,7 @@ def logspace(
     [1.0, 2.0, 4.0]
     """
     exponents = linspace(start, stop, num, endpoint, axis=axis)
-    out = power(cast(_beside(base, start), dtype_of(start)), exponents)
+    out = power(cast(as_tensor_like(base, start), dtype_of(start)), exponents)
     return out if dtype is None else cast(out, dtype)
 
 

@@ -11,7 +11,7 @@ from keraslite.ops import numpy as k
 from keraslite.ops.activation import log_softmax, softplus
 from keraslite.ops.core import cast, shape
 from keraslite.ops.op import op
-from keraslite.ops.precision import _back, _wide
+from keraslite.ops.precision import from_float32, to_float32
 
 SPARSE_ONE_HOT: list[Any] = []  # `ops.sparse` puts it here
 
@@ -89,12 +89,12 @@ def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> 
     [0.6931 0.6931]
     """
     _same_shape(target, output)
-    target, name = _wide(target)
-    output, _ = _wide(output)
+    target, name = to_float32(target)
+    output, _ = to_float32(output)
     if from_logits:
-        return _back(softplus(output) - target * output, name)
+        return from_float32(softplus(output) - target * output, name)
     output = _inside(output)
-    return _back(-(target * k.log(output) + (1 - target) * k.log(1 - output)), name)
+    return from_float32(-(target * k.log(output) + (1 - target) * k.log(1 - output)), name)
 
 
 @op("promote_float", tensors=2)
@@ -109,9 +109,11 @@ def categorical_crossentropy(
     _same_shape(target, output)
     if not len(output.shape):
         raise ValueError("categorical_crossentropy needs a class axis, got scalars.")
-    target, name = _wide(target)
-    output, _ = _wide(output)
-    return _back(-k.sum(target * _log_probabilities(output, from_logits, axis), axis=axis), name)
+    target, name = to_float32(target)
+    output, _ = to_float32(output)
+    return from_float32(
+        -k.sum(target * _log_probabilities(output, from_logits, axis), axis=axis), name
+    )
 
 
 def _log_probabilities(output: Any, from_logits: bool, axis: int) -> Any:
@@ -148,12 +150,12 @@ def sparse_categorical_crossentropy(
 @op("same", tensors=2)
 def _sparse_crossentropy(target: Any, output: Any, from_logits: bool, axis: int) -> Any:
     """`sparse_categorical_crossentropy` of settled shapes."""
-    output, name = _wide(output)
+    output, name = to_float32(output)
     target = cast(target, "int32")
     is_class = k.logical_and(target >= 0, target < shape(output)[axis])
     logits = output if from_logits else _log_probabilities(output, False, axis)
     loss = _negative_likelihood(k.where(is_class, target, 0), logits, axis, from_logits)
-    return _back(k.where(is_class, loss, 0.0), name)
+    return from_float32(k.where(is_class, loss, 0.0), name)
 
 
 @op("same", tensors=2)
@@ -172,9 +174,9 @@ def psnr(x1: Any, x2: Any, max_val: float) -> Any:
     20.0
     """
     _same_shape(x1, x2)
-    (x1, name), (x2, _) = _wide(x1), _wide(x2)
+    (x1, name), (x2, _) = to_float32(x1), to_float32(x2)
     error = k.mean(k.square(x1 - x2))
-    return _back(20 * math.log10(max_val) - 10 / math.log(10) * k.log(error), name)
+    return from_float32(20 * math.log10(max_val) - 10 / math.log(10) * k.log(error), name)
 
 
 __all__ = [

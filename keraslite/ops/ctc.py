@@ -8,12 +8,12 @@ import numpy as np
 from keraslite import dtypes
 from keraslite.ops import numpy as k
 from keraslite.ops.activation import log_softmax
-from keraslite.ops.common import _positions
+from keraslite.ops.common import positions
 from keraslite.ops.control_flow import scan
 from keraslite.ops.core import cast, dtype, shape
 from keraslite.ops.math import logsumexp
 from keraslite.ops.op import op
-from keraslite.ops.precision import _wide
+from keraslite.ops.precision import to_float32
 from keraslite.ops.slicing import scatter_update
 
 
@@ -33,7 +33,7 @@ def ctc_loss(
     >>> ctc_loss([[1]], np.zeros((1, 2, 2), "float32"), [1], [2]).shape == (1,)
     True
     """
-    logits, _ = _wide(output)
+    logits, _ = to_float32(output)
     logs = log_softmax(logits, -1)
     target, target_length, output_length = (
         cast(v, "int32") for v in (target, target_length, output_length)
@@ -67,7 +67,7 @@ def _ctc(target: Any, logs: Any, target_length: Any, output_length: Any, blank: 
 
     scores = k.where(places < 2, emitted[:, 0], never)
     frames = k.moveaxis(emitted, 1, 0)[1:]
-    times = k.add(k.zeros_like(frames[:, 0, 0], dtype="int32"), _positions(logs, len(frames)) + 1)
+    times = k.add(k.zeros_like(frames[:, 0, 0], dtype="int32"), positions(logs, len(frames)) + 1)
     scores, _ = scan(step, scores, (frames, times))
     last = k.expand_dims(2 * target_length, 1)
     end = k.take_along_axis(scores, last, axis=1)
@@ -130,7 +130,7 @@ def ctc_decode(
 
 
 def _best_classes(inputs: Any, lengths: Any, merge_repeated: bool, blank: int) -> tuple:
-    frames = _positions(inputs, shape(inputs)[1])
+    frames = positions(inputs, shape(inputs)[1])
     counts = frames < k.expand_dims(lengths, 1)
     scores = -k.sum(k.where(counts, k.max(inputs, -1), 0), 1, keepdims=True)
     best = k.where(counts, cast(k.argmax(inputs, -1), "int32"), blank)
@@ -154,11 +154,11 @@ def _beam_search(logs: Any, lengths: Any, width: int, top_paths: int, blank: int
     is not in use has _NEVER for both.
     """
     rows, steps, classes = shape(logs)
-    frames = _positions(logs, steps)
-    beams = _positions(logs, width)
-    symbols = _positions(logs, classes)
+    frames = positions(logs, steps)
+    beams = positions(logs, width)
+    symbols = positions(logs, classes)
     slots = width * classes
-    row_of = k.expand_dims(_positions(logs, rows), 1) * (slots + 1)
+    row_of = k.expand_dims(positions(logs, rows), 1) * (slots + 1)
 
     def of(values: Any, chosen: Any) -> Any:
         """The values of the chosen beams."""

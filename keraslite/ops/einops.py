@@ -100,7 +100,7 @@ def _measure(group: tuple, size: Any, sizes: dict, pattern: str) -> None:
     if len(unknown) > 1:
         raise ValueError(f"{pattern!r} needs the size of {' or '.join(unknown)}")
     if isinstance(size, int) and (size % known_size if unknown else size != known_size):
-        raise ValueError(f"{pattern!r} must divide an axis of size {size}, got {known_size}")
+        raise ValueError(f"{pattern!r} must fit an axis of size {size}, got {known_size}")
     if unknown:
         sizes[unknown[0]] = size // known_size
 

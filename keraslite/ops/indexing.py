@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keraslite.ops.common import _indices_spec
+from keraslite.ops.common import indices_spec
 from keraslite.ops.op import op, primitive_only
 
 
@@ -69,7 +69,7 @@ def argpartition(x: Any, kth: int, axis: Any = -1) -> Any:
     return argsort(x, axis)
 
 
-nonzero.op.spec = _indices_spec
+nonzero.op.spec = indices_spec
 
 
 __all__ = [

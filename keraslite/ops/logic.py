@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keraslite.ops.common import _indices_spec
+from keraslite.ops.common import indices_spec
 from keraslite.ops.op import op, primitive_only
 
 
@@ -219,7 +219,7 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 
 
 where.op.spec = lambda condition, x1=None, x2=None: (
-    _indices_spec(condition) if x1 is None and x2 is None else None
+    indices_spec(condition) if x1 is None and x2 is None else None
 )
 
 

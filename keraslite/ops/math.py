@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from keraslite import dtypes
-from keraslite.ops.common import _beside, _positions
+from keraslite.ops.common import as_tensor_like, positions
 from keraslite.ops.core import cast, shape, stop_gradient
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.numpy import (
@@ -167,7 +167,7 @@ def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: 
         num_segments = int(max(segment_ids)) + 1
     low, high = dtypes.limits(dtype_of(data), infinite=True)
     start = {"add": 0, "mul": 1, "max": low, "min": high}[reduction]
-    base = cast(_beside(start, data), dtype_of(data))
+    base = cast(as_tensor_like(start, data), dtype_of(data))
     base = broadcast_to(base, (num_segments, *shape(data)[1:]))
     return scatter_update(base, expand_dims(segment_ids, -1), data, reduction)
 
@@ -191,8 +191,8 @@ def extract_sequences(x: Any, sequence_length: int, sequence_stride: int) -> Any
     [[1, 2], [3, 4]]
     """
     count = (shape(x)[-1] - sequence_length) // sequence_stride + 1
-    starts = multiply(expand_dims(_positions(x, count), 1), sequence_stride)
-    return take(x, add(starts, _positions(x, sequence_length)), -1)
+    starts = multiply(expand_dims(positions(x, count), 1), sequence_stride)
+    return take(x, add(starts, positions(x, sequence_length)), -1)
 
 
 @op("float")

@@ -9,7 +9,7 @@ from keraslite.ops import numpy as k
 from keraslite.ops.activation import silu
 from keraslite.ops.core import cast, dtype, shape, stop_gradient
 from keraslite.ops.op import op
-from keraslite.ops.precision import _back, _wide
+from keraslite.ops.precision import from_float32, to_float32
 
 
 def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
@@ -30,14 +30,14 @@ def moments(
     if synchronized:
         raise NotImplementedError("moments cannot synchronise replicas: leave synchronized=False.")
     axes = _axes(axes, len(x.shape))
-    x, name = _wide(x)
+    x, name = to_float32(x)
     mean = k.mean(x, axis=axes, keepdims=True)
     variance = k.mean(k.square(x - mean), axis=axes, keepdims=True)
     if not keepdims:
         mean, variance = k.squeeze(mean, axis=axes), k.squeeze(variance, axis=axes)
     if name == "float16":  # its range is too small for many variances
         mean, variance = k.clip(mean, -65504.0, 65504.0), k.clip(variance, -65504.0, 65504.0)
-    return _back(mean, name), _back(variance, name)
+    return from_float32(mean, name), from_float32(variance, name)
 
 
 def batch_normalization(
@@ -64,7 +64,7 @@ def _batch_normalization(
     """`batch_normalization` with its tensors in front."""
     dims = [1] * len(x.shape)
     dims[axis] = -1
-    x, name = _wide(x)
+    x, name = to_float32(x)
     mean, variance, offset, scale = (
         v if v is None else k.reshape(cast(v, dtype(x)), dims)
         for v in (mean, variance, offset, scale)
@@ -72,7 +72,7 @@ def _batch_normalization(
     factor = m.rsqrt(variance + epsilon)
     factor = factor if scale is None else factor * scale
     shift = -mean * factor if offset is None else offset - mean * factor
-    return _back(x * factor + shift, name)
+    return from_float32(x * factor + shift, name)
 
 
 @op("float", tensors=3, keep=(1, 2))
@@ -94,10 +94,10 @@ def normalize_batch(
         out = _normalize_batch(x, scale, offset, epsilon)
         if out is not NotImplemented:
             return out
-    wide, name = _wide(x)
+    wide, name = to_float32(x)
     mean, variance = moments(wide, [a for a in range(len(x.shape)) if a != axis])
     out = _batch_normalization(wide, mean, variance, offset, scale, axis, epsilon)
-    return _back(out, name), stop_gradient(mean), stop_gradient(variance)
+    return from_float32(out, name), stop_gradient(mean), stop_gradient(variance)
 
 
 @op("same", tensors=3)
@@ -137,7 +137,7 @@ def normalize_groups(
         out = _normalize_groups(x, scale, offset, groups, epsilon, activation)
         if out is not NotImplemented:
             return out
-    full, (wide, name) = shape(x), _wide(x)
+    full, (wide, name) = shape(x), to_float32(x)
     split = k.reshape(wide, (*full[:axis], groups, full[axis] // groups, *full[axis + 1 :]))
     axes = [i for i in range(1, len(full) + 1) if i != axis]
     mean, variance = moments(split, axes, keepdims=True)
@@ -148,7 +148,7 @@ def normalize_groups(
     if offset is not None:
         shift = shift + k.reshape(cast(offset, dtype(wide)), beside)
     out = k.reshape(split * factor + shift, full)
-    return _back(silu(out) if activation else out, name)
+    return from_float32(silu(out) if activation else out, name)
 
 
 @op("same", tensors=3)
@@ -178,11 +178,11 @@ def layer_normalization(
         raise TypeError(f"layer_normalization knows no argument {sorted(kwargs)}.")
     axes = _axes(axis, len(x.shape))
     epsilon = config.epsilon() if epsilon is None else epsilon
-    x, name = _wide(x)
+    x, name = to_float32(x)
     deviation = x - k.mean(x, axis=axes, keepdims=True)
     factor = m.rsqrt(k.mean(k.square(deviation), axis=axes, keepdims=True) + epsilon)
     out = (deviation if centred else x) * factor
-    return _back(_affine(out, gamma, beta if centred else None, axes), name)
+    return from_float32(_affine(out, gamma, beta if centred else None, axes), name)
 
 
 def _affine(x: Any, gamma: Any, beta: Any, axes: tuple[int, ...]) -> Any:
@@ -206,9 +206,9 @@ def rms_normalization(
     """
     epsilon = config.epsilon() if epsilon is None else epsilon
     axes = _axes(axis, len(x.shape))
-    x, name = _wide(x)
+    x, name = to_float32(x)
     out = x * m.rsqrt(k.mean(k.square(x), axis=axes, keepdims=True) + epsilon)
-    return _back(_affine(out, scale, None, axes), name)
+    return from_float32(_affine(out, scale, None, axes), name)
 
 
 @op("float")
@@ -222,14 +222,14 @@ def normalize(
     """
     if not isinstance(order, int) or order < 1:
         raise ValueError(f"normalize needs a whole order of at least 1, got {order!r}.")
-    x, name = _wide(x if len(x.shape) else k.reshape(x, (1,)))
+    x, name = to_float32(x if len(x.shape) else k.reshape(x, (1,)))
     axis = _axes(axis, len(x.shape))
     epsilon = config.epsilon() if epsilon is None else epsilon
     if order == 2:  # no root before the bound: its gradient at 0 is infinite
         squares = k.sum(k.square(x), axis=axis, keepdims=True)
-        return _back(x * m.rsqrt(k.maximum(squares, epsilon * epsilon)), name)
+        return from_float32(x * m.rsqrt(k.maximum(squares, epsilon * epsilon)), name)
     powers = k.sum(k.absolute(x) ** order, axis=axis, keepdims=True)
-    return _back(x / k.maximum(powers, epsilon**order) ** (1 / order), name)
+    return from_float32(x / k.maximum(powers, epsilon**order) ** (1 / order), name)
 
 
 __all__ = [

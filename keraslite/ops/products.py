@@ -4,7 +4,7 @@ import builtins
 from typing import Any
 
 from keraslite.ops.arithmetic import add, clip, divide, multiply, sqrt, subtract
-from keraslite.ops.common import _positions
+from keraslite.ops.common import positions
 from keraslite.ops.core import cast, shape, stack
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.creation import zeros_like
@@ -231,8 +231,8 @@ def correlate(x1: Any, x2: Any, mode: str = "valid") -> Any:
     if mode not in borders:
         raise ValueError(f"mode must be one of {builtins.sorted(borders)}, got {mode!r}")
     before, after = borders[mode]
-    starts = expand_dims(_positions(x1, n + before + after - m + 1), 1)
-    return matmul(take(pad(x1, (before, after)), add(starts, _positions(x1, m)), 0), x2)
+    starts = expand_dims(positions(x1, n + before + after - m + 1), 1)
+    return matmul(take(pad(x1, (before, after)), add(starts, positions(x1, m)), 0), x2)
 
 
 __all__ = [

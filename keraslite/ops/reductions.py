@@ -6,7 +6,7 @@ from typing import Any
 
 from keraslite import dtypes
 from keraslite.ops.arithmetic import add, divide, maximum, multiply, sqrt, square, subtract
-from keraslite.ops.common import _axis, _beside
+from keraslite.ops.common import as_tensor_like, normalize_axis
 from keraslite.ops.core import cast, shape
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.elementwise import ceil, floor, isnan, round
@@ -195,7 +195,7 @@ def average(x: Any, axis: Any = None, weights: Any = None) -> Any:
     """
     if weights is None:
         return mean(x, axis)
-    weights = cast(_beside(weights, x), dtype_of(x))
+    weights = cast(as_tensor_like(weights, x), dtype_of(x))
     if isinstance(axis, int) and len(shape(weights)) == 1 and len(shape(x)) > 1:
         sizes = [1] * len(shape(x))
         sizes[axis] = -1
@@ -235,7 +235,7 @@ def percentile(
     >>> convert_to_numpy(percentile([1.0, 2.0, 4.0], 50)).tolist()
     2.0
     """
-    q = q / 100 if isinstance(q, int | float) else divide(_beside(q, x), 100)
+    q = q / 100 if isinstance(q, int | float) else divide(as_tensor_like(q, x), 100)
     return quantile(x, q, axis, method, keepdims)
 
 
@@ -382,7 +382,7 @@ def nanpercentile(
     >>> convert_to_numpy(nanpercentile([1.0, 3.0, float('nan')], 50)).tolist()
     2.0
     """
-    return nanquantile(x, divide(_beside(q, x), 100), axis, method, keepdims)
+    return nanquantile(x, divide(as_tensor_like(q, x), 100), axis, method, keepdims)
 
 
 def _nan_extremum(of: Callable, worst: float, x: Any, axis: Any, keepdims: bool) -> Any:
@@ -407,11 +407,11 @@ def _quantile(x: Any, q: Any, axis: Any, method: str, keepdims: bool, count: Any
         raise ValueError(f"q must lie within its range, got {q} of 1")
     sizes = shape(x)
     axes = range(len(sizes)) if axis is None else [axis] if isinstance(axis, int) else axis
-    axes = sorted(_axis(a, len(sizes)) for a in axes)
+    axes = sorted(normalize_axis(a, len(sizes)) for a in axes)
     rest = [a for a in range(len(sizes)) if a not in axes]
     flat = reshape(transpose(x, rest + axes), [*(sizes[a] for a in rest), -1])
     flat = sort(cast(flat, dtypes.result_type(dtype_of(x), "float32")), -1)
-    q = cast(_beside(q, x), dtype_of(flat))
+    q = cast(as_tensor_like(q, x), dtype_of(flat))
     last = shape(flat)[-1] - 1
     if count is not None:
         last = maximum(subtract(reshape(count, [*(sizes[a] for a in rest), 1]), 1), 0)

@@ -15,7 +15,7 @@ from keraslite.ops.arithmetic import (
     power,
     subtract,
 )
-from keraslite.ops.common import _axis, _beside, _positions
+from keraslite.ops.common import as_tensor_like, normalize_axis, positions
 from keraslite.ops.control_flow import scan
 from keraslite.ops.core import cast, shape
 from keraslite.ops.core import dtype as dtype_of
@@ -127,7 +127,7 @@ def unique(
     >>> [convert_to_numpy(part).tolist() for part in unique([3, 1, 3], return_counts=True)]
     [[1, 3], [1, 2]]
     """
-    slices = ravel(x) if axis is None else moveaxis(x, _axis(axis, len(x.shape)), 0)
+    slices = ravel(x) if axis is None else moveaxis(x, normalize_axis(axis, len(x.shape)), 0)
     count, *rest = shape(slices)
     rows = reshape(slices, (count, math.prod(rest))) if rest else slices
     order = _order_of_rows(rows)
@@ -137,15 +137,15 @@ def unique(
     first = concatenate([ones_like(order[:1], dtype="bool"), differ])
     group = cumsum(cast(first, "int32")) - 1
     if size is None:
-        places = _positions(order, shape(nonzero(first)[0])[0])
+        places = positions(order, shape(nonzero(first)[0])[0])
     else:
-        places = _positions(order, size)
+        places = positions(order, size)
     starts = searchsorted(group, places)
     missing = greater_equal(starts, count)
     index = take(order, where(missing, 0, starts))
     values = take(slices, index, 0)
     if size is not None:
-        fill = cast(_beside(0 if fill_value is None else fill_value, x), dtype_of(x))
+        fill = cast(as_tensor_like(0 if fill_value is None else fill_value, x), dtype_of(x))
         values = where(reshape(missing, (-1, *[1] * len(rest))), fill, values)
     out = [values if axis is None else moveaxis(values, 0, axis)]
     if return_index:
@@ -166,7 +166,7 @@ def _order_of_rows(rows: Any) -> Any:
     def by_column(order: Any, column: Any) -> tuple:
         return take(order, argsort(take(column, order))), None
 
-    start = _positions(rows, shape(rows)[0])
+    start = positions(rows, shape(rows)[0])
     return scan(by_column, start, transpose(rows), reverse=True)[0]
 
 
@@ -194,10 +194,10 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = Fal
     if not dtypes.is_int(dtype_of(x)):
         raise TypeError(f"the numbers to count must be integers, got dtype {dtype_of(x)}")
     length = builtins.max(int(max(x)) + 1 if math.prod(shape(x)) else 0, minlength)
-    hits = equal(expand_dims(x, -1), _positions(x, length))
+    hits = equal(expand_dims(x, -1), positions(x, length))
     if weights is None:
         return sum(cast(hits, "int32"), -2)
-    weights = _beside(weights, x)
+    weights = as_tensor_like(weights, x)
     return sum(where(hits, expand_dims(weights, -1), 0), -2)
 
 
@@ -210,10 +210,10 @@ def histogram(x: Any, bins: int = 10, range: Any = None) -> Any:
     """
     x = cast(ravel(x), dtypes.result_type(dtype_of(x), float))
     low, high = (min(x), max(x)) if range is None or range[0] == range[1] else range
-    edges = cast(linspace(_beside(low, x), high, bins + 1), dtype_of(x))
+    edges = cast(linspace(as_tensor_like(low, x), high, bins + 1), dtype_of(x))
     inside = logical_and(greater_equal(x, edges[0]), less_equal(x, edges[-1]))
     place = clip(subtract(searchsorted(edges, x, "right"), 1), 0, bins - 1)
-    hits = logical_and(expand_dims(inside, 1), equal(expand_dims(place, 1), _positions(x, bins)))
+    hits = logical_and(expand_dims(inside, 1), equal(expand_dims(place, 1), positions(x, bins)))
     return sum(cast(hits, "int32"), 0), edges
 
 
@@ -257,7 +257,7 @@ def trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Any:
     y = moveaxis(y, axis, -1)
     steps = dx
     if x is not None:
-        x = cast(_beside(x, y), dtype_of(y))
+        x = cast(as_tensor_like(x, y), dtype_of(y))
         steps = diff(x if len(shape(x)) == 1 else moveaxis(x, axis, -1))
     return multiply(sum(multiply(add(y[..., 1:], y[..., :-1]), steps), -1), 0.5)
 
@@ -271,7 +271,7 @@ def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:  # noqa: N80
     """
     if len(x.shape) != 1:
         raise ValueError(f"x must be a vector, got a shape of {tuple(x.shape)}")
-    powers = cast(_positions(x, shape(x)[0] if N is None else N), dtype_of(x))
+    powers = cast(positions(x, shape(x)[0] if N is None else N), dtype_of(x))
     return power(expand_dims(x, -1), powers if increasing else flip(powers))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import dtypes
-from keraslite.ops.common import _axis, _positions
+from keraslite.ops.common import normalize_axis, positions
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.core import shape
 from keraslite.ops.indexing import take
@@ -100,10 +100,11 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     (3, 4, 2)
     """
     rank = len(shape(x))
-    source, destination = ([a] if isinstance(a, int) else list(a) for a in (source, destination))
-    to = dict(
-        zip([_axis(a, rank) for a in destination], [_axis(a, rank) for a in source], strict=True)
+    source, destination = (
+        [normalize_axis(a, rank) for a in ([axes] if isinstance(axes, int) else axes)]
+        for axes in (source, destination)
     )
+    to = dict(zip(destination, source, strict=True))
     rest = iter([a for a in range(rank) if a not in to.values()])
     return transpose(x, [to[i] if i in to else next(rest) for i in range(rank)])
 
@@ -322,7 +323,7 @@ def rot90(array: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
     >>> convert_to_numpy(rot90([[1, 2], [3, 4]])).tolist()
     [[2, 4], [1, 3]]
     """
-    first, second = (_axis(a, len(shape(array))) for a in axes)
+    first, second = (normalize_axis(a, len(shape(array))) for a in axes)
     if first == second:
         raise ValueError(f"the axes must differ, got {axes}.")
     if k % 4 == 2:
@@ -371,7 +372,7 @@ def _pad_constant(x: Any, widths: list, value: Any) -> Any:
 
 def _border(x: Any, size: Any, before: int, after: int, mode: str) -> Any:
     """The places that the elements of a padded axis are copied from."""
-    i = _positions(x, size + (before + after)) - before
+    i = positions(x, size + (before + after)) - before
     if mode == "edge":
         return (builtins.abs(i) - builtins.abs(i - (size - 1)) + (size - 1)) // 2
     if mode == "wrap":

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from keraslite import backend as backends
-from keraslite.ops.common import _beside, _positions
+from keraslite.ops.common import as_tensor_like, positions
 from keraslite.ops.core import cast, shape
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.math import extract_sequences
@@ -239,13 +239,13 @@ def _window(window: Any, sequence_length: int, fft_length: int, beside: Any) -> 
         )
     dtype = dtype_of(beside)
     if window is None:
-        return ones_like(_positions(beside, fft_length), dtype)
+        return ones_like(positions(beside, fft_length), dtype)
     if isinstance(window, str):
         if window not in _COSINES:
             raise ValueError(f"the window is 'hann', 'hamming' or a tensor, not {window!r}")
         module = backends.module_of(beside)
         window = module.convert(_cosines(window, sequence_length), dtype)
-    window = cast(_beside(window, beside), dtype)
+    window = cast(as_tensor_like(window, beside), dtype)
     if tuple(window.shape) != (sequence_length,):
         raise ValueError(
             f"the window's shape must be ({sequence_length},), it is {tuple(window.shape)}"

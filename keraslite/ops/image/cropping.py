@@ -8,7 +8,7 @@ import numpy as np
 
 from keraslite.backend.windows import padding_pairs
 from keraslite.ops import numpy as k
-from keraslite.ops.common import _positions
+from keraslite.ops.common import positions
 from keraslite.ops.core import shape
 from keraslite.ops.image.formats import as_batch, check_choice
 from keraslite.ops.layout import as_tuple
@@ -173,7 +173,7 @@ def _patches(
         if isinstance(n, int) and n < (window - 1) * step + 1:
             raise ValueError(f"Patches of {size} do not fit into images of {tuple(images.shape)}.")
         count = (n - (window - 1) * step - 1) // stride + 1
-        starts = k.expand_dims(_positions(x, count), 1) * stride
+        starts = k.expand_dims(positions(x, count), 1) * stride
         places = k.reshape(k.add(starts, np.arange(window, dtype="int32") * step), (-1,))
         x = k.take(x, places, axis=axis)
         counts.append(count)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keraslite.ops import numpy as k
-from keraslite.ops.common import _positions
+from keraslite.ops.common import positions
 from keraslite.ops.core import cast, shape
 
 # ---- weights along an axis ----
@@ -62,7 +62,7 @@ def weights(
     numbers = all(isinstance(v, int | float) for v in (before, after, scale, translation))
     f: Any = np if numbers else k
     old, new = (
-        np.arange(n, dtype="float64") if numbers else cast(_positions(like, n), "float32")
+        np.arange(n, dtype="float64") if numbers else cast(positions(like, n), "float32")
         for n in (before, after)
     )
     at = (new + 0.5 - translation) / scale - 0.5

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keraslite.ops import numpy as k
-from keraslite.ops.common import _positions
+from keraslite.ops.common import positions
 from keraslite.ops.core import cast, shape
 from keraslite.ops.image.formats import as_batch, as_floats, check_choice
 from keraslite.ops.image.resampling import KERNELS, along, weights
@@ -73,7 +73,7 @@ _RESIZERS = ("bilinear", "bicubic", "lanczos3", "lanczos5")
 def _nearest(x: Any, before: Any, after: int) -> Any:
     if isinstance(before, int):
         return np.minimum((np.arange(after) + 0.5) * (before / after), before - 1).astype("int32")
-    at = (cast(_positions(x, after), "float32") + 0.5) * (cast(before, "float32") / after)
+    at = (cast(positions(x, after), "float32") + 0.5) * (cast(before, "float32") / after)
     return cast(k.floor(at), "int32")
 
 

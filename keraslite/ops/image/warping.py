@@ -5,7 +5,7 @@ from typing import Any
 from keraslite import backend as backends
 from keraslite.ops import linalg
 from keraslite.ops import numpy as k
-from keraslite.ops.common import _positions
+from keraslite.ops.common import positions
 from keraslite.ops.core import cast, shape
 from keraslite.ops.image.filters import blur
 from keraslite.ops.image.formats import as_batch, as_floats, check_choice
@@ -75,8 +75,8 @@ def _warped(
 def _projected(x: Any, matrix: Any, interpolation: str, fill_mode: str, fill_value: Any) -> Any:
     """A batch sampled where (batch, 8) projective transforms take the pixels of the result."""
     height, width = shape(x)[1:3]
-    column = cast(_positions(x, width), "float32")
-    row = k.expand_dims(cast(_positions(x, height), "float32"), 1)
+    column = cast(positions(x, width), "float32")
+    row = k.expand_dims(cast(positions(x, height), "float32"), 1)
     a0, a1, a2, b0, b1, b2, c0, c1 = (k.reshape(matrix[:, i], (-1, 1, 1)) for i in range(8))
     below = c0 * column + c1 * row + 1.0
     columns = (a0 * column + a1 * row + a2) / below
@@ -216,8 +216,8 @@ def elastic_transform(
     noise = k.moveaxis(k.reshape(noise, (2, batch, height, width)), 0, -1) * float(sigma)
     length = int(6 * sigma) | 1
     moved = blur(noise, (length, length), (sigma, sigma)) * float(alpha)
-    rows = k.expand_dims(cast(_positions(x, height), "float32"), 1) + moved[..., 1]
-    columns = cast(_positions(x, width), "float32") + moved[..., 0]
+    rows = k.expand_dims(cast(positions(x, height), "float32"), 1) + moved[..., 1]
+    columns = cast(positions(x, width), "float32") + moved[..., 0]
     return undo(back(_warped(x, rows, columns, interpolation, fill_mode, fill_value)))
 
 
