@@ -31,17 +31,18 @@ from keraslite.ops import (
     tanh_shrink,
     threshold,
 )
+from keraslite.typing import Tensor
 
 swish = silu
 hard_swish = hard_silu
 
 
 def relu(
-    x: Any,
+    x: Tensor,
     negative_slope: float = 0.0,
     max_value: float | None = None,
     threshold: float = 0.0,  # noqa: F811 - Keras's name
-) -> Any:
+) -> Tensor:
     """`max(x, 0)`; optionally with a slope below, a largest value, and another threshold than 0.
 
     Args:
@@ -66,7 +67,7 @@ def relu(
     return ops.where(ops.greater(x, threshold), above, below)
 
 
-def gelu(x: Any, approximate: bool = False) -> Any:
+def gelu(x: Tensor, approximate: bool = False) -> Tensor:
     """x times the normal distribution function of x; by default the exact one, unlike `ops.gelu`.
 
     >>> print(ops.convert_to_numpy(gelu([1.0])).round(4))
@@ -75,7 +76,7 @@ def gelu(x: Any, approximate: bool = False) -> Any:
     return ops.gelu(x, approximate)
 
 
-def exponential(x: Any) -> Any:
+def exponential(x: Tensor) -> Tensor:
     """`exp(x)`.
 
     >>> print(ops.convert_to_numpy(exponential([0.0])))
@@ -84,7 +85,7 @@ def exponential(x: Any) -> Any:
     return ops.exp(x)
 
 
-def mish(x: Any) -> Any:
+def mish(x: Tensor) -> Tensor:
     """`x * tanh(softplus(x))`.
 
     >>> print(ops.convert_to_numpy(mish([1.0])).round(4))
@@ -94,7 +95,7 @@ def mish(x: Any) -> Any:
     return x * ops.tanh(ops.softplus(x))
 
 
-def linear(x: Any) -> Any:
+def linear(x: Tensor) -> Tensor:
     """The input itself.
 
     >>> linear(2.0)

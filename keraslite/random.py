@@ -19,6 +19,7 @@ from keraslite.ops import nn as ops_nn  # noqa: F401 - loads the table of ops
 from keraslite.ops import noise
 from keraslite.ops import numpy as knp
 from keraslite.ops.core import cast
+from keraslite.typing import DType, Shape, Tensor
 from keraslite.variable import Variable
 
 
@@ -116,8 +117,12 @@ def _below(maxval: float, minval: float, name: str) -> float:
 
 
 def uniform(
-    shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None
-) -> Any:
+    shape: Shape,
+    minval: float = 0.0,
+    maxval: float = 1.0,
+    dtype: DType | None = None,
+    seed: Any = None,
+) -> Tensor:
     """Uniform numbers from [minval, maxval).
 
     >>> uniform((2, 3), seed=1).shape[1]
@@ -133,8 +138,12 @@ def uniform(
 
 
 def normal(
-    shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
-) -> Any:
+    shape: Shape,
+    mean: float = 0.0,
+    stddev: float = 1.0,
+    dtype: DType | None = None,
+    seed: Any = None,
+) -> Tensor:
     """Normal numbers, by the Box-Muller transform of pairs of uniform ones.
 
     >>> normal((2, 3), seed=1).shape[0]
@@ -148,8 +157,12 @@ def normal(
 
 
 def truncated_normal(
-    shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
-) -> Any:
+    shape: Shape,
+    mean: float = 0.0,
+    stddev: float = 1.0,
+    dtype: DType | None = None,
+    seed: Any = None,
+) -> Tensor:
     """Normal numbers within two standard deviations of the mean.
 
     >>> bool(abs(float(truncated_normal((1,), seed=1)[0])) <= 2)
@@ -166,7 +179,9 @@ def truncated_normal(
     return knp.reshape(out, tuple(shape))
 
 
-def randint(shape: Any, minval: int, maxval: int, dtype: Any = "int32", seed: Any = None) -> Any:
+def randint(
+    shape: Shape, minval: int, maxval: int, dtype: DType = "int32", seed: Any = None
+) -> Tensor:
     """Integers from [minval, maxval), each as likely as the others to 1 part in 65,000.
 
     Args:
@@ -216,14 +231,14 @@ def _first_accepted(candidates: Any, accepts: Any) -> Any:
     return knp.take_along_axis(candidates, knp.expand_dims(chosen, 0), axis=0)[0]
 
 
-def keep_mask(shape: Any, rate: float, seed: Any = None) -> Any:
+def keep_mask(shape: Shape, rate: float, seed: Any = None) -> Tensor:
     """Booleans that are False with probability `rate`, compared as integers."""
     bits, module = _bits(seed, _count(shape), 24)
     threshold = module.convert(round(rate * (1 << 24)), "int32")
     return knp.reshape(bits >= threshold, tuple(shape))
 
 
-def bernoulli(shape: Any, p: float = 0.5, dtype: Any = None, seed: Any = None) -> Any:
+def bernoulli(shape: Shape, p: float = 0.5, dtype: DType | None = None, seed: Any = None) -> Tensor:
     """Ones with probability p, else zeros.
 
     >>> float(bernoulli((), 1.0, seed=1))
@@ -232,7 +247,9 @@ def bernoulli(shape: Any, p: float = 0.5, dtype: Any = None, seed: Any = None) -
     return cast(keep_mask(shape, 1.0 - p, seed), dtypes.standardize(dtype))
 
 
-def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
+def dropout(
+    inputs: Tensor, rate: float, noise_shape: Shape | None = None, seed: Any = None
+) -> Tensor:
     """Set a random part of the inputs to zero and scale the rest up.
 
     Args:
@@ -290,7 +307,7 @@ def _log_gamma(shape: tuple, alpha: Any, seed: Any) -> Any:
     return knp.log(d) + chosen + knp.where(small, boost / knp.where(small, alpha, 1.0), 0.0)
 
 
-def gamma(shape: Any, alpha: Any, dtype: Any = None, seed: Any = None) -> Any:
+def gamma(shape: Shape, alpha: Any, dtype: DType | None = None, seed: Any = None) -> Tensor:
     """Gamma numbers of unit scale; equal on all backends to rounding.
 
     Rounding may also, about once in 10^7 draws, decide for another candidate on another backend.
@@ -308,7 +325,9 @@ def gamma(shape: Any, alpha: Any, dtype: Any = None, seed: Any = None) -> Any:
     return knp.reshape(cast(knp.exp(_log_gamma(shape, alpha, seed)), name), shape)
 
 
-def beta(shape: Any, alpha: Any, beta: Any, dtype: Any = None, seed: Any = None) -> Any:
+def beta(
+    shape: Shape, alpha: Any, beta: Any, dtype: DType | None = None, seed: Any = None
+) -> Tensor:
     """Beta numbers: the share of the first of two gamma numbers; equal on all backends as `gamma`.
 
     Args:
@@ -332,8 +351,8 @@ _STEPS = 64  # of the search for few successes: for a mean below 10, more have a
 
 
 def binomial(
-    shape: Any, counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None
-) -> Any:
+    shape: Shape, counts: Any, probabilities: Any, dtype: DType | None = None, seed: Any = None
+) -> Tensor:
     """How many of `counts` trials succeed; equal on all backends as `gamma`.
 
     Below a mean of 10 the distribution is searched from 0 on, else candidates are accepted by
@@ -426,7 +445,7 @@ _TAILS = np.array(
 )
 
 
-def shuffle(x: Any, axis: int = 0, seed: Any = None) -> Any:
+def shuffle(x: Tensor, axis: int = 0, seed: Any = None) -> Tensor:
     """Reorder along an axis.
 
     >>> shuffle([[1, 2]], seed=1).shape[1]
@@ -437,7 +456,7 @@ def shuffle(x: Any, axis: int = 0, seed: Any = None) -> Any:
     return knp.take(x, knp.argsort(bits), axis=axis)
 
 
-def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any = None) -> Any:
+def categorical(logits: Any, num_samples: int, dtype: DType = "int32", seed: Any = None) -> Tensor:
     """Draw class numbers from unnormalised log-probabilities, by the Gumbel trick.
 
     Args:

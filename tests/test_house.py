@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"jax", "torch", "tensorflow"}
 # From the ground up: a file may import only from its own line and the lines above it.
 FLOORS = [
-    ["config", "dtypes", "tree", "declare", "scopes"],
+    ["config", "dtypes", "tree", "typing", "declare", "scopes"],
     ["backend"],
     ["variable", "naming", "masking", "registry", "dtype_policies"],
     ["ops", "symbolic"],

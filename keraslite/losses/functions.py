@@ -9,9 +9,10 @@ from typing import Any
 
 from keraslite import config, dtypes, masking, ops
 from keraslite.losses.loss import one_backend, pair, same_rank, tensor
+from keraslite.typing import Axis, Tensor
 
 
-def mean_squared_error(y_true: Any, y_pred: Any) -> Any:
+def mean_squared_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean of `(y_true - y_pred) ** 2`.
 
     >>> mean_squared_error([[0.0, 2.0]], [[0.0, 0.0]]).tolist()
@@ -21,33 +22,33 @@ def mean_squared_error(y_true: Any, y_pred: Any) -> Any:
     return ops.mean(ops.square(y_true - y_pred), axis=-1)
 
 
-def mean_absolute_error(y_true: Any, y_pred: Any) -> Any:
+def mean_absolute_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean of `|y_true - y_pred|`."""
     y_true, y_pred = same_rank(y_true, y_pred)
     return ops.mean(ops.abs(y_true - y_pred), axis=-1)
 
 
-def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> Any:
+def mean_absolute_percentage_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean of `100 * |y_true - y_pred| / |y_true|`."""
     y_true, y_pred = same_rank(y_true, y_pred)
     size = ops.maximum(ops.abs(y_true), config.epsilon())
     return 100.0 * ops.mean(ops.abs((y_true - y_pred) / size), axis=-1)
 
 
-def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Any:
+def mean_squared_logarithmic_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean of `(log(y_true + 1) - log(y_pred + 1)) ** 2`."""
     y_true, y_pred = same_rank(y_true, y_pred)
     first, second = (ops.log(ops.maximum(y, config.epsilon()) + 1.0) for y in (y_pred, y_true))
     return ops.mean(ops.square(first - second), axis=-1)
 
 
-def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+def cosine_similarity(y_true: Tensor, y_pred: Tensor, axis: int = -1) -> Tensor:
     """The negative cosine between targets and predictions: -1 where they point the same way."""
     y_true, y_pred = same_rank(y_true, y_pred)
     return -ops.sum(ops.normalize(y_true, axis=axis) * ops.normalize(y_pred, axis=axis), axis=axis)
 
 
-def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Any:
+def huber(y_true: Tensor, y_pred: Tensor, delta: float = 1.0) -> Tensor:
     """Half the squared error where it is below `delta`, linear beyond."""
     y_true, y_pred = same_rank(y_true, y_pred)
     error = y_pred - y_true
@@ -56,20 +57,20 @@ def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Any:
     return ops.mean(curve, axis=-1)
 
 
-def log_cosh(y_true: Any, y_pred: Any) -> Any:
+def log_cosh(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean of `log(cosh(y_pred - y_true))`."""
     y_true, y_pred = same_rank(y_true, y_pred)
     error = y_pred - y_true
     return ops.mean(error + ops.softplus(error * -2.0) - 0.6931471805599453, axis=-1)
 
 
-def kl_divergence(y_true: Any, y_pred: Any) -> Any:
+def kl_divergence(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """The Kullback-Leibler divergence of predicted distributions from the true ones."""
     y_true, y_pred = (ops.clip(y, config.epsilon(), 1.0) for y in pair(y_true, y_pred))
     return ops.sum(y_true * ops.log(y_true / y_pred), axis=-1)
 
 
-def poisson(y_true: Any, y_pred: Any) -> Any:
+def poisson(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean of `y_pred - y_true * log(y_pred)`."""
     y_true, y_pred = pair(y_true, y_pred)
     return ops.mean(y_pred - y_true * ops.log(y_pred + config.epsilon()), axis=-1)
@@ -81,19 +82,19 @@ def _signs(y_true: Any) -> Any:
     return ops.where(binary, 2.0 * y_true - 1.0, y_true)
 
 
-def hinge(y_true: Any, y_pred: Any) -> Any:
+def hinge(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean of `max(1 - y_true * y_pred, 0)`, targets -1 and 1 (or 0 and 1)."""
     y_true, y_pred = pair(y_true, y_pred)
     return ops.mean(ops.maximum(1.0 - _signs(y_true) * y_pred, 0.0), axis=-1)
 
 
-def squared_hinge(y_true: Any, y_pred: Any) -> Any:
+def squared_hinge(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean of `max(1 - y_true * y_pred, 0) ** 2`, targets -1 and 1 (or 0 and 1)."""
     y_true, y_pred = pair(y_true, y_pred)
     return ops.mean(ops.square(ops.maximum(1.0 - _signs(y_true) * y_pred, 0.0)), axis=-1)
 
 
-def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
+def categorical_hinge(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """`max(best wrong - right + 1, 0)` of one-hot targets."""
     y_true, y_pred = pair(y_true, y_pred)
     right = ops.sum(y_true * y_pred, axis=-1)
@@ -102,12 +103,12 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
 
 
 def binary_crossentropy(
-    y_true: Any,
-    y_pred: Any,
+    y_true: Tensor,
+    y_pred: Tensor,
     from_logits: bool = False,
     label_smoothing: float = 0.0,
     axis: int = -1,
-) -> Any:
+) -> Tensor:
     """Cross-entropy of independent yes-or-no targets, averaged over `axis`.
 
     Args:
@@ -124,15 +125,15 @@ def binary_crossentropy(
 
 
 def binary_focal_crossentropy(
-    y_true: Any,
-    y_pred: Any,
+    y_true: Tensor,
+    y_pred: Tensor,
     apply_class_balancing: bool = False,
     alpha: float = 0.25,
     gamma: float = 2.0,
     from_logits: bool = False,
     label_smoothing: float = 0.0,
     axis: int = -1,
-) -> Any:
+) -> Tensor:
     """Binary cross-entropy that counts hard samples more.
 
     Args:
@@ -175,12 +176,12 @@ def _one_hot_targets(y_true: Any, y_pred: Any, label_smoothing: float, axis: Any
 
 
 def categorical_crossentropy(
-    y_true: Any,
-    y_pred: Any,
+    y_true: Tensor,
+    y_pred: Tensor,
     from_logits: bool = False,
     label_smoothing: float = 0.0,
     axis: int = -1,
-) -> Any:
+) -> Tensor:
     """Cross-entropy of one-hot targets.
 
     Args:
@@ -195,14 +196,14 @@ def categorical_crossentropy(
 
 
 def categorical_focal_crossentropy(
-    y_true: Any,
-    y_pred: Any,
+    y_true: Tensor,
+    y_pred: Tensor,
     alpha: float = 0.25,
     gamma: float = 2.0,
     from_logits: bool = False,
     label_smoothing: float = 0.0,
     axis: int = -1,
-) -> Any:
+) -> Tensor:
     """Categorical cross-entropy that counts hard samples more.
 
     Args:
@@ -224,12 +225,12 @@ def categorical_focal_crossentropy(
 
 
 def sparse_categorical_crossentropy(
-    y_true: Any,
-    y_pred: Any,
+    y_true: Tensor,
+    y_pred: Tensor,
     from_logits: bool = False,
     ignore_class: int | None = None,
     axis: int = -1,
-) -> Any:
+) -> Tensor:
     """Cross-entropy of integer class labels.
 
     Args:
@@ -258,7 +259,7 @@ def sparse_categorical_crossentropy(
     return losses
 
 
-def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) -> Any:
+def categorical_generalized_cross_entropy(y_true: Tensor, y_pred: Tensor, q: float) -> Tensor:
     """`(1 - p ** q) / q` of the probability p given to the true class: robust to wrong labels.
 
     Args:
@@ -275,7 +276,7 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) ->
     return (1.0 - ops.power(ops.sum(y_pred * true, axis=-1), q)) / q
 
 
-def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Any:
+def dice(y_true: Tensor, y_pred: Tensor, axis: Axis = None) -> Tensor:
     """One minus twice the overlap over the sum of the sizes.
 
     Args:
@@ -290,8 +291,8 @@ def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Any:
 
 
 def tversky(
-    y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axis: Any = None
-) -> Any:
+    y_true: Tensor, y_pred: Tensor, alpha: float = 0.5, beta: float = 0.5, axis: Axis = None
+) -> Tensor:
     """The dice loss with false positives weighed by `alpha` and false negatives by `beta`.
 
     Args:

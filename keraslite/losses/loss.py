@@ -7,6 +7,7 @@ from keraslite import config, dtype_policies, dtypes, masking, ops, tree
 from keraslite.backend import OF
 from keraslite.naming import auto_name, to_snake_case
 from keraslite.ops.promotion import choose_backend
+from keraslite.typing import DType, Tensor
 
 REDUCTIONS = (None, "none", "sum", "sum_over_batch_size", "mean", "mean_with_sample_weight")
 
@@ -17,7 +18,7 @@ def one_backend(*values: Any) -> str:
     return choose_backend("A loss or metric", names)
 
 
-def tensor(x: Any, backend: str, dtype: str | None = None) -> Any:
+def tensor(x: Tensor, backend: str, dtype: str | None = None) -> Any:
     """A value as a tensor of a backend, cast to a dtype if one is given."""
     if OF.get(type(x)) is None:
         x = getattr(x, "_kl_value", x)
@@ -29,21 +30,21 @@ def tensor(x: Any, backend: str, dtype: str | None = None) -> Any:
     return module.convert(x, None if dtype is None else module.canonical(dtype))
 
 
-def is_structure(x: Any) -> bool:
+def is_structure(x: Tensor) -> bool:
     """Whether a value is a structure of tensors; a list of numbers is a tensor to be."""
     if isinstance(x, dict):
         return True
     return isinstance(x, list | tuple) and any(hasattr(y, "shape") or is_structure(y) for y in x)
 
 
-def pair(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+def pair(y_true: Tensor, y_pred: Tensor) -> tuple[Any, Any]:
     """Targets and predictions as tensors of one backend, of the dtype of the predictions."""
     backend = one_backend(y_pred, y_true)
     y_pred = tensor(y_pred, backend)
     return tensor(y_true, backend, ops.dtype(y_pred)), y_pred
 
 
-def same_rank(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+def same_rank(y_true: Tensor, y_pred: Tensor) -> tuple[Any, Any]:
     """`pair`, with a last axis of size one added or dropped where the ranks differ by one."""
     return squeeze_or_expand_to_same_rank(*pair(y_true, y_pred))
 
@@ -89,7 +90,7 @@ def _size(x: Any) -> Any:
 
 
 def reduce_values(
-    values: Any, sample_weight: Any = None, reduction: str | None = "sum_over_batch_size"
+    values: Tensor, sample_weight: Tensor = None, reduction: str | None = "sum_over_batch_size"
 ) -> Any:
     """Reduce weighted losses; an empty batch gives zero."""
     shape = tuple(values.shape)
@@ -105,7 +106,7 @@ def reduce_values(
     return ops.divide_no_nan(total, ops.cast(_size(values), ops.dtype(total)))
 
 
-def apply_mask(sample_weight: Any, mask: Any, dtype: str, reduction: str | None) -> Any:
+def apply_mask(sample_weight: Tensor, mask: Tensor, dtype: str, reduction: str | None) -> Any:
     """Sample weights that are zero where the mask is.
 
     For means over the batch the other weights grow, so that only valid entries are counted.
@@ -123,11 +124,11 @@ def apply_mask(sample_weight: Any, mask: Any, dtype: str, reduction: str | None)
 
 
 def reduce_weighted_values(
-    values: Any,
-    sample_weight: Any = None,
-    mask: Any = None,
+    values: Tensor,
+    sample_weight: Tensor = None,
+    mask: Tensor = None,
     reduction: str | None = "sum_over_batch_size",
-    dtype: Any = None,
+    dtype: DType | None = None,
 ) -> Any:
     """Weigh the losses of samples, mask them and reduce.
 

@@ -5,13 +5,14 @@ from typing import Any
 from keraslite import config, ops
 from keraslite.losses import functions as losses
 from keraslite.losses.loss import one_backend, same_rank, tensor
+from keraslite.typing import Tensor
 
 
 def _matches(first: Any, second: Any) -> Any:
     return ops.cast(ops.equal(first, second), config.floatx())
 
 
-def accuracy(y_true: Any, y_pred: Any) -> Any:
+def accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """One where target and prediction are equal.
 
     >>> accuracy([1, 2], [1, 3]).tolist()
@@ -20,20 +21,20 @@ def accuracy(y_true: Any, y_pred: Any) -> Any:
     return _matches(*same_rank(y_true, y_pred))
 
 
-def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Any:
+def binary_accuracy(y_true: Tensor, y_pred: Tensor, threshold: float = 0.5) -> Tensor:
     """One where a prediction is above the threshold exactly if its target is one."""
     y_true, y_pred = same_rank(y_true, y_pred)
     return _matches(y_true, ops.cast(ops.greater(y_pred, threshold), ops.dtype(y_true)))
 
 
-def categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
+def categorical_accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """One where the likeliest class is the one-hot target's."""
     backend = one_backend(y_pred, y_true)
     best, true = (ops.argmax(tensor(y, backend), axis=-1) for y in (y_pred, y_true))
     return _matches(true, best)
 
 
-def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
+def sparse_categorical_accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """One where the likeliest class is the target.
 
     Args:
@@ -48,8 +49,8 @@ def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
 
 
 def sparse_top_k_categorical_accuracy(
-    y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False
-) -> Any:
+    y_true: Tensor, y_pred: Tensor, k: int = 5, from_sorted_ids: bool = False
+) -> Tensor:
     """One where the target is among the k likeliest classes.
 
     Args:
@@ -73,7 +74,7 @@ def sparse_top_k_categorical_accuracy(
     return ops.reshape(is_match, shape) if len(shape) > 1 else is_match
 
 
-def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Any:
+def top_k_categorical_accuracy(y_true: Tensor, y_pred: Tensor, k: int = 5) -> Tensor:
     """One where the one-hot target's class is among the k likeliest.
 
     Args:
@@ -85,12 +86,12 @@ def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Any:
     return sparse_top_k_categorical_accuracy(ops.argmax(y_true, axis=-1), y_pred, k)
 
 
-def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+def cosine_similarity(y_true: Tensor, y_pred: Tensor, axis: int = -1) -> Tensor:
     """The cosine between targets and predictions; the loss of this name is its negative."""
     return -losses.cosine_similarity(y_true, y_pred, axis=axis)
 
 
-def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+def pearson_correlation(y_true: Tensor, y_pred: Tensor, axis: int = -1) -> Tensor:
     """The correlation of targets and predictions along an axis."""
     pairs = same_rank(y_true, y_pred)
     first, second = (y - ops.mean(y, axis=axis, keepdims=True) for y in pairs)
@@ -98,7 +99,7 @@ def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     return ops.mean(first * second, axis=axis)
 
 
-def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+def concordance_correlation(y_true: Tensor, y_pred: Tensor, axis: int = -1) -> Tensor:
     """How far targets and predictions lie on the line of equality, along an axis."""
     y_true, y_pred = same_rank(y_true, y_pred)
     means = [ops.mean(y, axis=axis, keepdims=True) for y in (y_true, y_pred)]

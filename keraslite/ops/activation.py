@@ -9,10 +9,11 @@ from keraslite.ops.common import positions
 from keraslite.ops.core import cast, dtype, shape
 from keraslite.ops.op import op
 from keraslite.ops.precision import in_float32
+from keraslite.typing import Tensor
 
 
 @op("same")
-def relu(x: Any) -> Any:
+def relu(x: Tensor) -> Tensor:
     """The positive part, `max(x, 0)`; its derivative at 0 is 0.
 
     >>> print(convert_to_numpy(relu([-1.0, 0.0, 2.0])))
@@ -22,7 +23,7 @@ def relu(x: Any) -> Any:
 
 
 @op("same")
-def relu6(x: Any) -> Any:
+def relu6(x: Tensor) -> Tensor:
     """`min(max(x, 0), 6)`.
 
     >>> print(convert_to_numpy(relu6([-1.0, 3.0, 8.0])))
@@ -33,7 +34,7 @@ def relu6(x: Any) -> Any:
 
 @op("float")
 @in_float32
-def sigmoid(x: Any) -> Any:
+def sigmoid(x: Tensor) -> Tensor:
     """`1 / (1 + exp(-x))`.
 
     >>> print(convert_to_numpy(sigmoid([0.0])))
@@ -45,7 +46,7 @@ def sigmoid(x: Any) -> Any:
 
 @op("float")
 @in_float32
-def sparse_sigmoid(x: Any) -> Any:
+def sparse_sigmoid(x: Tensor) -> Tensor:
     """0 up to -1, 1 from 1 on, and `(x + 1) / 2` between.
 
     >>> print(convert_to_numpy(sparse_sigmoid([-2.0, 0.0, 2.0])))
@@ -56,7 +57,7 @@ def sparse_sigmoid(x: Any) -> Any:
 
 @op("float")
 @in_float32
-def softplus(x: Any) -> Any:
+def softplus(x: Tensor) -> Tensor:
     """`log(1 + exp(x))`.
 
     >>> print(convert_to_numpy(softplus([0.0])).round(4))
@@ -67,7 +68,7 @@ def softplus(x: Any) -> Any:
 
 @op("float")
 @in_float32
-def softsign(x: Any) -> Any:
+def softsign(x: Tensor) -> Tensor:
     """`x / (1 + |x|)`.
 
     >>> print(convert_to_numpy(softsign([1.0])))
@@ -78,7 +79,7 @@ def softsign(x: Any) -> Any:
 
 @op("float")
 @in_float32
-def silu(x: Any) -> Any:
+def silu(x: Tensor) -> Tensor:
     """`x * sigmoid(x)`, also called swish.
 
     >>> print(convert_to_numpy(silu([0.0, 1.0])).round(4))
@@ -92,7 +93,7 @@ swish = silu
 
 @op("float")
 @in_float32
-def log_sigmoid(x: Any) -> Any:
+def log_sigmoid(x: Tensor) -> Tensor:
     """`log(sigmoid(x))`, computed without loss for large negative x.
 
     >>> print(convert_to_numpy(log_sigmoid([-100.0])))
@@ -103,7 +104,7 @@ def log_sigmoid(x: Any) -> Any:
 
 @op("float")
 @in_float32
-def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
+def leaky_relu(x: Tensor, negative_slope: float = 0.2) -> Tensor:
     """x where positive, `negative_slope * x` elsewhere.
 
     >>> print(convert_to_numpy(leaky_relu([-1.0, 1.0])))
@@ -114,7 +115,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
 
 @op("float")
 @in_float32
-def hard_sigmoid(x: Any) -> Any:
+def hard_sigmoid(x: Tensor) -> Tensor:
     """`relu6(x + 3) / 6`.
 
     >>> print(convert_to_numpy(hard_sigmoid([-4.0, 0.0])))
@@ -125,7 +126,7 @@ def hard_sigmoid(x: Any) -> Any:
 
 @op("float")
 @in_float32
-def hard_silu(x: Any) -> Any:
+def hard_silu(x: Tensor) -> Tensor:
     """`x * hard_sigmoid(x)`, also called hard swish.
 
     >>> print(convert_to_numpy(hard_silu([-4.0, 3.0])))
@@ -139,7 +140,7 @@ hard_swish = hard_silu
 
 @op("float")
 @in_float32
-def elu(x: Any, alpha: float = 1.0) -> Any:
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
     """x where positive, `alpha * (exp(x) - 1)` elsewhere.
 
     >>> print(convert_to_numpy(elu([-1.0, 1.0])).round(4))
@@ -150,7 +151,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
 
 @op("float")
 @in_float32
-def selu(x: Any) -> Any:
+def selu(x: Tensor) -> Tensor:
     """The scaled exponential linear unit, which keeps mean 0 and variance 1.
 
     >>> print(convert_to_numpy(selu([1.0])).round(4))
@@ -161,7 +162,7 @@ def selu(x: Any) -> Any:
 
 @op("float")
 @in_float32
-def gelu(x: Any, approximate: bool = True) -> Any:
+def gelu(x: Tensor, approximate: bool = True) -> Tensor:
     """x times the normal distribution function of x, exactly or by a tanh.
 
     >>> print(convert_to_numpy(gelu([1.0], approximate=False)).round(4))
@@ -174,7 +175,7 @@ def gelu(x: Any, approximate: bool = True) -> Any:
 
 @op("float")
 @in_float32
-def celu(x: Any, alpha: float = 1.0) -> Any:
+def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
     """`max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))`.
 
     >>> print(convert_to_numpy(celu([-1.0, 1.0])).round(4))
@@ -185,7 +186,7 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
 
 @op("float")
 @in_float32
-def glu(x: Any, axis: int = -1) -> Any:
+def glu(x: Tensor, axis: int = -1) -> Tensor:
     """One half of x along an axis, gated by the sigmoid of the other.
 
     >>> print(convert_to_numpy(glu([2.0, 0.0])))
@@ -199,7 +200,7 @@ def glu(x: Any, axis: int = -1) -> Any:
 
 @op("float")
 @in_float32
-def tanh_shrink(x: Any) -> Any:
+def tanh_shrink(x: Tensor) -> Tensor:
     """`x - tanh(x)`.
 
     >>> print(convert_to_numpy(tanh_shrink([1.0])).round(4))
@@ -210,7 +211,7 @@ def tanh_shrink(x: Any) -> Any:
 
 @op("float")
 @in_float32
-def hard_tanh(x: Any) -> Any:
+def hard_tanh(x: Tensor) -> Tensor:
     """x clipped to [-1, 1].
 
     >>> print(convert_to_numpy(hard_tanh([-3.0, 0.5])))
@@ -221,7 +222,7 @@ def hard_tanh(x: Any) -> Any:
 
 @op("float")
 @in_float32
-def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
+def hard_shrink(x: Tensor, threshold: float = 0.5) -> Tensor:
     """x where `|x| > threshold`, else 0.
 
     >>> print(convert_to_numpy(hard_shrink([-1.0, 0.2])))
@@ -232,7 +233,7 @@ def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
 
 @op("float")
 @in_float32
-def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
+def soft_shrink(x: Tensor, threshold: float = 0.5) -> Tensor:
     """x drawn towards 0 by `threshold`, and 0 within it.
 
     >>> print(convert_to_numpy(soft_shrink([-1.0, 0.2])))
@@ -244,7 +245,7 @@ def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
 
 @op("float")
 @in_float32
-def threshold(x: Any, threshold: float, default_value: float) -> Any:
+def threshold(x: Tensor, threshold: float, default_value: float) -> Tensor:
     """x where it exceeds `threshold`, else `default_value`.
 
     >>> print(convert_to_numpy(threshold([-1.0, 2.0], 1, 0)))
@@ -255,7 +256,7 @@ def threshold(x: Any, threshold: float, default_value: float) -> Any:
 
 @op("float")
 @in_float32
-def squareplus(x: Any, b: float = 4) -> Any:
+def squareplus(x: Tensor, b: float = 4) -> Tensor:
     """`(x + sqrt(x * x + b)) / 2`, a smooth relu.
 
     >>> print(convert_to_numpy(squareplus([0.0])))
@@ -266,7 +267,7 @@ def squareplus(x: Any, b: float = 4) -> Any:
 
 @op("float")
 @in_float32
-def sparse_plus(x: Any) -> Any:
+def sparse_plus(x: Tensor) -> Tensor:
     """0 up to -1, x from 1 on, and `(x + 1)**2 / 4` between.
 
     >>> print(convert_to_numpy(sparse_plus([-1.0, 0.0, 1.0])))
@@ -277,7 +278,7 @@ def sparse_plus(x: Any) -> Any:
 
 @op("float")
 @in_float32
-def softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Any:
+def softmax(x: Tensor, axis: int | Sequence[int] | None = -1) -> Tensor:
     """`exp(x)` scaled to sum to one along an axis (None: over everything).
 
     >>> print(convert_to_numpy(softmax([0.0, 0.0])))
@@ -289,7 +290,7 @@ def softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Any:
 
 @op("float")
 @in_float32
-def log_softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Any:
+def log_softmax(x: Tensor, axis: int | Sequence[int] | None = -1) -> Tensor:
     """The logarithm of `softmax`, computed without overflow.
 
     >>> print(convert_to_numpy(log_softmax([0.0, 0.0])).round(4))
@@ -301,7 +302,7 @@ def log_softmax(x: Any, axis: int | Sequence[int] | None = -1) -> Any:
 
 @op("float")
 @in_float32
-def sparsemax(x: Any, axis: int = -1) -> Any:
+def sparsemax(x: Tensor, axis: int = -1) -> Tensor:
     """The projection onto the probability simplex: a softmax with true zeros.
 
     >>> print(convert_to_numpy(sparsemax([1.0, 0.5, -1.0])))
@@ -317,7 +318,7 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
 
 
 @op("promote", tensors=3)
-def linear(x: Any, kernel: Any, bias: Any = None, activation: str | None = None) -> Any:
+def linear(x: Tensor, kernel: Tensor, bias: Tensor = None, activation: str | None = None) -> Tensor:
     """`activation(x @ kernel + bias)`, in one kernel where the backend has it.
 
     Args:
@@ -345,7 +346,7 @@ def _activate(x: Any, activation: str | None) -> Any:
 
 
 @op("promote_float", tensors=2)
-def polar(abs_: Any, angle: Any) -> Any:
+def polar(abs_: Tensor, angle: Tensor) -> Tensor:
     """Complex numbers of given size and angle.
 
     >>> print(convert_to_numpy(polar([2.0], [0.0])))

@@ -1,12 +1,11 @@
 """Arithmetic, elementwise: sums, products, powers, remainders, the larger and the smaller."""
 
-from typing import Any
-
 from keraslite.ops.op import op, primitive_only
+from keraslite.typing import Tensor
 
 
 @op("promote", tensors=2)
-def add(x1: Any, x2: Any) -> Any:
+def add(x1: Tensor, x2: Tensor) -> Tensor:
     """Add elementwise.
 
     >>> convert_to_numpy(add([1, 2], 3)).tolist()
@@ -16,7 +15,7 @@ def add(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def subtract(x1: Any, x2: Any) -> Any:
+def subtract(x1: Tensor, x2: Tensor) -> Tensor:
     """Subtract elementwise.
 
     >>> convert_to_numpy(subtract([1, 2], 3)).tolist()
@@ -26,7 +25,7 @@ def subtract(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def multiply(x1: Any, x2: Any) -> Any:
+def multiply(x1: Tensor, x2: Tensor) -> Tensor:
     """Multiply elementwise.
 
     >>> convert_to_numpy(multiply([1, 2], [3, 4])).tolist()
@@ -36,7 +35,7 @@ def multiply(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_float", tensors=2)
-def divide(x1: Any, x2: Any) -> Any:
+def divide(x1: Tensor, x2: Tensor) -> Tensor:
     """Divide elementwise; integers become floats.
 
     >>> convert_to_numpy(divide([1, 3], 2)).tolist()
@@ -46,7 +45,7 @@ def divide(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_float", tensors=2)
-def true_divide(x1: Any, x2: Any) -> Any:
+def true_divide(x1: Tensor, x2: Tensor) -> Tensor:
     """Divide elementwise: the same as `divide`.
 
     >>> convert_to_numpy(true_divide([1, 3], 2)).tolist()
@@ -56,7 +55,7 @@ def true_divide(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_number", tensors=2)
-def floor_divide(x1: Any, x2: Any) -> Any:
+def floor_divide(x1: Tensor, x2: Tensor) -> Tensor:
     """Divide and round towards minus infinity.
 
     >>> convert_to_numpy(floor_divide([7, -7], 2)).tolist()
@@ -66,7 +65,7 @@ def floor_divide(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_number", tensors=2)
-def mod(x1: Any, x2: Any) -> Any:
+def mod(x1: Tensor, x2: Tensor) -> Tensor:
     """The remainder, with the sign of the divisor.
 
     >>> convert_to_numpy(mod([7, -7], 3)).tolist()
@@ -76,7 +75,7 @@ def mod(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_number", tensors=2)
-def fmod(x1: Any, x2: Any) -> Any:
+def fmod(x1: Tensor, x2: Tensor) -> Tensor:
     """The remainder, with the sign of the dividend.
 
     >>> convert_to_numpy(fmod([7, -7], 3)).tolist()
@@ -86,7 +85,7 @@ def fmod(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_number", tensors=2)
-def power(x1: Any, x2: Any) -> Any:
+def power(x1: Tensor, x2: Tensor) -> Tensor:
     """Raise to a power elementwise.
 
     >>> convert_to_numpy(power([2, 3], 2)).tolist()
@@ -96,7 +95,7 @@ def power(x1: Any, x2: Any) -> Any:
 
 
 @op("number")
-def square(x: Any) -> Any:
+def square(x: Tensor) -> Tensor:
     """The square.
 
     >>> convert_to_numpy(square([2, -3])).tolist()
@@ -106,7 +105,7 @@ def square(x: Any) -> Any:
 
 
 @op("float")
-def sqrt(x: Any) -> Any:
+def sqrt(x: Tensor) -> Tensor:
     """The square root.
 
     >>> convert_to_numpy(sqrt([4, 9])).tolist()
@@ -116,7 +115,7 @@ def sqrt(x: Any) -> Any:
 
 
 @op("float")
-def cbrt(x: Any) -> Any:
+def cbrt(x: Tensor) -> Tensor:
     """The cube root.
 
     >>> convert_to_numpy(round(cbrt([8.0, -27.0]))).tolist()
@@ -126,7 +125,7 @@ def cbrt(x: Any) -> Any:
 
 
 @op("float")
-def reciprocal(x: Any) -> Any:
+def reciprocal(x: Tensor) -> Tensor:
     """One over x.
 
     >>> convert_to_numpy(reciprocal([2.0, 4.0])).tolist()
@@ -136,7 +135,7 @@ def reciprocal(x: Any) -> Any:
 
 
 @op("same")
-def absolute(x: Any) -> Any:
+def absolute(x: Tensor) -> Tensor:
     """The absolute value.
 
     >>> convert_to_numpy(absolute([-1.5, 2.0])).tolist()
@@ -146,7 +145,7 @@ def absolute(x: Any) -> Any:
 
 
 @op("same")
-def abs(x: Any) -> Any:
+def abs(x: Tensor) -> Tensor:
     """The absolute value: the same as `absolute`.
 
     >>> convert_to_numpy(abs([-1.5, 2.0])).tolist()
@@ -156,7 +155,7 @@ def abs(x: Any) -> Any:
 
 
 @op("float")
-def fabs(x: Any) -> Any:
+def fabs(x: Tensor) -> Tensor:
     """The absolute value as a float.
 
     >>> convert_to_numpy(fabs([-1, 2])).tolist()
@@ -166,7 +165,7 @@ def fabs(x: Any) -> Any:
 
 
 @op("same")
-def negative(x: Any) -> Any:
+def negative(x: Tensor) -> Tensor:
     """Minus x.
 
     >>> convert_to_numpy(negative([-1.5, 2.0])).tolist()
@@ -176,7 +175,7 @@ def negative(x: Any) -> Any:
 
 
 @op("same")
-def sign(x: Any) -> Any:
+def sign(x: Tensor) -> Tensor:
     """-1, 0 or 1 by the sign.
 
     >>> convert_to_numpy(sign([-2.0, 0.0, 5.0])).tolist()
@@ -186,7 +185,7 @@ def sign(x: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def maximum(x1: Any, x2: Any) -> Any:
+def maximum(x1: Tensor, x2: Tensor) -> Tensor:
     """The larger of two, elementwise; NaN wins.
 
     >>> convert_to_numpy(maximum([1, 5], 3)).tolist()
@@ -196,7 +195,7 @@ def maximum(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def minimum(x1: Any, x2: Any) -> Any:
+def minimum(x1: Tensor, x2: Tensor) -> Tensor:
     """The smaller of two, elementwise; NaN wins.
 
     >>> convert_to_numpy(minimum([1, 5], 3)).tolist()
@@ -206,7 +205,7 @@ def minimum(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_number", tensors=3)
-def clip(x: Any, x_min: Any, x_max: Any) -> Any:
+def clip(x: Tensor, x_min: Tensor, x_max: Tensor) -> Tensor:
     """Bring values into the range from x_min to x_max.
 
     >>> convert_to_numpy(clip([-1.0, 0.5, 2.0], 0.0, 1.0)).tolist()
@@ -216,7 +215,7 @@ def clip(x: Any, x_min: Any, x_max: Any) -> Any:
 
 
 @op("promote_number", tensors=2)
-def gcd(x1: Any, x2: Any) -> Any:
+def gcd(x1: Tensor, x2: Tensor) -> Tensor:
     """The greatest common divisor of integers.
 
     >>> convert_to_numpy(gcd([12, 7], 18)).tolist()
@@ -226,7 +225,7 @@ def gcd(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_float", tensors=2)
-def nextafter(x1: Any, x2: Any) -> Any:
+def nextafter(x1: Tensor, x2: Tensor) -> Tensor:
     """The next number after x1 on the way to x2.
 
     >>> convert_to_numpy(nextafter([1.0], [1.0])).tolist()

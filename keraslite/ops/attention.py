@@ -16,6 +16,7 @@ from keraslite.ops.noise import seed_pair
 from keraslite.ops.op import op
 from keraslite.ops.precision import to_float32
 from keraslite.ops.transforms import checkpoint
+from keraslite.typing import Tensor
 
 # Attention logits in memory at a time: on a CPU what fits its cache, 16 MiB of float32.
 _CHUNK, _ACCELERATED = 2**22, 2**28
@@ -24,18 +25,18 @@ _BATCH = 8  # what an unknown batch is taken for
 
 @op("promote_float", tensors=5, keep=(4,))
 def dot_product_attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    bias: Any = None,
-    mask: Any = None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor = None,
+    mask: Tensor = None,
     scale: float | None = None,
     is_causal: bool = False,
     flash_attention: bool | None = None,
     attn_logits_soft_cap: float | None = None,
     dropout_rate: float = 0.0,
     seed: Any = None,
-) -> Any:
+) -> Tensor:
     """`softmax(query @ key * scale + bias) @ value`, per head.
 
     Memory is linear in the lengths, with gradients too.

@@ -1,17 +1,16 @@
 """Casts that stay in the range of a dtype."""
 
-from typing import Any
-
 import numpy as np
 
 from keraslite import dtypes
 from keraslite.ops.arithmetic import clip
 from keraslite.ops.core import cast
 from keraslite.ops.op import op
+from keraslite.typing import DType, Tensor
 
 
 @op("same")
-def saturate_cast(x: Any, dtype: Any) -> Any:
+def saturate_cast(x: Tensor, dtype: DType) -> Tensor:
     """Change the dtype, with values brought into its range first.
 
     >>> convert_to_numpy(saturate_cast([-3.0, 300.0], "uint8")).tolist()

@@ -11,6 +11,7 @@ from keraslite.ops import numpy as k
 from keraslite.ops.core import dtype
 from keraslite.ops.layout import as_tuple, channels_to_first, channels_to_last, is_channels_first
 from keraslite.ops.op import op, primitive_only
+from keraslite.typing import Tensor
 
 
 def _rank(x: Any, name: str) -> int:
@@ -47,13 +48,13 @@ def _fit(x: Any, window: Sequence, padding: Any, dilation: Sequence) -> None:
 
 @op("promote_float", tensors=2)
 def conv(
-    inputs: Any,
-    kernel: Any,
+    inputs: Tensor,
+    kernel: Tensor,
     strides: int | Sequence[int] = 1,
     padding: str | Sequence = "valid",
     data_format: str | None = None,
     dilation_rate: int | Sequence[int] = 1,
-) -> Any:
+) -> Tensor:
     """The 1D, 2D or 3D convolution; in groups where the kernel has fewer input channels.
 
     Args:
@@ -90,13 +91,13 @@ def _conv(x: Any, kernel: Any, strides: tuple, padding: Any, dilation: tuple, gr
 
 @op("promote_float", tensors=2)
 def depthwise_conv(
-    inputs: Any,
-    kernel: Any,
+    inputs: Tensor,
+    kernel: Tensor,
     strides: int | Sequence[int] = 1,
     padding: str | Sequence = "valid",
     data_format: str | None = None,
     dilation_rate: int | Sequence[int] = 1,
-) -> Any:
+) -> Tensor:
     """A convolution of every channel by itself, with a kernel (*spatial, channels, multiplier).
 
     >>> print(convert_to_numpy(depthwise_conv([[[1.0, 2.0]]], [[[3.0], [4.0]]])))
@@ -114,14 +115,14 @@ def depthwise_conv(
 
 @op("promote_float", tensors=3)
 def separable_conv(
-    inputs: Any,
-    depthwise_kernel: Any,
-    pointwise_kernel: Any,
+    inputs: Tensor,
+    depthwise_kernel: Tensor,
+    pointwise_kernel: Tensor,
     strides: int | Sequence[int] = 1,
     padding: str | Sequence = "valid",
     data_format: str | None = None,
     dilation_rate: int | Sequence[int] = 1,
-) -> Any:
+) -> Tensor:
     """A depthwise convolution, then one over channels alone.
 
     >>> print(convert_to_numpy(separable_conv([[[1.0, 2.0]]], [[[3.0], [4.0]]], [[[1.0], [1.0]]])))
@@ -133,14 +134,14 @@ def separable_conv(
 
 @op("promote_float", tensors=2)
 def conv_transpose(
-    inputs: Any,
-    kernel: Any,
+    inputs: Tensor,
+    kernel: Tensor,
     strides: int | Sequence[int] = 1,
     padding: str = "valid",
     output_padding: int | Sequence[int] | None = None,
     data_format: str | None = None,
     dilation_rate: int | Sequence[int] = 1,
-) -> Any:
+) -> Tensor:
     """The gradient of a convolution as an upsampling, with a kernel (*spatial, filters, channels).
 
     With "same" the output is `strides` times as large as the input; with "valid" it holds every
@@ -197,12 +198,12 @@ def _window(x: Any, name: str, size: tuple, strides: tuple, padding: Any) -> Any
 
 @op("same")
 def max_pool(
-    inputs: Any,
+    inputs: Tensor,
     pool_size: int | Sequence[int],
     strides: int | Sequence[int] | None = None,
     padding: str | Sequence = "valid",
     data_format: str | None = None,
-) -> Any:
+) -> Tensor:
     """The largest value in each window; the arguments are `conv`'s.
 
     >>> print(convert_to_numpy(max_pool([[[1.0], [2.0], [3.0], [0.0]]], 2))[0, :, 0])
@@ -213,12 +214,12 @@ def max_pool(
 
 @op("float")
 def average_pool(
-    inputs: Any,
+    inputs: Tensor,
     pool_size: int | Sequence[int],
     strides: int | Sequence[int] | None = None,
     padding: str | Sequence = "valid",
     data_format: str | None = None,
-) -> Any:
+) -> Tensor:
     """The mean of each window, in which padding does not count; the arguments are `conv`'s.
 
     >>> print(convert_to_numpy(average_pool([[[1.0], [3.0], [3.0]]], 2, padding="same"))[0, :, 0])
@@ -246,8 +247,8 @@ def _adaptive(inputs: Any, output_size: Any, data_format: str | None, along: Any
 
 @op("float")
 def adaptive_average_pool(
-    inputs: Any, output_size: int | Sequence[int], data_format: str | None = None
-) -> Any:
+    inputs: Tensor, output_size: int | Sequence[int], data_format: str | None = None
+) -> Tensor:
     """The means of as many windows as are asked for.
 
     >>> print(convert_to_numpy(adaptive_average_pool([[[1.0], [3.0], [4.0], [6.0]]], 2))[0, :, 0])
@@ -265,8 +266,8 @@ def adaptive_average_pool(
 
 @op("same")
 def adaptive_max_pool(
-    inputs: Any, output_size: int | Sequence[int], data_format: str | None = None
-) -> Any:
+    inputs: Tensor, output_size: int | Sequence[int], data_format: str | None = None
+) -> Tensor:
     """The largest values of as many windows as are asked for.
 
     >>> print(convert_to_numpy(adaptive_max_pool([[[1.0], [3.0], [4.0], [6.0]]], 2))[0, :, 0])

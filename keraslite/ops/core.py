@@ -7,10 +7,11 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite import dtypes
 from keraslite.ops.op import op, primitive_only
+from keraslite.typing import DType, Tensor
 
 
 def convert_to_tensor(
-    x: Any, dtype: Any = None, sparse: bool | None = None, ragged: bool | None = None
+    x: Tensor, dtype: DType | None = None, sparse: bool | None = None, ragged: bool | None = None
 ) -> Any:
     """Make a tensor of the current backend, or of the backend of the tensors inside `x`.
 
@@ -40,7 +41,7 @@ def convert_to_tensor(
 
 
 @op("same")
-def cast(x: Any, dtype: Any) -> Any:
+def cast(x: Tensor, dtype: DType) -> Tensor:
     """Change the dtype.
 
     >>> convert_to_numpy(cast([0.5, 2.5], "int32")).tolist()
@@ -49,7 +50,7 @@ def cast(x: Any, dtype: Any) -> Any:
     return primitive_only("cast")
 
 
-def shape(x: Any) -> tuple:
+def shape(x: Tensor) -> tuple:
     """The shape as a tuple; under a TensorFlow graph, unknown dimensions are scalars.
 
     >>> shape([[1, 2, 3]])
@@ -62,7 +63,7 @@ def shape(x: Any) -> tuple:
     return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
 
 
-def dtype(x: Any) -> str:
+def dtype(x: Tensor) -> str:
     """The dtype's name.
 
     >>> dtype(1.0)
@@ -71,7 +72,7 @@ def dtype(x: Any) -> str:
     return dtypes.standardize(x.dtype if hasattr(x, "dtype") else dtypes.of_literal(x).dtype)
 
 
-def is_tensor(x: Any) -> bool:
+def is_tensor(x: Tensor) -> bool:
     """Whether a value is a tensor of a framework.
 
     >>> is_tensor([1.0])
@@ -80,7 +81,7 @@ def is_tensor(x: Any) -> bool:
     return backends.is_tensor(x)
 
 
-def convert_to_numpy(x: Any) -> np.ndarray:
+def convert_to_numpy(x: Tensor) -> np.ndarray:
     """The values as numpy.
 
     >>> convert_to_numpy([1.0])
@@ -90,7 +91,7 @@ def convert_to_numpy(x: Any) -> np.ndarray:
 
 
 @op("same")
-def stop_gradient(variable: Any) -> Any:
+def stop_gradient(variable: Tensor) -> Tensor:
     """Treat a value as a constant in gradients.
 
     >>> float(stop_gradient(1.0))
@@ -106,7 +107,7 @@ __all__ = [
 
 
 @op("sequence")
-def stack(x: Any, axis: int = 0) -> Any:
+def stack(x: Tensor, axis: int = 0) -> Tensor:
     """Join tensors along a new axis.
 
     >>> convert_to_numpy(stack([[1, 2], [3, 4]], axis=1)).tolist()

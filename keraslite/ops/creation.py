@@ -15,10 +15,11 @@ from keraslite.ops.exponential import exp, log
 from keraslite.ops.logic import equal, greater_equal, where
 from keraslite.ops.op import op, primitive_only
 from keraslite.ops.shapes import broadcast_to, expand_dims, moveaxis, reshape
+from keraslite.typing import DType, Shape, Tensor
 
 
 @op("creation")
-def zeros(shape: Any, dtype: Any = None) -> Any:
+def zeros(shape: int | Shape, dtype: DType | None = None) -> Tensor:
     """Zeros.
 
     >>> convert_to_numpy(zeros((2,))).tolist()
@@ -28,7 +29,7 @@ def zeros(shape: Any, dtype: Any = None) -> Any:
 
 
 @op("creation")
-def ones(shape: Any, dtype: Any = None) -> Any:
+def ones(shape: int | Shape, dtype: DType | None = None) -> Tensor:
     """Ones.
 
     >>> convert_to_numpy(ones((2,))).tolist()
@@ -38,7 +39,7 @@ def ones(shape: Any, dtype: Any = None) -> Any:
 
 
 @op("creation")
-def empty(shape: Any, dtype: Any = None) -> Any:
+def empty(shape: int | Shape, dtype: DType | None = None) -> Tensor:
     """Zeros: nothing is gained by leaving memory unset.
 
     >>> shape(empty((2, 3)))
@@ -48,7 +49,7 @@ def empty(shape: Any, dtype: Any = None) -> Any:
 
 
 @op("creation")
-def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
+def full(shape: int | Shape, fill_value: Any, dtype: DType | None = None) -> Tensor:
     """A tensor of one value; of floatx unless a dtype is given.
 
     >>> convert_to_numpy(full((2,), 7, "int32")).tolist()
@@ -58,7 +59,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
 
 
 @op("same")
-def zeros_like(x: Any, dtype: Any = None) -> Any:
+def zeros_like(x: Tensor, dtype: DType | None = None) -> Tensor:
     """Zeros of the shape and dtype of x.
 
     >>> convert_to_numpy(zeros_like([1, 2])).tolist()
@@ -68,7 +69,7 @@ def zeros_like(x: Any, dtype: Any = None) -> Any:
 
 
 @op("same")
-def ones_like(x: Any, dtype: Any = None) -> Any:
+def ones_like(x: Tensor, dtype: DType | None = None) -> Tensor:
     """Ones of the shape and dtype of x.
 
     >>> convert_to_numpy(ones_like([1, 2])).tolist()
@@ -78,7 +79,7 @@ def ones_like(x: Any, dtype: Any = None) -> Any:
 
 
 @op("same")
-def empty_like(x: Any, dtype: Any = None) -> Any:
+def empty_like(x: Tensor, dtype: DType | None = None) -> Tensor:
     """Zeros of the shape and dtype of x.
 
     >>> convert_to_numpy(empty_like([1, 2])).tolist()
@@ -88,7 +89,7 @@ def empty_like(x: Any, dtype: Any = None) -> Any:
 
 
 @op("same")
-def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
+def full_like(x: Tensor, fill_value: Any, dtype: DType | None = None) -> Tensor:
     """One value in the shape and dtype of x.
 
     >>> convert_to_numpy(full_like([1, 2], 7)).tolist()
@@ -99,7 +100,7 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
 
 
 @op("creation")
-def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Any:
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: DType | None = None) -> Tensor:
     """Numbers from start up to stop; integers unless an argument is a float.
 
     >>> convert_to_numpy(arange(1, 7, 2)).tolist()
@@ -110,14 +111,14 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
 
 @op("promote_float", tensors=2)
 def linspace(
-    start: Any,
-    stop: Any,
+    start: Tensor,
+    stop: Tensor,
     num: int = 50,
     endpoint: bool = True,
     retstep: bool = False,
-    dtype: Any = None,
+    dtype: DType | None = None,
     axis: int = 0,
-) -> Any:
+) -> Tensor:
     """Numbers at equal distances from start to stop.
 
     >>> convert_to_numpy(linspace(0, 1, 3)).tolist()
@@ -138,14 +139,14 @@ def linspace(
 
 @op("promote_float", tensors=2)
 def logspace(
-    start: Any,
-    stop: Any,
+    start: Tensor,
+    stop: Tensor,
     num: int = 50,
     endpoint: bool = True,
     base: Any = 10,
-    dtype: Any = None,
+    dtype: DType | None = None,
     axis: int = 0,
-) -> Any:
+) -> Tensor:
     """Powers of the base, with exponents at equal distances.
 
     >>> convert_to_numpy(logspace(0, 2, 3, base=2)).tolist()
@@ -158,8 +159,13 @@ def logspace(
 
 @op("promote_float", tensors=2)
 def geomspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
-) -> Any:
+    start: Tensor,
+    stop: Tensor,
+    num: int = 50,
+    endpoint: bool = True,
+    dtype: DType | None = None,
+    axis: int = 0,
+) -> Tensor:
     """Numbers of equal ratios from start to stop.
 
     >>> convert_to_numpy(round(geomspace(1, 100, 3))).tolist()
@@ -171,7 +177,7 @@ def geomspace(
 
 
 @op("creation")
-def eye(N: int, M: Any = None, k: int = 0, dtype: Any = None) -> Any:  # noqa: N803 - as in Keras
+def eye(N: int, M: Any = None, k: int = 0, dtype: DType | None = None) -> Tensor:  # noqa: N803 - as in Keras
     """Ones on the k-th diagonal.
 
     >>> convert_to_numpy(eye(2)).tolist()
@@ -182,7 +188,7 @@ def eye(N: int, M: Any = None, k: int = 0, dtype: Any = None) -> Any:  # noqa: N
 
 
 @op("creation")
-def identity(n: int, dtype: Any = None) -> Any:
+def identity(n: int, dtype: DType | None = None) -> Tensor:
     """The identity matrix.
 
     >>> convert_to_numpy(identity(2)).tolist()
@@ -192,7 +198,7 @@ def identity(n: int, dtype: Any = None) -> Any:
 
 
 @op("creation")
-def tri(N: int, M: Any = None, k: int = 0, dtype: Any = None) -> Any:  # noqa: N803 - as in Keras
+def tri(N: int, M: Any = None, k: int = 0, dtype: DType | None = None) -> Tensor:  # noqa: N803 - as in Keras
     """Ones on and below the k-th diagonal.
 
     >>> convert_to_numpy(tri(2)).tolist()
@@ -202,7 +208,7 @@ def tri(N: int, M: Any = None, k: int = 0, dtype: Any = None) -> Any:  # noqa: N
     return cast(greater_equal(add(expand_dims(rows, 1), k), columns), dtype)
 
 
-def bartlett(x: Any) -> Any:
+def bartlett(x: Tensor) -> Any:
     """The Bartlett window of x points.
 
     >>> convert_to_numpy(round(bartlett(3), 3)).tolist()
@@ -211,7 +217,7 @@ def bartlett(x: Any) -> Any:
     return convert_to_tensor(np.bartlett(int(x)), dtypes.standardize(None))
 
 
-def blackman(x: Any) -> Any:
+def blackman(x: Tensor) -> Any:
     """The Blackman window of x points.
 
     >>> convert_to_numpy(absolute(round(blackman(3), 3))).tolist()
@@ -220,7 +226,7 @@ def blackman(x: Any) -> Any:
     return convert_to_tensor(np.blackman(int(x)), dtypes.standardize(None))
 
 
-def hamming(x: Any) -> Any:
+def hamming(x: Tensor) -> Any:
     """The Hamming window of x points.
 
     >>> convert_to_numpy(round(hamming(3))).tolist()
@@ -229,7 +235,7 @@ def hamming(x: Any) -> Any:
     return convert_to_tensor(np.hamming(int(x)), dtypes.standardize(None))
 
 
-def hanning(x: Any) -> Any:
+def hanning(x: Tensor) -> Any:
     """The Hann window of x points.
 
     >>> convert_to_numpy(round(hanning(3), 3)).tolist()
@@ -238,7 +244,7 @@ def hanning(x: Any) -> Any:
     return convert_to_tensor(np.hanning(int(x)), dtypes.standardize(None))
 
 
-def kaiser(x: Any, beta: float) -> Any:
+def kaiser(x: Tensor, beta: float) -> Any:
     """The Kaiser window of x points.
 
     >>> convert_to_numpy(kaiser(3, 0.0)).tolist()
@@ -247,7 +253,7 @@ def kaiser(x: Any, beta: float) -> Any:
     return convert_to_tensor(np.kaiser(int(x), float(beta)), dtypes.standardize(None))
 
 
-def array(x: Any, dtype: Any = None) -> Any:
+def array(x: Tensor, dtype: DType | None = None) -> Any:
     """Make a tensor.
 
     >>> convert_to_numpy(array([1, 2])).tolist()
@@ -257,7 +263,7 @@ def array(x: Any, dtype: Any = None) -> Any:
 
 
 @op("same")
-def copy(x: Any) -> Any:
+def copy(x: Tensor) -> Tensor:
     """A copy.
 
     >>> convert_to_numpy(copy([1, 2])).tolist()

@@ -12,6 +12,7 @@ from keraslite.ops.activation import log_softmax, softplus
 from keraslite.ops.core import cast, shape
 from keraslite.ops.op import op
 from keraslite.ops.precision import from_float32, to_float32
+from keraslite.typing import DType, Tensor
 
 SPARSE_ONE_HOT: list[Any] = []  # `ops.sparse` puts it here
 
@@ -23,8 +24,8 @@ def _dense_only(name: str, sparse: bool) -> None:
 
 @op("same")
 def one_hot(
-    x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
-) -> Any:
+    x: Tensor, num_classes: int, axis: int = -1, dtype: DType | None = None, sparse: bool = False
+) -> Tensor:
     """A one at each index along a new axis; zeros alone for an index out of range.
 
     With `sparse` it is a sparse tensor of the framework; numpy has none.
@@ -50,13 +51,13 @@ def _one_hot(x: Any, num_classes: int, axis: int, dtype: Any) -> Any:
 
 @op("same")
 def multi_hot(
-    inputs: Any,
+    inputs: Tensor,
     num_classes: int | None = None,
     axis: int = -1,
-    dtype: Any = None,
+    dtype: DType | None = None,
     sparse: bool = False,
     **kwargs: Any,
-) -> Any:
+) -> Tensor:
     """A one for each class that occurs among a sample's indices.
 
     >>> print(convert_to_numpy(multi_hot([[0, 2]], 3)))
@@ -82,7 +83,7 @@ def _inside(x: Any) -> Any:
 
 
 @op("promote_float", tensors=2)
-def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
+def binary_crossentropy(target: Tensor, output: Tensor, from_logits: bool = False) -> Tensor:
     """The crossentropy between probabilities (or logits) and targets in [0, 1], elementwise.
 
     >>> print(convert_to_numpy(binary_crossentropy([1.0, 0.0], [0.5, 0.5])).round(4))
@@ -99,8 +100,8 @@ def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> 
 
 @op("promote_float", tensors=2)
 def categorical_crossentropy(
-    target: Any, output: Any, from_logits: bool = False, axis: int = -1
-) -> Any:
+    target: Tensor, output: Tensor, from_logits: bool = False, axis: int = -1
+) -> Tensor:
     """The crossentropy along an axis between probabilities (or logits) and target probabilities.
 
     >>> print(convert_to_numpy(categorical_crossentropy([[0.0, 1.0]], [[0.5, 0.5]])).round(4))
@@ -124,8 +125,8 @@ def _log_probabilities(output: Any, from_logits: bool, axis: int) -> Any:
 
 @op("promote_float", tensors=2, keep=(0,))
 def sparse_categorical_crossentropy(
-    target: Any, output: Any, from_logits: bool = False, axis: int = -1
-) -> Any:
+    target: Tensor, output: Tensor, from_logits: bool = False, axis: int = -1
+) -> Tensor:
     """The crossentropy along an axis with class indices as targets; 0 for an index out of range.
 
     >>> print(convert_to_numpy(sparse_categorical_crossentropy([1], [[0.5, 0.5]])).round(4))
@@ -167,7 +168,7 @@ def _negative_likelihood(target: Any, logits: Any, axis: int, normalize: bool) -
 
 
 @op("promote_float", tensors=2)
-def psnr(x1: Any, x2: Any, max_val: float) -> Any:
+def psnr(x1: Tensor, x2: Tensor, max_val: float) -> Tensor:
     """The peak signal to noise ratio in decibels.
 
     >>> print(round(float(psnr([0.0], [0.1], 1.0)), 3))

@@ -15,12 +15,17 @@ from keraslite.ops.math import logsumexp
 from keraslite.ops.op import op
 from keraslite.ops.precision import to_float32
 from keraslite.ops.slicing import scatter_update
+from keraslite.typing import Tensor
 
 
 @op("float", tensors=4, keep=(0, 2, 3))
 def ctc_loss(
-    target: Any, output: Any, target_length: Any, output_length: Any, mask_index: int = 0
-) -> Any:
+    target: Tensor,
+    output: Tensor,
+    target_length: Tensor,
+    output_length: Tensor,
+    mask_index: int = 0,
+) -> Tensor:
     """Minus the log probability of label sequences under all their alignments to frames.
 
     Args:
@@ -78,8 +83,8 @@ def _ctc(target: Any, logs: Any, target_length: Any, output_length: Any, blank: 
 
 @op("same", tensors=2)
 def ctc_decode(
-    inputs: Any,
-    sequence_lengths: Any,
+    inputs: Tensor,
+    sequence_lengths: Tensor,
     strategy: str = "greedy",
     beam_width: int = 100,
     top_paths: int = 1,

@@ -9,13 +9,14 @@ from keraslite.ops.core import (
 )
 from keraslite.ops.numpy import reshape, transpose
 from keraslite.ops.op import op
+from keraslite.typing import Tensor
 
 _GROUP = re.compile(r"\(([^()]*)\)|(\.\.\.|\w+)")
 _read: dict[str, tuple] = {}  # the patterns met so far: both sides, as tuples of names of axes
 
 
 @op("same")
-def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Any:
+def rearrange(tensor: Tensor, pattern: str, **axes_lengths: int) -> Tensor:
     """Split, permute and merge axes as a pattern of einops says.
 
     Args:

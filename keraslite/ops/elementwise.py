@@ -23,10 +23,11 @@ from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.exponential import arctan2, exp, exp2, log1p
 from keraslite.ops.logic import equal, greater, less, logical_and, logical_or, where
 from keraslite.ops.op import op, primitive_only
+from keraslite.typing import Tensor
 
 
 @op("promote_float", tensors=2)
-def divide_no_nan(x1: Any, x2: Any) -> Any:
+def divide_no_nan(x1: Tensor, x2: Tensor) -> Tensor:
     """Divide elementwise, 0 where the divisor is 0.
 
     >>> convert_to_numpy(divide_no_nan([1.0, 3.0], [2.0, 0.0])).tolist()
@@ -37,7 +38,7 @@ def divide_no_nan(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def fmax(x1: Any, x2: Any) -> Any:
+def fmax(x1: Tensor, x2: Tensor) -> Tensor:
     """The larger of two, elementwise; NaN loses.
 
     >>> convert_to_numpy(fmax([1.0, float('nan')], 3.0)).tolist()
@@ -47,7 +48,7 @@ def fmax(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def fmin(x1: Any, x2: Any) -> Any:
+def fmin(x1: Tensor, x2: Tensor) -> Tensor:
     """The smaller of two, elementwise; NaN loses.
 
     >>> convert_to_numpy(fmin([1.0, float('nan')], 3.0)).tolist()
@@ -57,7 +58,7 @@ def fmin(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_number", tensors=2)
-def lcm(x1: Any, x2: Any) -> Any:
+def lcm(x1: Tensor, x2: Tensor) -> Tensor:
     """The least common multiple of integers.
 
     >>> convert_to_numpy(lcm([4, 6], 6)).tolist()
@@ -68,7 +69,7 @@ def lcm(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_float", tensors=2)
-def hypot(x1: Any, x2: Any) -> Any:
+def hypot(x1: Tensor, x2: Tensor) -> Tensor:
     """The length of the hypotenuse.
 
     >>> convert_to_numpy(hypot([3.0], [4.0])).tolist()
@@ -82,7 +83,7 @@ def hypot(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_float", tensors=2)
-def heaviside(x1: Any, x2: Any) -> Any:
+def heaviside(x1: Tensor, x2: Tensor) -> Tensor:
     """0 for negative x1, 1 for positive, x2 at zero.
 
     >>> convert_to_numpy(heaviside([-2.0, 0.0, 2.0], 0.5)).tolist()
@@ -92,7 +93,7 @@ def heaviside(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_float", tensors=2)
-def logaddexp(x1: Any, x2: Any) -> Any:
+def logaddexp(x1: Tensor, x2: Tensor) -> Tensor:
     """log(exp(x1) + exp(x2)), safe for large values.
 
     >>> convert_to_numpy(logaddexp([1000.0], [0.0])).tolist()
@@ -104,7 +105,7 @@ def logaddexp(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_float", tensors=2)
-def logaddexp2(x1: Any, x2: Any) -> Any:
+def logaddexp2(x1: Tensor, x2: Tensor) -> Tensor:
     """log2(2**x1 + 2**x2), safe for large values.
 
     >>> convert_to_numpy(logaddexp2([3.0], [3.0])).tolist()
@@ -114,7 +115,7 @@ def logaddexp2(x1: Any, x2: Any) -> Any:
 
 
 @op("promote_float", tensors=2, keep=(1,))
-def ldexp(x1: Any, x2: Any) -> Any:
+def ldexp(x1: Tensor, x2: Tensor) -> Tensor:
     """x1 * 2**x2 for integer x2.
 
     >>> convert_to_numpy(ldexp([1.0, 3.0], [2, 1])).tolist()
@@ -126,7 +127,7 @@ def ldexp(x1: Any, x2: Any) -> Any:
 
 
 @op("float")
-def floor(x: Any) -> Any:
+def floor(x: Tensor) -> Tensor:
     """Round down.
 
     >>> convert_to_numpy(floor([1.5, -1.5])).tolist()
@@ -136,7 +137,7 @@ def floor(x: Any) -> Any:
 
 
 @op("float")
-def ceil(x: Any) -> Any:
+def ceil(x: Tensor) -> Tensor:
     """Round up.
 
     >>> convert_to_numpy(ceil([1.5, -1.5])).tolist()
@@ -146,7 +147,7 @@ def ceil(x: Any) -> Any:
 
 
 @op("same")
-def trunc(x: Any) -> Any:
+def trunc(x: Tensor) -> Tensor:
     """Round towards zero; integers stay as they are.
 
     >>> convert_to_numpy(trunc([1.5, -1.5])).tolist()
@@ -156,7 +157,7 @@ def trunc(x: Any) -> Any:
 
 
 @op("number")
-def round(x: Any, decimals: int = 0) -> Any:
+def round(x: Tensor, decimals: int = 0) -> Tensor:
     """Round to a number of decimals, halves to even.
 
     >>> convert_to_numpy(round([0.5, 1.5, 2.5])).tolist()
@@ -166,7 +167,7 @@ def round(x: Any, decimals: int = 0) -> Any:
 
 
 @op("same")
-def isnan(x: Any) -> Any:
+def isnan(x: Tensor) -> Tensor:
     """Where values are NaN.
 
     >>> convert_to_numpy(isnan([1.0, float('nan')])).tolist()
@@ -176,7 +177,7 @@ def isnan(x: Any) -> Any:
 
 
 @op("same")
-def isinf(x: Any) -> Any:
+def isinf(x: Tensor) -> Tensor:
     """Where values are infinite.
 
     >>> convert_to_numpy(isinf([1.0, float('inf')])).tolist()
@@ -186,7 +187,7 @@ def isinf(x: Any) -> Any:
 
 
 @op("same")
-def isfinite(x: Any) -> Any:
+def isfinite(x: Tensor) -> Tensor:
     """Where values are finite.
 
     >>> convert_to_numpy(isfinite([1.0, float('inf')])).tolist()
@@ -196,7 +197,7 @@ def isfinite(x: Any) -> Any:
 
 
 @op("same")
-def isposinf(x: Any) -> Any:
+def isposinf(x: Tensor) -> Tensor:
     """Where values are plus infinity.
 
     >>> convert_to_numpy(isposinf([1.0, float('inf')])).tolist()
@@ -206,7 +207,7 @@ def isposinf(x: Any) -> Any:
 
 
 @op("same")
-def isneginf(x: Any) -> Any:
+def isneginf(x: Tensor) -> Tensor:
     """Where values are minus infinity.
 
     >>> convert_to_numpy(isneginf([1.0, -float('inf')])).tolist()
@@ -216,7 +217,7 @@ def isneginf(x: Any) -> Any:
 
 
 @op("same")
-def signbit(x: Any) -> Any:
+def signbit(x: Tensor) -> Tensor:
     """Where the sign bit is set, that of -0.0 too.
 
     >>> convert_to_numpy(signbit([-1.0, 0.0])).tolist()
@@ -226,7 +227,7 @@ def signbit(x: Any) -> Any:
 
 
 @op("same")
-def nan_to_num(x: Any, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+def nan_to_num(x: Tensor, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Tensor:
     """Replace NaN and the infinities by numbers.
 
     >>> convert_to_numpy(nan_to_num([1.0, float('nan')])).tolist()
@@ -242,7 +243,7 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: Any = None, neginf: Any = None)
 
 
 @op("same")
-def real(x: Any) -> Any:
+def real(x: Tensor) -> Tensor:
     """The real part.
 
     >>> convert_to_numpy(real([1.5])).tolist()
@@ -252,7 +253,7 @@ def real(x: Any) -> Any:
 
 
 @op("same")
-def imag(x: Any) -> Any:
+def imag(x: Tensor) -> Tensor:
     """The imaginary part.
 
     >>> convert_to_numpy(imag([1.5])).tolist()
@@ -262,7 +263,7 @@ def imag(x: Any) -> Any:
 
 
 @op("same")
-def conjugate(x: Any) -> Any:
+def conjugate(x: Tensor) -> Tensor:
     """The complex conjugate.
 
     >>> convert_to_numpy(conjugate([1.5])).tolist()
@@ -272,7 +273,7 @@ def conjugate(x: Any) -> Any:
 
 
 @op("same")
-def conj(x: Any) -> Any:
+def conj(x: Tensor) -> Tensor:
     """The complex conjugate: the same as `conjugate`.
 
     >>> convert_to_numpy(conj([1.5])).tolist()
@@ -282,7 +283,7 @@ def conj(x: Any) -> Any:
 
 
 @op("float")
-def angle(x: Any) -> Any:
+def angle(x: Tensor) -> Tensor:
     """The angle of complex numbers.
 
     >>> convert_to_numpy(angle([1.0])).tolist()
@@ -292,7 +293,7 @@ def angle(x: Any) -> Any:
 
 
 @op("same")
-def isreal(x: Any) -> Any:
+def isreal(x: Tensor) -> Tensor:
     """Where the imaginary part is zero.
 
     >>> convert_to_numpy(isreal([1.0])).tolist()

@@ -1,15 +1,15 @@
 """Exponentials, logarithms and angles, elementwise."""
 
 import math
-from typing import Any
 
 from keraslite.ops.arithmetic import divide, multiply
 from keraslite.ops.logic import equal, where
 from keraslite.ops.op import op, primitive_only
+from keraslite.typing import Tensor
 
 
 @op("float")
-def exp(x: Any) -> Any:
+def exp(x: Tensor) -> Tensor:
     """The exponential.
 
     >>> convert_to_numpy(exp([0, 0])).tolist()
@@ -19,7 +19,7 @@ def exp(x: Any) -> Any:
 
 
 @op("float")
-def exp2(x: Any) -> Any:
+def exp2(x: Tensor) -> Tensor:
     """2**x.
 
     >>> convert_to_numpy(exp2([0, 3])).tolist()
@@ -29,7 +29,7 @@ def exp2(x: Any) -> Any:
 
 
 @op("float")
-def expm1(x: Any) -> Any:
+def expm1(x: Tensor) -> Tensor:
     """exp(x) - 1, precise near 0.
 
     >>> convert_to_numpy(expm1([0.0])).tolist()
@@ -39,7 +39,7 @@ def expm1(x: Any) -> Any:
 
 
 @op("float")
-def log(x: Any) -> Any:
+def log(x: Tensor) -> Tensor:
     """The natural logarithm.
 
     >>> convert_to_numpy(log([1.0])).tolist()
@@ -49,7 +49,7 @@ def log(x: Any) -> Any:
 
 
 @op("float")
-def log2(x: Any) -> Any:
+def log2(x: Tensor) -> Tensor:
     """The logarithm to base 2.
 
     >>> convert_to_numpy(log2([8.0])).tolist()
@@ -59,7 +59,7 @@ def log2(x: Any) -> Any:
 
 
 @op("float")
-def log10(x: Any) -> Any:
+def log10(x: Tensor) -> Tensor:
     """The logarithm to base 10.
 
     >>> convert_to_numpy(log10([1.0])).tolist()
@@ -69,7 +69,7 @@ def log10(x: Any) -> Any:
 
 
 @op("float")
-def log1p(x: Any) -> Any:
+def log1p(x: Tensor) -> Tensor:
     """log(1 + x), precise near 0.
 
     >>> convert_to_numpy(log1p([0.0])).tolist()
@@ -79,7 +79,7 @@ def log1p(x: Any) -> Any:
 
 
 @op("float")
-def sin(x: Any) -> Any:
+def sin(x: Tensor) -> Tensor:
     """The sine.
 
     >>> convert_to_numpy(sin([0.0])).tolist()
@@ -89,7 +89,7 @@ def sin(x: Any) -> Any:
 
 
 @op("float")
-def cos(x: Any) -> Any:
+def cos(x: Tensor) -> Tensor:
     """The cosine.
 
     >>> convert_to_numpy(cos([0.0])).tolist()
@@ -99,7 +99,7 @@ def cos(x: Any) -> Any:
 
 
 @op("float")
-def tan(x: Any) -> Any:
+def tan(x: Tensor) -> Tensor:
     """The tangent.
 
     >>> convert_to_numpy(tan([0.0])).tolist()
@@ -109,7 +109,7 @@ def tan(x: Any) -> Any:
 
 
 @op("float")
-def arcsin(x: Any) -> Any:
+def arcsin(x: Tensor) -> Tensor:
     """The inverse sine.
 
     >>> convert_to_numpy(arcsin([0.0])).tolist()
@@ -119,7 +119,7 @@ def arcsin(x: Any) -> Any:
 
 
 @op("float")
-def arccos(x: Any) -> Any:
+def arccos(x: Tensor) -> Tensor:
     """The inverse cosine.
 
     >>> convert_to_numpy(arccos([1.0])).tolist()
@@ -129,7 +129,7 @@ def arccos(x: Any) -> Any:
 
 
 @op("float")
-def arctan(x: Any) -> Any:
+def arctan(x: Tensor) -> Tensor:
     """The inverse tangent.
 
     >>> convert_to_numpy(arctan([0.0])).tolist()
@@ -139,7 +139,7 @@ def arctan(x: Any) -> Any:
 
 
 @op("float")
-def sinh(x: Any) -> Any:
+def sinh(x: Tensor) -> Tensor:
     """The hyperbolic sine.
 
     >>> convert_to_numpy(sinh([0.0])).tolist()
@@ -149,7 +149,7 @@ def sinh(x: Any) -> Any:
 
 
 @op("float")
-def cosh(x: Any) -> Any:
+def cosh(x: Tensor) -> Tensor:
     """The hyperbolic cosine.
 
     >>> convert_to_numpy(cosh([0.0])).tolist()
@@ -159,7 +159,7 @@ def cosh(x: Any) -> Any:
 
 
 @op("float")
-def tanh(x: Any) -> Any:
+def tanh(x: Tensor) -> Tensor:
     """The hyperbolic tangent.
 
     >>> convert_to_numpy(tanh([0.0])).tolist()
@@ -169,7 +169,7 @@ def tanh(x: Any) -> Any:
 
 
 @op("float")
-def arcsinh(x: Any) -> Any:
+def arcsinh(x: Tensor) -> Tensor:
     """The inverse hyperbolic sine.
 
     >>> convert_to_numpy(arcsinh([0.0])).tolist()
@@ -179,7 +179,7 @@ def arcsinh(x: Any) -> Any:
 
 
 @op("float")
-def arccosh(x: Any) -> Any:
+def arccosh(x: Tensor) -> Tensor:
     """The inverse hyperbolic cosine.
 
     >>> convert_to_numpy(arccosh([1.0])).tolist()
@@ -189,7 +189,7 @@ def arccosh(x: Any) -> Any:
 
 
 @op("float")
-def arctanh(x: Any) -> Any:
+def arctanh(x: Tensor) -> Tensor:
     """The inverse hyperbolic tangent.
 
     >>> convert_to_numpy(arctanh([0.0])).tolist()
@@ -199,7 +199,7 @@ def arctanh(x: Any) -> Any:
 
 
 @op("promote_float", tensors=2)
-def arctan2(x1: Any, x2: Any) -> Any:
+def arctan2(x1: Tensor, x2: Tensor) -> Tensor:
     """The angle of the point (x2, x1).
 
     >>> convert_to_numpy(arctan2([0.0], [1.0])).tolist()
@@ -209,7 +209,7 @@ def arctan2(x1: Any, x2: Any) -> Any:
 
 
 @op("float")
-def sinc(x: Any) -> Any:
+def sinc(x: Tensor) -> Tensor:
     """sin(pi x) / (pi x), 1 at 0.
 
     >>> convert_to_numpy(sinc([0.0])).tolist()
@@ -221,7 +221,7 @@ def sinc(x: Any) -> Any:
 
 
 @op("float")
-def i0(x: Any) -> Any:
+def i0(x: Tensor) -> Tensor:
     """The modified Bessel function of the first kind and order 0.
 
     >>> convert_to_numpy(round(i0([0.0]), 3)).tolist()
@@ -231,7 +231,7 @@ def i0(x: Any) -> Any:
 
 
 @op("float")
-def deg2rad(x: Any) -> Any:
+def deg2rad(x: Tensor) -> Tensor:
     """Degrees to radians.
 
     >>> convert_to_numpy(deg2rad([0.0])).tolist()
@@ -241,7 +241,7 @@ def deg2rad(x: Any) -> Any:
 
 
 @op("float")
-def rad2deg(x: Any) -> Any:
+def rad2deg(x: Tensor) -> Tensor:
     """Radians to degrees.
 
     >>> convert_to_numpy(rad2deg([0.0])).tolist()

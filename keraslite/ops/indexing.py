@@ -1,13 +1,12 @@
 """Elements by their indices, and their order."""
 
-from typing import Any
-
 from keraslite.ops.common import indices_spec
 from keraslite.ops.op import op, primitive_only
+from keraslite.typing import Axis, Tensor
 
 
 @op("same")
-def nonzero(x: Any) -> Any:
+def nonzero(x: Tensor) -> tuple[Tensor, ...]:
     """The indices of the elements that are not zero, an array for each axis.
 
     >>> [convert_to_numpy(i).tolist() for i in nonzero([0, 3, 4])]
@@ -17,7 +16,7 @@ def nonzero(x: Any) -> Any:
 
 
 @op("same", tensors=2)
-def take(x: Any, indices: Any, axis: Any = None) -> Any:
+def take(x: Tensor, indices: Tensor, axis: Axis = None) -> Tensor:
     """Elements by index, from the flat tensor or along an axis; negative ones count from the end.
 
     An index out of range is an error. In compiled code, and with torch on a GPU, it cannot be one:
@@ -30,7 +29,7 @@ def take(x: Any, indices: Any, axis: Any = None) -> Any:
 
 
 @op("same", tensors=2)
-def take_along_axis(x: Any, indices: Any, axis: Any = None) -> Any:
+def take_along_axis(x: Tensor, indices: Tensor, axis: Axis = None) -> Tensor:
     """Elements by an index each, along an axis; indices are those of `take`.
 
     >>> convert_to_numpy(take_along_axis([[1, 2], [3, 4]], [[1], [0]], axis=1)).tolist()
@@ -40,7 +39,7 @@ def take_along_axis(x: Any, indices: Any, axis: Any = None) -> Any:
 
 
 @op("same")
-def sort(x: Any, axis: Any = -1) -> Any:
+def sort(x: Tensor, axis: Axis = -1) -> Tensor:
     """Sort along an axis, or flat.
 
     >>> convert_to_numpy(sort([3, 1, 2])).tolist()
@@ -50,7 +49,7 @@ def sort(x: Any, axis: Any = -1) -> Any:
 
 
 @op("same")
-def argsort(x: Any, axis: Any = -1) -> Any:
+def argsort(x: Tensor, axis: Axis = -1) -> Tensor:
     """The indices that sort along an axis, or flat; equal elements keep their order.
 
     >>> convert_to_numpy(argsort([3, 1, 2])).tolist()
@@ -60,7 +59,7 @@ def argsort(x: Any, axis: Any = -1) -> Any:
 
 
 @op("same")
-def argpartition(x: Any, kth: int, axis: Any = -1) -> Any:
+def argpartition(x: Tensor, kth: int, axis: Axis = -1) -> Tensor:
     """Indices that bring the k smallest elements to the front.
 
     >>> convert_to_numpy(argpartition([3, 1, 2], 0)).tolist()

@@ -16,10 +16,11 @@ from keraslite.ops.numpy import (
 )
 from keraslite.ops.op import op, primitive_only
 from keraslite.ops.transforms import jvp  # noqa: F401 - a name of this module too
+from keraslite.typing import Axis, Tensor
 
 
 @op("float")
-def cholesky(x: Any, upper: bool = False) -> Any:
+def cholesky(x: Tensor, upper: bool = False) -> Tensor:
     """The Cholesky factor of positive definite matrices.
 
     >>> convert_to_numpy(cholesky([[4.0, 0.0], [0.0, 9.0]])).tolist()
@@ -29,7 +30,7 @@ def cholesky(x: Any, upper: bool = False) -> Any:
 
 
 @op("float")
-def cholesky_inverse(x: Any, upper: bool = False) -> Any:
+def cholesky_inverse(x: Tensor, upper: bool = False) -> Tensor:
     """The inverse of matrices that are given by their Cholesky factors.
 
     >>> convert_to_numpy(cholesky_inverse([[2.0, 0.0], [0.0, 1.0]])).tolist()
@@ -42,7 +43,7 @@ def cholesky_inverse(x: Any, upper: bool = False) -> Any:
 
 
 @op("float")
-def det(x: Any) -> Any:
+def det(x: Tensor) -> Tensor:
     """The determinants.
 
     >>> convert_to_numpy(det([[2.0, 0.0], [0.0, 3.0]])).tolist()
@@ -52,7 +53,7 @@ def det(x: Any) -> Any:
 
 
 @op("float")
-def eig(x: Any) -> tuple:
+def eig(x: Tensor) -> tuple:
     """The eigenvalues and, as columns, the eigenvectors; complex numbers.
 
     >>> eig([[2.0, 0.0], [0.0, 3.0]])[0].shape[0]
@@ -62,7 +63,7 @@ def eig(x: Any) -> tuple:
 
 
 @op("float")
-def eigh(x: Any) -> tuple:
+def eigh(x: Tensor) -> tuple:
     """The rising eigenvalues and, as columns, the eigenvectors of symmetric matrices.
 
     >>> convert_to_numpy(eigh([[3.0, 0.0], [0.0, 2.0]])[0]).tolist()
@@ -72,7 +73,7 @@ def eigh(x: Any) -> tuple:
 
 
 @op("float")
-def inv(x: Any) -> Any:
+def inv(x: Tensor) -> Tensor:
     """The inverses.
 
     >>> convert_to_numpy(inv([[2.0, 0.0], [0.0, 4.0]])).tolist()
@@ -82,7 +83,7 @@ def inv(x: Any) -> Any:
 
 
 @op("float")
-def pinv(x: Any, rcond: Any = None) -> Any:
+def pinv(x: Tensor, rcond: Any = None) -> Tensor:
     """The Moore-Penrose pseudo-inverses.
 
     >>> convert_to_numpy(knp.round(pinv([[2.0, 0.0], [0.0, 0.0]]), 3)).tolist()
@@ -102,7 +103,7 @@ def _tolerance(x: Any) -> float:
 
 
 @op("float")
-def matrix_rank(x: Any, tol: Any = None) -> Any:
+def matrix_rank(x: Tensor, tol: Any = None) -> Tensor:
     """The ranks: the numbers of singular values above `tol`.
 
     >>> convert_to_numpy(matrix_rank([[1.0, 1.0], [1.0, 1.0]])).tolist()
@@ -114,7 +115,7 @@ def matrix_rank(x: Any, tol: Any = None) -> Any:
 
 
 @op("float")
-def lu_factor(x: Any) -> tuple:
+def lu_factor(x: Tensor) -> tuple:
     """The LU factors in one matrix, and the rows exchanged at each step.
 
     >>> [convert_to_numpy(part).tolist() for part in lu_factor([[0.0, 2.0], [1.0, 0.0]])]
@@ -124,7 +125,7 @@ def lu_factor(x: Any) -> tuple:
 
 
 @op("float")
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+def norm(x: Tensor, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The norm of vectors (one axis) or matrices (two); of the flat tensor if nothing is said.
 
     Args:
@@ -163,7 +164,7 @@ def _vector_norm(x: Any, ord: float, axis: int, keepdims: bool) -> Any:
 
 
 @op("float")
-def qr(x: Any, mode: str = "reduced") -> tuple:
+def qr(x: Tensor, mode: str = "reduced") -> tuple:
     """The QR decomposition, "reduced" or "complete".
 
     >>> [part.shape[0] for part in qr([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])]
@@ -173,7 +174,7 @@ def qr(x: Any, mode: str = "reduced") -> tuple:
 
 
 @op("promote_float", tensors=2)
-def solve(a: Any, b: Any) -> Any:
+def solve(a: Tensor, b: Tensor) -> Tensor:
     """Solve a x = b; b holds a vector, or columns, for each matrix.
 
     >>> convert_to_numpy(solve([[2.0, 0.0], [0.0, 4.0]], [2.0, 2.0])).tolist()
@@ -183,7 +184,7 @@ def solve(a: Any, b: Any) -> Any:
 
 
 @op("promote_float", tensors=2)
-def solve_triangular(a: Any, b: Any, lower: bool = False) -> Any:
+def solve_triangular(a: Tensor, b: Tensor, lower: bool = False) -> Tensor:
     """Solve a x = b for triangular matrices; the other triangle is not read.
 
     >>> convert_to_numpy(solve_triangular([[2.0, 0.0], [0.0, 4.0]], [2.0, 2.0])).tolist()
@@ -193,7 +194,7 @@ def solve_triangular(a: Any, b: Any, lower: bool = False) -> Any:
 
 
 @op("promote_float", tensors=2)
-def lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
+def lstsq(a: Tensor, b: Tensor, rcond: Any = None) -> Tensor:
     """The least-squares solution of a x = b.
 
     >>> convert_to_numpy(knp.round(lstsq([[1.0], [1.0]], [1.0, 3.0]), 3)).tolist()
@@ -203,7 +204,7 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
 
 
 @op("float")
-def svd(x: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
+def svd(x: Tensor, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     """The singular value decomposition: (u, s, v transposed), or the singular values alone.
 
     >>> convert_to_numpy(svd([[2.0, 0.0], [0.0, 3.0]], compute_uv=False)).tolist()

@@ -4,10 +4,11 @@ from typing import Any
 
 from keraslite.ops.common import indices_spec
 from keraslite.ops.op import op, primitive_only
+from keraslite.typing import Tensor
 
 
 @op("promote", tensors=2)
-def equal(x1: Any, x2: Any) -> Any:
+def equal(x1: Tensor, x2: Tensor) -> Tensor:
     """x1 == x2, elementwise.
 
     >>> convert_to_numpy(equal([1, 2, 3], 2)).tolist()
@@ -17,7 +18,7 @@ def equal(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def not_equal(x1: Any, x2: Any) -> Any:
+def not_equal(x1: Tensor, x2: Tensor) -> Tensor:
     """x1 != x2, elementwise.
 
     >>> convert_to_numpy(not_equal([1, 2, 3], 2)).tolist()
@@ -27,7 +28,7 @@ def not_equal(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def less(x1: Any, x2: Any) -> Any:
+def less(x1: Tensor, x2: Tensor) -> Tensor:
     """x1 < x2, elementwise.
 
     >>> convert_to_numpy(less([1, 2, 3], 2)).tolist()
@@ -37,7 +38,7 @@ def less(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def less_equal(x1: Any, x2: Any) -> Any:
+def less_equal(x1: Tensor, x2: Tensor) -> Tensor:
     """x1 <= x2, elementwise.
 
     >>> convert_to_numpy(less_equal([1, 2, 3], 2)).tolist()
@@ -47,7 +48,7 @@ def less_equal(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def greater(x1: Any, x2: Any) -> Any:
+def greater(x1: Tensor, x2: Tensor) -> Tensor:
     """x1 > x2, elementwise.
 
     >>> convert_to_numpy(greater([1, 2, 3], 2)).tolist()
@@ -57,7 +58,7 @@ def greater(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def greater_equal(x1: Any, x2: Any) -> Any:
+def greater_equal(x1: Tensor, x2: Tensor) -> Tensor:
     """x1 >= x2, elementwise.
 
     >>> convert_to_numpy(greater_equal([1, 2, 3], 2)).tolist()
@@ -67,7 +68,7 @@ def greater_equal(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def logical_and(x1: Any, x2: Any) -> Any:
+def logical_and(x1: Tensor, x2: Tensor) -> Tensor:
     """Where both hold.
 
     >>> convert_to_numpy(logical_and([True, True, False], [True, False, False])).tolist()
@@ -77,7 +78,7 @@ def logical_and(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def logical_or(x1: Any, x2: Any) -> Any:
+def logical_or(x1: Tensor, x2: Tensor) -> Tensor:
     """Where one holds.
 
     >>> convert_to_numpy(logical_or([True, True, False], [True, False, False])).tolist()
@@ -87,7 +88,7 @@ def logical_or(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def logical_xor(x1: Any, x2: Any) -> Any:
+def logical_xor(x1: Tensor, x2: Tensor) -> Tensor:
     """Where exactly one holds.
 
     >>> convert_to_numpy(logical_xor([True, True, False], [True, False, False])).tolist()
@@ -97,7 +98,7 @@ def logical_xor(x1: Any, x2: Any) -> Any:
 
 
 @op("same")
-def logical_not(x: Any) -> Any:
+def logical_not(x: Tensor) -> Tensor:
     """Where x does not hold.
 
     >>> convert_to_numpy(logical_not([True, False])).tolist()
@@ -107,7 +108,7 @@ def logical_not(x: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def bitwise_and(x: Any, y: Any) -> Any:
+def bitwise_and(x: Tensor, y: Tensor) -> Tensor:
     """Bitwise and of integers.
 
     >>> convert_to_numpy(bitwise_and([1, 3], 2)).tolist()
@@ -117,7 +118,7 @@ def bitwise_and(x: Any, y: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def bitwise_or(x: Any, y: Any) -> Any:
+def bitwise_or(x: Tensor, y: Tensor) -> Tensor:
     """Bitwise or of integers.
 
     >>> convert_to_numpy(bitwise_or([1, 3], 2)).tolist()
@@ -127,7 +128,7 @@ def bitwise_or(x: Any, y: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def bitwise_xor(x: Any, y: Any) -> Any:
+def bitwise_xor(x: Tensor, y: Tensor) -> Tensor:
     """Bitwise exclusive or of integers.
 
     >>> convert_to_numpy(bitwise_xor([1, 3], 2)).tolist()
@@ -137,7 +138,7 @@ def bitwise_xor(x: Any, y: Any) -> Any:
 
 
 @op("same")
-def bitwise_not(x: Any) -> Any:
+def bitwise_not(x: Tensor) -> Tensor:
     """Bitwise not of integers.
 
     >>> convert_to_numpy(bitwise_not([0, 5])).tolist()
@@ -147,7 +148,7 @@ def bitwise_not(x: Any) -> Any:
 
 
 @op("same")
-def bitwise_invert(x: Any) -> Any:
+def bitwise_invert(x: Tensor) -> Tensor:
     """Bitwise not: the same as `bitwise_not`.
 
     >>> convert_to_numpy(bitwise_invert([0, 5])).tolist()
@@ -157,7 +158,7 @@ def bitwise_invert(x: Any) -> Any:
 
 
 @op("promote_number", tensors=2)
-def bitwise_left_shift(x: Any, y: Any) -> Any:
+def bitwise_left_shift(x: Tensor, y: Tensor) -> Tensor:
     """Shift the bits of integers to the left.
 
     >>> convert_to_numpy(bitwise_left_shift([1, 3], 2)).tolist()
@@ -167,7 +168,7 @@ def bitwise_left_shift(x: Any, y: Any) -> Any:
 
 
 @op("promote_number", tensors=2)
-def left_shift(x: Any, y: Any) -> Any:
+def left_shift(x: Tensor, y: Tensor) -> Tensor:
     """Shift to the left: the same as `bitwise_left_shift`.
 
     >>> convert_to_numpy(left_shift([1, 3], 2)).tolist()
@@ -177,7 +178,7 @@ def left_shift(x: Any, y: Any) -> Any:
 
 
 @op("promote_number", tensors=2)
-def bitwise_right_shift(x: Any, y: Any) -> Any:
+def bitwise_right_shift(x: Tensor, y: Tensor) -> Tensor:
     """Shift the bits of integers to the right.
 
     >>> convert_to_numpy(bitwise_right_shift([4, 12], 2)).tolist()
@@ -187,7 +188,7 @@ def bitwise_right_shift(x: Any, y: Any) -> Any:
 
 
 @op("promote_number", tensors=2)
-def right_shift(x: Any, y: Any) -> Any:
+def right_shift(x: Tensor, y: Tensor) -> Tensor:
     """Shift to the right: the same as `bitwise_right_shift`.
 
     >>> convert_to_numpy(right_shift([4, 12], 2)).tolist()
@@ -197,7 +198,7 @@ def right_shift(x: Any, y: Any) -> Any:
 
 
 @op("promote", tensors=3, keep=(0,))
-def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
+def where(condition: Tensor, x1: Tensor = None, x2: Tensor = None) -> Tensor:
     """x1 where the condition holds, else x2; the indices where it holds if neither is given.
 
     >>> convert_to_numpy(where([True, False], [1, 2], 0)).tolist()

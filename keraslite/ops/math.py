@@ -33,10 +33,11 @@ from keraslite.ops.numpy import (
 )
 from keraslite.ops.op import op, primitive_only
 from keraslite.ops.slicing import scatter_update
+from keraslite.typing import Axis, Tensor
 
 
 @op("float")
-def erf(x: Any) -> Any:
+def erf(x: Tensor) -> Tensor:
     """The error function.
 
     >>> convert_to_numpy(erf([0.0])).tolist()
@@ -46,7 +47,7 @@ def erf(x: Any) -> Any:
 
 
 @op("float")
-def erfc(x: Any) -> Any:
+def erfc(x: Tensor) -> Tensor:
     """1 - erf(x), precise for large x.
 
     >>> convert_to_numpy(erfc([0.0])).tolist()
@@ -56,7 +57,7 @@ def erfc(x: Any) -> Any:
 
 
 @op("float")
-def erfinv(x: Any) -> Any:
+def erfinv(x: Tensor) -> Tensor:
     """The inverse of the error function.
 
     >>> convert_to_numpy(erfinv([0.0])).tolist()
@@ -66,7 +67,7 @@ def erfinv(x: Any) -> Any:
 
 
 @op("float")
-def rsqrt(x: Any) -> Any:
+def rsqrt(x: Tensor) -> Tensor:
     """One over the square root.
 
     >>> convert_to_numpy(rsqrt([4.0])).tolist()
@@ -76,7 +77,7 @@ def rsqrt(x: Any) -> Any:
 
 
 @op("float")
-def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The logarithm of the sum of exponentials, safe for large values.
 
     >>> convert_to_numpy(logsumexp([1000.0])).tolist()
@@ -89,7 +90,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def top_k(x: Any, k: int, sorted: bool = True) -> tuple:
+def top_k(x: Tensor, k: int, sorted: bool = True) -> tuple:
     """The k largest elements along the last axis in falling order, and their indices.
 
     >>> [convert_to_numpy(part).tolist() for part in top_k([5, 9, 7], 2)]
@@ -99,7 +100,7 @@ def top_k(x: Any, k: int, sorted: bool = True) -> tuple:
 
 
 @op("same", tensors=2)
-def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
+def in_top_k(targets: Tensor, predictions: Tensor, k: int) -> Tensor:
     """Whether the prediction of the target class is among the k largest of its row.
 
     >>> convert_to_numpy(in_top_k([1, 0], [[0.1, 0.9], [0.1, 0.9]], 1)).tolist()
@@ -112,8 +113,8 @@ def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
 
 @op("same", tensors=2)
 def segment_sum(
-    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
-) -> Any:
+    data: Tensor, segment_ids: Tensor, num_segments: int | None = None, sorted: bool = False
+) -> Tensor:
     """The sums of the rows with the same segment number; zero for a segment without rows.
 
     >>> convert_to_numpy(segment_sum([1, 2, 3], [0, 0, 1], 2)).tolist()
@@ -124,8 +125,8 @@ def segment_sum(
 
 @op("same", tensors=2)
 def segment_prod(
-    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
-) -> Any:
+    data: Tensor, segment_ids: Tensor, num_segments: int | None = None, sorted: bool = False
+) -> Tensor:
     """The products of the rows with the same segment number; one for a segment without rows.
 
     >>> convert_to_numpy(segment_prod([1, 2, 3], [0, 0, 1], 2)).tolist()
@@ -136,8 +137,8 @@ def segment_prod(
 
 @op("same", tensors=2)
 def segment_max(
-    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
-) -> Any:
+    data: Tensor, segment_ids: Tensor, num_segments: int | None = None, sorted: bool = False
+) -> Tensor:
     """The largest of the rows with the same segment number; the least number where there is none.
 
     >>> convert_to_numpy(segment_max([1, 2, 3], [0, 0, 1], 2)).tolist()
@@ -148,8 +149,8 @@ def segment_max(
 
 @op("same", tensors=2)
 def segment_min(
-    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
-) -> Any:
+    data: Tensor, segment_ids: Tensor, num_segments: int | None = None, sorted: bool = False
+) -> Tensor:
     """The smallest of the rows with the same segment number; the largest number where none is.
 
     >>> convert_to_numpy(segment_min([1, 2, 3], [0, 0, 1], 2)).tolist()
@@ -173,7 +174,7 @@ def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: 
 
 
 @op("promote_float", tensors=2)
-def cdist(x: Any, y: Any) -> Any:
+def cdist(x: Tensor, y: Tensor) -> Tensor:
     """The distances between the rows of x and the rows of y.
 
     >>> convert_to_numpy(cdist([[0.0, 0.0]], [[3.0, 4.0]])).tolist()
@@ -184,7 +185,7 @@ def cdist(x: Any, y: Any) -> Any:
 
 
 @op("same")
-def extract_sequences(x: Any, sequence_length: int, sequence_stride: int) -> Any:
+def extract_sequences(x: Tensor, sequence_length: int, sequence_stride: int) -> Tensor:
     """The windows of a signal along the last axis.
 
     >>> convert_to_numpy(extract_sequences([1, 2, 3, 4], 2, 2)).tolist()
@@ -196,7 +197,7 @@ def extract_sequences(x: Any, sequence_length: int, sequence_stride: int) -> Any
 
 
 @op("float")
-def logdet(x: Any) -> Any:
+def logdet(x: Tensor) -> Tensor:
     """The logarithm of the absolute determinant.
 
     >>> convert_to_numpy(logdet([[1.0, 0.0], [0.0, 1.0]])).tolist()

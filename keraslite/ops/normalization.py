@@ -10,6 +10,7 @@ from keraslite.ops.activation import silu
 from keraslite.ops.core import cast, dtype, shape, stop_gradient
 from keraslite.ops.op import op
 from keraslite.ops.precision import from_float32, to_float32
+from keraslite.typing import Tensor
 
 
 def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
@@ -20,7 +21,7 @@ def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 @op("float")
 def moments(
-    x: Any, axes: int | Sequence[int], keepdims: bool = False, synchronized: bool = False
+    x: Tensor, axes: int | Sequence[int], keepdims: bool = False, synchronized: bool = False
 ) -> tuple[Any, Any]:
     """Mean and variance over axes.
 
@@ -41,7 +42,7 @@ def moments(
 
 
 def batch_normalization(
-    x: Any,
+    x: Tensor,
     mean: Any,
     variance: Any,
     axis: int,
@@ -77,7 +78,7 @@ def _batch_normalization(
 
 @op("float", tensors=3, keep=(1, 2))
 def normalize_batch(
-    x: Any, scale: Any = None, offset: Any = None, axis: int = -1, epsilon: float = 1e-3
+    x: Tensor, scale: Tensor = None, offset: Tensor = None, axis: int = -1, epsilon: float = 1e-3
 ) -> tuple[Any, Any, Any]:
     """`batch_normalization` by the batch's own moments, in one kernel where the backend has it.
 
@@ -108,9 +109,9 @@ def _normalize_batch(x: Any, scale: Any, offset: Any, epsilon: float) -> Any:
 
 @op("float", tensors=3, keep=(1, 2))
 def normalize_groups(
-    x: Any, scale: Any = None, offset: Any = None, groups: int = 32, axis: int = -1,
+    x: Tensor, scale: Tensor = None, offset: Tensor = None, groups: int = 32, axis: int = -1,
     epsilon: float = 1e-3, activation: str | None = None,
-) -> Any:  # fmt: skip
+) -> Tensor:  # fmt: skip
     """Bring groups of channels of each sample to mean 0 and variance 1, then scale and shift.
 
     Source: https://arxiv.org/abs/1803.08494
@@ -161,13 +162,13 @@ def _normalize_groups(
 
 @op("float", tensors=3, keep=(1, 2))
 def layer_normalization(
-    x: Any,
-    gamma: Any = None,
-    beta: Any = None,
+    x: Tensor,
+    gamma: Tensor = None,
+    beta: Tensor = None,
     axis: int | Sequence[int] = -1,
     epsilon: float | None = None,
     **kwargs: Any,
-) -> Any:
+) -> Tensor:
     """Each sample brought to mean 0 and variance 1 over axes, then scaled and shifted.
 
     >>> print(convert_to_numpy(layer_normalization([1.0, 3.0])).round(4))
@@ -197,8 +198,8 @@ def _affine(x: Any, gamma: Any, beta: Any, axes: tuple[int, ...]) -> Any:
 
 @op("float", tensors=2, keep=(1,))
 def rms_normalization(
-    x: Any, scale: Any = None, axis: int | Sequence[int] = -1, epsilon: float | None = None
-) -> Any:
+    x: Tensor, scale: Tensor = None, axis: int | Sequence[int] = -1, epsilon: float | None = None
+) -> Tensor:
     """x divided by its root mean square over axes, then scaled.
 
     >>> print(convert_to_numpy(rms_normalization([3.0, 3.0])).round(4))
@@ -213,8 +214,8 @@ def rms_normalization(
 
 @op("float")
 def normalize(
-    x: Any, axis: int | Sequence[int] = -1, order: int = 2, epsilon: float | None = None
-) -> Any:
+    x: Tensor, axis: int | Sequence[int] = -1, order: int = 2, epsilon: float | None = None
+) -> Tensor:
     """x divided by its norm along an axis, which counts as at least epsilon.
 
     >>> print(convert_to_numpy(normalize([3.0, 4.0])).round(4))

@@ -9,7 +9,7 @@ form; the common case (all tensors of one framework and one dtype) costs a few d
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from keraslite import backend as backends
 from keraslite.backend import OF
 from keraslite.ops.errors import describe, recover
 from keraslite.ops.promotion import choose_backend, promote, promote_list, unwrap
+
+Function = TypeVar("Function", bound=Callable)  # an operation has the signature of its body
 
 TABLE: dict[str, "Op"] = {}
 # The float and complex dtypes of each backend, apart: Dynamo cannot hash the others' dtypes.
@@ -336,7 +338,7 @@ _RULES = {
 
 def op(
     rule: str, tensors: int = 1, keep: tuple[int, ...] = (), raw: tuple[int, ...] = ()
-) -> Callable:
+) -> Callable[[Function], Function]:
     """Make a function an operation.
 
     Args:

@@ -13,10 +13,11 @@ from keraslite.ops.indexing import take
 from keraslite.ops.op import op, primitive_only
 from keraslite.ops.reductions import mean, sum
 from keraslite.ops.shapes import expand_dims, flip, moveaxis, pad, ravel, reshape, transpose
+from keraslite.typing import Axis, Tensor
 
 
 @op("promote", tensors=2)
-def matmul(x1: Any, x2: Any) -> Any:
+def matmul(x1: Tensor, x2: Tensor) -> Tensor:
     """The matrix product; batches broadcast. Two int8 tensors give int32.
 
     >>> convert_to_numpy(matmul([[1, 2]], [[3], [4]])).tolist()
@@ -26,7 +27,7 @@ def matmul(x1: Any, x2: Any) -> Any:
 
 
 @op("operands")
-def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:
+def einsum(subscripts: str, *operands: Tensor, **kwargs: Any) -> Tensor:
     """The sum of products that the subscripts describe.
 
     >>> convert_to_numpy(einsum("ij,j->i", [[1, 2], [3, 4]], [1, 1])).tolist()
@@ -36,7 +37,7 @@ def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
+def tensordot(x1: Tensor, x2: Tensor, axes: Axis = 2) -> Tensor:
     """Sum products over the given axes.
 
     >>> convert_to_numpy(tensordot([[1, 2], [3, 4]], [1, 1], axes=1)).tolist()
@@ -46,7 +47,7 @@ def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
 
 
 @op("promote", tensors=2)
-def dot(x1: Any, x2: Any) -> Any:
+def dot(x1: Tensor, x2: Tensor) -> Tensor:
     """The dot product: over the last axis of x1 and the last but one of x2.
 
     >>> convert_to_numpy(dot([1, 2], [3, 4])).tolist()
@@ -61,7 +62,7 @@ def dot(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def inner(x1: Any, x2: Any) -> Any:
+def inner(x1: Tensor, x2: Tensor) -> Tensor:
     """The product over the last axes of both.
 
     >>> convert_to_numpy(inner([1, 2], [3, 4])).tolist()
@@ -73,7 +74,7 @@ def inner(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def outer(x1: Any, x2: Any) -> Any:
+def outer(x1: Tensor, x2: Tensor) -> Tensor:
     """The products of all pairs of elements.
 
     >>> convert_to_numpy(outer([1, 2], [3, 4])).tolist()
@@ -83,7 +84,7 @@ def outer(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def vdot(x1: Any, x2: Any) -> Any:
+def vdot(x1: Tensor, x2: Tensor) -> Tensor:
     """The product of two flat tensors, the first conjugated.
 
     >>> convert_to_numpy(vdot([1, 2], [3, 4])).tolist()
@@ -93,7 +94,7 @@ def vdot(x1: Any, x2: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def kron(x1: Any, x2: Any) -> Any:
+def kron(x1: Tensor, x2: Tensor) -> Tensor:
     """The Kronecker product.
 
     >>> convert_to_numpy(kron([1, 2], [1, 10])).tolist()
@@ -109,8 +110,8 @@ def kron(x1: Any, x2: Any) -> Any:
 
 @op("promote", tensors=2)
 def cross(
-    x1: Any, x2: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None
-) -> Any:
+    x1: Tensor, x2: Tensor, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Axis = None
+) -> Tensor:
     """The cross product of vectors of two or three components.
 
     >>> convert_to_numpy(cross([1, 0, 0], [0, 1, 0])).tolist()
@@ -131,7 +132,7 @@ def cross(
 
 
 @op("same")
-def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+def diagonal(x: Tensor, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The diagonals of the matrices in two axes, as the last axis.
 
     >>> convert_to_numpy(diagonal([[1, 2], [3, 4]])).tolist()
@@ -141,7 +142,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 
 @op("same")
-def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+def trace(x: Tensor, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The sums of the diagonals.
 
     >>> convert_to_numpy(trace([[1, 2], [3, 4]])).tolist()
@@ -151,7 +152,7 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 
 @op("same")
-def diag(x: Any, k: int = 0) -> Any:
+def diag(x: Tensor, k: int = 0) -> Tensor:
     """A vector as a diagonal matrix, or the diagonal of a matrix.
 
     >>> convert_to_numpy(diag([1, 2])).tolist()
@@ -161,7 +162,7 @@ def diag(x: Any, k: int = 0) -> Any:
 
 
 @op("same")
-def diagflat(x: Any, k: int = 0) -> Any:
+def diagflat(x: Tensor, k: int = 0) -> Tensor:
     """The elements as a diagonal matrix.
 
     >>> convert_to_numpy(diagflat([[1, 2]])).tolist()
@@ -171,7 +172,7 @@ def diagflat(x: Any, k: int = 0) -> Any:
 
 
 @op("same")
-def tril(x: Any, k: int = 0) -> Any:
+def tril(x: Tensor, k: int = 0) -> Tensor:
     """Zero above the k-th diagonal.
 
     >>> convert_to_numpy(tril([[1, 2], [3, 4]])).tolist()
@@ -181,7 +182,7 @@ def tril(x: Any, k: int = 0) -> Any:
 
 
 @op("same")
-def triu(x: Any, k: int = 0) -> Any:
+def triu(x: Tensor, k: int = 0) -> Tensor:
     """Zero below the k-th diagonal.
 
     >>> convert_to_numpy(triu([[1, 2], [3, 4]])).tolist()
@@ -191,7 +192,7 @@ def triu(x: Any, k: int = 0) -> Any:
 
 
 @op("float")
-def slogdet(x: Any) -> tuple:
+def slogdet(x: Tensor) -> tuple:
     """The signs and the logarithms of the absolute values of the determinants.
 
     >>> [convert_to_numpy(part).tolist() for part in slogdet([[1.0, 0.0], [0.0, -1.0]])]
@@ -201,7 +202,7 @@ def slogdet(x: Any) -> tuple:
 
 
 @op("float")
-def corrcoef(x: Any) -> Any:
+def corrcoef(x: Tensor) -> Tensor:
     """Correlation coefficients between rows.
 
     >>> convert_to_numpy(round(corrcoef([[1.0, 2.0], [2.0, 1.0]]))).tolist()
@@ -218,7 +219,7 @@ def corrcoef(x: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def correlate(x1: Any, x2: Any, mode: str = "valid") -> Any:
+def correlate(x1: Tensor, x2: Tensor, mode: str = "valid") -> Tensor:
     """The cross-correlation of two vectors.
 
     >>> convert_to_numpy(correlate([1, 2, 3], [0, 1, 1])).tolist()

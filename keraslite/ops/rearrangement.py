@@ -7,6 +7,7 @@ from keraslite.ops import numpy as k
 from keraslite.ops.core import shape
 from keraslite.ops.layout import as_tuple, channels_to_first, channels_to_last, is_channels_first
 from keraslite.ops.op import op
+from keraslite.typing import Tensor
 
 
 def _blocks(x: Any, name: str, block_size: int, data_format: str | None) -> tuple[Any, bool]:
@@ -19,7 +20,7 @@ def _blocks(x: Any, name: str, block_size: int, data_format: str | None) -> tupl
 
 
 @op("same")
-def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") -> Any:
+def depth_to_space(x: Tensor, block_size: int, data_format: str = "channels_last") -> Tensor:
     """Lay groups of channels out as blocks of pixels.
 
     >>> depth_to_space(np.zeros((1, 1, 1, 4)), 2).shape == (1, 2, 2, 1)
@@ -34,7 +35,7 @@ def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") 
 
 
 @op("same")
-def space_to_depth(x: Any, block_size: int, data_format: str = "channels_last") -> Any:
+def space_to_depth(x: Tensor, block_size: int, data_format: str = "channels_last") -> Tensor:
     """The inverse of `depth_to_space`.
 
     >>> space_to_depth(np.zeros((1, 2, 2, 1)), 2).shape == (1, 1, 1, 4)
@@ -63,7 +64,9 @@ def _sliding(
 
 
 @op("same")
-def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+def unfold(
+    x: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
     """The sliding blocks of channels-first images (N, C, H, W), as (N, C * block, positions).
 
     >>> unfold(np.zeros((1, 2, 3, 3)), 2).shape == (1, 8, 4)
@@ -81,8 +84,13 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
 
 @op("same")
 def fold(
-    x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
-) -> Any:
+    x: Tensor,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> Tensor:
     """Add sliding blocks (N, C * block, positions) up into images (N, C, H, W).
 
     >>> fold(np.zeros((1, 8, 4)), 3, 2).shape == (1, 2, 3, 3)

@@ -14,10 +14,11 @@ from keraslite.ops.indexing import sort, take_along_axis
 from keraslite.ops.logic import equal, logical_not, not_equal, where
 from keraslite.ops.op import op, primitive_only
 from keraslite.ops.shapes import broadcast_to, moveaxis, ravel, reshape, size, transpose
+from keraslite.typing import Axis, DType, Tensor
 
 
 @op("same")
-def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The sum; booleans and short integers add up as 32-bit integers.
 
     >>> convert_to_numpy(sum([[1, 2], [3, 4]], axis=0)).tolist()
@@ -27,7 +28,9 @@ def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def prod(x: Any, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> Any:
+def prod(
+    x: Tensor, axis: Axis = None, keepdims: bool = False, dtype: DType | None = None
+) -> Tensor:
     """The product; booleans and short integers multiply as 32-bit integers.
 
     >>> convert_to_numpy(prod([[1, 2], [3, 4]], axis=1)).tolist()
@@ -37,7 +40,7 @@ def prod(x: Any, axis: Any = None, keepdims: bool = False, dtype: Any = None) ->
 
 
 @op("float")
-def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The arithmetic mean.
 
     >>> convert_to_numpy(mean([[1, 2], [3, 4]], axis=0)).tolist()
@@ -47,7 +50,7 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("float")
-def var(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def var(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The variance.
 
     >>> convert_to_numpy(var([[1, 2], [3, 4]], axis=0)).tolist()
@@ -57,7 +60,7 @@ def var(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("float")
-def std(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def std(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The standard deviation.
 
     >>> convert_to_numpy(std([[1, 2], [3, 4]], axis=0)).tolist()
@@ -67,7 +70,7 @@ def std(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def max(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Any:
+def max(x: Tensor, axis: Axis = None, keepdims: bool = False, initial: Any = None) -> Tensor:
     """The largest element.
 
     >>> convert_to_numpy(max([[1, 2], [3, 4]], axis=1)).tolist()
@@ -77,7 +80,7 @@ def max(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -
 
 
 @op("same")
-def min(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Any:
+def min(x: Tensor, axis: Axis = None, keepdims: bool = False, initial: Any = None) -> Tensor:
     """The smallest element.
 
     >>> convert_to_numpy(min([[1, 2], [3, 4]], axis=1)).tolist()
@@ -87,7 +90,7 @@ def min(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -
 
 
 @op("same")
-def amax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def amax(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest element: the same as `max`.
 
     >>> convert_to_numpy(amax([[1, 2], [3, 4]], axis=1)).tolist()
@@ -97,7 +100,7 @@ def amax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def amin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def amin(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest element: the same as `min`.
 
     >>> convert_to_numpy(amin([[1, 2], [3, 4]], axis=1)).tolist()
@@ -107,7 +110,7 @@ def amin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def ptp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def ptp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest element minus the smallest.
 
     >>> convert_to_numpy(ptp([[1, 2], [3, 4]], axis=1)).tolist()
@@ -117,7 +120,7 @@ def ptp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def all(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def all(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether all elements hold.
 
     >>> convert_to_numpy(all([[True, False], [True, True]], axis=1)).tolist()
@@ -127,7 +130,7 @@ def all(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def any(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def any(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether one element holds.
 
     >>> convert_to_numpy(any([[True, False], [False, False]], axis=1)).tolist()
@@ -137,7 +140,7 @@ def any(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def argmax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def argmax(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The index of the first largest element, over the flat tensor or along an axis.
 
     >>> convert_to_numpy(argmax([[1, 2], [3, 4]], axis=1)).tolist()
@@ -147,7 +150,7 @@ def argmax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def argmin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def argmin(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The index of the first smallest element, over the flat tensor or along an axis.
 
     >>> convert_to_numpy(argmin([[1, 2], [3, 4]], axis=1)).tolist()
@@ -157,7 +160,7 @@ def argmin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def cumsum(x: Any, axis: Any = None, dtype: Any = None) -> Any:
+def cumsum(x: Tensor, axis: Axis = None, dtype: DType | None = None) -> Tensor:
     """The running sum along an axis, or over the flat tensor.
 
     >>> convert_to_numpy(cumsum([1, 2, 3])).tolist()
@@ -167,7 +170,7 @@ def cumsum(x: Any, axis: Any = None, dtype: Any = None) -> Any:
 
 
 @op("same")
-def cumprod(x: Any, axis: Any = None, dtype: Any = None) -> Any:
+def cumprod(x: Tensor, axis: Axis = None, dtype: DType | None = None) -> Tensor:
     """The running product along an axis, or over the flat tensor.
 
     >>> convert_to_numpy(cumprod([1, 2, 3])).tolist()
@@ -177,7 +180,7 @@ def cumprod(x: Any, axis: Any = None, dtype: Any = None) -> Any:
 
 
 @op("same")
-def count_nonzero(x: Any, axis: Any = None) -> Any:
+def count_nonzero(x: Tensor, axis: Axis = None) -> Tensor:
     """The number of elements that are not zero.
 
     >>> convert_to_numpy(count_nonzero([[0, 1], [2, 3]], axis=1)).tolist()
@@ -187,7 +190,7 @@ def count_nonzero(x: Any, axis: Any = None) -> Any:
 
 
 @op("float")
-def average(x: Any, axis: Any = None, weights: Any = None) -> Any:
+def average(x: Tensor, axis: Axis = None, weights: Any = None) -> Tensor:
     """The mean, weighted if there are weights.
 
     >>> convert_to_numpy(average([1.0, 3.0], weights=[3.0, 1.0])).tolist()
@@ -205,7 +208,7 @@ def average(x: Any, axis: Any = None, weights: Any = None) -> Any:
 
 
 @op("float")
-def median(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def median(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The median: the mean of the two middle elements where there are two.
 
     >>> convert_to_numpy(median([[1, 4, 2], [3, 9, 5]], axis=1)).tolist()
@@ -216,8 +219,8 @@ def median(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 @op("float")
 def quantile(
-    x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False
-) -> Any:
+    x: Tensor, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False
+) -> Tensor:
     """The q-th quantiles, 0 <= q <= 1; an axis for several q comes first.
 
     >>> convert_to_numpy(quantile([1.0, 2.0, 4.0], [0.5, 1.0])).tolist()
@@ -228,8 +231,8 @@ def quantile(
 
 @op("float")
 def percentile(
-    x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False
-) -> Any:
+    x: Tensor, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False
+) -> Tensor:
     """The q-th percentiles, 0 <= q <= 100.
 
     >>> convert_to_numpy(percentile([1.0, 2.0, 4.0], 50)).tolist()
@@ -240,7 +243,7 @@ def percentile(
 
 
 @op("same")
-def nansum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def nansum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The sum without the NaNs.
 
     >>> convert_to_numpy(nansum([1.0, float('nan')])).tolist()
@@ -250,7 +253,7 @@ def nansum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def nanprod(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def nanprod(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The product without the NaNs.
 
     >>> convert_to_numpy(nanprod([2.0, float('nan')])).tolist()
@@ -260,7 +263,7 @@ def nanprod(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("float")
-def nanmean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def nanmean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The mean without the NaNs.
 
     >>> convert_to_numpy(nanmean([2.0, float('nan')])).tolist()
@@ -271,7 +274,7 @@ def nanmean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("float")
-def nanvar(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def nanvar(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The variance without the NaNs.
 
     >>> convert_to_numpy(nanvar([1.0, 3.0, float('nan')])).tolist()
@@ -281,7 +284,7 @@ def nanvar(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("float")
-def nanstd(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def nanstd(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The standard deviation without the NaNs.
 
     >>> convert_to_numpy(nanstd([1.0, 3.0, float('nan')])).tolist()
@@ -291,7 +294,7 @@ def nanstd(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def nanmax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def nanmax(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest element without the NaNs.
 
     >>> convert_to_numpy(nanmax([1.0, float('nan')])).tolist()
@@ -301,7 +304,7 @@ def nanmax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def nanmin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def nanmin(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest element without the NaNs.
 
     >>> convert_to_numpy(nanmin([1.0, float('nan')])).tolist()
@@ -311,7 +314,7 @@ def nanmin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def nanargmax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def nanargmax(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The index of the largest element that is not NaN; -1 if all are.
 
     >>> convert_to_numpy(nanargmax([1.0, float('nan')])).tolist()
@@ -321,7 +324,7 @@ def nanargmax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def nanargmin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def nanargmin(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The index of the smallest element that is not NaN; -1 if all are.
 
     >>> convert_to_numpy(nanargmin([1.0, float('nan')])).tolist()
@@ -331,7 +334,7 @@ def nanargmin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @op("same")
-def nancumsum(x: Any, axis: Any = None, dtype: Any = None) -> Any:
+def nancumsum(x: Tensor, axis: Axis = None, dtype: DType | None = None) -> Tensor:
     """The running sum, NaNs counted as 0.
 
     >>> convert_to_numpy(nancumsum([1.0, float('nan'), 2.0])).tolist()
@@ -341,7 +344,7 @@ def nancumsum(x: Any, axis: Any = None, dtype: Any = None) -> Any:
 
 
 @op("same")
-def nancumprod(x: Any, axis: Any = None, dtype: Any = None) -> Any:
+def nancumprod(x: Tensor, axis: Axis = None, dtype: DType | None = None) -> Tensor:
     """The running product, NaNs counted as 1.
 
     >>> convert_to_numpy(nancumprod([1.0, float('nan'), 2.0])).tolist()
@@ -351,7 +354,7 @@ def nancumprod(x: Any, axis: Any = None, dtype: Any = None) -> Any:
 
 
 @op("float")
-def nanmedian(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def nanmedian(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The median without the NaNs.
 
     >>> convert_to_numpy(nanmedian([1.0, 3.0, float('nan')])).tolist()
@@ -362,8 +365,8 @@ def nanmedian(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 @op("float")
 def nanquantile(
-    x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False
-) -> Any:
+    x: Tensor, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False
+) -> Tensor:
     """The quantiles without the NaNs.
 
     >>> convert_to_numpy(nanquantile([1.0, 3.0, float('nan')], 0.5)).tolist()
@@ -375,8 +378,8 @@ def nanquantile(
 
 @op("float")
 def nanpercentile(
-    x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False
-) -> Any:
+    x: Tensor, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False
+) -> Tensor:
     """The percentiles without the NaNs.
 
     >>> convert_to_numpy(nanpercentile([1.0, 3.0, float('nan')], 50)).tolist()

@@ -11,6 +11,7 @@ from keraslite.ops import numpy as k
 from keraslite.ops.control_flow import scan
 from keraslite.ops.core import cast
 from keraslite.ops.op import TABLE, op
+from keraslite.typing import Tensor
 
 Activation = str | Callable | None
 
@@ -28,13 +29,13 @@ def _function(activation: Activation) -> Callable:
 
 @op("promote_float", tensors=7, keep=(6,))
 def lstm(
-    x: Any,
-    h: Any,
-    c: Any,
-    kernel: Any,
-    recurrent_kernel: Any,
-    bias: Any = None,
-    mask: Any = None,
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    kernel: Tensor,
+    recurrent_kernel: Tensor,
+    bias: Tensor = None,
+    mask: Tensor = None,
     reverse: bool = False,
     return_sequences: bool = True,
     activation: Activation = "tanh",
@@ -91,12 +92,12 @@ def lstm(
 
 @op("promote_float", tensors=6, keep=(5,))
 def gru(
-    x: Any,
-    h: Any,
-    kernel: Any,
-    recurrent_kernel: Any,
-    bias: Any = None,
-    mask: Any = None,
+    x: Tensor,
+    h: Tensor,
+    kernel: Tensor,
+    recurrent_kernel: Tensor,
+    bias: Tensor = None,
+    mask: Tensor = None,
     reverse: bool = False,
     return_sequences: bool = True,
     activation: Activation = "tanh",

@@ -44,12 +44,13 @@ from keraslite.ops.shapes import (
     transpose,
 )
 from keraslite.ops.slicing import get_item
+from keraslite.typing import Shape, Tensor
 
 
 @op("promote_float", tensors=2)
 def isclose(
-    x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> Any:
+    x1: Tensor, x2: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
     """Where two agree within atol + rtol * |x2|.
 
     >>> convert_to_numpy(isclose([1.0, 2.0], [1.0, 2.1])).tolist()
@@ -63,8 +64,8 @@ def isclose(
 
 @op("promote_float", tensors=2)
 def allclose(
-    x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> Any:
+    x1: Tensor, x2: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
     """Whether two agree everywhere within atol + rtol * |x2|.
 
     >>> bool(allclose([1.0], [1.0]))
@@ -74,7 +75,7 @@ def allclose(
 
 
 @op("promote", tensors=2)
-def isin(x1: Any, x2: Any, assume_unique: bool = False, invert: bool = False) -> Any:
+def isin(x1: Tensor, x2: Tensor, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Where the elements of x1 are among those of x2.
 
     >>> convert_to_numpy(isin([1, 2, 3], [2, 5])).tolist()
@@ -85,7 +86,7 @@ def isin(x1: Any, x2: Any, assume_unique: bool = False, invert: bool = False) ->
 
 
 @op("promote", tensors=2)
-def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Any:
+def searchsorted(sorted_sequence: Tensor, values: Tensor, side: str = "left") -> Tensor:
     """Where values would be inserted into a sorted vector.
 
     >>> convert_to_numpy(searchsorted([1, 3, 5], [3, 4])).tolist()
@@ -96,7 +97,7 @@ def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Any:
 
 @op("same")
 def unique(
-    x: Any,
+    x: Tensor,
     sorted: bool = True,
     return_index: bool = False,
     return_inverse: bool = False,
@@ -171,7 +172,7 @@ def _order_of_rows(rows: Any) -> Any:
 
 
 @op("promote", tensors=2)
-def digitize(x: Any, bins: Any) -> Any:
+def digitize(x: Tensor, bins: Tensor) -> Tensor:
     """The number of the bin of each element.
 
     >>> convert_to_numpy(digitize([0.5, 3.0], [1.0, 2.0])).tolist()
@@ -181,7 +182,7 @@ def digitize(x: Any, bins: Any) -> Any:
 
 
 @op("same")
-def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Any:
+def bincount(x: Tensor, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Tensor:
     """Count how often each integer occurs, row by row.
 
     >>> convert_to_numpy(bincount([0, 2, 2])).tolist()
@@ -202,7 +203,7 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = Fal
 
 
 @op("same")
-def histogram(x: Any, bins: int = 10, range: Any = None) -> Any:
+def histogram(x: Tensor, bins: int = 10, range: Any = None) -> tuple[Tensor, Tensor]:
     """Counts in bins of equal width, and the edges of the bins.
 
     >>> [convert_to_numpy(p).tolist() for p in histogram([1.0, 2.0, 2.0], bins=2)]
@@ -218,7 +219,7 @@ def histogram(x: Any, bins: int = 10, range: Any = None) -> Any:
 
 
 @op("same")
-def unravel_index(indices: Any, shape: Any) -> Any:
+def unravel_index(indices: Tensor, shape: Shape) -> tuple[Tensor, ...]:
     """Flat indices as one array of indices for each axis.
 
     >>> [convert_to_numpy(i).tolist() for i in unravel_index([5], (2, 3))]
@@ -232,7 +233,7 @@ def unravel_index(indices: Any, shape: Any) -> Any:
 
 
 @op("same")
-def diff(a: Any, n: int = 1, axis: int = -1) -> Any:
+def diff(a: Tensor, n: int = 1, axis: int = -1) -> Tensor:
     """Differences of neighbours, n times over.
 
     >>> convert_to_numpy(diff([1, 4, 9])).tolist()
@@ -248,7 +249,7 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Any:
 
 
 @op("float")
-def trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Any:
+def trapezoid(y: Tensor, x: Tensor = None, dx: float = 1.0, axis: int = -1) -> Tensor:
     """The integral by the trapezoidal rule.
 
     >>> convert_to_numpy(trapezoid([1.0, 2.0, 3.0])).tolist()
@@ -263,7 +264,7 @@ def trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Any:
 
 
 @op("same")
-def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:  # noqa: N803
+def vander(x: Tensor, N: Any = None, increasing: bool = False) -> Tensor:  # noqa: N803
     """The Vandermonde matrix: powers of x as columns.
 
     >>> convert_to_numpy(vander([1, 2, 3], increasing=True)).tolist()

@@ -2,6 +2,7 @@
 
 import builtins
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.core import shape
 from keraslite.ops.indexing import take
 from keraslite.ops.op import op, primitive_only
+from keraslite.typing import Axis, DType, Shape, Tensor
 
 
-def ndim(x: Any) -> Any:
+def ndim(x: Tensor) -> int:
     """The number of dimensions.
 
     >>> ndim([[1, 2]])
@@ -24,7 +26,7 @@ def ndim(x: Any) -> Any:
     return len(shape(x))
 
 
-def size(x: Any) -> Any:
+def size(x: Tensor) -> Any:
     """The number of elements.
 
     >>> int(size([[1, 2]]))
@@ -34,7 +36,7 @@ def size(x: Any) -> Any:
 
 
 @op("same")
-def reshape(x: Any, newshape: Any) -> Any:
+def reshape(x: Tensor, newshape: int | Shape) -> Tensor:
     """Change the shape; one dimension may be -1.
 
     >>> convert_to_numpy(reshape([1, 2, 3, 4], (2, -1))).tolist()
@@ -44,7 +46,7 @@ def reshape(x: Any, newshape: Any) -> Any:
 
 
 @op("same")
-def view(x: Any, dtype: Any = None) -> Any:
+def view(x: Tensor, dtype: DType | None = None) -> Tensor:
     """The same bits read as another dtype; the last axis grows or shrinks with its width.
 
     Args:
@@ -73,7 +75,7 @@ def _view(x: Any, dtype: str) -> Any:
 
 
 @op("same")
-def ravel(x: Any) -> Any:
+def ravel(x: Tensor) -> Tensor:
     """Flatten.
 
     >>> convert_to_numpy(ravel([[1, 2], [3, 4]])).tolist()
@@ -83,7 +85,7 @@ def ravel(x: Any) -> Any:
 
 
 @op("same")
-def transpose(x: Any, axes: Any = None) -> Any:
+def transpose(x: Tensor, axes: Axis = None) -> Tensor:
     """Permute the axes; reverse them if none are given.
 
     >>> convert_to_numpy(transpose([[1, 2], [3, 4]])).tolist()
@@ -93,7 +95,7 @@ def transpose(x: Any, axes: Any = None) -> Any:
 
 
 @op("same")
-def moveaxis(x: Any, source: Any, destination: Any) -> Any:
+def moveaxis(x: Tensor, source: Any, destination: Any) -> Tensor:
     """Move axes to other positions.
 
     >>> shape(moveaxis(zeros((2, 3, 4)), 0, -1))
@@ -110,7 +112,7 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
 
 
 @op("same")
-def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
+def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
     """Exchange two axes.
 
     >>> shape(swapaxes(zeros((2, 3, 4)), 0, -1))
@@ -122,7 +124,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
 
 
 @op("same")
-def expand_dims(x: Any, axis: Any) -> Any:
+def expand_dims(x: Tensor, axis: Axis) -> Tensor:
     """Insert axes of size 1.
 
     >>> shape(expand_dims([1, 2], 0))
@@ -132,7 +134,7 @@ def expand_dims(x: Any, axis: Any) -> Any:
 
 
 @op("same")
-def squeeze(x: Any, axis: Any = None) -> Any:
+def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
     """Drop axes of size 1.
 
     >>> shape(squeeze([[1, 2]]))
@@ -142,7 +144,7 @@ def squeeze(x: Any, axis: Any = None) -> Any:
 
 
 @op("same")
-def broadcast_to(x: Any, shape: Any) -> Any:
+def broadcast_to(x: Tensor, shape: int | Shape) -> Tensor:
     """Repeat along axes of size 1 until the shape fits.
 
     >>> convert_to_numpy(broadcast_to([1, 2], (2, 2))).tolist()
@@ -152,7 +154,7 @@ def broadcast_to(x: Any, shape: Any) -> Any:
 
 
 @op("sequence")
-def concatenate(xs: Any, axis: int = 0) -> Any:
+def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Join tensors along an axis.
 
     >>> convert_to_numpy(concatenate([[1, 2], [3]])).tolist()
@@ -162,7 +164,7 @@ def concatenate(xs: Any, axis: int = 0) -> Any:
 
 
 @op("promote", tensors=2)
-def append(x1: Any, x2: Any, axis: Any = None) -> Any:
+def append(x1: Tensor, x2: Tensor, axis: Axis = None) -> Tensor:
     """Join two tensors along an axis, or flat.
 
     >>> convert_to_numpy(append([1, 2], [[3]])).tolist()
@@ -172,7 +174,7 @@ def append(x1: Any, x2: Any, axis: Any = None) -> Any:
 
 
 @op("sequence")
-def hstack(xs: Any) -> Any:
+def hstack(xs: Sequence[Tensor]) -> Tensor:
     """Join along the second axis, vectors along the first.
 
     >>> convert_to_numpy(hstack([[1, 2], [3]])).tolist()
@@ -183,7 +185,7 @@ def hstack(xs: Any) -> Any:
 
 
 @op("sequence")
-def vstack(xs: Any) -> Any:
+def vstack(xs: Sequence[Tensor]) -> Tensor:
     """Join along the first axis, vectors as rows.
 
     >>> convert_to_numpy(vstack([[1, 2], [3, 4]])).tolist()
@@ -193,7 +195,7 @@ def vstack(xs: Any) -> Any:
 
 
 @op("sequence")
-def dstack(xs: Any) -> Any:
+def dstack(xs: Sequence[Tensor]) -> Tensor:
     """Join along the third axis.
 
     >>> shape(dstack([[1, 2], [3, 4]]))
@@ -203,7 +205,7 @@ def dstack(xs: Any) -> Any:
 
 
 @op("same")
-def split(x: Any, indices_or_sections: Any, axis: int = 0) -> Any:
+def split(x: Tensor, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     """Cut into equal parts, or at indices.
 
     >>> [convert_to_numpy(p).tolist() for p in split([1, 2, 3, 4], 2)]
@@ -213,7 +215,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> Any:
 
 
 @op("same")
-def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> Any:
+def array_split(x: Tensor, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     """Cut into parts that may differ by one in size, or at indices.
 
     >>> [convert_to_numpy(p).tolist() for p in array_split([1, 2, 3], 2)]
@@ -227,7 +229,7 @@ def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> Any:
 
 
 @op("same")
-def hsplit(x: Any, indices_or_sections: Any) -> Any:
+def hsplit(x: Tensor, indices_or_sections: Any) -> list[Tensor]:
     """Cut along the second axis; vectors along the first.
 
     >>> len(hsplit(zeros((2, 2, 2)), 2))
@@ -237,7 +239,7 @@ def hsplit(x: Any, indices_or_sections: Any) -> Any:
 
 
 @op("same")
-def vsplit(x: Any, indices_or_sections: Any) -> Any:
+def vsplit(x: Tensor, indices_or_sections: Any) -> list[Tensor]:
     """Cut along the first axis.
 
     >>> len(vsplit(zeros((2, 2, 2)), 2))
@@ -247,7 +249,7 @@ def vsplit(x: Any, indices_or_sections: Any) -> Any:
 
 
 @op("same")
-def dsplit(x: Any, indices_or_sections: Any) -> Any:
+def dsplit(x: Tensor, indices_or_sections: Any) -> list[Tensor]:
     """Cut along the third axis.
 
     >>> len(dsplit(zeros((2, 2, 2)), 2))
@@ -257,7 +259,7 @@ def dsplit(x: Any, indices_or_sections: Any) -> Any:
 
 
 @op("same")
-def repeat(x: Any, repeats: Any, axis: Any = None) -> Any:
+def repeat(x: Tensor, repeats: Any, axis: Axis = None) -> Tensor:
     """Repeat each element, flat or along an axis.
 
     >>> convert_to_numpy(repeat([1, 2], 2)).tolist()
@@ -267,7 +269,7 @@ def repeat(x: Any, repeats: Any, axis: Any = None) -> Any:
 
 
 @op("same")
-def tile(x: Any, repeats: Any) -> Any:
+def tile(x: Tensor, repeats: Any) -> Tensor:
     """Repeat the whole tensor.
 
     >>> convert_to_numpy(tile([1, 2], 2)).tolist()
@@ -277,7 +279,7 @@ def tile(x: Any, repeats: Any) -> Any:
 
 
 @op("same")
-def flip(x: Any, axis: Any = None) -> Any:
+def flip(x: Tensor, axis: Axis = None) -> Tensor:
     """Reverse along axes.
 
     >>> convert_to_numpy(flip([1, 2, 3])).tolist()
@@ -287,7 +289,7 @@ def flip(x: Any, axis: Any = None) -> Any:
 
 
 @op("same")
-def flipud(x: Any) -> Any:
+def flipud(x: Tensor) -> Tensor:
     """Reverse along the first axis.
 
     >>> convert_to_numpy(flipud([1, 2, 3])).tolist()
@@ -297,7 +299,7 @@ def flipud(x: Any) -> Any:
 
 
 @op("same")
-def fliplr(x: Any) -> Any:
+def fliplr(x: Tensor) -> Tensor:
     """Reverse along the second axis.
 
     >>> convert_to_numpy(fliplr([[1, 2, 3]])).tolist()
@@ -307,7 +309,7 @@ def fliplr(x: Any) -> Any:
 
 
 @op("same")
-def roll(x: Any, shift: Any, axis: Any = None) -> Any:
+def roll(x: Tensor, shift: Any, axis: Axis = None) -> Tensor:
     """Shift elements around, flat or along axes.
 
     >>> convert_to_numpy(roll([1, 2, 3], 1)).tolist()
@@ -317,7 +319,7 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
 
 
 @op("same")
-def rot90(array: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
+def rot90(array: Tensor, k: int = 1, axes: Axis = (0, 1)) -> Tensor:
     """Rotate by quarter turns in the plane of two axes.
 
     >>> convert_to_numpy(rot90([[1, 2], [3, 4]])).tolist()
@@ -334,7 +336,7 @@ def rot90(array: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
 
 
 @op("same")
-def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = None) -> Any:
+def pad(x: Tensor, pad_width: Any, mode: str = "constant", constant_values: Any = None) -> Tensor:
     """Add a border: a constant, or after numpy's modes edge, reflect, symmetric, wrap.
 
     >>> convert_to_numpy(pad([1, 2], (1, 0))).tolist()
@@ -385,7 +387,7 @@ def _border(x: Any, size: Any, before: int, after: int, mode: str) -> Any:
 
 
 @op("operands")
-def meshgrid(*x: Any, indexing: str = "xy") -> Any:
+def meshgrid(*x: Tensor, indexing: str = "xy") -> list[Tensor]:
     """Coordinate grids of vectors.
 
     >>> [convert_to_numpy(g).tolist() for g in meshgrid([1, 2], [3])]

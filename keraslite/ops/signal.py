@@ -27,12 +27,13 @@ from keraslite.ops.numpy import (
     where,
 )
 from keraslite.ops.op import op, primitive_only
+from keraslite.typing import Tensor
 
 _FULL = ("float32", "float64")
 
 
 @op("same")
-def view_as_complex(x: Any) -> Any:
+def view_as_complex(x: Tensor) -> Tensor:
     """The complex numbers whose real and imaginary parts stand along the last axis.
 
     Args:
@@ -51,7 +52,7 @@ def view_as_complex(x: Any) -> Any:
 
 
 @op("same")
-def view_as_real(x: Any) -> Any:
+def view_as_real(x: Tensor) -> Tensor:
     """The real and imaginary parts of complex numbers, along a new last axis.
 
     >>> convert_to_numpy(view_as_real([1 + 2j])).tolist()
@@ -102,7 +103,7 @@ def _resized(x: Any, size: Any) -> Any:
 
 
 @op("sequence")
-def fft(x: Any) -> tuple:
+def fft(x: Tensor) -> tuple:
     """The discrete Fourier transform along the last axis.
 
     Args:
@@ -122,7 +123,7 @@ def fft(x: Any) -> tuple:
 
 
 @op("sequence")
-def fft2(x: Any) -> tuple:
+def fft2(x: Tensor) -> tuple:
     """The discrete Fourier transform over the last two axes; as `fft` otherwise.
 
     >>> real, imag = fft2((np.ones((2, 2), "float32"), np.zeros((2, 2), "float32")))
@@ -133,7 +134,7 @@ def fft2(x: Any) -> tuple:
 
 
 @op("sequence")
-def ifft2(x: Any) -> tuple:
+def ifft2(x: Tensor) -> tuple:
     """The inverse of `fft2`.
 
     >>> real, imag = ifft2((np.ones((2, 2), "float32"), np.zeros((2, 2), "float32")))
@@ -151,7 +152,7 @@ def _planar(x: Any) -> Any:
 
 
 @op("same")
-def rfft(x: Any, fft_length: int | None = None) -> tuple:
+def rfft(x: Tensor, fft_length: int | None = None) -> tuple:
     """The first half of the Fourier transform of real numbers, which tells the other one.
 
     Args:
@@ -171,7 +172,7 @@ def rfft(x: Any, fft_length: int | None = None) -> tuple:
 
 
 @op("sequence")
-def irfft(x: Any, fft_length: int | None = None) -> Any:
+def irfft(x: Tensor, fft_length: int | None = None) -> Tensor:
     """The real numbers of which `rfft` gives this.
 
     Args:
@@ -256,7 +257,7 @@ def _window(window: Any, sequence_length: int, fft_length: int, beside: Any) -> 
 
 @op("same")
 def stft(
-    x: Any,
+    x: Tensor,
     sequence_length: int,
     sequence_stride: int,
     fft_length: int,
@@ -296,14 +297,14 @@ def stft(
 
 @op("sequence")
 def istft(
-    x: Any,
+    x: Tensor,
     sequence_length: int,
     sequence_stride: int,
     fft_length: int,
     length: int | None = None,
     window: Any = "hann",
     center: bool = True,
-) -> Any:
+) -> Tensor:
     """The signal of which `stft`, with the same arguments, gives this.
 
     The windows are added up and divided by what their squares add up to: the least-squares

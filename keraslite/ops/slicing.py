@@ -5,10 +5,11 @@ from typing import Any
 from keraslite import backend as backends
 from keraslite.ops.op import op, primitive_only
 from keraslite.ops.shapes import moveaxis, reshape
+from keraslite.typing import Shape, Tensor
 
 
 @op("same")
-def get_item(x: Any, key: Any) -> Any:
+def get_item(x: Tensor, key: Any) -> Tensor:
     """Index as `x[key]` does.
 
     >>> float(get_item([1.0, 2.0], 1))
@@ -18,7 +19,7 @@ def get_item(x: Any, key: Any) -> Any:
 
 
 @op("same", tensors=2, raw=(1,))
-def slice(inputs: Any, start_indices: Any, shape: Any) -> Any:
+def slice(inputs: Tensor, start_indices: Tensor, shape: Shape) -> Tensor:
     """The part of a tensor that begins at `start_indices` and has the given shape.
 
     >>> convert_to_numpy(slice([[1, 2], [3, 4]], [1, 0], [1, 2])).tolist()
@@ -28,7 +29,7 @@ def slice(inputs: Any, start_indices: Any, shape: Any) -> Any:
 
 
 @op("same", tensors=3, raw=(1,))
-def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
+def slice_update(inputs: Tensor, start_indices: Tensor, updates: Tensor) -> Tensor:
     """A copy of a tensor with the part that begins at `start_indices` replaced by `updates`.
 
     >>> convert_to_numpy(slice_update([1, 2, 3], [1], [9])).tolist()
@@ -38,7 +39,7 @@ def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
 
 
 @op("same", tensors=3, raw=(1,))
-def overwrite(inputs: Any, start_indices: Any, updates: Any) -> Any:
+def overwrite(inputs: Tensor, start_indices: Tensor, updates: Tensor) -> Tensor:
     """What `slice_update` gives, in the memory of `inputs` where the backend can write there.
 
     For tensors that are not used again, such as the cache of a language model; there are no
@@ -51,7 +52,7 @@ def overwrite(inputs: Any, start_indices: Any, updates: Any) -> Any:
 
 
 @op("same", tensors=2)
-def scatter(indices: Any, values: Any, shape: Any) -> Any:
+def scatter(indices: Tensor, values: Tensor, shape: Shape) -> Tensor:
     """Zeros of the given shape with `values` added at `indices`.
 
     Args:
@@ -70,7 +71,9 @@ def scatter(indices: Any, values: Any, shape: Any) -> Any:
 
 
 @op("same", tensors=3)
-def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | None = None) -> Any:
+def scatter_update(
+    inputs: Tensor, indices: Tensor, updates: Tensor, reduction: str | None = None
+) -> Tensor:
     """A copy of a tensor with `updates` written at `indices`.
 
     Args:
@@ -86,7 +89,7 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
 
 
 @op("same")
-def unstack(x: Any, num: int | None = None, axis: int = 0) -> list:
+def unstack(x: Tensor, num: int | None = None, axis: int = 0) -> list:
     """Cut into the slices along an axis.
 
     >>> [convert_to_numpy(row).tolist() for row in unstack([[1, 2], [3, 4]])]

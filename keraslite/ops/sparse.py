@@ -17,9 +17,10 @@ from keraslite.ops import numpy as k
 from keraslite.ops.crossentropy import SPARSE_ONE_HOT
 from keraslite.ops.errors import SPARSE, sparse_module
 from keraslite.ops.op import TABLE
+from keraslite.typing import DType, Tensor
 
 
-def make(indices: Any, values: Any, shape: tuple) -> Any:
+def make(indices: Any, values: Tensor, shape: tuple) -> Any:
     """A sparse tensor of the backend of its values.
 
     Args:
@@ -31,12 +32,12 @@ def make(indices: Any, values: Any, shape: tuple) -> Any:
     return module.from_coo(indices, values, tuple(shape))
 
 
-def parts(x: Any) -> tuple[Any, Any]:
+def parts(x: Tensor) -> tuple[Any, Any]:
     """(indices, values) of a sparse tensor."""
     return sparse_module(x).coo_parts(x)
 
 
-def dense(x: Any) -> Any:
+def dense(x: Tensor) -> Any:
     """A tensor as a dense one.
 
     Args:
@@ -176,7 +177,7 @@ def _concatenate(xs: Any, axis: int = -1) -> Any:
     return make(k.concatenate(all_indices, 0), k.concatenate(all_values, 0), shape)
 
 
-def one_hot(x: Any, num_classes: int, axis: int, dtype: Any) -> Any:
+def one_hot(x: Tensor, num_classes: int, axis: int, dtype: DType) -> Any:
     """What `ops.one_hot(..., sparse=True)` gives.
 
     Args:

@@ -9,6 +9,7 @@ from keraslite.ops import numpy as k
 from keraslite.ops.core import cast, dtype
 from keraslite.ops.layout import is_channels_first
 from keraslite.ops.op import op
+from keraslite.typing import Tensor
 
 
 def _channels(images: Any, name: str, data_format: str | None) -> tuple[Any, int]:
@@ -24,7 +25,7 @@ def _channels(images: Any, name: str, data_format: str | None) -> tuple[Any, int
 
 
 @op("same")
-def rgb_to_grayscale(images: Any, data_format: str | None = None) -> Any:
+def rgb_to_grayscale(images: Tensor, data_format: str | None = None) -> Tensor:
     """The brightness of images, 0.2989 red + 0.587 green + 0.114 blue, as their one channel.
 
     Args:
@@ -42,7 +43,7 @@ def rgb_to_grayscale(images: Any, data_format: str | None = None) -> Any:
 
 
 @op("float")
-def rgb_to_hsv(images: Any, data_format: str | None = None) -> Any:
+def rgb_to_hsv(images: Tensor, data_format: str | None = None) -> Tensor:
     """Hue, saturation and value of images, each from [0, 1].
 
     Args:
@@ -69,7 +70,7 @@ def rgb_to_hsv(images: Any, data_format: str | None = None) -> Any:
 
 
 @op("float")
-def hsv_to_rgb(images: Any, data_format: str | None = None) -> Any:
+def hsv_to_rgb(images: Tensor, data_format: str | None = None) -> Tensor:
     """Red, green and blue of images, each from [0, 1]: what `rgb_to_hsv` undoes.
 
     Args:

@@ -13,6 +13,7 @@ from keraslite.ops.core import shape
 from keraslite.ops.image.formats import as_batch, check_choice
 from keraslite.ops.layout import as_tuple
 from keraslite.ops.op import op
+from keraslite.typing import Tensor
 
 
 def _margins(dimension: str, size: Any, before: Any, after: Any, target: Any, sign: int) -> tuple:
@@ -41,7 +42,7 @@ def _margins(dimension: str, size: Any, before: Any, after: Any, target: Any, si
 
 @op("same")
 def crop_images(
-    images: Any,
+    images: Tensor,
     top_cropping: int | None = None,
     left_cropping: int | None = None,
     bottom_cropping: int | None = None,
@@ -49,7 +50,7 @@ def crop_images(
     target_height: int | None = None,
     target_width: int | None = None,
     data_format: str | None = None,
-) -> Any:
+) -> Tensor:
     """Images without their margins: two of top, bottom and height say which, and likewise across.
 
     Args:
@@ -74,7 +75,7 @@ def crop_images(
 
 @op("same")
 def pad_images(
-    images: Any,
+    images: Tensor,
     top_padding: int | None = None,
     left_padding: int | None = None,
     bottom_padding: int | None = None,
@@ -82,7 +83,7 @@ def pad_images(
     target_height: int | None = None,
     target_width: int | None = None,
     data_format: str | None = None,
-) -> Any:
+) -> Tensor:
     """Images with margins of zeros: two of top, bottom and height say which, and likewise across.
 
     Args:
@@ -107,13 +108,13 @@ def pad_images(
 
 @op("same")
 def extract_patches(
-    images: Any,
+    images: Tensor,
     size: int | Sequence[int],
     strides: int | Sequence[int] | None = None,
     dilation_rate: int | Sequence[int] = 1,
     padding: str = "valid",
     data_format: str | None = None,
-) -> Any:
+) -> Tensor:
     """Patches of images, the pixels of each in a row as channels.
 
     Args:
@@ -133,13 +134,13 @@ def extract_patches(
 
 @op("same")
 def extract_patches_3d(
-    volumes: Any,
+    volumes: Tensor,
     size: int | Sequence[int],
     strides: int | Sequence[int] | None = None,
     dilation_rate: int | Sequence[int] = 1,
     padding: str = "valid",
     data_format: str | None = None,
-) -> Any:
+) -> Tensor:
     """Patches of volumes, the voxels of each in a row as channels.
 
     Args:

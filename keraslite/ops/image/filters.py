@@ -11,6 +11,7 @@ from keraslite.ops.core import cast, convert_to_tensor, dtype, shape
 from keraslite.ops.image.formats import as_batch, as_floats
 from keraslite.ops.layout import as_tuple
 from keraslite.ops.op import op
+from keraslite.typing import Tensor
 
 
 def _gaussian(like: Any, length: int, sigma: Any) -> Any:
@@ -23,7 +24,7 @@ def _gaussian(like: Any, length: int, sigma: Any) -> Any:
     return window / k.sum(window)
 
 
-def blur(x: Any, lengths: Sequence[int], sigmas: Any, padding: str = "same") -> Any:
+def blur(x: Tensor, lengths: Sequence[int], sigmas: Any, padding: str = "same") -> Any:
     """Blur a channels-last batch by a Gaussian filter.
 
     Args:
@@ -46,11 +47,11 @@ def blur(x: Any, lengths: Sequence[int], sigmas: Any, padding: str = "same") -> 
 
 @op("same")
 def gaussian_blur(
-    images: Any,
+    images: Tensor,
     kernel_size: Sequence[int] = (3, 3),
     sigma: Sequence[float] = (1.0, 1.0),
     data_format: str | None = None,
-) -> Any:
+) -> Tensor:
     """Images blurred by a Gaussian filter; beyond their ends stand zeros.
 
     Args:
@@ -70,7 +71,7 @@ def gaussian_blur(
 
 
 @op("same")
-def sobel_edges(images: Any, data_format: str | None = None) -> Any:
+def sobel_edges(images: Tensor, data_format: str | None = None) -> Tensor:
     """How steeply images change down and across, by Sobel's filters, on a new last axis.
 
     Args:
@@ -98,15 +99,15 @@ def sobel_edges(images: Any, data_format: str | None = None) -> Any:
 
 @op("promote", tensors=2)
 def ssim(
-    image1: Any,
-    image2: Any,
+    image1: Tensor,
+    image2: Tensor,
     max_val: float = 1.0,
     filter_size: int = 11,
     filter_sigma: float = 1.5,
     k1: float = 0.01,
     k2: float = 0.03,
     data_format: str | None = None,
-) -> Any:
+) -> Tensor:
     """The structural similarity of images, from -1 to 1 for equal ones (Wang et al., 2004).
 
     Args:

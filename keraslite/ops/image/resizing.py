@@ -11,11 +11,12 @@ from keraslite.ops.core import cast, shape
 from keraslite.ops.image.formats import as_batch, as_floats, check_choice
 from keraslite.ops.image.resampling import KERNELS, along, weights
 from keraslite.ops.op import op
+from keraslite.typing import Tensor
 
 
 @op("same")
 def resize(
-    images: Any,
+    images: Tensor,
     size: Sequence[int],
     interpolation: str = "bilinear",
     antialias: bool = False,
@@ -24,7 +25,7 @@ def resize(
     fill_mode: str = "constant",
     fill_value: float = 0.0,
     data_format: str | None = None,
-) -> Any:
+) -> Tensor:
     """Images in another size; the centres of pixels stand at halves.
 
     Args:
@@ -95,14 +96,14 @@ def _in_aspect(x: Any, size: tuple, pads: bool, fill: float) -> Any:
 
 @op("same", tensors=1)
 def scale_and_translate(
-    images: Any,
+    images: Tensor,
     output_shape: Sequence[int],
     scale: Any,
     translation: Any,
     spatial_dims: Sequence[int],
     method: str,
     antialias: bool = True,
-) -> Any:
+) -> Tensor:
     """Tensors enlarged and moved along some of their axes; what comes from beyond is 0.
 
     Args:

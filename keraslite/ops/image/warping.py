@@ -12,14 +12,19 @@ from keraslite.ops.image.formats import as_batch, as_floats, check_choice
 from keraslite.ops.image.resampling import FIXERS, sample
 from keraslite.ops.noise import box_muller, seed_pair
 from keraslite.ops.op import op
+from keraslite.typing import Tensor
 
 _ORDERS = {"nearest": 0, "bilinear": 1}
 
 
 @op("same", tensors=2)
 def map_coordinates(
-    inputs: Any, coordinates: Any, order: int, fill_mode: str = "constant", fill_value: float = 0
-) -> Any:
+    inputs: Tensor,
+    coordinates: Tensor,
+    order: int,
+    fill_mode: str = "constant",
+    fill_value: float = 0,
+) -> Tensor:
     """The values of a tensor at any coordinates.
 
     Args:
@@ -86,13 +91,13 @@ def _projected(x: Any, matrix: Any, interpolation: str, fill_mode: str, fill_val
 
 @op("same", tensors=2)
 def affine_transform(
-    images: Any,
-    transform: Any,
+    images: Tensor,
+    transform: Tensor,
     interpolation: str = "bilinear",
     fill_mode: str = "constant",
     fill_value: float = 0,
     data_format: str | None = None,
-) -> Any:
+) -> Tensor:
     """Images sampled where a transform takes the pixels of the result.
 
     Args:
@@ -125,13 +130,13 @@ def affine_transform(
 
 @op("same", tensors=3)
 def perspective_transform(
-    images: Any,
-    start_points: Any,
-    end_points: Any,
+    images: Tensor,
+    start_points: Tensor,
+    end_points: Tensor,
     interpolation: str = "bilinear",
     fill_value: float = 0,
     data_format: str | None = None,
-) -> Any:
+) -> Tensor:
     """Images warped so that four points come to stand at four others.
 
     Args:
@@ -178,7 +183,7 @@ def _homography(source: Any, target: Any) -> Any:
 
 @op("same")
 def elastic_transform(
-    images: Any,
+    images: Tensor,
     alpha: float = 20.0,
     sigma: float = 5.0,
     interpolation: str = "bilinear",
@@ -186,7 +191,7 @@ def elastic_transform(
     fill_value: float = 0.0,
     seed: Any = None,
     data_format: str | None = None,
-) -> Any:
+) -> Tensor:
     """Images pulled about by smooth random displacements (Simard et al., 2003).
 
     The displacements are the same on every backend, and independent for rows and columns.
