@@ -1,4 +1,4 @@
-"""Quantizers: floats as integers of few bits and a scale, and what says which ones are used."""
+"""Quantizers: floats as integers of few bits and a scale; configs that choose them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,8 +32,10 @@ def abs_max_quantize(
     """
     if to_numpy:
         with backends.use_backend("numpy"):
-            found = abs_max_quantize(backends.to_numpy(inputs), axis, value_range, dtype, epsilon)
-        return ops.convert_to_tensor(found[0]), ops.convert_to_tensor(found[1])
+            values, scale = abs_max_quantize(
+                backends.to_numpy(inputs), axis, value_range, dtype, epsilon
+            )
+        return ops.convert_to_tensor(values), ops.convert_to_tensor(scale)
     inputs = ops.convert_to_tensor(inputs)
     largest = ops.max(ops.abs(inputs), axis=axis, keepdims=True)
     scale = ops.cast(ops.divide(value_range[1], ops.add(largest, epsilon)), ops.dtype(inputs))
@@ -115,8 +117,8 @@ class AbsMaxQuantizer(Quantizer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make it."""
-        given = {"axis": self.axis} if self.axis is not None else {}
-        return given | {
+        axis = {"axis": self.axis} if self.axis is not None else {}
+        return axis | {
             "value_range": self.value_range, "epsilon": self.epsilon,
             "output_dtype": self.output_dtype,
         }  # fmt: skip
@@ -172,29 +174,31 @@ class Int8QuantizationConfig(QuantizationConfig):
             )
 
 
-def resolve(mode: str | None, given: Any = None) -> QuantizationConfig:
-    """The config that a mode or a config means; both may be given if they agree.
+def resolve(mode: str | None, config: Any = None) -> QuantizationConfig:
+    """Return the config of a mode or a config; both may be passed if they agree.
 
     >>> resolve("int8").mode
     'int8'
     """
-    if isinstance(given, str):
-        mode, given = given, None
-    if given is None:
+    if isinstance(config, str):
+        mode, config = config, None
+    if config is None:
         dtype_policies.check_quantization_mode(mode)
         return Int8QuantizationConfig()
-    if not isinstance(given, QuantizationConfig):
-        raise ValueError(f"`config` must be a QuantizationConfig. Received: config={given!r}")
-    if mode is not None and given.mode != mode:
-        raise ValueError(f"Contradictory arguments: mode={mode!r}, but config.mode={given.mode!r}.")
-    dtype_policies.check_quantization_mode(given.mode)
-    return given
+    if not isinstance(config, QuantizationConfig):
+        raise ValueError(f"`config` must be a QuantizationConfig. Received: config={config!r}")
+    if mode is not None and config.mode != mode:
+        raise ValueError(
+            f"Contradictory arguments: mode={mode!r}, but config.mode={config.mode!r}."
+        )
+    dtype_policies.check_quantization_mode(config.mode)
+    return config
 
 
 def quantize_and_dequantize(
     inputs: Any, scale: Any, quantized_dtype: str, compute_dtype: str
 ) -> Any:
-    """What is left of `inputs` after a trip through a float8 dtype.
+    """Round `inputs` to a float8 dtype, and scale them back.
 
     Args:
         inputs: a float tensor.
@@ -218,7 +222,7 @@ def _largest(name: str) -> float:
 
 
 def compute_float8_scale(amax: Any, scale: Any, dtype_max: Any, margin: int = 0) -> Any:
-    """The next scale of a float8 tensor: the last one where nothing finite was seen.
+    """Return the next scale of a float8 tensor: the last one where no value was finite.
 
     Args:
         amax: the largest absolute value seen.
@@ -230,13 +234,13 @@ def compute_float8_scale(amax: Any, scale: Any, dtype_max: Any, margin: int = 0)
     2.0
     """
     before = ops.reciprocal(scale)
-    found = ops.divide(ops.divide(dtype_max, amax), 2**margin)
-    found = ops.where(ops.greater(amax, 0.0), found, before)
-    return ops.reciprocal(ops.where(ops.isfinite(amax), found, before))
+    factor = ops.divide(ops.divide(dtype_max, amax), 2**margin)
+    factor = ops.where(ops.greater(amax, 0.0), factor, before)
+    return ops.reciprocal(ops.where(ops.isfinite(amax), factor, before))
 
 
 def compute_float8_amax_history(x: Any, amax_history: Any) -> Any:
-    """The history of largest absolute values, moved on by one.
+    """Add the largest absolute value to a history of them, in the place of the oldest.
 
     Args:
         x: a tensor.

@@ -157,11 +157,11 @@ def resolve(name: str, module: str | None = None, registered: str | None = None)
     for full, item in _registered.items():
         if full.partition(">")[2] == name:
             return item
-    wanted = (module or "").partition(".")[2]
-    for part in (wanted, *_MODULES) if wanted in _MODULES else _MODULES:
-        found = getattr(sys.modules.get(f"keraslite.{part}"), name, None)
-        if callable(found) and not name.startswith("_"):
-            return found
+    own = (module or "").partition(".")[2]
+    for part in (own, *_MODULES) if own in _MODULES else _MODULES:
+        item = getattr(sys.modules.get(f"keraslite.{part}"), name, None)
+        if callable(item) and not name.startswith("_"):
+            return item
     raise ValueError(
         f"Unknown object {name!r} (module {module!r}). Register it with "
         "keraslite.saving.register_keras_serializable(), or give custom_objects={...}."
@@ -189,33 +189,33 @@ def deserialize_keras_object(config: Any, custom_objects: Mapping[str, Any] | No
         return {k: deserialize_keras_object(v) for k, v in config.items()}
     cls = resolve(config["class_name"], config.get("module"), config.get("registered_name"))
     inner = config["config"]
-    made = cls.from_config(inner) if hasattr(cls, "from_config") else cls(**inner)
-    if config.get("build_config") and hasattr(made, "restore_build"):
-        made.restore_build(config["build_config"])
-    return made
+    item = cls.from_config(inner) if hasattr(cls, "from_config") else cls(**inner)
+    if config.get("build_config") and hasattr(item, "restore_build"):
+        item.restore_build(config["build_config"])
+    return item
 
 
-def get(identifier: Any, table: Mapping[str, Any], kind: str) -> Any:
-    """What `losses.get` and its like do: a name, a config or the thing itself.
+def get(identifier: Any, table: Mapping[str, Any], category: str) -> Any:
+    """Return an object of a table from its name, its config or itself, as `losses.get` does.
 
     Args:
         identifier: None, a name of `table`, a config dict, or a ready object.
         table: the public names; classes are instantiated, functions returned as they are.
-        kind: what the error calls it.
+        category: the name of such objects, for errors.
     """
     if identifier is None or (callable(identifier) and not isinstance(identifier, type)):
         return identifier
     if isinstance(identifier, dict):
         return deserialize_keras_object(identifier)
     if isinstance(identifier, str):
-        found = _custom.get().get(identifier) or table.get(identifier)
-        found = found or _registered.get(identifier)
-        if found is None:
-            known = ", ".join(sorted(table))
-            raise ValueError(f"Unknown {kind} {identifier!r}. Known ones: {known}.")
-        return found() if isinstance(found, type) else found
+        item = _custom.get().get(identifier) or table.get(identifier)
+        item = item or _registered.get(identifier)
+        if item is None:
+            names = ", ".join(sorted(table))
+            raise ValueError(f"Unknown {category} {identifier!r}. Known ones: {names}.")
+        return item() if isinstance(item, type) else item
     if isinstance(identifier, type):
         return identifier()
     if hasattr(identifier, "get_config"):
         return identifier
-    raise ValueError(f"Cannot read {identifier!r} as a {kind}.")
+    raise ValueError(f"Cannot read {identifier!r} as a {category}.")

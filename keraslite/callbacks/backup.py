@@ -1,4 +1,4 @@
-"""BackupAndRestore: an interrupted training goes on where it stood."""
+"""BackupAndRestore: resume an interrupted training where it stopped."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from keraslite.saving.safetensors import open_safetensors, save_safetensors
 
 
 class BackupAndRestore(Callback):
-    """Saves the state of training, and takes it up again when `fit` is called anew.
+    """Saves the state of training, and resumes from it when `fit` is called again.
 
     The weights, the optimizer's slots and iterations, the random states, the metrics, the order
     of the data, the epoch and the step come back as they were, so that a training that was
@@ -53,7 +53,7 @@ class BackupAndRestore(Callback):
         self._metrics: Any = None  # of the epoch under way, put back when it has begun
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Take up the saved state, if there is one."""
+        """Load the saved state, if there is one."""
         self._epoch, self._step = self._place["epoch"], 0
         try:
             self._restore(self._latest)
@@ -76,19 +76,19 @@ class BackupAndRestore(Callback):
         if saved["shared"]:
             with backends.use_backend(self.model.backend):
                 state["shared"] = random.global_seed_generator().state
-        held = {k: v for k, v in state.items() if k.startswith("metrics/")}
+        metrics = {k: v for k, v in state.items() if k.startswith("metrics/")}
         assign_strictly(
-            {k: v for k, v in state.items() if k not in held},
+            {k: v for k, v in state.items() if k not in metrics},
             file, [n for n in file if not n.startswith("metrics/")], path,
         )  # fmt: skip
         place["epoch"], place["step"] = self._epoch, self._step = saved["epoch"], saved["step"]
         if getattr(place["data"], "seed", None) is not None:
             place["data"].seed = saved["seed"]
         if self._step:
-            self._metrics = {k: (v, file[k].copy()) for k, v in held.items() if k in file}
+            self._metrics = {k: (v, file[k].copy()) for k, v in metrics.items() if k in file}
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Put the metrics of an epoch under way back, after `fit` has reset them."""
+        """Load the metrics of an interrupted epoch, after `fit` has reset them."""
         if self._metrics is not None:
             for variable, value in self._metrics.values():
                 variable.assign(value)
@@ -114,7 +114,7 @@ class BackupAndRestore(Callback):
             self._save()
 
     def on_train_interrupt(self, logs: Any = None) -> None:
-        """Save where it stopped."""
+        """Save the step at which training stopped."""
         self._save()
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -38,7 +38,7 @@ class Callback:
         self._model = model
 
     def set_params(self, params: dict[str, Any]) -> None:
-        """Take what the trainer was asked for: `verbose`, `epochs`, `steps`."""
+        """Take the parameters of the run: `verbose`, `epochs`, `steps`."""
         self.params = params
 
     def on_train_begin(self, logs: Any = None) -> None:

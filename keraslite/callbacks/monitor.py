@@ -45,9 +45,9 @@ class MonitorCallback(Callback):
         name = self.monitor.removeprefix("val_")
         if name == "loss" or name.endswith("_loss"):
             return False
-        for known, metric in _named_metrics(self.model):
+        for metric_name, metric in _named_metrics(self.model):
             direction = getattr(metric, "_direction", None)
-            if known == name and direction is not None:
+            if metric_name == name and direction is not None:
                 return direction == "up"
         raise ValueError(
             f"{type(self).__name__} does not know whether {self.monitor!r} gets better by growing "
@@ -72,10 +72,10 @@ class MonitorCallback(Callback):
 
 def _named_metrics(model: Any) -> list[tuple[str, Any]]:
     objectives = model.__dict__.get("_kl_objectives")
-    found = [] if objectives is None else [
+    named = [] if objectives is None else [
         (name, metric) for name, (_, metric, _) in zip(objectives.names, objectives.metrics)
     ]  # fmt: skip
-    return found + [(m.name, m) for m in model.metrics]
+    return named + [(m.name, m) for m in model.metrics]
 
 
 class EarlyStopping(MonitorCallback):
@@ -85,7 +85,7 @@ class EarlyStopping(MonitorCallback):
         monitor: the name of the quantity.
         min_delta: the least change that counts as better.
         patience: how many epochs without a better value are borne.
-        verbose: 1 says what happens.
+        verbose: 1 prints a message.
         mode: "min", "max" or "auto".
         baseline: a value that must be surpassed.
         restore_best_weights: whether the weights of the best epoch are put back at the end.
@@ -145,13 +145,13 @@ class EarlyStopping(MonitorCallback):
 
 
 class ModelCheckpoint(MonitorCallback):
-    """Saves the model, or its weights, while it is trained; a file is whole or not there.
+    """Saves the model, or its weights, during training; a file is never half written.
 
     Args:
         filepath: where to; may name the epoch, the batch and the logs:
             "{epoch:02d}-{val_loss:.2f}.klm".
         monitor: the quantity for `save_best_only`.
-        verbose: 1 says what happens.
+        verbose: 1 prints a message.
         save_best_only: whether only the best model so far is kept.
         save_weights_only: whether the weights alone are saved, as safetensors.
         mode: "min", "max" or "auto".
@@ -230,7 +230,7 @@ class ModelCheckpoint(MonitorCallback):
 
 
 class StepCounter:
-    """Tells when so many batches have gone by since it last told; counts on over epochs.
+    """Counts batches, over epochs too, and tells when the next saving is due.
 
     Args:
         every: the number of batches; anything but an int stands for never.
@@ -259,7 +259,7 @@ class ReduceLROnPlateau(MonitorCallback):
         monitor: the name of the quantity.
         factor: what the learning rate is multiplied by.
         patience: how many epochs without a better value are borne.
-        verbose: 1 says what happens.
+        verbose: 1 prints a message.
         mode: "min", "max" or "auto".
         min_delta: the least change that counts as better.
         cooldown: how many epochs are not counted after a change.

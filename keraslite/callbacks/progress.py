@@ -17,7 +17,7 @@ class ProgbarLogger(Callback):
         super().__init__()
         self.bar: Progbar | None = None
         self.target: int | None = None
-        self.verbose, self.epochs, self.seen = 1, 1, 0
+        self.verbose, self.epochs, self.current = 1, 1, 0
         self._in_fit = False
 
     def set_params(self, params: dict[str, Any]) -> None:
@@ -28,18 +28,18 @@ class ProgbarLogger(Callback):
         self.epochs, self.target = params.get("epochs", 1), params.get("steps")
 
     def _begin(self, prefix: str = "") -> None:
-        self.seen = 0
+        self.current = 0
         self.bar = Progbar(self.target, verbose=self.verbose, stateless_metrics=(), prefix=prefix)
 
     def _step(self, batch: int, logs: Any) -> None:
-        self.seen = batch + 1
+        self.current = batch + 1
         if self.bar is not None and self.bar.due():
-            self.bar.update(self.seen, list(logs.items()) if logs else None, finalize=False)
+            self.bar.update(self.current, list(logs.items()) if logs else None, finalize=False)
 
     def _end(self, logs: Any) -> None:
         if self.bar is not None:
-            self.target = self.bar.target = self.seen or self.target
-            self.bar.update(self.seen, list((logs or {}).items()), finalize=True)
+            self.target = self.bar.target = self.current or self.target
+            self.bar.update(self.current, list((logs or {}).items()), finalize=True)
             self.bar = None
 
     def on_train_begin(self, logs: Any = None) -> None:

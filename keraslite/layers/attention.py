@@ -90,7 +90,7 @@ class MultiHeadAttention(Heads):
         def project(name: str, shape: Any, size: int, **extra: Any) -> Any:
             x = free[: len(shape) - 1]
             output = (*(None,) * (len(shape) - 2), self.num_heads, size)
-            dense = self._dense(name, f"{x}x,xyz->{x}yz", output, "yz", **extra)
+            dense = self.make_projection(name, f"{x}x,xyz->{x}yz", output, "yz", **extra)
             dense.build(shape)
             return dense
 
@@ -103,10 +103,10 @@ class MultiHeadAttention(Heads):
             a % (rank - 1) for a in self.attention_axes or range(1, rank - 2)
         )
         self._equations(rank)
-        self._build_attention(self.key_dim)
+        self.build_attention(self.key_dim)
         outputs = self.output_shape or (query_shape[-1],)
         x, o = free[: rank - 2], "mnopqrstuvw"[: len(outputs)]
-        self.output_dense = self._dense(
+        self.output_dense = self.make_projection(
             "attention_output", f"{x}yz,yz{o}->{x}{o}", (*(None,) * (rank - 3), *outputs), o
         )
         self.output_dense.build((*query_shape[:-1], self.num_heads, self.value_dim))
@@ -185,7 +185,9 @@ class GroupedQueryAttention(Heads):
         key_shape = value_shape if key_shape is None else key_shape
 
         def project(name: str, shape: Any, heads: int, **extra: Any) -> Any:
-            dense = self._dense(name, "bqm,muh->bquh", (None, heads, self.head_dim), "uh", **extra)
+            dense = self.make_projection(
+                name, "bqm,muh->bquh", (None, heads, self.head_dim), "uh", **extra
+            )
             dense.build(shape)
             return dense
 
@@ -195,8 +197,8 @@ class GroupedQueryAttention(Heads):
         if self.use_gate:
             self.gate_dense = project("gate", query_shape, queries, activation="sigmoid")
         self.value_dense = project("value", value_shape, keys)
-        self._build_attention(self.head_dim)
-        self.output_dense = self._dense(
+        self.build_attention(self.head_dim)
+        self.output_dense = self.make_projection(
             "attention_output", "bquh,uhm->bqm", (None, query_shape[-1]), "m"
         )
         self.output_dense.build((None, None, queries, self.head_dim))

@@ -129,11 +129,11 @@ class BatchNormalization(Affine):
         axes = [i for i in range(len(x.shape)) if i != axis]
         if mask is None:
             return ops.moments(x, axes=axes)
-        seen = ops.broadcast_to(ops.expand_dims(ops.cast(mask, "bool"), -1), ops.shape(x))
-        count = ops.sum(ops.cast(seen, ops.dtype(x)), axis=axes, keepdims=True)
+        valid = ops.broadcast_to(ops.expand_dims(ops.cast(mask, "bool"), -1), ops.shape(x))
+        count = ops.sum(ops.cast(valid, ops.dtype(x)), axis=axes, keepdims=True)
         count = count + config.epsilon()
-        mean = ops.sum(ops.where(seen, x, 0), axis=axes, keepdims=True) / count
-        squares = ops.square(ops.where(seen, x - mean, 0))
+        mean = ops.sum(ops.where(valid, x, 0), axis=axes, keepdims=True) / count
+        squares = ops.square(ops.where(valid, x - mean, 0))
         variance = ops.sum(squares, axis=axes, keepdims=True) / count
         return ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,))
 

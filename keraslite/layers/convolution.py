@@ -25,25 +25,25 @@ class _Convolution(LoRA):
     _rank = 0
     saves_activity_regularizer = True
 
-    def setup(self, **given: Any) -> None:
+    def setup(self, **arguments: Any) -> None:
         rank = self._rank
         causal = ("causal",) if isinstance(self, _Plain) and rank == 1 else ()
-        given["padding"] = _padding(given["padding"], (*_WORDS, *causal))
+        arguments["padding"] = _padding(arguments["padding"], (*_WORDS, *causal))
         for name in ("kernel_size", "strides", "dilation_rate"):
-            given[name] = to_sizes(given[name], rank, name)
+            arguments[name] = to_sizes(arguments[name], rank, name)
         for name in ("filters", "groups", "depth_multiplier"):
-            if given.get(name) is not None and given[name] <= 0:
+            if arguments.get(name) is not None and arguments[name] <= 0:
                 raise ValueError(
                     f"Invalid value for argument `{name}`. Expected a strictly positive value. "
-                    f"Received {name}={given[name]}."
+                    f"Received {name}={arguments[name]}."
                 )
-        strided = max(given["strides"]) > 1 and max(given["dilation_rate"]) > 1
+        strided = max(arguments["strides"]) > 1 and max(arguments["dilation_rate"]) > 1
         if strided and isinstance(self, _Plain | _Transposed):
             raise ValueError(
                 "`strides > 1` not supported in conjunction with `dilation_rate > 1`. Received: "
-                f"strides={given['strides']} and dilation_rate={given['dilation_rate']}"
+                f"strides={arguments['strides']} and dilation_rate={arguments['dilation_rate']}"
             )
-        self.set_arguments(given)
+        self.set_arguments(arguments)
         self.rank, self.input_spec = rank, InputSpec(min_ndim=rank + 2)
 
     def build(self, input_shape: Any) -> None:
@@ -75,8 +75,8 @@ class _Convolution(LoRA):
 
 
 class _Plain(_Convolution):
-    def setup(self, **given: Any) -> None:
-        super().setup(**given)
+    def setup(self, **arguments: Any) -> None:
+        super().setup(**arguments)
         if self.filters is not None and self.filters % self.groups:
             raise ValueError(
                 "The number of filters must be evenly divisible by the number of groups. Received: "
@@ -126,17 +126,17 @@ class _Separable(_Convolution):
 
 
 class _Transposed(_Convolution):
-    def setup(self, **given: Any) -> None:
-        extra = given["output_padding"]
+    def setup(self, **arguments: Any) -> None:
+        extra = arguments["output_padding"]
         if extra is not None:
-            extra = given["output_padding"] = to_sizes(extra, self._rank, "output_padding", 0)
-            strides = to_sizes(given["strides"], self._rank, "strides")
+            extra = arguments["output_padding"] = to_sizes(extra, self._rank, "output_padding", 0)
+            strides = to_sizes(arguments["strides"], self._rank, "strides")
             if any(e >= s for e, s in zip(extra, strides, strict=True)):
                 raise ValueError(
                     "`output_padding` must be strictly less than `strides` in every dimension. "
                     f"Received: output_padding={extra}, strides={strides}"
                 )
-        super().setup(**given)
+        super().setup(**arguments)
 
     def _kernels(self, channels: int) -> int:
         self.kernel = self.add_named_weight("kernel", (*self.kernel_size, self.filters, channels))
@@ -148,13 +148,13 @@ class _Transposed(_Convolution):
         )
 
 
-# What an argument means; the order in which a kind takes them stands in `_family`.
+# What an argument means; `_family` has their order.
 _MEANING = {
     "filters": "the number of output channels.",
     "kernel_size": "the size of the window, one number or one an axis.",
     "strides": "the steps of the window.",
     "padding": '"valid", or "same" for outputs of the size of the inputs over the strides.',
-    "output_padding": "how much larger the output is than the smallest one.",
+    "output_padding": "the size added to the smallest possible output.",
     "depth_multiplier": "the outputs of each input channel.",
     "data_format": '"channels_last" or "channels_first"; the configured one by default.',
     "dilation_rate": "the distance between the taps of the kernel.",
@@ -171,18 +171,17 @@ _MEANING = {
 
 
 def _describe(name: str, kernel: str) -> str:
-    kind, _, what = name.partition("_")
-    what = {"regularizer": "a penalty on", "constraint": "a projection of"}.get(what)
-    return _MEANING.get(name, f"{what} the {'outputs' if kind == 'activity' else kind}.").format(
-        kernel=kernel
-    )
+    target, _, option = name.partition("_")
+    effect = {"regularizer": "a penalty on", "constraint": "a projection of"}.get(option)
+    target = "outputs" if target == "activity" else target
+    return _MEANING.get(name, f"{effect} the {target}.").format(kernel=kernel)
 
 
 def _family(
     base: type, pattern: str, ranks: tuple[int, ...], text: str, kernel: str, kernels: tuple
 ) -> list[type]:
-    """The classes of one kind, one for each number of dimensions."""
-    made = []
+    """Return the classes of a convolution, one for each number of dimensions."""
+    classes = []
     for rank in ranks:
         one = 1 if rank == 1 else (1,) * rank
         head: dict[str, Any] = {"kernel_size": REQUIRED, "strides": one, "padding": "valid"}
@@ -220,8 +219,8 @@ def _family(
     >>> {call}(np.ones(({shape}), "float32")).shape == ({out})
     True
     """
-        made.append(declare(base, name, doc, {**parameters, "**kwargs": REQUIRED}, _rank=rank))
-    return made
+        classes.append(declare(base, name, doc, {**parameters, "**kwargs": REQUIRED}, _rank=rank))
+    return classes
 
 
 Conv1D, Conv2D, Conv3D = _family(

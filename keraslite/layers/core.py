@@ -186,10 +186,10 @@ class EinsumDense(Quantized):
         return ops.einsum(self.equation, inputs, ops.matmul(a, b))
 
     def _axes(self) -> Equation:
-        made = self.__dict__.get("_kl_axes")
-        if made is None:
-            made = self._kl_axes = Equation(self.equation, self.input_spec.ndim)
-        return made
+        axes = self.__dict__.get("_kl_axes")
+        if axes is None:
+            axes = self._kl_axes = Equation(self.equation, self.input_spec.ndim)
+        return axes
 
     def scale_axes(self, name: str) -> tuple[int, ...]:
         return self._axes().reduced
@@ -198,13 +198,13 @@ class EinsumDense(Quantized):
         return tuple(1 if i < 0 else self.kernel.shape[i] for i in self._axes().places)
 
     def stored_scale(self, name: str, scale: Any) -> Any:
-        kept = [i for i in self._axes().places if i >= 0]
-        return super().stored_scale(name, scale.transpose((*self._axes().reduced, *kept)))
+        outer = [i for i in self._axes().places if i >= 0]
+        return super().stored_scale(name, scale.transpose((*self._axes().reduced, *outer)))
 
     def broadcast_scale(self, name: str) -> Any:
-        kept = [i for i in self._axes().places if i >= 0]
-        scale = ops.reshape(self.kernel_scale.value, [self.kernel.shape[i] for i in kept])
-        scale = ops.transpose(scale, [kept.index(i) for i in sorted(kept)])
+        outer = [i for i in self._axes().places if i >= 0]
+        scale = ops.reshape(self.kernel_scale.value, [self.kernel.shape[i] for i in outer])
+        scale = ops.transpose(scale, [outer.index(i) for i in sorted(outer)])
         return ops.expand_dims(scale, self._axes().reduced)
 
 
@@ -238,8 +238,8 @@ def _einsum_shapes(
     elided = len(shape) - len(x)
     inputs = dict(zip(x, shape[elided:] if begins else shape, strict=False))
     # The partial shape leaves out the first axis, which is the batch or part of the ellipsis.
-    known = partial if begins and elided else (shape[0], *partial)
-    outputs = dict(zip(out, known, strict=False))
+    output_shape = partial if begins and elided else (shape[0], *partial)
+    outputs = dict(zip(out, output_shape, strict=False))
     for letter in x:
         if letter in outputs and outputs[letter] not in (None, inputs[letter]):
             raise ValueError(
@@ -287,7 +287,7 @@ class Identity(ConfigLayer):
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
-        """Give the inputs back."""
+        """Return the inputs."""
         return inputs
 
 
@@ -307,9 +307,9 @@ class Masking(ConfigLayer):
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
-        """Zero what is masked."""
-        seen = ops.any(ops.not_equal(inputs, self.mask_value), axis=-1, keepdims=True)
-        return ops.where(seen, inputs, 0)
+        """Set masked steps to zero."""
+        valid = ops.any(ops.not_equal(inputs, self.mask_value), axis=-1, keepdims=True)
+        return ops.where(valid, inputs, 0)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Which steps differ from the value."""

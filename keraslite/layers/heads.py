@@ -1,7 +1,7 @@
-"""What attention with several heads shares.
+"""The base of attention with several heads.
 
-Where nobody asks for the scores, and no dropout is at work, the heads go through
-`ops.dot_product_attention`, which has a fused kernel on most backends.
+Unless the scores are returned, the heads go through `ops.dot_product_attention`, which has a fused
+kernel on most backends.
 """
 
 import math
@@ -26,7 +26,7 @@ def positions(x: Any, y: Any) -> tuple[Any, Any]:
 
 
 class Heads(ConfigLayer):
-    """What attention with several heads shares: masks, the product, and the order of a call."""
+    """The base of attention with several heads: masks, the product, and the order of a call."""
 
     saves_activity_regularizer = True
     unsaved_arguments = ("flash_attention",)
@@ -35,22 +35,25 @@ class Heads(ConfigLayer):
     _value_dense, _output_dense = _alias("value_dense"), _alias("output_dense")
     _dropout_layer, _flash_attention = _alias("dropout_layer"), _alias("flash_attention")
 
-    def set_arguments(self, given: dict[str, Any]) -> None:
-        window, flash = given["sliding_window"], given["flash_attention"]
+    def set_arguments(self, arguments: dict[str, Any]) -> None:
+        """Take the arguments, after a check of those of the attention."""
+        window, flash = arguments["sliding_window"], arguments["flash_attention"]
         if window is not None and (not isinstance(window, int) or window <= 0):
             raise ValueError(
                 "`sliding_window` must be `None` or a positive integer. Received: "
                 f"sliding_window={window}"
             )
-        if flash and given["dropout"] > 0:
+        if flash and arguments["dropout"] > 0:
             raise ValueError(
                 "Dropout is not supported when flash attention is enabled. Please set dropout to "
                 "0.0 to use flash attention."
             )
-        super().set_arguments(given)
+        super().set_arguments(arguments)
         self.supports_masking = True
 
-    def _dense(self, name: str, equation: str, output: tuple, bias: str, **extra: Any) -> Any:
+    def make_projection(
+        self, name: str, equation: str, output: tuple, bias: str, **extra: Any
+    ) -> Any:
         """A projection with this layer's initializers, each with a seed of its own."""
         clones = {
             f"{k}_initializer": v.clone() if hasattr(v, "clone") else v
@@ -64,8 +67,8 @@ class Heads(ConfigLayer):
             **clones, **extra,
         )  # fmt: skip
 
-    def _build_attention(self, size: int) -> None:
-        """Softmax and dropout of the scores."""
+    def build_attention(self, size: int) -> None:
+        """Make softmax and dropout of the scores."""
         self._scale = 1.0 / math.sqrt(size)
         axes = tuple(range(-len(self._attention_axes), 0))
         self._softmax = Softmax(axis=axes, dtype=self.dtype_policy)
@@ -93,7 +96,8 @@ class Heads(ConfigLayer):
             query_mask: (batch, queries), which queries count.
             value_mask: (batch, keys), which values count.
             key_mask: (batch, keys), which keys count.
-            attention_mask: (batch, queries, keys) or with the heads as axis 1: who sees what.
+            attention_mask: (batch, queries, keys), or with the heads as axis 1: the keys that a
+                query attends to.
             return_attention_scores: whether (outputs, scores) is returned.
             training: whether dropout is at work.
             use_causal_mask: whether a query sees only the keys up to its own position.

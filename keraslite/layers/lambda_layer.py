@@ -50,8 +50,8 @@ class Lambda(ConfigLayer):
             names = inspect.signature(self.function).parameters
         except ValueError:  # some builtins have no signature
             names = {}
-        given = {"mask": mask, "training": training}
-        extra = {name: value for name, value in given.items() if name in names}
+        optional = {"mask": mask, "training": training}
+        extra = {name: value for name, value in optional.items() if name in names}
         return self.function(inputs, **self.arguments, **extra)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
@@ -123,5 +123,5 @@ def _read_function(config: Any, safe: bool) -> Any:
     code = marshal.loads(base64.decodebytes(inner["code"].encode("ascii")))
     defaults = inner["defaults"] and tuple(inner["defaults"])
     closure = inner["closure"] and tuple(types.CellType(v) for v in inner["closure"])
-    names = {"keras": sys.modules["keraslite"], "ops": ops, "np": np}  # what lambdas mostly use
+    names = {"keras": sys.modules["keraslite"], "ops": ops, "np": np}  # what lambdas usually use
     return types.FunctionType(code, names, code.co_name, defaults, closure)

@@ -14,8 +14,8 @@ class _Merge(ConfigLayer):
 
     _count: int | None = None  # how many inputs there must be
 
-    def setup(self, **given: Any) -> None:
-        self.set_arguments(given)
+    def setup(self, **arguments: Any) -> None:
+        self.set_arguments(arguments)
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
@@ -102,12 +102,12 @@ class _Extremum(_Merge):
     def _join(self, inputs: list, masks: list) -> Any:
         if all(m is None for m in masks):
             return reduce(self._operation, inputs)
-        out, seen = inputs[0], _wide(masks[0], inputs[0])
+        out, valid = inputs[0], _wide(masks[0], inputs[0])
         for x, mask in zip(inputs[1:], masks[1:], strict=True):
             mask = _wide(mask, x)
             x = x if mask is None else ops.where(mask, x, out)
-            out = out if seen is None else ops.where(seen, out, x)
-            seen = None if mask is None or seen is None else ops.logical_or(seen, mask)
+            out = out if valid is None else ops.where(valid, out, x)
+            valid = None if mask is None or valid is None else ops.logical_or(valid, mask)
             out = self._operation(out, x)
         return out
 
@@ -216,8 +216,8 @@ class Dot(_Merge):
         self.supports_masking = True
 
     def _axes(self, shapes: Sequence[Any]) -> tuple[int, int]:
-        given = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
-        return tuple(a % len(s) for a, s in zip(given, shapes, strict=True))
+        axes = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
+        return tuple(a % len(s) for a, s in zip(axes, shapes, strict=True))
 
     def build(self, input_shape: Any) -> None:
         """Check the shapes."""
@@ -238,9 +238,9 @@ class Dot(_Merge):
         letters = iter("bcdefghijklmnopqrstuvwxyz")
         first, second = (["a", *[next(letters) for _ in x.shape[1:]]] for x in inputs)
         second[axes[1]] = first[axes[0]]
-        kept = [c for c in (*first, *second[1:]) if c != first[axes[0]]]
-        out = ops.einsum(f"{''.join(first)},{''.join(second)}->{''.join(kept)}", *inputs)
-        return ops.expand_dims(out, -1) if len(kept) == 1 else out
+        output = [c for c in (*first, *second[1:]) if c != first[axes[0]]]
+        out = ops.einsum(f"{''.join(first)},{''.join(second)}->{''.join(output)}", *inputs)
+        return ops.expand_dims(out, -1) if len(output) == 1 else out
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         """None."""

@@ -84,14 +84,14 @@ class Attention(ConfigLayer):
         key = inputs[2] if len(inputs) > 2 else value
         query_mask, value_mask = (mask[0], mask[1]) if mask else (None, None)
         scores = self._calculate_scores(query, key)
-        seen = None if value_mask is None else ops.expand_dims(ops.cast(value_mask, "bool"), -2)
+        visible = None if value_mask is None else ops.expand_dims(ops.cast(value_mask, "bool"), -2)
         if use_causal_mask:
             rows, columns = positions(query, key)
             past = ops.expand_dims(ops.greater_equal(rows, columns), 0)
-            seen = past if seen is None else ops.logical_and(seen, past)
-        if seen is not None:
+            visible = past if visible is None else ops.logical_and(visible, past)
+        if visible is not None:
             lowest = 65504.0 if ops.dtype(scores) == "float16" else 1.0e9
-            scores = ops.where(seen, scores, ops.subtract(scores, lowest))
+            scores = ops.where(visible, scores, ops.subtract(scores, lowest))
         weights = dropped = ops.softmax(scores, axis=-1)
         if training and self.dropout > 0:
             dropped = random.dropout(weights, self.dropout, seed=self.seed_generator)

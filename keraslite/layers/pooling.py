@@ -22,19 +22,19 @@ class _Pooling(ConfigLayer):
     """The maximum or the mean of each window."""
 
     _rank = 0
-    _kind = "max"
+    _reduction = "max"
 
-    def setup(self, **given: Any) -> None:
-        size = to_sizes(given["pool_size"], self._rank, "pool_size")
-        strides = given["strides"]
-        given["pool_size"] = size
-        given["strides"] = size if strides is None else to_sizes(strides, self._rank, "strides")
-        self.set_arguments(given)
+    def setup(self, **arguments: Any) -> None:
+        size = to_sizes(arguments["pool_size"], self._rank, "pool_size")
+        strides = arguments["strides"]
+        arguments["pool_size"] = size
+        arguments["strides"] = size if strides is None else to_sizes(strides, self._rank, "strides")
+        self.set_arguments(arguments)
         self.input_spec = InputSpec(ndim=self._rank + 2)
 
     def call(self, inputs: Any) -> Any:
         """Pool."""
-        pool = ops.max_pool if self._kind == "max" else ops.average_pool
+        pool = ops.max_pool if self._reduction == "max" else ops.average_pool
         return pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
 
 
@@ -42,25 +42,25 @@ class _GlobalPooling(ConfigLayer):
     """The maximum or the mean of all positions."""
 
     _rank = 0
-    _kind = "max"
+    _reduction = "max"
 
-    def setup(self, **given: Any) -> None:
-        self.set_arguments(given)
+    def setup(self, **arguments: Any) -> None:
+        self.set_arguments(arguments)
         self.input_spec = InputSpec(ndim=self._rank + 2)
 
     def call(self, inputs: Any) -> Any:
         """Pool."""
         start = 1 if self.data_format == "channels_last" else 2
         axes = tuple(range(start, start + self._rank))
-        pool = ops.max if self._kind == "max" else ops.mean
+        pool = ops.max if self._reduction == "max" else ops.mean
         return pool(inputs, axis=axes, keepdims=self.keepdims)
 
 
 class _MaskedMean(_GlobalPooling):
     """The mean over the steps of a sequence that are not masked."""
 
-    def setup(self, **given: Any) -> None:
-        super().setup(**given)
+    def setup(self, **arguments: Any) -> None:
+        super().setup(**arguments)
         self.supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
@@ -73,34 +73,34 @@ class _MaskedMean(_GlobalPooling):
         if mask is None:
             return super().call(inputs)
         axis = 1 if self.data_format == "channels_last" else 2
-        seen = ops.expand_dims(ops.cast(mask, "bool"), 3 - axis)
-        total = ops.sum(ops.where(seen, inputs, 0), axis=axis, keepdims=self.keepdims)
-        return total / ops.sum(ops.cast(seen, ops.dtype(inputs)), axis, keepdims=self.keepdims)
+        valid = ops.expand_dims(ops.cast(mask, "bool"), 3 - axis)
+        total = ops.sum(ops.where(valid, inputs, 0), axis=axis, keepdims=self.keepdims)
+        return total / ops.sum(ops.cast(valid, ops.dtype(inputs)), axis, keepdims=self.keepdims)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        """None: there are no steps any more."""
+        """None: the output has no steps."""
         return None
 
 
 class _AdaptivePooling(ConfigLayer):
-    """The maximum or the mean of as many windows as are asked for."""
+    """The maximum or the mean of windows whose number is `output_size`."""
 
     _rank = 0
-    _kind = "max"
+    _reduction = "max"
 
-    def setup(self, **given: Any) -> None:
-        given["output_size"] = to_sizes(given["output_size"], self._rank, "output_size")
-        self.set_arguments(given)
+    def setup(self, **arguments: Any) -> None:
+        arguments["output_size"] = to_sizes(arguments["output_size"], self._rank, "output_size")
+        self.set_arguments(arguments)
 
     def call(self, inputs: Any) -> Any:
         """Pool."""
-        pool = ops.adaptive_max_pool if self._kind == "max" else ops.adaptive_average_pool
+        pool = ops.adaptive_max_pool if self._reduction == "max" else ops.adaptive_average_pool
         return pool(inputs, self.output_size, self.data_format)
 
 
-def _family(base: type, pattern: str, kind: str, text: str, arguments: dict[str, Any]) -> list:
-    """The classes of one kind in one, two and three dimensions."""
-    made = []
+def _family(base: type, pattern: str, reduction: str, text: str, arguments: dict[str, Any]) -> list:
+    """Return the classes of a pooling in one, two and three dimensions."""
+    classes = []
     for rank in (1, 2, 3):
         parameters = {
             name: (default,) * rank
@@ -111,8 +111,8 @@ def _family(base: type, pattern: str, kind: str, text: str, arguments: dict[str,
         lines = "\n".join(f"        {name}: {_MEANING[name]}" for name in parameters)
         name = pattern.format(rank)
         required = "2" if REQUIRED in parameters.values() else ""
-        shape, kept = ", ".join(["1", *["4"] * rank, "3"]), ["2"] * rank
-        out = ", ".join(["1", *([] if base is _GlobalPooling else kept), "3"])
+        shape, windows = ", ".join(["1", *["4"] * rank, "3"]), ["2"] * rank
+        out = ", ".join(["1", *([] if base is _GlobalPooling else windows), "3"])
         doc = f"""{text.format(rank=rank)}
 
     Input shape (batch, {"space, " * rank}channels).
@@ -124,9 +124,11 @@ def _family(base: type, pattern: str, kind: str, text: str, arguments: dict[str,
     True
     """
         actual = _MaskedMean if name == "GlobalAveragePooling1D" else base
-        attributes = {"_rank": rank, "_kind": kind}
-        made.append(declare(actual, name, doc, {**parameters, "**kwargs": REQUIRED}, **attributes))
-    return made
+        attributes = {"_rank": rank, "_reduction": reduction}
+        classes.append(
+            declare(actual, name, doc, {**parameters, "**kwargs": REQUIRED}, **attributes)
+        )
+    return classes
 
 
 _WINDOW = {"strides": None, "padding": "valid", "data_format": None, "name": None}
@@ -151,9 +153,9 @@ GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalAveragePooling3D = _family
 )  # fmt: skip
 AdaptiveMaxPooling1D, AdaptiveMaxPooling2D, AdaptiveMaxPooling3D = _family(
     _AdaptivePooling, "AdaptiveMaxPooling{}D", "max",
-    "The maxima of as many {rank}D windows as are asked for.", _ADAPTIVE,
+    "The maxima of {rank}D windows whose number is `output_size`.", _ADAPTIVE,
 )  # fmt: skip
 AdaptiveAveragePooling1D, AdaptiveAveragePooling2D, AdaptiveAveragePooling3D = _family(
     _AdaptivePooling, "AdaptiveAveragePooling{}D", "average",
-    "The means of as many {rank}D windows as are asked for.", _ADAPTIVE,
+    "The means of {rank}D windows whose number is `output_size`.", _ADAPTIVE,
 )  # fmt: skip

@@ -20,14 +20,15 @@ class _Random(ConfigLayer):
 
     _amount = "rate"  # the argument that switches the layer off if it is 0
 
-    def set_arguments(self, given: dict[str, Any]) -> None:
-        amount = given[self._amount]
+    def set_arguments(self, arguments: dict[str, Any]) -> None:
+        """Take the arguments, and make the state of the random numbers."""
+        amount = arguments[self._amount]
         if not 0 <= amount <= 1:
             raise ValueError(
                 f"Invalid value received for argument `{self._amount}`. Expected a float value "
                 f"between 0 and 1. Received: {self._amount}={amount}"
             )
-        super().set_arguments(given)
+        super().set_arguments(arguments)
         self.supports_masking = True
         if amount > 0:
             self.seed_generator = SeedGenerator(self.seed)
@@ -200,12 +201,12 @@ class AlphaDropout(_Random):
         if not training or not self.rate:
             return inputs
         full = ops.shape(inputs)
-        given = self.noise_shape or (None,) * len(full)
-        shape = tuple(f if n is None else n for n, f in zip(given, full, strict=True))
+        noise_shape = self.noise_shape or (None,) * len(full)
+        shape = tuple(f if n is None else n for n, f in zip(noise_shape, full, strict=True))
         low = -1.6732632423543772 * 1.0507009873554805  # the limit of selu
-        kept = random.keep_mask(shape, self.rate, self.seed_generator)
+        mask = random.keep_mask(shape, self.rate, self.seed_generator)
         scale = ((1 - self.rate) * (1 + self.rate * low**2)) ** -0.5
-        return ops.where(kept, inputs, low) * scale - scale * low * self.rate
+        return ops.where(mask, inputs, low) * scale - scale * low * self.rate
 
 
 class ActivityRegularization(ConfigLayer):

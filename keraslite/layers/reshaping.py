@@ -1,4 +1,4 @@
-"""Layers that move, repeat, pad or cut values, and compute nothing."""
+"""Layers that reshape, permute, repeat, pad, crop and enlarge."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from keraslite.layers.base.input_spec import InputSpec
 
 
 class Flatten(ConfigLayer):
-    """All axes but the first as one.
+    """Flatten all axes but the first into one.
 
     Args:
         data_format: "channels_first" moves the channels to the end before.
@@ -29,14 +29,14 @@ class Flatten(ConfigLayer):
         rank = len(inputs.shape)
         if self.data_format == "channels_first" and rank > 1:
             inputs = ops.transpose(inputs, (0, *range(2, rank), 1))
-        known = tuple(inputs.shape)[1:]
+        sizes = tuple(inputs.shape)[1:]
         return ops.reshape(
-            inputs, (ops.shape(inputs)[0], -1 if None in known else math.prod(known))
+            inputs, (ops.shape(inputs)[0], -1 if None in sizes else math.prod(sizes))
         )
 
 
 class Reshape(ConfigLayer):
-    """Another shape for each sample.
+    """Give each sample another shape.
 
     Args:
         target_shape: the shape without the batch axis; one size may be -1, to be worked out.
@@ -56,21 +56,21 @@ class Reshape(ConfigLayer):
 
     def call(self, inputs: Any) -> Any:
         """Reshape."""
-        target, known = self.target_shape, tuple(inputs.shape)[1:]
-        if None not in known:  # worked out here: -1 is ambiguous for an empty batch
-            size, rest = math.prod(known), math.prod([d for d in target if d != -1])
+        target, sizes = self.target_shape, tuple(inputs.shape)[1:]
+        if None not in sizes:  # worked out here: -1 is ambiguous for an empty batch
+            size, rest = math.prod(sizes), math.prod([d for d in target if d != -1])
             fits = size == rest if -1 not in target else rest and size % rest == 0
             if not fits:
                 raise ValueError(
                     "The total size of the tensor must be unchanged. Received: input_shape="
-                    f"{known}, target_shape={target}"
+                    f"{sizes}, target_shape={target}"
                 )
             target = [size // rest if d == -1 else d for d in target]
         return ops.reshape(inputs, (ops.shape(inputs)[0], *target))
 
 
 class Permute(ConfigLayer):
-    """The axes of each sample in another order.
+    """Permute the axes of each sample.
 
     Args:
         dims: the order, counted from 1.
@@ -95,7 +95,7 @@ class Permute(ConfigLayer):
 
 
 class RepeatVector(ConfigLayer):
-    """A vector as a sequence in which it stands n times.
+    """Repeat a vector n times, as a sequence.
 
     Args:
         n: how often.
@@ -123,8 +123,8 @@ class _Spatial(ConfigLayer):
     _rank = 0
     _argument = ""  # the name of those numbers
 
-    def setup(self, **given: Any) -> None:
-        self.set_arguments(given | {self._argument: self._read(given[self._argument])})
+    def setup(self, **arguments: Any) -> None:
+        self.set_arguments(arguments | {self._argument: self._read(arguments[self._argument])})
         self.input_spec = InputSpec(ndim=self._rank + 2)
 
     def _read(self, value: Any) -> Any:
@@ -182,29 +182,31 @@ class _UpSampling(_Spatial):
 
     def call(self, inputs: Any) -> Any:
         """Enlarge."""
-        kind, numbers = getattr(self, "interpolation", "nearest").lower(), self._numbers()
-        if kind == "nearest":
+        interpolation, numbers = getattr(self, "interpolation", "nearest").lower(), self._numbers()
+        if interpolation == "nearest":
             for axis, count in enumerate(numbers):
                 inputs = inputs if count in (None, 1) else ops.repeat(inputs, count, axis=axis)
             return inputs
         spatial = tuple(i for i, number in enumerate(numbers) if number is not None)
         full = ops.shape(inputs)
         size = tuple(full[i] * numbers[i] for i in spatial)
-        return ops.image.resize(inputs, size, interpolation=kind, data_format=self.data_format)
+        return ops.image.resize(
+            inputs, size, interpolation=interpolation, data_format=self.data_format
+        )
 
 
 _MEANING = {
     "padding": "zeros before and after each axis: one number, or pairs.",
-    "cropping": "how much to cut before and after each axis: one number, or pairs.",
+    "cropping": "sizes to cut before and after each axis: one number, or pairs.",
     "size": "the factor, or one an axis.",
     "data_format": '"channels_last" or "channels_first"; the configured one by default.',
-    "interpolation": '"nearest", or one that `ops.image.resize` knows, such as "bilinear".',
+    "interpolation": '"nearest", or another one of `ops.image.resize`, such as "bilinear".',
 }
 
 
 def _family(base: type, pattern: str, text: str, defaults: tuple, size: int) -> list[type]:
-    """The classes of one kind in one, two and three dimensions."""
-    made = []
+    """Return the classes of a layer in one, two and three dimensions."""
+    classes = []
     for rank, default in enumerate(defaults, 1):
         parameters: dict[str, Any] = {base._argument: default, "data_format": None}
         if rank == 1 and base is not _ZeroPadding:
@@ -225,8 +227,8 @@ def _family(base: type, pattern: str, text: str, defaults: tuple, size: int) -> 
     >>> {name}({argument})(np.ones(({shape}), "float32")).shape == ({out})
     True
     """
-        made.append(declare(base, name, doc, {**parameters, "**kwargs": None}, _rank=rank))
-    return made
+        classes.append(declare(base, name, doc, {**parameters, "**kwargs": None}, _rank=rank))
+    return classes
 
 
 _ONES = ((1, 1),) * 3

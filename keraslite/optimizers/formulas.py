@@ -149,29 +149,29 @@ def _adafactor_rates(h: dict) -> dict:
     root = 1.0 / ops.sqrt(h["step"])
     return {
         "rho": ops.minimum(h["learning_rate"], root),
-        "kept": 1.0 - ops.power(h["step"], h["beta_2_decay"]),
+        "decay": 1.0 - ops.power(h["step"], h["beta_2_decay"]),
     }
 
 
 def adafactor(p: Any, g: Any, s: Slots, h: dict) -> tuple[Any, Slots]:
     """Squared gradients kept as row and column means (Shazeer & Stern)."""
-    kept = h["kept"]
+    decay = h["decay"]
     square = ops.square(g) + h["epsilon_1"]
     new: Slots = {}
     if len(p.shape) >= 2:
-        r = s["r"] * kept + ops.mean(square, axis=-1) * (1 - kept)
-        c = s["c"] * kept + ops.mean(square, axis=-2) * (1 - kept)
+        r = s["r"] * decay + ops.mean(square, axis=-1) * (1 - decay)
+        c = s["c"] * decay + ops.mean(square, axis=-2) * (1 - decay)
         share = ops.expand_dims(r / ops.mean(r, axis=-1, keepdims=True), -1)
         new = {"r": r, "c": c, "velocity": share * ops.expand_dims(c, -2)}
     else:
-        new["velocity"] = s["velocity"] * kept + square * (1 - kept)
+        new["velocity"] = s["velocity"] * decay + square * (1 - decay)
     update = g / ops.sqrt(new["velocity"])
     update = update / ops.maximum(_rms(update) / h["clip_threshold"], 1.0)
     return p - ops.maximum(_rms(p), h["epsilon_2"]) * h["rho"] * update, new
 
 
 class Formula(NamedTuple):
-    """A row: a formula and what it keeps.
+    """A formula, and the state that it keeps.
 
     Args:
         name: the formula's name, under which a backend may have a fused form.

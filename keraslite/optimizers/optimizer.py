@@ -52,7 +52,7 @@ def _check(a: dict[str, Any]) -> None:
 
 
 class Optimizer(OptimizerState):
-    """The base of optimizers: learning rate, step count, slots, and what happens around a step.
+    """The base of optimizers: learning rate, step count, slots, and the steps themselves.
 
     Subclasses write `build(variables)`, which adds slots, and
     `update_step(gradient, variable, learning_rate)`.
@@ -187,15 +187,15 @@ class Optimizer(OptimizerState):
                 "using `model.compile()`, did you forget to provide a `loss` argument?",
                 stacklevel=3,
             )
-        kept = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
-        return [g for g, _ in kept], [v for _, v in kept]
+        pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
+        return [g for g, _ in pairs], [v for _, v in pairs]
 
     def _overwrite(self, grads: Sequence[Any], variables: list) -> tuple[list, list]:
         """Set parameters whose gradient is their new value, and return the others."""
-        kept = []
+        others = []
         for g, v in zip(grads, variables, strict=True):
-            v.assign(g) if v.overwrite_with_gradient else kept.append((g, v))
-        return [g for g, _ in kept], [v for _, v in kept]
+            v.assign(g) if v.overwrite_with_gradient else others.append((g, v))
+        return [g for g, _ in others], [v for _, v in others]
 
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
         """Update one parameter and its slots.
@@ -209,14 +209,14 @@ class Optimizer(OptimizerState):
             raise NotImplementedError(f"{type(self).__name__} must implement update_step().")
         i = self.variable_indices[variable]
         slots = {k: column[i] for k, column in self.slot_variables.items() if column[i] is not None}
-        new, kept = self.formula.step(
+        new, state = self.formula.step(
             variable.value,
             ops.cast(gradient, variable._dtype),
             {k: s.value for k, s in slots.items()},
             step.hyper(self, variable._dtype, learning_rate),
         )
         variable.assign(new)
-        for name, value in kept.items():
+        for name, value in state.items():
             slots[name].assign(value)
 
     update_step.by_formula = True  # a subclass's own is not, and has no fused form

@@ -37,11 +37,12 @@ class LearningRateSchedule:
 
 
 class _Declared(LearningRateSchedule):
-    """A schedule made of a row: its parameters are attributes, its formula a plain function."""
+    """A schedule made by `declare`: its parameters are attributes, its formula a plain function."""
 
     _parameters: tuple[str, ...] = ()
 
     def setup(self, **arguments: Any) -> None:
+        """Make the arguments attributes."""
         self.__dict__.update(arguments)
         for name in ("decay_steps", "first_decay_steps"):
             if arguments.get(name, 1) <= 0:
@@ -77,7 +78,7 @@ class _Host:
 
 
 def rate_on_host(schedule: Any, step: int) -> float:
-    """The rate of a built-in schedule, worked out in Python: no device has a part in it."""
+    """The rate of a built-in schedule, computed in Python, without a device."""
     return float(type(schedule).rate(schedule, float(step), _Host))
 
 

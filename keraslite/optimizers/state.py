@@ -1,4 +1,4 @@
-"""What an optimizer keeps: step count, learning rate, slots; and how they are made and moved."""
+"""The state of an optimizer: step count, learning rate, slots; made, set and moved."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -74,7 +74,7 @@ class OptimizerState:
 
     @property
     def rate_source(self) -> Any:
-        """What gives the learning rate: a variable, a schedule or a function."""
+        """The source of the learning rate: a variable, a schedule or a function."""
         return self._learning_rate
 
     def averaged_variables(

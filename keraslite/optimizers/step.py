@@ -17,7 +17,7 @@ CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")
 
 
 def fused(o: OptimizerState, grads: Sequence[Any], variables: list[Variable]) -> bool:
-    """Have the backend make the whole step in place, the step count included, if it can."""
+    """Make the whole step in place by the backend, the step count included; False if it cannot."""
     formula = o.formula
     kernel = formula and backends.load(o.backend).FUSED.get(formula.name)
     if not kernel or not getattr(type(o).update_step, "by_formula", False):
@@ -132,7 +132,7 @@ def hyper(o: OptimizerState, dtype: str, learning_rate: Any) -> dict[str, Any]:
 
 
 def move_averages(o: OptimizerState, counted: bool) -> None:
-    """Move the averages of the parameters on, and set parameters to them where that is due.
+    """Update the averages of the parameters, and set parameters to them where that is due.
 
     Args:
         o: the optimizer.

@@ -33,9 +33,9 @@ def layer_config(layer: Any, automatic: bool) -> dict[str, Any]:
     }  # fmt: skip
     if layer.activity_regularizer is not None:
         config["activity_regularizer"] = serialize_keras_object(layer.activity_regularizer)
-    kept = layer.__dict__.get("_kl_config")
-    if kept is not None:
-        values = {k: getattr(layer, k) if v is Attribute else v for k, v in kept.items()}
+    recorded = layer.__dict__.get("_kl_config")
+    if recorded is not None:
+        values = {k: getattr(layer, k) if v is Attribute else v for k, v in recorded.items()}
         return config | {name: _serialize(value) for name, value in values.items()}
     return _with_arguments(layer, config) if automatic else config
 

@@ -1,4 +1,4 @@
-"""InputSpec: what shapes a layer takes, checked before it runs."""
+"""InputSpec: the shapes that a layer takes, checked before it runs."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from keraslite import tree
 
 
 class InputSpec:
-    """The rank, shape and dtype that a layer wants of an input.
+    """The rank, shape and dtype of an input that a layer takes.
 
     Args:
         dtype: a dtype name.
@@ -40,7 +40,7 @@ class InputSpec:
 
 
 def check_input_spec(specs: Any, inputs: Any, layer: str) -> None:
-    """Raise ValueError unless the inputs have the shapes that a layer wants."""
+    """Raise ValueError unless the inputs have the shapes that a layer takes."""
     specs = tree.flatten(specs)
     inputs = tree.flatten(inputs)
     if len(specs) != len(inputs):
@@ -65,7 +65,7 @@ def _problem(spec: InputSpec, shape: tuple) -> str | None:
     for axis, size in spec.axes.items():
         if size is not None and shape[axis] not in (size, None):
             return f"axis {axis} to have size {size}"
-    for have, want in zip(shape, spec.shape or (), strict=False):
-        if want is not None and have not in (want, None):
+    for size, expected in zip(shape, spec.shape or (), strict=False):
+        if expected is not None and size not in (expected, None):
             return f"the shape {spec.shape}"
     return None

@@ -22,14 +22,14 @@ _ABS_MAX = quantizers.AbsMaxQuantizer()
 
 
 class Quantized(LoRA):
-    """A layer that knows how its large weight, and the product with it, look in int8."""
+    """A layer with large weights that can be kept in int8."""
 
     def large_weights(self) -> tuple[str, ...]:
         """The weights that become int8."""
         return (self.adapted_weight,)
 
     def scale_axes(self, name: str) -> tuple[int, ...]:
-        """The axes of a weight that share a scale."""
+        """Return the axes of a weight that share a scale."""
         raise NotImplementedError
 
     def scale_shape(self, name: str) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ class Quantized(LoRA):
 
     @property
     def inputs_quantizer(self) -> Any:
-        """What quantizes the inputs; None leaves them floats."""
+        """The quantizer of the inputs; None leaves them floats."""
         config = self.quantization_config
         return _ABS_MAX if config is None else config.activation_quantizer
 
@@ -81,14 +81,14 @@ class Quantized(LoRA):
             ('int8', 'int8_from_float32')
         """
         config = self.check_quantizable(mode, type_check, config)
-        made = {}
+        quantized = {}
         for name in self.large_weights():
             quantizer = config.weight_quantizer
             quantizer = quantizer or quantizers.AbsMaxQuantizer(axis=self.scale_axes(name))
             with backends.use_backend("numpy"):
-                made[name] = quantizer(self.__dict__[name].numpy())
+                quantized[name] = quantizer(self.__dict__[name].numpy())
         self.become_quantized(config)
-        for name, (values, scale) in made.items():
+        for name, (values, scale) in quantized.items():
             self.__dict__[name].assign(values)
             self.__dict__[f"{name}_scale"].assign(self.stored_scale(name, scale))
 
@@ -143,7 +143,7 @@ class Quantized(LoRA):
         return ops.add(weight, self.weight_update()) if self.lora_enabled else weight
 
     def finish_call(self, inputs: Any, out: Any, bias: Any = None, activation: Any = None) -> Any:
-        """What a call gives, from its inputs and the product with int8."""
+        """Return the output of a call from the product with int8: add update and bias, activate."""
         if self.lora_enabled:
             a, b = (getattr(self, f"lora_{self.adapted_weight}_{side}").value for side in "ab")
             part = ops.multiply(self.apply_update(inputs, a, b), self.lora_alpha / self.lora_rank)
