@@ -1,4 +1,4 @@
-"""What several commands share: options, files and the wording of errors."""
+"""Helpers of the commands: options, files and the wording of errors."""
 
 import argparse
 
@@ -8,7 +8,7 @@ _OWN_ERRORS = (ValueError, TypeError, OSError, NotImplementedError, ImportError)
 
 
 def error_line(error: BaseException) -> str:
-    """Return what an error says in one line, with its type where that is none of ours.
+    """Return the message of an error in one line, with its type where we do not raise it ourselves.
 
     Args:
         error: the error.
@@ -44,7 +44,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
-    """Add a preset, all of whose weights are meant.
+    """Add the preset, for commands about all its weights.
 
     Args:
         parser: of the command.

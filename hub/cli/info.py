@@ -1,4 +1,4 @@
-"""`hub info`: what is known of a preset, without loading it."""
+"""`hub info`: facts about a preset, without loading it."""
 
 import argparse
 

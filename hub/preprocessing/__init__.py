@@ -1,1 +1,1 @@
-"""From texts and images to a model's inputs."""
+"""Preprocessing: from texts and images to a model's inputs."""

@@ -1,4 +1,4 @@
-"""From what a user has to arrays: images to pixels as a checkpoint wants them, in numpy and Pillow.
+"""Preprocessing of images as a checkpoint says, in numpy and Pillow, without a framework.
 
 How they are resized, cut and normalised belongs to the weights: it is read from the
 preprocessor_config.json beside them, whose keys are the names of our settings.
@@ -104,7 +104,7 @@ class ImagePreprocessor:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "ImagePreprocessor":
-        """The preprocessor of a preprocessor_config.json.
+        """Return the preprocessor of a preprocessor_config.json.
 
         Args:
             config: its content.
@@ -128,7 +128,7 @@ class ImagePreprocessor:
 
     @classmethod
     def from_files(cls, files: Any) -> "ImagePreprocessor":
-        """The preprocessor of a checkpoint.
+        """Return the preprocessor of a checkpoint.
 
         Args:
             files: what `hub.presets.resolve` returned.
@@ -142,7 +142,7 @@ class ImagePreprocessor:
         return cls.from_config(files.json(FILE))
 
     def to_config(self) -> dict[str, Any]:
-        """The content of a preprocessor_config.json, as transformers reads it."""
+        """Return the content of a preprocessor_config.json, as transformers reads it."""
         name = f"{self.kind}ImageProcessor"
         extractor = name.replace("ImageProcessor", "FeatureExtractor")
         return {
@@ -161,7 +161,7 @@ class ImagePreprocessor:
     # -- images -------------------------------------------------------------------------------
 
     def __call__(self, images: Any) -> np.ndarray:
-        """Pixels (images, height, width, 3) of float32.
+        """Return pixels (images, height, width, 3) of float32.
 
         Args:
             images: a path, an image of Pillow's, or an array (height, width), (height, width, 1, 3
@@ -184,7 +184,7 @@ class ImagePreprocessor:
         return np.stack(rows)
 
     def pixels(self, image: Any, name: str = "The image") -> np.ndarray:
-        """Pixels (height, width, 3) of one image.
+        """Return pixels (height, width, 3) of one image.
 
         Args:
             image: a path, an image of Pillow's, or an array, as for a call.
@@ -208,7 +208,7 @@ class ImagePreprocessor:
 
 
 def _sized(name: str, value: Any, square: bool) -> dict[str, int]:
-    """A size in any form that files have, as a dict of a known form."""
+    """Return a size, in any form that files have, as a dict of one of `_SIZES`."""
     if isinstance(value, int | float):
         value = {"height": value, "width": value} if square else {"shortest_edge": value}
     elif isinstance(value, list | tuple) and len(value) == 2:
@@ -225,7 +225,7 @@ def _sized(name: str, value: Any, square: bool) -> dict[str, int]:
 
 
 def _resized(height: int, width: int, size: dict[str, int]) -> tuple[int, int]:
-    """Height and width after resizing; the longer edge is rounded down."""
+    """Return height and width after resizing; the longer edge is rounded down."""
     if "height" in size:
         return size["height"], size["width"]
     short = size["shortest_edge"]
@@ -234,7 +234,7 @@ def _resized(height: int, width: int, size: dict[str, int]) -> tuple[int, int]:
 
 
 def _cut(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle of an image, with black around it where the image is smaller."""
+    """Return the middle of an image, with black around it where the image is smaller."""
     (top, bottom, low), (left, right, near) = (
         _window(*pair) for pair in zip(pixels.shape, (height, width), strict=False)
     )
@@ -247,7 +247,7 @@ def _cut(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _window(size: int, target: int) -> tuple[int, int, int]:
-    """Where the middle begins and ends along an axis, and where it begins in the result."""
+    """Return begin and end of the middle along an axis, and its begin in the result."""
     start = (size - target) // 2  # rounded down: of an odd border the larger half comes first
     first = max(start, 0)
     return first, first + min(target, size), max(-start, 0)
@@ -267,7 +267,7 @@ class ImageTextPreprocessor(TextPreprocessor):
         self.images = images
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """The inputs for a dict of `images` and `texts`; of either alone, its own.
+        """Return the inputs for a dict of `images` and `texts`, or of either alone.
 
         Args:
             x: the dict.

@@ -1,4 +1,4 @@
-"""Images as users have them: paths, Pillow's, arrays."""
+"""Images as arguments: paths, images of Pillow's, arrays."""
 
 import os
 import re
@@ -15,7 +15,7 @@ _EXPECTED = (
 
 
 def listed(images: Any) -> list[Any]:
-    """The images that a value holds, one by one, not yet read.
+    """Return the images that a value holds, one by one, not yet read.
 
     Args:
         images: a path, an image of Pillow's, an array of one or of several, or any number of these.
@@ -43,7 +43,7 @@ def listed(images: Any) -> list[Any]:
 
 
 def opened(image: Any, name: str = "The image") -> Image.Image:
-    """An image of Pillow's; one that a camera turned is upright.
+    """Return an image of Pillow's, upright if its file says how a camera was turned.
 
     Args:
         image: a path, an image of Pillow's, or an array of integers from 0 to 255 or floats from 0
@@ -87,7 +87,7 @@ def opened(image: Any, name: str = "The image") -> Image.Image:
 
 
 def _bytes(pixels: np.ndarray, name: str) -> np.ndarray:
-    """Whole numbers from 0 to 255, which is what Pillow resizes."""
+    """Return integers from 0 to 255, which is what Pillow resizes."""
     pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     if 0 in pixels.shape:
         raise ValueError(f"{name} has the shape {pixels.shape}: there are no pixels.")
@@ -110,7 +110,7 @@ def _white(pixels: np.ndarray, name: str) -> int:
 
 
 def red_green_blue(image: Image.Image) -> Image.Image:
-    """An image without transparency, which is laid on white, and without a palette.
+    """Return an image in RGB, laid on white where it is transparent.
 
     Args:
         image: of any mode.
@@ -122,7 +122,7 @@ def red_green_blue(image: Image.Image) -> Image.Image:
 
 
 def _arrays(images: Any, converted: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    """Images of any form, or a batch of them, as one array."""
+    """Return images of any form, or a batch of them, as one array."""
     if isinstance(images, str | os.PathLike | Image.Image):
         return np.asarray(converted(opened(images)))
     if isinstance(images, list | tuple):
@@ -131,7 +131,7 @@ def _arrays(images: Any, converted: Callable[[Image.Image], Image.Image]) -> np.
 
 
 def pixels_of(image: Any, count: int) -> np.ndarray:
-    """Images (count, height, width, 3) between -1 and 1.
+    """Return images (count, height, width, 3) between -1 and 1.
 
     Args:
         image: one for all or one for each: arrays of uint8 or of floats from 0 to 1, which are not
@@ -153,7 +153,7 @@ def pixels_of(image: Any, count: int) -> np.ndarray:
 
 
 def masks_of(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Masks (count, height, width, 1) of 0 and 1.
+    """Return masks (count, height, width, 1) of 0 and 1.
 
     Args:
         mask: one for all or one for each: arrays, images of Pillow's, or paths; 1, True or white.

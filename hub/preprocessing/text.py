@@ -10,7 +10,7 @@ BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 
 def bucket(length: int, limit: int) -> int:
-    """The smallest of the usual lengths that holds `length`, at most `limit`.
+    """Return the smallest of `BUCKETS` that holds `length`, at most `limit`.
 
     >>> bucket(40, 512), bucket(500, 505)
     (48, 505)
@@ -19,7 +19,7 @@ def bucket(length: int, limit: int) -> int:
 
 
 def is_text(x: Any) -> bool:
-    """Whether a value is a string, a list of strings or pairs, or a pair of lists of strings.
+    """Return whether a value is a text, a list of texts or pairs, or a pair of lists of texts.
 
     >>> is_text(["a", "b"]), is_text((["a"], ["b"])), is_text([("a", "b")]), is_text([1])
     (True, True, True, False)
@@ -32,7 +32,7 @@ def is_text(x: Any) -> bool:
 
 
 def texts_and_pairs(x: Any) -> tuple[list[str], list[str] | None]:
-    """First and second texts out of any form that `is_text` takes.
+    """Return first and second texts out of any form that `is_text` takes.
 
     >>> texts_and_pairs([("a", "b"), ("c", "d")])
     (['a', 'c'], ['b', 'd'])
@@ -66,7 +66,7 @@ class TextPreprocessor:
         self.truncate = truncate
 
     def encode(self, x: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(token ids, segment ids) of each text.
+        """Return (token ids, segment ids) of each text.
 
         Args:
             x: texts in any form that `is_text` takes.
@@ -77,7 +77,7 @@ class TextPreprocessor:
         )
 
     def pack(self, encodings: Sequence, length: int | None = None) -> dict[str, np.ndarray]:
-        """Arrays (batch, length) of `token_ids`, `segment_ids` and `padding_mask`.
+        """Return arrays (batch, length) of `token_ids`, `segment_ids` and `padding_mask`.
 
         Args:
             encodings: what `encode` returned.
@@ -88,7 +88,7 @@ class TextPreprocessor:
         return self.tokenizer.pack(encodings, length=length)
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """The inputs for texts, with y and sample_weight if they are given."""
+        """Return the inputs for texts, with y and sample_weight if they are given."""
         inputs = self.pack(self.encode(x))
         if y is None:
             return inputs
@@ -126,7 +126,7 @@ class MaskedLMPreprocessor(TextPreprocessor):
         self._random = np.random.Generator(np.random.Philox(seed))
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """(inputs with `mask_positions`, the tokens there, weights that are 0 on padding)."""
+        """Return (inputs with `mask_positions`, the tokens there, weights: 0 on padding)."""
         inputs = self.pack(self.encode(x))
         ids, valid = inputs["token_ids"], inputs["padding_mask"]
         special = np.isin(ids, list(self.tokenizer.special_ids()))
@@ -167,7 +167,7 @@ class CausalLMPreprocessor(TextPreprocessor):
     """
 
     def columns(self, x: Any) -> Any:
-        """Prompts and responses as a dict of two lists; anything else as it is.
+        """Return prompts and responses as a dict of two lists; anything else as it is.
 
         Args:
             x: what `fit` was given.
@@ -190,7 +190,7 @@ class CausalLMPreprocessor(TextPreprocessor):
         return {"prompts": prompts, "responses": responses}
 
     def prompts(self, texts: Any) -> list[np.ndarray]:
-        """The ids of texts that are to be continued, not cut.
+        """Return the ids of texts that are to be continued, not cut.
 
         Args:
             texts: a text or a list of texts.
@@ -198,7 +198,7 @@ class CausalLMPreprocessor(TextPreprocessor):
         return [ids for ids, _ in self.tokenizer.encode_batch(texts, truncation=False)]
 
     def rows(self, x: Any) -> list[tuple[np.ndarray, int]]:
-        """(ids, how many of them are a prompt) of each text.
+        """Return (ids, the number of them that are a prompt) of each text.
 
         Args:
             x: texts, or what `columns` gives for prompts and responses.
@@ -220,7 +220,7 @@ class CausalLMPreprocessor(TextPreprocessor):
         return [(ids[: self.sequence_length + 1], prompt) for ids, prompt in rows]
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """(inputs, the next tokens, weights that are 0 on padding and prompts)."""
+        """Return (inputs, the next tokens, weights that are 0 on padding and prompts)."""
         rows = self.rows(x)
         longest = max(len(ids) - 1 for ids, _ in rows)
         length = bucket(max(longest, 1), self.sequence_length)
@@ -254,7 +254,7 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
         self.start_token_id = tokenizer.pad_token_id if start_token_id is None else start_token_id
 
     def columns(self, x: Any, y: Any = None) -> tuple[Any, Any]:
-        """Texts and answers as a dict of `encoder_text` and `decoder_text`; else both as they are.
+        """Return texts and answers as a dict of two lists and y; ready inputs as they are.
 
         Args:
             x: what `fit` was given.
@@ -284,7 +284,7 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
         return columns, y
 
     def encoder_inputs(self, texts: Any) -> dict[str, np.ndarray]:
-        """`token_ids` and `padding_mask` (batch, length) of texts.
+        """Return `token_ids` and `padding_mask` (batch, length) of texts.
 
         Args:
             texts: a text or a list of texts.
@@ -293,7 +293,7 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
         return {name: packed[name] for name in ("token_ids", "padding_mask")}
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """(inputs of encoder and decoder, the next tokens, weights that are 0 on padding)."""
+        """Return (inputs of encoder and decoder, the next tokens, weights: 0 on padding)."""
         x, _ = self.columns(x, y)
         encoder = self.encoder_inputs(x["encoder_text"])
         answers = self.encoder_inputs(x["decoder_text"])
@@ -324,7 +324,7 @@ class TokenClassifierPreprocessor(TextPreprocessor):
     """
 
     def encode_words(self, x: Any) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """(token ids, spans in the text, the place of each word's first token or -1) of each text.
+        """Return (token ids, spans, the place of each word's first token or -1) of each text.
 
         Args:
             x: texts, whose words are what spaces separate; or lists of words.
@@ -347,7 +347,7 @@ class TokenClassifierPreprocessor(TextPreprocessor):
         return encoded
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """The inputs; with labels also the labels and weights of tokens."""
+        """Return the inputs; with labels also the labels and weights of tokens."""
         encodings = self.encode_words(x)
         inputs = self.pack([(ids, np.zeros_like(ids)) for ids, _, _ in encodings])
         if y is None:

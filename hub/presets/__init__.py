@@ -1,4 +1,4 @@
-"""Where weights come from and go to: the table of presets, handles, files, loading and saving."""
+"""Presets: the built-in table, handles and their files, loading and saving of models."""
 
 from hub.presets.files import PresetFiles, resolve
 from hub.presets.table import list_presets, preset_row

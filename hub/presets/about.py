@@ -128,7 +128,7 @@ def not_finite(weights: Weights) -> dict[str, int]:
 
 
 def _tensors(files: PresetFiles, token: Any) -> list[tuple[tuple[int, ...], str]] | None:
-    """Shape and dtype of every tensor; None where weights would have to be downloaded for that."""
+    """Return shape and dtype of every tensor; None where that needs a download of weights."""
     names = [n for n in weight_files(files) if not n.endswith(".json")]
     if files.commit is None or (names and all(_is_cached(files, n) for n in names)):
         weights = open_weights(files)
@@ -139,7 +139,7 @@ def _tensors(files: PresetFiles, token: Any) -> list[tuple[tuple[int, ...], str]
 
 
 def _place(files: PresetFiles, name: str) -> tuple[str, str]:
-    """The repository of a remote checkpoint, and a file's name in it."""
+    """Return the repository of a remote checkpoint, and a file's name in it."""
     match = HANDLE_URL.fullmatch(files.handle if "://" in files.handle else f"hf://{files.handle}")
     return match["repo"], f"{match['folder']}/{name}" if match["folder"] else name
 
@@ -153,7 +153,7 @@ def _is_cached(files: PresetFiles, name: str) -> bool:
 
 
 def _header(files: PresetFiles, name: str, token: Any) -> list[tuple[tuple[int, ...], str]]:
-    """Shape and dtype of every tensor of a remote file, of which the first bytes are fetched."""
+    """Return shape and dtype of every tensor of a remote file, fetching its first bytes."""
     from huggingface_hub import HfApi, errors
 
     repo, path = _place(files, name)

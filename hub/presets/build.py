@@ -1,4 +1,4 @@
-"""From files to models: configs, and the one loader, strict and lazy."""
+"""Loading: from a config.json to arguments, and from a checkpoint to a model with its weights."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def _declared_by_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def arguments(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a family's backbone that a config.json says.
+    """Return the arguments of a family's backbone out of a config.json.
 
     Args:
         family: the family.
@@ -80,7 +80,7 @@ def arguments(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_keys(family: Family) -> dict[str, tuple[str, int]]:
-    """Return our argument -> (the key of config.json, how much more it says there).
+    """Return our argument -> (the key of config.json, what is added to the value there).
 
     Args:
         family: the family.

@@ -1,4 +1,4 @@
-"""From a handle to files: built-in names, repositories of the Hub, folders.
+"""Handles (built-in names, repositories of the Hub, folders) and the files they stand for.
 
 Every form ends in a `PresetFiles`, so that nobody downstream asks where a checkpoint lies.
 """
@@ -30,7 +30,7 @@ _LISTED = 12  # names in an error message
 
 @dataclass(frozen=True, eq=False)
 class PresetFiles:
-    """The files of one checkpoint, wherever they lie.
+    """The files of one checkpoint, on this machine or on the Hub.
 
     Attributes:
         handle: what was asked for.
@@ -198,7 +198,7 @@ def resolve_file(handle: str | os.PathLike, **kwargs: Any) -> tuple[PresetFiles,
 
 
 def _first(handle: str, repos: list[str], row: dict, remote: dict[str, Any]) -> PresetFiles:
-    """The files out of the first repository that is still there."""
+    """Return the files of the first repository that exists."""
     for repo in repos[:-1]:
         try:
             return _remote(handle, repo, "", row=row, **remote)

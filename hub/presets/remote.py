@@ -55,7 +55,7 @@ class Snapshot(NamedTuple):
 def open_snapshot(
     repo: str, revision: str, token: str | bool | None = None, local_files_only: bool = False
 ) -> Snapshot:
-    """Resolve a revision of a repository to a commit and lists its files.
+    """Resolve a revision of a repository to a commit and list its files.
 
     Without a connection the cached part of the commit that was last seen under this revision is
     used, and the log says so.
@@ -148,7 +148,7 @@ def _remember_commit(folder: Path, revision: str, commit: str) -> None:
 
 
 def _damage(path: Path) -> str | None:
-    """Remove a large file whose SHA-256 is not what its blob is named after, and says so."""
+    """Remove a large file whose SHA-256 is not its blob's name; return the damage, else None."""
     if not path.is_symlink():  # a cache without symlinks does not keep the digest
         return None
     blob = path.parent / os.readlink(path)

@@ -1,4 +1,4 @@
-"""From models to files: weights, config and tokenizer as transformers and diffusers read them."""
+"""Saving: weights, config and tokenizer as transformers and diffusers read them."""
 
 import json
 import os

@@ -1,7 +1,8 @@
-"""Tasks: preprocessing, a backbone and a head; in packages by what they read.
+"""Tasks: preprocessing, a backbone and a head; in packages by modality.
 
-`text` reads texts, `both` images with texts; tasks that read images or sound alone are to stand in
-`image` and `audio`. A task is one file, which `hub.tasks.discovery` finds by its name.
+`text` is for texts, `both` for images with texts; classifiers, detectors and segmenters of images
+are to stand in `image`, speech in `audio`. A task is one file, which `hub.tasks.discovery` finds by
+its name.
 """
 
 from typing import Any

@@ -6,10 +6,10 @@ import numpy as np
 
 
 def round_up(rows: int) -> int:
-    """The number of rows that a compiled call is made for: a power of two.
+    """Return the number of rows of a compiled call: the next power of two.
 
     Args:
-        rows: how many are needed.
+        rows: the number of rows there are.
 
     >>> round_up(5)
     8
@@ -18,11 +18,11 @@ def round_up(rows: int) -> int:
 
 
 def padded(inputs: dict[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
-    """Inputs with copies of their last row behind it.
+    """Return inputs with their last row repeated.
 
     Args:
         inputs: arrays of as many rows each.
-        rows: how many are wanted.
+        rows: the number of rows of the result.
 
     >>> padded({"x": np.array([1, 2])}, 4)["x"]
     array([1, 2, 2, 2])

@@ -1,4 +1,4 @@
-"""Where the tasks are: each in a file of its own name, in a package of `hub.tasks`.
+"""Discovery of task classes: each is in a file of its own name, in a package of `hub.tasks`.
 
 `TextClassifier` is in `text/text_classifier.py`: the file's name is the class's in lower case, with
 underscores where they help. Nothing is imported before it is asked for, and no list is kept.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @functools.cache
 def task_modules() -> dict[str, str]:
-    """Class name in lower case -> module, of every file in the packages of `hub.tasks`.
+    """Return class name in lower case -> module, of every file in the packages of `hub.tasks`.
 
     >>> task_modules()["textclassifier"]
     'hub.tasks.text.text_classifier'
@@ -27,7 +27,7 @@ def task_modules() -> dict[str, str]:
 
 
 def find_class(name: str) -> type | None:
-    """The class of a name, imported now; None if there is none.
+    """Import and return the class of a name; None if there is none.
 
     Args:
         name: such as "TextClassifier".
@@ -41,7 +41,7 @@ def find_class(name: str) -> type | None:
 
 @functools.cache
 def all_tasks() -> tuple[type, ...]:
-    """All task classes, which are imported for that.
+    """Import and return all task classes.
 
     >>> "CausalLM" in [task.task for task in all_tasks()]
     True

@@ -1,4 +1,4 @@
-"""Making a checkpoint ready for others: described and uploaded."""
+"""Model cards, and uploads to the Hub."""
 
 import json
 import os
@@ -138,6 +138,6 @@ def upload_preset(
 
 
 def _check(files: PresetFiles) -> None:
-    """A folder must open as a checkpoint before anything of it is sent."""
+    """Raise an error unless a folder opens as a checkpoint."""
     read_config(files)
     open_weights(files)

@@ -1,4 +1,4 @@
-"""Task classes by name, by pipeline and by checkpoint; `load`, which needs no class."""
+"""Task classes by name, by pipeline and by checkpoint; `load`, for any checkpoint."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _TASK_FILES = {PIPELINE: "StableDiffusion", "modules.json": "TextEmbedder"}
 
 
 def class_named(name: str) -> type | None:
-    """The task class of a public name: a task's own, a family's, or an alias of either.
+    """Return the task class of a public name: a task's own, a family's, or an alias of either.
 
     Args:
         name: such as "TextClassifier", "BertTextClassifier" or "BertClassifier".
@@ -48,7 +48,7 @@ def _is_over(task: Any, model_type: str) -> bool:
 
 
 def class_names() -> list[str]:
-    """The names of all task classes, those of families and aliases too.
+    """Return the names of all task classes, those of families and aliases too.
 
     >>> {"Task", "TextClassifier", "BertTextClassifier", "BertClassifier"} <= {*class_names()}
     True
@@ -63,7 +63,7 @@ def class_names() -> list[str]:
 
 
 def pipelines() -> dict[str, Any]:
-    """The Hub's name of a pipeline -> the task class that is run for it.
+    """Return the Hub's name of a pipeline -> the task class that is run for it.
 
     >>> pipelines()["fill-mask"].__name__
     'MaskedLM'
@@ -72,7 +72,7 @@ def pipelines() -> dict[str, Any]:
 
 
 def task_for(config: dict[str, Any]) -> type[Task] | None:
-    """The task whose head a config.json names; None where it is a backbone's, or none of ours.
+    """Return the task whose head a config.json names; None for a backbone or another head.
 
     Args:
         config: what `hub.presets.build.read_config` returned.
@@ -87,7 +87,7 @@ def task_for(config: dict[str, Any]) -> type[Task] | None:
 
 
 def task_of(files: PresetFiles) -> Any:
-    """The task that the files of a checkpoint are for; `Backbone` where they have no head.
+    """Return the task that the files of a checkpoint are for; `Backbone` where they have no head.
 
     Args:
         files: what `hub.presets.resolve` returned.
@@ -119,7 +119,7 @@ def task_of(files: PresetFiles) -> Any:
 
 
 def load(preset: Any, *, revision: str | None = None, token: Any = None, **kwargs: Any) -> Any:
-    """The model of any supported checkpoint, as the task that its config names.
+    """Load the model of any supported checkpoint, as the task that its config names.
 
     Args:
         preset: a built-in name, `org/repo`, `hf://org/repo@revision/subfolder`, or a folder.

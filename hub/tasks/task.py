@@ -15,7 +15,7 @@ from hub.weights.tables import WeightTable
 
 
 class Task(keras.Model):
-    """A model with its preprocessing: takes what users have, gives answers.
+    """A model with its preprocessing: from texts, images or files to answers.
 
     Subclasses name their `task`, build their head in `__init__`, and write `call`.
 
@@ -57,7 +57,7 @@ class Task(keras.Model):
 
     @property
     def preprocessor(self) -> Any:
-        """What makes inputs of what users have; None if inputs are ready."""
+        """The preprocessor of `fit` and `predict`; None if inputs are ready arrays."""
         return self._kl_preprocessor
 
     @preprocessor.setter
@@ -135,7 +135,7 @@ class Task(keras.Model):
 
     @classmethod
     def for_family(cls, model_type: str) -> type["Task"]:
-        """The class of this task for a family; a subclass of a user's is for all of them.
+        """Return the class of this task for a family; a subclass of a user's is for all of them.
 
         Args:
             model_type: of the family.
@@ -157,7 +157,7 @@ class Task(keras.Model):
 
     @classmethod
     def needs_all_layers(cls, family: Family) -> bool:
-        """Whether it needs the layers of a backbone that some checkpoints lack.
+        """Return whether it needs the layers of a backbone that some checkpoints lack.
 
         Args:
             family: of the backbone.
@@ -165,7 +165,7 @@ class Task(keras.Model):
         return False
 
     def check_head(self, weights: Any, head: WeightTable) -> None:
-        """Raise ValueError if the checkpoint's head has another size; tasks that can, say more.
+        """Raise ValueError if the checkpoint's head has another size; none by default.
 
         Args:
             weights: the checkpoint.
@@ -267,7 +267,7 @@ class Task(keras.Model):
     # -- compiling and running ----------------------------------------------------------------
 
     def _defaults(self) -> dict[str, Any]:
-        """Arguments of `compile` that were left out."""
+        """Return the defaults of `compile`."""
         return {}
 
     def compile(self, optimizer: Any = "auto", loss: Any = "auto", **kwargs: Any) -> None:
@@ -290,7 +290,7 @@ class Task(keras.Model):
             super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Train on what the task takes, or on ready inputs; the arguments are those of `Model.fit`.
+        """Train on texts or what else the task takes, or on ready inputs.
 
         Args:
             x: texts: a list of strings or of pairs, a pair of lists, or what else the class takes;
@@ -307,7 +307,7 @@ class Task(keras.Model):
         return super().fit(*self._columns(x, y), **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """The loss and the metrics on what `fit` takes.
+        """Return the loss and the metrics on what `fit` takes.
 
         Args:
             x: as for `fit`.
@@ -318,7 +318,7 @@ class Task(keras.Model):
         return super().evaluate(*self._columns(x, y), *args, **kwargs)
 
     def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Inputs and targets with as many rows each, which batches are cut from."""
+        """Return inputs and targets with as many rows each, which batches are cut from."""
         return x, y
 
     def _transform(self, training: bool) -> Any:
@@ -333,11 +333,11 @@ class Task(keras.Model):
         return prepare
 
     def _takes(self, x: Any) -> bool:
-        """Whether an input is for the preprocessor."""
+        """Return whether an input is for the preprocessor."""
         return False
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make the task again, its backbone among them."""
+        """Return the arguments of the task, its backbone among them."""
         serialize = keras.saving.serialize_keras_object
         return {**super().get_config(), "backbone": serialize(self.backbone)}
 

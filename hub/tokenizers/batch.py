@@ -1,4 +1,4 @@
-"""What every tokenizer does around its library: checking, cutting and padding batches of texts."""
+"""Batches of texts: checking, truncation and padding, for every tokenizer."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

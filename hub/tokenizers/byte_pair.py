@@ -95,7 +95,7 @@ class BytePairTokenizer(Tokenizer):
 def read_parts(
     vocabulary: Mapping[str, int] | str | os.PathLike, merges: Iterable[str] | str | os.PathLike
 ) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The vocabulary and the merges that a constructor was given, as such or as files.
+    """Return the vocabulary and the merges of a constructor, given as such or as files.
 
     Args:
         vocabulary: a dict from tokens to ids, or the path of a vocab.json.
@@ -109,7 +109,7 @@ def read_parts(
 
 
 def parse_merges(lines: Iterable[str]) -> list[tuple[str, str]]:
-    """The merges of a merges.txt, without its first line and empty ones.
+    """Return the merges of a merges.txt, without its first line and empty ones.
 
     Args:
         lines: "a b" each.

@@ -1,4 +1,4 @@
-"""The `tokenizers` library's own objects: made here, read here, and imported only when needed."""
+"""Objects of the `tokenizers` library, which is imported when one is made or read."""
 
 import os
 from collections.abc import Mapping
@@ -138,7 +138,7 @@ def add_special_tokens(
     template: tuple[str, str] | None,
     spaces: Mapping[str, dict[str, bool]],
 ) -> None:
-    """Let special tokens inside a text stand for themselves, and puts them around a text.
+    """Let special tokens inside a text stand for themselves, and put them around a text.
 
     Args:
         core: the library's object; a template that it has stays.

@@ -16,7 +16,7 @@ _UNKNOWN = 2  # the type of the piece that stands for what is in no other
 
 
 class SentencePieceModel(NamedTuple):
-    """What a `.model` file holds.
+    """The content of a `.model` file.
 
     Attributes:
         pieces: (piece, score) in the order of their ids; a score is a log-probability.
@@ -30,7 +30,7 @@ class SentencePieceModel(NamedTuple):
 
 
 def parse_model(data: bytes) -> SentencePieceModel:
-    """The contents of a `.model` file of the unigram kind.
+    """Return the content of a `.model` file of the unigram kind.
 
     Args:
         data: the file's bytes.
@@ -63,7 +63,7 @@ def parse_model(data: bytes) -> SentencePieceModel:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(number, value) of each field of a message."""
+    """Yield (number, value) of each field of a message."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

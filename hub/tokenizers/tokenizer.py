@@ -1,4 +1,4 @@
-"""What every tokenizer has: batches of texts to ids and back, special tokens, saving.
+"""Tokenizer, the base class: batches of texts to ids and back, special tokens, saving.
 
 The work is done by the `tokenizers` library, in parallel and without the interpreter's lock. It
 is imported when the first tokenizer is made, so that `import hub` stays light. Nothing in a
@@ -81,26 +81,26 @@ class Tokenizer:
 
     @classmethod
     def _usual(cls, files: PresetFiles) -> Mapping[str, str]:
-        """The spelling of special tokens where nobody states one."""
+        """Return the default spelling of special tokens."""
         return {}
 
     @classmethod
     def _sources(cls, files: PresetFiles) -> tuple[str, ...]:
-        """The files that it can be made from where there is no tokenizer.json."""
+        """Return the files that replace a tokenizer.json."""
         raise NotImplementedError
 
     @classmethod
     def _build(cls, files: PresetFiles, config: Mapping, tokens: Mapping) -> "Core":
-        """The library's object out of the older files."""
+        """Return the library's object out of the files that replace a tokenizer.json."""
         raise NotImplementedError
 
     @classmethod
     def _apply(cls, core: "Core", config: Mapping) -> None:
-        """What tokenizer_config.json changes in a tokenizer.json."""
+        """Change a tokenizer.json as tokenizer_config.json says."""
 
     @classmethod
     def _template(cls, tokens: Mapping[str, str], config: Mapping, files: Any = None) -> Any:
-        """(a text, a pair) with the roles of the special tokens around it, if there are any."""
+        """Return templates of a text and a pair, with roles of special tokens; None without."""
         return None
 
     def _adopt(
@@ -288,11 +288,11 @@ class Tokenizer:
         return {"special_tokens": dict(self.special_tokens), "max_length": self.max_length}
 
     def _saved_config(self) -> dict[str, Any]:
-        """What tokenizer_config.json says beside special tokens and the longest text."""
+        """Return keys of tokenizer_config.json beside special tokens and the longest text."""
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
     def _older_files(self) -> dict[str, str]:
-        """Files that readers without tokenizer.json look for."""
+        """Return the files for readers without tokenizer.json: name -> text."""
         return {}
 
     def save(self, directory: str | os.PathLike) -> None:

@@ -21,7 +21,7 @@ _FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")
 
 @dataclass(frozen=True)
 class Style:
-    """What the families do with a table of pieces.
+    """How a family numbers and normalises a table of pieces.
 
     Attributes:
         special: their special tokens.
@@ -125,7 +125,7 @@ class UnigramTokenizer(Tokenizer):
 
 
 def _style_of(files: PresetFiles) -> str:
-    """The style of a checkpoint, by its model type."""
+    """Return the style of a checkpoint, by its model type."""
     family = files.json("config.json").get("model_type") if "config.json" in files else None
     family = family or (files.row or {}).get("family")
     return family if family in STYLES else "t5"

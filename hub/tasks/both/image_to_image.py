@@ -1,4 +1,4 @@
-"""ImageToImage: images that follow a text and another image, as KerasHub has it."""
+"""ImageToImage: images from a text and another image, with the interface of KerasHub."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Inpaint: images of which a part is made anew, as KerasHub has it."""
+"""Inpaint: images of which a part is drawn again, with the interface of KerasHub."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from hub.tasks.both.text_to_image import generate_images
 
 
 class Inpaint(StableDiffusionPipeline):
-    """Images of which a part is made anew, by any network; best by one that was trained for it.
+    """Images of which a part is drawn again, best by a network that was trained for it.
 
     Args:
         img_height: not used: the images have the size of those that are given.
@@ -31,7 +31,7 @@ class Inpaint(StableDiffusionPipeline):
         checker (image, flag) or (images, flags).
 
         Args:
-            inputs: a dict of `images`, `masks` (1, True or white where an image is made anew),
+            inputs: a dict of `images`, `masks` (1, True or white where an image is drawn again),
                 `prompts` and perhaps `negative_prompts`.
             num_steps: as for `ImageToImage`.
             guidance_scale: as for `TextToImage`.

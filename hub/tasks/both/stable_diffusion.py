@@ -1,4 +1,4 @@
-"""Stable Diffusion as KerasCV has it: a model with a method for each way to an image."""
+"""Stable Diffusion with the interface of KerasCV: a method for each task."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from hub.diffusion.pipeline import StableDiffusionPipeline
 
 
 class StableDiffusion(StableDiffusionPipeline):
-    """Images of texts, images that follow a text and another image, and images made anew in parts.
+    """Images from texts, from texts and other images, and images of which a part is drawn again.
 
     Args:
         img_height: of the images, in pixels; the network's usual height by default.
@@ -72,7 +72,7 @@ class StableDiffusion(StableDiffusionPipeline):
         negative_prompt: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Images that follow a text and other images.
+        """Draw images that follow a text and other images.
 
         Args:
             prompt: a text for all images, or one for each.
@@ -93,7 +93,7 @@ class StableDiffusion(StableDiffusionPipeline):
         strength: float = 1.0,
         **kwargs: Any,
     ) -> Any:
-        """Images that are made anew where a mask says so, by any network; best by one for it.
+        """Draw a part of images again, best by a network that was trained for it.
 
         Args:
             prompt: a text for all images, or one for each.

@@ -1,4 +1,4 @@
-"""TextToImage: images of texts, as KerasHub has it."""
+"""TextToImage: images from texts, with the interface of KerasHub."""
 
 import sys
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""ZeroShotImageClassifier: which of some texts an image fits best (Radford et al., 2021,
+"""ZeroShotImageClassifier: classes of images, named by texts (Radford et al., 2021,
 arXiv:2103.00020).
 """
 
@@ -24,7 +24,7 @@ _AT_ONCE = 32  # images or texts
 
 
 class ZeroShotImageClassifier(Task):
-    """A backbone that compares images with texts, to tell classes that it was not trained for.
+    """A backbone that compares images with texts, for classes that it was not trained on.
 
     Args:
         backbone: one with `get_vision_embeddings`, `get_text_embeddings` and `compare`.
@@ -55,7 +55,7 @@ class ZeroShotImageClassifier(Task):
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Logits (images, texts)."""
+        """Return logits (images, texts)."""
         return self.backbone(inputs, training=training)["vision_logits"]
 
     @classmethod
@@ -98,7 +98,7 @@ class ZeroShotImageClassifier(Task):
         batch_size: int = _AT_ONCE,
         verbose: str | int = "auto",
     ) -> np.ndarray:
-        """Probabilities (images, labels).
+        """Return probabilities (images, labels).
 
         Args:
             images: paths, images of Pillow's or arrays, as `hub.ImagePreprocessor` takes them.
@@ -132,7 +132,7 @@ class ZeroShotImageClassifier(Task):
         batch_size: int = _AT_ONCE,
         verbose: str | int = 0,
     ) -> list[list[dict[str, Any]]]:
-        """For each image the labels that fit best, as dicts of `label` and `score`, best first.
+        """Return the labels of each image, as dicts of `label` and `score`, best first.
 
         Args:
             images: as for `predict`.
@@ -161,7 +161,7 @@ class ZeroShotImageClassifier(Task):
     def encode_images(
         self, images: Any, batch_size: int = _AT_ONCE, verbose: str | int = 0
     ) -> np.ndarray:
-        """Vectors (images, projection_dim) of length 1.
+        """Return vectors (images, projection_dim) of length 1.
 
         Args:
             images: as for `predict`.
@@ -194,7 +194,7 @@ class ZeroShotImageClassifier(Task):
     def encode_labels(
         self, labels: Sequence[str], template: str | Sequence[str] = TEMPLATE
     ) -> np.ndarray:
-        """Vectors (labels, projection_dim) of length 1, which `predict` takes in place of names.
+        """Return vectors (labels, projection_dim) of length 1, which `predict` takes for names.
 
         Args:
             labels: as for `predict`.
@@ -257,7 +257,7 @@ class ZeroShotImageClassifier(Task):
         return np.concatenate(vectors)
 
     def _encoded(self, method: str, rows: np.ndarray, total: int, batch_size: int) -> np.ndarray:
-        """Vectors of length 1 of a batch out of `total` rows, in batches of one size."""
+        """Return vectors of length 1 of a batch out of `total` rows, in batches of one size."""
         count = len(rows)
         if keras.backend.compiles(self.backend):
             size = batch_size if total > batch_size else min(round_up(count), batch_size)
@@ -277,7 +277,7 @@ class ZeroShotImageClassifier(Task):
 
 
 def _is_named(labels: Any) -> bool:
-    """Whether labels are to be encoded, rather than vectors."""
+    """Return whether labels are names to be encoded, rather than vectors."""
     return not hasattr(labels, "ndim") or (
         isinstance(labels, np.ndarray) and labels.dtype.kind in "USO"
     )

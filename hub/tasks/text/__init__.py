@@ -1,1 +1,1 @@
-"""Tasks that read texts: classes, tokens, vectors, and texts that follow."""
+"""Tasks for texts: classification, embedding, masked and generative language models."""

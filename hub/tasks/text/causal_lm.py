@@ -1,4 +1,4 @@
-"""CausalLM: continues a text."""
+"""CausalLM: text generation with a decoder."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from hub.tasks.text.language_model import LanguageModel
 
 
 class CausalLM(LanguageModel):
-    """A decoder that says which token comes next.
+    """A decoder that predicts the next token.
 
     `fit` takes a list of texts; or a dict of two lists, `prompts` and `responses`, or a list of
     such dicts, of which only the responses are learned. `generate` continues prompts; `score` says
@@ -40,7 +40,7 @@ class CausalLM(LanguageModel):
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Logits (batch, length, vocabulary) of the token after each."""
+        """Return logits (batch, length, vocabulary) of the next token at each position."""
         return self.backbone.logits(self.backbone(inputs, training=training))
 
     # -- for the generator --------------------------------------------------------------------

@@ -46,7 +46,7 @@ class LanguageModel(TextTask):
     def compile(
         self, optimizer: Any = "auto", loss: Any = "auto", sampler: Any = None, **kwargs: Any
     ) -> None:
-        """Say how the task is trained, and how it chooses tokens.
+        """Set optimizer, loss, metrics and the sampler.
 
         Args:
             optimizer: as for `Task.compile`.
@@ -261,7 +261,7 @@ class LanguageModel(TextTask):
         }
 
     def score(self, inputs: Any, batch_size: int = 32, verbose: int = 0) -> np.ndarray:
-        """The log-probability of each text, or of each response after its prompt.
+        """Return the log-probability of each text, or of each response after its prompt.
 
         Args:
             inputs: what `fit` takes.

@@ -1,4 +1,4 @@
-"""MaskedLM: which tokens stood where a text was masked."""
+"""MaskedLM: prediction of masked tokens."""
 
 from typing import Any
 
@@ -42,13 +42,13 @@ class MaskedLMHead(layers.Layer):
         self.built = True
 
     def call(self, hidden: Any, embedding: Any) -> Any:
-        """Logits (batch, positions, vocabulary) for hidden states and the token embedding."""
+        """Return logits (batch, positions, vocabulary) of hidden states."""
         hidden = self.norm(self.transform(hidden))
         return embedding(hidden, reverse=True) + self.bias.value
 
 
 class MaskedLM(TextTask):
-    """A backbone with a head that says which token belongs at each masked position.
+    """A backbone with a head that predicts the token at each masked position.
 
     `fit` takes plain texts and masks them itself; `fill_mask` answers for texts with [MASK].
 
@@ -74,7 +74,7 @@ class MaskedLM(TextTask):
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Logits at `mask_positions` (batch, positions), or at all positions without them."""
+        """Return logits at `mask_positions` (batch, positions), by default at all."""
         encoder_inputs = {k: v for k, v in inputs.items() if k != "mask_positions"}
         hidden = self.backbone(encoder_inputs, training=training)["sequence_output"]
         positions = inputs.get("mask_positions")
@@ -89,7 +89,7 @@ class MaskedLM(TextTask):
         }
 
     def fill_mask(self, texts: Any, top_k: int = 5) -> list[list[list[tuple[str, float]]]]:
-        """The likeliest tokens for every mask of every text, with their probabilities.
+        """Return the likeliest tokens for every mask of every text, with their probabilities.
 
         Args:
             texts: a string or a list of them, with the mask token inside.
@@ -125,7 +125,7 @@ class MaskedLM(TextTask):
         ]
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """Logits for ready inputs; for texts, at all positions of the padded batch.
+        """Return logits for ready inputs; for texts, at all positions of the padded batch.
 
         Args:
             x: texts or ready inputs.

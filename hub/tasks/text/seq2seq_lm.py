@@ -1,4 +1,4 @@
-"""Seq2SeqLM: answers a text with a text."""
+"""Seq2SeqLM: text generation with an encoder and a decoder."""
 
 from typing import Any
 
@@ -91,7 +91,7 @@ class Seq2SeqLM(LanguageModel):
         return self.backbone.token_embedding(scaled, reverse=True)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Logits (batch, length, vocabulary) of the decoder's next tokens."""
+        """Return logits (batch, length, vocabulary) of the decoder's next tokens."""
         outputs = self.backbone(inputs, training=training)
         return self._logits(outputs["decoder_sequence_output"])
 
@@ -160,7 +160,7 @@ class Seq2SeqLM(LanguageModel):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make the task again."""
+        """Return the arguments of the task."""
         return {
             **super().get_config(), "tied": self.tied, "start_token_id": self.start_token_id,
         }  # fmt: skip

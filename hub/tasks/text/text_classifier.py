@@ -1,4 +1,4 @@
-"""TextClassifier: which of some classes a text, or a pair of texts, belongs to."""
+"""TextClassifier: classes of texts, or of pairs of texts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -70,7 +70,7 @@ class TextClassifier(TextTask):
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """The logits of a batch."""
+        """Return the logits of a batch."""
         outputs = self.backbone(inputs, training=training)
         if self.hidden is None:
             pooled = outputs["pooled_output"]
@@ -102,14 +102,14 @@ class TextClassifier(TextTask):
         }
 
     def _problem_type(self) -> str:
-        """What the checkpoint said, if its classes are still the same ones."""
+        """Return the checkpoint's problem_type, if the number of classes is still the same."""
         source = getattr(self.backbone, "source_config", {})
         same = len(source.get("id2label") or ()) == self.num_classes
         return (source.get("problem_type") if same else None) or "single_label_classification"
 
     @classmethod
     def needs_all_layers(cls, family: Family) -> bool:
-        """Whether it is over the pooled output, and needs a pooler."""
+        """Return whether it is over the pooled output, which needs a pooler."""
         return "hidden_activation" not in _options(family)
 
     def answers(self, inputs: list[str], options: Any) -> list[dict[str, Any]]:
@@ -130,7 +130,7 @@ class TextClassifier(TextTask):
         ]  # fmt: skip
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make the task again."""
+        """Return the arguments of the task."""
         return {
             **super().get_config(),
             "num_classes": self.num_classes,
@@ -140,7 +140,7 @@ class TextClassifier(TextTask):
 
 
 def _options(family: Family) -> Mapping[str, Any]:
-    """Return what a family says of its classifier.
+    """Return the options of a family's classifier.
 
     `hidden_activation` is that of the dense layer over the first token, `dropout_before_hidden`
     whether dropout stands before that layer; without them the classifier is over the pooled output.
@@ -150,7 +150,7 @@ def _options(family: Family) -> Mapping[str, Any]:
 
 
 def probabilities(logits: np.ndarray, problem_type: str | None) -> np.ndarray:
-    """Return what transformers makes of logits.
+    """Return the probabilities of logits, as transformers computes them.
 
     Args:
         logits: (texts, classes).

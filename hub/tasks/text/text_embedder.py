@@ -43,7 +43,7 @@ class TextEmbedder(TextTask):
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Vectors (batch, hidden_dim)."""
+        """Return vectors (batch, hidden_dim)."""
         hidden = self.backbone(inputs, training=training)["sequence_output"]
         hidden = ops.cast(hidden, "float32")
         if self.pooling == "cls":
@@ -126,7 +126,7 @@ class TextEmbedder(TextTask):
         return [{"vector": [round(v, 7) for v in row]} for row in vectors.tolist()]
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make the task again."""
+        """Return the arguments of the task."""
         return {**super().get_config(), "pooling": self.pooling, "normalize": self.normalize}
 
 

@@ -84,7 +84,7 @@ class TextTask(Task):
         return text_preprocessor(cls.default_preprocessor, files, family, backbone, sequence_length)
 
     def _takes(self, x: Any) -> bool:
-        """Whether an input is for the preprocessor."""
+        """Return whether an input is for the preprocessor."""
         return is_text(x)
 
     def predict(
@@ -95,7 +95,7 @@ class TextTask(Task):
         steps: int | None = None,
         callbacks: Any = None,
     ) -> Any:
-        """The outputs for texts or ready inputs.
+        """Return the outputs for texts or ready inputs.
 
         Texts are sorted by length and put into batches of about equal numbers of tokens, which
         saves most of the padding; the answers come back in the order of the texts.
@@ -115,7 +115,7 @@ class TextTask(Task):
     def _predict_encoded(
         self, encodings: list, batch_size: int | None, verbose: Any, ragged: bool = False
     ) -> Any:
-        """Outputs of encodings in their order; ragged, a list of those of each one's own tokens."""
+        """Return outputs in the order of encodings; ragged, a list of each one's tokens."""
         lengths = np.array([len(ids) for ids, _ in encodings])
         bar = None
         if verbose not in (0, False) and len(lengths) > 64:
@@ -162,7 +162,7 @@ class TextTask(Task):
 def _plan(
     lengths: np.ndarray, batch_size: int | None, fixed: bool, limit: int, tokens: int
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Rows of each batch and its length, longest first."""
+    """Yield the rows of each batch and its length, longest first."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):

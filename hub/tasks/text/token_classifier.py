@@ -1,4 +1,4 @@
-"""TokenClassifier: which of some classes each word of a text belongs to."""
+"""TokenClassifier: classes of words, such as names and parts of speech."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from keraslite import layers
 
 
 class TokenClassifier(TextTask):
-    """A backbone with a dense layer over every token: names, parts of speech.
+    """A backbone with a dense layer over every token.
 
     `fit` takes texts as lists of words (or strings, whose words are what spaces separate), and for
     each text a list of class numbers, or names out of `labels`, one a word. `predict` gives scores
@@ -59,7 +59,7 @@ class TokenClassifier(TextTask):
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Logits (batch, length, classes)."""
+        """Return logits (batch, length, classes)."""
         hidden = self.backbone(inputs, training=training)["sequence_output"]
         return self.head(self.dropout(hidden, training=training))
 
@@ -100,7 +100,7 @@ class TokenClassifier(TextTask):
         return x, rows
 
     def _scores(self, ids: list[np.ndarray], batch_size: int | None, verbose: Any) -> list:
-        """Logits (tokens, classes) of each text."""
+        """Return logits (tokens, classes) of each text."""
         pairs = [(row, np.zeros_like(row)) for row in ids]
         rows = self._predict_encoded(pairs, batch_size, verbose, ragged=True)
         return [np.asarray(row, "float32") for row in rows]
@@ -113,7 +113,7 @@ class TokenClassifier(TextTask):
         steps: int | None = None,
         callbacks: Any = None,
     ) -> Any:
-        """Logits of words for texts: a list of arrays (words, classes); of ready inputs, as usual.
+        """Return logits of words for texts, a list of arrays (words, classes); else an array.
 
         Words that were cut off have a row of NaN.
 
@@ -136,7 +136,7 @@ class TokenClassifier(TextTask):
     def find_entities(
         self, texts: Any, batch_size: int | None = None, verbose: int = 0
     ) -> list[list[dict[str, Any]]]:
-        """The parts of each text that belong to a class, but for "O".
+        """Return the parts of each text that belong to a class other than "O".
 
         Neighbouring tokens of one class are one part, unless one begins with "B-".
 
@@ -166,14 +166,14 @@ class TokenClassifier(TextTask):
         ]
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make the task again."""
+        """Return the arguments of the task."""
         return {
             **super().get_config(), "num_classes": self.num_classes, "dropout": self.dropout.rate,
         }  # fmt: skip
 
 
 def _parts(logits: np.ndarray, spans: np.ndarray, labels: list[str]) -> list[dict[str, Any]]:
-    """Run of tokens of one class: its name, their probabilities and spans."""
+    """Return the runs of tokens of one class: its name, their probabilities and spans."""
     shifted = np.exp(logits - logits.max(-1, keepdims=True))
     probabilities = shifted / shifted.sum(-1, keepdims=True)
     parts: list[dict[str, Any]] = []
