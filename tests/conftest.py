@@ -13,6 +13,7 @@ for _folder in ("keraslite", "hub", "support"):  # tests import what they share 
     sys.path.insert(0, str(Path(__file__).parent / _folder))
 
 import pytest
+from backends import BACKENDS
 
 # Started in the background, a process may ignore Ctrl-C; tests of it need Python's own handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -20,9 +21,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 import keraslite
 
 pytest_plugins = ["hub_server", "kerashub_presets"]
-
-_ASKED = os.environ.get("KERASLITE_TEST_BACKENDS")
-BACKENDS = _ASKED.replace(",", " ").split() if _ASKED else list(keraslite.backend.available())
 
 
 @pytest.fixture(params=BACKENDS)

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from backends import TRAINABLE
 from safetensors.numpy import load_file, save_file
 
 import hub
 import keraslite as keras
 from keraslite.saving import open_safetensors
-
-TRAINABLE = ("jax", "torch", "tensorflow")
 
 
 def close(ours, theirs, tolerance=2e-5):

@@ -6,11 +6,11 @@ import pickle
 
 import numpy as np
 import pytest
+from backends import BACKENDS
 
 import keraslite as keras
 from keraslite import layers, ops
 from keraslite.training import CompiledFunctions, inference
-from tests.conftest import BACKENDS
 
 
 def built_layer(units=2):

@@ -6,6 +6,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
+from backends import TRAINABLE
 
 import keraslite
 from keraslite import backend as backends
@@ -14,7 +15,6 @@ from keraslite.training import data as data_module
 from keraslite.training.data import ArrayData, Continued, StreamData, adapt, prefetch
 
 ROWS = np.arange(10, dtype="float32")
-TRAINS = [name for name in ("jax", "torch", "tensorflow") if name in backends.available()]
 
 
 def xs(data, epoch=0):
@@ -230,7 +230,7 @@ def test_loaders_of_the_frameworks_are_plain_iterables():
     assert adapt(tf.data.Dataset.from_tensors(ROWS).repeat()).num_batches is None
 
 
-@pytest.mark.parametrize("trains", TRAINS)
+@pytest.mark.parametrize("trains", TRAINABLE)
 def test_every_kind_of_source_trains_alike(trains):
     import tensorflow as tf
     import torch
@@ -275,7 +275,7 @@ def test_every_kind_of_source_trains_alike(trains):
         assert np.allclose(values, found["arrays"], rtol=1e-5), name
 
 
-@pytest.mark.parametrize("trains", TRAINS)
+@pytest.mark.parametrize("trains", TRAINABLE)
 def test_texts_reach_a_model_through_its_transform(trains):
     class Lengths(models.Sequential):
         def _transform(self, training):

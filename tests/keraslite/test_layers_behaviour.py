@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import torch
+from backends import BACKENDS
 from layer_cases import ids, mask, x
 
 from keraslite import Variable, layers, masking, ops, registry, use_backend
-from tests.conftest import BACKENDS
 
 # Keras says so of layers that end a mask; here that is not worth a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not support masking")

@@ -6,25 +6,17 @@ import pickle
 
 import numpy as np
 import pytest
+from backends import BACKENDS, TRAINABLE
 
 import keraslite
 from keraslite import backend as backends
 from keraslite import layers, losses, models, ops, optimizers, registry, utils
 from keraslite.layers.base import tracking
 
-BACKENDS = list(backends.available())
-TRAINS = [name for name in ("jax", "torch", "tensorflow") if name in BACKENDS]
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(6, 4)).astype("float32")
 Z = RNG.normal(size=(6, 3)).astype("float32")
 LABELS = np.array([0, 1, 2, 0, 1, 2])
-
-
-@pytest.fixture(params=TRAINS)
-def trains(request):
-    """A backend that has gradients, which is the current one."""
-    with keraslite.use_backend(request.param):
-        yield request.param
 
 
 def numbers(x):
@@ -364,7 +356,7 @@ def test_a_model_is_copied_with_all_its_state(trains, how):
 def test_a_moved_model_is_of_the_other_framework(trains):
     model = net()
     want = numbers(model(X))
-    for name in TRAINS:
+    for name in TRAINABLE:
         model.to_backend(name)
         assert {layer.backend for layer in model.flatten_layers()} == {name}
         assert backends.of(model(X)) == name
@@ -485,7 +477,7 @@ def test_summaries_of_all_kinds_of_models(trains):
 
 # -- what torch sees ------------------------------------------------------------------------------
 
-torch = pytest.importorskip("torch") if "torch" in BACKENDS else None
+torch = pytest.importorskip("torch") if "torch" in backends.available() else None
 needs_torch = pytest.mark.skipif(torch is None, reason="needs torch")
 
 
@@ -645,7 +637,7 @@ def test_fit_can_compile_its_step(on_torch, monkeypatch):
 # -- what TensorFlow sees -------------------------------------------------------------------------
 
 
-@pytest.mark.skipif("tensorflow" not in BACKENDS, reason="needs tensorflow")
+@pytest.mark.skipif("tensorflow" not in backends.available(), reason="needs tensorflow")
 def test_a_model_is_a_tensorflow_module():
     import tensorflow as tf
 

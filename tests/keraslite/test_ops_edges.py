@@ -14,7 +14,8 @@ import jax.scipy.special as jsp
 import numpy as np
 import pytest
 import test_ops_nn
-from ops_cases import TRAINABLE, Case, assert_value, by_op, check, row
+from backends import TRAINABLE
+from ops_cases import Case, assert_value, by_op, check, row
 from test_ops_numpy import _BINARY, _BINARY_FLAT, _FLAT, _UNARY
 
 import keraslite

@@ -8,8 +8,8 @@ import jax.scipy.ndimage as ndimage
 import keras
 import numpy as np
 import pytest
+from backends import TRAINABLE
 from ops_cases import (
-    TRAINABLE,
     assert_gradient,
     assert_graph,
     assert_symbolic,

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import numpy as np
 import pytest
+from backends import TRAINABLE
 from ops_cases import (
-    TRAINABLE,
     assert_gradient,
     assert_graph,
     assert_symbolic,

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import keras as oracle
 import numpy as np
 import pytest
+from backends import TRAINABLE
 from ops_cases import (
-    TRAINABLE,
     assert_gradient,
     assert_graph,
     assert_symbolic,

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import ops_cases
 import pytest
+from backends import TRAINABLE
 from jax import lax
 from jax import nn as jnn
 from ops_cases import (
-    TRAINABLE,
     assert_gradient,
     assert_graph,
     assert_symbolic,

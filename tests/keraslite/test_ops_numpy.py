@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import jax.scipy.special as jsp
 import numpy as np
 import pytest
+from backends import TRAINABLE
 from ops_cases import (
-    TRAINABLE,
     assert_gradient,
     assert_graph,
     assert_symbolic,

@@ -6,11 +6,11 @@ import itertools
 import keras as oracle
 import numpy as np
 import pytest
+from backends import TRAINABLE
 
 import keraslite
 from keraslite import ops, tree
 
-TRAINABLE = ("jax", "torch", "tensorflow")
 rng = np.random.default_rng(3)
 BATCH, STEPS, FEATURES, UNITS = 3, 5, 4, 6
 

@@ -5,8 +5,8 @@ import keras as oracle
 import numpy as np
 import pytest
 import scipy.signal
+from backends import TRAINABLE
 from ops_cases import (
-    TRAINABLE,
     assert_gradient,
     assert_graph,
     assert_symbolic,

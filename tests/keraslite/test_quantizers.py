@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from backends import BACKENDS
 from layer_cases import x
 from test_layers import assert_close, plain, random_weights
 
 import keraslite
 from keraslite import Model, Sequential, Variable, dtype_policies, layers, ops, quantizers, tree
-from tests.conftest import BACKENDS
 
 # What Keras's own weights say of numpy's newest rules.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from backends import TRAINABLE
 
 import keraslite as keras
 from keraslite import ops
-
-TRAINABLE = ["jax", "torch", "tensorflow"]
 
 
 @pytest.fixture(params=TRAINABLE)

@@ -16,7 +16,6 @@ from known_gaps import GAPS
 import keraslite
 from keraslite import ops, tree
 
-TRAINABLE = ("jax", "torch", "tensorflow")
 _HALF = {"float16": 2e-3, "bfloat16": 2e-2}
 
 

@@ -1,0 +1,13 @@
+"""What the tests of keraslite share."""
+
+import pytest
+from backends import BACKENDS, TRAINABLE
+
+import keraslite
+
+
+@pytest.fixture(params=[name for name in TRAINABLE if name in BACKENDS])
+def trains(request):
+    """The name of a backend that has gradients, which is the current one during the test."""
+    with keraslite.use_backend(request.param):
+        yield request.param
