@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import text_checkpoints
-from test_stable_diffusion import pipeline
+from diffusion_checkpoints import pipeline
 
 import keraslite as keras
 

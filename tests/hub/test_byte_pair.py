@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_tokenizers import PAIRS, TEXTS
+from tokenizer_texts import PAIRS, TEXTS
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from hub.presets import resolve

@@ -1,14 +1,15 @@
 """CLIP's towers, whole networks and tokenizer against transformers, on every backend."""
 
 import json
+from functools import partial
 
+import compare
 import numpy as np
 import pytest
 import torch
 import transformers
+from clip_checkpoints import KINDS, TEXT, VISION, both_towers, text_tower, tokenizer_files
 from safetensors.torch import load_file, save_file
-from test_bert import close
-from tokenizers import pre_tokenizers
 
 import hub
 import keraslite as keras
@@ -21,74 +22,7 @@ HARD = [
     "supercalifragilisticexpialidocious " * 12, "a\x00b\x07c", "trailing \u00a0",
 ]  # fmt: skip
 IDS = np.array([[5, 9, 30, 7, 38, 39, 39], [5, 38, 39, 39, 39, 39, 39]], "int32")
-KINDS = {
-    "openai": {"hidden_act": "quick_gelu", "eos_token_id": 2},
-    "laion": {"hidden_act": "gelu", "eos_token_id": 39},
-}
-
-
-def tower(folder, kind="openai", **changes):
-    """Write a text tower; gives transformers' own."""
-    torch.manual_seed(0)
-    config = transformers.CLIPTextConfig(**{
-        "vocab_size": 40, "hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 3,
-        "num_attention_heads": 3, "max_position_embeddings": 9, "projection_dim": 6,
-        "bos_token_id": 38, **KINDS[kind], **changes,
-    })  # fmt: skip
-    model = transformers.CLIPTextModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    model.save_pretrained(folder)
-    return model
-
-
-def tokenizer_files(folder, pad="<|endoftext|>"):
-    """Write a vocabulary of letters and a few merges, as CLIP's files have them."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = ["p h", "o t", "ph ot", "phot o</w>", "c a", "ca t</w>", "o f</w>", "i t</w>"]
-    tokens = [*letters, *(f"{c}</w>" for c in letters), *(m.replace(" ", "") for m in merges)]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
-    config = {
-        "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": pad,
-        "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>",
-    }  # fmt: skip
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return folder
-
-
-TEXT = {
-    "hidden_size": 12,
-    "intermediate_size": 20,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "max_position_embeddings": 30,
-    "projection_dim": 5,
-}
-VISION = {
-    "hidden_size": 10, "intermediate_size": 14, "num_hidden_layers": 3, "num_attention_heads": 2,
-    "image_size": 15, "patch_size": 4, "layer_norm_eps": 1e-4, "projection_dim": 3,
-}  # fmt: skip
-
-
-def whole(folder, kind="openai", dtype="float32", scale=0.2, **changes):
-    """Write both towers; gives transformers' own network."""
-    torch.manual_seed(0)
-    text = {"vocab_size": 40, "bos_token_id": 38, **KINDS[kind], **TEXT, **changes}
-    config = transformers.CLIPConfig(
-        text_config=text, vision_config={**VISION, "hidden_act": KINDS[kind]["hidden_act"]},
-        projection_dim=6, logit_scale_init_value=1.5,
-    )  # fmt: skip
-    model = transformers.CLIPModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():  # no zeros or ones that hide a mistake
-            parameter.add_(torch.randn_like(parameter) * scale)
-    model = model.to(getattr(torch, dtype))
-    model.save_pretrained(folder)
-    return model.float()
+assert_close = partial(compare.assert_close, rtol=0, atol=2e-5)
 
 
 def images(count=3, size=15):
@@ -112,42 +46,42 @@ def assert_same(model, theirs, pixels=None):
         "vision_logits": "logits_per_image", "text_logits": "logits_per_text",
         "image_embeddings": "image_embeds", "text_embeddings": "text_embeds",
     }.items():  # fmt: skip
-        close(found[ours], getattr(expected, name))
+        assert_close(found[ours], getattr(expected, name))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_text_tower(backend, kind, tmp_path):
-    theirs = tower(tmp_path / "a", kind)
+    theirs = text_tower(tmp_path / "a", kind)
     model = hub.CLIPTextEncoder.from_preset(tmp_path / "a")
     with torch.no_grad():
         expected = theirs(torch.from_numpy(IDS).long(), output_hidden_states=True)
     out = model({"token_ids": IDS})
-    close(out["sequence_output"], expected.last_hidden_state)
-    close(out["pooled_output"], expected.pooler_output)
+    assert_close(out["sequence_output"], expected.last_hidden_state)
+    assert_close(out["pooled_output"], expected.pooler_output)
     mask = np.array([[1] * 6 + [0], [1] * 3 + [0] * 4])
     with torch.no_grad():
         masked = theirs(torch.from_numpy(IDS).long(), torch.from_numpy(mask))
     ours = model({"token_ids": IDS, "padding_mask": mask})
-    close(ours["pooled_output"], masked.pooler_output)
+    assert_close(ours["pooled_output"], masked.pooler_output)
     skipped = model({"token_ids": IDS}, skip=1)["sequence_output"]
-    close(skipped, theirs.final_layer_norm(expected.hidden_states[-2]))
+    assert_close(skipped, theirs.final_layer_norm(expected.hidden_states[-2]))
     model.save_to_preset(tmp_path / "b")
     again = transformers.CLIPTextModel.from_pretrained(tmp_path / "b").eval()
     with torch.no_grad():
-        close(out["pooled_output"], again(torch.from_numpy(IDS).long()).pooler_output)
+        assert_close(out["pooled_output"], again(torch.from_numpy(IDS).long()).pooler_output)
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("openai", "float32"), ("laion", "float16")])
 def test_both_towers(backend, kind, dtype, tmp_path):
-    theirs = whole(tmp_path / "a", kind, dtype)
+    theirs = both_towers(tmp_path / "a", kind, dtype)
     model = hub.CLIPBackbone.from_preset(tmp_path / "a")
     assert_same(model, theirs)
     pixels, ids = torch.from_numpy(images()).permute(0, 3, 1, 2), torch.from_numpy(IDS).long()
     with torch.no_grad():
-        close(
+        assert_close(
             model.get_vision_embeddings(images()), theirs.get_image_features(pixels).pooler_output
         )
-        close(model.get_text_embeddings(IDS), theirs.get_text_features(ids).pooler_output)
+        assert_close(model.get_text_embeddings(IDS), theirs.get_text_features(ids).pooler_output)
     # Each tower alone, out of the folder of both.
     vision = hub.CLIPVisionEncoder.from_preset(tmp_path / "a")
     text = hub.CLIPTextEncoder.from_preset(tmp_path / "a")
@@ -155,9 +89,9 @@ def test_both_towers(backend, kind, dtype, tmp_path):
         seen = theirs.vision_model(pixels)
         read = theirs.text_model(ids)
     out = vision({"images": images()})
-    close(out["sequence_output"], seen.last_hidden_state)
-    close(out["pooled_output"], seen.pooler_output)
-    close(text({"token_ids": IDS})["pooled_output"], read.pooler_output)
+    assert_close(out["sequence_output"], seen.last_hidden_state)
+    assert_close(out["pooled_output"], seen.pooler_output)
+    assert_close(text({"token_ids": IDS})["pooled_output"], read.pooler_output)
     model.save_to_preset(tmp_path / "b")
     again, loading = transformers.CLIPModel.from_pretrained(
         tmp_path / "b", output_loading_info=True
@@ -170,7 +104,7 @@ def test_both_towers(backend, kind, dtype, tmp_path):
     )
     assert not any(loading.values())
     with torch.no_grad():
-        close(out["pooled_output"], tower.eval()(pixels).pooler_output)
+        assert_close(out["pooled_output"], tower.eval()(pixels).pooler_output)
 
 
 @pytest.mark.parametrize("kind", ["CLIPVisionModel", "CLIPVisionModelWithProjection"])
@@ -182,7 +116,7 @@ def test_vision_tower_of_its_own_file(kind, tmp_path):
         model = hub.CLIPVisionEncoder.from_preset(tmp_path)
         with torch.no_grad():
             expected = theirs(torch.from_numpy(images()).permute(0, 3, 1, 2))
-        close(model(images())["sequence_output"], expected.last_hidden_state)
+        assert_close(model(images())["sequence_output"], expected.last_hidden_state)
 
 
 def test_text_tower_with_its_projection(tmp_path):
@@ -194,7 +128,7 @@ def test_text_tower_with_its_projection(tmp_path):
         model = hub.CLIPTextEncoder.from_preset(tmp_path)
         with torch.no_grad():
             expected = theirs(torch.from_numpy(IDS).long()).last_hidden_state
-        close(model({"token_ids": IDS})["sequence_output"], expected)
+        assert_close(model({"token_ids": IDS})["sequence_output"], expected)
 
 
 def rewritten(folder, **changes):
@@ -206,7 +140,7 @@ def rewritten(folder, **changes):
 
 def test_older_files(tmp_path):
     """Positions stand in the file, and configs leave out what is usual, or say it twice."""
-    theirs = whole(tmp_path)
+    theirs = both_towers(tmp_path)
     rewritten(tmp_path, **{
         "vision_model.embeddings.position_ids": torch.arange(10)[None],
         "text_model.embeddings.position_ids": torch.arange(30)[None],
@@ -255,7 +189,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("changes", "problem"), BROKEN)
 def test_strict(changes, problem, tmp_path):
-    whole(tmp_path)
+    both_towers(tmp_path)
     rewritten(tmp_path, **changes)
     with keras.use_backend("numpy"), pytest.raises(ValueError, match=f"(?s){problem}"):
         hub.CLIPBackbone.from_preset(tmp_path)
@@ -263,7 +197,7 @@ def test_strict(changes, problem, tmp_path):
 
 def test_strict_towers(tmp_path):
     """Of a tower alone nothing else may be missing or be there than of both."""
-    whole(tmp_path)
+    both_towers(tmp_path)
     rewritten(tmp_path, **{"text_model.other": torch.ones(2)})
     with keras.use_backend("numpy"):
         hub.CLIPVisionEncoder.from_preset(tmp_path)
@@ -275,7 +209,7 @@ def test_strict_towers(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16", "float16"])
 def test_half_precision(backend, dtype, tmp_path):
-    theirs = whole(tmp_path / "a")
+    theirs = both_towers(tmp_path / "a")
     model = hub.CLIPBackbone.from_preset(tmp_path / "a", dtype=dtype)
     inputs = {"images": images(), "token_ids": IDS}
     found = {k: keras.ops.convert_to_numpy(v) for k, v in model(inputs).items()}
@@ -302,7 +236,7 @@ def test_gradients_reach_both_towers():
 
 
 def test_made_again_and_kept(backend, tmp_path):
-    theirs = whole(tmp_path / "a")
+    theirs = both_towers(tmp_path / "a")
     model = hub.CLIPBackbone.from_preset(tmp_path / "a")
     model.save(tmp_path / "a.klm")
     assert_same(keras.saving.load_model(tmp_path / "a.klm"), theirs)

@@ -1,21 +1,23 @@
 """LoRA files of Stable Diffusion, exchanged with diffusers both ways on every backend."""
 
 import json
+from functools import partial
 
+import compare
 import numpy as np
 import peft
 import pytest
 import torch
-from diffusion_checkpoints import diffusers
+from diffusion_checkpoints import diffusers, pipeline
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from test_stable_diffusion import pipeline
 
 import hub
 import keraslite as keras
 from keraslite import ops
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+assert_close = partial(compare.assert_close, rtol=0, atol=0, share=1e-4)
 RNG = np.random.default_rng(0)
 LATENTS = RNG.normal(size=(2, 8, 8, 4)).astype("float32")
 FILE = "pytorch_lora_weights.safetensors"
@@ -63,11 +65,6 @@ def ours_of(model):
     return ops.convert_to_numpy(states), ops.convert_to_numpy(noise)
 
 
-def close(ours, theirs):
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
-
-
 @pytest.fixture(scope="module", params=["v1", "v2"])
 def made(request, tmp_path_factory):
     """The folder of a pipeline and that of a LoRA, and what diffusers gives by scale."""
@@ -102,7 +99,7 @@ def test_a_lora_of_diffusers(backend, made, tmp_path, fuse):
     names = {n.partition(".lora_")[0] for n in load_file(lora / FILE)}
     assert {n.replace(".text_model.", ".") for n in names} == set(changed)
     if backend == "torch":
-        close(ours_of(model), expected[0.4])
+        assert_close(ours_of(model), expected[0.4])
     model.save_to_preset(tmp_path / "merged")
     merged = load_file(tmp_path / "merged" / "unet" / "diffusion_pytorch_model.safetensors")
     assert merged.keys() == expected["unet"].keys()
@@ -130,12 +127,12 @@ def test_a_lora_of_diffusers(backend, made, tmp_path, fuse):
     assert all(torch.equal(first[n], second[n]) for n in first)
     if backend == "torch":
         model.load_lora(lora)
-        close(ours_of(model), expected[1.0])
+        assert_close(ours_of(model), expected[1.0])
         pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder)
         pipe.load_lora_weights(tmp_path / "ours")
-        close(outputs_of(pipe), expected[0.4])
+        assert_close(outputs_of(pipe), expected[0.4])
         pipe = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path / "merged")
-        close(outputs_of(pipe), expected[0.4])
+        assert_close(outputs_of(pipe), expected[0.4])
 
 
 def flat(module, part):
@@ -191,7 +188,7 @@ def test_older_names(made, tmp_path, spelling):
         model = hub.StableDiffusion.from_preset(folder)
         changed = model.load_lora(tmp_path / FILE)
         assert len(changed) == sum(n.endswith("down.weight") for n in renamed)
-        close(ours_of(model), theirs)
+        assert_close(ours_of(model), theirs)
 
 
 def test_the_oldest_names_have_no_start(made, tmp_path):
@@ -269,7 +266,7 @@ def test_files_that_do_not_fit(made, tmp_path):
             save_file(tensors, tmp_path / FILE, metadata)
             with pytest.raises(ValueError, match=message):
                 model.load_lora(tmp_path)
-            close(ours_of(model), before)
+            assert_close(ours_of(model), before)
             assert not any("lora" in v.path for v in model.unet.variables)
 
         refused(

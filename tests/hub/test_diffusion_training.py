@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from diffusion_checkpoints import PROMPT, channels_first, pipeline
 from PIL import Image
-from test_stable_diffusion import PROMPT, first, pipeline
 
 import hub
 import keraslite as keras
@@ -44,12 +44,12 @@ def test_what_is_predicted(backend, made):
         drawn, noise = (keras.random.normal(shape, seed=draws) for _ in range(2))
         times = torch.from_numpy(np.asarray(keras.random.randint((3,), 0, 1000, seed=draws)))
     with torch.no_grad():
-        moments = pipe.vae.encode(first(IMAGES.astype("float32") / 127.5 - 1)).latent_dist
-        latents = (moments.mean + moments.std * first(drawn)) * 0.18215
-        noisy = pipe.scheduler.add_noise(latents, first(noise), times.long())
+        moments = pipe.vae.encode(channels_first(IMAGES.astype("float32") / 127.5 - 1)).latent_dist
+        latents = (moments.mean + moments.std * channels_first(drawn)) * 0.18215
+        noisy = pipe.scheduler.add_noise(latents, channels_first(noise), times.long())
         text = torch.cat([pipe.encode_prompt(p, "cpu", 1, False)[0] for p in PROMPTS])
         theirs = pipe.unet(noisy, times, text).sample
-        target = first(noise)
+        target = channels_first(noise)
         if pipe.scheduler.config.get("prediction_type") == "v_prediction":
             target = pipe.scheduler.get_velocity(latents, target, times.long())
     for ours, expected in ((out, theirs), (wanted, target)):

@@ -1,74 +1,27 @@
 """The encoders beside BERT against transformers, on every backend in one process."""
 
-import bert_checkpoints as tiny
+from functools import partial
+
+import compare
+import encoder_checkpoints as tiny
 import numpy as np
 import pytest
 import torch
 import transformers
-from test_bert import close
+from checkpoints import cached
+from encoder_checkpoints import CONFIGS, inputs
+from text_checkpoints import no_texts
 
 import hub
 import keraslite as keras
 from hub.families import family_of
 
-SIZES = {
-    "vocab_size": tiny.CONFIG["vocab_size"], "hidden_size": 12, "num_hidden_layers": 3,
-    "num_attention_heads": 3, "intermediate_size": 20, "max_position_embeddings": 24,
-}  # fmt: skip
-CONFIGS = {
-    "roberta": ("Roberta", {**SIZES, "type_vocab_size": 1, "pad_token_id": 1}),
-    "xlm-roberta": ("XLMRoberta", {**SIZES, "type_vocab_size": 1, "pad_token_id": 1}),
-    "distilbert": (
-        "DistilBert",
-        {"vocab_size": SIZES["vocab_size"], "dim": 12, "n_layers": 3, "n_heads": 3,
-         "hidden_dim": 20, "max_position_embeddings": 24, "pad_token_id": 0},
-    ),
-    "electra": ("Electra", {**SIZES, "embedding_size": 8, "type_vocab_size": 2}),
-    "electra[wide]": ("Electra", {**SIZES, "embedding_size": 12, "type_vocab_size": 2}),
-    "albert": (
-        "Albert",
-        {**SIZES, "embedding_size": 8, "num_hidden_layers": 5, "num_hidden_groups": 2,
-         "inner_group_num": 2, "type_vocab_size": 2, "hidden_act": "gelu_new",
-         "hidden_dropout_prob": 0.1},
-    ),
-}  # fmt: skip
-WITHOUT_SEGMENTS = ("roberta", "xlm-roberta", "distilbert")
+assert_close = partial(compare.assert_close, rtol=0, atol=2e-5)
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    made = {}
-
-    def get(family, kind, **changes):
-        key = family, kind, *changes
-        if key not in made:
-            name, config = CONFIGS[family]
-            torch.manual_seed(0)
-            theirs = getattr(transformers, name + kind)(
-                getattr(transformers, f"{name}Config")(**config, **changes)
-            ).eval()
-            with torch.no_grad():
-                for parameter in theirs.parameters():  # no zeros or ones that hide a mistake
-                    parameter.add_(torch.randn_like(parameter) * 0.1)
-            folder = tmp_path_factory.mktemp("encoders") / (name + kind)
-            theirs.save_pretrained(folder)
-            tiny.words(folder)
-            made[key] = folder, theirs
-        return made[key]
-
-    return get
-
-
-def inputs(family):
-    """A padded batch for us and for transformers; RoBERTa tells padding by its id."""
-    batch = tiny.inputs()
-    if "roberta" in family:
-        batch["token_ids"] = np.where(batch["padding_mask"], batch["token_ids"], 1)
-    batch["segment_ids"] = np.minimum(batch["segment_ids"], 1)
-    theirs = tiny.for_torch(batch)
-    if family in WITHOUT_SEGMENTS:
-        del theirs["token_type_ids"]
-    return batch, theirs
+    return cached(tiny.make, tmp_path_factory)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -81,11 +34,11 @@ def test_backbones_equal(backend, checkpoints, family):
     out = model(batch)
     valid = batch["padding_mask"][..., None]
     ours = keras.ops.convert_to_numpy(out["sequence_output"]) * valid
-    close(ours, expected.last_hidden_state * torch.from_numpy(valid))
+    assert_close(ours, expected.last_hidden_state * torch.from_numpy(valid))
     pooled = getattr(expected, "pooler_output", None)
     assert ("pooled_output" in out) == (pooled is not None)
     if pooled is not None:
-        close(out["pooled_output"], pooled)
+        assert_close(out["pooled_output"], pooled)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -94,7 +47,7 @@ def test_classifiers_equal(backend, checkpoints, family):
     batch, given = inputs(family)
     model = hub.TextClassifier.from_preset(folder, preprocessor=no_texts)
     assert model.family == family.partition("[")[0]
-    close(model(batch), theirs(**given).logits)
+    assert_close(model(batch), theirs(**given).logits)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -102,12 +55,7 @@ def test_masked_lms_equal(backend, checkpoints, family):
     folder, theirs = checkpoints(family, "ForMaskedLM")
     batch, given = inputs(family)
     model = hub.MaskedLM.from_preset(folder, preprocessor=no_texts)
-    close(model(batch), theirs(**given).logits)
-
-
-def no_texts(*args):
-    """A preprocessor for models that are given arrays."""
-    raise AssertionError(args)
+    assert_close(model(batch), theirs(**given).logits)
 
 
 @pytest.mark.parametrize("kind", ["TextClassifier", "MaskedLM"])
@@ -124,7 +72,7 @@ def test_transformers_opens_what_we_save(checkpoints, family, kind, tmp_path):
             tmp_path, output_loading_info=True
         )
         assert not any(info.values()), info
-        close(model(batch), again.eval()(**given).logits)
+        assert_close(model(batch), again.eval()(**given).logits)
         copy = hub.Backbone.from_preset(tmp_path)
         assert copy.get_config() | {"name": 0} == model.backbone.get_config() | {"name": 0}
 
@@ -166,4 +114,4 @@ def test_a_model_that_was_made_here_is_opened_by_transformers(cls, theirs, tmp_p
     opened = getattr(transformers, theirs).from_pretrained(tmp_path).eval()
     ids = np.random.default_rng(0).integers(5, 40, (2, 7)).astype("int32")
     ours = model({"token_ids": ids, "padding_mask": ids > 0})["sequence_output"]
-    close(ours, opened(torch.from_numpy(ids).long()).last_hidden_state)
+    assert_close(ours, opened(torch.from_numpy(ids).long()).last_hidden_state)

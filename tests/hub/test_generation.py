@@ -2,14 +2,16 @@
 
 import itertools
 import json
+from functools import partial
 
+import compare
 import numpy as np
 import pytest
 import text_checkpoints as tiny
 import torch
 import transformers
-from test_bert import close
-from test_encoders import no_texts
+from checkpoints import cached
+from text_checkpoints import IDS, MASK, T5_IDS, bare, long
 from transformers.generation import logits_process as warpers
 
 import hub
@@ -18,9 +20,6 @@ from hub.generation import sampling
 from hub.generation.sampling import Sampling
 from keraslite import ops
 
-IDS = np.random.default_rng(0).integers(3, 250, (3, 17)).astype("int32")
-MASK = np.array([[1] * 17, [1] * 6 + [0] * 11, [1] * 2 + [0] * 15]) > 0
-T5_IDS = np.random.default_rng(0).integers(3, 90, (3, 17)).astype("int32")
 DECODER_IDS = np.random.default_rng(1).integers(3, 90, (3, 15)).astype("int32")
 DECODER_MASK = np.array([[1] * 15, [1] * 4 + [0] * 11, [1] * 2 + [0] * 13]) > 0
 WAYS = {
@@ -38,31 +37,12 @@ WAYS = {
 }  # fmt: skip
 CAUSAL = [k for k in tiny.KINDS if not k.startswith("t5")]
 SEQ2SEQ = [k for k in tiny.KINDS if k.startswith("t5")]
+assert_close = partial(compare.assert_close, rtol=0, atol=2e-5)
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    made = {}
-
-    def get(kind, **changes):
-        key = kind, *sorted(changes.items())
-        if key not in made:
-            folder = tmp_path_factory.mktemp("text") / kind
-            made[key] = folder, tiny.make(folder, kind, **changes)
-        return made[key]
-
-    return get
-
-
-def long(x):
-    return torch.from_numpy(np.asarray(x)).long()
-
-
-def bare(cls, folder, **kwargs):
-    """A task without a preprocessor."""
-    model = cls.from_preset(folder, preprocessor=no_texts, **kwargs)
-    model.preprocessor = None
-    return model
+    return cached(tiny.make, tmp_path_factory)
 
 
 def their_ids(theirs, ids, count=12, **how):
@@ -90,7 +70,7 @@ def test_causal_scores(backend, checkpoints, kind):
     expected = theirs(input_ids=long(IDS), attention_mask=long(MASK)).logits
     model = bare(hub.CausalLM, folder)
     out = keras.ops.convert_to_numpy(model({"token_ids": IDS, "padding_mask": MASK}))
-    close(out * MASK[..., None], expected * torch.from_numpy(MASK[..., None]))
+    assert_close(out * MASK[..., None], expected * torch.from_numpy(MASK[..., None]))
 
 
 @pytest.mark.parametrize("kind", SEQ2SEQ)
@@ -376,7 +356,7 @@ def test_transformers_opens_what_we_save(checkpoints, kind, tmp_path):
 def test_half_precision_files(backend, tmp_path, dtype):
     theirs = tiny.make(tmp_path, "opt", dtype=dtype).float()
     model = bare(hub.CausalLM, tmp_path)  # float32 variables
-    close(
+    assert_close(
         model({"token_ids": IDS[:1], "padding_mask": MASK[:1]}),
         theirs(input_ids=long(IDS[:1])).logits,
     )
@@ -427,7 +407,7 @@ def test_encoder_alone(backend, checkpoints, tmp_path):
     out = keras.ops.convert_to_numpy(
         model({"token_ids": T5_IDS, "padding_mask": MASK})["sequence_output"]
     )
-    close(out * MASK[..., None], expected * torch.from_numpy(MASK[..., None]))
+    assert_close(out * MASK[..., None], expected * torch.from_numpy(MASK[..., None]))
     embedder = hub.TextEmbedder.from_preset(folder)
     assert embedder.predict(tiny.TEXTS, verbose=0).shape == (4, 12)
     embedder.save_to_preset(tmp_path)

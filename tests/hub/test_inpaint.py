@@ -6,10 +6,10 @@ import diffusion_checkpoints as tiny
 import numpy as np
 import pytest
 import torch
+from compare import assert_close
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from diffusion_checkpoints import diffusers
+from diffusion_checkpoints import NEGATIVE, PROMPT, channels_first, diffusers, pipeline
 from PIL import Image
-from test_stable_diffusion import NEGATIVE, PROMPT, close, first, pipeline
 
 import hub
 import keraslite as keras
@@ -40,7 +40,7 @@ def folders(tmp_path_factory):
 def drawn(call):
     """Our draws for seeds 3 and 4, as torch has them."""
     with keras.use_backend("numpy"):
-        return first(np.asarray(noise(np.array([3, 4], "int32"), call, (8, 10, 4))))
+        return channels_first(np.asarray(noise(np.array([3, 4], "int32"), call, (8, 10, 4))))
 
 
 def theirs_of(folder, name, strength, monkeypatch):
@@ -59,7 +59,7 @@ def theirs_of(folder, name, strength, monkeypatch):
     )  # fmt: skip
     with torch.no_grad():
         out = pipe(
-            [PROMPT] * 2, first(IMAGES.astype("float32") / 255),
+            [PROMPT] * 2, channels_first(IMAGES.astype("float32") / 255),
             torch.from_numpy(MASKS[:, None].astype("float32")), negative_prompt=[NEGATIVE] * 2,
             strength=strength, num_inference_steps=8, output_type="latent", height=32, width=40,
         ).images  # fmt: skip
@@ -81,7 +81,7 @@ def test_inpaint(backend, folders, expected, case):
     found = model.inpaint(
         PROMPT, IMAGES, MASKS, NEGATIVE, strength, num_steps=8, seed=3, output="latent"
     )
-    close(found, expected[case])
+    assert_close(found, expected[case], rtol=0, atol=0, share=1e-4)
 
 
 def test_tasks(folders):
@@ -157,7 +157,7 @@ def test_an_overflow_in_half_precision_is_mended_once(backend, tmp_path):
     theirs.save_pretrained(tmp_path / "vae")
     latents = RNG.normal(size=(1, 4, 4, 4)).astype("float32")
     with torch.no_grad():
-        wanted = theirs.decode(first(latents) / 0.18215).sample
+        wanted = theirs.decode(channels_first(latents) / 0.18215).sample
     wanted = np.moveaxis(((wanted / 2 + 0.5).clamp(0, 1) * 255).round().numpy(), 1, -1)
     vae = hub.AutoencoderKL.from_preset(tmp_path / "vae", dtype="float16")
     unet = hub.UNet2DConditionModel(
@@ -174,7 +174,7 @@ def test_an_overflow_in_half_precision_is_mended_once(backend, tmp_path):
     with torch.no_grad():
         theirs.encoder.conv_in.weight.mul_(8e4)
         theirs.save_pretrained(tmp_path / "vae")
-        image = first(IMAGES[:1, :16, :16].astype("float32") / 127.5 - 1)
+        image = channels_first(IMAGES[:1, :16, :16].astype("float32") / 127.5 - 1)
         wanted = theirs.encode(image).latent_dist.mean
     codec = LatentCodec(hub.AutoencoderKL.from_preset(tmp_path / "vae", dtype="float16"))
     with pytest.warns(UserWarning, match="overflowed in float16"):

@@ -3,13 +3,20 @@
 import bert_checkpoints as tiny
 import numpy as np
 import pytest
-from test_generation import IDS, MASK, T5_IDS, bare, checkpoints  # noqa: F401 - a fixture
+import text_checkpoints
+from checkpoints import cached
+from text_checkpoints import IDS, MASK, T5_IDS, bare
 
 import hub
 import keraslite as keras
 from keraslite import ops
 
 TEXTS, LABELS = tiny.TEXTS * 4, [1, 0, 1] * 4
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    return cached(text_checkpoints.make, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +78,7 @@ def test_lora_over_int8(backend, bert, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "opt[350m]", "t5", "t5[v1.1]"])
-def test_language_models(backend, kind, checkpoints):  # noqa: F811
+def test_language_models(backend, kind, checkpoints):
     folder, _ = checkpoints(kind)
     if kind.startswith("t5"):
         model = bare(hub.Seq2SeqLM, folder)
@@ -88,7 +95,7 @@ def test_language_models(backend, kind, checkpoints):  # noqa: F811
     near(after[MASK], before[MASK], 0.25)
 
 
-def test_the_words_that_follow_are_those_of_the_logits(backend, checkpoints):  # noqa: F811
+def test_the_words_that_follow_are_those_of_the_logits(backend, checkpoints):
     folder, _ = checkpoints("gpt2")
     model = hub.CausalLM.from_preset(folder)
     how = {"max_new_tokens": 6, "stop_token_ids": None, "strip_prompt": True}

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from compare import assert_close
 from safetensors.numpy import load_file
+from text_checkpoints import no_texts
 
 import hub
 import keraslite as keras
@@ -44,13 +46,13 @@ def answers(presets, name):
     )
 
 
-def close(ours, theirs, name="", batch=None):
-    """Equal where there are tokens: padding is nobody's business."""
+def assert_close_at_tokens(ours, theirs, name="", batch=None):
+    """Raise unless the values at tokens are close; those at padding do not matter."""
     ours = np.asarray(ours, "float32")
     assert np.isfinite(theirs).all()
     if batch is not None and ours.shape[:2] == batch.shape:
         ours, theirs = ours[batch > 0], theirs[batch > 0]
-    np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5, err_msg=name)
+    assert_close(ours, theirs, rtol=2e-5, atol=2e-5, message=name)
 
 
 def mask_of(batch, name):
@@ -69,7 +71,9 @@ def test_backbones_equal(backend, presets, converted, name):
         expected.pop("pooled_output")
     assert out.keys() == expected.keys()
     for key, value in expected.items():
-        close(keras.ops.convert_to_numpy(out[key]), value, key, mask_of(batch, key))
+        assert_close_at_tokens(
+            keras.ops.convert_to_numpy(out[key]), value, key, mask_of(batch, key)
+        )
 
 
 @pytest.mark.parametrize("name", [t for t in TASKS if t not in LEFT])
@@ -78,17 +82,12 @@ def test_tasks_equal(backend, presets, converted, name):
     model = hub.load(converted(name)[0], preprocessor=no_texts)
     assert model.new_weights == []
     assert type(model).task == tiny.PRESETS[name][2][0]
-    close(
+    assert_close_at_tokens(
         keras.ops.convert_to_numpy(model(batch)),
         expected["output"],
         name,
         mask_of(batch, "decoder"),
     )
-
-
-def no_texts(*args):
-    """A preprocessor for models that are given arrays."""
-    raise AssertionError(args)
 
 
 @pytest.mark.parametrize("name", [*BACKBONES, *(t for t in TASKS if t not in LEFT)])
@@ -113,17 +112,23 @@ def test_transformers_opens_it(presets, converted, name):
         out = theirs.eval()(**given, output_hidden_states=True)
     if "MaskedLM" in stated:
         logits = np.take_along_axis(out.logits.numpy(), batch["mask_positions"][..., None], 1)
-        close(logits, expected["output"])
+        assert_close_at_tokens(logits, expected["output"])
     elif stated.endswith("ForSequenceClassification") or "[task]" in name or ",task" in name:
-        close(out.logits.numpy(), expected["output"], name, mask_of(batch, "decoder"))
+        assert_close_at_tokens(
+            out.logits.numpy(), expected["output"], name, mask_of(batch, "decoder")
+        )
     elif "logits" not in out:
         value = expected["sequence_output" if "sequence_output" in expected else "output"]
-        close(out.last_hidden_state.numpy(), value, name, mask_of(batch, ""))
+        assert_close_at_tokens(out.last_hidden_state.numpy(), value, name, mask_of(batch, ""))
     elif stated.startswith("T5"):
         value = expected["encoder_sequence_output"]
-        close(out.encoder_last_hidden_state.numpy(), value, "", batch["encoder_padding_mask"])
+        assert_close_at_tokens(
+            out.encoder_last_hidden_state.numpy(), value, "", batch["encoder_padding_mask"]
+        )
     else:
-        close(out.hidden_states[-1].numpy(), expected["output"], name, batch["padding_mask"])
+        assert_close_at_tokens(
+            out.hidden_states[-1].numpy(), expected["output"], name, batch["padding_mask"]
+        )
 
 
 @pytest.mark.parametrize("name", LEFT)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from test_stable_diffusion import PROMPT, pipeline
+from diffusion_checkpoints import PROMPT, pipeline
 
 import hub
 import keraslite as keras

@@ -7,9 +7,8 @@ import pytest
 import torch
 import transformers
 from diffusers.pipelines.stable_diffusion import safety_checker as oracle
-from diffusion_checkpoints import diffusers
+from diffusion_checkpoints import PROMPT, diffusers, pipeline
 from safetensors.torch import load_file, save_file
-from test_stable_diffusion import PROMPT, pipeline
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import hub

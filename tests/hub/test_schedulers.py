@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from compare import assert_close, largest
 
 import keraslite as keras
 from hub.diffusion.schedulers import SCHEDULERS, Scheduler
@@ -114,10 +115,10 @@ def our_samples(plan, first=None):
     return found
 
 
-def close(ours, theirs, tolerance=1e-4):
+def assert_samples_close(ours, theirs, tolerance=1e-4):
     for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-        largest = max(1.0, np.abs(b).max())
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * largest, err_msg=f"call {i}")
+        atol = tolerance * largest(b, least=1.0)
+        assert_close(a, b, rtol=0, atol=atol, message=f"call {i}")
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
@@ -129,7 +130,7 @@ def test_samples_after_each_call(name, options):
             times, expected = their_samples(theirs_of(name, options), steps)
             plan = Scheduler(name, options).plan(steps)
             np.testing.assert_allclose(plan.timesteps, times, rtol=1e-5, atol=2e-3)
-            close(our_samples(plan), expected)
+            assert_samples_close(our_samples(plan), expected)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -137,7 +138,7 @@ def test_every_backend(backend, name):
     scheduler = Scheduler.from_name(name, steps_offset=1, timestep_spacing="leading")
     _, expected = their_samples(theirs_of(name, scheduler.to_config()), 6)
     plan = scheduler.plan(6)
-    close(our_samples(plan), expected)
+    assert_samples_close(our_samples(plan), expected)
 
     # One loop with the number of the call as a tensor gives the same.
     noise = ops.convert_to_tensor(NOISE[: len(plan)])
@@ -153,7 +154,7 @@ def test_every_backend(backend, name):
         return ops.fori_loop(0, len(plan), body, (x, plan.init_state(x)))[0]
 
     start = ops.convert_to_tensor(SAMPLE * np.float32(plan.initial_scale))
-    close([ops.convert_to_numpy(keras.jit(whole)(start))], expected[-1:])
+    assert_samples_close([ops.convert_to_numpy(keras.jit(whole)(start))], expected[-1:])
 
 
 @pytest.mark.parametrize("strength", [0.2, 0.55, 0.9])
@@ -167,7 +168,7 @@ def test_from_an_image(name, strength):
         times, expected = their_samples(theirs, steps, start, IMAGE)
         plan = scheduler.plan(steps, strength)
         np.testing.assert_allclose(plan.timesteps, times, rtol=1e-5, atol=2e-3)
-        close(our_samples(plan, IMAGE), expected)
+        assert_samples_close(our_samples(plan, IMAGE), expected)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -192,11 +193,13 @@ def test_for_training(backend):
     times = np.array([3, 800], "int32")
     given = [torch.from_numpy(x) for x in (SAMPLE, IMAGE, times)]
     noised = scheduler.add_noise(ops.convert_to_tensor(SAMPLE), ops.convert_to_tensor(IMAGE), times)
-    close([ops.convert_to_numpy(noised)], [theirs.add_noise(*given).numpy()], 1e-5)
+    assert_samples_close([ops.convert_to_numpy(noised)], [theirs.add_noise(*given).numpy()], 1e-5)
     velocity = scheduler.velocity(
         ops.convert_to_tensor(SAMPLE), ops.convert_to_tensor(IMAGE), times
     )
-    close([ops.convert_to_numpy(velocity)], [theirs.get_velocity(*given).numpy()], 1e-5)
+    assert_samples_close(
+        [ops.convert_to_numpy(velocity)], [theirs.get_velocity(*given).numpy()], 1e-5
+    )
 
 
 @pytest.mark.parametrize(

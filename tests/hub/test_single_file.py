@@ -1,22 +1,24 @@
 """Single files of Stable Diffusion against diffusers, on every backend in one process."""
 
 import json
+from functools import partial
 
+import compare
 import ldm_files
 import numpy as np
 import pytest
 import torch
 import transformers
-from diffusion_checkpoints import diffusers
+from clip_checkpoints import tokenizer_files
+from diffusion_checkpoints import channels_first, channels_last, diffusers
 from safetensors.numpy import load_file, save_file
-from test_clip import tokenizer_files
 
 import hub
 import keraslite as keras
 from hub.diffusion import single_file as ldm
-from keraslite import ops
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+assert_close = partial(compare.assert_close, rtol=0, atol=0, share=3e-5)
 RNG = np.random.default_rng(0)
 LATENTS = RNG.normal(size=(2, 8, 8, 9)).astype("float32")
 
@@ -73,21 +75,11 @@ def made(request, tmp_path_factory):
 V1 = pytest.mark.parametrize("made", ["v1"], indirect=True)  # which alone has CLIP's own tower
 
 
-def first(x):
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
-
-
-def close(ours, theirs):
-    ours, theirs = ops.convert_to_numpy(ours), theirs.detach().numpy()
-    theirs = np.moveaxis(theirs, 1, -1) if theirs.ndim == 4 else theirs
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-5 * np.abs(theirs).max())
-
-
 def assert_same_texts(model, pipe):
     texts = ["a photo of a cat", "it is dark"]
     ids = pipe.tokenizer(texts, padding="max_length", max_length=77, return_tensors="pt").input_ids
     with torch.no_grad():
-        close(model.encode_text(texts), pipe.text_encoder(ids).last_hidden_state)
+        assert_close(model.encode_text(texts), pipe.text_encoder(ids).last_hidden_state)
 
 
 def assert_same_networks(model, pipe, context):
@@ -96,13 +88,17 @@ def assert_same_networks(model, pipe, context):
     states = RNG.normal(size=(2, 5, context)).astype("float32")
     latents = LATENTS[..., :4]
     with torch.no_grad():
-        noise = pipe.unet(first(latents), torch.tensor(17), torch.from_numpy(states)).sample
-        image = pipe.vae.decode(first(latents)).sample
+        noise = pipe.unet(
+            channels_first(latents), torch.tensor(17), torch.from_numpy(states)
+        ).sample
+        image = pipe.vae.decode(channels_first(latents)).sample
         moments = pipe.vae.encode(image).latent_dist
-    close(model.unet({"latents": latents, "timestep": 17, "context": states}), noise)
+    assert_close(
+        model.unet({"latents": latents, "timestep": 17, "context": states}), channels_last(noise)
+    )
     decoded = model.vae.decode(latents)
-    close(decoded, image)
-    close(model.vae.encode(decoded)[0], moments.mean)
+    assert_close(decoded, channels_last(image))
+    assert_close(model.vae.encode(decoded)[0], channels_last(moments.mean))
 
 
 def test_a_single_file(backend, made, tmp_path):

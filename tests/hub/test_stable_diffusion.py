@@ -2,17 +2,16 @@
 
 import runpy
 import shutil
+from functools import partial
 from pathlib import Path
 
-import diffusion_checkpoints as tiny
+import compare
 import numpy as np
 import pytest
 import torch
-import transformers
-from diffusion_checkpoints import diffusers
+from diffusion_checkpoints import NEGATIVE, PROMPT, channels_first, diffusers, pipeline
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from test_clip import tokenizer_files, tower
 
 import hub
 import keraslite as keras
@@ -22,38 +21,8 @@ from hub.diffusion.schedulers import Scheduler
 from keraslite import ops
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
-PROMPT, NEGATIVE = "a photo of a cat", "it is dark"
+assert_close = partial(compare.assert_close, rtol=0, atol=0, share=1e-4)
 NOISE = np.random.default_rng(0).normal(size=(2, 8, 10, 4)).astype("float32")
-PUBLISHED = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-             "steps_offset": 1}  # fmt: skip
-
-
-def pipeline(folder, kind="v1"):
-    """Write a tiny pipeline; gives diffusers' own."""
-    heads = {} if kind == "inpainting" else {"attention_head_dim": (2, 3)}
-    unet = tiny.unet(folder / "unet", kind, **tiny.SMALL, **heads)
-    vae = tiny.vae(folder / "vae", layers_per_block=1)
-    width = unet.config.cross_attention_dim
-    heads = 2 if width % 3 else 3
-    size = 77
-    tokenizer_files(folder / "tokenizer")
-    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    end = tokenizer.eos_token_id
-    text = tower(
-        folder / "text_encoder", vocab_size=len(tokenizer), hidden_size=width,
-        num_attention_heads=heads, max_position_embeddings=size, bos_token_id=end - 1,
-    )  # fmt: skip
-    scheduler = diffusers.PNDMScheduler(**PUBLISHED, skip_prk_steps=True)
-    if kind == "v2":
-        scheduler = diffusers.DDIMScheduler(
-            **PUBLISHED, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False
-        )
-    made = diffusers.StableDiffusionPipeline(
-        vae, text, tokenizer, unet, scheduler, None, None, requires_safety_checker=False
-    )
-    made.save_pretrained(folder)
-    made.set_progress_bar_config(disable=True)
-    return made
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
@@ -63,10 +32,6 @@ def made(request, tmp_path_factory):
 
 
 V1 = pytest.mark.parametrize("made", ["v1"], indirect=True)
-
-
-def first(x):
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
 
 
 def theirs_of(pipe, **kwargs):
@@ -83,23 +48,21 @@ def ours_of(model, **kwargs):
     )
 
 
-def close(ours, theirs):
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
-
-
 def test_text_to_image(backend, made, tmp_path):
     folder, pipe = made
     model = hub.StableDiffusion.from_preset(folder, img_height=32, img_width=40)
     size = {"height": 32, "width": 40}
-    expected = theirs_of(pipe, latents=first(NOISE), **size)
+    expected = theirs_of(pipe, latents=channels_first(NOISE), **size)
     found = ours_of(model)
-    close(found, expected)
-    close(
+    assert_close(found, expected)
+    assert_close(
         ours_of(model, unconditional_guidance_scale=3.0, guidance_rescale=0.7),
-        theirs_of(pipe, latents=first(NOISE), guidance_scale=3.0, guidance_rescale=0.7, **size),
+        theirs_of(
+            pipe, latents=channels_first(NOISE), guidance_scale=3.0, guidance_rescale=0.7, **size
+        ),
     )
     with torch.no_grad():
-        images = pipe.vae.decode(first(expected) / 0.18215).sample
+        images = pipe.vae.decode(channels_first(expected) / 0.18215).sample
         images = pipe.image_processor.postprocess(images, output_type="np")
     ours = model.preview(found)
     assert ours.dtype == np.uint8
@@ -107,7 +70,9 @@ def test_text_to_image(backend, made, tmp_path):
     model.save_to_preset(tmp_path)
     again = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
-    np.testing.assert_allclose(theirs_of(again, latents=first(NOISE), **size), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        theirs_of(again, latents=channels_first(NOISE), **size), expected, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpm_solver", "unipc", "lms"])
@@ -124,7 +89,9 @@ def test_other_schedulers(backend, made, name):
         **{**pipe.components, "scheduler": cls.from_config(config)}, requires_safety_checker=False
     )
     other.set_progress_bar_config(disable=True)
-    close(ours_of(model), theirs_of(other, latents=first(NOISE), height=32, width=40))
+    assert_close(
+        ours_of(model), theirs_of(other, latents=channels_first(NOISE), height=32, width=40)
+    )
     model.scheduler = name
     assert model.scheduler.config["prediction_type"] == kind
 
@@ -149,18 +116,18 @@ def test_image_to_image(backend, made):
             for call in (-1, 0)
         )
     with torch.no_grad():
-        moments = pipe.vae.encode(first(images.astype("float32") / 127.5 - 1)).latent_dist
-        latents = (moments.mean + moments.std * first(eps)) * 0.18215
+        moments = pipe.vae.encode(channels_first(images.astype("float32") / 127.5 - 1)).latent_dist
+        latents = (moments.mean + moments.std * channels_first(eps)) * 0.18215
         config = model.scheduler.to_config()
         scheduler = diffusers.DDIMScheduler.from_config(config)
         scheduler.set_timesteps(10)
-        x = scheduler.add_noise(latents, first(first_noise), scheduler.timesteps[4:5])
+        x = scheduler.add_noise(latents, channels_first(first_noise), scheduler.timesteps[4:5])
         text, unwanted = pipe.encode_prompt(PROMPT, "cpu", 2, True, NEGATIVE)
         for t in scheduler.timesteps[4:]:
             out = pipe.unet(torch.cat([x] * 2), t, torch.cat([unwanted, text])).sample
             bad, good = out.chunk(2)
             x = scheduler.step(bad + 7.5 * (good - bad), t, x).prev_sample
-    close(found, np.moveaxis(x.numpy(), 1, -1))
+    assert_close(found, np.moveaxis(x.numpy(), 1, -1))
 
 
 @V1

@@ -1,15 +1,19 @@
 """TokenClassifier against transformers: scores, saved files, words, and the pipeline's entities."""
 
 import json
+from functools import partial
 
 import bert_checkpoints as tiny
+import compare
+import encoder_checkpoints
 import numpy as np
 import pytest
 import text_checkpoints
 import torch
 import transformers
-from test_bert import close
-from test_encoders import CONFIGS, checkpoints, inputs, no_texts  # noqa: F401 - a fixture
+from checkpoints import cached
+from encoder_checkpoints import CONFIGS, inputs
+from text_checkpoints import no_texts
 
 import hub
 import keraslite as keras
@@ -17,7 +21,13 @@ import keraslite as keras
 LABELS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-ORG"}
 TEXTS = ["the movie  was not bad!", "an amazing films.\n", "good"]
 WORDS = [["the", "movie", "was", "good"], ["bad", "films", "!"], ["an", "amazing", "film"]]
+assert_close = partial(compare.assert_close, rtol=0, atol=2e-5)
 TAGS = [[0, 1, 2, 0], [3, 1, 0], [0, 2, 1]]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    return cached(encoder_checkpoints.make, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +44,7 @@ def bert(tmp_path_factory):
 def roberta(tmp_path_factory):
     """With byte-level tokens, which hold the space before a word."""
     folder = tmp_path_factory.mktemp("bytes")
-    size = text_checkpoints._byte_pair(folder, "opt")
+    size = text_checkpoints.byte_pair_files(folder, "opt")
     special = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>",
                "unk_token": "<unk>", "pad_token": "<pad>"}  # fmt: skip
     config = {"tokenizer_class": "RobertaTokenizer", "model_max_length": 48, **special}
@@ -51,18 +61,18 @@ def roberta(tmp_path_factory):
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-def test_scores(backend, checkpoints, family):  # noqa: F811
+def test_scores(backend, checkpoints, family):
     folder, theirs = checkpoints(family, "ForTokenClassification", num_labels=4)
     batch, given = inputs(family)
     model = hub.TokenClassifier.from_preset(folder, preprocessor=no_texts)
     assert model.family == family.partition("[")[0]
     valid = batch["padding_mask"][..., None]
     ours = keras.ops.convert_to_numpy(model(batch)) * valid
-    close(ours, theirs(**given).logits * torch.from_numpy(valid))
+    assert_close(ours, theirs(**given).logits * torch.from_numpy(valid))
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-def test_transformers_opens_what_we_save(checkpoints, family, tmp_path):  # noqa: F811
+def test_transformers_opens_what_we_save(checkpoints, family, tmp_path):
     folder, theirs = checkpoints(family, "ForTokenClassification", num_labels=4)
     with keras.use_backend("numpy"):
         hub.TokenClassifier.from_preset(folder, preprocessor=no_texts).save_to_preset(tmp_path)

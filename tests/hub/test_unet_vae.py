@@ -1,17 +1,21 @@
 """The networks of latent diffusion against diffusers, on every backend in one process."""
 
 import json
+from functools import partial
 
+import compare
 import diffusion_checkpoints as tiny
 import numpy as np
 import pytest
 import torch
+from diffusion_checkpoints import channels_first, channels_last
 from safetensors.torch import load_file, save_file
 
 import hub
 import keraslite as keras
 from keraslite import ops
 
+assert_close = partial(compare.assert_close, rtol=0, atol=0, share=2e-5)
 RNG = np.random.default_rng(0)
 
 
@@ -21,18 +25,6 @@ def normal(*shape):
 
 LATENTS, CONTEXT = normal(2, 9, 12, 9), normal(2, 5, 14)
 IMAGES = normal(2, 20, 24, 3)
-
-
-def first(x):
-    """Channels first, for torch."""
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
-
-
-def close(ours, theirs, share=2e-5):
-    """Equal up to a share of the largest element."""
-    ours = ops.convert_to_numpy(ours)
-    theirs = np.moveaxis(theirs.detach().float().numpy(), 1, -1)
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=share * np.abs(theirs).max())
 
 
 @pytest.fixture(scope="module", params=tiny.UNETS)
@@ -55,11 +47,11 @@ def test_unet(backend, unet, tmp_path):
     for timestep in (np.array([3, 981]), 17):
         with torch.no_grad():
             expected = theirs(
-                first(latents), torch.as_tensor(timestep), torch.from_numpy(context)
+                channels_first(latents), torch.as_tensor(timestep), torch.from_numpy(context)
             ).sample
         inputs = {"latents": latents, "timestep": timestep, "context": context}
         out = tiny.called(model, inputs)
-        close(out, expected)
+        assert_close(out, channels_last(expected))
     model.save_to_preset(tmp_path)
     before, after = (
         load_file(f / "diffusion_pytorch_model.safetensors") for f in (folder, tmp_path)
@@ -68,8 +60,10 @@ def test_unet(backend, unet, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
     opened = type(theirs).from_pretrained(tmp_path).eval()
     with torch.no_grad():
-        again = opened(first(latents), torch.as_tensor(17), torch.from_numpy(context)).sample
-    close(out, again)
+        again = opened(
+            channels_first(latents), torch.as_tensor(17), torch.from_numpy(context)
+        ).sample
+    assert_close(out, channels_last(again))
     for name, value in theirs.config.items():
         if not name.startswith("_"):
             assert json.dumps(opened.config[name]) == json.dumps(value)
@@ -80,12 +74,12 @@ def test_vae(backend, vae, tmp_path):
     model = hub.AutoencoderKL.from_preset(folder)
     mean, logvar = model.encode(IMAGES)
     with torch.no_grad():
-        moments = theirs.encode(first(IMAGES)).latent_dist
+        moments = theirs.encode(channels_first(IMAGES)).latent_dist
         expected = theirs.decode(moments.mean).sample
-    close(mean, moments.mean)
-    close(logvar, moments.logvar)
-    close(model.decode(mean), expected)
-    close(model(IMAGES), expected)
+    assert_close(mean, channels_last(moments.mean))
+    assert_close(logvar, channels_last(moments.logvar))
+    assert_close(model.decode(mean), channels_last(expected))
+    assert_close(model(IMAGES), channels_last(expected))
     model.save_to_preset(tmp_path)
     with torch.no_grad():
         again = type(theirs).from_pretrained(tmp_path).eval().decode(moments.mean).sample
@@ -107,8 +101,8 @@ def test_older_names_of_the_attention(backend, vae, tmp_path):
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     model = hub.AutoencoderKL.from_preset(tmp_path)
     with torch.no_grad():
-        expected = theirs.decode(theirs.encode(first(IMAGES)).latent_dist.mean).sample
-    close(model(IMAGES), expected)
+        expected = theirs.decode(theirs.encode(channels_first(IMAGES)).latent_dist.mean).sample
+    assert_close(model(IMAGES), channels_last(expected))
 
 
 COUNTS = {
@@ -175,10 +169,12 @@ def test_half_precision_is_near(backend, unet):
     latents = LATENTS[..., : unet[1].config.in_channels]
     context = CONTEXT[..., : unet[1].config.cross_attention_dim]
     with torch.no_grad():
-        expected = unet[1](first(latents), torch.as_tensor(17), torch.from_numpy(context)).sample
+        expected = unet[1](
+            channels_first(latents), torch.as_tensor(17), torch.from_numpy(context)
+        ).sample
     out = tiny.called(model, {"latents": latents, "timestep": 17, "context": context})
     assert ops.dtype(out) == "bfloat16"
-    close(ops.cast(out, "float32"), expected, 0.05)
+    assert_close(ops.cast(out, "float32"), channels_last(expected), share=0.05)
 
 
 def test_tiles(backend, tmp_path):
@@ -192,10 +188,10 @@ def test_tiles(backend, tmp_path):
     images = np.random.default_rng(0).uniform(-1, 1, (2, 36, 24, 3)).astype("float32")
     latents = np.random.default_rng(1).normal(size=(2, 18, 12, 4)).astype("float32")
     with torch.no_grad():
-        mean = theirs.encode(first(images)).latent_dist.mean
-        wanted = theirs.decode(first(latents)).sample
-    close(ours.encode(images)[0], mean)
-    close(ours.decode(latents), wanted)
+        mean = theirs.encode(channels_first(images)).latent_dist.mean
+        wanted = theirs.decode(channels_first(latents)).sample
+    assert_close(ours.encode(images)[0], channels_last(mean))
+    assert_close(ours.decode(latents), channels_last(wanted))
     whole = ops.convert_to_numpy(ours.decode(latents))
     ours.tiling = False
     assert np.abs(whole - ops.convert_to_numpy(ours.decode(latents))).max() > 1e-3

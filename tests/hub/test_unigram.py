@@ -5,7 +5,7 @@ import json
 import pytest
 import sentencepiece
 import transformers
-from test_tokenizers import PAIRS, TEXTS
+from tokenizer_texts import PAIRS, TEXTS
 
 from hub.presets import resolve
 from hub.tokenizers import UnigramTokenizer

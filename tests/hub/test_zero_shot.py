@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from clip_checkpoints import TEXT, both_towers, tokenizer_files
 from PIL import Image
-from test_clip import TEXT, tokenizer_files, whole
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import hub
@@ -24,7 +24,7 @@ def checkpoint(folder, kind="openai"):
     tokenizer_files(folder, "<|endoftext|>" if kind == "openai" else "!")
     size = len(json.loads((folder / "vocab.json").read_text()))
     ends = {"openai": {"eos_token_id": 2}, "laion": {"eos_token_id": size - 1}}[kind]
-    model = whole(folder, kind, vocab_size=size, bos_token_id=size - 2, **ends)
+    model = both_towers(folder, kind, vocab_size=size, bos_token_id=size - 2, **ends)
     CLIPImageProcessorPil(
         size={"shortest_edge": 15}, crop_size={"height": 15, "width": 15}
     ).save_pretrained(folder)

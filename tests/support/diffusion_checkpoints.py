@@ -3,7 +3,10 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
+import transformers
+from clip_checkpoints import text_tower, tokenizer_files
 
 import keraslite as keras
 from keraslite import ops
@@ -37,6 +40,9 @@ def _random(model, scale=0.15):
     return model.eval()
 
 
+PROMPT, NEGATIVE = "a photo of a cat", "it is dark"
+PUBLISHED = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+             "steps_offset": 1}  # fmt: skip
 SMALL = {
     "block_out_channels": (8, 12), "layers_per_block": 1,
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -67,3 +73,41 @@ def vae(folder: Path, **changes):
     })  # fmt: skip
     _random(model).save_pretrained(folder)
     return model
+
+
+def pipeline(folder, kind="v1"):
+    """Write a tiny pipeline; gives diffusers' own."""
+    heads = {} if kind == "inpainting" else {"attention_head_dim": (2, 3)}
+    network = unet(folder / "unet", kind, **SMALL, **heads)
+    autoencoder = vae(folder / "vae", layers_per_block=1)
+    width = network.config.cross_attention_dim
+    heads = 2 if width % 3 else 3
+    size = 77
+    tokenizer_files(folder / "tokenizer")
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    end = tokenizer.eos_token_id
+    text = text_tower(
+        folder / "text_encoder", vocab_size=len(tokenizer), hidden_size=width,
+        num_attention_heads=heads, max_position_embeddings=size, bos_token_id=end - 1,
+    )  # fmt: skip
+    scheduler = diffusers.PNDMScheduler(**PUBLISHED, skip_prk_steps=True)
+    if kind == "v2":
+        scheduler = diffusers.DDIMScheduler(
+            **PUBLISHED, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False
+        )
+    made = diffusers.StableDiffusionPipeline(
+        autoencoder, text, tokenizer, network, scheduler, None, None, requires_safety_checker=False
+    )
+    made.save_pretrained(folder)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def channels_first(x):
+    """Return images with the channels last as a tensor of torch with the channels first."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+
+
+def channels_last(x):
+    """Return images of torch, with the channels first, as an array with the channels last."""
+    return np.moveaxis(x.detach().float().numpy(), 1, -1)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 import torch
 import transformers
@@ -16,6 +17,9 @@ TEXTS = [
 ]
 PROMPTS = ["The movie was", "An", "bad, bad, bad, bad"]
 END = "<|endoftext|>"
+IDS = np.random.default_rng(0).integers(3, 250, (3, 17)).astype("int32")
+MASK = np.array([[1] * 17, [1] * 6 + [0] * 11, [1] * 2 + [0] * 15]) > 0
+T5_IDS = np.random.default_rng(0).integers(3, 90, (3, 17)).astype("int32")
 _TORCH = {
     "gpt2": lambda n, c: transformers.GPT2LMHeadModel(transformers.GPT2Config(**{
         "vocab_size": n, "n_embd": 12, "n_layer": 3, "n_head": 3, "n_positions": 48,
@@ -46,7 +50,7 @@ def make(folder: Path, kind: str, dtype: str = "float32", scale: float = 0.3, **
     """Write a checkpoint with its tokenizer; gives the transformers model."""
     family, config = KINDS[kind]
     folder.mkdir(parents=True, exist_ok=True)
-    size = _unigram(folder) if family == "t5" else _byte_pair(folder, family)
+    size = unigram_files(folder) if family == "t5" else byte_pair_files(folder, family)
     torch.manual_seed(0)
     model = _TORCH[family](size + 3, {**config, **changes}).eval()
     with torch.no_grad():
@@ -59,7 +63,8 @@ def make(folder: Path, kind: str, dtype: str = "float32", scale: float = 0.3, **
     return model
 
 
-def _byte_pair(folder: Path, family: str) -> int:
+def byte_pair_files(folder: Path, family: str) -> int:
+    """Write a byte-level tokenizer, and return the size of its vocabulary."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -82,7 +87,8 @@ def _byte_pair(folder: Path, family: str) -> int:
     return len(vocabulary)
 
 
-def _unigram(folder: Path) -> int:
+def unigram_files(folder: Path) -> int:
+    """Write a sentencepiece tokenizer, and return the size of its vocabulary."""
     (folder / "texts").write_text("\n".join(TEXTS * 5), encoding="utf-8")
     sentencepiece.SentencePieceTrainer.train(
         input=str(folder / "texts"), model_prefix=str(folder / "spiece"), vocab_size=80,
@@ -95,3 +101,20 @@ def _unigram(folder: Path) -> int:
     config = {"tokenizer_class": "T5Tokenizer", "model_max_length": 48, "extra_ids": 100}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return pieces + 100
+
+
+def long(x):
+    """Return an array as torch's 64-bit integers, which transformers takes."""
+    return torch.from_numpy(np.asarray(x)).long()
+
+
+def no_texts(*args):
+    """A preprocessor for models that are given arrays."""
+    raise AssertionError(args)
+
+
+def bare(cls, folder, **kwargs):
+    """A task without a preprocessor."""
+    model = cls.from_preset(folder, preprocessor=no_texts, **kwargs)
+    model.preprocessor = None
+    return model
