@@ -1,9 +1,10 @@
-"""Text to image with a tiny pipeline made on the spot: it draws noise, but all the ways are there.
+"""Generate images of a text, with previews of the denoising steps.
 
-python examples/text_to_image.py [--backend torch] [--preset PRESET] [--prompt TEXT] [--out FOLDER]
+    python examples/text_to_image.py [--backend torch] [--preset PRESET] [--prompt TEXT]
 
-With `--preset stable_diffusion_v1.5`, or a folder of diffusers, it draws what the text says. Writes
-`images.png`, a grid of the images, and `steps.png`, the first one as it comes out of the noise.
+Without `--preset` the pipeline is a tiny one with random weights, so the images are noise. Give
+`--preset stable_diffusion_v1.5`, or a folder of diffusers, for images that follow the text. Writes
+`images.png`, the images side by side, and `steps.png`, previews of the first one.
 """
 
 import argparse
@@ -17,8 +18,8 @@ import keraslite as keras
 from hub.diffusion.schedulers import Scheduler
 
 
-def tiny() -> hub.StableDiffusion:
-    """A pipeline of the right kind with random weights."""
+def tiny_pipeline() -> hub.StableDiffusion:
+    """Return a small Stable Diffusion pipeline with random weights."""
     keras.utils.set_random_seed(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = [*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
@@ -39,31 +40,33 @@ def tiny() -> hub.StableDiffusion:
 
 
 def main() -> None:
-    """Makes the images and writes both files."""
+    """Generate the images and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--backend", default=keras.backend())
-    parser.add_argument("--preset", help="draw with this one instead")
+    parser.add_argument("--preset", help="a preset in place of the tiny pipeline")
     parser.add_argument("--prompt", default="photograph of an astronaut riding a horse")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("."))
-    given = parser.parse_args()
-    with keras.use_backend(given.backend):
-        model = hub.StableDiffusion.from_preset(given.preset) if given.preset else tiny()
+    options = parser.parse_args()
+    with keras.use_backend(options.backend):
+        model = (
+            hub.StableDiffusion.from_preset(options.preset) if options.preset else tiny_pipeline()
+        )
     previews = []
 
-    def keep(call: int, calls: int, latents: object) -> None:
-        if call % max(calls // 6, 1) == 0 or call == calls - 1:
+    def keep_preview(step: int, steps: int, latents: object) -> None:
+        if step % max(steps // 6, 1) == 0 or step == steps - 1:
             previews.append(model.preview(latents)[0])
 
     images = model.text_to_image(
-        given.prompt, batch_size=given.images, num_steps=given.steps, seed=1, callback=keep,
-        verbose=1,
+        options.prompt, batch_size=options.images, num_steps=options.steps, seed=1,
+        callback=keep_preview, verbose=1,
     )  # fmt: skip
-    given.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     for name, row in (("images", images), ("steps", previews)):
-        Image.fromarray(np.concatenate(list(row), axis=1)).save(given.out / f"{name}.png")
-        print(f"{given.out / name}.png: {len(row)} images of {row[0].shape[1]}x{row[0].shape[0]}")
+        Image.fromarray(np.concatenate(list(row), axis=1)).save(options.out / f"{name}.png")
+        print(f"{options.out / name}.png: {len(row)} images of {row[0].shape[1]}x{row[0].shape[0]}")
 
 
 if __name__ == "__main__":
