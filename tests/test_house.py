@@ -23,7 +23,7 @@ FLOORS = [
     ["utils", "callbacks", "training", "models", "saving"],
 ]
 HUB_FLOORS = [
-    ["datasets", "families", "weights", "presets", "tokenizers", "preprocessing"],
+    ["datasets", "families", "files", "weights", "presets", "tokenizers", "preprocessing"],
     ["blocks"],
     ["models"],
     ["generation"],

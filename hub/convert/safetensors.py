@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
+from hub.files import write_json
 from hub.presets.build import read_config
 from hub.presets.files import PresetFiles
-from hub.presets.save import write_json
 from hub.weights.reader import open_weights
 from keraslite.saving import save_safetensors
 

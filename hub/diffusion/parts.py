@@ -8,13 +8,13 @@ from typing import Any
 
 import keraslite as keras
 from hub.diffusion.schedulers import Scheduler
+from hub.files import write_json
 from hub.models.clip_towers import CLIPTextEncoder
 from hub.models.safety_checker import StableDiffusionSafetyChecker
 from hub.models.unet import UNet2DConditionModel
 from hub.models.vae import AutoencoderKL
 from hub.preprocessing.image import ImagePreprocessor
 from hub.presets.files import PIPELINE, PresetFiles, resolve
-from hub.presets.save import write_json
 from hub.tokenizers import CLIPTokenizer
 
 PRESET = "stable_diffusion_v1.5"  # where parts come from that are not given

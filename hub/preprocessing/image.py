@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hub.files import write_json
 from hub.preprocessing.image_inputs import listed, opened, red_green_blue
 from hub.preprocessing.text import TextPreprocessor
-from hub.presets.save import write_json
 
 FILE = "preprocessor_config.json"
 _WHOLE = "processor_config.json"  # newer files hold the settings for texts and others too

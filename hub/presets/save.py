@@ -1,17 +1,17 @@
 """Saving: weights, config and tokenizer as transformers and diffusers read them."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hub.families import Family, family_of
+from hub.files import write_json
 from hub.presets.build import config_keys, part_config
 from hub.weights.loading import export
 from hub.weights.reader import DIFFUSION_WEIGHTS, WEIGHTS
 from hub.weights.tables import WeightTable
-from keraslite.saving import replacing, save_safetensors
+from keraslite.saving import save_safetensors
 
 _DTYPES = ("float32", "float16", "bfloat16")
 
@@ -80,17 +80,6 @@ def write_preset(
     if tokenizer is not None:
         tokenizer.save(folder)
     write_json(folder / "config.json", config)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all.
-
-    Args:
-        path: of the file.
-        content: what JSON can say.
-    """
-    with replacing(path) as file:
-        file.write((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
 
 def save_backbone(model: Any, directory: Any) -> None:

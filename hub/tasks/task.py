@@ -7,7 +7,7 @@ from typing import Any
 import keraslite as keras
 from hub.families import Family, family_of
 from hub.presets.build import Checkpoint, find_checkpoint, load
-from hub.presets.files import PresetFiles
+from hub.presets.files import PresetFiles, resolve
 from hub.presets.save import config_of, write_preset
 from hub.tasks.discovery import all_tasks
 from hub.weights import adapters
@@ -255,14 +255,17 @@ class Task(keras.Model):
         """
         adapters.save_adapter(self, adapter_dir)
 
-    def load_adapter(self, adapter: Any, **kwargs: Any) -> None:
+    def load_adapter(
+        self, adapter: Any, *, revision: str | None = None, token: str | bool | None = None
+    ) -> None:
         """Take over an adapter that `save_adapter` or PEFT wrote.
 
         Args:
             adapter: a folder, `org/repo`, or `hf://org/repo@revision/subfolder`.
-            kwargs: `revision` and `token`.
+            revision: a branch, tag or commit of the repository.
+            token: a token for the Hub.
         """
-        adapters.load_adapter(self, adapter, **kwargs)
+        adapters.load_adapter(self, resolve(adapter, revision=revision, token=token))
 
     # -- compiling and running ----------------------------------------------------------------
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from hub.families import family_of
-from hub.presets import resolve
-from hub.presets.save import write_json
+from hub.files import Files, write_json
 from hub.weights.loading import layer_storages, weight_variables
 from hub.weights.reader import Weights
 from hub.weights.storage import AS_IS, DENSE, Storage
@@ -155,22 +154,17 @@ def save_adapter(task: Any, directory: str | os.PathLike) -> None:
     write_json(folder / _CONFIG, config)
 
 
-def load_adapter(
-    task: Any, adapter: Any, *, revision: str | None = None, token: str | None = None
-) -> None:
+def load_adapter(task: Any, files: Files) -> None:
     """Give a task the adapter that `save_adapter` or PEFT wrote, and the head saved with it.
 
     Args:
         task: a task over the checkpoint that the adapter was trained for.
-        adapter: a folder, `org/repo`, or `hf://org/repo@revision/subfolder`.
-        revision: a branch, tag or commit of the repository.
-        token: a token for the Hub.
+        files: of the adapter.
 
     Raises:
         ValueError: the adapter is of another kind, or for another model; says which tensors.
         FileNotFoundError: there is no adapter.
     """
-    files = resolve(adapter, revision=revision, token=token)
     config = files.json(_CONFIG)
     check_options(config, f"{_CONFIG} of {files.location}")
     if _WEIGHTS in files:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hub.presets.files import PresetFiles
+from hub.files import Files
 from hub.weights.torch_files import open_torch
 from keraslite.saving.safetensors import SafetensorsFile, open_safetensors
 
@@ -85,7 +85,7 @@ class Weights(Mapping[str, np.ndarray]):
         self.source(name).release(self._stored.get(name, name))
 
 
-def open_file(files: PresetFiles, name: str) -> Weights:
+def open_file(files: Files, name: str) -> Weights:
     """Opens one file of weights, whatever it is called.
 
     Args:
@@ -100,7 +100,7 @@ def open_file(files: PresetFiles, name: str) -> Weights:
     return Weights([opened(files.path(name))])
 
 
-def open_weights(files: PresetFiles, variant: str | None = None) -> Weights:
+def open_weights(files: Files, variant: str | None = None) -> Weights:
     """Opens the weights of a checkpoint; nothing is read before it is used.
 
     Args:
@@ -138,7 +138,7 @@ def open_weights(files: PresetFiles, variant: str | None = None) -> Weights:
     )
 
 
-def _open_shards(files: PresetFiles, name: str) -> Weights:
+def _open_shards(files: Files, name: str) -> Weights:
     index = f"{name}.index.json"
     shards = shard_names(files, index, files.json(index).get("weight_map"))
     # Paths first, so that a missing shard is found before anything is mapped.
@@ -157,7 +157,7 @@ def _open_shards(files: PresetFiles, name: str) -> Weights:
 
 
 def shard_names(
-    files: PresetFiles, index: str, weight_map: Any, suffix: str | None = None
+    files: Files, index: str, weight_map: Any, suffix: str | None = None
 ) -> dict[str, set[str]]:
     """Returns the tensors each shard should hold; file names out of an index are not trusted."""
     if not isinstance(weight_map, dict) or not weight_map:

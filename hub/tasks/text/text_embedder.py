@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hub.families import Head, register_heads
-from hub.presets.save import write_json
+from hub.files import write_json
 from hub.tasks.text.text_task import TextTask
 from keraslite import ops
 
