@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from layer_cases import ROWS
+from layer_cases import ROWS, assert_outputs_close, plain_config, random_weights
 
 from keraslite import Variable, layers, ops, tree, use_backend
 
@@ -16,27 +16,8 @@ from keraslite import Variable, layers, ops, tree, use_backend
 each_row = pytest.mark.parametrize("index", range(len(ROWS)), ids=[row.id for row in ROWS])
 
 
-def assert_close(ours, theirs, rtol, atol=1e-6):
-    """Equal to a part of each number, and to a part of the largest one: sums cancel."""
-    largest = max(
-        [1.0, *(np.abs(b).max(initial=0.0) for b in tree.flatten(theirs) if b is not None)]
-    )
-    ours, theirs = tree.flatten(ours), tree.flatten(theirs)
-    assert len(ours) == len(theirs)
-    for a, b in zip(ours, theirs, strict=True):
-        a = np.zeros_like(b) if a is None else ops.convert_to_numpy(a)
-        assert a.shape == b.shape
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol * largest)
-
-
 def floats(values):
     return [v for v in tree.flatten(values) if "float" in str(v.dtype)]
-
-
-def random_weights(shapes):
-    """Values with no zeros and ones in them, so that a bias or scale left out is noticed."""
-    rng = np.random.default_rng(1)
-    return [rng.uniform(0.3, 1.2, shape).astype("float32") for shape in shapes]
 
 
 def cotangents(values):
@@ -120,8 +101,8 @@ def test_outputs_states_and_weights_are_keras(index, backend):
     assert [v.path.partition("/")[2] for v in layer.weights] == theirs["paths"]
     for mode in modes(index):
         layer.set_weights(random_weights(theirs["shapes"]))
-        assert_close(outputs(layer, index, backend, mode), theirs[mode]["out"], row.rtol)
-        assert_close(layer.get_weights(), theirs[mode]["state"], row.rtol)
+        assert_outputs_close(outputs(layer, index, backend, mode), theirs[mode]["out"], row.rtol)
+        assert_outputs_close(layer.get_weights(), theirs[mode]["state"], row.rtol)
 
 
 @each_row
@@ -147,28 +128,21 @@ def test_gradients_are_keras(index, backend):
         if value is None:
             assert found[place] is None or not np.any(ops.convert_to_numpy(found[place]))
     kept = [(a, b) for a, b in zip(found, theirs, strict=True) if b is not None]
-    assert_close([a for a, _ in kept], [b for _, b in kept], rtol=1e-4, atol=1e-5)
-
-
-def plain(config):
-    """A config without the modules that Keras notes, and with lists for tuples."""
-    if isinstance(config, dict):
-        return {k: plain(v) for k, v in config.items() if k not in ("module", "registered_name")}
-    return [plain(v) for v in config] if isinstance(config, list | tuple) else config
+    assert_outputs_close([a for a, _ in kept], [b for _, b in kept], rtol=1e-4, atol=1e-5)
 
 
 @each_row
 def test_configs_are_keras(index):
     layer = make(index, name="here")
     config = layer.get_config()
-    assert plain(config) == plain({**keras_says(index)["config"], "name": "here"})
+    assert plain_config(config) == plain_config({**keras_says(index)["config"], "name": "here"})
     saved = json.loads(json.dumps(layers.serialize(layer)))
     theirs = json.loads(json.dumps(keras_says(index)["saved"]))
     for form in (saved, theirs):  # what either library has written can be read
         form["config"]["name"] = "here"
         again = layers.deserialize(form)
         assert type(again) is type(layer)
-        assert plain(again.get_config()) == plain(config)
+        assert plain_config(again.get_config()) == plain_config(config)
 
 
 @each_row
@@ -197,7 +171,7 @@ def test_unknown_batch_in_a_tensorflow_graph(index):
         graph = tf.function(
             lambda a, k: layer(*a, **k, **rest), input_signature=signature, autograph=False
         )
-        assert_close(graph(row.inputs, arrays), keras_says(index)[False]["out"], row.rtol)
+        assert_outputs_close(graph(row.inputs, arrays), keras_says(index)[False]["out"], row.rtol)
 
 
 def test_signatures_are_keras():
@@ -217,4 +191,4 @@ def test_mixed_precision(index, backend):
     half = floats(outputs(built(index, dtype="mixed_bfloat16"), index, backend))
     for a, b in zip(half, exact, strict=True):
         assert ops.dtype(a) == ("bfloat16" if ROWS[index].bfloat16 else "float32")
-        assert_close(ops.cast(a, "float32"), b, rtol=0.05, atol=0.02)
+        assert_outputs_close(ops.cast(a, "float32"), b, rtol=0.05, atol=0.02)

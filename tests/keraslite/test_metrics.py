@@ -5,6 +5,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
+from compare import assert_close
 
 from keraslite import jit, masking, metrics, ops, to_backend, use_backend
 from keraslite.metrics.confusion import confusion
@@ -112,11 +113,6 @@ COUNTED = [
 IDS = [f"{name}-{i}" for i, (name, *_) in enumerate(ROWS + COUNTED)]
 PARAMETERS = ("name", "arguments", "y_true", "y_pred")
 every_row = pytest.mark.parametrize(PARAMETERS, ROWS + COUNTED, ids=IDS)
-
-
-def assert_close(ours, theirs, tolerance=1e-5):
-    ours = ops.convert_to_numpy(ours)
-    np.testing.assert_allclose(ours, np.asarray(theirs), rtol=tolerance, atol=tolerance * 0.1)
 
 
 @every_row

@@ -3,7 +3,9 @@
 import copy
 import inspect
 import json
+from functools import partial
 
+import compare
 import keras
 import numpy as np
 import pytest
@@ -66,10 +68,7 @@ IDS = [f"{n}-{'-'.join(k for k in a if k != 'learning_rate')}-{i}"
        for i, (n, a) in enumerate(TRAJECTORIES)]  # fmt: skip
 
 
-def assert_close(ours, theirs, tolerance=1e-5):
-    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
-
-
+assert_close = partial(compare.assert_close, rtol=1e-5, atol=1e-5)
 _expected: dict = {}
 
 
@@ -497,7 +496,7 @@ def test_training_lowers_a_loss(backend):
     ours = optimizers.Adam(0.1)
     for _ in range(60):
         ours.apply(gradient(), [kernel])
-    assert_close(kernel.numpy()[:, 0], [1.0, -2.0, 0.5], 0.1)
+    assert_close(kernel.numpy()[:, 0], [1.0, -2.0, 0.5], rtol=0.1, atol=0.1)
 
 
 def test_a_copy_goes_on_by_itself(backend):

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from backends import BACKENDS
-from layer_cases import x
-from test_layers import assert_close, plain, random_weights
+from layer_cases import assert_outputs_close, plain_config, random_weights, x
 
 import keraslite
 from keraslite import Model, Sequential, Variable, dtype_policies, layers, ops, quantizers, tree
@@ -100,13 +99,13 @@ def gradients_of(layer, case):
 @each_case
 def test_numbers_names_and_weights_are_keras(case, backend):
     layer, theirs, inputs = quantized(layers, case), keras_says(case), CASES[case][1]
-    assert_close(layer(inputs), theirs["out"], 1e-5)
+    assert_outputs_close(layer(inputs), theirs["out"], 1e-5)
     assert [v.path for v in layer.weights] == [f"here/{n}" for n in theirs["names"]]
     for ours, expected in zip(layer.get_weights(), theirs["weights"], strict=True):
         assert ours.dtype == expected.dtype
         np.testing.assert_array_equal(ours, expected)
     fast = ops.jit(lambda v: layer(v), variables=layer.variables)
-    assert_close(fast(ops.convert_to_tensor(inputs)), theirs["out"], 1e-5)
+    assert_outputs_close(fast(ops.convert_to_tensor(inputs)), theirs["out"], 1e-5)
     out = layer(layers.Input(batch_shape=(None, *inputs.shape[1:]), dtype=str(inputs.dtype)))
     assert (out.shape, out.dtype) == ((None, *theirs["out"].shape[1:]), "float32")
 
@@ -119,10 +118,10 @@ LORA = ("dense", "dense relu", "dense of zeros", "heads", "joined", "embedding")
 def test_gradients_are_keras(case, lora, backend):
     layer, theirs = quantized(layers, case, lora), keras_says(case, lora)
     assert [v.path.rpartition("/")[2] for v in layer.weights] == theirs["names"]
-    assert_close(layer(CASES[case][1]), theirs["out"], 1e-5)
+    assert_outputs_close(layer(CASES[case][1]), theirs["out"], 1e-5)
     if backend != "numpy":
         expected = [g for g in theirs["gradients"] if g is not None]
-        assert_close(gradients_of(layer, case), expected, 1e-5)
+        assert_outputs_close(gradients_of(layer, case), expected, 1e-5)
 
 
 @each_case
@@ -151,7 +150,7 @@ def test_inputs_that_are_summed_alone(backend):
         layer.quantize("int8")
         made.append(layer)
     layer, theirs = made
-    assert_close(layer(inputs), np.asarray(theirs(inputs)), 1e-5)
+    assert_outputs_close(layer(inputs), np.asarray(theirs(inputs)), 1e-5)
     for ours, expected in zip(layer.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, expected)
     if backend != "numpy":
@@ -161,16 +160,16 @@ def test_inputs_that_are_summed_alone(backend):
         )
         kernel = numpy_of(layer.effective_weight())
         expected = np.broadcast_to((upstream @ kernel.T)[:, None], inputs.shape)
-        assert_close(loss()[1], [expected], 1e-5)
+        assert_outputs_close(loss()[1], [expected], 1e-5)
 
 
 def test_configs_are_keras_and_either_is_read():
     for case in CASES:
         layer, theirs = quantized(layers, case), keras_says(case)
-        assert plain(layer.get_config()) == plain(theirs["config"])
+        assert plain_config(layer.get_config()) == plain_config(theirs["config"])
         for saved in (layers.serialize(layer), theirs["saved"]):
             again = layers.deserialize(json.loads(json.dumps(saved)))
-            assert plain(again.get_config()) == plain(theirs["config"])
+            assert plain_config(again.get_config()) == plain_config(theirs["config"])
             assert again.dtype_policy == layer.dtype_policy
             assert [w.dtype for w in again.weights] == [w.dtype for w in layer.weights]
 
@@ -187,11 +186,11 @@ def test_the_quantizers_can_be_chosen(case, backend):
         ours.quantize(config=quantizers.Int8QuantizationConfig(**given(quantizers)))
         theirs.quantize(config=keras.quantizers.Int8QuantizationConfig(**given(keras.quantizers)))
         inputs = CASES[case][1]
-        assert_close(ours(inputs), np.asarray(theirs(inputs)), 1e-5)
-        assert plain(ours.get_config()) == plain(theirs.get_config())
+        assert_outputs_close(ours(inputs), np.asarray(theirs(inputs)), 1e-5)
+        assert plain_config(ours.get_config()) == plain_config(theirs.get_config())
         again = layers.deserialize(json.loads(json.dumps(layers.serialize(ours))))
         again.set_weights(ours.get_weights())
-        assert_close(again(inputs), np.asarray(theirs(inputs)), 1e-5)
+        assert_outputs_close(again(inputs), np.asarray(theirs(inputs)), 1e-5)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -204,7 +203,7 @@ def test_scores_of_a_reversible_embedding(tied, backend):
         layer.quantize("int8")
         found.append((layer(vectors, reverse=True), layer.get_weights()))
     (ours, weights), (theirs, expected) = found
-    assert_close(ours, np.asarray(theirs), 1e-5)
+    assert_outputs_close(ours, np.asarray(theirs), 1e-5)
     assert all((a == b).all() for a, b in zip(weights, expected, strict=True))
     layer = layers.ReversibleEmbedding(6, 4, tie_weights=tied)
     layer.build((None, None))
@@ -214,7 +213,7 @@ def test_scores_of_a_reversible_embedding(tied, backend):
     layer.enable_lora(2, b_initializer="ones")
     update = numpy_of(ops.matmul(layer.lora_embeddings_a, layer.lora_embeddings_b))
     added = vectors @ update.T if tied else 0
-    assert_close(layer(vectors, reverse=True), plain_scores + added, 1e-5)
+    assert_outputs_close(layer(vectors, reverse=True), plain_scores + added, 1e-5)
 
 
 def test_products_of_int8_are_exact(backend):
@@ -234,7 +233,7 @@ def test_half_precision(backend):
         out = layer(CASES[case][1])
         assert ops.dtype(out) == "bfloat16"
         assert layer.dtype_policy.name == "int8_from_mixed_bfloat16"
-        assert_close(ops.cast(out, "float32"), keras_says(case)["out"], 0.05, 0.02)
+        assert_outputs_close(ops.cast(out, "float32"), keras_says(case)["out"], 0.05, 0.02)
 
 
 def test_an_unknown_batch_in_a_tensorflow_graph():
@@ -243,7 +242,7 @@ def test_an_unknown_batch_in_a_tensorflow_graph():
             layer, (_, inputs, _) = quantized(layers, case), CASES[case]
             spec = tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype)
             graph = tf.function(layer, input_signature=[spec], autograph=False)
-            assert_close(graph(inputs), keras_says(case)["out"], 1e-5)
+            assert_outputs_close(graph(inputs), keras_says(case)["out"], 1e-5)
 
 
 # ---- functions and policies ----
@@ -269,14 +268,16 @@ def test_float8(dtype, backend):
     for scale in (1.0, 0.05):
         found = quantizers.quantize_and_dequantize(data, scale, dtype, "float32")
         expected = keras.quantizers.quantize_and_dequantize(data, scale, dtype, "float32")
-        assert_close(found, np.asarray(expected), 1e-6)
+        assert_outputs_close(found, np.asarray(expected), 1e-6)
     history = np.array([4.0, 2.0, 1.0], "float32")
     found = quantizers.compute_float8_amax_history(data, history)
-    assert_close(found, np.asarray(keras.quantizers.compute_float8_amax_history(data, history)), 0)
+    assert_outputs_close(
+        found, np.asarray(keras.quantizers.compute_float8_amax_history(data, history)), 0
+    )
     for amax in (3.0, 0.0, np.inf, np.nan):
         given = (np.float32(amax), np.float32(2.0), np.float32(448.0), 1)
         found = quantizers.compute_float8_scale(*given)
-        assert_close(found, np.asarray(keras.quantizers.compute_float8_scale(*given)), 1e-6)
+        assert_outputs_close(found, np.asarray(keras.quantizers.compute_float8_scale(*given)), 1e-6)
 
 
 def test_signatures_configs_and_names_are_keras():
@@ -386,12 +387,12 @@ def test_a_quantized_model_is_near_and_goes_through_a_file_to_any_backend(which,
     for target in BACKENDS:
         again = keraslite.saving.load_model(tmp_path / "model.klm", custom, backend=target)
         assert [w.dtype for w in again.weights] == [w.dtype for w in model.weights]
-        assert_close(outputs(again, data), after, 1e-5)
+        assert_outputs_close(outputs(again, data), after, 1e-5)
         again.to_backend(backend)
-        assert_close(outputs(again, data), after, 1e-5)
+        assert_outputs_close(outputs(again, data), after, 1e-5)
         again.save(tmp_path / "second.klm")  # what was loaded can be saved again
         third = keraslite.saving.load_model(tmp_path / "second.klm", custom, backend=target)
-        assert_close(outputs(third, data), after, 1e-5)
+        assert_outputs_close(outputs(third, data), after, 1e-5)
     with pytest.raises(ValueError, match="does not fit"):
         made(which)[0].load_weights(tmp_path / "w.safetensors")
 
@@ -402,7 +403,7 @@ def test_copies(which, backend):
     model.quantize("int8")
     after = outputs(model, data)
     for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert_close(outputs(again, data), after, 1e-6)
+        assert_outputs_close(outputs(again, data), after, 1e-6)
 
 
 def test_filters(backend):
@@ -525,7 +526,7 @@ def test_lora_rank_in_the_constructor_of_a_quantized_layer(backend, tmp_path):
     model.save(tmp_path / "m.klm")
     again = keraslite.saving.load_model(tmp_path / "m.klm")
     assert again.layers[0].lora_alpha == 4
-    assert_close(again(x(2, 5)), numpy_of(model(x(2, 5))), 1e-6)
+    assert_outputs_close(again(x(2, 5)), numpy_of(model(x(2, 5))), 1e-6)
 
 
 def test_a_model_in_training_is_quantized_and_goes_on(backend, tmp_path):
@@ -538,10 +539,10 @@ def test_a_model_in_training_is_quantized_and_goes_on(backend, tmp_path):
     model.quantize("int8")
     after = model.predict(x(4, 8), verbose=0)  # not by what was compiled before
     assert 0 < np.abs(after - before).max() < 0.1 * np.abs(before).max()
-    assert_close(after, numpy_of(model(x(4, 8))), 1e-5)
+    assert_outputs_close(after, numpy_of(model(x(4, 8))), 1e-5)
     losses = fitted(model, 3)  # the biases are left
     assert losses[-1] < losses[0]
     model.save(tmp_path / "m.klm")
     again = keraslite.saving.load_model(tmp_path / "m.klm")
-    assert_close(again.predict(x(4, 8), verbose=0), model.predict(x(4, 8), verbose=0), 1e-6)
+    assert_outputs_close(again.predict(x(4, 8), verbose=0), model.predict(x(4, 8), verbose=0), 1e-6)
     assert int(again.optimizer.iterations) == 6

@@ -3,7 +3,9 @@
 import functools
 import os
 import signal
+from functools import partial
 
+import compare
 import numpy as np
 import pytest
 from backends import TRAINABLE
@@ -13,9 +15,7 @@ import keraslite
 from keraslite import backend as backends
 from keraslite import callbacks, layers, losses, metrics, models, ops, optimizers, random, utils
 
-
-def assert_close(got, want, rtol=2e-5, atol=1e-6):
-    np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=rtol, atol=atol)
+assert_close = partial(compare.assert_close, rtol=2e-5, atol=1e-6)
 
 
 # -- the numbers of Keras -------------------------------------------------------------------------

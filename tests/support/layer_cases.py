@@ -5,6 +5,36 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from compare import assert_close, largest
+
+from keraslite import tree
+
+
+def random_weights(shapes):
+    """Values with no zeros and ones in them, so that a bias or scale left out is noticed."""
+    rng = np.random.default_rng(1)
+    return [rng.uniform(0.3, 1.2, shape).astype("float32") for shape in shapes]
+
+
+def plain_config(config):
+    """A config without the modules that Keras notes, and with lists for tuples."""
+    if isinstance(config, dict):
+        return {
+            k: plain_config(v) for k, v in config.items() if k not in ("module", "registered_name")
+        }
+    return [plain_config(v) for v in config] if isinstance(config, list | tuple) else config
+
+
+def assert_outputs_close(ours, theirs, rtol=1e-5, atol=1e-6):
+    """Raise unless what layers give is close: to a part of each number and of the largest, as sums
+    cancel. None among ours is a gradient that is zero.
+    """
+    theirs = tree.flatten(theirs)
+    ours = [
+        np.zeros_like(b) if a is None else a
+        for a, b in zip(tree.flatten(ours), theirs, strict=True)
+    ]
+    assert_close(ours, theirs, rtol, atol * largest(theirs, least=1.0))
 
 
 def x(*shape, seed=0):

