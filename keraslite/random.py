@@ -72,20 +72,20 @@ class SeedGenerator:
         return cls(**config)
 
 
-_globals: dict[str, SeedGenerator] = {}
+GLOBAL_GENERATORS: dict[str, SeedGenerator] = {}  # by backend, once they were drawn from
 
 
 def global_seed_generator() -> SeedGenerator:
     """The generator of the current backend that functions use when they are given no seed."""
     name = backends.backend()
-    if name not in _globals:
-        _globals[name] = SeedGenerator()
-    return _globals[name]
+    if name not in GLOBAL_GENERATORS:
+        GLOBAL_GENERATORS[name] = SeedGenerator()
+    return GLOBAL_GENERATORS[name]
 
 
 def forget_global_seed_generators() -> None:
     """Start new global generators at the next draw."""
-    _globals.clear()
+    GLOBAL_GENERATORS.clear()
 
 
 noise.GLOBAL.append(lambda: global_seed_generator().next())

@@ -127,7 +127,7 @@ class BackupAndRestore(Callback):
         if self.double_checkpoint and self._latest.exists():
             os.replace(self._latest, self._previous)
         state = training_state(self.model)
-        shared = random._globals.get(self.model.backend)
+        shared = random.GLOBAL_GENERATORS.get(self.model.backend)
         if shared is not None:
             state["shared"] = shared.state
         saved = {"epoch": self._epoch, "step": self._step, "shared": int(shared is not None),
