@@ -41,11 +41,11 @@ class SeedGenerator:
 
     def __init__(self, seed: int | None = None, name: str | None = None, **kwargs: Any):
         if kwargs:
-            raise ValueError(f"SeedGenerator does not know {sorted(kwargs)}.")
+            raise ValueError(f"SeedGenerator: unexpected arguments, got {sorted(kwargs)}.")
         if seed is None:
             seed = make_default_seed()
         if not isinstance(seed, int | np.integer) or seed < 0:
-            raise ValueError(f"A seed is a non-negative int, got {seed!r}.")
+            raise ValueError(f"seed must be a non-negative int, got {seed!r}.")
         self.name, self._initial_seed = name or "seed_generator", int(seed)
         state = np.array([signed(self._initial_seed), 0], np.int32)
         self.state = Variable(
@@ -106,7 +106,7 @@ def _count(shape: Any) -> Any:
 def _float(dtype: Any) -> str:
     name = dtypes.standardize(dtype)
     if not dtypes.is_float(name):
-        raise ValueError(f"A float dtype is needed here, got {name!r}.")
+        raise ValueError(f"dtype must be a float one, got {name!r}.")
     return name
 
 
@@ -196,10 +196,10 @@ def randint(
     """
     name, minval, maxval = dtypes.standardize(dtype), int(minval), int(maxval)
     if not dtypes.is_int(name):
-        raise ValueError(f"randint gives integers, got dtype={dtype!r}.")
+        raise ValueError(f"randint: dtype must be an integer one, got {dtype!r}.")
     if not 0 < maxval - minval <= 2**32:
         raise ValueError(
-            f"randint needs minval < maxval, at most 2 ** 32 apart; got {minval} and {maxval}."
+            f"randint: minval must be < maxval, by at most 2 ** 32, got {minval} and {maxval}."
         )
     count, size = _count(shape), maxval - minval
     high = 31 if size <= 2**31 else 32
@@ -353,7 +353,7 @@ _STEPS = 64  # of the search for few successes: for a mean below 10, more have a
 def binomial(
     shape: Shape, counts: Any, probabilities: Any, dtype: DType | None = None, seed: Any = None
 ) -> Tensor:
-    """How many of `counts` trials succeed; equal on all backends as `gamma`.
+    """Draw binomial numbers: the successes in `counts` trials; equal on all backends as `gamma`.
 
     Below a mean of 10 the distribution is searched from 0 on, else candidates are accepted by
     transformed rejection (Hoermann, 1993, algorithm BTRS).

@@ -43,7 +43,7 @@ def _weights(y_pred: Any, sample_weight: Any, label_weights: np.ndarray | None) 
 
 
 def _above_each(counted: Any, y_pred: Any, thresholds: np.ndarray) -> Any:
-    """What is counted of the samples predicted above each threshold.
+    """Count the samples predicted above each threshold.
 
     Args:
         counted: shape (samples, labels, 2).

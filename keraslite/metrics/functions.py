@@ -100,7 +100,7 @@ def pearson_correlation(y_true: Tensor, y_pred: Tensor, axis: int = -1) -> Tenso
 
 
 def concordance_correlation(y_true: Tensor, y_pred: Tensor, axis: int = -1) -> Tensor:
-    """How far targets and predictions lie on the line of equality, along an axis."""
+    """Compute the concordance correlation of targets and predictions along an axis."""
     y_true, y_pred = same_rank(y_true, y_pred)
     means = [ops.mean(y, axis=axis, keepdims=True) for y in (y_true, y_pred)]
     spread = sum(ops.var(y, axis=axis, keepdims=True) for y in (y_true, y_pred))

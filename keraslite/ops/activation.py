@@ -342,7 +342,7 @@ def _activate(x: Any, activation: str | None) -> Any:
         return relu(x)
     if activation == "gelu":
         return gelu(x, approximate=False)
-    raise ValueError(f"linear fuses None, 'relu' or 'gelu', got {activation!r}.")
+    raise ValueError(f"linear: activation must be None, 'relu' or 'gelu', got {activation!r}.")
 
 
 @op("promote_float", tensors=2)

@@ -1,4 +1,4 @@
-"""What several topics of ops need: axes, index ranges, constants beside a tensor."""
+"""Helpers of several topics of ops: axes, index ranges, constants beside a tensor."""
 
 from typing import Any
 

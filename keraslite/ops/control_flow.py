@@ -82,7 +82,7 @@ def while_loop(
         cond: a function of the loop variables that gives a scalar boolean.
         body: a function of the loop variables that gives new ones of the same shapes and dtypes.
         loop_vars: the first values, a tensor or a nested structure of them.
-        maximum_iterations: where to stop at the latest.
+        maximum_iterations: the largest number of iterations.
     """
     single = not isinstance(loop_vars, list | tuple)
     state = (loop_vars,) if single else tuple(loop_vars)
@@ -100,13 +100,13 @@ def scan(
     reverse: bool = False,
     unroll: int | bool = 1,
 ) -> tuple[Any, Any]:
-    """Thread a carry along the leading axis of `xs` and stack what each step gives.
+    """Thread a carry along the leading axis of `xs` and stack the outputs of the steps.
 
     Args:
-        f: a function of (carry, x) that gives (new carry, y).
+        f: a function of (carry, x) that returns (new carry, y).
         init: the first carry, nested.
-        xs: what is scanned over, nested; None with `length`.
-        length: the number of steps, where `xs` does not tell.
+        xs: the inputs of the steps, nested; None with `length`.
+        length: the number of steps; needed where `xs` is None.
         reverse: whether to run from the end.
         unroll: how many steps the compiler lays out in a row, where it can.
 
@@ -120,15 +120,16 @@ def scan(
     if length is not None:
         sizes.add(length)
     if len(sizes) > 1 or not (sizes or leaves):
-        raise ValueError(f"ops.scan needs one length, got {sorted(sizes) or 'neither xs nor one'}.")
+        raise ValueError(
+            f"ops.scan: xs and length must give one length, got {sorted(sizes) or 'neither'}."
+        )
     if not sizes:  # known when a graph of TensorFlow runs
         sizes = [shape(leaves[0])[0]]
     return module.scan(f, init, xs, sizes.pop(), reverse, unroll)
 
 
 def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int = 0) -> Any:
-    """What an associative function gives of the first 1, 2, 3 ... slices, in logarithmically many
-    steps.
+    """Combine the first 1, 2, 3 ... slices by an associative function, in logarithmic depth.
 
     Args:
         f: an associative function of two structures like `elems`, with any number of slices.
@@ -149,11 +150,13 @@ def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int =
     [1, 3, 6]
     """
     if not callable(f):
-        raise TypeError(f"ops.associative_scan needs a function, got {f!r}.")
+        raise TypeError(f"ops.associative_scan: f must be a function, got {f!r}.")
     parts = [moveaxis(x, axis, 0) for x in tree.flatten(as_tensors(engine_of(elems), elems))]
     sizes = {x.shape[0] for x in parts}
     if len(sizes) != 1 or None in sizes:
-        raise ValueError(f"ops.associative_scan needs one size along axis {axis}, got {sizes}.")
+        raise ValueError(
+            f"ops.associative_scan: elems must have one size along axis {axis}, got {sizes}."
+        )
 
     def combine(a: list, b: list) -> list:
         return tree.flatten(f(tree.pack_sequence_as(elems, a), tree.pack_sequence_as(elems, b)))

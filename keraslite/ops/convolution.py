@@ -22,7 +22,7 @@ def _rank(x: Any, name: str) -> int:
 
 
 def _padding(padding: Any, rank: int) -> Any:
-    """The words in lower case, or (before, after) for each spatial axis."""
+    """Return "valid", "same", or a pair (before, after) for each spatial axis."""
     if isinstance(padding, str):
         if padding.lower() not in ("valid", "same"):
             raise ValueError(f"padding must be 'valid', 'same' or pairs, got {padding!r}.")
@@ -34,7 +34,7 @@ def _padding(padding: Any, rank: int) -> Any:
 
 
 def _fit(x: Any, window: Sequence, padding: Any, dilation: Sequence) -> None:
-    """Refuse windows that are larger than the padded input."""
+    """Raise a ValueError for windows larger than the padded input."""
     if padding == "same":
         return
     pairs = ((0, 0),) * len(window) if padding == "valid" else padding
@@ -229,7 +229,7 @@ def average_pool(
 
 
 def _bins(size: int, count: int) -> list[tuple[int, int]]:
-    """Where each of `count` adaptive windows over `size` elements begins and ends."""
+    """Return the bounds (start, end) of `count` adaptive windows over `size` elements."""
     return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
 
 

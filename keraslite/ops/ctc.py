@@ -126,7 +126,7 @@ def ctc_decode(
     if strategy == "greedy":
         return _best_classes(inputs, lengths, merge_repeated, blank)
     if strategy != "beam_search":
-        raise ValueError(f"the strategy is 'greedy' or 'beam_search', not {strategy!r}")
+        raise ValueError(f"strategy must be 'greedy' or 'beam_search', got {strategy!r}")
     if not 0 < top_paths <= beam_width:
         raise ValueError(f"top_paths={top_paths} must be between 1 and beam_width={beam_width}")
     return _beam_search(

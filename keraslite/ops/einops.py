@@ -39,7 +39,9 @@ def rearrange(tensor: Tensor, pattern: str, **axes_lengths: int) -> Tensor:
     sides, rank = _read[pattern], len(sizes_before)
     before, after = (_without_dots(side, sides[0], rank) for side in sides)
     if len(before) != rank:
-        raise ValueError(f"{pattern!r} has {len(before)} axes, the shape is {tuple(tensor.shape)}")
+        raise ValueError(
+            f"{pattern!r} has {len(before)} axes, got a shape of {tuple(tensor.shape)}"
+        )
     sizes: dict[str, Any] = dict(axes_lengths)
     for group, size in zip(before, sizes_before, strict=True):
         _measure(group, size, sizes, pattern)
@@ -60,7 +62,7 @@ def _parse(pattern: str) -> tuple:
     """Both sides of a pattern, each a tuple of groups of names; an axis of size 1 has none."""
     sides = pattern.split("->")
     if len(sides) != 2:
-        raise ValueError(f"a pattern has two sides around one '->', not {pattern!r}")
+        raise ValueError(f"pattern must have two sides around one '->', got {pattern!r}")
     read = []
     for side in sides:
         if rest := _GROUP.sub("", side).strip():

@@ -168,7 +168,7 @@ def round(x: Tensor, decimals: int = 0) -> Tensor:
 
 @op("same")
 def isnan(x: Tensor) -> Tensor:
-    """Where values are NaN.
+    """Whether values are NaN.
 
     >>> convert_to_numpy(isnan([1.0, float('nan')])).tolist()
     [False, True]
@@ -178,7 +178,7 @@ def isnan(x: Tensor) -> Tensor:
 
 @op("same")
 def isinf(x: Tensor) -> Tensor:
-    """Where values are infinite.
+    """Whether values are infinite.
 
     >>> convert_to_numpy(isinf([1.0, float('inf')])).tolist()
     [False, True]
@@ -188,7 +188,7 @@ def isinf(x: Tensor) -> Tensor:
 
 @op("same")
 def isfinite(x: Tensor) -> Tensor:
-    """Where values are finite.
+    """Whether values are finite.
 
     >>> convert_to_numpy(isfinite([1.0, float('inf')])).tolist()
     [True, False]
@@ -198,7 +198,7 @@ def isfinite(x: Tensor) -> Tensor:
 
 @op("same")
 def isposinf(x: Tensor) -> Tensor:
-    """Where values are plus infinity.
+    """Whether values are plus infinity.
 
     >>> convert_to_numpy(isposinf([1.0, float('inf')])).tolist()
     [False, True]
@@ -208,7 +208,7 @@ def isposinf(x: Tensor) -> Tensor:
 
 @op("same")
 def isneginf(x: Tensor) -> Tensor:
-    """Where values are minus infinity.
+    """Whether values are minus infinity.
 
     >>> convert_to_numpy(isneginf([1.0, -float('inf')])).tolist()
     [False, True]
@@ -218,7 +218,7 @@ def isneginf(x: Tensor) -> Tensor:
 
 @op("same")
 def signbit(x: Tensor) -> Tensor:
-    """Where the sign bit is set, that of -0.0 too.
+    """Whether the sign bit is set, also that of -0.0.
 
     >>> convert_to_numpy(signbit([-1.0, 0.0])).tolist()
     [True, False]
@@ -294,7 +294,7 @@ def angle(x: Tensor) -> Tensor:
 
 @op("same")
 def isreal(x: Tensor) -> Tensor:
-    """Where the imaginary part is zero.
+    """Whether the imaginary part is zero.
 
     >>> convert_to_numpy(isreal([1.0])).tolist()
     [True]

@@ -1,4 +1,4 @@
-"""What an operation does where its backend raises: try another form of it, or explain the error.
+"""Recovery from errors of a backend: another form of the operation, or an error that explains it.
 
 Bad shapes are ValueErrors and bad types TypeErrors on every backend, with the operation's name and
 its arguments in the message.

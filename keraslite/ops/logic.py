@@ -69,7 +69,7 @@ def greater_equal(x1: Tensor, x2: Tensor) -> Tensor:
 
 @op("promote", tensors=2)
 def logical_and(x1: Tensor, x2: Tensor) -> Tensor:
-    """Where both hold.
+    """Whether both are true, element by element.
 
     >>> convert_to_numpy(logical_and([True, True, False], [True, False, False])).tolist()
     [True, False, False]
@@ -79,7 +79,7 @@ def logical_and(x1: Tensor, x2: Tensor) -> Tensor:
 
 @op("promote", tensors=2)
 def logical_or(x1: Tensor, x2: Tensor) -> Tensor:
-    """Where one holds.
+    """Whether at least one is true, element by element.
 
     >>> convert_to_numpy(logical_or([True, True, False], [True, False, False])).tolist()
     [True, True, False]
@@ -89,7 +89,7 @@ def logical_or(x1: Tensor, x2: Tensor) -> Tensor:
 
 @op("promote", tensors=2)
 def logical_xor(x1: Tensor, x2: Tensor) -> Tensor:
-    """Where exactly one holds.
+    """Whether exactly one is true, element by element.
 
     >>> convert_to_numpy(logical_xor([True, True, False], [True, False, False])).tolist()
     [False, True, False]
@@ -99,7 +99,7 @@ def logical_xor(x1: Tensor, x2: Tensor) -> Tensor:
 
 @op("same")
 def logical_not(x: Tensor) -> Tensor:
-    """Where x does not hold.
+    """Whether x is false, element by element.
 
     >>> convert_to_numpy(logical_not([True, False])).tolist()
     [False, True]

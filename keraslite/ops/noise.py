@@ -1,4 +1,4 @@
-"""What ops that draw random numbers share with `keraslite.random`: seeds, and normal numbers."""
+"""Seeds and normal numbers, for ops that draw random numbers and for `keraslite.random`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from keraslite.backend.counter import signed
 from keraslite.ops import numpy as k
 
-# How a seed is drawn where none is given; `keraslite.random` puts it here.
+# Draws a seed where the argument is None; `keraslite.random` puts the function here.
 GLOBAL: list[Callable[[], Any]] = []
 
 _INTEGERS, _PAIRS = (int, np.integer), (list, tuple, np.ndarray)  # Dynamo traces no `int | np...`
@@ -32,7 +32,7 @@ def seed_pair(seed: Any) -> Any:
 
 
 def box_muller(unit: Any) -> Any:
-    """Normal numbers, as many as uniform ones are given: an even number of them, times 2^24.
+    """Transform uniform numbers, times 2^24, to as many normal ones: an even number of them.
 
     Args:
         unit: floats from [0, 2^24), flat.

@@ -132,7 +132,9 @@ def normalize_groups(
     [[-1.  1. -1.  1.]]
     """
     if activation not in (None, "silu"):
-        raise ValueError(f"normalize_groups fuses None or 'silu', got {activation!r}.")
+        raise ValueError(
+            f"normalize_groups: activation must be None or 'silu', got {activation!r}."
+        )
     axis %= len(x.shape)
     if axis == len(x.shape) - 1:
         out = _normalize_groups(x, scale, offset, groups, epsilon, activation)
@@ -176,7 +178,7 @@ def layer_normalization(
     """
     centred = not kwargs.pop("rms_scaling", False)
     if kwargs:
-        raise TypeError(f"layer_normalization knows no argument {sorted(kwargs)}.")
+        raise TypeError(f"layer_normalization: unexpected arguments, got {sorted(kwargs)}.")
     axes = _axes(axis, len(x.shape))
     epsilon = config.epsilon() if epsilon is None else epsilon
     x, name = to_float32(x)
@@ -222,7 +224,7 @@ def normalize(
     [0.6 0.8]
     """
     if not isinstance(order, int) or order < 1:
-        raise ValueError(f"normalize needs a whole order of at least 1, got {order!r}.")
+        raise ValueError(f"normalize: order must be an integer >= 1, got {order!r}.")
     x, name = to_float32(x if len(x.shape) else k.reshape(x, (1,)))
     axis = _axes(axis, len(x.shape))
     epsilon = config.epsilon() if epsilon is None else epsilon

@@ -29,11 +29,11 @@ RUNNERS: dict[str, Callable] = {}
 
 
 class Op:
-    """A row of the table: how the tensor arguments of an operation are prepared, and who runs it.
+    """A row of the table: how the arguments of an operation are prepared, and its implementations.
 
     Args:
         body: the composite definition, or a body that raises where only a primitive will do.
-        tensors: how many leading parameters are tensors (None is allowed for optional ones).
+        tensors: the number of leading parameters that are tensors, or None if optional.
         promote: the positions of those that are brought to one common dtype.
         lift: the weak type that the common dtype is at least: "float*", "int*" or none.
         raw: the positions of those that are left as they are: lists of numbers or tensors.
@@ -66,7 +66,7 @@ class Op:
 
     @property
     def required(self) -> int:
-        """How many leading parameters have no default."""
+        """The number of parameters without a default."""
         return len(self.positional) - len(self.defaults)
 
     def install(self, name: str, module: Any) -> None:
@@ -275,7 +275,7 @@ def _operands(row: Op) -> Callable:
 
 
 def _impl_for_alike(row: Op, items: Any) -> Callable | None:
-    """What runs an operation on tensors of one class and one dtype; None for any others."""
+    """Return the implementation for tensors of one class and one dtype; None for any others."""
     cls = type(items[0])
     impl = row.impls.get(OF.get(cls))
     if impl is not None:

@@ -73,7 +73,7 @@ def unfold(
     True
     """
     if len(x.shape) != 4:
-        raise ValueError(f"ops.unfold takes (N, C, H, W), got a shape of {tuple(x.shape)}.")
+        raise ValueError(f"ops.unfold: x must be (N, C, H, W), got a shape of {tuple(x.shape)}.")
     n, c, *sizes = shape(x)
     pad, stride, count, starts = _sliding(sizes, kernel_size, dilation, padding, stride)
     x = k.pad(x, ((0, 0), (0, 0), (pad[0], pad[0]), (pad[1], pad[1])))
@@ -97,7 +97,7 @@ def fold(
     True
     """
     if len(x.shape) != 3:
-        raise ValueError(f"ops.fold takes (N, C * block, L), got a shape of {tuple(x.shape)}.")
+        raise ValueError(f"ops.fold: x must be (N, C * block, L), got a shape of {tuple(x.shape)}.")
     sizes = as_tuple(output_size, 2, "output_size")
     pad, stride, count, starts = _sliding(sizes, kernel_size, dilation, padding, stride)
     n, depth, _ = shape(x)

@@ -51,7 +51,7 @@ from keraslite.typing import Shape, Tensor
 def isclose(
     x1: Tensor, x2: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:
-    """Where two agree within atol + rtol * |x2|.
+    """Whether |x1 - x2| <= atol + rtol * |x2|, element by element.
 
     >>> convert_to_numpy(isclose([1.0, 2.0], [1.0, 2.1])).tolist()
     [True, False]
@@ -66,7 +66,7 @@ def isclose(
 def allclose(
     x1: Tensor, x2: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:
-    """Whether two agree everywhere within atol + rtol * |x2|.
+    """Whether |x1 - x2| <= atol + rtol * |x2| for all elements.
 
     >>> bool(allclose([1.0], [1.0]))
     True
@@ -76,7 +76,7 @@ def allclose(
 
 @op("promote", tensors=2)
 def isin(x1: Tensor, x2: Tensor, assume_unique: bool = False, invert: bool = False) -> Tensor:
-    """Where the elements of x1 are among those of x2.
+    """Whether each element of x1 is one of those of x2.
 
     >>> convert_to_numpy(isin([1, 2, 3], [2, 5])).tolist()
     [False, True, False]
@@ -87,7 +87,7 @@ def isin(x1: Tensor, x2: Tensor, assume_unique: bool = False, invert: bool = Fal
 
 @op("promote", tensors=2)
 def searchsorted(sorted_sequence: Tensor, values: Tensor, side: str = "left") -> Tensor:
-    """Where values would be inserted into a sorted vector.
+    """Return the indices at which values would be inserted into a sorted vector.
 
     >>> convert_to_numpy(searchsorted([1, 3, 5], [3, 4])).tolist()
     [1, 2]

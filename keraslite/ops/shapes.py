@@ -327,7 +327,7 @@ def rot90(array: Tensor, k: int = 1, axes: Axis = (0, 1)) -> Tensor:
     """
     first, second = (normalize_axis(a, len(shape(array))) for a in axes)
     if first == second:
-        raise ValueError(f"the axes must differ, got {axes}.")
+        raise ValueError(f"axes must differ, got {axes}.")
     if k % 4 == 2:
         return flip(array, (first, second))
     if k % 4 == 1:
@@ -346,7 +346,7 @@ def pad(x: Tensor, pad_width: Any, mode: str = "constant", constant_values: Any 
     if mode == "constant":
         return _pad_constant(x, widths, 0 if constant_values is None else constant_values)
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
-        raise ValueError(f"unknown mode {mode!r}")
+        raise ValueError(f"mode must be constant, edge, reflect, symmetric or wrap, got {mode!r}")
     for axis, (before, after) in enumerate(widths):
         if before or after:
             x = take(x, _border(x, shape(x)[axis], before, after, mode), axis)

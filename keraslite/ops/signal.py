@@ -70,10 +70,12 @@ def _complex(re: Any, im: Any) -> Any:
 def _joined(x: Any) -> Any:
     """The complex tensor of a pair of parts."""
     if len(x) != 2:
-        raise ValueError(f"a pair of shape (real, imaginary) is wanted, not {len(x)} tensors")
+        raise ValueError(f"x must be a pair (real, imaginary), got {len(x)} tensors")
     re, im = (_full(part) for part in x)
     if tuple(re.shape) != tuple(im.shape):
-        raise ValueError(f"the parts differ in shape: {tuple(re.shape)} and {tuple(im.shape)}")
+        raise ValueError(
+            f"the parts must have one shape, got {tuple(re.shape)} and {tuple(im.shape)}"
+        )
     return _complex(re, im)
 
 
@@ -81,7 +83,7 @@ def _full(x: Any) -> Any:
     """Floats in at least single precision."""
     name = dtype_of(x)
     if "float" not in name:
-        raise TypeError(f"the dtype must be a float one, not {name}")
+        raise TypeError(f"the dtype must be a float one, got {name}")
     return x if name in _FULL else cast(x, "float32")
 
 
@@ -243,7 +245,7 @@ def _window(window: Any, sequence_length: int, fft_length: int, beside: Any) -> 
         return ones_like(positions(beside, fft_length), dtype)
     if isinstance(window, str):
         if window not in _COSINES:
-            raise ValueError(f"the window is 'hann', 'hamming' or a tensor, not {window!r}")
+            raise ValueError(f"window must be 'hann', 'hamming' or a tensor, got {window!r}")
         module = backends.module_of(beside)
         window = module.convert(_cosines(window, sequence_length), dtype)
     window = cast(as_tensor_like(window, beside), dtype)

@@ -20,7 +20,7 @@ def get_item(x: Tensor, key: Any) -> Tensor:
 
 @op("same", tensors=2, raw=(1,))
 def slice(inputs: Tensor, start_indices: Tensor, shape: Shape) -> Tensor:
-    """The part of a tensor that begins at `start_indices` and has the given shape.
+    """Return the part of a tensor that begins at `start_indices` and has the shape `shape`.
 
     >>> convert_to_numpy(slice([[1, 2], [3, 4]], [1, 0], [1, 2])).tolist()
     [[3, 4]]
@@ -30,7 +30,7 @@ def slice(inputs: Tensor, start_indices: Tensor, shape: Shape) -> Tensor:
 
 @op("same", tensors=3, raw=(1,))
 def slice_update(inputs: Tensor, start_indices: Tensor, updates: Tensor) -> Tensor:
-    """A copy of a tensor with the part that begins at `start_indices` replaced by `updates`.
+    """Copy a tensor and replace the part that begins at `start_indices` by `updates`.
 
     >>> convert_to_numpy(slice_update([1, 2, 3], [1], [9])).tolist()
     [1, 9, 3]
@@ -40,10 +40,10 @@ def slice_update(inputs: Tensor, start_indices: Tensor, updates: Tensor) -> Tens
 
 @op("same", tensors=3, raw=(1,))
 def overwrite(inputs: Tensor, start_indices: Tensor, updates: Tensor) -> Tensor:
-    """What `slice_update` gives, in the memory of `inputs` where the backend can write there.
+    """Do what `slice_update` does, in place where the backend can write into `inputs`.
 
-    For tensors that are not used again, such as the cache of a language model; there are no
-    gradients through the memory that was written.
+    For tensors that are not used again, such as the cache of a language model. Gradients do not
+    flow through the memory that is written.
 
     >>> convert_to_numpy(overwrite(np.array([1, 2, 3]), [1], np.array([9]))).tolist()
     [1, 9, 3]
@@ -53,7 +53,7 @@ def overwrite(inputs: Tensor, start_indices: Tensor, updates: Tensor) -> Tensor:
 
 @op("same", tensors=2)
 def scatter(indices: Tensor, values: Tensor, shape: Shape) -> Tensor:
-    """Zeros of the given shape with `values` added at `indices`.
+    """Add `values` at `indices` to zeros of shape `shape`.
 
     Args:
         indices: of shape (..., k): positions in the first k axes.
@@ -74,13 +74,13 @@ def scatter(indices: Tensor, values: Tensor, shape: Shape) -> Tensor:
 def scatter_update(
     inputs: Tensor, indices: Tensor, updates: Tensor, reduction: str | None = None
 ) -> Tensor:
-    """A copy of a tensor with `updates` written at `indices`.
+    """Copy a tensor and write `updates` at `indices`.
 
     Args:
         inputs: the tensor.
         indices: of shape (n, k): positions in the first k axes.
         updates: of shape (n, *inputs.shape[k:]).
-        reduction: None writes, "add", "mul", "max" and "min" combine with what is there.
+        reduction: None replaces; "add", "mul", "max" and "min" combine with the old values.
 
     >>> convert_to_numpy(scatter_update([1.0, 2.0, 3.0], [[0], [2]], [8.0, 9.0])).tolist()
     [8.0, 2.0, 9.0]
@@ -90,7 +90,7 @@ def scatter_update(
 
 @op("same")
 def unstack(x: Tensor, num: int | None = None, axis: int = 0) -> list:
-    """Cut into the slices along an axis.
+    """Split into the slices along an axis.
 
     >>> [convert_to_numpy(row).tolist() for row in unstack([[1, 2], [3, 4]])]
     [[1, 2], [3, 4]]

@@ -178,7 +178,7 @@ def _concatenate(xs: Any, axis: int = -1) -> Any:
 
 
 def one_hot(x: Tensor, num_classes: int, axis: int, dtype: DType) -> Any:
-    """What `ops.one_hot(..., sparse=True)` gives.
+    """Make the sparse result of `ops.one_hot(..., sparse=True)`.
 
     Args:
         x: a tensor of ints whose shape is known.
@@ -191,7 +191,7 @@ def one_hot(x: Tensor, num_classes: int, axis: int, dtype: DType) -> Any:
     classes = k.reshape(core.cast(x, "int32"), (-1,))
     valid = k.logical_and(classes >= 0, classes < num_classes)
     if not all(isinstance(n, int) for n in shape):
-        raise ValueError(f"A sparse one_hot needs inputs of a known shape, got {shape}.")
+        raise ValueError(f"one_hot: the shape must be known for sparse=True, got {shape}.")
     grid = np.indices(shape).reshape(len(shape), -1).astype("int32")
     columns = [*grid[:place], k.clip(classes, 0, num_classes - 1), *grid[place:]]
     values = core.cast(valid, dtypes.standardize(dtype or config.floatx()))

@@ -26,7 +26,7 @@ def value_and_grad(
     has_aux: bool = False,
     variables: Sequence[Variable] | None = None,
 ) -> Callable:
-    """Make a function that gives both the value of `fn` and its gradient.
+    """Make a function that returns both the value of `fn` and its gradient.
 
     Args:
         fn: a function with a scalar result; with `has_aux`, a pair of the scalar and anything else.
@@ -114,7 +114,7 @@ def grad(
     has_aux: bool = False,
     variables: Sequence[Variable] | None = None,
 ) -> Callable:
-    """Make a function that gives the gradient of `fn`; the arguments are `value_and_grad`'s.
+    """Make a function that returns the gradient of `fn`, with the arguments of `value_and_grad`.
 
     Returns:
         A function that returns the gradients; with `has_aux`, the gradients and the auxiliary part.
@@ -286,7 +286,7 @@ def stop_gradient(variable: Any) -> Any:
 
 
 def jvp(fun: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = False) -> tuple:
-    """The value of a function, and how it changes along tangents (forward mode).
+    """Return the value of a function and its derivative along tangents (forward mode).
 
     Args:
         fun: a function of (nested) tensors; with `has_aux`, it returns a pair of its value and
@@ -310,7 +310,9 @@ def jvp(fun: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = Fa
     tree.assert_same_structure(primals, tangents)
     sizes = [[tuple(x.shape) for x in tree.flatten(xs)] for xs in (primals, tangents)]
     if sizes[0] != sizes[1]:
-        raise ValueError(f"ops.jvp: the primals' shapes are {sizes[0]}, the tangents' {sizes[1]}.")
+        raise ValueError(
+            f"ops.jvp: tangents must have the shapes of the primals, {sizes[0]}, got {sizes[1]}."
+        )
     touched: list[Variable] = []
     out = module.jvp(_threaded(fun, has_aux, touched), primals, tangents)
     out, tangent = _finish(out, has_aux, touched)
@@ -318,7 +320,7 @@ def jvp(fun: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = Fa
 
 
 def vjp(fn: Callable, *primals: Any, has_aux: bool = False) -> tuple:
-    """The value of a function, and its gradient as a function of that of its value (reverse mode).
+    """Return the value of a function and its vector-Jacobian product as a function (reverse mode).
 
     Args:
         fn: a function of (nested) tensors; with `has_aux`, it returns a pair of its value and
@@ -350,7 +352,7 @@ def vjp(fn: Callable, *primals: Any, has_aux: bool = False) -> tuple:
 
 
 def checkpoint(fn: Callable) -> Callable:
-    """Make a function that keeps nothing for its gradient: it is computed again when needed.
+    """Make a function that stores no activations: they are computed again for the gradient.
 
     The second run sees the variables and the scopes (dtypes, backend) of the first, and assigns
     nothing. On TensorFlow gradients reach tensors that `fn` closes over, but not those that it

@@ -358,13 +358,13 @@ ERRORS = [
     (lambda: image.map_coordinates(X[0, :, :, 0], AT, 1, "grid"), "fill_mode must be one of"),
     (lambda: image.affine_transform(X, T[:, :6]), "transform must be"),
     (lambda: image.perspective_transform(X, POINTS[:3], POINTS[:3]), "start_points must be"),
-    (lambda: image.crop_images(X, 1, 1), "exactly two of top, bottom, target_height"),
-    (lambda: image.crop_images(X, 9, 0, 1, 0), "leaves nothing"),
-    (lambda: image.pad_images(X, 1, 0, target_height=3, target_width=9), "bottom would be -5"),
-    (lambda: image.extract_patches(X, 9), "do not fit"),
-    (lambda: image.rgb_to_hsv(X[..., :2]), "needs 3 channels"),
-    (lambda: image.sobel_edges(ONE), "takes batches"),
-    (lambda: image.scale_and_translate(X, (2, 2), [1.0], [0.0], (0,), "linear"), "another rank"),
+    (lambda: image.crop_images(X, 1, 1), "Exactly two of top, bottom, target_height must"),
+    (lambda: image.crop_images(X, 9, 0, 1, 0), "must leave some"),
+    (lambda: image.pad_images(X, 1, 0, target_height=3, target_width=9), "bottom must not be negative, got -5"),
+    (lambda: image.extract_patches(X, 9), "must fit"),
+    (lambda: image.rgb_to_hsv(X[..., :2]), "must have 3 channels"),
+    (lambda: image.sobel_edges(ONE), "must be a batch"),
+    (lambda: image.scale_and_translate(X, (2, 2), [1.0], [0.0], (0,), "linear"), "must have the rank"),
 ]  # fmt: skip
 
 

@@ -41,4 +41,4 @@ def linear(
         return nn.relu(out)
     if activation == "gelu":
         return nn.gelu(out, approximate=False)
-    raise ValueError(f"ops.linear fuses None, 'relu' or 'gelu', got {activation!r}.")
+    raise ValueError(f"ops.linear: activation must be None, 'relu' or 'gelu', got {activation!r}.")

@@ -58,7 +58,9 @@ def linear(
     elif activation == "gelu":
         out = tf.nn.gelu(out, approximate=False)
     elif activation is not None:
-        raise ValueError(f"ops.linear fuses None, 'relu' or 'gelu', got {activation!r}.")
+        raise ValueError(
+            f"ops.linear: activation must be None, 'relu' or 'gelu', got {activation!r}."
+        )
     if len(x.shape) == 2:
         return out
     return tf.reshape(out, (*shape_of(x)[:-1], shape_of(kernel)[1]))

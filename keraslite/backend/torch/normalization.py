@@ -40,7 +40,7 @@ def layer_normalization(
         out = rows * torch.rsqrt(variance + epsilon)
         out = out if gamma is None else out * gamma
     elif kwargs:
-        raise TypeError(f"ops.layer_normalization knows no argument {sorted(kwargs)}.")
+        raise TypeError(f"ops.layer_normalization: unexpected arguments, got {sorted(kwargs)}.")
     else:
         out = F.layer_norm(rows, shape, gamma, beta, epsilon)
     out = out.movedim(last, axes) if moved else out

@@ -13,20 +13,22 @@ from keraslite.typing import Tensor
 
 
 def _channels(images: Any, name: str, data_format: str | None) -> tuple[Any, int]:
-    """Images in floats, and the axis of their three channels."""
+    """Check for three channels; return the images and the axis of the channels."""
     if len(images.shape) not in (3, 4):
         raise ValueError(
             f"images must have 3 dimensions, or 4 in a batch, got a shape of {tuple(images.shape)}."
         )
     axis = -3 if is_channels_first(data_format) else -1
     if images.shape[axis] not in (3, None):
-        raise ValueError(f"{name} needs 3 channels on axis {axis}, got {tuple(images.shape)}.")
+        raise ValueError(
+            f"{name}: images must have 3 channels on axis {axis}, got {tuple(images.shape)}."
+        )
     return images, axis
 
 
 @op("same")
 def rgb_to_grayscale(images: Tensor, data_format: str | None = None) -> Tensor:
-    """The brightness of images, 0.2989 red + 0.587 green + 0.114 blue, as their one channel.
+    """Convert RGB images to one channel: 0.2989 red + 0.587 green + 0.114 blue.
 
     Args:
         images: (height, width, 3), or a batch of them.
@@ -44,7 +46,7 @@ def rgb_to_grayscale(images: Tensor, data_format: str | None = None) -> Tensor:
 
 @op("float")
 def rgb_to_hsv(images: Tensor, data_format: str | None = None) -> Tensor:
-    """Hue, saturation and value of images, each from [0, 1].
+    """Convert RGB images to hue, saturation and value, each in [0, 1].
 
     Args:
         images: (height, width, 3) of red, green and blue from [0, 1], or a batch of them.
@@ -71,7 +73,7 @@ def rgb_to_hsv(images: Tensor, data_format: str | None = None) -> Tensor:
 
 @op("float")
 def hsv_to_rgb(images: Tensor, data_format: str | None = None) -> Tensor:
-    """Red, green and blue of images, each from [0, 1]: what `rgb_to_hsv` undoes.
+    """Convert hue, saturation and value to RGB, each in [0, 1]: the inverse of `rgb_to_hsv`.
 
     Args:
         images: (height, width, 3) of hue, saturation and value from [0, 1], or a batch of them.

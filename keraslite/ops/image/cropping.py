@@ -22,20 +22,22 @@ def _margins(dimension: str, size: Any, before: Any, after: Any, target: Any, si
     names = (*sides, f"target_{dimension}")
     is_set = [v is not None for v in (before, after, target)]
     if sum(is_set) != 2:
-        raise ValueError(f"Give exactly two of {', '.join(names)}; got {sum(is_set)} of them.")
+        raise ValueError(f"Exactly two of {', '.join(names)} must be set, got {sum(is_set)}.")
     if target is not None:
         if size is None:
-            raise ValueError(f"{names[2]} needs images whose {dimension} is known.")
+            raise ValueError(f"The {dimension} of the images must be known for {names[2]}.")
         rest = sign * (target - size)
         before = rest - after if before is None else before
         after = rest - before if after is None else after
     for name, value in zip(names, (before, after)):
         if isinstance(value, int) and value < 0:
-            raise ValueError(f"{name} would be {value}: the images have a {dimension} of {size}.")
+            raise ValueError(
+                f"{name} must not be negative, got {value} for a {dimension} of {size}."
+            )
     left = size if size is None or sign > 0 else size - before - after
     if isinstance(left, int) and left < 0:
         raise ValueError(
-            f"Cropping {before} and {after} leaves nothing of a {dimension} of {size}."
+            f"Cropping must leave some of a {dimension} of {size}, got {before} and {after}."
         )
     return before, after
 
@@ -51,16 +53,16 @@ def crop_images(
     target_width: int | None = None,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images without their margins: two of top, bottom and height say which, and likewise across.
+    """Crop images: two of top, bottom and height are needed, and two of left, right and width.
 
     Args:
         images: (height, width, channels), or a batch of them.
-        top_cropping: how many rows are cut above.
-        left_cropping: how many columns are cut on the left.
-        bottom_cropping: how many rows are cut below.
-        right_cropping: how many columns are cut on the right.
-        target_height: how many rows stay.
-        target_width: how many columns stay.
+        top_cropping: the number of rows cut at the top.
+        left_cropping: the number of columns cut on the left.
+        bottom_cropping: the number of rows cut at the bottom.
+        right_cropping: the number of columns cut on the right.
+        target_height: the number of rows of the result.
+        target_width: the number of columns of the result.
         data_format: "channels_last" or "channels_first"; the configured one by default.
 
     >>> crop_images(np.ones((4, 5, 1)), 1, 1, target_height=2, target_width=3).shape
@@ -84,16 +86,16 @@ def pad_images(
     target_width: int | None = None,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images with margins of zeros: two of top, bottom and height say which, and likewise across.
+    """Pad images by zeros: two of top, bottom and height are needed, and two of left, right, width.
 
     Args:
         images: (height, width, channels), or a batch of them.
-        top_padding: how many rows are added above.
-        left_padding: how many columns are added on the left.
-        bottom_padding: how many rows are added below.
-        right_padding: how many columns are added on the right.
-        target_height: how many rows there are then.
-        target_width: how many columns there are then.
+        top_padding: the number of rows added at the top.
+        left_padding: the number of columns added on the left.
+        bottom_padding: the number of rows added at the bottom.
+        right_padding: the number of columns added on the right.
+        target_height: the number of rows of the result.
+        target_width: the number of columns of the result.
         data_format: "channels_last" or "channels_first"; the configured one by default.
 
     >>> pad_images(np.ones((4, 5, 1)), 1, 0, target_height=6, target_width=7).shape
@@ -115,7 +117,7 @@ def extract_patches(
     padding: str = "valid",
     data_format: str | None = None,
 ) -> Tensor:
-    """Patches of images, the pixels of each in a row as channels.
+    """Cut images into patches, whose pixels become channels.
 
     Args:
         images: (height, width, channels), or a batch of them; with a `size` of three, volumes.
@@ -141,7 +143,7 @@ def extract_patches_3d(
     padding: str = "valid",
     data_format: str | None = None,
 ) -> Tensor:
-    """Patches of volumes, the voxels of each in a row as channels.
+    """Cut volumes into patches, whose voxels become channels.
 
     Args:
         volumes: (depth, height, width, channels), or a batch of them.
@@ -172,7 +174,9 @@ def _patches(
     counts = []
     for axis, (n, window, stride, step) in enumerate(zip(spatial, size, strides, dilation), 1):
         if isinstance(n, int) and n < (window - 1) * step + 1:
-            raise ValueError(f"Patches of {size} do not fit into images of {tuple(images.shape)}.")
+            raise ValueError(
+                f"Patches must fit into the images, got {size} for {tuple(images.shape)}."
+            )
         count = (n - (window - 1) * step - 1) // stride + 1
         starts = k.expand_dims(positions(x, count), 1) * stride
         places = k.reshape(k.add(starts, np.arange(window, dtype="int32") * step), (-1,))

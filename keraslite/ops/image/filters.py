@@ -15,7 +15,7 @@ from keraslite.typing import Tensor
 
 
 def _gaussian(like: Any, length: int, sigma: Any) -> Any:
-    """The weights of a Gaussian filter, which sum to 1."""
+    """Return the weights of a Gaussian filter; they sum to 1."""
     steps = (np.arange(length) - (length - 1) / 2).astype("float32")
     if isinstance(sigma, int | float | np.number):
         window = np.exp(-0.5 * (steps.astype("float64") / float(sigma)) ** 2)
@@ -52,7 +52,7 @@ def gaussian_blur(
     sigma: Sequence[float] = (1.0, 1.0),
     data_format: str | None = None,
 ) -> Tensor:
-    """Images blurred by a Gaussian filter; beyond their ends stand zeros.
+    """Blur images by a Gaussian filter; they are padded with zeros.
 
     Args:
         images: (height, width, channels), or a batch of them.
@@ -72,20 +72,21 @@ def gaussian_blur(
 
 @op("same")
 def sobel_edges(images: Tensor, data_format: str | None = None) -> Tensor:
-    """How steeply images change down and across, by Sobel's filters, on a new last axis.
+    """Compute the vertical and horizontal gradients of images by Sobel filters.
 
     Args:
         images: (batch, height, width, channels).
         data_format: "channels_last" or "channels_first"; the configured one by default.
 
     Returns:
-        The shape of the images and (down, across) behind; beyond their ends stand zeros.
+        A tensor of shape (*images.shape, 2): the vertical and the horizontal gradient. Images are
+        padded with zeros.
 
     >>> sobel_edges(np.ones((1, 4, 5, 2), "float32")).shape
     (1, 4, 5, 2, 2)
     """
     if len(images.shape) != 4:
-        raise ValueError(f"sobel_edges takes batches of images, got {tuple(images.shape)}.")
+        raise ValueError(f"images must be a batch, got a shape of {tuple(images.shape)}.")
     x, undo = as_batch(images, data_format)
     x, back = as_floats(x)
     down = np.float32([[-1, -2, -1], [0, 0, 0], [1, 2, 1]])
@@ -108,7 +109,7 @@ def ssim(
     k2: float = 0.03,
     data_format: str | None = None,
 ) -> Tensor:
-    """The structural similarity of images, from -1 to 1 for equal ones (Wang et al., 2004).
+    """Compute the structural similarity of images: 1 for equal ones (Wang et al., 2004).
 
     Args:
         image1: (height, width, channels), or a batch of them.
@@ -116,8 +117,8 @@ def ssim(
         max_val: the largest value that a pixel can have.
         filter_size: the size of the Gaussian window.
         filter_sigma: its width, in pixels.
-        k1: steadies the comparison of brightness.
-        k2: steadies that of contrast.
+        k1: the constant that stabilizes the comparison of means.
+        k2: the constant that stabilizes the comparison of variances.
         data_format: "channels_last" or "channels_first"; the configured one by default.
 
     Returns:

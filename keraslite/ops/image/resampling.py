@@ -1,4 +1,4 @@
-"""How images are sampled: weights of kernels along an axis, and values at coordinates."""
+"""Resampling: weights of kernels along an axis, and values at coordinates."""
 
 import itertools
 import math
@@ -45,10 +45,10 @@ KERNELS = {
 def weights(
     like: Any, before: Any, after: Any, scale: Any, translation: Any, method: str, antialias: bool
 ) -> Any:
-    """What each element of an axis adds to each of a resampled one, (after, before).
+    """Return the weights that resample an axis, of shape (after, before).
 
     Element i of the new axis stands at `(i + 1/2 - translation) / scale - 1/2` of the old one.
-    Weights sum to 1; of what stands beyond the ends they are 0.
+    Weights sum to 1, and are 0 for elements beyond the ends.
 
     Args:
         like: a tensor of the backend, for sizes that are not numbers.
@@ -78,7 +78,7 @@ def weights(
 
 
 def along(x: Any, axis: int, table: Any) -> Any:
-    """The product of a table (after, before) with an axis of a tensor.
+    """Multiply an axis of a tensor by a table (after, before).
 
     Args:
         x: a tensor of floats.
@@ -112,14 +112,14 @@ FIXERS: dict[str, Callable] = {
 def sample(
     gather: Callable, coordinates: Sequence, sizes: Sequence, order: int, mode: str, fill: Any
 ) -> Any:
-    """Values between the elements of a grid.
+    """Interpolate between the elements of a grid.
 
     Args:
         gather: from one integer index an axis to values.
-        coordinates: where, one float tensor an axis; they and the values broadcast together.
+        coordinates: one float tensor for each axis; they and the values broadcast together.
         sizes: the sizes of the axes.
         order: 0 takes the nearest element, 1 interpolates linearly.
-        mode: what stands beyond the ends, a name of `FIXERS`.
+        mode: how coordinates beyond the ends are treated, a name of `FIXERS`.
         fill: the value there for "constant".
     """
     corners = []

@@ -26,7 +26,7 @@ def resize(
     fill_value: float = 0.0,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images in another size; the centres of pixels stand at halves.
+    """Resize images; the centres of pixels are at half-integer coordinates.
 
     Args:
         images: (height, width, channels), or a batch of them.
@@ -36,7 +36,7 @@ def resize(
         crop_to_aspect_ratio: whether the images are cut first, around their middle, so that
             nothing is distorted.
         pad_to_aspect_ratio: whether they are padded first instead.
-        fill_mode: "constant", what they are padded with.
+        fill_mode: "constant", the only padding.
         fill_value: the constant.
         data_format: "channels_last" or "channels_first"; the configured one by default.
 
@@ -48,7 +48,9 @@ def resize(
     if len(tuple(size)) != 2:
         raise ValueError(f"size must be (height, width), got {size!r}.")
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
-        raise ValueError("Give one of crop_to_aspect_ratio and pad_to_aspect_ratio, not both.")
+        raise ValueError(
+            "At most one of crop_to_aspect_ratio and pad_to_aspect_ratio must be set, not both."
+        )
     x, undo = as_batch(images, data_format)
     if crop_to_aspect_ratio or pad_to_aspect_ratio:
         x = _in_aspect(x, tuple(size), pad_to_aspect_ratio, fill_value)
@@ -82,7 +84,7 @@ def _in_aspect(x: Any, size: tuple, pads: bool, fill: float) -> Any:
     """Images cut or padded around their middle to the aspect of a size."""
     height, width = x.shape[1:3]
     if height is None or width is None:
-        raise ValueError("Keeping the aspect ratio needs images whose size is known.")
+        raise ValueError("The size of the images must be known to keep their aspect ratio.")
     sizes = int(width * size[0] / size[1]), int(height * size[1] / size[0])
     if pads:
         # As much on either side, and along one axis alone.
@@ -104,13 +106,13 @@ def scale_and_translate(
     method: str,
     antialias: bool = True,
 ) -> Tensor:
-    """Tensors enlarged and moved along some of their axes; what comes from beyond is 0.
+    """Scale and translate tensors along some of their axes; values from beyond the ends are 0.
 
     Args:
         images: a tensor of any rank.
         output_shape: the shape of the result.
-        scale: how much larger it becomes along each of `spatial_dims`.
-        translation: how far it is moved, in pixels of the result.
+        scale: the scale factor along each of `spatial_dims`.
+        translation: the translation along each of them, in pixels of the result.
         spatial_dims: the axes.
         method: "linear" ("bilinear", "trilinear", "triangle"), "cubic" ("bicubic", "tricubic"),
             "lanczos3" or "lanczos5".
@@ -124,7 +126,7 @@ def scale_and_translate(
     check_choice("method", method, KERNELS)
     if len(output_shape) != len(images.shape):
         raise ValueError(
-            f"output_shape {tuple(output_shape)} has another rank than images of "
+            f"output_shape must have the rank of the images, got {tuple(output_shape)} for "
             f"{tuple(images.shape)}."
         )
     x, back = as_floats(images)

@@ -25,13 +25,13 @@ def map_coordinates(
     fill_mode: str = "constant",
     fill_value: float = 0,
 ) -> Tensor:
-    """The values of a tensor at any coordinates.
+    """Interpolate a tensor at coordinates.
 
     Args:
         inputs: a tensor.
         coordinates: (rank of the inputs, *shape of the result), in elements from the first one.
         order: 0 takes the nearest element, 1 interpolates linearly.
-        fill_mode: what stands beyond the ends: "constant", "nearest" (the last element), "wrap",
+        fill_mode: the value beyond the ends: "constant", "nearest" (the last element), "wrap",
             "mirror" (about the centre of the last element) or "reflect" (about its edge).
         fill_value: the constant.
 
@@ -64,7 +64,7 @@ def map_coordinates(
 def _warped(
     x: Any, rows: Any, columns: Any, interpolation: str, fill_mode: str, fill_value: Any
 ) -> Any:
-    """A batch sampled at (batch, height, width) rows and columns of its own."""
+    """Sample a batch at rows and columns of shape (batch, height, width)."""
     batch, height, width, channels = shape(x)
     flat = k.reshape(x, (batch, -1, channels))
     out = shape(rows)
@@ -78,7 +78,7 @@ def _warped(
 
 
 def _projected(x: Any, matrix: Any, interpolation: str, fill_mode: str, fill_value: Any) -> Any:
-    """A batch sampled where (batch, 8) projective transforms take the pixels of the result."""
+    """Sample a batch by (batch, 8) projective transforms from the result to the images."""
     height, width = shape(x)[1:3]
     column = cast(positions(x, width), "float32")
     row = k.expand_dims(cast(positions(x, height), "float32"), 1)
@@ -98,7 +98,7 @@ def affine_transform(
     fill_value: float = 0,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images sampled where a transform takes the pixels of the result.
+    """Apply a projective transform, which maps pixels of the result to points of the images.
 
     Args:
         images: (height, width, channels), or a batch of them.
@@ -106,7 +106,7 @@ def affine_transform(
             the result to ((a0 x + a1 y + a2) / n, (b0 x + b1 y + b2) / n) of the images, where n
             is c0 x + c1 y + 1.
         interpolation: "nearest" or "bilinear".
-        fill_mode: what stands beyond the ends, as for `map_coordinates`.
+        fill_mode: the value beyond the ends, as for `map_coordinates`.
         fill_value: the constant.
         data_format: "channels_last" or "channels_first"; the configured one by default.
 
@@ -137,14 +137,14 @@ def perspective_transform(
     fill_value: float = 0,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images warped so that four points come to stand at four others.
+    """Warp images so that four points move to four others.
 
     Args:
         images: (height, width, channels), or a batch of them.
         start_points: (4, 2), or (batch, 4, 2): the points (x, y) in the images.
-        end_points: where they stand in the result, of the same shape.
+        end_points: the same points in the result, of the same shape.
         interpolation: "nearest" or "bilinear".
-        fill_value: what stands beyond the ends of the images.
+        fill_value: the value beyond the ends of the images.
         data_format: "channels_last" or "channels_first"; the configured one by default.
 
     >>> x = np.ones((4, 4, 1), "float32")
@@ -168,7 +168,7 @@ def perspective_transform(
 
 
 def _homography(source: Any, target: Any) -> Any:
-    """The (batch, 8) projective transforms that take four points to four others."""
+    """Return the (batch, 8) projective transforms that map four points to four others."""
     x, y = source[..., 0], source[..., 1]
     zero, one = k.zeros_like(x), k.ones_like(x)
     lines, sides = [], []
@@ -192,16 +192,16 @@ def elastic_transform(
     seed: Any = None,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images pulled about by smooth random displacements (Simard et al., 2003).
+    """Distort images by smooth random displacements (Simard et al., 2003).
 
     The displacements are the same on every backend, and independent for rows and columns.
 
     Args:
         images: (height, width, channels), or a batch of them.
-        alpha: how strong they are.
-        sigma: how smooth they are: the width of the Gaussian that blurs them, in pixels.
+        alpha: the strength of the displacements, in pixels.
+        sigma: the width of the Gaussian that smooths them, in pixels.
         interpolation: "nearest" or "bilinear".
-        fill_mode: what stands beyond the ends, as for `map_coordinates`.
+        fill_mode: the value beyond the ends, as for `map_coordinates`.
         fill_value: the constant.
         seed: an int, a SeedGenerator or a seed tensor; None draws one.
         data_format: "channels_last" or "channels_first"; the configured one by default.

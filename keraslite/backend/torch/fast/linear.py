@@ -45,7 +45,7 @@ def activate(x: Tensor, activation: str | None) -> Tensor:
         return torch.relu(x)
     if activation == "gelu":
         return F.gelu(x)
-    raise ValueError(f"ops.linear fuses None, 'relu' or 'gelu', got {activation!r}.")
+    raise ValueError(f"ops.linear: activation must be None, 'relu' or 'gelu', got {activation!r}.")
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
