@@ -10,7 +10,7 @@ class Constraint:
     """A function of a weight that gives the nearest allowed one."""
 
     def __call__(self, w: Any) -> Any:
-        """The allowed weight."""
+        """Return the nearest weight that meets the constraint."""
         return w
 
     def get_config(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class MaxNorm(Constraint):
         self.max_value, self.axis = max_value, axis
 
     def __call__(self, w: Any) -> Any:
-        """The allowed weight."""
+        """Return the nearest weight that meets the constraint."""
         norms = _norms(w, self.axis)
         scale = ops.clip(norms, 0, self.max_value) / (config.epsilon() + norms)
         return ops.multiply(w, scale)
@@ -60,7 +60,7 @@ class NonNeg(Constraint):
     """
 
     def __call__(self, w: Any) -> Any:
-        """The allowed weight."""
+        """Return the nearest weight that meets the constraint."""
         return ops.maximum(w, 0)
 
 
@@ -75,7 +75,7 @@ class UnitNorm(Constraint):
         self.axis = axis
 
     def __call__(self, w: Any) -> Any:
-        """The allowed weight."""
+        """Return the nearest weight that meets the constraint."""
         return ops.divide(w, config.epsilon() + _norms(w, self.axis))
 
     def get_config(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class MinMaxNorm(Constraint):
         self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
 
     def __call__(self, w: Any) -> Any:
-        """The allowed weight."""
+        """Return the nearest weight that meets the constraint."""
         norms = _norms(w, self.axis)
         target_norms = self.rate * ops.clip(norms, self.min_value, self.max_value)
         target_norms = target_norms + (1 - self.rate) * norms

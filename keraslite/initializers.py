@@ -208,7 +208,7 @@ _TRUNCATED_STDDEV = 0.87962566103423978
 
 
 class VarianceScaling(RandomInitializer):
-    """Random numbers whose variance is `scale` over the number of connections.
+    """Random numbers of variance `scale` / the number of connections.
 
     Args:
         scale: the factor.

@@ -29,7 +29,7 @@ def make_default_seed() -> int:
 
 
 class SeedGenerator:
-    """A stream of seeds: each `next()` gives a new one and counts on.
+    """A stream of seeds: each `next()` returns a new one.
 
     Args:
         seed: an int, or None to draw one.
@@ -250,7 +250,7 @@ def bernoulli(shape: Shape, p: float = 0.5, dtype: DType | None = None, seed: An
 def dropout(
     inputs: Tensor, rate: float, noise_shape: Shape | None = None, seed: Any = None
 ) -> Tensor:
-    """Set a random part of the inputs to zero and scale the rest up.
+    """Set a random part of the inputs to zero and scale up the rest.
 
     Args:
         inputs: a float tensor.

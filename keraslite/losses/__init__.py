@@ -114,7 +114,7 @@ def _loss(
     name: str = "",
     unwritten: tuple[str, ...] = (),
 ) -> type:
-    """The class of a loss function.
+    """Declare the class of a loss function.
 
     Args:
         class_name: its name.

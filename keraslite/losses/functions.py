@@ -134,7 +134,7 @@ def binary_focal_crossentropy(
     label_smoothing: float = 0.0,
     axis: int = -1,
 ) -> Tensor:
-    """Binary cross-entropy that counts hard samples more.
+    """Binary focal cross-entropy, which weighs hard samples more.
 
     Args:
         y_true: zeros and ones.
@@ -204,7 +204,7 @@ def categorical_focal_crossentropy(
     label_smoothing: float = 0.0,
     axis: int = -1,
 ) -> Tensor:
-    """Categorical cross-entropy that counts hard samples more.
+    """Categorical focal cross-entropy, which weighs hard samples more.
 
     Args:
         y_true: distributions over classes along `axis`.
@@ -260,7 +260,7 @@ def sparse_categorical_crossentropy(
 
 
 def categorical_generalized_cross_entropy(y_true: Tensor, y_pred: Tensor, q: float) -> Tensor:
-    """`(1 - p ** q) / q` of the probability p given to the true class: robust to wrong labels.
+    """`(1 - p ** q) / q` of the probability p of the true class: robust to wrong labels.
 
     Args:
         y_true: integer labels, shape (batch, ...).
@@ -277,7 +277,7 @@ def categorical_generalized_cross_entropy(y_true: Tensor, y_pred: Tensor, q: flo
 
 
 def dice(y_true: Tensor, y_pred: Tensor, axis: Axis = None) -> Tensor:
-    """One minus twice the overlap over the sum of the sizes.
+    """The dice loss: one minus twice the overlap over the sum of the sizes.
 
     Args:
         y_true: a mask.

@@ -107,7 +107,7 @@ def reduce_values(
 
 
 def apply_mask(sample_weight: Tensor, mask: Tensor, dtype: str, reduction: str | None) -> Any:
-    """Sample weights that are zero where the mask is.
+    """Set sample weights to zero where the mask is zero.
 
     For means over the batch the other weights grow, so that only valid entries are counted.
     """

@@ -10,7 +10,7 @@ _AGGREGATIONS = (None, "uniform_average", "variance_weighted_average")
 
 
 class R2Score(Metric):
-    """One minus the share of the targets' variance that is left unexplained.
+    """The coefficient of determination, R2: the explained share of the targets' variance.
 
     Args:
         class_aggregation: "uniform_average", "variance_weighted_average", or None for one score

@@ -8,7 +8,7 @@ from keraslite.metrics.metric import Metric
 
 
 def _samplewise(values: Any, weight: Any, reduce: Any) -> tuple[Any, Any]:
-    """Values reduced to one a sample and weighed, and the weights reduced likewise.
+    """Reduce values and weights to one a sample, and weigh the values.
 
     Args:
         values: shape (batch, ...).

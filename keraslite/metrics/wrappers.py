@@ -28,7 +28,7 @@ def _mean(
     last: dict[str, Any] | None = None,
     unwritten: tuple[str, ...] = (),
 ) -> type:
-    """The class of a function's mean.
+    """Declare the metric class of the mean of a function.
 
     Args:
         class_name: its name.

@@ -142,7 +142,7 @@ def conv_transpose(
     data_format: str | None = None,
     dilation_rate: int | Sequence[int] = 1,
 ) -> Tensor:
-    """The gradient of a convolution as an upsampling, with a kernel (*spatial, filters, channels).
+    """The transposed convolution, with a kernel (*spatial, filters, channels).
 
     With "same" the output is `strides` times as large as the input; with "valid" it holds every
     window. `output_padding` sets the size beyond the smallest one instead.
@@ -249,7 +249,7 @@ def _adaptive(inputs: Any, output_size: Any, data_format: str | None, along: Any
 def adaptive_average_pool(
     inputs: Tensor, output_size: int | Sequence[int], data_format: str | None = None
 ) -> Tensor:
-    """The means of as many windows as are asked for.
+    """Average pooling to an output size.
 
     >>> print(convert_to_numpy(adaptive_average_pool([[[1.0], [3.0], [4.0], [6.0]]], 2))[0, :, 0])
     [2. 5.]
@@ -268,7 +268,7 @@ def adaptive_average_pool(
 def adaptive_max_pool(
     inputs: Tensor, output_size: int | Sequence[int], data_format: str | None = None
 ) -> Tensor:
-    """The largest values of as many windows as are asked for.
+    """Max pooling to an output size.
 
     >>> print(convert_to_numpy(adaptive_max_pool([[[1.0], [3.0], [4.0], [6.0]]], 2))[0, :, 0])
     [3. 6.]

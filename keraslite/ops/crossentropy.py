@@ -26,7 +26,7 @@ def _dense_only(name: str, sparse: bool) -> None:
 def one_hot(
     x: Tensor, num_classes: int, axis: int = -1, dtype: DType | None = None, sparse: bool = False
 ) -> Tensor:
-    """A one at each index along a new axis; zeros alone for an index out of range.
+    """One-hot vectors of indices along a new axis; zeros for an index out of range.
 
     With `sparse` it is a sparse tensor of the framework; numpy has none.
 

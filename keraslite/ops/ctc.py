@@ -26,7 +26,7 @@ def ctc_loss(
     output_length: Tensor,
     mask_index: int = 0,
 ) -> Tensor:
-    """Minus the log probability of label sequences under all their alignments to frames.
+    """The negative log likelihood of label sequences over all alignments to frames.
 
     Args:
         target: (batch, labels) of class indices.
@@ -91,7 +91,7 @@ def ctc_decode(
     merge_repeated: bool = True,
     mask_index: int | None = 0,
 ) -> tuple:
-    """The label sequences that frames of logits stand for, of a model trained with `ctc_loss`.
+    """Decode frames of logits of a model trained with `ctc_loss` into label sequences.
 
     Args:
         inputs: (batch, frames, classes) of logits.
@@ -152,7 +152,7 @@ _NEVER = -1e30  # a log probability of 0 that stays finite in sums
 
 
 def _beam_search(logs: Any, lengths: Any, width: int, top_paths: int, blank: int) -> tuple:
-    """Prefixes kept by the probability that the frames so far stand for them.
+    """Beam search over label prefixes, by their total probability over alignments.
 
     The state of a beam: its labels, their number, a hash of them, and the log probabilities of the
     alignments that end in a blank and of those that do not; the best beam comes first. A beam that

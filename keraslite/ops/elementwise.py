@@ -70,7 +70,7 @@ def lcm(x1: Tensor, x2: Tensor) -> Tensor:
 
 @op("promote_float", tensors=2)
 def hypot(x1: Tensor, x2: Tensor) -> Tensor:
-    """The length of the hypotenuse.
+    """The length of the hypotenuse: sqrt(x1 ** 2 + x2 ** 2).
 
     >>> convert_to_numpy(hypot([3.0], [4.0])).tolist()
     [5.0]

@@ -31,7 +31,7 @@ def cholesky(x: Tensor, upper: bool = False) -> Tensor:
 
 @op("float")
 def cholesky_inverse(x: Tensor, upper: bool = False) -> Tensor:
-    """The inverse of matrices that are given by their Cholesky factors.
+    """The inverse of matrices from their Cholesky factors.
 
     >>> convert_to_numpy(cholesky_inverse([[2.0, 0.0], [0.0, 1.0]])).tolist()
     [[0.25, 0.0], [0.0, 1.0]]
@@ -126,7 +126,7 @@ def lu_factor(x: Tensor) -> tuple:
 
 @op("float")
 def norm(x: Tensor, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The norm of vectors (one axis) or matrices (two); of the flat tensor if nothing is said.
+    """The norm of vectors (one axis) or matrices (two); of the flat tensor by default.
 
     Args:
         x: the tensor.

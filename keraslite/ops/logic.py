@@ -208,7 +208,7 @@ def where(condition: Tensor, x1: Tensor = None, x2: Tensor = None) -> Tensor:
 
 
 def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
-    """From several choices, the first whose condition holds.
+    """Select from several choices the first whose condition is true.
 
     >>> convert_to_numpy(select([[True, False], [True, True]], [[1, 2], [3, 4]])).tolist()
     [1, 4]

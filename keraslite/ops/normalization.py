@@ -112,7 +112,7 @@ def normalize_groups(
     x: Tensor, scale: Tensor = None, offset: Tensor = None, groups: int = 32, axis: int = -1,
     epsilon: float = 1e-3, activation: str | None = None,
 ) -> Tensor:  # fmt: skip
-    """Bring groups of channels of each sample to mean 0 and variance 1, then scale and shift.
+    """Normalize groups of channels to mean 0 and variance 1, then scale and shift.
 
     Source: https://arxiv.org/abs/1803.08494
 
@@ -171,7 +171,7 @@ def layer_normalization(
     epsilon: float | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    """Each sample brought to mean 0 and variance 1 over axes, then scaled and shifted.
+    """Normalize each sample to mean 0 and variance 1 over axes, then scale and shift.
 
     >>> print(convert_to_numpy(layer_normalization([1.0, 3.0])).round(4))
     [-1.  1.]

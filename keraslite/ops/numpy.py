@@ -1,7 +1,7 @@
 """Ops that numpy has under the same name, by topic: one definition each.
 
 Bodies are composite wherever a composition is as good as a native function; the arguments that
-reach them are tensors of one backend, promoted as the op's kind says. Constants made inside a body
+reach them are tensors of one backend, promoted by the op's rule. Constants made inside a body
 are numpy arrays: literals follow the tensors beside them, whatever the current backend is.
 """
 

@@ -34,7 +34,7 @@ _FULL = ("float32", "float64")
 
 @op("same")
 def view_as_complex(x: Tensor) -> Tensor:
-    """The complex numbers whose real and imaginary parts stand along the last axis.
+    """Complex numbers from their real and imaginary parts along the last axis.
 
     Args:
         x: floats of shape (..., 2).
@@ -155,7 +155,7 @@ def _planar(x: Any) -> Any:
 
 @op("same")
 def rfft(x: Tensor, fft_length: int | None = None) -> tuple:
-    """The first half of the Fourier transform of real numbers, which tells the other one.
+    """The first half of the Fourier transform of real numbers; the other half mirrors it.
 
     Args:
         x: floats; the last axis is transformed.
@@ -175,7 +175,7 @@ def rfft(x: Tensor, fft_length: int | None = None) -> tuple:
 
 @op("sequence")
 def irfft(x: Tensor, fft_length: int | None = None) -> Tensor:
-    """The real numbers of which `rfft` gives this.
+    """Invert `rfft`: the real numbers of a half spectrum.
 
     Args:
         x: a pair of floats (real, imaginary) of the same shape.
@@ -307,7 +307,7 @@ def istft(
     window: Any = "hann",
     center: bool = True,
 ) -> Tensor:
-    """The signal of which `stft`, with the same arguments, gives this.
+    """Invert `stft` of the same arguments: the signal of its windows' spectra.
 
     The windows are added up and divided by what their squares add up to: the least-squares
     estimate. (Keras divides by the square of each window alone where `window` is None.)

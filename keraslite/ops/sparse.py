@@ -38,7 +38,7 @@ def parts(x: Tensor) -> tuple[Any, Any]:
 
 
 def dense(x: Tensor) -> Any:
-    """A tensor as a dense one.
+    """Convert a sparse tensor to a dense one.
 
     Args:
         x: a sparse tensor, or any other, which stays as it is.
