@@ -23,8 +23,10 @@ from hub.convert.kerashub_weights import (
     left_over,
 )
 from hub.convert.safetensors import check_target
+from hub.families import family_of
 from hub.presets import build, save
 from hub.presets.files import PresetFiles, resolve
+from hub.tasks.discovery import find_class
 from hub.weights.loading import layer_storages, weight_variables
 from hub.weights.reader import open_weights
 from hub.weights.storage import DENSE
@@ -202,9 +204,6 @@ def _model(
     theirs: KerasHubFamily, task: str, ours: dict, settings: dict, dtype: str, tokenizer: Any
 ) -> tuple[Any, WeightTable, dict]:
     """The model without weights, the names of its weights, and its config."""
-    from hub import tasks
-    from hub.families import family_of
-
     family = family_of(theirs.model_type)
     backbone = family.backbone(**ours, dtype=dtype)
     special = getattr(tokenizer, "special_tokens", {})
@@ -215,7 +214,7 @@ def _model(
     if task != "Backbone":
         if task == "Seq2SeqLM":
             settings = {**settings, "start_token_id": ids.get("pad_token_id", 0)}
-        model = getattr(tasks, task).for_family(family.model_type)(backbone, **settings)
+        model = find_class(task).for_family(family.model_type)(backbone, **settings)
         table, extra = family.task_weights(task), model.config_json()
     architecture = None if task == "Backbone" else family.heads[task].architecture
     config = save.config_of(family, backbone, architecture, extra)

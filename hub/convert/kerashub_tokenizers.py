@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hub import tokenizers
+from hub.families import family_of
 from hub.presets.files import PresetFiles, resolve
 
 
@@ -92,9 +94,6 @@ def read_tokenizer(source: PresetFiles, expected: str, model_type: str, longest:
         ValueError: it is another one, is damaged, or is set to what is not supported.
         FileNotFoundError: a file is missing.
     """
-    from hub import tokenizers
-    from hub.families import family_of
-
     if _CONFIG not in source:
         return None
     record = source.json(_CONFIG)
