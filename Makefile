@@ -1,5 +1,7 @@
 # make env    .venv with every backend and what the tests need
 # make demo   fine-tune a pretrained BERT on reviews (BACKEND=jax|torch|tensorflow)
+# make quick  what must always work on every backend, then all tests but the slow ones on one
+#             (QUICK=torch): under five minutes
 # make test   the whole suite, in two processes of some 8 GB (WORKERS=n for n)
 # make lint   style, imports, docstrings
 # make report docs/parity.md: how far each op is from float64, on each backend
@@ -7,12 +9,13 @@
 PYTHON ?= python3
 BACKEND ?= jax
 WORKERS ?= 2
+QUICK ?= torch
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The demo loads what it trained on a second backend too.
 OTHER = $(if $(filter torch,$(BACKEND)),jax,torch)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: env demo test lint report bench clean
+.PHONY: env demo quick test lint report bench clean
 
 env: .venv/.env
 
@@ -34,8 +37,13 @@ env: .venv/.env
 demo: .venv/.demo-$(BACKEND)
 	.venv/bin/python examples/fine_tune.py --backend $(BACKEND) --other $(OTHER)
 
+quick: .venv/.env
+	.venv/bin/python -m pytest tests/test_tiny.py
+	KERASLITE_TEST_BACKENDS=$(QUICK) .venv/bin/python -m pytest tests -n $(WORKERS) \
+		--dist worksteal -m "not slow" --ignore tests/test_tiny.py
+
 test: .venv/.env
-	.venv/bin/python -m pytest tests -n $(WORKERS) --dist worksteal
+	.venv/bin/python -m pytest tests -n $(WORKERS) --dist worksteal --durations=50
 
 lint: .venv/.env
 	.venv/bin/python -m ruff check .

@@ -54,6 +54,7 @@ TORCH_ONLY = {"diffusion", "text"}
 WITH_CODE = [page for page in PAGES if code_blocks(page)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem)
 def test_code_of_a_page_runs(page, backend, monkeypatch):
     if backend == "numpy" or (page.stem in TORCH_ONLY and backend != "torch"):

@@ -24,6 +24,7 @@ def test_all_are_run():
     assert {p.stem for p in FOLDER.glob("*.ipynb")} == set(SAYS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAYS)
 def test_notebook(name, tmp_path, monkeypatch, capsys):
     if name in KINDS:

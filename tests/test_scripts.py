@@ -52,6 +52,7 @@ def test_a_difference_is_found_and_named():
     assert set(totals) == set(keraslite.backend.available()) | {"numpy"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["value", "gradient"])
 def test_memory_of_long_attention_is_linear(what, backend):
     """16,384 queries and keys: the logits alone would take 1 GB, and several times with gradients."""

@@ -16,7 +16,7 @@ import hub
 import keraslite as keras
 from keraslite import ops
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")]
 assert_close = partial(compare.assert_close, rtol=0, atol=0, share=1e-4)
 RNG = np.random.default_rng(0)
 LATENTS = RNG.normal(size=(2, 8, 8, 4)).astype("float32")

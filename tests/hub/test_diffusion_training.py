@@ -11,7 +11,7 @@ import keraslite as keras
 from hub.diffusion.training import NoisePrediction, training_inputs
 from keraslite import ops
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")]
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (3, 32, 40, 3)).astype("uint8")
 PROMPTS = [PROMPT, "a dog", PROMPT]

@@ -19,7 +19,7 @@ from hub.diffusion.latents import LatentCodec
 from hub.diffusion.schedulers import Scheduler
 from keraslite import ops
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")]
 RNG = np.random.default_rng(5)
 IMAGES = RNG.integers(0, 256, (2, 32, 40, 3)).astype("uint8")
 MASKS = np.zeros((2, 32, 40), bool)

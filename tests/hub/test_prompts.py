@@ -12,7 +12,7 @@ from hub.diffusion.prompts import chunk_prompt, repeat_to_same_length, weighted_
 from hub.presets import resolve
 from keraslite import ops
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")]
 LONG = " ".join([PROMPT, "and it is dark"] * 20)
 
 

@@ -16,7 +16,7 @@ import keraslite as keras
 from hub.cli import main
 from hub.presets.build import arguments
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")]
 SIZE = {"img_height": 16, "img_width": 16}
 DRAWN = {"num_steps": 2, "seed": 1}
 VISION = {

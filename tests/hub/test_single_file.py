@@ -17,7 +17,7 @@ import hub
 import keraslite as keras
 from hub.diffusion import single_file as ldm
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")]
 assert_close = partial(compare.assert_close, rtol=0, atol=0, share=3e-5)
 RNG = np.random.default_rng(0)
 LATENTS = RNG.normal(size=(2, 8, 8, 9)).astype("float32")

@@ -20,7 +20,7 @@ from hub.diffusion.denoising import noise
 from hub.diffusion.schedulers import Scheduler
 from keraslite import ops
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")]
 assert_close = partial(compare.assert_close, rtol=0, atol=0, share=1e-4)
 NOISE = np.random.default_rng(0).normal(size=(2, 8, 10, 4)).astype("float32")
 
