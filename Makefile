@@ -3,7 +3,7 @@
 # make quick  what must always work on every backend, then all tests but the slow ones on one
 #             (QUICK=torch): under five minutes
 # make test   the whole suite, in two processes of some 8 GB (WORKERS=n for n)
-# make lint   style, imports, docstrings
+# make lint   style, imports, docstrings, types
 # make report docs/parity.md: how far each op is from float64, on each backend
 
 PYTHON ?= python3
@@ -48,6 +48,7 @@ test: .venv/.env
 lint: .venv/.env
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m mypy
 
 report: .venv/.env
 	.venv/bin/python scripts/parity_report.py

@@ -4,9 +4,10 @@
 the one that new layers and tensors belong to, `to_backend` moves tensors and live models.
 """
 
+from typing import TYPE_CHECKING
+
 from keraslite import (
     activations,
-    backend,
     callbacks,
     config,
     constraints,
@@ -53,5 +54,12 @@ from keraslite.random import SeedGenerator
 from keraslite.regularizers import Regularizer
 from keraslite.symbolic import KerasTensor
 from keraslite.variable import AutocastScope, StatelessScope, Variable
+
+if TYPE_CHECKING:  # a type checker does not see that the module can be called
+    from keraslite.backend import CallableModule
+
+    backend: CallableModule
+else:
+    from keraslite import backend
 
 __version__ = "0.1.0"

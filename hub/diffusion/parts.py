@@ -4,7 +4,7 @@ diffusers has them, and single files of the authors' own code.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keraslite as keras
 from hub.diffusion.schedulers import Scheduler
@@ -107,7 +107,7 @@ class DiffusionParts:
         variant: str | None = None, scheduler: Scheduler | str | None = None,
         revision: str | None = None, token: str | None = None, safety_checker: bool = False,
         **kwargs: Any,
-    ) -> "DiffusionParts":  # fmt: skip
+    ) -> Self:  # fmt: skip
         """The pipeline of a folder or repository as diffusers has them.
 
         Args:
@@ -173,7 +173,7 @@ class DiffusionParts:
     def from_single_file(
         cls, file: Any, *, img_height: int | None = None, img_width: int | None = None,
         backend: str | None = None, **kwargs: Any,
-    ) -> "DiffusionParts":  # fmt: skip
+    ) -> Self:  # fmt: skip
         """The pipeline of one file, as its authors and most fine-tuned models have it.
 
         Versions 1 and 2 are told from the shapes of the tensors. The file does not say what is

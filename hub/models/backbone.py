@@ -1,6 +1,6 @@
 """Backbone: a network without a head."""
 
-from typing import Any
+from typing import Any, Self
 
 import keraslite as keras
 from hub.presets.build import find_checkpoint, load
@@ -24,7 +24,7 @@ class Backbone(keras.Model):
         token: str | bool | None = None,
         variant: str | None = None,
         **kwargs: Any,
-    ) -> "Backbone":
+    ) -> Self:
         """Load the backbone of a preset.
 
         Args:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import keraslite as keras
 from hub.families import Family, family_of
@@ -79,7 +79,7 @@ class Task(keras.Model):
         token: str | bool | None = None,
         variant: str | None = None,
         **kwargs: Any,
-    ) -> "Task":
+    ) -> Self:
         """Load the task of a preset, with its weights and its preprocessing.
 
         Args:
@@ -123,7 +123,7 @@ class Task(keras.Model):
         return task
 
     @classmethod
-    def _assemble(cls, checkpoint: Checkpoint, backbone: Any, kwargs: dict[str, Any]) -> "Task":
+    def _assemble(cls, checkpoint: Checkpoint, backbone: Any, kwargs: dict[str, Any]) -> Self:
         """Return the task over a backbone, with its preprocessor."""
         kwargs = {**cls.checkpoint_arguments(checkpoint.files, checkpoint.config), **kwargs}
         options = {name: kwargs.pop(name, None) for name in cls.preprocessor_options}

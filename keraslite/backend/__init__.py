@@ -36,11 +36,11 @@ from keraslite.backend.dispatch import (
 )
 
 
-class _CallableModule(ModuleType):
+class CallableModule(ModuleType):
     """`keraslite.backend()` names the current backend; `keraslite.backend` is this module too."""
 
     def __call__(self) -> str:
         return backend()
 
 
-sys.modules[__name__].__class__ = _CallableModule
+sys.modules[__name__].__class__ = CallableModule

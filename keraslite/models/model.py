@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections import Counter
-from typing import Any
+from typing import Any, Self
 
 from keraslite import quantizers
 from keraslite.layers.base.building import (
@@ -56,7 +56,7 @@ class Model(Trainer, Layer):
         super().__init__(**kwargs)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Model":
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """The model of a config; a graph's config makes a functional model."""
         if public_class(cls) is Model and {"layers", "input_layers"} <= set(config):
             from keraslite.models.functional import Functional

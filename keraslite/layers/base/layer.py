@@ -7,7 +7,7 @@ are found by looking at the layer's attributes, so nothing has to be registered.
 """
 
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 from keraslite import backend as backends
 from keraslite import constraints, dtype_policies, initializers, masking, regularizers
@@ -188,8 +188,11 @@ class Layer(Tracked):
         self.__dict__.setdefault("_kl_added", []).append(variable)
         return variable
 
-    def build(self, input_shape: Any = None) -> None:
-        """Make the variables for an input shape; by default the layers inside build themselves."""
+    def build(self, *args: Any, **kwargs: Any) -> None:
+        """Make the variables for an input shape; by default the layers inside build themselves.
+
+        A layer that overrides it names its shapes: `input_shape`, or one `..._shape` an input.
+        """
         self.built = True
 
     def _build(self, args: tuple, kwargs: dict) -> None:
@@ -363,7 +366,7 @@ class Layer(Tracked):
         return layer_config(self, automatic)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Layer":
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """The layer of a config."""
         try:
             return cls(**{k: deserialize_keras_object(v) for k, v in config.items()})
@@ -373,7 +376,7 @@ class Layer(Tracked):
                 "get_config() and from_config() so that they match its __init__()."
             ) from error
 
-    def to_backend(self, name: str) -> "Layer":
+    def to_backend(self, name: str) -> Self:
         """Move the layer and all inside it to another backend, in place.
 
         Args:
