@@ -1,4 +1,4 @@
-"""What a namespace of the installed Keras has and ours lacks, and the signatures that differ.
+"""List the names of Keras's namespaces that keraslite lacks, and the signatures that differ.
 
     python scripts/api_coverage.py keras.ops keras.random keras.activations
 

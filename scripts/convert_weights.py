@@ -1,4 +1,4 @@
-"""Writes the weights of any readable checkpoint as a safetensors preset: `.bin`, KerasHub's h5 too.
+"""Convert a checkpoint (safetensors, `.bin`, KerasHub's h5) to a safetensors preset.
 
 python scripts/convert_weights.py [--revision REVISION] [--token TOKEN] SRC DST
 """

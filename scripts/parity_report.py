@@ -1,4 +1,4 @@
-"""Writes docs/parity.md: how far each op is from a float64 reference, on each backend.
+"""Write docs/parity.md: how far each op is from a float64 reference, on each backend.
 
     python scripts/parity_report.py [--out docs/parity.md]
 

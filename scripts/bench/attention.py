@@ -1,4 +1,4 @@
-"""Attention: time against the frameworks' own and Keras's, and memory over the length.
+"""Benchmark attention: time against the frameworks and Keras, and memory over the length.
 
 Goals: no slower than the framework's own function; at 16,384 queries and keys less than 1 GB more
 than the inputs and outputs, with the gradient too.

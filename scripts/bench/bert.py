@@ -1,4 +1,4 @@
-"""BERT-base inference against transformers on torch, and against KerasHub on each backend."""
+"""Benchmark BERT-base inference against transformers on torch, and KerasHub on each backend."""
 
 import argparse
 import os

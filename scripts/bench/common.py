@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, one JSON line a figure, goals, processes."""
+"""Helpers of the benchmarks: interleaved timing, one JSON line a figure, goals, processes."""
 
 import gc
 import json

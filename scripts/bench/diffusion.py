@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5 at its real sizes with random weights, against diffusers on torch.
+"""Benchmark Stable Diffusion 1.5, with random weights, against diffusers on torch.
 
 A step of the U-Net at 512x512 with guidance, decoding an image, loading the networks. Ratios of one
 run; diffusers has channels last, its better setting on a CPU.

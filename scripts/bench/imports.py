@@ -1,4 +1,4 @@
-"""CPU time of `import keraslite` and `import hub` in fresh interpreters, against numpy's."""
+"""Benchmark the CPU time of `import keraslite` and `import hub` against numpy's."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Loading a 440 MB BERT-base: `from_preset` and all weights made, against reading the file."""
+"""Benchmark loading a BERT-base of 440 MB, all weights, against reading the file."""
 
 import argparse
 import gc

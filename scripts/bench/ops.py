@@ -1,5 +1,5 @@
-"""What 40 common ops cost over the bare framework, eager and compiled, and against Keras; and
-convolutions and pools on torch against its own channels_last calls, with the copies they make.
+"""Benchmark 40 common ops against the bare framework and Keras, eager and compiled; convolutions
+and pooling on torch against its own channels_last calls, with the copies they make.
 
 Goals: eager, the median op at most 1 us over bare torch and at most 1.3x of bare jax and
 tensorflow; compiled at most 1.02x; convolutions and pools at most 1.05x without a copy.

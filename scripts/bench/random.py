@@ -1,4 +1,4 @@
-"""The cost of a dropout mask over 1M elements against the frameworks' own (goal: at most 1.5x)."""
+"""Benchmark a dropout mask of 1M elements against the frameworks' own (goal: at most 1.5x)."""
 
 import importlib.util
 import os

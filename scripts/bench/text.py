@@ -1,4 +1,4 @@
-"""Text models of real sizes with random weights: classification, generation, training, loading.
+"""Benchmark text models with random weights: classification, generation, training, loading.
 
 Ratios within one run, against transformers on torch and against KerasHub on each backend.
 """

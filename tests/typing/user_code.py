@@ -8,6 +8,7 @@ import numpy as np
 import hub
 import keraslite as keras
 from keraslite import layers, ops
+from keraslite.typing import Shape, Tensor
 
 # -- layers and models ----------------------------------------------------------------------------
 
@@ -20,14 +21,14 @@ class Scale(layers.Layer):
         super().__init__(**kwargs)
         self.initial = initial
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.scale = self.add_weight(
             shape=(input_shape[-1],),
             initializer=keras.initializers.Constant(self.initial),
             name="scale",
         )
 
-    def call(self, inputs: object) -> object:
+    def call(self, inputs: Tensor) -> Tensor:
         return ops.multiply(inputs, self.scale)
 
     def get_config(self) -> dict[str, object]:
@@ -44,13 +45,13 @@ class Regressor(keras.Model):
         self.out = layers.Dense(1)
         self.error = keras.metrics.MeanAbsoluteError(name="error")
 
-    def call(self, x: object, training: bool = False) -> object:
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         return self.out(self.scale(self.hidden(x)))
 
-    def train_step(self, data: tuple) -> dict[str, object]:
+    def train_step(self, data: tuple) -> dict[str, Tensor]:
         x, y = data
 
-        def compute_loss() -> object:
+        def compute_loss() -> Tensor:
             return ops.mean(ops.square(self(x, training=True) - y))
 
         loss, gradients = keras.value_and_grad(compute_loss, variables=self.trainable_variables)()
