@@ -38,10 +38,10 @@ def _convert_kerashub(files: PresetFiles, target: Path) -> None:
     for row in rows:
         if row.ours:
             source = f"  <- {row.theirs}" if row.theirs else ""
-            print(f"{row.ours:{width}}  {row.dtype:9}  {row.shape}{source}  ({row.how})")
+            print(f"{row.ours:{width}}  {row.dtype:9}  {row.shape}{source}  ({row.note})")
     for row in rows:
         if not row.ours:
-            print(f"left: {row.theirs}  {row.dtype}  {row.shape}: {row.how}")
+            print(f"left: {row.theirs}  {row.dtype}  {row.shape}: {row.note}")
     written = [row for row in rows if row.ours]
     count = sum(math.prod(row.shape) for row in written)
     left = len(rows) - len(written)

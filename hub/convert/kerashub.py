@@ -1,8 +1,8 @@
-"""Makes a checkpoint as transformers has it out of a preset of KerasHub, and reports on it.
+"""Convert a preset of KerasHub to a checkpoint of transformers, and report on every tensor.
 
 No class that a config names is imported: names are looked up in
-`hub.convert.kerashub_families`. Nothing is written before every tensor has been found, claimed and
-measured.
+`hub.convert.kerashub_families`. Nothing is written before the names and shapes of all tensors were
+checked.
 """
 
 import re
@@ -38,25 +38,25 @@ _COMMON = ("name", "trainable", "dtype")  # of any Keras config, of no use here
 
 @dataclass(frozen=True)
 class Converted:
-    """What became of a tensor.
+    """The conversion of a tensor.
 
     Attributes:
-        theirs: its name in the preset, or names of several that were joined; "" if it is made.
+        theirs: its name in the preset, or names of several that were joined; "" for zeros.
         ours: its name in the new checkpoint; "" if it was left.
         shape: in the new checkpoint, or of what was left.
         dtype: as `shape`.
-        how: what was done with it, or why it was left.
+        note: what was done with it, or why it was left.
     """
 
     theirs: str
     ours: str
     shape: tuple[int, ...]
     dtype: str
-    how: str
+    note: str
 
 
 def is_kerashub(source: PresetFiles) -> bool:
-    """Returns whether a preset is one that KerasHub or KerasNLP saved.
+    """Return whether a preset was saved by KerasHub or KerasNLP.
 
     Args:
         source: what `hub.presets.resolve` returned.
@@ -67,7 +67,7 @@ def is_kerashub(source: PresetFiles) -> bool:
 
 
 def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
-    """Writes a preset of KerasHub as a checkpoint that `from_preset` and transformers open.
+    """Write a preset of KerasHub as a checkpoint that `from_preset` and transformers open.
 
     Args:
         source: what `hub.presets.resolve` returned.
@@ -88,13 +88,13 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
         ('layers/reversible_embedding/vars/0', 'embeddings.word_embeddings.weight')
     """
     check_target(target)
-    theirs, given = _class_of(source)
-    ours = _arguments(theirs, given, source)
+    theirs, config_of_preset = _class_of(source)
+    ours = _arguments(theirs, config_of_preset, source)
     with KerasHubWeights(source) as tensors, keras.use_backend("numpy"):
         depth = ours.get("num_groups", ours["num_layers"]) * ours.get("num_inner_repetitions", 1)
         if depth > len(tensors):
             raise ValueError(f"The config has {depth} layers, the file {len(tensors)} tensors.")
-        task, settings, why = _task_of(theirs, source, given, ours)
+        task, settings, why = _task_of(theirs, source, config_of_preset, ours)
         learned = [n for n in tensors if not any(re.fullmatch(pattern, n) for pattern in LEFT)]
         dtypes = {tensors.dtype(name) for name in learned} & set(FLOATS)
         dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
@@ -114,9 +114,9 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
         matches = name_tensors(layer_storages(model), table)
         stored = {match.path: (match.tensor, match.storage) for match in matches}
         written = open_weights(resolve(target))
-        for path, how in done.items():
+        for path, steps in done.items():
             name, storage = stored[path]
-            words = ", ".join([*how, "transposed"] if storage == DENSE else how) or "as it is"
+            words = ", ".join([*steps, "transposed"] if storage == DENSE else steps) or "as it is"
             row = (written.shape(name), written.dtype(name), words)
             report.append(Converted(" + ".join(plan[path]), name, *row))
         return report + [
@@ -130,28 +130,28 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
 
 def _class_of(source: PresetFiles) -> tuple[KerasHubFamily, dict[str, Any]]:
     record = source.json("config.json")
-    name, given = record.get("class_name"), record.get("config")
+    name, config = record.get("class_name"), record.get("config")
     if not isinstance(name, str) or name not in BACKBONES:
         raise ValueError(
             f"{source.location} is a {name!r} of KerasHub, which is not converted. Supported: "
             f"{', '.join(BACKBONES)}."
         )
-    if not isinstance(given, dict):
+    if not isinstance(config, dict):
         raise ValueError(f"config.json of {source.location} has no 'config' of its {name}.")
-    return BACKBONES[name], given
+    return BACKBONES[name], config
 
 
-def _arguments(theirs: KerasHubFamily, given: dict, source: PresetFiles) -> dict[str, Any]:
-    """Our arguments out of a config, of which every key is known and every value has its type."""
-    unknown = sorted(set(given) - set(theirs.config) - set(_COMMON))
-    missing = sorted(set(theirs.config) - set(given) - {"key_value_dim"})
+def _arguments(theirs: KerasHubFamily, config: dict, source: PresetFiles) -> dict[str, Any]:
+    """Return our arguments out of a config, whose keys and types of values are checked."""
+    unknown = sorted(set(config) - set(theirs.config) - set(_COMMON))
+    missing = sorted(set(theirs.config) - set(config) - {"key_value_dim"})
     if unknown or missing:
         raise ValueError(
             f"config.json of {source.location} lacks {missing} and has the unknown {unknown}."
         )
-    found = {}
-    for key, kind in theirs.config.items():
-        value = given.get(key)
+    arguments = {}
+    for key, cls in theirs.config.items():
+        value = config.get(key)
         if key == "activation":
             name = value.get("config") if isinstance(value, dict) else value
             name = name.rpartition(">")[2] if isinstance(name, str) else None
@@ -160,19 +160,19 @@ def _arguments(theirs: KerasHubFamily, given: dict, source: PresetFiles) -> dict
             value = ACTIVATIONS[name]
         elif value is None and key == "key_value_dim":
             continue
-        elif type(value) not in ((int, float) if kind is float else (kind,)) or (
-            kind is int and not 0 < value < 2**31
+        elif type(value) not in ((int, float) if cls is float else (cls,)) or (
+            cls is int and not 0 < value < 2**31
         ):
-            raise ValueError(f"config.json has {key}={value!r}, expected {_WORDS[kind]}.")
-        found[key] = value
-    found |= theirs.fixed
-    return found | {ours: found[other] for ours, other in theirs.same.items()}
+            raise ValueError(f"config.json has {key}={value!r}, expected {_WORDS[cls]}.")
+        arguments[key] = value
+    arguments |= theirs.fixed
+    return arguments | {ours: arguments[other] for ours, other in theirs.same.items()}
 
 
 def _task_of(
-    theirs: KerasHubFamily, source: PresetFiles, given: dict, ours: dict
+    theirs: KerasHubFamily, source: PresetFiles, preset: dict, ours: dict
 ) -> tuple[str, dict[str, Any], dict[str, str]]:
-    """Our task, its arguments, and why tensors of another head are left."""
+    """Return our task, its arguments, and why tensors of another head are left."""
     if "tie_embedding_weights" in ours:
         return theirs.task, {"tied": ours.pop("tie_embedding_weights")}, {}
     if TASK not in source:
@@ -183,7 +183,7 @@ def _task_of(
         raise ValueError(f"task.json of {source.location} names no class with its config.")
     task = next((TASKS[end] for end in TASKS if name.endswith(end)), "")
     head = theirs.heads.get(task, f"there is no task like {name} for {theirs.model_type}")
-    if config.get("hidden_dim") not in (None, given["hidden_dim"]):
+    if config.get("hidden_dim") not in (None, preset["hidden_dim"]):
         head = f"its hidden_dim={config['hidden_dim']} is not that of the backbone"
     if isinstance(head, str):
         return theirs.task, {}, {r"task/layers/.*": head}
@@ -203,7 +203,7 @@ def _task_of(
 def _model(
     theirs: KerasHubFamily, task: str, ours: dict, settings: dict, dtype: str, tokenizer: Any
 ) -> tuple[Any, WeightTable, dict]:
-    """The model without weights, the names of its weights, and its config."""
+    """Return the model without weights, the names of its weights, and its config."""
     family = family_of(theirs.model_type)
     backbone = family.backbone(**ours, dtype=dtype)
     special = getattr(tokenizer, "special_tokens", {})

@@ -26,10 +26,10 @@ class KerasHubFamily:
         rows: our path below the backbone -> theirs; of three paths the kernels are joined. The
             numbers stand for `{i}`, `{i}` and `{j}` counted through, and `{i}` after the encoder.
         tokenizer: the class of its tokenizer.
-        fixed: arguments of ours that are always the same there.
-        same: arguments of ours that are another argument there.
-        leading: rows of the table of positions that are not there, since nobody uses them.
-        zeros: our paths that are not there, and count nothing.
+        fixed: arguments of ours that KerasHub fixes.
+        same: arguments of ours that equal another argument in KerasHub.
+        leading: unused rows of the table of positions that KerasHub leaves out.
+        zeros: our paths that KerasHub lacks, whose weights are zeros.
         heads: our task -> what KerasHub's class ends with, and the rows of the head below the
             task; or why the head cannot be taken along.
         stated: what config.json says beside.
@@ -51,7 +51,7 @@ class KerasHubFamily:
     left: Mapping[str, str] = field(default_factory=dict)
 
     def sources(self, path: str, task: str, config: Mapping[str, Any]) -> list[str] | None:
-        """Returns the tensors that make a variable of ours; [] if it is zero, None if unknown.
+        """Return the tensors of a variable of ours; [] if it is zero, None if unknown.
 
         Args:
             path: of the variable, below the backbone, or below the task with `backbone/`.
@@ -69,10 +69,10 @@ class KerasHubFamily:
         if path.removeprefix("backbone/") in self.zeros:
             return []
         for ours, theirs in rows.items():
-            found = row_pattern(ours).fullmatch(path)
-            if found is None:
+            match = row_pattern(ours).fullmatch(path)
+            if match is None:
                 continue
-            named = found.groupdict()
+            named = match.groupdict()
             i, j = int(named.get("i") or 0), int(named.get("j") or 0)
             numbers = {
                 "i": i, "ij": i * config.get("num_inner_repetitions", 1) + j,

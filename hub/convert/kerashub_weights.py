@@ -1,4 +1,4 @@
-"""The weights of KerasHub's presets: which file holds what, and which variable of ours takes it."""
+"""The weights of KerasHub's presets: their files, and the variables of ours that take them."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -62,12 +62,20 @@ class KerasHubWeights(Mapping[str, np.ndarray]):
         return name in self._where
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Returns the shape of a tensor without reading it."""
+        """Return the shape of a tensor without reading it.
+
+        Args:
+            name: of the tensor.
+        """
         store, inner = self._where[name]
         return store.shape(inner)
 
     def dtype(self, name: str) -> str:
-        """Returns the dtype of a tensor, such as "bfloat16"."""
+        """Return the dtype of a tensor, such as "bfloat16".
+
+        Args:
+            name: of the tensor.
+        """
         store, inner = self._where[name]
         return store.dtype(inner)
 
@@ -80,16 +88,16 @@ class KerasHubWeights(Mapping[str, np.ndarray]):
 
 
 def _promised(source: PresetFiles) -> dict[str, set[str]]:
-    """The groups that each shard should hold."""
+    """Return shard -> the groups that the index says it holds."""
     index = source.json(SHARDS).get("weight_map")
-    found: dict[str, set[str]] = {}
+    groups: dict[str, set[str]] = {}
     for group, shards in index.items() if isinstance(index, dict) else ():
         for shard in shards if isinstance(shards, list) else [shards]:
             (name,) = shard_names(source, SHARDS, {group: shard}, "h5")
-            found.setdefault(name, set()).add("/" + group.strip("/"))
-    if not found:
+            groups.setdefault(name, set()).add("/" + group.strip("/"))
+    if not groups:
         raise ValueError(f"{SHARDS} of {source.location} has no weight_map")
-    return found
+    return groups
 
 
 def _check_shards(source: PresetFiles, promised: Mapping, held: Mapping) -> None:
@@ -105,11 +113,11 @@ def _check_shards(source: PresetFiles, promised: Mapping, held: Mapping) -> None
 def left_over(
     plan: Mapping[str, Any], tensors: KerasHubWeights, reasons: Mapping[str, str]
 ) -> dict[str, str]:
-    """The tensors that no variable takes, and why.
+    """Return the tensors that no variable takes, and why.
 
     Args:
         plan: our path -> the tensors that it takes, None if it has no row.
-        tensors: what there is.
+        tensors: of the preset.
         reasons: patterns of what may be left, and why.
 
     Raises:
@@ -140,7 +148,7 @@ def fill(
     variable: Any, path: str, names: list[str], tensors: KerasHubWeights,
     theirs: KerasHubFamily, ours: Mapping[str, Any],
 ) -> list[str]:  # fmt: skip
-    """Gives a variable its tensors, read when it is written; returns what is done to them.
+    """Assign tensors to a variable, read when it is first used; return the steps in words.
 
     Args:
         variable: of ours.
@@ -182,11 +190,11 @@ def fill(
         *([f"{count} joined"] if count > 1 else []),
         *(["heads joined"] if any(storage != AS_IS for storage in storages.values()) else []),
         *([f"{rows} rows of zeros before it"] if rows else []),
-        *(["zeros, which count nothing"] if not names else []),
+        *(["zeros, which change nothing"] if not names else []),
     ]
 
 
-# What has heads as an axis of its own there: the names of the tensors -> how ours comes of them.
+# The tensors that have an axis of heads in KerasHub, by name -> the storage that joins it.
 _HEADS = {
     r".*/(query|key|value)_dense/vars/0": Storage("inputs heads size -> inputs (heads size)"),
     r".*/(query|key|value)_dense/vars/1": FLAT,

@@ -1,8 +1,8 @@
 """LoRA files of Stable Diffusion: small updates of the U-Net and the text tower (Hu et al., 2021,
 arXiv:2106.09685), in the layout of diffusers' `pytorch_lora_weights.safetensors`.
 
-How an update lies in a layer is the layers' own matter. Here are the names: those of PEFT that are
-written today, and the older ones of diffusers and of kohya's trainer that most files have.
+The layers add the updates to their weights. This file reads and writes them: the names of PEFT,
+which are written, and the older names of diffusers and of kohya's trainer, which are read too.
 """
 
 import json
@@ -28,14 +28,15 @@ from keraslite.saving import save_safetensors
 from keraslite.training import inference
 
 FILE = "pytorch_lora_weights.safetensors"
-_USUAL = (FILE, "pytorch_lora_weights.bin")
+_USUAL_FILES = (FILE, "pytorch_lora_weights.bin")
 _FILES = (".safetensors", ".bin", ".pt", ".ckpt")
 _METADATA = "lora_adapter_metadata"
 _PARTS = ("unet", "text_encoder")
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # the usual layers
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # the layers adapted by default
 
-# A tensor is called by a start, the module and an end; which ends go with which form of the module.
-_ENDS = {
+# The name of a tensor is a prefix, the module and a suffix. These are the suffixes of A and B, by
+# the form in which the module is named.
+_SUFFIXES = {
     "module": (
         (".lora_A.weight", ".lora_B.weight"),
         (".lora.down.weight", ".lora.up.weight"),
@@ -45,14 +46,14 @@ _ENDS = {
     "flat": ((".lora_down.weight", ".lora_up.weight"),),
 }
 _TOWER = ("text_encoder.text_model.", "text_encoder.")
-_STARTS = {
+_PREFIXES = {
     "unet": {"module": ("unet.", ""), "processor": ("unet.", ""), "flat": ("lora_unet_",)},
     "text_encoder": {
         "module": _TOWER, "processor": _TOWER,
         "flat": ("lora_te_text_model_", "lora_te1_text_model_"),
     },
 }  # fmt: skip
-# The projections of an attention once were one object beside it.
+# Older versions of diffusers kept the projections of an attention in one object beside it.
 _PROCESSORS = {
     "unet": (r"(attn\d)\.to_(q|k|v|out)(\.0)?$", r"\1.processor.to_\2"),
     "text_encoder": (r"self_attn\.(q|k|v|out)_proj$", r"self_attn.to_\1"),
@@ -70,7 +71,13 @@ class Module(NamedTuple):
 
 @dataclass
 class Update:
-    """What a file has for a layer: matrices as they are stored, and what they are scaled by."""
+    """The update of a layer as a file stores it.
+
+    Attributes:
+        a: the matrix of the inputs.
+        b: the matrix of the outputs.
+        alpha: the product is scaled by alpha / rank.
+    """
 
     a: np.ndarray
     b: np.ndarray
@@ -78,44 +85,44 @@ class Update:
 
 
 def _modules(pipeline: Any) -> dict[Module, Any]:
-    """The layers that can have an update."""
-    found = {}
+    """Return the layers that can have an update."""
+    modules = {}
     for part in _PARTS:
         model = getattr(pipeline, part)
         for _, name, layer in adaptable(model, family_of(model.family).weights):
-            found[Module(part, name)] = layer
-    return found
+            modules[Module(part, name)] = layer
+    return modules
 
 
-def _spellings(module: Module) -> Iterator[tuple[str, str]]:
-    """(a name that a tensor of the module can have, "a", "b" or "alpha")."""
+def _tensor_names(module: Module) -> Iterator[tuple[str, str]]:
+    """Yield (a possible name of a tensor of the module, "a", "b" or "alpha")."""
     forms = {
         "module": module.name,
         "processor": re.sub(*_PROCESSORS[module.part], module.name),
         "flat": module.name.replace(".", "_"),
     }
-    for form, starts in _STARTS[module.part].items():
+    for form, prefixes in _PREFIXES[module.part].items():
         if form == "processor" and forms[form] == module.name:
             continue  # no projection of an attention
-        for start in starts:
-            stem = start + forms[form]
+        for prefix in prefixes:
+            stem = prefix + forms[form]
             yield stem + _ALPHA, "alpha"
-            for a, b in _ENDS[form]:
+            for a, b in _SUFFIXES[form]:
                 yield from ((stem + a, "a"), (stem + b, "b"))
 
 
 # -- reading --------------------------------------------------------------------------------------
 
 
-def _find(adapter: Any, **how: Any) -> tuple[PresetFiles, str]:
-    """The file of an adapter, and its name."""
+def _find(adapter: Any, **remote: Any) -> tuple[PresetFiles, str]:
+    """Return the files of an adapter, and the name of that with the weights."""
     if not isinstance(adapter, PresetFiles) and (
         str(adapter).endswith(_FILES) or Path(adapter).is_file()
     ):
-        return resolve_file(adapter, **how)
-    files = resolve(adapter, **how)
-    alone = [name for name in files.names if name.endswith(".safetensors") and "/" not in name]
-    for name in (*_USUAL, *(alone if len(alone) == 1 else ())):
+        return resolve_file(adapter, **remote)
+    files = resolve(adapter, **remote)
+    others = [name for name in files.names if name.endswith(".safetensors") and "/" not in name]
+    for name in (*_USUAL_FILES, *(others if len(others) == 1 else ())):
         if name in files:
             return files, name
     raise FileNotFoundError(
@@ -124,26 +131,26 @@ def _find(adapter: Any, **how: Any) -> tuple[PresetFiles, str]:
 
 
 def _options(weights: Weights, location: str) -> dict[str, dict[str, Any]]:
-    """What PEFT was told, by the part, out of the header of a file."""
+    """Return the config of PEFT for each part, out of the header of a file."""
     text = getattr(weights.files[0], "metadata", {}).get(_METADATA)
     try:
-        said = json.loads(text or "{}")
+        metadata = json.loads(text or "{}")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{_METADATA} of {location} is not JSON: {error}") from error
-    if not isinstance(said, dict):
+    if not isinstance(metadata, dict):
         raise ValueError(f"{_METADATA} of {location} must be an object.")
-    found = {
-        part: {k.removeprefix(f"{part}."): v for k, v in said.items() if k.startswith(f"{part}.")}
-        for part in _PARTS
-    }
-    for options in found.values():
-        whole = {"peft_type": "LORA", **options}
-        check_options(whole, f"{_METADATA} of {location}", ("rank_pattern", "alpha_pattern"))
-    return found
+    configs = {}
+    for part in _PARTS:
+        start = f"{part}."
+        config = {k.removeprefix(start): v for k, v in metadata.items() if k.startswith(start)}
+        complete = {"peft_type": "LORA", **config}
+        check_options(complete, f"{_METADATA} of {location}", ("rank_pattern", "alpha_pattern"))
+        configs[part] = config
+    return configs
 
 
-def _said_alpha(name: str, options: Mapping[str, Any]) -> float | None:
-    """The alpha of a module by the options; a pattern is the end of a name, as PEFT has it."""
+def _config_alpha(name: str, options: Mapping[str, Any]) -> float | None:
+    """Return the alpha of a module by the config; PEFT's patterns match the end of a name."""
     alpha = options.get("lora_alpha")
     for pattern, value in (options.get("alpha_pattern") or {}).items():
         # The text tower of newer transformers lacks a level that files have.
@@ -154,25 +161,23 @@ def _said_alpha(name: str, options: Mapping[str, Any]) -> float | None:
 
 
 def _read(weights: Weights, location: str, modules: Mapping[Module, Any]) -> dict[Module, Update]:
-    """The updates of a file, all of which fit."""
+    """Return the updates of a file; raise ValueError if one does not fit."""
     options = _options(weights, location)
-    known = {
-        name: (module, side) for module in modules for name, side in _spellings(module)
-    }  # fmt: skip
-    found: dict[Module, dict[str, str]] = {}
+    sides_of = {name: (module, side) for module in modules for name, side in _tensor_names(module)}
+    names: dict[Module, dict[str, str]] = {}
     unknown = []
     for name in sorted(weights):
-        module, side = known.get(name, (None, ""))
-        if module is None or side in found.setdefault(module, {}):
-            unknown.append(name)  # or there a second time, under another name
+        module, side = sides_of.get(name, (None, ""))
+        if module is None or side in names.setdefault(module, {}):
+            unknown.append(name)  # or a repetition under another name
         else:
-            found[module][side] = name
+            names[module][side] = name
     missing = [
         f"{side.upper()} of {module.part}.{module.name}"
-        for module, sides in found.items() for side in "ab" if side not in sides
+        for module, sides in names.items() for side in "ab" if side not in sides
     ]  # fmt: skip
     wrong, updates = [], {}
-    for module, sides in found.items():
+    for module, sides in names.items():
         if not {"a", "b"} <= sides.keys():
             continue
         shapes = {side: weights.shape(name) for side, name in sides.items()}
@@ -182,7 +187,7 @@ def _read(weights: Weights, location: str, modules: Mapping[Module, Any]) -> dic
             wrong.append(f"{module.part}.{module.name}: {words} for a kernel {shape}")
             continue
         a, b = (np.array(weights[sides[side]], "float32") for side in "ab")
-        alpha = _said_alpha(module.name, options[module.part])
+        alpha = _config_alpha(module.name, options[module.part])
         if "alpha" in sides:
             alpha = float(np.array(weights[sides["alpha"]], "float32").ravel()[0])
         updates[module] = Update(a, b, float(len(a)) if alpha is None else alpha)
@@ -217,7 +222,20 @@ def _fits(shapes: Mapping[str, tuple], layer: Any) -> bool:
 def enable_lora(
     pipeline: Any, rank: int, alpha: float | None = None, targets: Sequence[str] = ATTENTION
 ) -> list[str]:
-    """What `StableDiffusion.enable_lora` does."""
+    """Train an update of layers of the U-Net; see `StableDiffusion.enable_lora`.
+
+    Args:
+        pipeline: the pipeline.
+        rank: of the updates.
+        alpha: they are scaled by alpha / rank; the rank by default.
+        targets: ends of names of layers in diffusers.
+
+    Returns:
+        The names of the adapted layers.
+
+    Raises:
+        ValueError: no layer has such a name, or there is a LoRA already.
+    """
     _refuse_another(pipeline)
     modules = {m: x for m, x in _modules(pipeline).items() if m.part == "unet"}
     chosen = {
@@ -239,18 +257,33 @@ def load_lora(
     pipeline: Any, adapter: Any, scale: float = 1.0, fuse: bool = False,
     *, revision: str | None = None, token: str | None = None,
 ) -> list[str]:  # fmt: skip
-    """What `StableDiffusion.load_lora` does."""
+    """Load a file of updates; see `StableDiffusion.load_lora`.
+
+    Args:
+        pipeline: the pipeline.
+        adapter: a file, a folder, or a repository.
+        scale: the updates are multiplied by it.
+        fuse: whether the updates become part of the weights.
+        revision: as for `hub.presets.resolve`.
+        token: as for `hub.presets.resolve`.
+
+    Returns:
+        The names of the adapted layers.
+
+    Raises:
+        ValueError: the file does not fit, or there is a LoRA already; nothing was changed then.
+    """
     modules = _modules(pipeline)
     if not math.isfinite(scale):
         raise ValueError(f"scale={scale} is no number to multiply with.")
     _refuse_another(pipeline)
     files, name = _find(adapter, revision=revision, token=token)
     updates = _read(open_file(files, name), files.location, modules)
-    whole = [module for module in updates if fuse and modules[module].quantization_mode]
-    if whole:
+    quantized = [module for module in updates if fuse and modules[module].quantization_mode]
+    if quantized:
         raise ValueError(
-            f"{whole[0].part}.{whole[0].name} is kept in int8, which holds no update: load the "
-            "LoRA without fuse=True, or before quantize()."
+            f"{quantized[0].part}.{quantized[0].name} is kept in int8, which holds no update: load "
+            "the LoRA without fuse=True, or before quantize()."
         )
     with inference(pipeline.unet.backend):
         for module, update in updates.items():
@@ -272,17 +305,24 @@ def _refuse_another(pipeline: Any) -> None:
 
 
 def _adapted(pipeline: Any) -> dict[Module, Any]:
-    found = {module: x for module, x in _modules(pipeline).items() if x.lora_enabled}
-    if not found:
+    adapted = {module: x for module, x in _modules(pipeline).items() if x.lora_enabled}
+    if not adapted:
         raise ValueError(
             "There is no LoRA: call load_lora first. One that was fused is part of the weights "
             "and cannot be told from them; make the pipeline anew to be without it."
         )
-    return found
+    return adapted
 
 
 def unload_lora(pipeline: Any) -> None:
-    """What `StableDiffusion.unload_lora` does."""
+    """Remove the updates; see `StableDiffusion.unload_lora`.
+
+    Args:
+        pipeline: the pipeline.
+
+    Raises:
+        ValueError: there is no LoRA.
+    """
     for layer in _adapted(pipeline).values():
         layer.disable_lora()
     for variable in pipeline.unet.weights:
@@ -290,8 +330,16 @@ def unload_lora(pipeline: Any) -> None:
 
 
 def save_lora(pipeline: Any, folder: Any) -> None:
-    """What `StableDiffusion.save_lora` does."""
-    tensors, said = {}, {}
+    """Write the updates as diffusers reads them; see `StableDiffusion.save_lora`.
+
+    Args:
+        pipeline: the pipeline.
+        folder: made if need be.
+
+    Raises:
+        ValueError: there is no LoRA.
+    """
+    tensors, config = {}, {}
     adapted = _adapted(pipeline)
     for module, layer in adapted.items():
         name = f"{module.part}.{family_of(getattr(pipeline, module.part).family).own_prefix}"
@@ -302,11 +350,11 @@ def save_lora(pipeline: Any, folder: Any) -> None:
     for part in _PARTS:
         in_part = {module.name: x for module, x in adapted.items() if module.part == part}
         if in_part:
-            said |= {f"{part}.{k}": v for k, v in _config(in_part).items()}
-    where = Path(folder)
-    where.mkdir(parents=True, exist_ok=True)
-    metadata = {"format": "pt", _METADATA: json.dumps(said, indent=2, sort_keys=True)}
-    save_safetensors(where / FILE, tensors, metadata)
+            config |= {f"{part}.{k}": v for k, v in _config(in_part).items()}
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    metadata = {"format": "pt", _METADATA: json.dumps(config, indent=2, sort_keys=True)}
+    save_safetensors(path / FILE, tensors, metadata)
 
 
 def _config(adapted: Mapping[str, Any]) -> dict[str, Any]:

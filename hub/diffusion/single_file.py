@@ -1,7 +1,7 @@
 """Single files of Stable Diffusion 1 and 2, under the names of its authors' own code (latent
 diffusion, "LDM"): `v1-5-pruned-emaonly.safetensors`, `v2-1_768-ema-pruned.safetensors`.
 
-The tables say how a layer that diffusers names is called there, and are used both ways. Traps:
+The tables map the names of diffusers to those of LDM, and are used both ways. Traps:
 residual blocks, transformers and changes of size are counted through in one row; the autoencoder
 counts its stages of the way up from the last; the text tower of version 2 is OpenCLIP's, whose
 queries, keys and values are one tensor, and whose last block is not used. A file does not say what
@@ -30,7 +30,7 @@ _HEAD = 64  # the width of a head, in the text towers and in the U-Net of versio
 
 @dataclass(frozen=True)
 class Version:
-    """What the files of a version do not say.
+    """A version of Stable Diffusion: the facts that its files do not state.
 
     Attributes:
         preset: the built-in preset with its tokenizer.
@@ -49,7 +49,11 @@ class Version:
     upcast: bool
 
     def heads(self, channels: Iterable[int]) -> tuple[int, ...]:
-        """The heads of the stages: eight in version 1."""
+        """Return the number of heads of each stage, which is eight in version 1.
+
+        Args:
+            channels: of the stages.
+        """
         return tuple(max(size // _HEAD, 1) if self.upcast else 8 for size in channels)
 
 
@@ -66,7 +70,7 @@ VERSIONS = {
 _FAMILIES = {
     "unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "clip_text_model",
 }  # fmt: skip
-# What lies in files beside the networks: averages of the training, its constants, what is not used.
+# Tensors of a file that are not loaded: averages and constants of the training, unused layers.
 _SCHEDULE = """betas alphas_cumprod alphas_cumprod_prev sqrt_alphas_cumprod logvar lvlb_weights
     sqrt_one_minus_alphas_cumprod log_one_minus_alphas_cumprod sqrt_recip_alphas_cumprod
     sqrt_recipm1_alphas_cumprod posterior_variance posterior_log_variance_clipped
@@ -80,7 +84,7 @@ _IGNORED = (
 # Files of some programs leave out a level.
 _OLDER = {r"^cond_stage_model\.transformer\.(?!text_model\.)":
           "cond_stage_model.transformer.text_model."}  # fmt: skip
-# Dense layers of ours that are convolutions of single pixels there.
+# Dense layers of ours that are convolutions of single pixels in LDM.
 _PIXELS = re.compile(r"first_stage_model\..*\.attn_1\.(q|k|v|proj_out)\.weight")
 
 # -- names: diffusers on the left, LDM on the right, with the numbers of `_numbers` ---------------
@@ -116,16 +120,16 @@ def _unet_rows() -> dict[str, str]:
 
 def _vae_rows() -> dict[str, str]:
     rows = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
-    for half, stage, resized, there, change in (
+    for half, stage, resized, ldm_stage, change in (
         ("encoder", "down_blocks", "downsamplers", "down.{i}", "downsample"),
         ("decoder", "up_blocks", "upsamplers", "up.{last}", "upsample"),
     ):
         rows |= {f"{half}.{x}": f"{half}.{x}" for x in ("conv_in", "conv_out")}
         rows[f"{half}.conv_norm_out"] = f"{half}.norm_out"
-        rows[f"{half}.{stage}.{{i}}.{resized}.0.conv"] = f"{half}.{there}.{change}.conv"
+        rows[f"{half}.{stage}.{{i}}.{resized}.0.conv"] = f"{half}.{ldm_stage}.{change}.conv"
         for a in ("norm1", "conv1", "norm2", "conv2", "conv_shortcut"):
             b = "nin_shortcut" if a == "conv_shortcut" else a
-            rows[f"{half}.{stage}.{{i}}.resnets.{{j}}.{a}"] = f"{half}.{there}.block.{{j}}.{b}"
+            rows[f"{half}.{stage}.{{i}}.resnets.{{j}}.{a}"] = f"{half}.{ldm_stage}.block.{{j}}.{b}"
             rows[f"{half}.mid_block.resnets.{{j}}.{a}"] = f"{half}.mid.block_{{next}}.{b}"
         for a, b in (("group_norm", "norm"), ("to_q", "q"), ("to_k", "k"), ("to_v", "v"),
                      ("to_out.0", "proj_out")):  # fmt: skip
@@ -158,7 +162,7 @@ _PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
 
 
 def _numbers(i: int, j: int, config: Mapping[str, Any]) -> dict[str, int]:
-    """What stands for the names in the rows, of part j of stage i."""
+    """Return the values of the placeholders in the rows, for part j of stage i."""
     each = config.get("layers_per_block", 0) + 1
     attends = list(config.get("up_block_types", ()))[i : i + 1] == ["CrossAttnUpBlock2D"]
     return {
@@ -172,7 +176,7 @@ def _numbers(i: int, j: int, config: Mapping[str, Any]) -> dict[str, int]:
 def ldm_names(
     names: Iterable[str], part: str, version: Version, config: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Returns the names in a single file of tensors that diffusers or transformers names.
+    """Return the names in a single file of tensors that diffusers or transformers names.
 
     Args:
         names: those of diffusers.
@@ -195,20 +199,21 @@ def ldm_names(
     if rows is None:
         return {name: prefix + name for name in names}
     patterns = [(row_pattern(theirs), ldm) for theirs, ldm in rows.items()]
-    found = {}
+    renamed = {}
     for name in names:
         stem, _, leaf = name.rpartition(".")
         for whole, end in ((name, ""), (stem, f".{leaf}")):
             for form, ldm in patterns:
                 match = form.fullmatch(whole)
                 if match is not None:
-                    given = {k: int(v) for k, v in match.groupdict().items() if v is not None}
-                    numbers = _numbers(given.get("i", 0), given.get("j", 0), config)
-                    found[name] = prefix + ldm.format_map(numbers) + end
+                    placeholders = match.groupdict()
+                    i, j = (int(placeholders.get(key) or 0) for key in "ij")
+                    numbers = _numbers(i, j, config)
+                    renamed[name] = prefix + ldm.format_map(numbers) + end
                     break
-        if name not in found:
+        if name not in renamed:
             raise ValueError(f"Single files have no name for {name!r} of the {part}.")
-    return found
+    return renamed
 
 
 def ldm_tensors(
@@ -241,7 +246,7 @@ def ldm_tensors(
 
 
 class _Sizes:
-    """The shapes of a file's tensors, below a prefix."""
+    """The shapes of the tensors of a file below a prefix."""
 
     def __init__(self, weights: Weights, prefix: str, location: str):
         self.location, self.prefix = location, prefix
@@ -263,7 +268,7 @@ class _Sizes:
         return self._weights.shape(self.prefix + name)
 
     def count(self, template: str) -> int:
-        """How many numbers from 0 on stand for the {} of a name."""
+        """Return the number of tensors that a template with {} names, counted from 0."""
         count = 0
         while template.format(count) in self.names:
             count += 1
@@ -271,7 +276,7 @@ class _Sizes:
 
 
 def _unet_config(sizes: _Sizes) -> dict[str, Any]:
-    """The arguments that follow from the shapes."""
+    """Return the arguments of the U-Net that follow from the shapes."""
     halved = [i for i in range(64) if f"input_blocks.{i}.0.op.weight" in sizes.names]
     each = halved[0] if halved else sizes.count("input_blocks.{}.0.in_layers.0.weight")
     first = [1 + i * each for i in range(len(halved) + 1)]
@@ -327,8 +332,8 @@ def _text_config(sizes: _Sizes) -> dict[str, Any]:
 _CONFIGS = {"unet": _unet_config, "vae": _vae_config, "text_encoder": _text_config}
 
 
-def _unsaid(part: str, version: Version, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that no shape tells, and that the published networks have."""
+def _published(part: str, version: Version, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that no shape tells, as the published networks have them."""
     if part == "unet":
         heads = version.heads(config["block_out_channels"])
         return {"attention_head_dim": heads, "norm_num_groups": 32, "norm_eps": 1e-5,
@@ -342,11 +347,11 @@ def _unsaid(part: str, version: Version, config: Mapping[str, Any]) -> dict[str,
 
 
 def version_of(context: int, location: str) -> Version:
-    """Returns the version of Stable Diffusion that a width of the context belongs to.
+    """Return the version of Stable Diffusion that has a width of the context.
 
     Args:
         context: the width.
-        location: where it was found, for the error.
+        location: of the file, for the error.
 
     Raises:
         ValueError: it belongs to none.
@@ -365,19 +370,19 @@ def version_of(context: int, location: str) -> Version:
 def read_networks(
     weights: Weights, location: str, without: Iterable[str] = (), dtype: Any = None
 ) -> tuple[Version, dict[str, Any]]:
-    """Makes the networks of a single file; tensors are read when they are first used.
+    """Build the networks of a single file; tensors are read when they are first used.
 
     Args:
         weights: the file.
-        location: where it lies, in words.
-        without: the parts that are not wanted: "vae", "text_encoder".
+        location: of the file, for errors.
+        without: the parts to leave out: "vae", "text_encoder".
         dtype: a dtype or policy of the networks.
 
     Returns:
         The version, and the networks by their parts.
 
     Raises:
-        ValueError: the file is of another kind, or a tensor is missing, unknown or mis-shaped.
+        ValueError: the file is of another model, or a tensor is missing, unknown or mis-shaped.
     """
     weights.rename(_OLDER)
     sizes = _Sizes(weights, _PREFIXES["unet"], location)
@@ -389,7 +394,7 @@ def read_networks(
             claimed |= {name for name in weights if name.startswith(prefixes[part])}
             continue
         config = _CONFIGS[part](_Sizes(weights, prefixes[part], location))
-        config |= _unsaid(part, version, config)
+        config |= _published(part, version, config)
         config |= {"upcast_attention": version.upcast} if part == "unet" else {}
         networks[part] = family_of(_FAMILIES[part]).backbone(**config, dtype=dtype)
         matches[part] = ldm_tensors(layer_storages(networks[part]), part, version, config)
@@ -424,21 +429,36 @@ def read_single_file(
     revision: str | None = None,
     token: str | None = None,
 ) -> dict[str, Any]:
-    """What `StableDiffusion.from_single_file` does: the parts of a pipeline."""
+    """Return the parts of a pipeline; see `StableDiffusion.from_single_file`.
+
+    Args:
+        handle: a file, or one of a repository.
+        tokenizer: a tokenizer, or a preset with one; that of the version by default.
+        text_encoder: used in place of the file's.
+        vae: used in place of the file's.
+        scheduler: a scheduler or its name; that of the version by default.
+        prediction_type: what the U-Net predicts, which files do not state.
+        dtype: a dtype or policy.
+        revision: as for `hub.presets.resolve`.
+        token: as for `hub.presets.resolve`.
+
+    Raises:
+        ValueError: the file is of another model, or a tensor is missing, unknown or mis-shaped.
+    """
     files, name = resolve_file(handle, revision=revision, token=token)
-    given = {"text_encoder": text_encoder, "vae": vae}
-    given = {part: value for part, value in given.items() if value is not None}
-    version, made = read_networks(open_file(files, name), files.location, given, dtype)
-    kind = prediction_type or version.prediction
-    wide = version.upcast and kind == "v_prediction"
-    made["unet"].config["sample_size"] = 96 if wide else 64
+    own = {"text_encoder": text_encoder, "vae": vae}
+    own = {part: network for part, network in own.items() if network is not None}
+    version, networks = read_networks(open_file(files, name), files.location, own, dtype)
+    prediction = prediction_type or version.prediction
+    wide = version.upcast and prediction == "v_prediction"
+    networks["unet"].config["sample_size"] = 96 if wide else 64
     if not isinstance(scheduler, Scheduler):
         method = scheduler or version.scheduler
         last = {"set_alpha_to_one": False} if method in ("ddim", "pndm") else {}
-        scheduler = Scheduler.from_name(method, prediction_type=kind, steps_offset=1, **last)
+        scheduler = Scheduler.from_name(method, prediction_type=prediction, steps_offset=1, **last)
     if not isinstance(tokenizer, CLIPTokenizer):
         tokenizer = _tokenizer(resolve(version.preset if tokenizer is None else tokenizer))
-    return {**made, **given, "scheduler": scheduler, "tokenizer": tokenizer}
+    return {**networks, **own, "scheduler": scheduler, "tokenizer": tokenizer}
 
 
 def _tokenizer(files: PresetFiles) -> CLIPTokenizer:
@@ -450,14 +470,22 @@ def _tokenizer(files: PresetFiles) -> CLIPTokenizer:
 
 
 def write_single_file(pipeline: Any, path: Any) -> None:
-    """What `StableDiffusion.save_single_file` does."""
+    """Write the networks of a pipeline; see `StableDiffusion.save_single_file`.
+
+    Args:
+        pipeline: the pipeline.
+        path: of the file.
+
+    Raises:
+        ValueError: a network is not of Stable Diffusion 1 or 2, so that no file can hold it.
+    """
     if not str(path).endswith(".safetensors"):
         raise ValueError(f"{str(path)!r} must end with '.safetensors', or nobody can open it.")
     version = version_of(pipeline.unet.config["cross_attention_dim"], "The U-Net")
     tensors: list[Exported] = []
     for part in _FAMILIES:
         model = getattr(pipeline, part)
-        usual = _unsaid(part, version, model.config)
+        usual = _published(part, version, model.config)
         stages = len(model.config.get("block_out_channels", ()))
         wrong = [key for key in usual if not _same(model.config[key], usual[key], stages)]
         if wrong:

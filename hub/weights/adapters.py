@@ -1,4 +1,4 @@
-"""LoRA adapters (Hu et al., 2021, arXiv:2106.09685), kept apart in the layout of PEFT.
+"""LoRA adapters (Hu et al., 2021, arXiv:2106.09685) in files of their own, as PEFT lays them out.
 
 An adapter is two small matrices for each weight that it changes, and the heads that were trained
 with it: a file of a few megabytes beside a checkpoint that stays as it was published.
@@ -22,9 +22,9 @@ from keraslite.saving import open_safetensors, save_safetensors
 
 _ROOT = "base_model.model."
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_USUAL = ("query", "value", "qkv")
-# Options of PEFT that change what an adapter computes, and the values that are understood.
-_UNDERSTOOD = {
+_DEFAULT_TARGETS = ("query", "value", "qkv")
+# Options of PEFT that change the result of an adapter, and their supported values.
+_SUPPORTED = {
     "peft_type": ("LORA",), "bias": ("none", None), "use_dora": (False, None),
     "rank_pattern": ({}, None), "alpha_pattern": ({}, None), "layers_to_transform": (None,),
     "use_rslora": (False, None), "trainable_token_indices": (None,), "alora_invocation_tokens":
@@ -33,12 +33,12 @@ _UNDERSTOOD = {
 
 
 def _table(task: Any) -> WeightTable:
-    """The names of a task's weights as transformers has them in memory."""
+    """Return the names of a task's weights in memory of transformers."""
     return family_of(task.backbone.family).task_weights(task.task)
 
 
 def adaptable(model: Any, table: WeightTable) -> Iterator[tuple[str, str, Any]]:
-    """(our path, the module in a checkpoint, the layer) of each layer that can have an update.
+    """Yield (our path, the module in a checkpoint, the layer) of each layer that takes an update.
 
     Args:
         model: a backbone or a task.
@@ -53,7 +53,7 @@ def adaptable(model: Any, table: WeightTable) -> Iterator[tuple[str, str, Any]]:
 
 
 def _layers(task: Any) -> Iterator[tuple[str, str, Any]]:
-    """As `adaptable`, of the backbone alone."""
+    """Yield what `adaptable` does, of the backbone alone."""
     return (row for row in adaptable(task, _table(task)) if row[0].startswith("backbone/"))
 
 
@@ -62,15 +62,15 @@ def _is_dense(layer: Any) -> bool:
 
 
 def enable_lora(
-    task: Any, rank: int, alpha: float | None = None, targets: Sequence[str] = _USUAL
+    task: Any, rank: int, alpha: float | None = None, targets: Sequence[str] = _DEFAULT_TARGETS
 ) -> list[str]:
-    """Freeze a task's backbone but for a low-rank update of some of its dense layers.
+    """Freeze a task's backbone and train a low-rank update of some of its dense layers.
 
-    The head goes on being trained.
+    The head is trained as before.
 
     Args:
         task: the task.
-        rank: the size that the two matrices of an update have in common.
+        rank: the rank of the updates.
         alpha: the update is scaled by `alpha / rank`; the rank by default.
         targets: last parts of the layers' names: ours, such as "query", or the checkpoint's, such
             as "q_proj".
@@ -86,12 +86,12 @@ def enable_lora(
     >>> enable_lora(model, 2)
     ['backbone/blocks/0/attention/query', 'backbone/blocks/0/attention/value']
     """
-    wanted = set(targets)
+    names = set(targets)
     layers = list(_layers(task))
-    chosen = [row for row in layers if wanted & {p.split(s)[-1] for p, s in zip(row, "/.")}]
+    chosen = [row for row in layers if names & {p.split(s)[-1] for p, s in zip(row, "/.")}]
     if not chosen:
-        names = sorted({name for row in layers for name in (row[0].split("/")[-1],)})
-        raise ValueError(f"No dense layer is named {sorted(wanted)}; there are: {names}.")
+        expected = sorted({path.split("/")[-1] for path, *_ in layers})
+        raise ValueError(f"No dense layer is named {sorted(names)}; there are: {expected}.")
     if any(layer.lora_enabled for _, _, layer in layers):
         raise ValueError("This task has an adapter already: make the task anew to begin another.")
     _enable(task, [layer for _, _, layer in chosen], rank, alpha)
@@ -99,10 +99,10 @@ def enable_lora(
 
 
 def _adapted(task: Any) -> list[tuple[str, str, Any]]:
-    found = [row for row in _layers(task) if row[2].lora_enabled]
-    if not found:
+    rows = [row for row in _layers(task) if row[2].lora_enabled]
+    if not rows:
         raise ValueError("This task has no adapter: call enable_lora(rank) or load_adapter first.")
-    return found
+    return rows
 
 
 def _head(task: Any) -> dict[str, tuple[Any, Storage]]:
@@ -137,7 +137,7 @@ def save_adapter(task: Any, directory: str | os.PathLike) -> None:
     for name, (variable, storage) in head.items():
         tensors[_ROOT + name] = storage.to_checkpoint(variable.numpy())
     table = _table(task)
-    straight = [table.find(f"{path}/kernel").storage == AS_IS for path, *_ in rows]
+    as_is = [table.find(f"{path}/kernel").storage == AS_IS for path, *_ in rows]
     source = getattr(task.backbone, "source_config", {})
     layer = rows[0][2]
     config = {
@@ -145,7 +145,7 @@ def save_adapter(task: Any, directory: str | os.PathLike) -> None:
         "lora_alpha": layer.lora_alpha, "lora_dropout": 0.0, "bias": "none",
         "target_modules": sorted({module.split(".")[-1] for _, module, _ in rows}),
         "modules_to_save": sorted({name.split(".")[0] for name in head}) or None,
-        "fan_in_fan_out": any(straight), "inference_mode": True,
+        "fan_in_fan_out": any(as_is), "inference_mode": True,
         "base_model_name_or_path": source.get("_name_or_path"),
     }  # fmt: skip
     folder = Path(directory)
@@ -215,17 +215,17 @@ def load_adapter(task: Any, files: Files) -> None:
 
 
 def check_options(config: Mapping[str, Any], location: str, without: Sequence[str] = ()) -> None:
-    """Refuse what changes what an adapter of PEFT computes, and is not understood.
+    """Raise ValueError for options of PEFT that would change the result and are not supported.
 
     Args:
         config: of the adapter.
         location: where it lies, in words.
-        without: options that the caller understands.
+        without: options that the caller supports.
 
     Raises:
         ValueError: names the option.
     """
-    for key, allowed in _UNDERSTOOD.items():
+    for key, allowed in _SUPPORTED.items():
         if key not in without and config.get(key) not in allowed:
             raise ValueError(
                 f"{location} has {key}={config[key]!r}, which is not supported; supported: "
@@ -234,7 +234,7 @@ def check_options(config: Mapping[str, Any], location: str, without: Sequence[st
 
 
 def _enable(task: Any, layers: list[Any], rank: int, alpha: float | None) -> None:
-    for variable in task.backbone.weights:  # a layer that is frozen whole would train no update
+    for variable in task.backbone.weights:  # a frozen layer would not train its update either
         variable.trainable = False
     for layer in layers:
         layer.enable_lora(rank, alpha)

@@ -1,4 +1,4 @@
-"""Reads weights that Keras saved as HDF5: arrays of numbers in groups, and nothing else of HDF5.
+"""Read weights that Keras saved as HDF5: arrays of numbers in groups, and nothing else of HDF5.
 
 An HDF5 file can point to other files, describe arrays that it does not hold, and name code to be
 loaded; all of that is refused before a number is read (CVE-2026-1669, CVE-2026-0897). The h5py
@@ -19,13 +19,13 @@ _NUMBERS = frozenset(
     ["float16", "float32", "float64"] + [f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64)]
 )
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
-_EXPANSION = 100  # how many times its stored bytes an array may take
+_EXPANSION = 100  # limit of the bytes of an array over those stored
 _DEPTH = 16
 _OBJECTS = 200_000
 
 
 class _RefusedError(ValueError):
-    """What is wrong with a file that can be read."""
+    """The fault of a file that can be read."""
 
 
 class H5Tensors(Mapping[str, np.ndarray]):
@@ -89,7 +89,7 @@ class H5Tensors(Mapping[str, np.ndarray]):
             item = group[name]
             address = _address(self._h5py, item)
             if address in seen or len(seen) > _OBJECTS or len(at) > _DEPTH:
-                raise _RefusedError(f"{spelled} is there twice, or its groups are a maze")
+                raise _RefusedError(f"{spelled} is there twice, or its groups are too deep")
             seen.add(address)
             if isinstance(item, self._h5py.Dataset):
                 yield at, item
@@ -116,15 +116,23 @@ class H5Tensors(Mapping[str, np.ndarray]):
         return name in self._tensors
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Returns the shape of an array without reading it."""
+        """Return the shape of an array without reading it.
+
+        Args:
+            name: of the array.
+        """
         return self._tensors[name][1].shape
 
     def dtype(self, name: str) -> str:
-        """Returns the dtype of an array, such as "bfloat16"."""
+        """Return the dtype of an array, such as "bfloat16".
+
+        Args:
+            name: of the array.
+        """
         return self._tensors[name][2]
 
     def close(self) -> None:
-        """Closes the files; arrays that were read stay."""
+        """Close the files; arrays that were read stay valid."""
         for file in self._files:
             file.close()
 
@@ -154,7 +162,7 @@ class _explained:  # noqa: N801  # a context manager reads as a word
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, cls: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, _RefusedError):
             raise ValueError(f"{self.path.name} is refused: {error}") from None
         if isinstance(error, Exception) and not isinstance(error, FileNotFoundError):
@@ -170,21 +178,21 @@ def _address(h5py: Any, item: Any) -> int:
 
 
 def _words(item: Any) -> str:
-    """The kind of a link or an object, such as "a soft link"."""
-    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(item).__name__).lower()
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    """Return the class of a link or an object in words, such as "a soft link"."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(item).__name__).lower()
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _check(dataset: Any, name: str) -> str:
-    """The dtype of a dataset that holds its own numbers; other ones are refused."""
+    """Return the dtype of a dataset that holds its own numbers; refuse others."""
     if dataset.is_virtual or dataset.external:
-        kind = "a virtual array" if dataset.is_virtual else "an array with external storage"
-        raise _RefusedError(f"{name} is {kind}, whose numbers lie in other files")
+        array = "a virtual array" if dataset.is_virtual else "an array with external storage"
+        raise _RefusedError(f"{name} is {array}, whose numbers lie in other files")
     plan = dataset.id.get_create_plist()
     filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
     odd = [code for code in filters if code not in _FILTERS]
     if odd:
-        raise _RefusedError(f"{name} is packed by the filters {odd}; known are {_FILTERS}")
+        raise _RefusedError(f"{name} is packed by the filters {odd}; supported are {_FILTERS}")
     dtype = _dtype(dataset)
     if dtype is None or dataset.shape is None:
         raise _RefusedError(f"{name} holds {dataset.dtype}, expected floating numbers or integers")
@@ -198,7 +206,7 @@ def _check(dataset: Any, name: str) -> str:
 
 
 def _dtype(dataset: Any) -> str | None:
-    """What the numbers of a dataset are; None for anything else. Keras marks bfloat16 itself."""
+    """Return the dtype of a dataset, None unless numbers; Keras marks bfloat16 by an attribute."""
     marked = "dtype" in dataset.attrs and dataset.attrs.get_id("dtype").shape == ()
     said = dataset.attrs["dtype"] if marked else None
     if isinstance(said, str) and said == "bfloat16" and dataset.dtype in ("V2", "float32"):

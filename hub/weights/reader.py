@@ -11,38 +11,40 @@ from hub.weights.torch_files import open_torch
 from keraslite.saving.safetensors import SafetensorsFile, open_safetensors
 
 WEIGHTS = "model.safetensors"
-# The forms that are read, best first: the one file, how it is opened. Shards stand behind
-# "<file>.index.json".
 DIFFUSION_WEIGHTS = "diffusion_pytorch_model.safetensors"
+# Names of files and their readers, preferred ones first. Shards have an index, "<name>.index.json".
 READERS = {
     WEIGHTS: open_safetensors,
     "pytorch_model.bin": open_torch,
     DIFFUSION_WEIGHTS: open_safetensors,
     "diffusion_pytorch_model.bin": open_torch,
-    # Half of the bytes, where a repository has nothing else.
+    # In half precision, for repositories that have nothing else.
     "model.fp16.safetensors": open_safetensors,
     "diffusion_pytorch_model.fp16.safetensors": open_safetensors,
 }
-# Formats of other frameworks, named in the error so that nobody has to guess.
+# Formats of other frameworks, which the error names.
 _UNREAD = ("tf_model.h5", "flax_model.msgpack", "model.weights.h5")
 
 
 class Weights(Mapping[str, np.ndarray]):
-    """The tensors of a checkpoint by their names on disk, whichever file they are in.
+    """The tensors of a checkpoint by name, in one file or several.
 
-    Behaves as one `SafetensorsFile`: items are zero-copy arrays that may be written to.
+    Items are arrays that share the memory of the file and may be written to.
+
+    Args:
+        files: the opened files.
     """
 
     def __init__(self, files: list[SafetensorsFile]) -> None:
         self.files = files
         self._sources = {name: file for file in files for name in file}
-        self._stored: dict[str, str] = {}  # where a name is not the one on disk
+        self._stored: dict[str, str] = {}  # new name -> the name on disk
 
     def rename(self, patterns: Mapping[str, str]) -> None:
-        """Gives tensors of older files their names of today.
+        """Rename tensors, such as those of older files.
 
         Args:
-            patterns: regular expressions -> what stands in place of what they find.
+            patterns: regular expressions -> their replacements.
         """
         for name in list(self._sources) if patterns else ():
             new = name
@@ -65,7 +67,11 @@ class Weights(Mapping[str, np.ndarray]):
         return name in self._sources
 
     def source(self, name: str) -> SafetensorsFile:
-        """Returns the file that holds a tensor; an unknown name is a KeyError."""
+        """Return the file that holds a tensor; raise KeyError if none does.
+
+        Args:
+            name: of the tensor.
+        """
         try:
             return self._sources[name]
         except KeyError:
@@ -73,57 +79,69 @@ class Weights(Mapping[str, np.ndarray]):
             raise KeyError(f"{where} holds no tensor {name!r}") from None
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Returns the shape of a tensor without reading it."""
+        """Return the shape of a tensor without reading it.
+
+        Args:
+            name: of the tensor.
+        """
         return self.source(name).shape(self._stored.get(name, name))
 
     def dtype(self, name: str) -> str:
-        """Returns the dtype of a tensor, such as "bfloat16"."""
+        """Return the dtype of a tensor, such as "bfloat16".
+
+        Args:
+            name: of the tensor.
+        """
         return self.source(name).dtype(self._stored.get(name, name))
 
     def release(self, name: str) -> None:
-        """Gives the memory of a tensor that was copied back to the system."""
+        """Return the memory of a tensor to the system, once the tensor was copied.
+
+        Args:
+            name: of the tensor.
+        """
         self.source(name).release(self._stored.get(name, name))
 
 
 def open_file(files: Files, name: str) -> Weights:
-    """Opens one file of weights, whatever it is called.
+    """Open one file of weights of any name.
 
     Args:
-        files: what `resolve_file` returned.
-        name: of the file; what is not called .safetensors is read as `torch.save` writes it.
+        files: of the checkpoint.
+        name: of the file; without the ending .safetensors it is read as a file of `torch.save`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or holds other things than tensors.
+        ValueError: it is damaged, or holds objects other than tensors.
     """
-    opened = open_safetensors if name.endswith(".safetensors") else open_torch
-    return Weights([opened(files.path(name))])
+    reader = open_safetensors if name.endswith(".safetensors") else open_torch
+    return Weights([reader(files.path(name))])
 
 
 def open_weights(files: Files, variant: str | None = None) -> Weights:
-    """Opens the weights of a checkpoint; nothing is read before it is used.
+    """Open the weights of a checkpoint; each tensor is read when it is used.
 
     Args:
-        files: what `resolve` returned.
+        files: of the checkpoint.
         variant: of several in one folder, such as "fp16" for model.fp16.safetensors.
 
     Raises:
         FileNotFoundError: there are no weights, or a shard is missing.
-        NotImplementedError: the weights are there in a format that is not read only.
+        NotImplementedError: the weights are only in a format that is not read.
         ValueError: a file is damaged, or the index and the shards disagree.
     """
-    forms = READERS
+    readers = READERS
     if variant is not None:
-        parts = ((*name.rpartition(".")[::2], opened) for name, opened in READERS.items())
-        named = {f"{stem}.{variant}.{kind}": opened for stem, kind, opened in parts}
-        forms = {name: opened for name, opened in named.items() if name in files}
-        if not forms:
+        parts = ((*name.rpartition(".")[::2], reader) for name, reader in READERS.items())
+        named = {f"{stem}.{variant}.{ending}": reader for stem, ending, reader in parts}
+        readers = {name: reader for name, reader in named.items() if name in files}
+        if not readers:
             raise FileNotFoundError(
                 f"{files.location} holds no weights of the variant {variant!r}; {files.listing()}"
             )
-    for name, opened in forms.items():
+    for name, reader in readers.items():
         if name in files:
-            return Weights([opened(files.path(name))])
+            return Weights([reader(files.path(name))])
         if f"{name}.index.json" in files:
             return _open_shards(files, name)
     for name in _UNREAD:
@@ -144,9 +162,9 @@ def _open_shards(files: Files, name: str) -> Weights:
     # Paths first, so that a missing shard is found before anything is mapped.
     paths = files.paths(shards)
     opened = []
-    for shard, promised in shards.items():
+    for shard, expected in shards.items():
         file = READERS[name](paths[shard])
-        missing, extra = sorted(promised - file.keys()), sorted(file.keys() - promised)
+        missing, extra = sorted(expected - file.keys()), sorted(file.keys() - expected)
         if missing or extra:
             raise ValueError(
                 f"{index} of {files.location} and {shard} disagree: missing in the shard "
@@ -159,14 +177,24 @@ def _open_shards(files: Files, name: str) -> Weights:
 def shard_names(
     files: Files, index: str, weight_map: Any, suffix: str | None = None
 ) -> dict[str, set[str]]:
-    """Returns the tensors each shard should hold; file names out of an index are not trusted."""
+    """Return the shards of an index, whose file names are not trusted, and their tensors.
+
+    Args:
+        files: of the checkpoint.
+        index: the name of the index.
+        weight_map: tensor -> shard, as the index says.
+        suffix: of the shards' names; by default that of the index without ".index.json".
+
+    Raises:
+        ValueError: a name is not that of a file beside the index.
+    """
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index} of {files.location} has no weight_map")
     suffix = suffix or index.removesuffix(".index.json").rpartition(".")[2]
     shards: dict[str, set[str]] = {}
     for tensor, shard in weight_map.items():
-        plain = isinstance(shard, str) and re.fullmatch(rf"\w[\w.-]*\.{suffix}", shard, re.ASCII)
-        if not plain or ".." in shard:
+        valid = isinstance(shard, str) and re.fullmatch(rf"\w[\w.-]*\.{suffix}", shard, re.ASCII)
+        if not valid or ".." in shard:
             raise ValueError(
                 f"{index} of {files.location} puts tensor {tensor!r} into {shard!r}: expected the "
                 f"name of a .{suffix} file beside the index"

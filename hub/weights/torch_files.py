@@ -60,11 +60,11 @@ class _Mark:
 
 
 class _BadFileError(ValueError):
-    """What is wrong, without the name of the file."""
+    """The fault of a file, without its name."""
 
 
 def open_torch(path: str | os.PathLike) -> SafetensorsFile:
-    """Opens a checkpoint that `torch.save` wrote; nothing is read before an array is looked at.
+    """Open a checkpoint that `torch.save` wrote; each array is read when it is used.
 
     Args:
         path: the file, a state dict in the zip format (PyTorch 1.6 and later).
@@ -167,7 +167,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, pickled: bytes) -> Any:
-        """What the pickle describes."""
+        """Return the object that the pickle describes."""
         at = 0
         try:
             for opcode, argument, position in pickletools.genops(io.BytesIO(pickled)):
@@ -188,17 +188,17 @@ class _Machine:
         self.stack.append(value)
 
     def since_mark(self) -> list:
-        found = []
+        values = []
         while not isinstance(value := self.stack.pop(), _Mark):
-            found.append(value)
-        return found[::-1]
+            values.append(value)
+        return values[::-1]
 
     def take(self, count: int) -> list:
         if len(self.stack) < count:
             raise ValueError("the stack is too short")
-        found = self.stack[len(self.stack) - count :]
+        values = self.stack[len(self.stack) - count :]
         del self.stack[len(self.stack) - count :]
-        return found
+        return values
 
     def memoize(self, index: int | None) -> None:
         self.memo[len(self.memo) if index is None else index] = self.stack[-1]
@@ -222,10 +222,10 @@ class _Machine:
         self.push(call(*arguments))
 
     def storage(self) -> None:
-        kind, cls, key, _, count = self.stack.pop()
+        tag, cls, key, _, count = self.stack.pop()
         dtype = _STORAGES.get(cls.name) if isinstance(cls, _Global) else None
-        if kind != "storage" or dtype is None or type(key) is not str or type(count) is not int:
-            raise _BadFileError("its pickle has a storage of an unknown kind")
+        if tag != "storage" or dtype is None or type(key) is not str or type(count) is not int:
+            raise _BadFileError("its pickle has a storage of an unknown type")
         if key not in self.parts:
             raise _BadFileError(f"it lacks the bytes of storage {key!r:.40}")
         start, nbytes = self.parts[key]
@@ -240,7 +240,7 @@ class _Machine:
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> _Tensor:
-    """What torch._utils._rebuild_tensor_v2 would make, checked against its storage."""
+    """Return the tensor of torch._utils._rebuild_tensor_v2, checked against its storage."""
     whole = [
         type(x) is tuple and all(type(n) is int and n >= 0 for n in x) for x in (shape, strides)
     ]
@@ -303,18 +303,18 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
 # -- the tensors --------------------------------------------------------------------------------
 
 
-def _entries(found: Any) -> dict[str, Entry]:
-    """The entries of a state dict, also one that lies under "state_dict" or "model"."""
+def _entries(content: Any) -> dict[str, Entry]:
+    """Return the entries of a state dict, also of one below "state_dict" or "model"."""
     for key in ("state_dict", "model"):
-        if type(found) is dict and type(found.get(key)) is dict:
-            found = found[key]
-    if type(found) is not dict or not found:
-        raise _BadFileError(f"it holds a {type(found).__name__}, not tensors by name")
+        if type(content) is dict and type(content.get(key)) is dict:
+            content = content[key]
+    if type(content) is not dict or not content:
+        raise _BadFileError(f"it holds a {type(content).__name__}, not tensors by name")
     entries = {}
-    for name, tensor in found.items():
+    for name, tensor in content.items():
         if type(name) is not str or type(tensor) is not _Tensor:
-            kind = type(tensor).__name__
-            raise _BadFileError(f"its item {name!r:.60} is of type {kind}, not a tensor")
+            cls = type(tensor).__name__
+            raise _BadFileError(f"its item {name!r:.60} is of type {cls}, not a tensor")
         entries[name] = _entry(tensor)
     return entries
 

@@ -137,7 +137,7 @@ def test_heads_that_are_left_say_why(presets, converted, name):
     left = [row for row in rows if not row.ours and "optimizer" not in row.theirs]
     assert {row.theirs.split("/")[2] for row in left} == {"masked_lm_head"}
     assert len(left) == 5
-    assert all("epsilon" in row.how for row in left)
+    assert all("epsilon" in row.note for row in left)
     with keras.use_backend("numpy"):
         batch, _ = answers(presets, name)
         batch.pop("mask_positions")

@@ -107,7 +107,7 @@ HOSTILE = {
         instead(lambda f, p: _link(f, p, f["layers/layer_normalization/vars/0"])), "is there twice",
     ),
     "loop": (lambda f: _link(f, "layers/loop", f["layers"]), "is there twice"),
-    "maze": (lambda f: f.create_group("/".join("abcdefghijklmnopqrstuvwxyz")), "a maze"),
+    "maze": (lambda f: f.create_group("/".join("abcdefghijklmnopqrstuvwxyz")), "too deep"),
     "virtual array": (instead(_virtual), "a virtual array, whose numbers lie in other files"),
     "external storage": (
         instead(lambda f, p: f.create_dataset(
@@ -308,7 +308,7 @@ def test_a_head_that_is_none_of_ours_is_left(copy, changes, why):
     folder = copy("Roberta[classes]")
     rewrite(folder, "task.json", **changes)
     left = [row for row in convert(folder) if not row.ours]
-    assert [row.theirs for row in left if why in row.how] == [
+    assert [row.theirs for row in left if why in row.note] == [
         f"task/layers/dense{n}/vars/{i}" for n in ("", "_1") for i in (0, 1)
     ]
     assert json.loads((folder.parent / "new" / "config.json").read_text())["architectures"] == [
