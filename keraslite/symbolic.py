@@ -148,29 +148,3 @@ def call_op(row: Any, args: tuple, kwargs: dict) -> Any:
 
 
 RUNNERS["symbolic"] = call_op
-
-
-def graph(inputs: list[KerasTensor], outputs: list[KerasTensor]) -> list[Node]:
-    """The nodes between inputs and outputs, in an order in which they can run."""
-    order: list[Node] = []
-    seen: set[int] = set()
-    known = {id(x) for x in inputs}
-    for output in outputs:
-        stack: list[tuple[KerasTensor, bool]] = [(output, False)]
-        while stack:
-            tensor, done = stack.pop()
-            node = tensor.node
-            if id(tensor) in known:
-                continue
-            if node is None or not node.inputs:  # one that nobody made, or another Input
-                raise ValueError(
-                    f"The outputs depend on {tensor!r}, which is not among the inputs of the model."
-                )
-            if done:
-                if id(node) not in seen:
-                    seen.add(id(node))
-                    order.append(node)
-            elif id(node) not in seen:
-                stack.append((tensor, True))
-                stack.extend((x, False) for x in reversed(node.inputs))
-    return order

@@ -1,11 +1,13 @@
 """Model: a layer that can be compiled, fitted, saved and shown."""
 
+import json
 import re
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Self
 
-from keraslite import quantizers
+from keraslite import quantizers, tree
 from keraslite.layers.base.building import (
     map_shapes,
     restore_build_state,
@@ -14,10 +16,45 @@ from keraslite.layers.base.building import (
 )
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.base.quantized import Quantized
+from keraslite.layers.base.tracking import LayerList
+from keraslite.models.graph import (
+    Graph,
+    graph_config,
+    make_graph,
+    match_inputs,
+    rebuild_graph,
+    run_graph,
+)
 from keraslite.optimizers import Optimizer
-from keraslite.registry import public_class
-from keraslite.symbolic import KerasTensor
+from keraslite.registry import (
+    deserialize_keras_object,
+    public_class,
+    serialize_keras_object,
+)
+from keraslite.saving.model_file import load_weights, save_model, save_weights
+from keraslite.symbolic import KerasTensor, Node
 from keraslite.training.trainer import Trainer
+from keraslite.utils.summary import summary_table
+
+
+class graph_property:  # noqa: N801 - used like `property`
+    """A property of models with a graph.
+
+    Unlike with `property`, a subclass may keep something else in an attribute of that name.
+    """
+
+    def __init__(self, function: Callable[[Any], Any]):
+        self.function, self.__doc__ = function, function.__doc__
+
+    def __get__(self, model: Any, owner: type) -> Any:
+        if model is None:
+            return self
+        if not model.is_functional:
+            raise AttributeError(
+                f"Model {model.name!r} has no {self.function.__name__!r}: it must be functional, "
+                "or a Sequential whose input is known."
+            )
+        return self.function(model)
 
 
 class Model(Trainer, Layer):
@@ -35,39 +72,117 @@ class Model(Trainer, Layer):
     [2.0]
     """
 
+    _graph: Graph | None = None
+
     def __new__(cls, *args: Any, **kwargs: Any) -> "Model":
-        functional = (len(args) == 2 and not isinstance(args[0], str)) or {
-            "inputs", "outputs"
-        } <= set(kwargs)  # fmt: skip
-        if functional and public_class(cls) is Model:
-            from keraslite.models.functional import Functional
+        if public_class(cls) is not Model or not _is_functional(args, kwargs):
+            return super().__new__(cls, *args, **kwargs)
+        model = super().__new__(Functional, *args, **kwargs)
+        if not isinstance(model, cls):  # the class derived for a backend: Python stops here
+            model.__init__(*args, **kwargs)
+        return model
 
-            return Functional(*args, **kwargs)
-        return super().__new__(cls, *args, **kwargs)
+    def __init__(
+        self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any
+    ):
+        if (inputs is None) != (outputs is None):
+            raise TypeError("A functional model needs both inputs and outputs.")
+        super().__init__(name=name, **kwargs)
+        if inputs is not None:
+            self.set_graph(make_graph(inputs, outputs))
+            self._layers_in_order = LayerList(self._graph.layers)
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        if args or "inputs" in kwargs:
-            # A subclass that calls super().__init__(inputs, outputs) becomes a functional model.
-            from keraslite.models.functional import Functional, functional_subclass
+    @property
+    def is_functional(self) -> bool:
+        """Whether the model holds a graph."""
+        return self._graph is not None
 
-            self.__class__ = functional_subclass(type(self))
-            Functional.__init__(self, *args, **kwargs)
-            return
-        super().__init__(**kwargs)
+    def set_graph(self, graph: Graph | None) -> None:
+        """Make the model one that runs a graph and is built; None takes the graph away."""
+        self._graph, self.built = graph, graph is not None
+
+    # -- what a graph tells ---------------------------------------------------------------------
+
+    @graph_property
+    def inputs(self) -> list[KerasTensor]:
+        """The symbolic inputs, flat."""
+        return self._graph.flat_inputs
+
+    @graph_property
+    def outputs(self) -> list[KerasTensor]:
+        """The symbolic outputs, flat."""
+        return self._graph.flat_outputs
+
+    @graph_property
+    def output_names(self) -> list[str]:
+        """The names of the operations that give the outputs, by which losses may name them."""
+        return self._graph.output_names
+
+    @graph_property
+    def input(self) -> Any:
+        """The symbolic inputs, nested as the model takes them."""
+        return self._graph.inputs
+
+    @graph_property
+    def output(self) -> Any:
+        """The symbolic outputs, nested as the model gives them."""
+        return self._graph.outputs
+
+    @graph_property
+    def input_shape(self) -> Any:
+        """The shapes of the inputs."""
+        return tree.map_structure(lambda x: x.shape, self._graph.inputs)
+
+    @graph_property
+    def output_shape(self) -> Any:
+        """The shapes of the outputs."""
+        return tree.map_structure(lambda x: x.shape, self._graph.outputs)
+
+    def graph_nodes(self) -> list[Node]:
+        """Return the calls of the graph, those of the inputs first; none without a graph."""
+        if self._graph is None:
+            return []
+        inputs = [x.node for x in self._graph.flat_inputs]
+        return [node for node in inputs if node is not None] + self._graph.nodes
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Run the graph; a subclass without one writes this method."""
+        if self._graph is None:
+            raise NotImplementedError(f"{type(self).__name__} does not implement call().")
+        return run_graph(self._graph, match_inputs(self._graph, inputs, self.name))
+
+    # -- configs and copies ---------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments to make the model again; the graph where the constructor is Model's own."""
+        if self._graph is None or type(self).__init__ is not Model.__init__:
+            return super().get_config()
+        return {"name": self.name, "trainable": self.trainable, **graph_config(self._graph)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """The model of a config; a graph's config makes a functional model."""
-        if public_class(cls) is Model and {"layers", "input_layers"} <= set(config):
-            from keraslite.models.functional import Functional
+        if cls.__init__ is not Model.__init__ or not {"layers", "output_layers"} <= set(config):
+            return super().from_config(config)
+        inputs, outputs = rebuild_graph(config)
+        model = cls(inputs, outputs, name=config["name"])
+        if not config.get("trainable", True):
+            model.trainable = False
+        return model
 
-            return Functional.from_config(config)
-        return super().from_config(config)
+    def __reduce__(self) -> tuple:
+        rebuild, args, state = super().__reduce__()
+        # The graph first: whoever copies the state then finds the layers already copied in the
+        # order in which they run, and a deep graph makes no deep recursion.
+        first = {key: state[key] for key in ("_graph",) if key in state}
+        return rebuild, args, first | state
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers directly inside."""
-        return [layer for _, layer in self.own_layers()]
+        """The layers directly inside; those of the inputs first where there is a graph."""
+        if self._graph is None:
+            return [layer for _, layer in self.own_layers()]
+        return [*self._graph.input_layers, *self._graph.layers]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of a name, or the one at an index."""
@@ -161,8 +276,6 @@ class Model(Trainer, Layer):
             expand_nested: whether layers inside layers have rows too.
             show_trainable: whether a column tells what is trained.
         """
-        from keraslite.utils.summary import summary_table
-
         (print_fn or print)(summary_table(self, line_length, expand_nested, show_trainable))
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
@@ -172,8 +285,6 @@ class Model(Trainer, Layer):
             filepath: where to; `keraslite.saving.load_model` reads it on any backend.
             overwrite: whether an existing file is replaced.
         """
-        from keraslite.saving.model_file import save_model
-
         save_model(self, filepath, overwrite)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
@@ -183,8 +294,6 @@ class Model(Trainer, Layer):
             filepath: where to.
             overwrite: whether an existing file is replaced.
         """
-        from keraslite.saving.model_file import save_weights
-
         save_weights(self, filepath, overwrite)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
@@ -194,17 +303,26 @@ class Model(Trainer, Layer):
             filepath: the file.
             skip_mismatch: whether weights that do not fit are left as they are.
         """
-        from keraslite.saving.model_file import load_weights
-
         load_weights(self, filepath, skip_mismatch)
 
     def to_json(self, **kwargs: Any) -> str:
         """The model's config as JSON; `models.model_from_json` reads it."""
-        import json
-
-        from keraslite.registry import serialize_keras_object
-
         return json.dumps(serialize_keras_object(self), **kwargs)
+
+
+class Functional(Model):
+    """A model from symbolic inputs to symbolic outputs; `Model(inputs, outputs)` makes one.
+
+    Args:
+        inputs: nested KerasTensors.
+        outputs: nested KerasTensors that depend on them.
+        name: a name.
+    """
+
+
+def _is_functional(args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Return whether the arguments of a constructor give inputs and outputs."""
+    return len(args) > 1 or "outputs" in kwargs
 
 
 def _chosen(layer: Layer, filters: Any) -> bool:
@@ -232,8 +350,4 @@ def clone_model(model: Model) -> Model:
 
 def model_from_json(json_string: str, custom_objects: Any = None) -> Model:
     """The model that `Model.to_json` described, with fresh weights."""
-    import json
-
-    from keraslite.registry import deserialize_keras_object
-
     return deserialize_keras_object(json.loads(json_string), custom_objects)

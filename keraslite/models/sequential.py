@@ -4,14 +4,16 @@ from typing import Any
 
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.base.masks import accepts_mask
+from keraslite.layers.base.tracking import LayerList
 from keraslite.layers.input_layer import InputLayer
-from keraslite.models.functional import Functional
+from keraslite.layers.lambda_layer import Lambda
+from keraslite.models.graph import make_graph
 from keraslite.models.model import Model
 from keraslite.registry import (
     deserialize_keras_object,
     serialize_keras_object,
 )
-from keraslite.symbolic import KerasTensor
+from keraslite.symbolic import KerasTensor, Node
 
 
 class Sequential(Model):
@@ -28,8 +30,7 @@ class Sequential(Model):
 
     def __init__(self, layers: Any = None, trainable: bool = True, name: str | None = None):
         super().__init__(trainable=trainable, name=name)
-        self._layers_in_order: list[Layer] = []
-        self._kl_functional: Functional | None = None
+        self._layers_in_order = LayerList()  # with the input layer, where there is one
         for layer in layers or ():
             self.add(layer)
 
@@ -45,8 +46,6 @@ class Sequential(Model):
         if not isinstance(layer, Layer):
             if not callable(layer):
                 raise ValueError(f"Sequential takes layers, got {layer!r}.")
-            from keraslite.layers import Lambda
-
             layer = Lambda(layer)
         if not self._layers_in_order and hasattr(layer, "_kl_input_shape"):
             self._layers_in_order.append(InputLayer(batch_shape=layer._kl_input_shape))
@@ -60,7 +59,7 @@ class Sequential(Model):
     def pop(self, rebuild: bool = True) -> Layer:
         """Take the last layer off."""
         layer = self._layers_in_order.pop()
-        self._kl_functional, self.built = None, False
+        self.set_graph(None)
         self._connect()
         return layer
 
@@ -73,18 +72,17 @@ class Sequential(Model):
         """Draw the graph, once the input is known and there is a layer."""
         first = self._layers_in_order[0] if self._layers_in_order else None
         if isinstance(first, InputLayer) and len(self._layers_in_order) > 1:
-            if self._kl_functional is None:
+            if self.is_functional:
+                x = self._layers_in_order[-1](self.output)
+            else:
                 x = first.output
                 for layer in self._layers_in_order[1:]:
                     x = layer(x)
-            else:
-                x = self._layers_in_order[-1](self._kl_functional.output)
-            self._kl_functional = Functional(first.output, x, name=self.name)
-            self.built = True
+            self.set_graph(make_graph(first.output, x))
 
     def build(self, input_shape: Any = None) -> None:
         """Draw the graph for an input shape."""
-        if self._kl_functional is None and input_shape is not None and self._layers_in_order:
+        if not self.is_functional and input_shape is not None and self._layers_in_order:
             if not isinstance(self._layers_in_order[0], InputLayer):
                 dtype = self._layers_in_order[0].input_dtype
                 shape = (None, *tuple(input_shape)[1:])
@@ -92,30 +90,9 @@ class Sequential(Model):
             self._connect()
         self.built = True
 
-    @property
-    def inputs(self) -> list[KerasTensor]:
-        """The symbolic input."""
-        return self._drawn().inputs
-
-    @property
-    def outputs(self) -> list[KerasTensor]:
-        """The symbolic output."""
-        return self._drawn().outputs
-
-    @property
-    def input_shape(self) -> Any:
-        """The shape of the input."""
-        return self._drawn().input_shape
-
-    @property
-    def output_shape(self) -> Any:
-        """The shape of the output."""
-        return self._drawn().output_shape
-
-    def _drawn(self) -> Functional:
-        if self._kl_functional is None:
-            raise AttributeError(f"Sequential {self.name!r} is not built: its input is not known.")
-        return self._kl_functional
+    def graph_nodes(self) -> list[Node]:
+        """Return the calls of the layers in order, without the input."""
+        return [node for node in super().graph_nodes() if node.inputs]
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the layers in order."""
@@ -133,7 +110,7 @@ class Sequential(Model):
             "dtype": serialize_keras_object(self.dtype_policy),
             "layers": [serialize_keras_object(x) for x in self._layers_in_order],
         }  # fmt: skip
-        if self.built and self._kl_functional is not None:
+        if self.built and self.is_functional:
             config["build_input_shape"] = list(self.input_shape)
         return config
 

@@ -70,19 +70,9 @@ def summary_table(
 # -- what stands in the rows ----------------------------------------------------------------------
 
 
-def _graph(model: Any) -> Any:
-    """The functional model behind a model, or None."""
-    found = model.__dict__.get("_kl_functional", model)
-    return found if found is not None and "_kl_nodes" in found.__dict__ else None
-
-
 def _nodes(model: Any) -> list[Node]:
-    """The calls of a functional model, the inputs first; none for others."""
-    graph = _graph(model)
-    if graph is None:
-        return []
-    inputs = [x.node for x in graph.inputs] if graph is model else []
-    return [n for n in inputs if n is not None] + graph._kl_nodes
+    """Return the calls of a model with a graph; none for others."""
+    return model.graph_nodes() if hasattr(model, "graph_nodes") else []
 
 
 def _branches(nodes: list[Node]) -> bool:
@@ -125,10 +115,9 @@ def _nested(
 ) -> Iterable[tuple[int, Any, str, str]]:
     yield depth, operation, shape, inputs
     if expand and isinstance(operation, Layer) and hasattr(operation, "layers"):
-        graph = _graph(operation)
-        shapes = {} if graph is None else {
+        shapes = {
             id(n.operation): _shape(n.outputs[0].shape) for n in _nodes(operation) if n.outputs
-        }  # fmt: skip
+        }
         for child in _children(operation):
             known = shapes.get(id(child)) or _output_shape(child)
             yield from _nested(child, depth + 1, known, "-", expand)
@@ -142,7 +131,7 @@ def _output_shape(layer: Any) -> str:
     """What a layer gives, worked out from the shapes that it was built with."""
     shapes = build_shapes(layer)
     try:
-        if _graph(layer) is not None:
+        if getattr(layer, "is_functional", False):
             found = layer.output_shape
         elif layer.built and shapes:
             found = layer.compute_output_shape(*shapes.values())

@@ -166,7 +166,7 @@ def test_what_cannot_be_a_graph_is_refused(backend):
     x, other = layers.Input((4,)), layers.Input((4,), name="other")
     with pytest.raises(ValueError, match=r"depend on.*other.*not among the inputs"):
         models.Model(x, layers.Add()([x, other]))
-    with pytest.raises(ValueError, match="inputs of a functional model are KerasTensors"):
+    with pytest.raises(ValueError, match="inputs of a functional model must be KerasTensors"):
         models.Model(X, layers.Dense(1)(x))
     with pytest.raises(TypeError, match="no truth value"):
         bool(layers.Dense(1)(x))
@@ -183,7 +183,8 @@ def test_a_subclass_may_be_a_graph(backend):
             return {"units": self.units, "name": self.name}
 
     model = Tower(3, name="tower")
-    assert isinstance(model, models.Functional)
+    assert isinstance(model, Tower)
+    assert [x.shape for x in (*model.inputs, *model.outputs)] == [(None, 4), (None, 3)]
     assert model.name == "tower"
     with registry.custom_object_scope({"Tower": Tower}):
         other = registry.deserialize_keras_object(registry.serialize_keras_object(model))
@@ -192,6 +193,42 @@ def test_a_subclass_may_be_a_graph(backend):
     assert_close(other(X), model(X))
     moved = copy.deepcopy(model).to_backend("numpy")
     assert_close(moved(X), model(X))
+    assert registry.public_class(type(moved)) is Tower
+
+
+def test_two_arguments_make_a_functional_model(backend):
+    x = layers.Input((4,))
+    y = layers.Dense(3)(x)
+    plain = models.Model(x, y)
+    assert isinstance(plain, models.Functional)
+    assert isinstance(type(plain)(inputs=x, outputs=y), models.Functional)
+
+    class Named(models.Model):
+        """A class with Model's constructor."""
+
+    named = Named(x, y, name="it")
+    assert not isinstance(named, models.Functional)
+    other = Named.from_config(named.get_config())
+    assert (other.name, registry.public_class(type(other))) == ("it", Named)
+    other.set_weights(plain.get_weights())
+    assert_close(other(X), plain(X))
+    with pytest.raises(TypeError, match="needs both inputs and outputs"):
+        models.Model(inputs=x)
+
+
+def test_a_model_without_a_graph_keeps_attributes_of_those_names(backend):
+    class Pair(models.Model):
+        def __init__(self):
+            super().__init__()
+            self.input, self.output = layers.Dense(3), layers.Dense(2)
+
+        def call(self, x):
+            return self.output(self.input(x))
+
+    model = Pair()
+    assert model(X).shape == (6, 2)
+    assert len(model.weights) == 4
+    assert not hasattr(model, "output_names")
 
 
 def test_a_deep_graph_is_no_deep_recursion(backend):

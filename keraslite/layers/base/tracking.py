@@ -12,6 +12,11 @@ import numpy as np
 from keraslite.random import SeedGenerator
 from keraslite.variable import Variable
 
+
+class LayerList(list):
+    """The layers of a model in an attribute whose name is not part of the weights' paths."""
+
+
 # Attributes that hold no state, whatever stands in them.
 _NOT_STATE = {"built", "backend", "dtype_policy", "input_spec", "activity_regularizer",
               "training", "_buffers", "name", "_name", "autocast"}  # fmt: skip

@@ -1,0 +1,335 @@
+"""The graph of a model: its calls in the order in which they run, how they run, and as a config.
+
+A graph holds no weights and knows no model. Its config has Keras's form: an entry for each
+operation, with the calls of it in `inbound_nodes`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from keraslite import tree
+from keraslite.layers.base.layer import Layer
+from keraslite.layers.input_layer import InputLayer
+from keraslite.ops.op import TABLE
+from keraslite.registry import deserialize_keras_object, serialize_keras_object
+from keraslite.symbolic import KerasTensor, Node
+
+# The place of a symbolic tensor in a config: the operation's name, which call of it, which output.
+Call = tuple[str, int]
+
+
+@dataclass(eq=False)
+class Graph:
+    """The calls between symbolic inputs and outputs.
+
+    Args:
+        inputs: nested KerasTensors.
+        nodes: the calls, in an order in which they can run.
+        outputs: nested KerasTensors.
+        input_layers: the layers of the inputs, in the order of the flat inputs.
+        layers: the layers that are called, each once, in the order in which they run.
+    """
+
+    # The calls stand before the outputs: who copies the fields in this order finds what a call
+    # refers to already copied, so that a deep graph makes no deep recursion.
+    inputs: Any
+    nodes: list[Node]
+    outputs: Any
+    input_layers: list[Layer]
+    layers: list[Layer]
+
+    @property
+    def flat_inputs(self) -> list[KerasTensor]:
+        """The symbolic inputs in a flat list."""
+        return tree.flatten(self.inputs)
+
+    @property
+    def flat_outputs(self) -> list[KerasTensor]:
+        """The symbolic outputs in a flat list."""
+        return tree.flatten(self.outputs)
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the operations that make the outputs."""
+        return [operation_name(x.node.operation) if x.node else x.name for x in self.flat_outputs]
+
+
+def make_graph(inputs: Any, outputs: Any) -> Graph:
+    """Return the graph between symbolic inputs and outputs.
+
+    Args:
+        inputs: nested KerasTensors.
+        outputs: nested KerasTensors that depend on them alone.
+
+    Raises:
+        ValueError: an input is no KerasTensor, or an output depends on anything else.
+    """
+    flat = tree.flatten(inputs)
+    for x in flat:
+        if not isinstance(x, KerasTensor):
+            raise ValueError(f"The inputs of a functional model must be KerasTensors, got {x!r}.")
+    nodes = nodes_between(flat, tree.flatten(outputs))
+    called = {id(n.operation): n.operation for n in nodes if isinstance(n.operation, Layer)}
+    return Graph(inputs, nodes, outputs, [_input_layer(x) for x in flat], list(called.values()))
+
+
+def nodes_between(inputs: list[KerasTensor], outputs: list[KerasTensor]) -> list[Node]:
+    """Return the calls that lead from inputs to outputs, in an order in which they can run."""
+    order: list[Node] = []
+    visited: set[int] = set()
+    input_ids = {id(x) for x in inputs}
+    for output in outputs:
+        stack: list[tuple[KerasTensor, bool]] = [(output, False)]
+        while stack:
+            tensor, inputs_are_ordered = stack.pop()
+            node = tensor.node
+            if id(tensor) in input_ids:
+                continue
+            if node is None or not node.inputs:  # of no operation, or another Input
+                raise ValueError(
+                    f"The outputs depend on {tensor!r}, which is not among the inputs of the model."
+                )
+            if id(node) in visited:
+                continue
+            if inputs_are_ordered:
+                visited.add(id(node))
+                order.append(node)
+            else:
+                stack.append((tensor, True))
+                stack.extend((x, False) for x in reversed(node.inputs))
+    return order
+
+
+def _input_layer(symbol: KerasTensor) -> Layer:
+    layer = symbol.node.operation if symbol.node is not None else None
+    return layer if isinstance(layer, InputLayer) else InputLayer(input_tensor=symbol)
+
+
+def operation_name(operation: Any) -> str:
+    """Return the name of what a node calls: a layer's own, or the op's."""
+    return operation.name if isinstance(operation, Layer) else operation.op.name
+
+
+# -- running --------------------------------------------------------------------------------------
+
+
+def run_graph(graph: Graph, inputs: list[Any]) -> Any:
+    """Return the outputs for values of the inputs.
+
+    Args:
+        graph: the graph.
+        inputs: a value for each symbolic input, as `match_inputs` orders them.
+    """
+    values = dict(zip(map(id, graph.flat_inputs), inputs, strict=True))
+
+    def value_of(x: Any) -> Any:
+        return values[id(x)] if isinstance(x, KerasTensor) else x
+
+    for node in graph.nodes:
+        args, kwargs = tree.map_structure(value_of, (node.args, node.kwargs))
+        result = node.operation(*args, **kwargs)
+        for symbol, value in zip(node.outputs, tree.flatten(result), strict=True):
+            values[id(symbol)] = value
+    return tree.map_structure(value_of, graph.outputs)
+
+
+def match_inputs(graph: Graph, inputs: Any, name: str) -> list[Any]:
+    """Return the values of a call in the order of the symbolic inputs; dicts go by name.
+
+    Args:
+        graph: the graph.
+        inputs: the nested values of a call.
+        name: the model's, for errors.
+
+    Raises:
+        ValueError: an input is missing, is one too many, or has another shape.
+    """
+    symbols = graph.flat_inputs
+    if isinstance(inputs, dict):
+        by_key = isinstance(graph.inputs, dict)
+        keys = list(graph.inputs) if by_key else [s.name for s in symbols]
+        missing = [key for key in keys if key not in inputs]
+        if missing:
+            raise ValueError(
+                f"Model {name!r} misses the inputs {sorted(missing) if by_key else missing}; "
+                f"got {sorted(inputs)}."
+            )
+        flat = tree.flatten({k: inputs[k] for k in keys}) if by_key else [inputs[k] for k in keys]
+    else:
+        flat = tree.flatten(inputs)
+    if len(flat) != len(symbols):
+        raise ValueError(f"Model {name!r} expects {len(symbols)} inputs, got {len(flat)}.")
+    for x, symbol in zip(flat, symbols, strict=True):
+        shape = tuple(getattr(x, "shape", symbol.shape))
+        if len(shape) != len(symbol.shape) or any(
+            None not in sizes and sizes[0] != sizes[1]
+            for sizes in zip(shape, symbol.shape, strict=True)
+        ):
+            raise ValueError(
+                f"Model {name!r} expects the input {symbol.name!r} to have shape "
+                f"{symbol.shape}, got {shape}."
+            )
+    return flat
+
+
+# -- graphs as configs ----------------------------------------------------------------------------
+
+
+def graph_config(graph: Graph) -> dict[str, Any]:
+    """Return the graph as data: the operations with their calls, the inputs and the outputs."""
+    entries: dict[int, dict[str, Any]] = {}  # of each operation
+    calls: dict[int, Call] = {}  # of each tensor: the one that made it
+    for layer, symbol in zip(graph.input_layers, graph.flat_inputs, strict=True):
+        calls[id(symbol)] = (layer.name, 0)
+        entries[id(layer)] = _entry(layer, layer.name)
+    names = {layer.name for layer in graph.input_layers}
+    for node in graph.nodes:
+        operation = node.operation
+        if id(operation) not in entries:
+            name = _free_name(operation_name(operation), names)
+            names.add(name)
+            entries[id(operation)] = _entry(operation, name)
+        entry = entries[id(operation)]
+        number = len(entry["inbound_nodes"])
+        arguments = tree.map_structure(
+            lambda x: _tensor_config(x, calls), {"args": list(node.args), "kwargs": node.kwargs}
+        )
+        entry["inbound_nodes"].append(_argument_config(arguments))
+        for symbol in node.outputs:
+            calls[id(symbol)] = (entry["name"], number)
+
+    def place(x: KerasTensor) -> list[Any]:
+        return [*calls[id(x)], x.index]
+
+    return {
+        "layers": list(entries.values()),
+        "input_layers": _map_tensors(place, graph.inputs),
+        "output_layers": _map_tensors(place, graph.outputs),
+    }
+
+
+def rebuild_graph(config: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the symbolic (inputs, outputs) of a graph's config, with new operations.
+
+    Raises:
+        ValueError: a call needs a tensor that no other call makes, or an op does not exist.
+    """
+    tensors: dict[Call, list[KerasTensor]] = {}  # what each call gave
+    pending: list[tuple[Call, Any, dict]] = []
+    for entry in config["layers"]:
+        operation = _operation(entry)
+        if not entry["inbound_nodes"]:
+            tensors[entry["name"], 0] = [operation.output]
+        for number, arguments in enumerate(entry["inbound_nodes"]):
+            pending.append(((entry["name"], number), operation, arguments))
+    while pending:
+        later = []
+        for call, operation, arguments in pending:
+            if all(c in tensors for c in _calls_in(arguments)):
+                args = _restore(arguments["args"], tensors)
+                kwargs = _restore(arguments["kwargs"], tensors)
+                tensors[call] = tree.flatten(operation(*args, **kwargs))
+            else:
+                later.append((call, operation, arguments))
+        if len(later) == len(pending):
+            raise ValueError(
+                f"The graph has no order: calls of {[call[0] for call, *_ in later]} need tensors "
+                "that no other call makes."
+            )
+        pending = later
+
+    def tensor(place: Any) -> Any:
+        if isinstance(place, dict):
+            return {k: tensor(v) for k, v in place.items()}
+        if len(place) == 3 and isinstance(place[0], str):
+            return tensors[place[0], place[1]][place[2]]
+        return [tensor(p) for p in place]
+
+    return tensor(config["input_layers"]), tensor(config["output_layers"])
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    numbers = (f"{name}_{i}" for i in range(1, len(taken) + 2))
+    return name if name not in taken else next(n for n in numbers if n not in taken)
+
+
+def _entry(operation: Any, name: str) -> dict[str, Any]:
+    if isinstance(operation, Layer):
+        config = serialize_keras_object(operation)
+    else:
+        config = {"module": "keras.ops", "class_name": operation.op.name, "config": {},
+                  "registered_name": None}  # fmt: skip
+    return {**config, "name": name, "inbound_nodes": []}
+
+
+def _operation(entry: dict[str, Any]) -> Any:
+    if entry["module"] == "keras.ops":
+        if entry["class_name"] not in TABLE:
+            raise ValueError(f"Unknown op {entry['class_name']!r} in the config of a model.")
+        return TABLE[entry["class_name"]].call
+    return deserialize_keras_object({k: v for k, v in entry.items() if k != "inbound_nodes"})
+
+
+def _tensor_config(x: Any, calls: dict[int, Call]) -> Any:
+    if not isinstance(x, KerasTensor):
+        return x
+    config = {
+        "shape": list(x.shape), "dtype": x.dtype, "keras_history": [*calls[id(x)], x.index],
+    }  # fmt: skip
+    return {"class_name": "__keras_tensor__", "config": config}
+
+
+def _argument_config(x: Any) -> Any:
+    """Return a call's argument as JSON in which slices, tuples and ellipses are told apart."""
+    if isinstance(x, slice):
+        return {"class_name": "__slice__",
+                "config": {"start": x.start, "stop": x.stop, "step": x.step}}  # fmt: skip
+    if x is Ellipsis:
+        return {"class_name": "__ellipsis__", "config": {}}
+    if isinstance(x, dict):
+        return {k: _argument_config(v) for k, v in x.items()}
+    if isinstance(x, tuple):
+        return {"class_name": "__tuple__", "config": {"items": [_argument_config(v) for v in x]}}
+    if isinstance(x, list):
+        return [_argument_config(v) for v in x]
+    return serialize_keras_object(x)
+
+
+def _class_name(x: Any) -> Any:
+    return x.get("class_name") if isinstance(x, dict) else None
+
+
+def _calls_in(x: Any) -> list[Call]:
+    """Return the calls whose tensors an argument's config names."""
+    if _class_name(x) == "__keras_tensor__":
+        return [tuple(x["config"]["keras_history"][:2])]
+    parts = x.values() if isinstance(x, dict) else x if isinstance(x, list) else ()
+    return [call for part in parts for call in _calls_in(part)]
+
+
+def _restore(x: Any, tensors: dict[Call, list[KerasTensor]]) -> Any:
+    """Return the argument of a config, with the tensors of the calls that it names."""
+    match _class_name(x):
+        case "__keras_tensor__":
+            name, number, index = x["config"]["keras_history"]
+            return tensors[name, number][index]
+        case "__slice__":
+            return slice(*(x["config"][k] for k in ("start", "stop", "step")))
+        case "__ellipsis__":
+            return Ellipsis
+        case "__tuple__":
+            return tuple(_restore(v, tensors) for v in x["config"]["items"])
+        case "__numpy__":
+            return deserialize_keras_object(x)
+    if isinstance(x, dict):
+        return {k: _restore(v, tensors) for k, v in x.items()}
+    return [_restore(v, tensors) for v in x] if isinstance(x, list) else x
+
+
+def _map_tensors(function: Callable[[KerasTensor], Any], x: Any) -> Any:
+    if isinstance(x, KerasTensor):
+        return function(x)
+    if isinstance(x, dict):
+        return {k: _map_tensors(function, v) for k, v in x.items()}
+    return [_map_tensors(function, v) for v in x]
