@@ -111,7 +111,7 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
             write_tokenizer(source, theirs.tokenizer, tokenizer, target)
         save.write_preset(target, model, table, config, None)
         report = []
-        matches = name_tensors(layer_storages(model), table)
+        matches = name_tensors(layer_storages(model, variables), table)
         stored = {match.path: (match.tensor, match.storage) for match in matches}
         written = open_weights(resolve(target))
         for path, steps in done.items():

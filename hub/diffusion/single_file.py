@@ -18,7 +18,13 @@ from hub.diffusion.schedulers import Scheduler
 from hub.families import family_of
 from hub.presets.files import PresetFiles, resolve, resolve_file
 from hub.tokenizers import CLIPTokenizer
-from hub.weights.loading import Exported, assign_tensors, layer_storages, merged_weights
+from hub.weights.loading import (
+    Exported,
+    assign_tensors,
+    layer_storages,
+    merged_weights,
+    weight_variables,
+)
 from hub.weights.reader import Weights, open_file
 from hub.weights.storage import DENSE_AS_CONV, Storage
 from hub.weights.tables import TensorMatch, abbreviate, name_tensors, row_pattern
@@ -388,7 +394,7 @@ def read_networks(
     sizes = _Sizes(weights, _PREFIXES["unet"], location)
     version = version_of(_unet_config(sizes)["cross_attention_dim"], location)
     prefixes = {**_PREFIXES, "text_encoder": version.text}
-    networks, matches, claimed = {}, {}, set()
+    networks, variables, matches, claimed = {}, {}, {}, set()
     for part in dict.fromkeys(_FAMILIES):
         if part in without:
             claimed |= {name for name in weights if name.startswith(prefixes[part])}
@@ -397,7 +403,9 @@ def read_networks(
         config |= _published(part, version, config)
         config |= {"upcast_attention": version.upcast} if part == "unet" else {}
         networks[part] = family_of(_FAMILIES[part]).backbone(**config, dtype=dtype)
-        matches[part] = ldm_tensors(layer_storages(networks[part]), part, version, config)
+        variables[part] = weight_variables(networks[part])
+        storages = layer_storages(networks[part], variables[part])
+        matches[part] = ldm_tensors(storages, part, version, config)
         claimed |= {match.tensor for match in matches[part]}
     missing = dict.fromkeys(
         m.tensor for group in matches.values() for m in group if m.tensor not in weights
@@ -412,8 +420,8 @@ def read_networks(
             f"  Missing in the file ({len(missing)}): {abbreviate(missing)}\n"
             f"  Unknown in the file ({len(unknown)}): {abbreviate(unknown)}"
         )
-    for part, network in networks.items():
-        assign_tensors(network, weights, matches[part])
+    for part in networks:
+        assign_tensors(variables[part], weights, matches[part])
     return version, networks
 
 
@@ -494,7 +502,8 @@ def write_single_file(pipeline: Any, path: Any) -> None:
                 f"{[model.config[k] for k in wrong]} where {[usual[k] for k in wrong]} would be "
                 "read. Use save_to_preset."
             )
-        weights, storages = merged_weights(model), layer_storages(model)
+        weights = merged_weights(model)
+        storages = layer_storages(model, weight_variables(model))
         storages = {path: storages[path] for path in weights}
         tensors.append(Exported(weights, ldm_tensors(storages, part, version, model.config)))
     save_safetensors(path, ChainMap(*tensors), {"format": "pt"})

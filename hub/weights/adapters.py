@@ -110,7 +110,7 @@ def _head(task: Any) -> dict[str, tuple[Any, Storage]]:
     table = _table(task)
     variables = weight_variables(task)
     storages = {
-        path: storage for path, storage in layer_storages(task).items()
+        path: storage for path, storage in layer_storages(task, variables).items()
         if not path.startswith("backbone/") and table.find(path) is not None
     }  # fmt: skip
     matches = name_tensors(storages, table)

@@ -61,18 +61,19 @@ _KERNELS: tuple[tuple[type | tuple[type, ...], dict[str, Storage]], ...] = (
 _ORDERED = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "bias")
 
 
-def layer_storages(model: Any) -> dict[str, Storage | None]:
+def layer_storages(model: Any, variables: Mapping[str, Any]) -> dict[str, Storage | None]:
     """Return how PyTorch stores each weight of a model, by the class of its layer.
 
     Args:
         model: the model.
+        variables: its weights by path.
 
     Returns:
         Path -> storage; None for a kernel of a layer that PyTorch does not have.
 
     >>> from hub import BertBackbone
     >>> model = BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8)
-    >>> layer_storages(model)["blocks/0/intermediate/kernel"] is DENSE
+    >>> layer_storages(model, weight_variables(model))["blocks/0/intermediate/kernel"] is DENSE
     True
     """
     owners = {
@@ -83,7 +84,7 @@ def layer_storages(model: Any) -> dict[str, Storage | None]:
     }
     return {
         path: _storage(*owners[id(weight)]) if id(weight) in owners else AS_IS
-        for path, weight in model.named_weights()
+        for path, weight in variables.items()
     }
 
 
@@ -124,34 +125,38 @@ def load_into(
     Raises:
         ValueError: a tensor is missing, unused or mis-shaped; nothing was changed then.
     """
-    matches, new = match_tensors(layer_storages(model), tensors, table, optional)
+    variables = weight_variables(model)
+    storages = layer_storages(model, variables)
+    matches, new = match_tensors(storages, tensors, table, optional)
     _check_tied(tensors, table)
-    assign_tensors(model, tensors, matches)
+    assign_tensors(variables, tensors, matches)
     return new
 
 
-def assign_tensors(model: Any, tensors: Tensors, matches: list[TensorMatch]) -> None:
+def assign_tensors(
+    variables: Mapping[str, Any], tensors: Tensors, matches: list[TensorMatch]
+) -> None:
     """Give weights of a model their tensors, as `load_into` does.
 
     Args:
-        model: the model.
+        variables: the weights by path.
         tensors: the checkpoint.
         matches: which weight is which tensor.
 
     Raises:
         ValueError: a tensor is mis-shaped; nothing was changed then.
     """
-    variables = weight_variables(model)
     check_shapes(matches, {p: v.shape for p, v in variables.items()}, tensors.shape)
     for match in matches:
         variable = variables[match.path]
         variable.assign(_pending(tensors, match, variable.shape))
         variable.read_from = match.tensor, tensors.shape(match.tensor)
-    if not keras.backend.compiles(model.backend):
-        # Mapped at once, which costs nothing: what a first call makes for good between what it
-        # makes for a moment would scatter the heap.
-        for match in matches:
-            variables[match.path].materialize()
+    for match in matches:
+        variable = variables[match.path]
+        if not keras.backend.compiles(variable.backend):
+            # Mapped at once, which costs nothing: lasting objects that a first call makes between
+            # temporary ones would scatter the heap.
+            variable.materialize()
 
 
 def _pending(tensors: Tensors, match: TensorMatch, shape: tuple[int, ...]) -> Pending:
@@ -287,5 +292,5 @@ def export(model: Any, table: WeightTable) -> Exported:
     (6, 8)
     """
     weights = merged_weights(model)
-    storages = layer_storages(model)
+    storages = layer_storages(model, weight_variables(model))
     return Exported(weights, name_tensors({path: storages[path] for path in weights}, table))
