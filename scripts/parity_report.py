@@ -2,13 +2,13 @@
 
     python scripts/parity_report.py [--out docs/parity.md]
 
-The cases are the rows of the tests' tables (`tests/keraslite/test_ops_*.py`). The reference is each
+The cases are the rows of the tests' tables (`tests/support/ops_tables/`). The reference is each
 row's oracle, somebody else's code and not ours, computed in float64 from the same inputs.
 Exits with 1 where a row could not be compared and is not in the table of known gaps.
 """
 
 import argparse
-import importlib
+import itertools
 import math
 import os
 import sys
@@ -17,12 +17,13 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "keraslite")]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 from known_gaps import GAPS  # noqa: E402
-from ops_cases import Case, by_op, oracle_of, run  # noqa: E402
+from ops_cases import by_op, oracle_of, run  # noqa: E402
+from ops_tables import TABLES  # noqa: E402
 
 import keraslite  # noqa: E402
 from keraslite import tree  # noqa: E402
@@ -46,10 +47,9 @@ units in its own last place (ulp), which cancellation makes large near zero.
 def tables() -> dict[str, list]:
     """The rows of all tests of ops, by op."""
     found: dict[str, list] = {}
-    for path in sorted((ROOT / "tests" / "keraslite").glob("test_ops_*.py")):
-        for case in getattr(importlib.import_module(path.stem), "ROWS", ()):
-            if isinstance(case, Case) and case.wide:
-                found.setdefault(case.op, []).append(case)
+    for case in itertools.chain(*TABLES.values()):
+        if case.wide:
+            found.setdefault(case.op, []).append(case)
     return found
 
 

@@ -9,8 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The models are tiny: several threads would only wait for each other.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-for _folder in ("keraslite", "hub", "support"):  # tests import what they share from there
-    sys.path.insert(0, str(Path(__file__).parent / _folder))
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # what tests share
 
 import pytest
 from backends import BACKENDS

@@ -6,10 +6,13 @@ import ast
 import graphlib
 import importlib
 import inspect
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ops_tables import KERAS, TABLES
 
 import keraslite
 from keraslite import ops
@@ -228,3 +231,28 @@ def test_control_flow(backend):
         np.testing.assert_allclose(ops.convert_to_numpy(ops.switch(index, branches, x)), X + more)
     apply = ops.vectorize(lambda a, b: a * b + 1.0)
     np.testing.assert_allclose(ops.convert_to_numpy(apply(x, x[0])), X * X[0] + 1)
+
+
+# Ops that take functions, give what is no tensor, or need an oracle beside a row: they have tests of
+# their own, which call them by name.
+OWN_TESTS = {
+    "associative_scan", "cond", "convert_to_numpy", "convert_to_tensor", "ctc_decode", "custom_gradient",
+    "dtype", "eig", "eigh", "elastic_transform", "fft", "fori_loop", "gru", "is_tensor", "jvp",
+    "lstm", "overwrite",
+    "map", "ndim", "qr", "scan", "shape", "size", "sobel_edges", "switch", "vectorize", "vectorized_map",
+    "view_as_complex", "view_as_real", "while_loop",
+}  # fmt: skip
+
+
+def test_every_op_has_three_cases():
+    """In the tables, unless it has tests of its own; a new op of `TABLE` without them fails here."""
+    import keras
+
+    spaces = keras.ops, keras.ops.image
+    names = {n for space in spaces for n in dir(space) if callable(getattr(space, n))} | {*TABLE}
+    cases = Counter(case.op for rows in TABLES.values() for case in rows)
+    cases.update(op for op, *_ in KERAS)
+    few = {name: cases[name] for name in names if name[0] != "_" and cases[name] < 3}
+    assert few.keys() == OWN_TESTS, few
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert set(re.findall(r"\b(?:keras|keraslite|ops|image)\.(\w+)", tests)) >= OWN_TESTS

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from known_gaps import GAPS
-from ops_cases import _HALF
+from ops_cases import HALF_TOLERANCE
 
 import keraslite
 from keraslite import dtypes, ops, tree
@@ -109,7 +109,7 @@ def assert_dtype(name, kind, backend):
         values = values.astype(bool)
     elif want.dtype.kind in "iu":
         values = values.astype("int64").astype(want.dtype)
-    tolerance = _HALF.get(kind, 1e-5)
+    tolerance = HALF_TOLERANCE.get(kind, 1e-5)
     np.testing.assert_allclose(got.astype("float64"), values.astype("float64"), tolerance,
                                tolerance, err_msg=f"{name} of {kind}")  # fmt: skip
 

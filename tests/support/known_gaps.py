@@ -17,4 +17,6 @@ GAPS = {
     ("lstsq.graph", "tensorflow"): _STATIC,
     ("matrix_rank.graph", "tensorflow"): _STATIC,
     ("lu_factor.graph", "tensorflow"): _STATIC,
+    ("affine_transform.graph", "tensorflow"): _STATIC,
+    ("map_coordinates.graph", "tensorflow"): _STATIC,
 }

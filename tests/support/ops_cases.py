@@ -17,7 +17,7 @@ from known_gaps import GAPS
 import keraslite
 from keraslite import ops, tree
 
-_HALF = {"float16": 2e-3, "bfloat16": 2e-2}
+HALF_TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,8 @@ class Case:
             first argument alone where it is the only tensor.
         symbolic: whether the op has a symbolic form with these arguments.
         jit: whether the op can be compiled with these arguments.
+        graph: whether it can do without static sizes in a graph of TensorFlow.
+        only_value: whether a row is about numerics alone, not about symbolic calls and graphs.
         same_dtype: whether the dtypes of the results are compared too.
         wide: whether the oracle means the same in float64, as the report of parity needs it.
         tag: what stands behind the op's name where rows are grouped, for gaps in a detail.
@@ -52,6 +54,8 @@ class Case:
     jit: bool = True
     same_dtype: bool = True
     wide: bool = True
+    graph: bool = True
+    only_value: bool = False
     tag: str = ""
 
     @property
@@ -60,24 +64,25 @@ class Case:
 
 
 def row(op, *args, oracle=None, rtol=1e-5, atol=1e-6, grad=None, unknown=None, symbolic=True,
-        jit=True, same_dtype=True, wide=True, tag="", **kwargs):  # fmt: skip
+        jit=True, same_dtype=True, wide=True, graph=True, only_value=False, tag="",
+        **kwargs):  # fmt: skip
     """A Case, with the op's keyword arguments written as such; `grad=0` stands for `(0,)`."""
     grad = (grad,) if isinstance(grad, int) else grad
     return Case(op, args, kwargs, oracle, rtol, atol, grad, unknown, symbolic, jit, same_dtype, wide,
-                tag)  # fmt: skip
+                graph, only_value, tag)  # fmt: skip
 
 
 _group = {}  # the rows of the same op, by the id of a row
 
 
 def by_op(rows):
-    """The rows grouped by op, as parameters of a test."""
+    """The rows grouped by the name of their op."""
     groups = defaultdict(list)
     for case in rows:
         groups[case.name].append(case)
     for cases in groups.values():
         _group.update((id(case), cases) for case in cases if id(case) not in _group)
-    return [pytest.param(cases, id=name) for name, cases in groups.items()]
+    return groups
 
 
 def is_tensor_argument(x):
@@ -167,8 +172,8 @@ def assert_same(got, want, case, what="the value"):
         if case.same_dtype:
             names = keraslite.dtypes.standardize(ours.dtype), theirs.dtype.name
             assert names[0] == names[1], f"{what} of {case}: {names[0]}, expected {names[1]}"
-        rtol = max(case.rtol, _HALF.get(theirs.dtype.name, 0.0))
-        atol = max(case.atol, _HALF.get(theirs.dtype.name, 0.0))
+        rtol = max(case.rtol, HALF_TOLERANCE.get(theirs.dtype.name, 0.0))
+        atol = max(case.atol, HALF_TOLERANCE.get(theirs.dtype.name, 0.0))
         assert_close(ours, theirs, rtol, atol, message=f"{what} of {case}")
 
 
