@@ -190,8 +190,9 @@ def fine_tune(folder, epochs=2, **kwargs):
     return watch.seen
 
 
+@pytest.mark.slow
 def test_bert_fine_tunes_alike_on_all_backends(checkpoints):
-    folder, _ = checkpoints()
+    folder, _ = checkpoints(num_hidden_layers=1)  # quick to compile
     losses = {name: fine_tune(folder, backend=name) for name in TRAINABLE}
     assert len(losses["jax"]) == 20
     for name in TRAINABLE[1:]:
@@ -199,8 +200,9 @@ def test_bert_fine_tunes_alike_on_all_backends(checkpoints):
     assert losses["jax"][0] != losses["jax"][10], "dropout and order differ between epochs"
 
 
+@pytest.mark.slow
 def test_masked_lm_bert_learns(checkpoints):
-    folder, _ = checkpoints("BertForMaskedLM")
+    folder, _ = checkpoints("BertForMaskedLM", num_hidden_layers=1)  # quick to compile
     results = {}
     for name in TRAINABLE:
         keras.utils.set_random_seed(3)

@@ -193,6 +193,7 @@ def test_draws_follow_the_probabilities():
     np.testing.assert_allclose(shares, [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0], atol=0.025)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_one_text_on_every_backend(checkpoints):
     folder, _ = checkpoints("gpt2")
     found = set()
