@@ -96,7 +96,7 @@ class AUC(ConfusionMetric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take targets and predictions of shape (samples, ...) into account."""
-        y_true, y_pred = self._tensors(y_true, y_pred)
+        y_true, y_pred = self.to_tensors(y_true, y_pred)
         if not self._built:
             if len(y_pred.shape) != 2:
                 raise ValueError(

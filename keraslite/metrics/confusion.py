@@ -158,7 +158,7 @@ class ConfusionMetric(Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take targets and predictions of shape (samples, ...) into account."""
-        values = self._tensors(y_true, y_pred, sample_weight, dtype=config.floatx())
+        values = self.to_tensors(y_true, y_pred, sample_weight, dtype=config.floatx())
         cells = confusion(
             values[0], values[1], self.thresholds, values[2], even=self._even, **self._options()
         )

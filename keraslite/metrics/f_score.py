@@ -65,7 +65,7 @@ class FBetaScore(Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take one-hot or multi-hot targets and scores of shape (batch, classes) into account."""
-        y_true, y_pred, weight = self._tensors(y_true, y_pred, sample_weight, dtype=self.dtype)
+        y_true, y_pred, weight = self.to_tensors(y_true, y_pred, sample_weight, dtype=self.dtype)
         if not self._built:
             self._build(y_true, y_pred)
         if self.threshold is None:

@@ -63,7 +63,7 @@ class IoU(Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take masks of any shape into account."""
-        y_true, y_pred, weight = self._tensors(y_true, y_pred, sample_weight)
+        y_true, y_pred, weight = self.to_tensors(y_true, y_pred, sample_weight)
         y_true = y_true if self.sparse_y_true else ops.argmax(y_true, axis=self.axis)
         y_pred = y_pred if self.sparse_y_pred else ops.argmax(y_pred, axis=self.axis)
         y_true, y_pred = (ops.reshape(ops.cast(y, "int32"), (-1,)) for y in (y_true, y_pred))
@@ -122,7 +122,7 @@ class BinaryIoU(IoU):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take masks of any shape into account."""
-        y_true, y_pred = self._tensors(y_true, y_pred)
+        y_true, y_pred = self.to_tensors(y_true, y_pred)
         super().update_state(y_true, y_pred >= self.threshold, sample_weight)
 
 

@@ -119,7 +119,7 @@ class Metric:
         for metric in self._metrics:
             metric.to_backend(name)
 
-    def _tensors(self, *values: Any, dtype: Any = None) -> list[Any]:
+    def to_tensors(self, *values: Any, dtype: Any = None) -> list[Any]:
         """Values as tensors of their one backend, or of this metric's if they are literals."""
         names = {OF.get(type(v)) or backends.of(getattr(v, "_kl_value", v)) for v in values}
         names.discard(None)

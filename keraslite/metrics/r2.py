@@ -60,7 +60,7 @@ class R2Score(Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take targets and predictions of shape (batch, outputs) into account."""
-        y_true, y_pred, weight = self._tensors(y_true, y_pred, sample_weight, dtype=self.dtype)
+        y_true, y_pred, weight = self.to_tensors(y_true, y_pred, sample_weight, dtype=self.dtype)
         y_true, y_pred = squeeze_or_expand_to_same_rank(y_true, y_pred)
         if not self._built:
             self._build((tuple(y_true.shape), tuple(y_pred.shape)))

@@ -32,7 +32,7 @@ def _samplewise(values: Any, weight: Any, reduce: Any) -> tuple[Any, Any]:
 def _weighted(metric: Metric, values: Any, weight: Any) -> tuple[Any, Any]:
     """Values and weights as tensors; the mask of the values, if any, goes into given weights."""
     mask = masking.get_mask(values)
-    values, weight = metric._tensors(values, weight, dtype=metric.dtype)
+    values, weight = metric.to_tensors(values, weight, dtype=metric.dtype)
     if weight is not None:  # without weights, Keras counts masked values
         weight = apply_mask(weight, mask, metric.dtype, "sum")
     return values, weight
@@ -122,10 +122,10 @@ class MeanMetricWrapper(Mean):
         """Take targets and predictions of shape (batch, ...) into account."""
         mask = masking.get_mask(y_pred)
         if not is_structure(y_pred) and not is_structure(y_true):
-            y_true, y_pred = self._tensors(y_true, y_pred)
+            y_true, y_pred = self.to_tensors(y_true, y_pred)
         values = self._fn(y_true, y_pred, **self._fn_kwargs)
         if mask is not None:
-            _, sample_weight = self._tensors(mask, sample_weight)
+            _, sample_weight = self.to_tensors(mask, sample_weight)
             sample_weight = apply_mask(sample_weight, mask, self.dtype, "sum")
         super().update_state(values, sample_weight)
 
