@@ -282,7 +282,8 @@ def test_an_import_is_quick():
     statements = ("import numpy", "import hub")
     runs = [[seconds(statement) for statement in statements] for _ in range(5)]
     numpy, hub = (min(times) for times in zip(*runs, strict=True))
-    assert hub < 3 * numpy, f"{hub / numpy:.2f} times the CPU time of numpy"  # 2 is the goal
+    # Twice is the limit (scripts/bench/imports.py); a noisy machine gets a quarter more.
+    assert hub < 2.5 * numpy, f"{hub / numpy:.2f} times the CPU time of numpy"
 
 
 def test_every_public_name_has_a_docstring():
