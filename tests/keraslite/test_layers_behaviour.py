@@ -15,6 +15,7 @@ import torch
 from backends import BACKENDS
 from layer_cases import ids, mask, x
 
+import keraslite
 from keraslite import Variable, layers, masking, ops, registry, use_backend
 
 # Keras says so of layers that end a mask; here that is not worth a warning.
@@ -507,6 +508,70 @@ def test_spectral_normalization_follows_keras(backend):
     again = layers.deserialize(json.loads(json.dumps(layers.serialize(ours))))
     assert again.power_iterations == 2
     assert again.layer.units == 3
+
+
+def subclasses(library):
+    """Layers of three classes that describe themselves in different ways."""
+
+    class Scaled(library.layers.Dense):
+        def __init__(self, factor, **kwargs):
+            super().__init__(**kwargs)
+            self.factor = factor
+
+        def get_config(self):
+            return super().get_config() | {"factor": self.factor}
+
+    class Recorded(library.layers.Layer):
+        def __init__(self, units, scale=2.0, **kwargs):
+            super().__init__(**kwargs)
+
+    class Written(library.layers.Layer):
+        def __init__(self, units, **kwargs):
+            super().__init__(**kwargs)
+            self.units = units
+
+        def get_config(self):
+            return super().get_config() | {"units": self.units}
+
+    changed = library.layers.Dense(3, activation="relu", name="changed")
+    changed.activation, changed.units = library.activations.tanh, 4
+    return [
+        Scaled(2.0, units=3, activation="relu", name="scaled"),
+        Recorded(3, name="recorded"), Recorded(3, 1.5, trainable=False, name="passed"),
+        Written(5, dtype="float64", name="written"), changed,
+    ]  # fmt: skip
+
+
+def test_configs_of_subclasses_and_of_changed_attributes_are_keras():
+    def plain(config):
+        config["dtype"] = config["dtype"]["config"]["name"]
+        inner = {k: v for k, v in config.items() if isinstance(v, dict)}
+        return config | {k: (v["class_name"], v["config"]) for k, v in inner.items()}
+
+    for ours, theirs in zip(subclasses(keraslite), subclasses(keras), strict=True):
+        expected = plain(theirs.get_config())
+        assert plain(ours.get_config()) == expected
+        for again in (
+            copy.deepcopy(ours),
+            type(ours).from_config(json.loads(json.dumps(ours.get_config()))),
+        ):
+            assert plain(again.get_config()) == expected
+
+
+def test_kept_arguments_may_change_until_the_constructor_is_through():
+    class Sized(layers.Layer):
+        def __init__(self, units, width=None, **kwargs):
+            config = self.keep_config(locals())
+            config["width"] = width or 2 * units
+            super().__init__(**kwargs)
+
+    class Sub(Sized):
+        def __init__(self, size):
+            super().__init__(units=size, name="sub")
+
+    assert Sized(3, name="sized").get_config().items() >= {"units": 3, "width": 6}.items()
+    assert Sub(4).get_config().items() >= {"units": 4, "width": 8, "name": "sub"}.items()
+    assert "size" not in Sub(4).get_config()
 
 
 def test_layers_can_be_copied_and_pickled(backend):

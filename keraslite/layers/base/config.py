@@ -52,6 +52,11 @@ def _with_arguments(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
     arguments = {k: v for k, v in bound.items() if k not in ("self", "kwargs")}
     arguments |= bound.get("kwargs", {})
     config = config | {k: serialize_keras_object(v) for k, v in arguments.items()}
+    for name, parameter in init.parameters.items():
+        if isinstance(
+            parameter.default, bool | int | float | str | None
+        ):  # others may have no config
+            config.setdefault(name, parameter.default)
     if any(p.kind is p.VAR_KEYWORD for p in init.parameters.values()):
         return config
     return {k: v for k, v in config.items() if k in init.parameters}
