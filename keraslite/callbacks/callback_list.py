@@ -69,8 +69,8 @@ class CallbackList(Callback):
     def append(self, callback: Any) -> None:
         """Add a callback."""
         self.callbacks.append(callback)
-        if self._model is not None:
-            callback.set_model(self._model)
+        if self.model is not None:
+            callback.set_model(self.model)
         if self.params:
             callback.set_params(self.params)
         self._bind()

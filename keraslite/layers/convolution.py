@@ -1,4 +1,4 @@
-"""Convolution layers: four kinds, each in one to three dimensions."""
+"""Convolution layers: plain, depthwise, separable, transposed; in one to three dimensions."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def _padding(value: Any, words: tuple[str, ...]) -> Any:
 
 
 class _Convolution(LoRA):
-    """What all convolutions share; subclasses differ in their kernels and in the operation."""
+    """The base of convolutions; subclasses differ in their kernels and in the operation."""
 
     _rank = 0
     saves_activity_regularizer = True

@@ -9,7 +9,8 @@ from keraslite import activations, initializers, ops, registry
 from keraslite.layers.base.config_layer import ConfigLayer, check_positive
 from keraslite.layers.base.input_spec import InputSpec
 from keraslite.layers.base.layer import Layer
-from keraslite.layers.base.quantized import Equation, Quantized, int8_linear
+from keraslite.layers.base.quantized import Quantized, int8_linear
+from keraslite.layers.equation import Equation, contracted_axes, einsum_shapes
 
 
 def _linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:
@@ -140,7 +141,7 @@ class EinsumDense(Quantized):
 
     def build(self, input_shape: Any) -> None:
         """Make kernel and bias."""
-        shape, bias_shape, axes = _einsum_shapes(
+        shape, bias_shape, axes = einsum_shapes(
             self.equation, self.bias_axes, tuple(input_shape), self.output_shape
         )
         initializer = self.kernel_initializer
@@ -152,7 +153,7 @@ class EinsumDense(Quantized):
         self.input_spec = InputSpec(ndim=len(input_shape))
         self.add_large_weight("kernel", shape, initializer=initializer)
         self.bias = None if bias_shape is None else self.add_named_weight("bias", bias_shape)
-        self._contracted = _as_product(self.equation)
+        self._contracted = contracted_axes(self.equation)
         self.build_lora()
 
     def call(self, inputs: Any) -> Any:
@@ -206,73 +207,6 @@ class EinsumDense(Quantized):
         scale = ops.reshape(self.kernel_scale.value, [self.kernel.shape[i] for i in outer])
         scale = ops.transpose(scale, [outer.index(i) for i in sorted(outer)])
         return ops.expand_dims(scale, self._axes().reduced)
-
-
-def _as_product(equation: str) -> int | None:
-    """How many trailing input axes an equation contracts, if it is a plain matrix product."""
-    left, out = equation.replace(" ", "").split("->")
-    x, kernel = left.split(",")
-    if x.startswith("...") and out.startswith("..."):
-        x, out = x[3:], out[3:]
-    for i in range(len(x)):
-        free, bound = x[:i], x[i:]
-        if kernel.startswith(bound) and out == free + kernel[len(bound) :]:
-            return len(bound)
-    return None
-
-
-def _einsum_shapes(
-    equation: str, bias_axes: str | None, shape: tuple, partial: tuple
-) -> tuple[tuple, tuple | None, dict]:
-    """The shapes of kernel and bias, and which axes of the kernel are inputs and outputs."""
-    try:
-        left, out = equation.replace(" ", "").split("->")
-        x, kernel = left.split(",")
-    except ValueError:
-        raise ValueError(_BAD_EQUATION.format(equation)) from None
-    letters = [s.replace("...", "") for s in (x, kernel, out)]
-    begins, ends = x.startswith("...") and out.startswith("..."), x.endswith("...")
-    if not all(s.isalpha() for s in letters) or ("..." in x + out and not (begins or ends)):
-        raise ValueError(_BAD_EQUATION.format(equation))
-    x, kernel, out = letters
-    elided = len(shape) - len(x)
-    inputs = dict(zip(x, shape[elided:] if begins else shape, strict=False))
-    # The partial shape leaves out the first axis, which is the batch or part of the ellipsis.
-    output_shape = partial if begins and elided else (shape[0], *partial)
-    outputs = dict(zip(out, output_shape, strict=False))
-    for letter in x:
-        if letter in outputs and outputs[letter] not in (None, inputs[letter]):
-            raise ValueError(
-                f"Input shape and output shape do not match at shared dimension '{letter}'. Input "
-                f"shape is {inputs[letter]}, and output shape is {outputs[letter]}."
-            )
-    for letter in (*out, *kernel):
-        if letter not in (kernel + x if letter in out else out + x):
-            raise ValueError(
-                f"Dimension '{letter}' has no match in the input spec '{x}', "
-                f"the weight spec '{kernel}' or the output spec '{out}'."
-            )
-    sizes = inputs | {letter: size for letter, size in outputs.items() if size is not None}
-    if any(sizes.get(letter) is None for letter in kernel):
-        raise ValueError(f"The sizes of the weight '{kernel}' must be known, got {sizes}.")
-    axes = {
-        "input_axes": [i for i, c in enumerate(kernel) if c not in out],
-        "output_axes": [i for i, c in enumerate(kernel) if c in out],
-    }
-    bias = None
-    if bias_axes is not None:
-        if not set(bias_axes) <= set(out):
-            raise ValueError(f"Bias axes '{bias_axes}' are not part of the output spec '{out}'.")
-        first = min(out.index(c) for c in bias_axes)
-        bias = tuple(sizes[c] if c in bias_axes else 1 for c in out[first:])
-        bias += (1,) * (elided if ends and not begins else 0)
-    return tuple(sizes[c] for c in kernel), bias, axes
-
-
-_BAD_EQUATION = (
-    "Invalid einsum equation '{}'. Equations must be in the form "
-    "[X],[Y]->[Z], ...[X],[Y]->...[Z], or [X]...,[Y]->[Z]...."
-)
 
 
 class Identity(ConfigLayer):

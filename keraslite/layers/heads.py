@@ -31,6 +31,8 @@ class Heads(ConfigLayer):
     saves_activity_regularizer = True
     unsaved_arguments = ("flash_attention",)
     _attention_axes: tuple[int, ...] = (1,)
+    _dot_product_equation: str
+    _combine_equation: str
     _query_dense, _key_dense = _alias("query_dense"), _alias("key_dense")
     _value_dense, _output_dense = _alias("value_dense"), _alias("output_dense")
     _dropout_layer, _flash_attention = _alias("dropout_layer"), _alias("flash_attention")

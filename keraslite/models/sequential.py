@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keraslite.layers.base.building import declared_input_shape
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.base.masks import accepts_mask
 from keraslite.layers.base.tracking import LayerList
@@ -47,8 +48,9 @@ class Sequential(Model):
             if not callable(layer):
                 raise ValueError(f"Sequential takes layers, got {layer!r}.")
             layer = Lambda(layer)
-        if not self._layers_in_order and hasattr(layer, "_kl_input_shape"):
-            self._layers_in_order.append(InputLayer(batch_shape=layer._kl_input_shape))
+        shape = declared_input_shape(layer)
+        if not self._layers_in_order and shape is not None:
+            self._layers_in_order.append(InputLayer(batch_shape=shape))
         if any(layer.name == other.name for other in self._layers_in_order):
             raise ValueError(
                 f"Layer names are unique in a Sequential; {layer.name!r} stands there already."

@@ -43,6 +43,11 @@ def build_shapes(layer: Any) -> dict[str, Any] | None:
     return layer.__dict__.get("_kl_build_shapes")
 
 
+def declared_input_shape(layer: Any) -> tuple | None:
+    """Return the shape that the constructor's `input_shape` declares, with the batch axis."""
+    return layer.__dict__.get("_kl_input_shape")
+
+
 def shapes_of(x: Any) -> Any:
     """Return the shapes of nested tensors, None for what has no shape."""
     return tree.map_structure(lambda t: tuple(t.shape) if hasattr(t, "shape") else None, x)

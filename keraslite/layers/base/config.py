@@ -53,9 +53,8 @@ def _with_arguments(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
     arguments |= bound.get("kwargs", {})
     config = config | {k: serialize_keras_object(v) for k, v in arguments.items()}
     for name, parameter in init.parameters.items():
-        if isinstance(
-            parameter.default, bool | int | float | str | None
-        ):  # others may have no config
+        # A default of another type may have no config, and is the same when the layer is remade.
+        if isinstance(parameter.default, bool | int | float | str | None):
             config.setdefault(name, parameter.default)
     if any(p.kind is p.VAR_KEYWORD for p in init.parameters.values()):
         return config

@@ -4,6 +4,7 @@ from typing import Any
 
 from keraslite import ops
 from keraslite.layers.base.config_layer import ConfigLayer
+from keraslite.layers.base.tracking import forget_variable
 
 
 class LoRA(ConfigLayer):
@@ -69,7 +70,7 @@ class LoRA(ConfigLayer):
         self.lora_alpha = rank if lora_alpha is None else lora_alpha
 
     def disable_lora(self, merge: bool = False) -> None:
-        """Take the two small matrices away again; the weight is trained as it was before.
+        """Remove the two small matrices; the weight is trained as it was before.
 
         Args:
             merge: whether their product is added to the weight first.
@@ -85,8 +86,7 @@ class LoRA(ConfigLayer):
         if merge:
             weight.assign(self.effective_weight())
         for side in "ab":
-            old = self.__dict__.pop(f"lora_{self.adapted_weight}_{side}")
-            self.__dict__["_kl_added"] = [v for v in self._kl_added if v is not old]
+            forget_variable(self, self.__dict__.pop(f"lora_{self.adapted_weight}_{side}"))
         weight.trainable = self.__dict__.pop("_kl_was_trainable")
         self.lora_enabled, self.lora_rank, self.lora_alpha = False, None, None
 
@@ -98,7 +98,7 @@ class LoRA(ConfigLayer):
         return ops.cast(ops.add(weight, self.weight_update()), ops.dtype(weight))
 
     def weight_update(self) -> Any:
-        """What is added to the weight."""
+        """Return the product of the two matrices, scaled: the change of the weight."""
         a, b = (getattr(self, f"lora_{self.adapted_weight}_{side}") for side in "ab")
         return ops.matmul(a, b) * (self.lora_alpha / self.lora_rank)
 

@@ -5,8 +5,6 @@ value along the axes that are summed over; the products of integers add up witho
 the sum is divided by both scales. Gradients reach the inputs as if nothing had been rounded.
 """
 
-import math
-import string
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +14,7 @@ from keraslite.dtype_policies import QuantizedDTypePolicy
 from keraslite.layers.base.building import register_build_state
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.base.lora import LoRA
+from keraslite.layers.base.tracking import forget_variable
 from keraslite.registry import public_class
 
 _ABS_MAX = quantizers.AbsMaxQuantizer()
@@ -128,7 +127,7 @@ class Quantized(LoRA):
         self.dtype_policy = QuantizedDTypePolicy(config.mode, self.dtype_policy.name)
         for name in self.large_weights():
             old = self.__dict__.pop(name)  # anew, so that its scales come next in order
-            self.__dict__["_kl_added"] = [v for v in self._kl_added if v is not old]
+            forget_variable(self, old)
             self.add_large_weight(name, old.shape)
             self.__dict__[name].path = old.path
             self.__dict__[f"{name}_scale"].path = f"{old.path}_scale"
@@ -183,74 +182,6 @@ def int8_linear(x: Any, kernel: Any, scale: Any, quantizer: Any = _ABS_MAX) -> A
         return ops.divide(sums, ops.multiply(factor, scale)), gradient
 
     return ops.custom_gradient(run)(x, kernel, scale)
-
-
-class Equation:
-    """An einsum of inputs and a kernel as a product of matrices: which axis goes where.
-
-    Args:
-        equation: such as "abc,cde->abde".
-        ndim: the number of axes of the inputs.
-
-    >>> Equation("abc,cd->adb", 3).output_axes
-    (0, 2, 1)
-    """
-
-    def __init__(self, equation: str, ndim: int):
-        left, out = equation.replace(" ", "").split("->")
-        x, kernel = left.split(",")
-        unused = [c for c in string.ascii_letters if c not in equation]
-        elided = "".join(unused[: ndim - len(x.replace("...", ""))])
-        x, out = x.replace("...", elided), out.replace("...", elided)
-        alone = [c for c in x if c not in out + kernel]  # the kernel is the same along them
-        shared = [c for c in out if c in x and c in kernel]
-        free = [c for c in out if c not in kernel]
-        summed, outer = [c for c in kernel if c not in out], [c for c in out if c not in x]
-        order = shared + free + outer
-        self.counts = len(shared), len(free), len(alone), len(summed)
-        self.plain = not shared + alone and len(summed) == len(outer) == 1
-        self.input_axes = tuple(x.index(c) for c in shared + free + alone + summed)
-        self.kernel_axes = tuple(kernel.index(c) for c in shared + summed + outer)
-        self.output_axes = tuple(order.index(c) for c in out)
-        self.scale_axes = tuple(out.index(c) for c in order)  # of scales kept beside the output
-        self.reduced = tuple(kernel.index(c) for c in summed)
-        self.places = tuple(kernel.find(c) for c in out)  # of the kernel's axes in the output
-        # Whether the second factor of a kernel acts on the last axis of the output.
-        self.low_rank = out[-1:] == kernel[-1:] and kernel[-1] in outer
-
-    def apply(self, x: Any, kernel: Any, scale: Any, multiply: Any) -> Any:
-        """The output, by a product of matrices.
-
-        Args:
-            x: the inputs.
-            kernel: the kernel.
-            scale: the kernel's scales, beside the output.
-            multiply: of (..., inputs), (..., inputs, outputs) and scales (..., outputs).
-        """
-        shared, free, alone, summed = self.counts
-        x, kernel = _transposed(x, self.input_axes), _transposed(kernel, self.kernel_axes)
-        heads, tails = kernel.shape[:shared], kernel.shape[shared + summed :]
-        inputs, outputs = math.prod(kernel.shape[shared : shared + summed]), math.prod(tails)
-        if self.plain:
-            out = multiply(x, kernel, ops.reshape(scale, (-1,)))
-            return _transposed(out, self.output_axes)
-        rows = ops.shape(x)[: shared + free]
-        repeats = math.prod(ops.shape(x)[shared + free : shared + free + alone])
-        flat = (*heads, -1) if shared else rows  # where no axis is shared, all may stay rows
-        scale = ops.reshape(_transposed(scale, self.scale_axes), (*heads, 1, outputs))
-        kernel = ops.reshape(kernel, (*heads, inputs, outputs))
-        if alone:
-            kernel = ops.tile(kernel, (*(1,) * shared, repeats, 1))
-        out = multiply(
-            ops.reshape(x, (*flat, repeats * inputs)),
-            kernel,
-            scale if shared else scale[0],
-        )
-        return _transposed(ops.reshape(out, (*rows, *tails)), self.output_axes)
-
-
-def _transposed(x: Any, axes: tuple[int, ...]) -> Any:
-    return x if axes == tuple(range(len(axes))) else ops.transpose(x, axes)
 
 
 def _configs_below(layer: Layer) -> dict[str, Any]:

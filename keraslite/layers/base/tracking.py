@@ -57,6 +57,11 @@ def own_variables(layer: Any) -> list[tuple[str, Variable]]:
     return list(named.values())
 
 
+def forget_variable(layer: Any, variable: Variable) -> None:
+    """Drop a variable that `add_weight` made; the caller removes the attribute."""
+    layer.__dict__["_kl_added"] = [v for v in layer._kl_added if v is not variable]
+
+
 def own_layers(layer: Any) -> list[tuple[str, Any]]:
     """Return (name, layer) of the layers directly inside a layer."""
     named: dict[int, tuple[str, Any]] = {}
