@@ -4,8 +4,8 @@
 holds a framework: `tensors.py` makes, casts and reads tensors, `engine.py` has variables,
 gradients, compilation and control flow, `errors.py` tells its errors apart, and the primitives lie
 in a file for each topic of `ops/` (`primitives.py` says which small topics share one).
-`torch/fast/` is what exists for speed alone. `counter`, `integers`, `memory` and `windows` are
-arithmetic that several backends share.
+`torch/fast/` holds faster forms of operations, without which results are the same. `counter`,
+`integers`, `memory` and `windows` are arithmetic that several backends share.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""What the errors of frameworks have in common; which mistake each is, the backends say."""
+"""Classify the errors of frameworks; each backend names its own classes and phrases."""
 
 # Errors that say something about the arguments, in every framework and in Python itself.
 _PLAIN = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError)
-# What a TypeError speaks of that complains about shapes.
+# Words of TypeErrors that complain about shapes.
 _ABOUT_SHAPES = (
     "shape", "broadcast", "axis", "axes", "dim", "size", "index", "out of range", "must match",
 )  # fmt: skip
@@ -20,7 +20,7 @@ def first_line(error: Exception) -> str:
 def mistake(
     error: Exception, own: tuple[type, ...], about_dtypes: tuple[str, ...]
 ) -> type[Exception] | None:
-    """Return which mistake in the arguments an error of a framework is.
+    """Return the kind of mistake in the arguments that an error of a framework reports.
 
     Args:
         error: what the framework raised.

@@ -1,4 +1,4 @@
-"""What a backend gives: the contract that the module of each framework answers.
+"""The contract of a backend: the names that the module of each framework defines.
 
 `keraslite.backend.load(name)` returns such a module. Everything outside `keraslite/backend/` uses a
 backend through these names alone; `tests/keraslite/test_backend_interface.py` holds all four to it.

@@ -11,7 +11,7 @@ def padding_pairs(
     strides: Sequence,
     dilation: Sequence,
 ) -> list[tuple[Any, Any]]:
-    """What is added before and after each spatial axis; "same" puts the odd element after.
+    """Return the padding before and after each spatial axis; "same" puts the odd element after.
 
     Args:
         padding: "valid", "same" or the pairs themselves.
@@ -36,7 +36,7 @@ def padding_pairs(
 
 
 def output_size(size: int, window: int, stride: int, step: int = 1) -> int:
-    """How many windows fit into a padded axis.
+    """Return the number of windows that fit into a padded axis.
 
     >>> output_size(5, 3, 2)
     2
@@ -47,9 +47,10 @@ def output_size(size: int, window: int, stride: int, step: int = 1) -> int:
 def transposed_crops(
     padding: str, window: Sequence, strides: Sequence, dilation: Sequence, extra: Sequence
 ) -> list[tuple[int, int]]:
-    """What a transposed convolution cuts from each end of its full output; negative: adds.
+    """Return the elements a transposed convolution cuts from each end of its full output.
 
-    The full output of an axis has `(size - 1) * stride + (window - 1) * dilation + 1` elements.
+    A negative number adds elements. The full output of an axis has
+    `(size - 1) * stride + (window - 1) * dilation + 1` elements.
 
     Args:
         padding: "valid" or "same".

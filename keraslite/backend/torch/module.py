@@ -1,4 +1,4 @@
-"""What makes a layer a torch.nn.Module: parameters and submodules as torch sees them."""
+"""The torch.nn.Module side of a layer: its parameters and submodules as torch sees them."""
 
 from collections import OrderedDict
 from collections.abc import Iterable

@@ -188,7 +188,7 @@ _CHUNK = 2**16
 
 
 def _hashed_in_chunks(k0: int, k1: int, count: int, high: int, start: int) -> torch.Tensor:
-    """What `random_bits` gives, without memory for each step: ten times as fast on a CPU."""
+    """Compute `random_bits` without memory for each step: ten times as fast on a CPU."""
     out = torch.empty(count, dtype=torch.int32)
     base = torch.arange(min(_CHUNK, count), dtype=torch.int32)
     scratch = [torch.empty_like(base) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""What is under way around a call: a compilation, a recording, a torch.func transform."""
+"""Ask whether a compilation, a recording or a torch.func transform is under way."""
 
 from contextvars import ContextVar
 
@@ -8,12 +8,12 @@ RECORDING: ContextVar[bool] = ContextVar("recording", default=False)
 
 
 def traced() -> bool:
-    """Whether tensors stand for those of later calls, so that their values must not be read."""
+    """Return whether values must not be read, since tensors stand for those of later calls."""
     return torch.compiler.is_compiling() or RECORDING.get()
 
 
 def in_transform() -> bool:
-    """Whether a torch.func transform (grad, vmap) is under way; never asked while compiling."""
+    """Return whether a torch.func transform (grad, vmap) is under way; False while compiling."""
     return (
         not torch.compiler.is_compiling()
         and torch._C._functorch.peek_interpreter_stack() is not None
@@ -21,7 +21,7 @@ def in_transform() -> bool:
 
 
 def levels() -> list[str]:
-    """The torch.func transforms under way, by kind ("Grad", "Vmap", "Jvp"); none when compiling."""
+    """Return the names of the torch.func transforms under way ("Grad", "Vmap", "Jvp")."""
     if not in_transform():
         return []
     return [level.key().name for level in torch._C._functorch.get_interpreter_stack()]

@@ -1,4 +1,4 @@
-"""What exists for speed alone: without it every result is the same to rounding, and slower.
+"""Faster forms of operations: without this folder results are the same to rounding.
 
 `linear` answers the op of that name in place of `F.linear`, `recorded` is `jit(compile="record")`
 in place of the function itself, and `FUSED` holds whole steps of optimizers in place of `{}`. No
