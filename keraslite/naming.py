@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Container
 from contextvars import ContextVar
 from typing import Any
 
@@ -25,6 +26,30 @@ def auto_name(prefix: str) -> str:
     count = _counts[prefix]
     _counts[prefix] += 1
     return f"{prefix}_{count}" if count else prefix
+
+
+def is_automatic_name(name: str, class_name: str) -> bool:
+    """Return whether a name is one that `auto_name` gives to objects of a class.
+
+    >>> [is_automatic_name(name, "Dense") for name in ("dense", "dense_7", "dense_out")]
+    [True, True, False]
+    """
+    prefix = to_snake_case(class_name)
+    number = name.removeprefix(prefix)
+    return name.startswith(prefix) and (not number or (number[0] == "_" and number[1:].isdigit()))
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """Return a name that is not taken: the name itself, or with the first number that is free.
+
+    >>> free_name("dense", {"dense", "dense_1"})
+    'dense_2'
+    """
+    number, free = 0, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
 
 
 def reset_names() -> None:

@@ -164,7 +164,7 @@ class Variable:
         if isinstance(value, Variable):
             value = value.value
         if scope is None and self._raw is None and isinstance(value, np.ndarray | Pending):
-            self._check(value.shape)
+            self.check_shape(value.shape)
             # A tensor takes an array's memory over; the caller's must not change with it.
             self._pending = value.copy() if isinstance(value, np.ndarray) else value
             return value
@@ -175,7 +175,7 @@ class Variable:
         if name is not None and name != self.backend:
             value = backends.to_backend(value, self.backend)
         value = module.convert(value, module.canonical(self._dtype))
-        self._check(value.shape)
+        self.check_shape(value.shape)
         if scope is not None and scope.assign(self, value):
             return value
         if self._raw is None:
@@ -183,7 +183,8 @@ class Variable:
         self._raw, self._lent = module.assign(self._raw, value), True
         return value
 
-    def _check(self, shape: Any) -> None:
+    def check_shape(self, shape: Any) -> None:
+        """Raise a ValueError unless a value of this shape can be assigned."""
         if tuple(shape) != self._shape:
             raise ValueError(
                 f"Variable {self.path!r} has shape {self._shape}, "
@@ -353,7 +354,7 @@ class StatelessScope:
             backend = backends.of(value)
             if backend is None:
                 value = backends.load(variable.backend).convert(value)
-            variable._check(value.shape)
+            variable.check_shape(value.shape)
             self._values[id(variable)] = value
             self._variables[id(variable)] = variable
         self._given = dict(self._values)

@@ -9,7 +9,11 @@ from keraslite import backend as backends
 from keraslite import random
 from keraslite.callbacks.base import Callback
 from keraslite.callbacks.monitor import StepCounter
-from keraslite.saving.model_file import assign_strictly, training_state
+from keraslite.saving.model_file import (
+    WEIGHTS_METADATA,
+    assign_strictly,
+    training_state,
+)
 from keraslite.saving.safetensors import open_safetensors, save_safetensors
 
 
@@ -71,7 +75,8 @@ class BackupAndRestore(Callback):
         if not path.exists():
             return
         file = open_safetensors(path)
-        place, state = self._place, training_state(self.model)
+        version = int(file.metadata.get("version", 1))
+        place, state = self._place, training_state(self.model, version)
         saved = {name: int(file.metadata[name]) for name in ("epoch", "step", "seed", "shared")}
         if saved["shared"]:
             with backends.use_backend(self.model.backend):
@@ -132,4 +137,5 @@ class BackupAndRestore(Callback):
             state["shared"] = shared.state
         saved = {"epoch": self._epoch, "step": self._step, "shared": int(shared is not None),
                  "seed": getattr(self._place["data"], "seed", None) or 0}  # fmt: skip
-        save_safetensors(self._latest, state, {k: str(v) for k, v in saved.items()})
+        metadata = {k: str(v) for k, v in saved.items()} | WEIGHTS_METADATA
+        save_safetensors(self._latest, state, metadata)

@@ -11,6 +11,7 @@ from typing import Any
 from keraslite import tree
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.input_layer import InputLayer
+from keraslite.naming import free_name
 from keraslite.ops.op import TABLE
 from keraslite.registry import deserialize_keras_object, serialize_keras_object
 from keraslite.symbolic import KerasTensor, Node
@@ -187,7 +188,7 @@ def graph_config(graph: Graph) -> dict[str, Any]:
     for node in graph.nodes:
         operation = node.operation
         if id(operation) not in entries:
-            name = _free_name(operation_name(operation), names)
+            name = free_name(operation_name(operation), names)
             names.add(name)
             entries[id(operation)] = _entry(operation, name)
         entry = entries[id(operation)]
@@ -247,11 +248,6 @@ def rebuild_graph(config: dict[str, Any]) -> tuple[Any, Any]:
         return [tensor(p) for p in place]
 
     return tensor(config["input_layers"]), tensor(config["output_layers"])
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    numbers = (f"{name}_{i}" for i in range(1, len(taken) + 2))
-    return name if name not in taken else next(n for n in numbers if n not in taken)
 
 
 def _entry(operation: Any, name: str) -> dict[str, Any]:

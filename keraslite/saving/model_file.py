@@ -17,8 +17,9 @@ from typing import Any
 
 from keraslite import backend as backends
 from keraslite import registry
-from keraslite.layers.base import tracking
+from keraslite.layers.base.tracking import variable_paths
 from keraslite.registry import custom_object_scope, serialize_keras_object
+from keraslite.saving.paths_v1 import restore_quantized_v1, weights_v1
 from keraslite.saving.safetensors import (
     SafetensorsFile,
     open_safetensors,
@@ -28,10 +29,11 @@ from keraslite.saving.safetensors import (
 )
 from keraslite.variable import Pending, Variable
 
-FORMAT, VERSION = "keraslite model", 1
+FORMAT, VERSION = "keraslite model", 2  # version 1 had other paths of weights
 _METADATA, _CONFIG = "metadata.json", "config.json"
 _WEIGHTS, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 _MEMBERS = {_METADATA, _CONFIG, _WEIGHTS, _OPTIMIZER}
+WEIGHTS_METADATA = {"format": "keraslite", "version": str(VERSION)}  # of files of weights
 _MAX_JSON = 256 * 2**20
 _ALIGN = 64  # tensors begin at multiples of this, as frameworks like them
 _PADDING_FIELD = 0xD935  # the extra field that archives use to align their members
@@ -40,14 +42,28 @@ _PADDING_FIELD = 0xD935  # the extra field that archives use to align their memb
 # -- state ----------------------------------------------------------------------------------------
 
 
-def weights_of(model: Any) -> dict[str, Variable]:
-    """The weights and random states of a model or layer, by their paths below it."""
+def _check_built(model: Any) -> None:
     if not model.built:
         raise ValueError(
             f"{type(model).__name__} {model.name!r} is not built yet, so it has no weights: call "
             "it on data, or build(input_shape) it, first."
         )
-    return {path: variable for path, variable, _ in tracking.tracked_weights(model)}
+
+
+def weights_of(model: Any, version: int = VERSION) -> dict[str, Variable]:
+    """Return the weights and random states of a model or layer, by their paths below it.
+
+    Args:
+        model: a built model or layer.
+        version: the version of the format whose paths are wanted.
+
+    Raises:
+        ValueError: the model is not built.
+    """
+    _check_built(model)
+    if version == 1:
+        return weights_v1(model)
+    return dict(variable_paths(model))
 
 
 def optimizer_state(model: Any) -> dict[str, Variable]:
@@ -60,14 +76,19 @@ def optimizer_state(model: Any) -> dict[str, Variable]:
     }
 
 
-def training_state(model: Any) -> dict[str, Variable]:
-    """All that `fit` changes: weights, random states, optimizers, metrics."""
+def training_state(model: Any, version: int = VERSION) -> dict[str, Variable]:
+    """Return all that `fit` changes: weights, random states, optimizers, metrics.
+
+    Args:
+        model: a built model.
+        version: the version of the format whose paths are wanted.
+    """
     metrics = {
         f"metrics/{i}/{j}": variable
         for i, metric in enumerate(model.metrics)
         for j, variable in enumerate(metric.variables)
     }
-    weights = {f"weights/{k}": v for k, v in weights_of(model).items()}
+    weights = {f"weights/{k}": v for k, v in weights_of(model, version).items()}
     return weights | {f"optimizer/{k}": v for k, v in optimizer_state(model).items()} | metrics
 
 
@@ -143,6 +164,16 @@ def _target(filepath: Any, overwrite: bool, extension: str) -> Path:
     return path
 
 
+def _weights_version(tensors: SafetensorsFile) -> int:
+    """Return the version of a file of weights; one that is not ours is taken for the newest."""
+    if tensors.metadata.get("format") != WEIGHTS_METADATA["format"]:
+        return VERSION
+    version = tensors.metadata.get("version", "1")
+    if version not in map(str, range(1, VERSION + 1)):
+        raise _unknown_version(tensors.path, version)
+    return int(version)
+
+
 def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
     """Save the weights and random states of a model or layer as one safetensors file.
 
@@ -157,10 +188,10 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_weights(model, f"{folder}/w.safetensors")
         ...     sorted(open_safetensors(f"{folder}/w.safetensors"))
-        ['_layers_in_order/1/bias', '_layers_in_order/1/kernel']
+        ['dense/bias', 'dense/kernel']
     """
     path = _target(filepath, overwrite, ".safetensors")
-    save_safetensors(path, weights_of(model), {"format": "keraslite"})
+    save_safetensors(path, weights_of(model), WEIGHTS_METADATA)
 
 
 def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None:
@@ -176,11 +207,16 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None
     """
     path = Path(filepath)
     check_filename(path, ".safetensors")
-    variables = weights_of(model)
+    _check_built(model)
     with open(path, "rb") as file:
         is_archive = file.read(4) == b"PK\x03\x04"
-    tensors = _Archive(path).tensors(_WEIGHTS) if is_archive else open_safetensors(path)
-    assign_strictly(variables, tensors, where=path, skip_mismatch=skip_mismatch)
+    if is_archive:
+        archive = _Archive(path)
+        tensors, version = archive.tensors(_WEIGHTS), archive.version()
+    else:
+        tensors = open_safetensors(path)
+        version = _weights_version(tensors)
+    assign_strictly(weights_of(model, version), tensors, where=path, skip_mismatch=skip_mismatch)
 
 
 # -- whole models ---------------------------------------------------------------------------------
@@ -279,14 +315,7 @@ def load_model(
     path = Path(filepath)
     check_filename(path, ".klm")
     archive = _Archive(path)
-    metadata, config = archive.json(_METADATA), archive.json(_CONFIG)
-    if metadata.get("format") != FORMAT:
-        raise _bad(path, f"its metadata call it {metadata.get('format')!r:.40}")
-    if not isinstance(metadata.get("version"), int) or metadata["version"] > VERSION:
-        raise ValueError(
-            f"{path} has version {metadata.get('version')!r:.20} of the format, this keraslite "
-            f"reads up to {VERSION}: upgrade keraslite."
-        )
+    version, config = archive.version(), archive.json(_CONFIG)
     archive.check_sums()
     with (
         backends.use_backend(backend or backends.backend()),
@@ -298,7 +327,9 @@ def load_model(
                 f"{path}: the saved {config['model'].get('class_name')} does not say how it is "
                 "built. Give its class get_build_config() and build_from_config()."
             )
-        assign_strictly(weights_of(model), archive.tensors(_WEIGHTS), where=path)
+        if version == 1:
+            restore_quantized_v1(model, config["model"].get("build_config"))
+        assign_strictly(weights_of(model, version), archive.tensors(_WEIGHTS), where=path)
         problem = config.get("compile_problem")
         if compile and config.get("compile"):
             problem = _compile(model, config["compile"])
@@ -331,6 +362,13 @@ def _deserialize(config: Any, safe_mode: bool) -> Any:
 
 def _bad(path: Path, problem: str) -> ValueError:
     return ValueError(f"{path} is no model file that can be read: {problem}. Save it again.")
+
+
+def _unknown_version(path: Path, version: Any) -> ValueError:
+    return ValueError(
+        f"{path} has version {version!r:.20} of the format, this keraslite reads 1 to {VERSION}: "
+        "upgrade keraslite."
+    )
 
 
 class _Archive:
@@ -398,6 +436,16 @@ class _Archive:
         if not isinstance(found, dict):
             raise _bad(self.path, f"{name} is no JSON object")
         return found
+
+    def version(self) -> int:
+        """Return the version of the format; raise a ValueError if it is none that can be read."""
+        metadata = self.json(_METADATA)
+        if metadata.get("format") != FORMAT:
+            raise _bad(self.path, f"its metadata call it {metadata.get('format')!r:.40}")
+        version = metadata.get("version")
+        if type(version) is not int or not 1 <= version <= VERSION:
+            raise _unknown_version(self.path, version)
+        return version
 
     def check_sums(self) -> None:
         """Read all tensors once: a flipped bit in a weight shows nowhere else."""

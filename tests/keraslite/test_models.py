@@ -266,8 +266,8 @@ def test_a_sequence_is_built_by_an_input_a_shape_or_a_call(backend):
         assert model.output_shape == (None, 2)
         assert len(model.layers) == 2
         assert_close(model(X), by_input(X))
-        assert [p for p, _, _ in tracking.tracked_weights(model)] == [
-            p for p, _, _ in tracking.tracked_weights(by_input)
+        assert [p for p, _ in tracking.variable_paths(model)] == [
+            p for p, _ in tracking.variable_paths(by_input)
         ]
 
 
@@ -352,7 +352,7 @@ def net():
 
 def test_layers_in_lists_and_dicts_are_found(backend):
     model = net()
-    paths = [path for path, _, _ in tracking.tracked_weights(model)]
+    paths = [path for path, _ in tracking.variable_paths(model)]
     assert paths[:5] == [
         "blocks/0/scales/a", "blocks/0/parts/0/kernel", "blocks/0/parts/0/bias",
         "blocks/0/parts/1/norm/gamma", "blocks/0/parts/1/norm/beta",

@@ -5,10 +5,12 @@ import io
 import json
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from backends import BACKENDS, TRAINABLE
+from compare import assert_close
 
 import keraslite
 from keraslite import backend as backends
@@ -20,6 +22,7 @@ from keraslite.variable import Variable
 RNG = np.random.default_rng(2)
 X = RNG.normal(size=(24, 4)).astype("float32")
 LABELS = RNG.integers(0, 3, 24)
+VERSION_1 = Path(__file__).parents[1] / "data" / "v1"
 KINDS = ["sequential", "functional", "subclassed", "nested"]
 
 
@@ -199,7 +202,7 @@ def test_a_file_is_an_archive_of_plain_parts(trains, tmp_path):
     parts = model_file._Archive(tmp_path / "a.klm")
     assert all(start % 64 == 0 for start, _ in parts._spans.values())
     tensors = parts.tensors("model.safetensors")
-    assert set(tensors) == {path for path, _, _ in tracking.tracked_weights(model)}
+    assert set(tensors) == {path for path, _ in tracking.variable_paths(model)}
     assert all(tensors[name].flags.aligned for name in tensors)
     assert os.listdir(tmp_path) == ["a.klm", "b.klm"] or len(os.listdir(tmp_path)) == 2
 
@@ -240,10 +243,10 @@ def test_what_does_not_fit_is_one_error_and_changes_nothing(backend, tmp_path):
     with pytest.raises(ValueError, match="nothing was loaded") as error:
         model.load_weights(tmp_path / "w.safetensors")
     assert str(error.value).splitlines()[1:] == [
-        "The file lacks: _layers_in_order/1/kernel, _layers_in_order/1/bias.",
-        "The model has no place for: _layers_in_order/1/beta, _layers_in_order/1/gamma.",
-        "_layers_in_order/0/kernel: the model's shape is (4, 6), the file's (4, 5).",
-        "_layers_in_order/0/bias: the model's shape is (6,), the file's (5,).",
+        "The file lacks: dense_1/kernel, dense_1/bias.",
+        "The model has no place for: layer_normalization/beta, layer_normalization/gamma.",
+        "dense/kernel: the model's shape is (4, 6), the file's (4, 5).",
+        "dense/bias: the model's shape is (6,), the file's (5,).",
     ]
     for a, b in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -502,3 +505,131 @@ def test_a_full_disk_leaves_the_old_file(whole, tmp_path, monkeypatch):
             model.save(path)
     assert path.read_bytes() == whole.read_bytes()
     assert os.listdir(tmp_path) == ["m.klm"]
+
+
+# -- the paths of weights, and files of version 1 -------------------------------------------------
+
+
+@saving.register_keras_serializable("tests")
+class OldClassifier(models.Model):
+    """The class of the subclassed model in tests/data/v1."""
+
+    def __init__(self, units=6, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.blocks = [layers.Dense(units, "relu"), layers.BatchNormalization()]
+        self.heads = {"out": layers.Dense(3)}
+        self._hidden = models.Sequential([layers.Dense(units), layers.Dropout(0.2)])
+        self.drop = layers.Dropout(0.2)
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(shape=(self.units,), initializer="ones", name="scale")
+
+    def call(self, x, training=None):
+        for block in self.blocks:
+            x = block(x)
+        x = self._hidden(x, training=training)
+        return self.heads["out"](self.drop(x, training=training) * self.scale)
+
+
+def old_functional():
+    """The functional model in tests/data/v1."""
+    x = layers.Input((4,), name="rows")
+    shared = layers.Dense(6, "relu", name="shared")
+    inner = models.Sequential([layers.Input((4,)), layers.Dense(6, "tanh"), layers.Dropout(0.1)])
+    h = layers.Concatenate()([shared(x), shared(ops.square(x)), inner(x)])
+    return models.Model(x, layers.Dense(3)(layers.Dense(5)(layers.BatchNormalization()(h))))
+
+
+@pytest.fixture(scope="module")
+def version_1():
+    """The answers of the models in tests/data/v1, which the code of version 1 wrote on torch."""
+    return dict(np.load(VERSION_1 / "models_expected.npz"))
+
+
+@pytest.mark.parametrize("kind", ["functional", "subclassed", "quantized"])
+def test_a_model_of_version_1_loads(backend, kind, version_1):
+    model = saving.load_model(VERSION_1 / f"{kind}.klm")
+    assert_close(model.predict(version_1["x"], verbose=0), version_1[kind])
+    assert (kind == "quantized") == any(v.dtype == "int8" for v in model.weights)
+
+
+@pytest.mark.parametrize("kind", ["functional", "subclassed"])
+def test_training_goes_on_from_a_model_of_version_1(trains, kind, version_1):
+    model = saving.load_model(VERSION_1 / f"{kind}.klm")
+    loss = model.train_on_batch(version_1["x"], np.arange(5) % 3)
+    np.testing.assert_allclose(loss, version_1[f"{kind}_loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["klm", "safetensors"])
+def test_weights_of_version_1_load(backend, suffix, version_1):
+    for kind, make_old in {"functional": old_functional, "subclassed": OldClassifier}.items():
+        model = make_old()
+        model(version_1["x"])
+        model.load_weights(VERSION_1 / f"{kind}.{suffix}")
+        assert_close(model.predict(version_1["x"], verbose=0), version_1[kind])
+        with pytest.raises(ValueError, match="nothing was loaded"):
+            make("sequential").load_weights(VERSION_1 / f"{kind}.{suffix}")
+
+
+def test_weights_of_a_later_version_are_refused(backend, tmp_path):
+    saving.save_safetensors(tmp_path / "w", {}, {"format": "keraslite", "version": "3"})
+    with pytest.raises(ValueError, match="has version '3' of the format.*upgrade keraslite"):
+        make("sequential").load_weights(tmp_path / "w")
+
+
+def test_paths_are_made_of_names_that_last(backend):
+    layers.Dense(1)  # automatic names count up for the process, those in paths do not
+    model = old_functional()
+    dense = {"dense/kernel", "dense/bias", "dense_1/kernel", "dense_1/bias"}
+    inner = {"sequential/dense/kernel", "sequential/dense/bias"}
+    paths = {path for path, _ in model.named_weights()}
+    assert {p for p in paths if p.partition("/")[0] not in ("shared", "batch_normalization")} == (
+        dense | inner
+    )
+    assert {"shared/kernel", "shared/bias", "batch_normalization/moving_mean"} <= paths
+    again = models.clone_model(model)
+    assert [p for p, _ in again.named_weights()] == [p for p, _ in model.named_weights()]
+    moved = models.clone_model(model).to_backend("numpy")
+    assert [p for p, _ in moved.named_weights()] == [p for p, _ in model.named_weights()]
+
+    subclassed = OldClassifier()
+    subclassed(X)
+    assert [p for p, _ in tracking.variable_paths(subclassed)] == [
+        "scale", "blocks/0/kernel", "blocks/0/bias", "blocks/1/gamma", "blocks/1/beta",
+        "blocks/1/moving_mean", "blocks/1/moving_variance", "heads/out/kernel", "heads/out/bias",
+        "hidden/dense/kernel", "hidden/dense/bias",
+        "hidden/dropout/seed_generator/seed_generator_state",
+        "drop/seed_generator/seed_generator_state",
+    ]  # fmt: skip
+
+
+def test_names_that_clash_in_paths_are_numbered(backend, tmp_path):
+    class Clashing(models.Model):
+        def __init__(self):
+            x = layers.Input((4,))
+            y = layers.Dense(4, name="a")(layers.Dense(4, name="dense_1")(x))
+            twins = [
+                layers.LayerNormalization(name=n) for n in ("twin", "twin", "layer_1", "dense")
+            ]
+            for layer in twins:
+                y = layer(y)
+            super().__init__(x, y)
+            self._a, self.a, self.alias = layers.Dense(2), layers.Dense(3), twins[0]
+            for layer in (self._a, self.a):
+                layer.build((None, 4))
+            for _ in range(2):
+                self.add_weight(shape=(), name="free")
+
+    model = Clashing()
+    paths = [path for path, _ in model.named_weights()]
+    assert len(paths) == len(set(paths)) == 18
+    assert [p for p in paths if p.endswith(("kernel", "gamma", "free", "free_1"))] == [
+        "free", "free_1", "dense_1/kernel", "a/kernel", "twin/gamma", "twin_1/gamma",
+        "layer_1/gamma", "dense/gamma", "a_2/kernel", "a_1/kernel",
+    ]  # fmt: skip
+    model.save_weights(tmp_path / "w.safetensors")
+    other = Clashing()
+    other.load_weights(tmp_path / "w.safetensors")
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)

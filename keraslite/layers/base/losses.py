@@ -4,7 +4,7 @@ import weakref
 from typing import Any
 
 from keraslite import tree
-from keraslite.layers.base.tracking import flatten_layers, tracked_weights
+from keraslite.layers.base.tracking import flatten_layers, tracked_variables
 from keraslite.ops import core
 from keraslite.ops import numpy as knp
 
@@ -23,7 +23,7 @@ def all_losses(layer: Any) -> list[Any]:
     added = [x for inner in flatten_layers(layer) for x in inner._kl_losses]
     penalties = [
         variable.regularizer(variable.value)
-        for _, variable, trained in tracked_weights(layer)
+        for variable, trained in tracked_variables(layer)
         if variable.regularizer is not None and trained
     ]
     return added + penalties

@@ -1,7 +1,12 @@
-"""State found in the attributes of layers: variables, sublayers, metrics, and the weights' names.
+"""State in the attributes of layers: variables, sublayers, metrics, and the paths of weights.
 
 Nothing is registered: these functions look at a layer's attributes, in the order in which they
 were set, and into lists, tuples and dicts there.
+
+A path is made of names that last: of attributes, with the indices and keys of lists and dicts in
+them (`encoder/blocks/0/attention/query/kernel`), and of layers where a model holds a graph or a
+sequence (`dense_1/kernel`). It depends neither on the names of private attributes of this package
+nor on how many layers the process made before.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from keraslite.naming import free_name, is_automatic_name, to_snake_case
 from keraslite.random import SeedGenerator
 from keraslite.variable import Variable
 
@@ -22,11 +28,55 @@ _NOT_STATE = {"built", "backend", "dtype_policy", "input_spec", "activity_regula
               "training", "_buffers", "name", "_name", "autocast"}  # fmt: skip
 
 
-def own_state(layer: Any) -> Iterator[tuple[str, Any]]:
-    """Yield (name, value) of the variables, layers, metrics and seed generators in attributes."""
+def attribute_state(layer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the variables, layers, metrics and seed generators in attributes, with their places.
+
+    A place is an attribute's name, followed by the indices and keys of what it holds.
+    """
     for key, value in list(layer.__dict__.items()):
         if not key.startswith("_kl_") and key not in _NOT_STATE:
             yield from _within(key, value)
+
+
+def own_state(layer: Any) -> list[tuple[str, Any]]:
+    """Return (name, value) of the state in attributes, by the names that stand in paths.
+
+    A public attribute's name stands as it is and a private one's without leading underscores;
+    what is in a `LayerList` goes by `path_names`. Names that clash are numbered.
+    """
+    entries = list(attribute_state(layer))
+    listed = [x for v in layer.__dict__.values() if type(v) is LayerList for x in v]
+    if not listed and not any(key.startswith("_") for key, _ in entries):
+        return entries
+    names = dict(zip(map(id, listed), path_names(listed), strict=True))
+    taken = set(names.values())
+    attributes = dict.fromkeys(k.partition("/")[0] for k, v in entries if id(v) not in names)
+    renamed: dict[str, str] = {}
+    for attribute in sorted(attributes, key=lambda a: a.startswith("_")):  # the public ones first
+        renamed[attribute] = free_name(attribute.lstrip("_") or "state", taken)
+        taken.add(renamed[attribute])
+
+    def name_of(key: str, value: Any) -> str:
+        attribute, slash, rest = key.partition("/")
+        return names.get(id(value)) or renamed[attribute] + slash + rest
+
+    return [(name_of(key, value), value) for key, value in entries]
+
+
+def path_names(layers: list[Any]) -> list[str]:
+    """Return what layers of one model are called in paths.
+
+    Automatic names count up for the process, so they are numbered anew, in the order of the
+    layers; other names stand as they are, and are numbered only where two are equal.
+    """
+    taken: set[str] = set()
+    names = {}
+    automatic = {id(x): is_automatic_name(x.name, type(x).__name__) for x in layers}
+    for layer in sorted(layers, key=lambda x: automatic[id(x)]):
+        name = to_snake_case(type(layer).__name__) if automatic[id(layer)] else layer.name
+        names[id(layer)] = free_name(name, taken)
+        taken.add(names[id(layer)])
+    return [names[id(layer)] for layer in layers]
 
 
 def _within(key: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -44,6 +94,20 @@ def _is_metric(value: Any) -> bool:
     return hasattr(type(value), "update_state") and hasattr(type(value), "reset_state")
 
 
+def _variables_of(layer: Any) -> list[Variable]:
+    """Return a layer's own variables. Without names, which cost more and which Dynamo shuns."""
+    values = [v.state if isinstance(v, SeedGenerator) else v for _, v in attribute_state(layer)]
+    values = [v for v in values if isinstance(v, Variable)]
+    values += layer.__dict__.get("_kl_added", ())  # made, but perhaps kept in no attribute
+    return list({id(v): v for v in values}.values())
+
+
+def _layers_of(layer: Any) -> list[Any]:
+    """Return the layers directly inside a layer."""
+    values = [v for _, v in attribute_state(layer) if isinstance(v, Tracked)]
+    return list({id(v): v for v in values}.values())
+
+
 def own_variables(layer: Any) -> list[tuple[str, Variable]]:
     """Return (name, variable) of a layer's own variables, without those of sublayers."""
     named: dict[int, tuple[str, Variable]] = {}
@@ -52,8 +116,10 @@ def own_variables(layer: Any) -> list[tuple[str, Variable]]:
         if isinstance(variable, Variable):
             name = key if variable is value else f"{key}/{variable.name}"
             named.setdefault(id(variable), (name, variable))
-    for variable in layer.__dict__.get("_kl_added", ()):  # made, but kept in no attribute
-        named.setdefault(id(variable), (variable.name, variable))
+    for variable in _variables_of(layer):
+        if id(variable) not in named:  # kept in no attribute
+            name = free_name(variable.name, {name for name, _ in named.values()})
+            named[id(variable)] = name, variable
     return list(named.values())
 
 
@@ -73,7 +139,7 @@ def own_layers(layer: Any) -> list[tuple[str, Any]]:
 
 def own_metrics(layer: Any) -> list[Any]:
     """Return the metrics in a layer's own attributes."""
-    return [v for _, v in own_state(layer) if _is_metric(v)]
+    return [v for _, v in attribute_state(layer) if _is_metric(v)]
 
 
 def _remembered(layer: Any, key: str, compute: Callable[[], Any]) -> Any:
@@ -98,7 +164,7 @@ def flatten_layers(layer: Any, include_self: bool = True) -> list[Any]:
     def visit(layer: Any) -> None:
         if id(layer) not in visited:
             visited[id(layer)] = layer
-            for _, child in own_layers(layer):
+            for child in _layers_of(layer):
                 visit(child)
 
     def compute() -> list[Any]:
@@ -120,43 +186,62 @@ def all_metrics(layer: Any) -> list[Any]:
 
 def all_variables(layer: Any) -> list[Variable]:
     """Return all variables below a layer: weights, random states, metrics."""
-    variables = {id(v): v for x in flatten_layers(layer) for _, v in own_variables(x)}
+    variables = {id(v): v for x in flatten_layers(layer) for v in _variables_of(x)}
     variables |= {id(v): v for m in all_metrics(layer) for v in m.variables}
     return list(variables.values())
 
 
-def tracked_weights(layer: Any) -> list[tuple[str, Variable, bool]]:
-    """Return (path below the layer, variable, whether it is trained now), without metrics."""
-    named: dict[int, tuple[str, Variable, tuple[Any, ...]]] = {}
+def tracked_variables(layer: Any) -> list[tuple[Variable, bool]]:
+    """Return (variable, whether it is trained now) of the weights and random states below a layer.
 
-    def visit(layer: Any, prefix: str, owners: tuple[Any, ...]) -> None:
+    The trainable ones of each layer come first, then those of the layers inside it.
+    """
+    owned: dict[int, tuple[Variable, tuple[Any, ...]]] = {}
+
+    def visit(layer: Any, owners: tuple[Any, ...]) -> None:
         owners = (*owners, layer)
-        own = own_variables(layer)
-        for key, v in sorted(own, key=lambda item: not item[1].made_trainable):
-            named.setdefault(id(v), (prefix + key, v, owners))
-        for key, child in own_layers(layer):
-            visit(child, f"{prefix}{key}/", owners)
+        for v in sorted(_variables_of(layer), key=lambda v: not v.made_trainable):
+            owned.setdefault(id(v), (v, owners))
+        for child in _layers_of(layer):
+            visit(child, owners)
 
-    def compute() -> list[tuple[str, Variable, tuple[Any, ...]]]:
-        visit(layer, "", ())
-        return list(named.values())
+    def compute() -> list[tuple[Variable, tuple[Any, ...]]]:
+        visit(layer, ())
+        return list(owned.values())
 
     return [
-        (path, v, v.trainable and all(x._kl_trainable for x in owners))
-        for path, v, owners in _remembered(layer, "weights", compute)
+        (v, v.trainable and all(x._kl_trainable for x in owners))
+        for v, owners in _remembered(layer, "weights", compute)
     ]
 
 
+def variable_paths(layer: Any) -> list[tuple[str, Variable]]:
+    """Return (path below the layer, variable) of the weights and random states: the saved names."""
+    paths: dict[int, str] = {}
+    taken: set[str] = set()
+
+    def visit(layer: Any, prefix: str) -> None:
+        for name, v in own_variables(layer):
+            if id(v) not in paths:
+                paths[id(v)] = free_name(prefix + name, taken)  # a name may have slashes in it
+                taken.add(paths[id(v)])
+        for name, child in own_layers(layer):
+            visit(child, f"{prefix}{name}/")
+
+    visit(layer, "")
+    return [(paths[id(v)], v) for v, _ in tracked_variables(layer)]
+
+
 def named_weights(layer: Any) -> list[tuple[str, Variable]]:
-    """Return (path below the layer, variable) of the weights: the names that are saved."""
-    return [(p, v) for p, v, _ in tracked_weights(layer) if v.name != "seed_generator_state"]
+    """Return (path below the layer, variable) of the weights, without random states."""
+    return [(path, v) for path, v in variable_paths(layer) if v.name != "seed_generator_state"]
 
 
 def set_trainable(layer: Any, value: bool) -> None:
     """Set whether the variables of a layer and of all layers below it are trained."""
     for inner in flatten_layers(layer):
         inner.__dict__["_kl_trainable"] = bool(value)
-        for _, v in own_variables(inner):
+        for v in _variables_of(inner):
             v.trainable = bool(value) and v.made_trainable
 
 
@@ -168,7 +253,7 @@ def set_weights(layer: Any, values: list[Any]) -> None:
             f"Layer {layer.name!r} has {len(weights)} weights, but {len(values)} were given."
         )
     for variable, value in zip(weights, values, strict=True):
-        variable._check(np.shape(value))
+        variable.check_shape(np.shape(value))
     for variable, value in zip(weights, values, strict=True):
         variable.assign(value)
 
@@ -209,7 +294,7 @@ class Tracked:
     @property
     def weights(self) -> list[Variable]:
         """All variables but random states and metrics."""
-        return [v for _, v in self.named_weights()]
+        return [v for v, _ in tracked_variables(self) if v.name != "seed_generator_state"]
 
     def named_weights(self) -> list[tuple[str, Variable]]:
         """(path below this layer, variable) of the weights: the names that are saved."""
@@ -218,7 +303,7 @@ class Tracked:
     @property
     def trainable_variables(self) -> list[Variable]:
         """The variables that are trained."""
-        return [v for _, v, trained in tracked_weights(self) if trained]
+        return [v for v, trained in tracked_variables(self) if trained]
 
     @property
     def trainable_weights(self) -> list[Variable]:
@@ -228,7 +313,7 @@ class Tracked:
     @property
     def non_trainable_variables(self) -> list[Variable]:
         """The variables that are not trained, random states among them."""
-        return [v for _, v, trained in tracked_weights(self) if not trained]
+        return [v for v, trained in tracked_variables(self) if not trained]
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
@@ -260,10 +345,10 @@ class Tracked:
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         """Put the layer's own variables into a mapping, by number."""
-        for i, (_, variable) in enumerate(own_variables(self)):
+        for i, variable in enumerate(_variables_of(self)):
             store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         """Take the layer's own variables from a mapping, by number."""
-        for i, (_, variable) in enumerate(own_variables(self)):
+        for i, variable in enumerate(_variables_of(self)):
             variable.assign(store[str(i)])
