@@ -93,12 +93,12 @@ def test_a_config_names_no_function_and_no_module(name):
 
 def test_from_preset_names_the_tasks_that_would_do(tmp_path):
     tiny.make(tmp_path / "bert", "BertModel")
-    tasks = r"\['MaskedLM', 'TextClassifier', 'TextEmbedder', 'TokenClassifier'\]"
     for cls in (hub.CausalLM, hub.GPT2CausalLM):
-        with pytest.raises(
-            ValueError, match=f"no {cls.__name__} for bert.*expected one of {tasks}"
-        ):
+        message = f"no {cls.__name__} for bert.*expected one of"
+        with pytest.raises(ValueError, match=message) as error:
             cls.from_preset(tmp_path / "bert")
+        for task in ("MaskedLM", "TextClassifier", "TextEmbedder", "TokenClassifier"):
+            assert f"'{task}'" in str(error.value)
 
 
 def test_a_task_takes_a_variant_of_the_weights(tmp_path):
