@@ -6,6 +6,7 @@ from typing import Any
 from keraslite import activations, ops
 from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.base.input_spec import InputSpec
+from keraslite.typing import Shape, Tensor
 
 
 class Activation(ConfigLayer):
@@ -22,7 +23,7 @@ class Activation(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Apply the function."""
         return self.activation(inputs)
 
@@ -57,7 +58,7 @@ class ReLU(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Apply the function."""
         return activations.relu(
             inputs,
@@ -83,7 +84,7 @@ class LeakyReLU(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Apply the function."""
         return ops.leaky_relu(inputs, self.negative_slope)
 
@@ -116,7 +117,7 @@ class PReLU(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Make alpha."""
         shared = self.shared_axes or ()
         shape = [1 if i in shared else d for i, d in enumerate(input_shape)][1:]
@@ -124,7 +125,7 @@ class PReLU(ConfigLayer):
         axes = {i: d for i, d in enumerate(input_shape) if i and i not in shared} if shared else {}
         self.input_spec = InputSpec(ndim=len(input_shape), axes=axes)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Apply the function."""
         return ops.relu(inputs) - self.alpha.value * ops.relu(-inputs)
 
@@ -145,7 +146,7 @@ class ELU(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Apply the function."""
         return ops.elu(inputs, self.alpha)
 
@@ -166,7 +167,7 @@ class GELU(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Apply the function."""
         return ops.gelu(inputs, self.approximate)
 
@@ -185,7 +186,7 @@ class Softmax(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
-    def call(self, inputs: Any, mask: Any = None) -> Any:
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the function.
 
         Args:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keraslite.layers.heads import Heads
+from keraslite.typing import Shape
 
 
 def _check_sizes(**sizes: Any) -> None:
@@ -77,7 +78,7 @@ class MultiHeadAttention(Heads):
             attention_axes = (attention_axes,)
         self.set_arguments(locals())
 
-    def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
+    def build(self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None) -> None:
         """Make the projections."""
         key_shape = value_shape if key_shape is None else key_shape
         if value_shape[1:-1] != key_shape[1:-1]:
@@ -180,7 +181,7 @@ class GroupedQueryAttention(Heads):
             raise ValueError("`num_query_heads` must be divisible by `num_key_value_heads`.")
         self.set_arguments(locals())
 
-    def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
+    def build(self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None) -> None:
         """Make the projections."""
         key_shape = value_shape if key_shape is None else key_shape
 

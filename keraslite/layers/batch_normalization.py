@@ -6,6 +6,7 @@ from keraslite import config, initializers, ops
 from keraslite.layers.base.input_spec import InputSpec
 from keraslite.layers.core import Wrapper
 from keraslite.layers.normalization import HALF, Affine, value_of
+from keraslite.typing import Shape, Tensor
 
 
 class BatchNormalization(Affine):
@@ -72,7 +73,7 @@ class BatchNormalization(Affine):
         self.set_arguments(locals())
         self.supports_masking = True
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Make gamma, beta and the moving statistics."""
         shape = (input_shape[self.axis],)
         self.add_gamma_and_beta(shape)
@@ -93,7 +94,9 @@ class BatchNormalization(Affine):
             self.renorm_stddev = state("renorm_stddev", deviation)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: shape[0]})
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+    def call(
+        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """Normalize.
 
         Args:
@@ -184,7 +187,7 @@ class SpectralNormalization(Wrapper):
         super().__init__(layer, **kwargs)
         self.set_attributes(power_iterations=power_iterations)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Build the layer, and make the vector that the power method keeps."""
         super().build(input_shape)
         self.input_spec = InputSpec(min_ndim=1, axes={-1: input_shape[-1]})
@@ -196,7 +199,7 @@ class SpectralNormalization(Wrapper):
             initializer=initializers.TruncatedNormal(stddev=0.02),
         )  # fmt: skip
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Normalize the kernel in training, and call the layer."""
         if training:
             kernel, u = self.kernel.value, self.vector_u.value

@@ -7,6 +7,7 @@ from keraslite.declare import REQUIRED, declare
 from keraslite.layers.base.config_layer import to_sizes
 from keraslite.layers.base.input_spec import InputSpec
 from keraslite.layers.base.lora import LoRA
+from keraslite.typing import Shape, Tensor
 
 _WORDS = ("valid", "same")
 
@@ -46,7 +47,7 @@ class _Convolution(LoRA):
         self.set_arguments(arguments)
         self.rank, self.input_spec = rank, InputSpec(min_ndim=rank + 2)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Make the kernels and the bias."""
         axis = -1 if self.data_format == "channels_last" else 1
         channels = input_shape[axis]
@@ -57,7 +58,7 @@ class _Convolution(LoRA):
         self.bias = self.add_named_weight("bias", (outputs,)) if self.use_bias else None
         self.build_lora()
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Convolve."""
         arguments = {
             "strides": self.strides, "padding": self.padding,

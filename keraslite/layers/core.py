@@ -11,6 +11,7 @@ from keraslite.layers.base.input_spec import InputSpec
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.base.quantized import Quantized, int8_linear
 from keraslite.layers.equation import Equation, contracted_axes, einsum_shapes
+from keraslite.typing import Shape, Tensor
 
 
 def _linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:
@@ -69,14 +70,14 @@ class Dense(Quantized):
         self.set_arguments(locals())
         self.input_spec, self.supports_masking = InputSpec(min_ndim=2), True
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Make kernel and bias."""
         self.add_large_weight("kernel", (input_shape[-1], self.units))
         self.bias = self.add_named_weight("bias", (self.units,)) if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
         self.build_lora()
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Project the last axis."""
         bias = None if self.bias is None else self.bias.value
         if self.quantization_mode is None:
@@ -139,7 +140,7 @@ class EinsumDense(Quantized):
         self.set_arguments(locals())
         self.partial_output_shape = output_shape
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Make kernel and bias."""
         shape, bias_shape, axes = einsum_shapes(
             self.equation, self.bias_axes, tuple(input_shape), self.output_shape
@@ -156,7 +157,7 @@ class EinsumDense(Quantized):
         self._contracted = contracted_axes(self.equation)
         self.build_lora()
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Evaluate the equation; as one matrix product where it is one."""
         bias = None if self.bias is None else self.bias.value
         if self.quantization_mode is not None:
@@ -220,7 +221,7 @@ class Identity(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Return the inputs."""
         return inputs
 
@@ -240,12 +241,12 @@ class Masking(ConfigLayer):
         self.mask_value = registry.deserialize_keras_object(mask_value)
         self.supports_masking = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Set masked steps to zero."""
         valid = ops.any(ops.not_equal(inputs, self.mask_value), axis=-1, keepdims=True)
         return ops.where(valid, inputs, 0)
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
         """Which steps differ from the value."""
         return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)
 

@@ -5,6 +5,7 @@ from typing import Any
 from keraslite import masking, ops
 from keraslite.layers.base.config_layer import check_positive
 from keraslite.layers.base.quantized import Quantized, int8_linear
+from keraslite.typing import Shape, Tensor
 
 
 class Embedding(Quantized):
@@ -55,13 +56,13 @@ class Embedding(Quantized):
             one = isinstance(weights, list) and len(weights) == 1
             self.set_weights(weights if one else [weights])
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: Shape | None = None) -> None:
         """Make the table."""
         if not self.built:
             self.add_large_weight("embeddings", (self.input_dim, self.output_dim))
             self.build_lora()
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Look up."""
         if ops.dtype(inputs) not in ("int32", "int64"):
             inputs = ops.cast(inputs, "int32")
@@ -77,7 +78,7 @@ class Embedding(Quantized):
     def scale_axes(self, name: str) -> tuple[int, ...]:
         return (1,)
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
         """Which indices are not 0."""
         return ops.not_equal(inputs, 0) if self.mask_zero else None
 
@@ -124,14 +125,14 @@ class ReversibleEmbedding(Embedding):
             tie_weights=tie_weights, reverse_dtype=reverse_dtype, logit_soft_cap=logit_soft_cap
         )
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: Shape | None = None) -> None:
         """Make the table, and a second one if they are not tied."""
         super().build(input_shape)
         if not self.tie_weights:
             shape, initializer = (self.output_dim, self.input_dim), self.embeddings_initializer
             self.add_large_weight("reverse_embeddings", shape, initializer=initializer)
 
-    def call(self, inputs: Any, reverse: bool = False) -> Any:
+    def call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
         """Look up; or, in reverse, score every row.
 
         Args:
@@ -168,6 +169,6 @@ class ReversibleEmbedding(Embedding):
     def scale_axes(self, name: str) -> tuple[int, ...]:
         return (1,) if name == "embeddings" else (0,)
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> None:
         """None: `call` sets the mask, on the way there alone."""
         return None

@@ -12,6 +12,7 @@ from keraslite.layers.activation import Softmax
 from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.core import EinsumDense
 from keraslite.layers.regularization import Dropout
+from keraslite.typing import Tensor
 
 
 def _alias(name: str) -> property:
@@ -78,17 +79,17 @@ class Heads(ConfigLayer):
 
     def call(
         self,
-        query: Any,
-        value: Any,
-        key: Any = None,
-        query_mask: Any = None,
-        value_mask: Any = None,
-        key_mask: Any = None,
-        attention_mask: Any = None,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
         use_causal_mask: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """Attend.
 
         Args:

@@ -4,6 +4,7 @@ from typing import Any
 
 from keraslite.layers.base.layer import Layer
 from keraslite.symbolic import KerasTensor, Node
+from keraslite.typing import DType, Tensor
 
 
 class InputLayer(Layer):
@@ -22,7 +23,7 @@ class InputLayer(Layer):
         self,
         shape: Any = None,
         batch_size: int | None = None,
-        dtype: Any = None,
+        dtype: DType | None = None,
         sparse: bool | None = None,
         ragged: bool | None = None,
         batch_shape: Any = None,
@@ -57,7 +58,7 @@ class InputLayer(Layer):
         """The dtype of the input."""
         return self._kl_dtype
 
-    def call(self, *args: Any) -> Any:
+    def call(self, *args: Any) -> Tensor:
         """An input layer is never called."""
         raise TypeError("An InputLayer is not called; use its `output`.")
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from keraslite import ops, registry
 from keraslite.layers.base.config_layer import ConfigLayer
+from keraslite.typing import Tensor
 
 
 class Lambda(ConfigLayer):
@@ -44,7 +45,9 @@ class Lambda(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = mask is not None
 
-    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+    def call(
+        self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None
+    ) -> Tensor:
         """Run the function."""
         try:
             names = inspect.signature(self.function).parameters
@@ -54,7 +57,7 @@ class Lambda(ConfigLayer):
         extra = {name: value for name, value in optional.items() if name in names}
         return self.function(inputs, **self.arguments, **extra)
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
         """The mask given to the constructor."""
         return self.mask(inputs, mask) if callable(self.mask) else self.mask
 

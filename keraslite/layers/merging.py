@@ -7,6 +7,7 @@ from typing import Any
 from keraslite import masking, ops
 from keraslite.declare import REQUIRED, declare
 from keraslite.layers.base.config_layer import ConfigLayer
+from keraslite.typing import Tensor
 
 
 class _Merge(ConfigLayer):
@@ -48,7 +49,7 @@ class _Merge(ConfigLayer):
                 f"Received: input_shape={shapes}"
             )
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Join the inputs."""
         rank = max(len(x.shape) for x in inputs)
         masks = [masking.get_mask(x) for x in inputs]
@@ -63,7 +64,7 @@ class _Merge(ConfigLayer):
     def _join(self, inputs: list, masks: list) -> Any:
         return reduce(self._operation, inputs)
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
         """What counts in any of the inputs, if all of them have masks."""
         if mask is None or any(m is None for m in mask):
             return None
@@ -174,11 +175,11 @@ class Concatenate(_Merge):
                 f"concatenation axis. Received: input_shape={input_shape}"
             )
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Concatenate."""
         return ops.concatenate(list(inputs), axis=self.axis)
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
         """The masks behind one another; inputs without one count throughout."""
         if mask is None or all(m is None for m in mask):
             return None
@@ -230,7 +231,7 @@ class Dot(_Merge):
                 f"not the batch axis. Full input shapes: {input_shape}"
             )
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Multiply."""
         axes = self._axes([x.shape for x in inputs])
         if self.normalize:
@@ -242,7 +243,7 @@ class Dot(_Merge):
         out = ops.einsum(f"{''.join(first)},{''.join(second)}->{''.join(output)}", *inputs)
         return ops.expand_dims(out, -1) if len(output) == 1 else out
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> None:
         """None."""
         return None
 

@@ -6,6 +6,7 @@ from typing import Any
 from keraslite import ops
 from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.base.input_spec import InputSpec
+from keraslite.typing import Shape, Tensor
 
 HALF = ("float16", "bfloat16")
 
@@ -73,7 +74,7 @@ class LayerNormalization(Affine):
         self.set_arguments(locals())
         self.supports_masking, self.autocast = True, False
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Make gamma and beta."""
         axes = [self.axis] if isinstance(self.axis, int) else sorted(self.axis)
         shape = tuple(input_shape[a] for a in axes)
@@ -82,7 +83,7 @@ class LayerNormalization(Affine):
         if self.rms_scaling:
             self.beta = None
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Normalize."""
         extra = {"rms_scaling": True} if self.rms_scaling else {}
         out = ops.layer_normalization(
@@ -107,13 +108,13 @@ class RMSNormalization(ConfigLayer):
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any):
         self.set_arguments(locals())
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Make the scale."""
         self._axes = [self.axis] if isinstance(self.axis, int) else sorted(self.axis)
         shape = tuple(input_shape[a] for a in self._axes)
         self.scale = self.add_weight(name="scale", shape=shape, initializer="ones")
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Normalize."""
         return ops.rms_normalization(inputs, self.scale.value, self._axes, self.epsilon)
 
@@ -133,7 +134,7 @@ class UnitNormalization(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Normalize."""
         return ops.normalize(inputs, axis=self.axis, order=2, epsilon=1e-12)
 
@@ -180,7 +181,7 @@ class GroupNormalization(Affine):
         self.set_arguments(locals())
         self.supports_masking, self.autocast = True, False
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Make gamma and beta."""
         channels = input_shape[self.axis]
         if channels is None:
@@ -194,7 +195,7 @@ class GroupNormalization(Affine):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
         self.add_gamma_and_beta((channels,))
 
-    def call(self, inputs: Any, activation: str | None = None) -> Any:
+    def call(self, inputs: Tensor, activation: str | None = None) -> Tensor:
         """Normalize.
 
         Args:

@@ -6,6 +6,7 @@ from keraslite import ops, random
 from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.heads import positions
 from keraslite.random import SeedGenerator
+from keraslite.typing import Tensor
 
 
 class Attention(ConfigLayer):
@@ -64,12 +65,12 @@ class Attention(ConfigLayer):
 
     def call(
         self,
-        inputs: Any,
-        mask: Any = None,
+        inputs: Tensor,
+        mask: Tensor | None = None,
         training: bool = False,
         return_attention_scores: bool = False,
         use_causal_mask: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """Attend.
 
         Args:
@@ -100,7 +101,7 @@ class Attention(ConfigLayer):
             out = ops.where(ops.expand_dims(ops.cast(query_mask, "bool"), -1), out, 0)
         return (out, dropped) if return_attention_scores else out
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
         """The query's mask."""
         return None if mask is None or mask[0] is None else mask[0]
 

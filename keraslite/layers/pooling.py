@@ -6,6 +6,7 @@ from keraslite import ops
 from keraslite.declare import REQUIRED, declare
 from keraslite.layers.base.config_layer import ConfigLayer, to_sizes
 from keraslite.layers.base.input_spec import InputSpec
+from keraslite.typing import Tensor
 
 _MEANING = {
     "pool_size": "the size of the window, one number or one an axis.",
@@ -32,7 +33,7 @@ class _Pooling(ConfigLayer):
         self.set_arguments(arguments)
         self.input_spec = InputSpec(ndim=self._rank + 2)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Pool."""
         pool = ops.max_pool if self._reduction == "max" else ops.average_pool
         return pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
@@ -48,7 +49,7 @@ class _GlobalPooling(ConfigLayer):
         self.set_arguments(arguments)
         self.input_spec = InputSpec(ndim=self._rank + 2)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Pool."""
         start = 1 if self.data_format == "channels_last" else 2
         axes = tuple(range(start, start + self._rank))
@@ -63,7 +64,7 @@ class _MaskedMean(_GlobalPooling):
         super().setup(**arguments)
         self.supports_masking = True
 
-    def call(self, inputs: Any, mask: Any = None) -> Any:
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Pool.
 
         Args:
@@ -77,7 +78,7 @@ class _MaskedMean(_GlobalPooling):
         total = ops.sum(ops.where(valid, inputs, 0), axis=axis, keepdims=self.keepdims)
         return total / ops.sum(ops.cast(valid, ops.dtype(inputs)), axis, keepdims=self.keepdims)
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> None:
         """None: the output has no steps."""
         return None
 
@@ -92,7 +93,7 @@ class _AdaptivePooling(ConfigLayer):
         arguments["output_size"] = to_sizes(arguments["output_size"], self._rank, "output_size")
         self.set_arguments(arguments)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Pool."""
         pool = ops.adaptive_max_pool if self._reduction == "max" else ops.adaptive_average_pool
         return pool(inputs, self.output_size, self.data_format)

@@ -4,6 +4,7 @@ from typing import Any
 
 from keraslite import config, ops, registry
 from keraslite.layers.base.config_layer import ConfigLayer
+from keraslite.typing import Tensor
 
 
 class Rescaling(ConfigLayer):
@@ -23,7 +24,7 @@ class Rescaling(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Scale and shift."""
         dtype = self.compute_dtype
         scale, offset = (

@@ -13,6 +13,7 @@ from keraslite.declare import REQUIRED, declare
 from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.base.input_spec import InputSpec
 from keraslite.random import SeedGenerator
+from keraslite.typing import Tensor
 
 
 class _Random(ConfigLayer):
@@ -64,7 +65,7 @@ class Dropout(_Random):
                     f"integers or None. Received: noise_shape={noise_shape}"
                 )
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Drop, in training."""
         if not training or not self.rate:
             return inputs
@@ -138,7 +139,7 @@ class GaussianDropout(_Random):
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         self.set_arguments(locals())
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Add noise, in training."""
         if not training or not self.rate:
             return inputs
@@ -164,7 +165,7 @@ class GaussianNoise(_Random):
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any):
         self.set_arguments(locals())
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Add noise, in training."""
         if not training or not self.stddev:
             return inputs
@@ -196,7 +197,7 @@ class AlphaDropout(_Random):
     ):
         self.set_arguments(locals())
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Drop, in training."""
         if not training or not self.rate:
             return inputs
@@ -227,7 +228,7 @@ class ActivityRegularization(ConfigLayer):
         self.set_arguments({"l1": l1, "l2": l2, "activity_regularizer": penalty, "kwargs": kwargs})
         self.supports_masking = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Give the inputs back."""
         return inputs
 

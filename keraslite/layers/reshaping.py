@@ -8,6 +8,7 @@ from keraslite import ops
 from keraslite.declare import declare
 from keraslite.layers.base.config_layer import ConfigLayer, to_sizes
 from keraslite.layers.base.input_spec import InputSpec
+from keraslite.typing import Tensor
 
 
 class Flatten(ConfigLayer):
@@ -24,7 +25,7 @@ class Flatten(ConfigLayer):
         self.set_arguments(locals())
         self.input_spec = InputSpec(min_ndim=1)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Flatten."""
         rank = len(inputs.shape)
         if self.data_format == "channels_first" and rank > 1:
@@ -54,7 +55,7 @@ class Reshape(ConfigLayer):
             )
         self.set_arguments(locals())
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Reshape."""
         target, sizes = self.target_shape, tuple(inputs.shape)[1:]
         if None not in sizes:  # worked out here: -1 is ambiguous for an empty batch
@@ -89,7 +90,7 @@ class Permute(ConfigLayer):
         self.set_arguments(locals())
         self.input_spec = InputSpec(ndim=len(dims) + 1)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Transpose."""
         return ops.transpose(inputs, (0, *self.dims))
 
@@ -112,7 +113,7 @@ class RepeatVector(ConfigLayer):
         self.set_arguments(locals())
         self.input_spec = InputSpec(ndim=2)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Repeat."""
         return ops.repeat(ops.expand_dims(inputs, 1), self.n, axis=1)
 
@@ -147,7 +148,7 @@ class _Spatial(ConfigLayer):
 class _ZeroPadding(_Spatial):
     _argument = "padding"
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Pad."""
         return ops.pad(inputs, tuple(pair or (0, 0) for pair in self._numbers()))
 
@@ -155,7 +156,7 @@ class _ZeroPadding(_Spatial):
 class _Cropping(_Spatial):
     _argument = "cropping"
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Cut."""
         slices = []
         for size, pair in zip(inputs.shape, self._numbers(), strict=True):
@@ -180,7 +181,7 @@ class _UpSampling(_Spatial):
             raise TypeError(f"Expected an integer value for `size`, got {type(value)}.")
         return to_sizes(value, 1, "size")[0]
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         """Enlarge."""
         interpolation, numbers = getattr(self, "interpolation", "nearest").lower(), self._numbers()
         if interpolation == "nearest":

@@ -33,6 +33,7 @@ from keraslite.layers.base.tracking import Tracked
 from keraslite.naming import auto_name, path_of, to_snake_case
 from keraslite.registry import deserialize_keras_object, public_class
 from keraslite.scopes import scopes
+from keraslite.typing import Tensor
 from keraslite.variable import Variable
 
 
@@ -227,7 +228,7 @@ class Layer(Tracked):
 
     # -- calling ------------------------------------------------------------------------------
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
+    def call(self, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's function; subclasses write it."""
         raise NotImplementedError(f"{type(self).__name__} does not implement call().")
 
@@ -294,7 +295,7 @@ class Layer(Tracked):
 
     # -- masks and losses ---------------------------------------------------------------------
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> Any:
         """The mask of the outputs: the inputs', where the layer supports masking."""
         return previous_mask if self.supports_masking else None
 
