@@ -56,13 +56,13 @@ class Variable:
             if shape is None:
                 raise ValueError(f"Variable {self.name!r}: an initializer needs a shape.")
             self._initializer: Callable | None = initializer
-            self._dtype = dtypes.standardize(dtype)
+            self.storage_dtype = dtypes.standardize(dtype)
         else:
             self._initializer = None
             value = backends.to_numpy(initializer)
             name = dtypes.standardize(dtype or value.dtype)
             self._pending = np.array(value, dtypes.to_numpy(name))
-            self._dtype, shape = name, value.shape
+            self.storage_dtype, shape = name, value.shape
         self._shape = tuple(int(d) for d in shape)
 
     @property
@@ -90,9 +90,9 @@ class Variable:
     def dtype(self) -> str:
         """The dtype that a read gives: the compute dtype inside an autocasting layer."""
         target = scopes.autocast
-        if target is not None and self.autocast and dtypes.is_float(self._dtype):
+        if target is not None and self.autocast and dtypes.is_float(self.storage_dtype):
             return target
-        return self._dtype
+        return self.storage_dtype
 
     # Whether others may hold the storage, so that a compiled step must not reuse its memory.
     _lent = False
@@ -103,12 +103,12 @@ class Variable:
 
     @property
     def _kl_raw(self) -> Any:
-        """The backend's storage, made now if it was not yet."""
+        """The backend's own variable, materialized if need be."""
         raw = self._raw
         return self._materialize() if raw is None else raw
 
     def materialize(self) -> None:
-        """Make the tensor now, rather than when it is first read.
+        """Make the tensor now and not when it is first read.
 
         >>> Variable(1.0).materialize()
         """
@@ -121,7 +121,7 @@ class Variable:
         if value is None:
             value = self._initial()
         array = value.take() if isinstance(value, Pending) else value
-        tensor = module.new_value(array, module.canonical(self._dtype))
+        tensor = module.new_value(array, module.canonical(self.storage_dtype))
         self._raw = module.new_variable(tensor, self.trainable, self.path)
         if isinstance(value, Pending):
             value.done()
@@ -132,7 +132,7 @@ class Variable:
         outer = scopes.backend, scopes.state
         scopes.backend, scopes.state = "numpy", None
         try:
-            value = backends.to_numpy(self._initializer(self._shape, dtype=self._dtype))
+            value = backends.to_numpy(self._initializer(self._shape, dtype=self.storage_dtype))
         finally:
             scopes.backend, scopes.state = outer
         if tuple(value.shape) != self._shape:
@@ -140,21 +140,25 @@ class Variable:
                 f"The initializer of {self.path!r} gave shape {value.shape}, "
                 f"expected {self._shape}."
             )
-        return value.astype(dtypes.to_numpy(self._dtype), copy=False)
+        return value.astype(dtypes.to_numpy(self.storage_dtype), copy=False)
 
     @property
     def value(self) -> Any:
         """The tensor: from the innermost scope that has one, cast if an autocast scope says so."""
         scope = scopes.state
-        found = scope.get(self) if scope is not None else None
-        if found is None:
+        value = scope.get(self) if scope is not None else None
+        if value is None:
             raw = self._raw
-            found = self._module.read(self._materialize() if raw is None else raw)
+            value = self._module.read(self._materialize() if raw is None else raw)
         if self.autocast:
             target = scopes.autocast
-            if target is not None and target != self._dtype and dtypes.is_float(self._dtype):
-                return self._module.cast(found, target)
-        return found
+            if (
+                target is not None
+                and target != self.storage_dtype
+                and dtypes.is_float(self.storage_dtype)
+            ):
+                return self._module.cast(value, target)
+        return value
 
     _kl_value = value
 
@@ -174,7 +178,7 @@ class Variable:
         name = backends.of(value)
         if name is not None and name != self.backend:
             value = backends.to_backend(value, self.backend)
-        value = module.convert(value, module.canonical(self._dtype))
+        value = module.convert(value, module.canonical(self.storage_dtype))
         self.check_shape(value.shape)
         if scope is not None and scope.assign(self, value):
             return value
@@ -187,8 +191,8 @@ class Variable:
         """Raise a ValueError unless a value of this shape can be assigned."""
         if tuple(shape) != self._shape:
             raise ValueError(
-                f"Variable {self.path!r} has shape {self._shape}, "
-                f"it cannot be assigned a value of shape {tuple(shape)}."
+                f"The value of variable {self.path!r} must have shape {self._shape}, "
+                f"got a value of shape {tuple(shape)}."
             )
 
     def assign_add(self, value: Any) -> Any:
@@ -196,18 +200,19 @@ class Variable:
         if scopes.state is None and backends.OF.get(type(value)) == self.backend:
             self._raw = self._module.assign_add(self._kl_raw, value)
             return self._raw
-        return self.assign(self._plain() + self._converted(value))
+        return self.assign(self.uncast_value() + self._converted(value))
 
     def assign_sub(self, value: Any) -> Any:
         """Subtract from the value."""
-        return self.assign(self._plain() - self._converted(value))
+        return self.assign(self.uncast_value() - self._converted(value))
 
     def _converted(self, value: Any) -> Any:
         return self._module.convert(
-            getattr(value, "_kl_value", value), self._module.canonical(self._dtype)
+            getattr(value, "_kl_value", value), self._module.canonical(self.storage_dtype)
         )
 
-    def _plain(self) -> Any:
+    def uncast_value(self) -> Any:
+        """Return the value in the dtype that it is stored in, whatever an autocast scope says."""
         outer, scopes.autocast = scopes.autocast, None
         try:
             return self.value
@@ -219,7 +224,7 @@ class Variable:
         if self._raw is None and isinstance(self._pending, np.ndarray) and scopes.state is None:
             return self._pending
         module = self._module  # a copy, where later assignments would show through
-        return module.to_numpy(module.copy(self._plain()))
+        return module.to_numpy(module.copy(self.uncast_value()))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
@@ -251,14 +256,14 @@ class Variable:
         if self._raw is not None:
             module = backends.load(name)
             value = backends.to_backend(self._module.read(self._raw), name)
-            value = module.new_value(value, module.canonical(self._dtype))
+            value = module.new_value(value, module.canonical(self.storage_dtype))
             if not module.FUNCTIONAL:  # it will be written in place, and others may hold it
                 value = module.copy(value)
             self._raw, self._lent = module.new_variable(value, self.trainable, self.path), True
         self.backend = name
 
     def __repr__(self) -> str:
-        return f"<Variable path={self.path}, shape={self._shape}, dtype={self._dtype}>"
+        return f"<Variable path={self.path}, shape={self._shape}, dtype={self.storage_dtype}>"
 
     def __getitem__(self, key: Any) -> Any:
         return self.value[key]
@@ -357,14 +362,14 @@ class StatelessScope:
             variable.check_shape(value.shape)
             self._values[id(variable)] = value
             self._variables[id(variable)] = variable
-        self._given = dict(self._values)
+        self._initial_values = dict(self._values)
 
     def get(self, variable: Variable) -> Any:
         """The variable's value here or in an enclosing scope, or None."""
-        found = self._values.get(id(variable))
-        if found is None and self._outer is not None:
+        value = self._values.get(id(variable))
+        if value is None and self._outer is not None:
             return self._outer.get(variable)
-        return found
+        return value
 
     get_current_value = get
 
@@ -377,7 +382,9 @@ class StatelessScope:
     def updates(self) -> list[tuple[Variable, Any]]:
         """The variables assigned in the block, with their new values."""
         return [
-            (self._variables[i], v) for i, v in self._values.items() if self._given.get(i) is not v
+            (self._variables[i], v)
+            for i, v in self._values.items()
+            if self._initial_values.get(i) is not v
         ]
 
     def __enter__(self) -> "StatelessScope":
@@ -391,12 +398,12 @@ class StatelessScope:
 
 
 class SpecScope(StatelessScope):
-    """A scope for shape inference: every variable reads as zeros, nothing is made or kept."""
+    """A scope for shape inference: variables read as zeros and are not materialized."""
 
     def get(self, variable: Variable) -> Any:
         """Zeros of the variable's shape, abstract under the backend's abstract evaluation."""
         module = backends.load(variable.backend)
-        return module.zeros(variable.shape, module.canonical(variable._dtype))
+        return module.zeros(variable.shape, module.canonical(variable.storage_dtype))
 
 
 def in_stateless_scope() -> bool:

@@ -399,7 +399,7 @@ def checkpoint(fn: Callable) -> Callable:
                 updates = scope.updates()
                 if not runs:
                     touched.extend(v for v, _ in updates)
-                    before.extend(module.copy(v._plain()) for v in touched)
+                    before.extend(module.copy(v.uncast_value()) for v in touched)
                     runs.append(None)
             finally:
                 scopes.backend, scopes.state, scopes.autocast, scopes.call = outer

@@ -211,9 +211,9 @@ class Optimizer(OptimizerState):
         slots = {k: column[i] for k, column in self.slot_variables.items() if column[i] is not None}
         new, state = self.formula.step(
             variable.value,
-            ops.cast(gradient, variable.dtype),
+            ops.cast(gradient, variable.storage_dtype),
             {k: s.value for k, s in slots.items()},
-            step.hyper(self, variable.dtype, learning_rate),
+            step.hyper(self, variable.storage_dtype, learning_rate),
         )
         variable.assign(new)
         for name, value in state.items():

@@ -139,7 +139,7 @@ class OptimizerState:
             self.accumulators = self.add_optimizer_variables(variables, "gradient_accumulator")
         if self.formula is not None:
             self._add_slots(variables)
-            dtype = variables[0].dtype if variables else config.floatx()
+            dtype = variables[0].storage_dtype if variables else config.floatx()
             for name, value in self.formula.shared.items():
                 variable = Variable(value, dtype=dtype, trainable=False, autocast=False)
                 self.shared_variables[name] = self._track(variable, path=False)
@@ -162,7 +162,7 @@ class OptimizerState:
             return self.add_variable_from_reference(v, slot, initializer)
         if len(v.shape) < 2:  # unused, but Keras has it among the optimizer's variables
             return self._track(Variable(0, trainable=False, autocast=False, name=v.name), False)
-        return self.add_variable(shape(v.shape), dtype=v.dtype, name=v.name)
+        return self.add_variable(shape(v.shape), dtype=v.storage_dtype, name=v.name)
 
     def add_variable(
         self,
@@ -195,7 +195,7 @@ class OptimizerState:
         return self.add_variable(
             reference_variable.shape,
             initializer,
-            reference_variable.dtype,
+            reference_variable.storage_dtype,
             name=f"{path}_{name or 'var'}",
         )
 

@@ -74,7 +74,7 @@ def _gradient(o: OptimizerState, g: Any, v: Variable) -> Any:
     g = module.dense_gradient(getattr(g, "_kl_value", g))
     if backends.of(g) not in (None, o.backend):
         backends.refuse_to_mix("An optimizer", (backends.of(g), o.backend))
-    return module.convert(g, module.canonical(v.dtype))
+    return module.convert(g, module.canonical(v.storage_dtype))
 
 
 def _update(o: OptimizerState, grads: list[Any], variables: list[Variable]) -> None:
@@ -82,7 +82,7 @@ def _update(o: OptimizerState, grads: list[Any], variables: list[Variable]) -> N
     rate = o.learning_rate
     for v in variables if o.weight_decay is not None else ():
         if o.is_decayed(v):
-            v.assign(v.value - v.value * (o.weight_decay * ops.cast(rate, v.dtype)))
+            v.assign(v.value - v.value * (o.weight_decay * ops.cast(rate, v.storage_dtype)))
     o.step_scalars = {}
     try:
         for g, v in zip(grads, variables, strict=True):
@@ -145,7 +145,7 @@ def move_averages(o: OptimizerState, counted: bool) -> None:
     frequency = o.ema_overwrite_frequency
     due = frequency and ops.equal(ops.mod(before + 1, frequency), 0)
     for v, average in o.averaged_variables():
-        momentum = ops.cast(begun, v.dtype) * o.ema_momentum
+        momentum = ops.cast(begun, v.storage_dtype) * o.ema_momentum
         new = momentum * average.value + (1 - momentum) * v.value
         average.assign(new)
         if frequency:

@@ -2,7 +2,7 @@
 
 A model file is a zip archive whose members are stored, not compressed: `metadata.json`,
 `config.json`, `model.safetensors` and `optimizer.safetensors`. So the tensors are mapped from the
-file as they lie there. Configs name classes of the registry, and no code in them runs.
+file without a copy. Configs name classes of the registry, and no code in them runs.
 """
 
 import json
@@ -67,8 +67,8 @@ def weights_of(model: Any, version: int = VERSION) -> dict[str, Variable]:
 
 
 def optimizer_state(model: Any) -> dict[str, Variable]:
-    """The variables of a model's optimizers, by number: their names change with the model's."""
-    optimizers = model._optimizers() if hasattr(model, "_optimizers") else []
+    """Return the variables of a model's optimizers, by number."""
+    optimizers = model.all_optimizers() if hasattr(model, "all_optimizers") else []
     return {
         f"{i}/{j:04d}": variable
         for i, optimizer in enumerate(optimizers)
@@ -99,28 +99,28 @@ def assign_strictly(
     where: Any = None,
     skip_mismatch: bool = False,
 ) -> None:
-    """Give variables the tensors of their names, all or none; values are read when needed.
+    """Assign the tensors of a file to the variables of their names, all or none, read on first use.
 
     Args:
         variables: the variables by name.
         tensors: the file.
         names: the tensors that must be used; all of the file's by default.
-        where: what the error calls the file.
-        skip_mismatch: whether what does not fit is left as it is.
+        where: the name of the file in errors; its path by default.
+        skip_mismatch: whether variables that do not fit are left as they are.
 
     Raises:
         ValueError: lists every missing, unused and mis-shaped tensor.
     """
     names = list(tensors if names is None else names)
-    given = set(names)
-    missing = [n for n in variables if n not in given]
+    in_file = set(names)
+    missing = [n for n in variables if n not in in_file]
     unused = [n for n in names if n not in variables]
-    shapes = {n: (v.shape, tensors.shape(n)) for n, v in variables.items() if n in given}
+    shapes = {n: (v.shape, tensors.shape(n)) for n, v in variables.items() if n in in_file}
     wrong = {n: pair for n, pair in shapes.items() if pair[0] != pair[1]}
     if (missing or unused or wrong) and not skip_mismatch:
         raise ValueError(_misfit(where or tensors.path, missing, unused, wrong))
     for name, variable in variables.items():
-        if name in given and name not in wrong:
+        if name in in_file and name not in wrong:
             take, done = partial(tensors.__getitem__, name), partial(tensors.release, name)
             variable.assign(Pending(tensors.shape(name), take, done))
 
@@ -131,8 +131,8 @@ def _misfit(where: Any, missing: list, unused: list, wrong: dict) -> str:
         lines.append(f"The file lacks: {', '.join(missing)}.")
     if unused:
         lines.append(f"The model has no place for: {', '.join(unused)}.")
-    for name, (have, got) in wrong.items():
-        lines.append(f"{name}: the model's shape is {have}, the file's {got}.")
+    for name, (expected, got) in wrong.items():
+        lines.append(f"{name}: the model's shape is {expected}, the file's {got}.")
     return "\n".join(lines)
 
 
@@ -195,12 +195,12 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
 
 
 def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None:
-    """Load what `save_weights` or `save_model` wrote; every tensor must have its place.
+    """Load the weights of a file by `save_weights` or `save_model`; every tensor must be used.
 
     Args:
         model: a built model of the same structure.
         filepath: the file.
-        skip_mismatch: whether what does not fit is left as it is.
+        skip_mismatch: whether weights that do not fit are left as they are.
 
     Raises:
         ValueError: lists what is missing, unused or of another shape; nothing was loaded then.
@@ -253,7 +253,9 @@ def save_model(
         "compile_problem": problem,
     }
     metadata = {"format": FORMAT, "version": VERSION, "made_on": model.backend}
-    with_slots = include_optimizer and compile_config and all(o.built for o in model._optimizers())
+    with_slots = (
+        include_optimizer and compile_config and all(o.built for o in model.all_optimizers())
+    )
     slots = optimizer_state(model) if with_slots else {}
     members: dict[str, Any] = {
         _METADATA: [json.dumps(metadata, indent=1).encode()],
@@ -270,7 +272,7 @@ def save_model(
 
 
 def _compile_config(model: Any) -> tuple[Any, str | None]:
-    """What `compile` was given; or, where that cannot be written down, why."""
+    """Return (the arguments of `compile`, None), or (None, why they cannot be saved)."""
     if not getattr(model, "compiled", False):
         return None, None
     try:
@@ -282,7 +284,7 @@ def _compile_config(model: Any) -> tuple[Any, str | None]:
 
 
 def _aligned(name: str, position: int) -> zipfile.ZipInfo:
-    """A member whose data will begin at a multiple of `_ALIGN`, after its local header."""
+    """Return a member whose data will begin at a multiple of `_ALIGN`, after its local header."""
     info = zipfile.ZipInfo(name)  # of a fixed date: equal models give equal files
     info.external_attr = 0o644 << 16
     fixed = 30 + len(name) + 4 + 20  # the header, its name, the padding's head, the long sizes
@@ -341,7 +343,7 @@ def load_model(
 
 
 def _compile(model: Any, config: Any) -> str | None:
-    """Compile a model as a config says, or tell why that cannot be."""
+    """Compile a model by a config; return the reason where that fails."""
     try:
         model.compile_from_config(config)
     except TypeError as error:
@@ -372,7 +374,7 @@ def _unknown_version(path: Path, version: Any) -> ValueError:
 
 
 class _Archive:
-    """The members of a model file, none believed before it is checked.
+    """The members of a model file; each is checked before it is used.
 
     Args:
         path: the file.
@@ -403,7 +405,7 @@ class _Archive:
             ends = start + length
 
     def _span(self, file: Any, info: zipfile.ZipInfo, size: int) -> tuple[int, int]:
-        """Where the bytes of a member lie: (start, length)."""
+        """Return (start, length) of the bytes of a member."""
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise _bad(self.path, f"{info.filename!r:.60} is compressed")
         file.seek(max(info.header_offset, 0))
@@ -430,12 +432,12 @@ class _Archive:
         try:
             if zlib.crc32(data) != self._sums[name]:
                 raise ValueError("its check sum is wrong")
-            found = json.loads(data.decode())
+            value = json.loads(data.decode())
         except (ValueError, RecursionError) as error:
             raise _bad(self.path, f"{name} is damaged ({error})") from error
-        if not isinstance(found, dict):
-            raise _bad(self.path, f"{name} is no JSON object")
-        return found
+        if not isinstance(value, dict):
+            raise _bad(self.path, f"{name} must be a JSON object, got {value!r:.40}")
+        return value
 
     def version(self) -> int:
         """Return the version of the format; raise a ValueError if it is none that can be read."""
@@ -448,17 +450,17 @@ class _Archive:
         return version
 
     def check_sums(self) -> None:
-        """Read all tensors once: a flipped bit in a weight shows nowhere else."""
+        """Read the file once and compare check sums, which alone show a flipped bit in a weight."""
         with open(self.path, "rb") as file:
             for name, (start, length) in self._spans.items():
                 file.seek(start)
-                total = 0
+                checksum = 0
                 while length:
                     block = file.read(min(length, 2**20))
                     if not block:
                         break
-                    total, length = zlib.crc32(block, total), length - len(block)
-                if total != self._sums[name]:
+                    checksum, length = zlib.crc32(block, checksum), length - len(block)
+                if checksum != self._sums[name]:
                     raise _bad(self.path, f"{name} is damaged: its check sum is wrong")
 
     def tensors(self, name: str) -> SafetensorsFile:

@@ -135,7 +135,7 @@ class Trainer:
         for metric in objectives.all_metrics() if objectives else ():
             metric.to_backend(name)
         Layer.to_backend(self, name)
-        for optimizer in self._optimizers():
+        for optimizer in self.all_optimizers():
             optimizer.to_backend(name)
         return self
 
@@ -248,14 +248,15 @@ class Trainer:
 
     # -- building and compiling the steps -----------------------------------------------------
 
-    def _optimizers(self) -> list[Any]:
+    def all_optimizers(self) -> list[Any]:
+        """Return the optimizers in the model's attributes, that of `compile` and others."""
         own = [v for v in self.__dict__.values() if isinstance(v, optimizers.Optimizer)]
         return list({id(o): o for o in own}.values())
 
     def _state(self) -> list[Any]:
         """Return every variable that a step may assign."""
         variables = [*self.variables, *(v for m in self.metrics for v in m.variables)]
-        variables += [v for o in self._optimizers() for v in o.variables]
+        variables += [v for o in self.all_optimizers() for v in o.variables]
         return list({id(v): v for v in variables}.values())
 
     def _prepare(self, batch: tuple, objectives: bool = True) -> None:
@@ -397,7 +398,7 @@ class Trainer:
             if interrupts.requested:
                 container.on_train_interrupt(logs)
                 raise KeyboardInterrupt
-            for optimizer in self._optimizers():
+            for optimizer in self.all_optimizers():
                 optimizer.finalize_variable_values(self.trainable_variables)
             container.on_train_end(logs)
         return self.history

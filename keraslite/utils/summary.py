@@ -182,7 +182,7 @@ def _trained(operation: Any) -> str:
 
 
 def _totals(model: Any) -> list[str]:
-    optimizers = [o for o in getattr(model, "_optimizers", list)() if o.built]
+    optimizers = [o for o in getattr(model, "all_optimizers", list)() if o.built]
     slots = [v for o in optimizers for v in o.variables]
     trained, frozen = model.trainable_variables, model.non_trainable_weights
     lines = [("Total", [*trained, *frozen, *slots]), ("Trainable", trained)]

@@ -140,7 +140,7 @@ def test_fused_with_foreign_layouts():
         for name in ("Adam", "SGD", "RMSprop"):
             arguments = {"momentum": 0.9} if name == "SGD" else {}
             plain, turned = Variable(np.ones((3, 4), np.float32)), Variable(np.zeros((3, 4)))
-            turned._dtype = "float32"
+            turned.storage_dtype = "float32"
             turned._raw = torch.nn.Parameter(torch.ones(4, 3).t())
             for v in (plain, turned):
                 made = getattr(optimizers, name)(0.1, gradient_accumulation_steps=2, **arguments)

@@ -460,7 +460,7 @@ def test_flipped_bits_never_load_another_model(whole, tmp_path):
         ({"extra": {"../evil": b"x"}}, r"strange \['../evil'\]"),
         ({"metadata": {"format": "other"}}, "call it 'other'"),
         ({"metadata": {"version": 99}}, "upgrade keraslite"),
-        ({"config": b"[1, 2]"}, "no JSON object"),
+        ({"config": b"[1, 2]"}, "must be a JSON object, got"),
         ({"config": b"{" * 100000}, "config.json is damaged"),
         ({"config": b"[" * 100000}, "config.json is damaged"),
         ({"config": b"\xff\xfe"}, "config.json is damaged"),
