@@ -1,4 +1,4 @@
-"""KerasTensor: a tensor without data, one more row of the type table; and the graph of its making.
+"""KerasTensor: a tensor without data, and the nodes that record how it was computed.
 
 Shapes and dtypes of symbolic calls are found by running the operation on the backend's abstract
 values, with unknown dimensions set to two probe sizes: what differs between the two is unknown.
@@ -27,7 +27,7 @@ class Node:
 
 
 class KerasTensor:
-    """A symbolic tensor: shape (None where unknown), dtype, name, and the node that made it.
+    """A symbolic tensor: shape (None where unknown), dtype, name, and the node that gave it.
 
     Args:
         shape: a tuple of ints and Nones.
@@ -99,7 +99,7 @@ def is_symbolic(structure: Any) -> bool:
 
 
 def infer(fn: Callable, args: tuple, kwargs: dict) -> Any:
-    """What `fn` gives for these arguments, as KerasTensors, without computing it.
+    """Return the outputs of `fn` for these arguments as KerasTensors, without computing them.
 
     Args:
         fn: the function; it sees the current backend's abstract values where the arguments have

@@ -52,7 +52,7 @@ class graph_property:  # noqa: N801 - used like `property`
         if not model.is_functional:
             raise AttributeError(
                 f"Model {model.name!r} has no {self.function.__name__!r}: it must be functional, "
-                "or a Sequential whose input is known."
+                "or a Sequential with a known input shape."
             )
         return self.function(model)
 
@@ -154,7 +154,7 @@ class Model(Trainer, Layer):
     # -- configs and copies ---------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments to make the model again; the graph where the constructor is Model's own."""
+        """Return the constructor's arguments, or the graph where the constructor is Model's own."""
         if self._graph is None or type(self).__init__ is not Model.__init__:
             return super().get_config()
         return {"name": self.name, "trainable": self.trainable, **graph_config(self._graph)}
@@ -179,7 +179,7 @@ class Model(Trainer, Layer):
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers directly inside; those of the inputs first where there is a graph."""
+        """The layers directly inside; of a graph, input layers come first."""
         if self._graph is None:
             return [layer for _, layer in self.own_layers()]
         return [*self._graph.input_layers, *self._graph.layers]
@@ -215,13 +215,13 @@ class Model(Trainer, Layer):
     ) -> None:
         """Keep the large weights of the layers inside in int8: Dense, EinsumDense, Embedding.
 
-        They are not trained from then on; an optimizer that has begun starts anew.
+        They are not trained any more; an optimizer that has state is replaced by a new one.
 
         Args:
             mode: "int8".
             config: a `quantizers.Int8QuantizationConfig`, to choose the quantizers.
-            filters: which layers: a regular expression to be found in the name, a list of them,
-                or a function of the layer; all by default.
+            filters: which layers: a regular expression searched for in their names, a list of
+                these, or a function of the layer; all by default.
             kwargs: `type_check=False` takes subclasses of these layers too.
 
         Raises:
@@ -237,9 +237,9 @@ class Model(Trainer, Layer):
         if kwargs:
             raise ValueError(f"quantize() does not know the arguments {sorted(kwargs)}.")
         config, chosen = quantizers.resolve(mode, config), []
-        below = self.flatten_layers()
-        uses = Counter(id(v) for layer in below for _, v in layer.own_variables())
-        for layer in below:
+        candidates = self.flatten_layers()
+        uses = Counter(id(v) for layer in candidates for _, v in layer.own_variables())
+        for layer in candidates:
             if isinstance(layer, Quantized) and _chosen(layer, filters):
                 try:
                     layer.check_quantizable(config.mode, check, config)
@@ -249,14 +249,14 @@ class Model(Trainer, Layer):
                     warnings.warn(f"{error} It is left as it is.", stacklevel=2)
                 else:
                     chosen.append(layer)
-        anew = {
-            name: type(held).from_config(held.get_config())
-            for name, held in self.__dict__.items()
-            if isinstance(held, Optimizer) and held.built and chosen
+        new_optimizers = {
+            attribute: type(value).from_config(value.get_config())
+            for attribute, value in self.__dict__.items()
+            if isinstance(value, Optimizer) and value.built and chosen
         }
         for layer in chosen:
             layer.quantize(config.mode, check, config)
-        self.__dict__.update(anew)
+        self.__dict__.update(new_optimizers)
         if not chosen:
             warnings.warn(f"Model {self.name!r} has no layer to quantize here.", stacklevel=2)
 
@@ -272,9 +272,9 @@ class Model(Trainer, Layer):
 
         Args:
             line_length: the width in characters.
-            print_fn: what is called with the text; `print` by default.
-            expand_nested: whether layers inside layers have rows too.
-            show_trainable: whether a column tells what is trained.
+            print_fn: a function of the text; `print` by default.
+            expand_nested: whether the layers inside layers are listed too.
+            show_trainable: whether a column says which layers are trained.
         """
         (print_fn or print)(summary_table(self, line_length, expand_nested, show_trainable))
 

@@ -31,7 +31,7 @@ class Sequential(Model):
 
     def __init__(self, layers: Any = None, trainable: bool = True, name: str | None = None):
         super().__init__(trainable=trainable, name=name)
-        self._layers_in_order = LayerList()  # with the input layer, where there is one
+        self._layers_in_order = LayerList()  # the input layer first, if any
         for layer in layers or ():
             self.add(layer)
 
@@ -53,7 +53,7 @@ class Sequential(Model):
             self._layers_in_order.append(InputLayer(batch_shape=shape))
         if any(layer.name == other.name for other in self._layers_in_order):
             raise ValueError(
-                f"Layer names are unique in a Sequential; {layer.name!r} stands there already."
+                f"Layer names are unique in a Sequential; {layer.name!r} is used already."
             )
         self._layers_in_order.append(layer)
         self._connect()
@@ -71,7 +71,7 @@ class Sequential(Model):
         return [x for x in self._layers_in_order if not isinstance(x, InputLayer)]
 
     def _connect(self) -> None:
-        """Draw the graph, once the input is known and there is a layer."""
+        """Make the graph once there are an input layer and another one."""
         first = self._layers_in_order[0] if self._layers_in_order else None
         if isinstance(first, InputLayer) and len(self._layers_in_order) > 1:
             if self.is_functional:
@@ -83,7 +83,7 @@ class Sequential(Model):
             self.set_graph(make_graph(first.output, x))
 
     def build(self, input_shape: Any = None) -> None:
-        """Draw the graph for an input shape."""
+        """Build the layers and the graph for an input shape."""
         if not self.is_functional and input_shape is not None and self._layers_in_order:
             if not isinstance(self._layers_in_order[0], InputLayer):
                 dtype = self._layers_in_order[0].input_dtype
