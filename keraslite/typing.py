@@ -4,7 +4,7 @@ A tensor is of one of four frameworks, which are not imported before they are us
 `Tensor` cannot name their classes; shapes, dtypes and axes are checked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,3 +18,12 @@ Shape: TypeAlias = Sequence[int | None]
 DType: TypeAlias = str | type | np.dtype[Any]
 # One axis, several, or None for all of them; negative ones count from the end.
 Axis: TypeAlias = int | Sequence[int] | None
+
+
+def overridable(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method as it is; to type checkers, subclasses may give it other parameters.
+
+    Args:
+        method: such as `Model.call`.
+    """
+    return method

@@ -34,6 +34,7 @@ from keraslite.registry import (
 from keraslite.saving.model_file import load_weights, save_model, save_weights
 from keraslite.symbolic import KerasTensor, Node
 from keraslite.training.trainer import Trainer
+from keraslite.typing import overridable
 from keraslite.utils.summary import summary_table
 
 
@@ -145,6 +146,7 @@ class Model(Trainer, Layer):
         inputs = [x.node for x in self._graph.flat_inputs]
         return [node for node in inputs if node is not None] + self._graph.nodes
 
+    @overridable
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the graph; a subclass without one writes this method."""
         if self._graph is None:
