@@ -28,13 +28,12 @@ def auto_name(prefix: str) -> str:
     return f"{prefix}_{count}" if count else prefix
 
 
-def is_automatic_name(name: str, class_name: str) -> bool:
-    """Return whether a name is one that `auto_name` gives to objects of a class.
+def is_automatic_name(name: str, prefix: str) -> bool:
+    """Return whether a name is one that `auto_name` makes of a prefix.
 
-    >>> [is_automatic_name(name, "Dense") for name in ("dense", "dense_7", "dense_out")]
+    >>> [is_automatic_name(name, "dense") for name in ("dense", "dense_7", "dense_out")]
     [True, True, False]
     """
-    prefix = to_snake_case(class_name)
     number = name.removeprefix(prefix)
     return name.startswith(prefix) and (not number or (number[0] == "_" and number[1:].isdigit()))
 

@@ -71,9 +71,10 @@ def path_names(layers: list[Any]) -> list[str]:
     """
     taken: set[str] = set()
     names = {}
-    automatic = {id(x): is_automatic_name(x.name, type(x).__name__) for x in layers}
+    prefixes = {cls: to_snake_case(cls.__name__) for cls in {type(x) for x in layers}}
+    automatic = {id(x): is_automatic_name(x.name, prefixes[type(x)]) for x in layers}
     for layer in sorted(layers, key=lambda x: automatic[id(x)]):
-        name = to_snake_case(type(layer).__name__) if automatic[id(layer)] else layer.name
+        name = prefixes[type(layer)] if automatic[id(layer)] else layer.name
         names[id(layer)] = free_name(name, taken)
         taken.add(names[id(layer)])
     return [names[id(layer)] for layer in layers]
@@ -94,29 +95,34 @@ def _is_metric(value: Any) -> bool:
     return hasattr(type(value), "update_state") and hasattr(type(value), "reset_state")
 
 
-def _variables_of(layer: Any) -> list[Variable]:
-    """Return a layer's own variables. Without names, which cost more and which Dynamo shuns."""
-    values = [v.state if isinstance(v, SeedGenerator) else v for _, v in attribute_state(layer)]
-    values = [v for v in values if isinstance(v, Variable)]
-    values += layer.__dict__.get("_kl_added", ())  # made, but perhaps kept in no attribute
-    return list({id(v): v for v in values}.values())
-
-
-def _layers_of(layer: Any) -> list[Any]:
-    """Return the layers directly inside a layer."""
-    values = [v for _, v in attribute_state(layer) if isinstance(v, Tracked)]
-    return list({id(v): v for v in values}.values())
+def _variables_and_layers(layer: Any) -> tuple[list[Variable], list[Any]]:
+    """Return a layer's own variables and layers, without names: those take time to make."""
+    variables: dict[int, Variable] = {}
+    layers: dict[int, Any] = {}
+    for _, value in attribute_state(layer):
+        if isinstance(value, Tracked):
+            layers[id(value)] = value
+        elif isinstance(value, Variable | SeedGenerator):
+            variable = value if isinstance(value, Variable) else value.state
+            variables[id(variable)] = variable
+    for variable in layer.__dict__.get("_kl_added", ()):  # made, but perhaps in no attribute
+        variables[id(variable)] = variable
+    return list(variables.values()), list(layers.values())
 
 
 def own_variables(layer: Any) -> list[tuple[str, Variable]]:
     """Return (name, variable) of a layer's own variables, without those of sublayers."""
+    return _named_variables(layer, own_state(layer))
+
+
+def _named_variables(layer: Any, state: list[tuple[str, Any]]) -> list[tuple[str, Variable]]:
     named: dict[int, tuple[str, Variable]] = {}
-    for key, value in own_state(layer):
+    for key, value in state:
         variable = value.state if isinstance(value, SeedGenerator) else value
         if isinstance(variable, Variable):
             name = key if variable is value else f"{key}/{variable.name}"
             named.setdefault(id(variable), (name, variable))
-    for variable in _variables_of(layer):
+    for variable in layer.__dict__.get("_kl_added", ()):
         if id(variable) not in named:  # kept in no attribute
             name = free_name(variable.name, {name for name, _ in named.values()})
             named[id(variable)] = name, variable
@@ -130,8 +136,12 @@ def forget_variable(layer: Any, variable: Variable) -> None:
 
 def own_layers(layer: Any) -> list[tuple[str, Any]]:
     """Return (name, layer) of the layers directly inside a layer."""
+    return _named_layers(own_state(layer))
+
+
+def _named_layers(state: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     named: dict[int, tuple[str, Any]] = {}
-    for key, value in own_state(layer):
+    for key, value in state:
         if isinstance(value, Tracked):
             named.setdefault(id(value), (key, value))
     return list(named.values())
@@ -164,7 +174,7 @@ def flatten_layers(layer: Any, include_self: bool = True) -> list[Any]:
     def visit(layer: Any) -> None:
         if id(layer) not in visited:
             visited[id(layer)] = layer
-            for child in _layers_of(layer):
+            for child in _variables_and_layers(layer)[1]:
                 visit(child)
 
     def compute() -> list[Any]:
@@ -186,7 +196,7 @@ def all_metrics(layer: Any) -> list[Any]:
 
 def all_variables(layer: Any) -> list[Variable]:
     """Return all variables below a layer: weights, random states, metrics."""
-    variables = {id(v): v for x in flatten_layers(layer) for v in _variables_of(x)}
+    variables = {id(v): v for x in flatten_layers(layer) for v in _variables_and_layers(x)[0]}
     variables |= {id(v): v for m in all_metrics(layer) for v in m.variables}
     return list(variables.values())
 
@@ -200,9 +210,10 @@ def tracked_variables(layer: Any) -> list[tuple[Variable, bool]]:
 
     def visit(layer: Any, owners: tuple[Any, ...]) -> None:
         owners = (*owners, layer)
-        for v in sorted(_variables_of(layer), key=lambda v: not v.made_trainable):
+        variables, layers = _variables_and_layers(layer)
+        for v in sorted(variables, key=lambda v: not v.made_trainable):
             owned.setdefault(id(v), (v, owners))
-        for child in _layers_of(layer):
+        for child in layers:
             visit(child, owners)
 
     def compute() -> list[tuple[Variable, tuple[Any, ...]]]:
@@ -217,19 +228,22 @@ def tracked_variables(layer: Any) -> list[tuple[Variable, bool]]:
 
 def variable_paths(layer: Any) -> list[tuple[str, Variable]]:
     """Return (path below the layer, variable) of the weights and random states: the saved names."""
-    paths: dict[int, str] = {}
+    named: dict[int, tuple[str, Variable]] = {}
     taken: set[str] = set()
 
     def visit(layer: Any, prefix: str) -> None:
-        for name, v in own_variables(layer):
-            if id(v) not in paths:
-                paths[id(v)] = free_name(prefix + name, taken)  # a name may have slashes in it
-                taken.add(paths[id(v)])
-        for name, child in own_layers(layer):
+        state = own_state(layer)
+        own = _named_variables(layer, state)
+        for name, v in sorted(own, key=lambda item: not item[1].made_trainable):
+            if id(v) not in named:
+                path = free_name(prefix + name, taken)  # a name with a slash may be another's path
+                taken.add(path)
+                named[id(v)] = path, v
+        for name, child in _named_layers(state):
             visit(child, f"{prefix}{name}/")
 
     visit(layer, "")
-    return [(paths[id(v)], v) for v, _ in tracked_variables(layer)]
+    return list(named.values())
 
 
 def named_weights(layer: Any) -> list[tuple[str, Variable]]:
@@ -241,7 +255,7 @@ def set_trainable(layer: Any, value: bool) -> None:
     """Set whether the variables of a layer and of all layers below it are trained."""
     for inner in flatten_layers(layer):
         inner.__dict__["_kl_trainable"] = bool(value)
-        for v in _variables_of(inner):
+        for v in _variables_and_layers(inner)[0]:
             v.trainable = bool(value) and v.made_trainable
 
 
@@ -345,10 +359,10 @@ class Tracked:
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         """Put the layer's own variables into a mapping, by number."""
-        for i, variable in enumerate(_variables_of(self)):
+        for i, variable in enumerate(_variables_and_layers(self)[0]):
             store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         """Take the layer's own variables from a mapping, by number."""
-        for i, variable in enumerate(_variables_of(self)):
+        for i, variable in enumerate(_variables_and_layers(self)[0]):
             variable.assign(store[str(i)])
