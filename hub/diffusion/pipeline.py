@@ -253,7 +253,7 @@ class StableDiffusionPipeline(DiffusionParts):
                 size = image.shape[1:3]
             shape = (*(n // self.vae.factor for n in size), self.vae.latent_channels)
             first = self._first_noise(diffusion_noise, seeds, shape)
-            x = first * float(plan.initial_scale)
+            x = first * float(plan.init_noise_sigma)
             latents = None
             if image is not None and (mask is None or strength < 1):
                 latents = self._codec.encode(image, seeds)

@@ -1,4 +1,4 @@
-"""Schedulers of diffusion: pure functions over a table of timesteps."""
+"""Noise schedulers (samplers) of diffusion models: sampling methods as tables."""
 
 from hub.diffusion.schedulers.scheduler import SCHEDULERS, Plan, Scheduler
 
