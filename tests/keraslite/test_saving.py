@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -14,7 +15,18 @@ from compare import assert_close
 
 import keraslite
 from keraslite import backend as backends
-from keraslite import layers, losses, metrics, models, ops, optimizers, registry, saving, utils
+from keraslite import (
+    callbacks,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+    optimizers,
+    registry,
+    saving,
+    utils,
+)
 from keraslite.layers.base import tracking
 from keraslite.saving import model_file
 from keraslite.variable import Variable
@@ -570,6 +582,18 @@ def test_weights_of_version_1_load(backend, suffix, version_1):
         assert_close(model.predict(version_1["x"], verbose=0), version_1[kind])
         with pytest.raises(ValueError, match="nothing was loaded"):
             make("sequential").load_weights(VERSION_1 / f"{kind}.{suffix}")
+
+
+def test_a_training_goes_on_from_a_backup_of_version_1(trains, tmp_path):
+    shutil.copy(VERSION_1 / "backup.safetensors", tmp_path / "latest.safetensors")
+    parts = [layers.Dense(3), layers.Dropout(0.2), layers.Dense(1)]
+    model = models.Sequential([layers.Input((4,)), *parts])
+    model.compile("adam", "mse")
+    x = np.random.default_rng(1).normal(size=(8, 4)).astype("float32")
+    backup = callbacks.BackupAndRestore(tmp_path)
+    history = model.fit(x, x[:, :1], epochs=4, batch_size=4, verbose=0, callbacks=[backup])
+    # What the code of version 1 gives for the third and fourth epoch.
+    np.testing.assert_allclose(history.history["loss"], [3.67727375, 5.98891926], rtol=1e-5)
 
 
 def test_weights_of_a_later_version_are_refused(backend, tmp_path):
