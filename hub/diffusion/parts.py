@@ -1,5 +1,5 @@
-"""The parts of a pipeline of latent diffusion, and the files that they come from: folders as
-diffusers has them, and single files of the authors' own code.
+"""The parts of a latent diffusion pipeline, loaded and saved as folders in the layout of diffusers
+or as single files in that of the authors' own code.
 """
 
 from collections.abc import Callable, Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import keraslite as keras
+from hub.diffusion import single_file
 from hub.diffusion.schedulers import Scheduler
 from hub.files import write_json
 from hub.models.clip_towers import CLIPTextEncoder
@@ -17,23 +18,28 @@ from hub.preprocessing.image import ImagePreprocessor
 from hub.presets.files import PIPELINE, PresetFiles, resolve
 from hub.tokenizers import CLIPTokenizer
 
-PRESET = "stable_diffusion_v1.5"  # where parts come from that are not given
+_DEFAULT_PRESET = "stable_diffusion_v1.5"  # of the parts that are not passed
 _PARTS = {
     "text_encoder": ("transformers", "CLIPTextModel"),
     "tokenizer": ("transformers", "CLIPTokenizer"),
     "unet": ("diffusers", "UNet2DConditionModel"),
     "vae": ("diffusers", "AutoencoderKL"),
 }
-_SAFETY = ("safety_checker", "feature_extractor")  # loaded only where they are asked for
-_LAYOUT = "0.42.0"  # of diffusers, whose files are written
+_SAFETY = ("safety_checker", "feature_extractor")  # loaded on request only
+_DIFFUSERS_VERSION = "0.42.0"  # whose layout is written
+_NOISE_OPTIONS = (
+    "beta_start", "beta_end", "beta_schedule", "prediction_type", "steps_offset",
+    "num_train_timesteps",
+)  # fmt: skip
 
 
 class DiffusionParts:
-    """Three networks, a tokenizer and a scheduler; perhaps a safety checker.
+    """The parts of a pipeline: three networks, a tokenizer, a scheduler, and a safety checker or
+    none.
 
     Args:
-        img_height: of the images, in pixels; the network's usual height by default.
-        img_width: of the images, in pixels.
+        img_height: the height of the images in pixels; by default the one of the U-Net's config.
+        img_width: the width of the images in pixels, likewise.
         text_encoder: a `CLIPTextEncoder`; as all parts, that of Stable Diffusion 1.5 by default.
         unet: a `UNet2DConditionModel`.
         vae: an `AutoencoderKL`.
@@ -44,10 +50,10 @@ class DiffusionParts:
         feature_extractor: the `ImagePreprocessor` for it; CLIP's of its size by default.
 
     Raises:
-        ValueError: a size is no multiple of the autoencoder's factor, which is 8.
+        ValueError: a size is not a positive multiple of the autoencoder's factor, which is 8.
     """
 
-    new_weights: tuple[str, ...] = ()  # loading is strict: a part has all of its weights
+    new_weights: tuple[str, ...] = ()  # loading is strict: no weight of a part is new
 
     def __init__(
         self,
@@ -62,20 +68,20 @@ class DiffusionParts:
         safety_checker: StableDiffusionSafetyChecker | None = None,
         feature_extractor: ImagePreprocessor | None = None,
     ):
-        given = {
+        parts = {
             "text_encoder": text_encoder, "unet": unet, "vae": vae, "tokenizer": tokenizer,
             "scheduler": scheduler,
         }  # fmt: skip
-        absent = [part for part, value in given.items() if value is None]
-        if absent:
-            given |= _loaded(resolve(PRESET), absent)
-        text_encoder, unet, vae, tokenizer, scheduler = given.values()
-        usual = (unet.config["sample_size"] or 64) * vae.factor
-        self.img_height, self.img_width = img_height or usual, img_width or usual
+        missing = [name for name, part in parts.items() if part is None]
+        if missing:
+            parts |= _load_parts(resolve(_DEFAULT_PRESET), missing)
+        text_encoder, unet, vae, tokenizer, scheduler = parts.values()
+        default_size = (unet.config["sample_size"] or 64) * vae.factor
+        self.img_height, self.img_width = img_height or default_size, img_width or default_size
         for name in ("img_height", "img_width"):
             size = getattr(self, name)
             if size <= 0 or size % vae.factor:
-                raise ValueError(f"{name}={size} is not a multiple of {vae.factor}.")
+                raise ValueError(f"{name} must be a positive multiple of {vae.factor}, got {size}.")
         self.text_encoder, self.unet, self.vae = text_encoder, unet, vae
         self.tokenizer, self.scheduler = tokenizer, scheduler
         if safety_checker is not None and feature_extractor is None:
@@ -85,17 +91,16 @@ class DiffusionParts:
 
     @property
     def scheduler(self) -> Scheduler:
-        """How noise becomes an image; may be set, to a name too."""
+        """The noise scheduler; may be set to another one or to a name of `SCHEDULERS`."""
         return self._scheduler
 
     @scheduler.setter
     def scheduler(self, value: Scheduler | str) -> None:
         if isinstance(value, str):
-            kind = getattr(self, "_scheduler", None)
-            known = {} if kind is None else kind.config
-            keys = ("beta_start", "beta_end", "beta_schedule", "prediction_type", "steps_offset",
-                    "num_train_timesteps")  # fmt: skip
-            value = Scheduler.from_name(value, **{k: known[k] for k in keys if k in known})
+            current = getattr(self, "_scheduler", None)
+            config = {} if current is None else current.config
+            options = {key: config[key] for key in _NOISE_OPTIONS if key in config}
+            value = Scheduler.from_name(value, **options)
         self._scheduler = value
 
     # -- presets ------------------------------------------------------------------------------
@@ -108,47 +113,49 @@ class DiffusionParts:
         revision: str | None = None, token: str | None = None, safety_checker: bool = False,
         **kwargs: Any,
     ) -> Self:  # fmt: skip
-        """The pipeline of a folder or repository as diffusers has them.
+        """Load a pipeline from a folder or repository in the layout of diffusers.
 
         Args:
             preset: `org/repo`, `hf://org/repo@revision`, or a folder.
             img_height: as for the class.
             img_width: as for the class.
-            backend: the backend it lives on; the current one by default.
+            backend: the backend of the networks; the current one by default.
             dtype: a dtype or policy of all networks.
-            load_weights: whether weights are loaded, or all of them new.
-            variant: "fp16" for the files with that in their names: half of the bytes to fetch.
-            scheduler: another one than the preset's.
+            load_weights: whether to load the weights; without, they are initialized.
+            variant: "fp16" for the files with that in their names, half the size to download.
+            scheduler: a scheduler in place of the preset's.
             revision: a branch, tag or commit of the repository.
             token: a token for the Hub.
-            safety_checker: whether the preset's safety checker is loaded, and images come with
+            safety_checker: whether to load the preset's safety checker, so that images come with
                 flags.
             kwargs: other arguments of the class, such as `jit_compile`.
 
         Raises:
-            FileNotFoundError: a part is not there, such as a safety checker that is asked for.
-            ValueError: a part is of a kind that is not supported, or its files do not fit.
+            FileNotFoundError: the files of a part are missing.
+            ValueError: the class of a part is not supported, or its files do not fit.
         """
         files = resolve(preset, revision=revision, token=token)
         index = files.json(PIPELINE)
-        for part, (_, name) in _PARTS.items():
-            given = (index.get(part) or [None, None])[1]
-            if given not in (name, f"{name}Fast"):
+        for part, (_, class_name) in _PARTS.items():
+            actual = (index.get(part) or [None, None])[1]
+            if actual not in (class_name, f"{class_name}Fast"):
                 raise ValueError(
-                    f"{files.location} has {given!r} as its {part}, which is not supported; "
-                    f"supported: {name}."
+                    f"{part} of {files.location} must be a {class_name}, got {actual!r}, which is "
+                    "not supported."
                 )
-        absent = [*_PARTS, *([] if scheduler is not None else ["scheduler"])]
-        absent += _SAFETY if safety_checker else ()
+        names = [*_PARTS, *([] if scheduler is not None else ["scheduler"])]
+        names += _SAFETY if safety_checker else ()
         with keras.use_backend(backend or keras.backend()):
-            parts = _loaded(files, absent, dtype=dtype, load_weights=load_weights, variant=variant)
+            parts = _load_parts(
+                files, names, dtype=dtype, load_weights=load_weights, variant=variant
+            )
             return cls(img_height, img_width, **{"scheduler": scheduler, **parts, **kwargs})
 
     def save_to_preset(self, preset_dir: Any) -> None:
-        """Write the pipeline as diffusers opens it.
+        """Write the pipeline in the layout of diffusers.
 
         Args:
-            preset_dir: a folder, made if need be.
+            preset_dir: a folder; it is created if it does not exist.
         """
         folder = Path(preset_dir)
         for part in ("text_encoder", "unet", "vae"):
@@ -158,14 +165,15 @@ class DiffusionParts:
         (folder / "scheduler").mkdir(exist_ok=True)
         config = self.scheduler.to_config()
         write_json(folder / "scheduler" / "scheduler_config.json", config)
-        absent = dict.fromkeys((*_SAFETY, "image_encoder"), [None] * 2)
-        parts = {part: list(names) for part, names in _PARTS.items()} | self._safety_saved(folder)
+        optional = dict.fromkeys((*_SAFETY, "image_encoder"), [None] * 2)
+        parts = {part: list(names) for part, names in _PARTS.items()}
+        parts |= self._save_safety_checker(folder)
         parts["scheduler"] = ["diffusers", config["_class_name"]]
         inpaints = self.unet.config["in_channels"] != self.vae.latent_channels
         name = f"StableDiffusion{'Inpaint' if inpaints else ''}Pipeline"
         write_json(
             folder / PIPELINE,
-            {"_class_name": name, "_diffusers_version": _LAYOUT, **absent, **parts,
+            {"_class_name": name, "_diffusers_version": _DIFFUSERS_VERSION, **optional, **parts,
              "requires_safety_checker": self.safety_checker is not None},
         )  # fmt: skip
 
@@ -174,77 +182,77 @@ class DiffusionParts:
         cls, file: Any, *, img_height: int | None = None, img_width: int | None = None,
         backend: str | None = None, **kwargs: Any,
     ) -> Self:  # fmt: skip
-        """The pipeline of one file, as its authors and most fine-tuned models have it.
+        """Load a pipeline from a single file, the layout of the authors and of most fine-tuned
+        models.
 
-        Versions 1 and 2 are told from the shapes of the tensors. The file does not say what is
-        predicted nor for which size: without other arguments noise and 512 pixels for version 1,
-        velocity and 768 for version 2, whose base model predicts noise ("epsilon") at 512. Averages
-        that lie beside the weights (`model_ema`) are not used.
+        Versions 1 and 2 are told apart by the shapes of the tensors. The file states neither the
+        prediction type nor the image size: by default version 1 predicts noise at 512 pixels and
+        version 2 velocity at 768; the base model of version 2 predicts noise ("epsilon") at 512.
+        Moving averages in the file (`model_ema`) are not used.
 
         Args:
             file: a path, `org/repo/file.safetensors`, or `hf://org/repo@revision/file.safetensors`.
             img_height: as for the class.
             img_width: as for the class.
-            backend: the backend it lives on; the current one by default.
-            kwargs: `prediction_type`, "epsilon" or "v_prediction"; `scheduler`, the name of one, or
-                a `Scheduler`, whose prediction type counts; `tokenizer`, or where it lies, that of
-                the version's preset by default; `text_encoder` and `vae` in place of the file's;
-                `dtype`, `revision` and `token` as for `from_preset`.
+            backend: the backend of the networks; the current one by default.
+            kwargs: `prediction_type`, "epsilon" or "v_prediction"; `scheduler`, a name, or a
+                `Scheduler` with its own prediction type; `tokenizer`, a tokenizer or its folder,
+                by default that of the version's preset; `text_encoder` and `vae` in place of the
+                file's; `dtype`, `revision` and `token` as for `from_preset`.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is of another kind, or a tensor is missing, unknown or mis-shaped.
+            FileNotFoundError: the file does not exist.
+            ValueError: it holds another model, or a tensor is missing, unused or mis-shaped.
 
         Example:
             >>> file = "v2-1_512-ema-pruned.safetensors"
             >>> model = StableDiffusion.from_single_file(
             ...     file, prediction_type="epsilon")  # doctest: +SKIP
         """
-        from hub.diffusion import single_file
-
         with keras.use_backend(backend or keras.backend()):
             return cls(img_height, img_width, **single_file.read_single_file(file, **kwargs))
 
     def save_single_file(self, path: Any) -> None:
-        """Write the networks into one file, under the names of its authors' code.
+        """Write the networks into a single file, under the names of the authors' code.
 
-        Tokenizer and scheduler are no part of it.
+        The file does not hold the tokenizer and the scheduler.
 
         Args:
             path: the file, which ends with .safetensors.
 
         Raises:
-            ValueError: the networks have options that such a file cannot say.
-            OSError: the file cannot be written; what was there stays as it was.
+            ValueError: the networks have options that such a file cannot state.
+            OSError: the file cannot be written; an older file stays as it was.
         """
-        from hub.diffusion import single_file
-
         single_file.write_single_file(self, path)
 
-    def _safety_saved(self, folder: Path) -> dict[str, list[str]]:
-        """Write the safety checker, where there is one; what the index says of it."""
+    def _save_safety_checker(self, folder: Path) -> dict[str, list[str]]:
+        """Write the safety checker, if there is one, and return its entries in the index."""
         if self.safety_checker is None or self.feature_extractor is None:
             return {}
         self.safety_checker.save_to_preset(folder / "safety_checker")
         (folder / "feature_extractor").mkdir(exist_ok=True)
         self.feature_extractor.save(folder / "feature_extractor")
-        kind = self.feature_extractor.to_config()["image_processor_type"]
+        processor_type = self.feature_extractor.to_config()["image_processor_type"]
         return {
             "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
-            "feature_extractor": ["transformers", kind],
+            "feature_extractor": ["transformers", processor_type],
         }
 
 
-def _loaded(files: PresetFiles, parts: Sequence[str], **how: Any) -> dict[str, Any]:
-    """Parts of a pipeline out of its folders."""
+def _load_parts(files: PresetFiles, names: Sequence[str], **options: Any) -> dict[str, Any]:
+    """Return parts of a pipeline, each from its folder; the options are those of the networks."""
     readers: dict[str, Callable[[PresetFiles], Any]] = {
-        "text_encoder": lambda below: CLIPTextEncoder.from_preset(below, **how),
+        "text_encoder": lambda folder: CLIPTextEncoder.from_preset(folder, **options),
         "tokenizer": CLIPTokenizer.from_files,
-        "unet": lambda below: UNet2DConditionModel.from_preset(below, **how),
-        "vae": lambda below: AutoencoderKL.from_preset(below, **how),
-        "scheduler": lambda below: Scheduler.from_config(below.json("scheduler_config.json")),
-        "safety_checker": lambda below: StableDiffusionSafetyChecker.from_preset(below, **how),
+        "unet": lambda folder: UNet2DConditionModel.from_preset(folder, **options),
+        "vae": lambda folder: AutoencoderKL.from_preset(folder, **options),
+        "scheduler": lambda folder: Scheduler.from_config(folder.json("scheduler_config.json")),
+        "safety_checker": lambda folder: StableDiffusionSafetyChecker.from_preset(
+            folder, **options
+        ),
         "feature_extractor": ImagePreprocessor.from_files,
     }
-    folders = {part: files.folder(part) for part in parts}  # that all are there, before any is read
-    return {part: readers[part](folder) for part, folder in folders.items()}
+    # Find all folders before reading any, so that a missing part fails at once.
+    folders = {name: files.folder(name) for name in names}
+    return {name: readers[name](folder) for name, folder in folders.items()}
