@@ -1,7 +1,8 @@
-"""ALBERT (Lan et al., 2019, arXiv:1909.11942): one block, run again and again.
+"""ALBERT (Lan et al., 2019, arXiv:1909.11942): a BERT whose layers share their weights.
 
-Traps of the published checkpoints: the config counts runs of the block, the file holds groups of
-blocks; the embeddings are narrower than the block; the pooler is a plain layer of that name.
+Traps of the published checkpoints: the config counts layers, but the file holds only groups of
+blocks, each of which is used for several layers; the embeddings are narrower than the blocks; the
+pooler is stored as `pooler`, not as `pooler.dense`.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ class AlbertBackbone(Encoder):
 
     Args:
         vocabulary_size: the number of tokens.
-        num_layers: how often a group of blocks is run.
+        num_layers: the number of layers, over which the groups are spread evenly.
         num_heads: attention heads of a block.
         embedding_dim: the width of the embeddings.
         hidden_dim: the width of the blocks.

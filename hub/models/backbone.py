@@ -8,7 +8,7 @@ from hub.presets.save import save_backbone
 
 
 class Backbone(keras.Model):
-    """A network without a head, made from arguments or a preset."""
+    """A network without a head, from arguments or a preset."""
 
     family: str
 
@@ -29,12 +29,12 @@ class Backbone(keras.Model):
 
         Args:
             preset: a built-in name, `org/repo`, `hf://org/repo@revision/subfolder`, or a folder.
-            backend: the backend it lives on; the current one by default.
+            backend: the backend of the model; the current one by default.
             dtype: a dtype or policy.
-            load_weights: whether weights are loaded, or all of them new.
+            load_weights: whether to load the weights; without, they are initialized.
             revision: a branch, tag or commit of the repository.
             token: a token for the Hub.
-            variant: of several weights in one folder, such as "fp16".
+            variant: which of several files of weights in a folder, such as "fp16".
             kwargs: arguments of the backbone, in place of the preset's.
 
         Raises:
@@ -54,9 +54,9 @@ class Backbone(keras.Model):
         return model
 
     def save_to_preset(self, preset_dir: Any) -> None:
-        """Write config and weights as transformers or diffusers reads them.
+        """Write config and weights in the layout of transformers or diffusers.
 
         Args:
-            preset_dir: a folder, made if need be.
+            preset_dir: a folder; it is created if it does not exist.
         """
         save_backbone(self, preset_dir)

@@ -1,7 +1,7 @@
 """BERT: Pre-training of Deep Bidirectional Transformers (Devlin et al., 2018, arXiv:1810.04805).
 
 Traps of the published checkpoints: names come with and without the prefix `bert.`; the oldest
-files call a normalisation's weights gamma and beta; `position_ids` is a buffer of no use; the
+files call a normalisation's weights gamma and beta; `position_ids` is an unused buffer; the
 masked-LM decoder repeats the token embedding and may be absent, as may the pooler; activation,
 epsilon and the number of token types differ between checkpoints and are read from the config.
 """

@@ -1,9 +1,9 @@
 """CLIP: Learning Transferable Visual Models From Natural Language Supervision
 (Radford et al., 2021, arXiv:2103.00020).
 
-Traps of the published checkpoints: the scale of the logits is kept as its logarithm; the configs of
-the towers stand inside, those of LAION twice, and leave out what is usual; of the width of the
-projections the outer config alone is right.
+Traps of the published checkpoints: the scale of the logits is stored as its logarithm; the config
+holds those of the towers, LAION's twice, without the keys that have default values; only the outer
+config states the right width of the projections.
 """
 
 from typing import Any
@@ -15,19 +15,19 @@ from hub.models.clip_towers import (
     CLIP_VISION,
     CLIPTextEncoder,
     CLIPVisionEncoder,
-    unit,
+    unit_vectors,
 )
 from hub.weights.tables import WeightTable
 from keraslite import initializers, layers, ops
 
 
 class CLIPBackbone(Backbone):
-    """A tower for images and one for texts, projected to vectors that are compared.
+    """An image encoder and a text encoder, projected to embeddings that are compared.
 
     Args:
         vision_encoder: a `CLIPVisionEncoder`, or a dict of the arguments that make one.
         text_encoder: a `CLIPTextEncoder`, or a dict of the arguments that make one.
-        projection_dim: the width of the vectors.
+        projection_dim: the width of the embeddings.
         logit_scale_init_value: the logarithm of the scale of the logits before training.
 
     Inputs: a dict of `images` (images, height, width, channels), `token_ids` (texts, length), and
@@ -77,19 +77,19 @@ class CLIPBackbone(Backbone):
         """Make the variables; their shapes follow from the config alone."""
         self.visual_projection.build((None, self.vision_encoder.hidden_dim))
         self.text_projection.build((None, self.text_encoder.hidden_dim))
-        start = initializers.Constant(self.logit_scale_init_value)
-        # In float32 always: it is an exponent, and bfloat16 would be wrong by a hundredth.
+        initializer = initializers.Constant(self.logit_scale_init_value)
+        # Always in float32: it is an exponent, and in bfloat16 the scale would be 1 % off.
         self.logit_scale = self.add_weight(
-            (), start, dtype="float32", autocast=False, name="logit_scale"
+            (), initializer, dtype="float32", autocast=False, name="logit_scale"
         )
         self.built = True
 
     def get_vision_embeddings(self, images: Any, training: bool = False) -> Any:
-        """Vectors (images, projection_dim), not normalised.
+        """Return embeddings (images, projection_dim) of images, not normalised.
 
         Args:
             images: (images, height, width, channels).
-            training: whether dropout works.
+            training: whether to apply dropout.
         """
         pooled = self.vision_encoder(images, training=training)["pooled_output"]
         return self.visual_projection(pooled)
@@ -97,13 +97,13 @@ class CLIPBackbone(Backbone):
     def get_text_embeddings(
         self, token_ids: Any, padding_mask: Any = None, training: bool = False
     ) -> Any:
-        """Vectors (texts, projection_dim), not normalised.
+        """Return embeddings (texts, projection_dim) of texts, not normalised.
 
         Args:
             token_ids: (texts, length).
-            padding_mask: (texts, length), where there are tokens; not needed, since a text is
-                pooled at its end and sees what stands before it.
-            training: whether dropout works.
+            padding_mask: (texts, length), True for tokens; optional, since attention is causal
+                and a text is pooled at its end token.
+            training: whether to apply dropout.
         """
         inputs = {"token_ids": token_ids}
         if padding_mask is not None:
@@ -111,7 +111,7 @@ class CLIPBackbone(Backbone):
         return self.text_projection(self.text_encoder(inputs, training=training)["pooled_output"])
 
     def compare(self, image_embeddings: Any, text_embeddings: Any) -> Any:
-        """Logits (images, texts).
+        """Return the logits (images, texts) of pairs of embeddings.
 
         Args:
             image_embeddings: (images, projection_dim), of length 1.
@@ -121,9 +121,9 @@ class CLIPBackbone(Backbone):
         return scale * ops.matmul(image_embeddings, ops.transpose(text_embeddings))
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Logits and vectors of images and texts."""
-        images = unit(self.get_vision_embeddings(inputs["images"], training))
-        texts = unit(
+        """Return the logits and embeddings of images and texts."""
+        images = unit_vectors(self.get_vision_embeddings(inputs["images"], training))
+        texts = unit_vectors(
             self.get_text_embeddings(inputs["token_ids"], inputs.get("padding_mask"), training)
         )
         logits = self.compare(images, texts)
@@ -133,7 +133,7 @@ class CLIPBackbone(Backbone):
         }  # fmt: skip
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make the model."""
+        """Return the arguments of the constructor."""
         return {
             **super().get_config(),
             "vision_encoder": dict(self.vision_encoder.config),

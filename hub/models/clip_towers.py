@@ -1,11 +1,12 @@
-"""The two towers of CLIP: Learning Transferable Visual Models From Natural Language Supervision
-(Radford et al., 2021, arXiv:2103.00020).
+"""The text and image encoders of CLIP: Learning Transferable Visual Models From Natural Language
+Supervision (Radford et al., 2021, arXiv:2103.00020).
 
-Traps of the published checkpoints: OpenAI's activation is the quick form of gelu, LAION's the exact
-one; a text is pooled at its first end token, in older configs (which say 2) at its largest id;
-positions stand in the file as integers of no use; the padding is seen, since attention is causal
-and the end stands before it; the patches have no bias; images are normalised before the blocks too,
-under a misspelt name, and behind them at the class token alone; configs leave out what is usual.
+Traps of the published checkpoints: OpenAI's activation is quick_gelu, LAION's the exact gelu; a
+text is pooled at its first end token, in older configs (with `eos_token_id` 2) at its largest id;
+`position_ids` is an unused buffer; padding needs no mask, since attention is causal and the end
+token stands before it; the patch embedding has no bias; images are also normalised before the
+blocks, under a misspelt name, and after them at the class token only; configs leave out the keys
+that have default values.
 """
 
 from typing import Any
@@ -16,15 +17,15 @@ from hub.models.backbone import Backbone
 from hub.weights.tables import WeightTable
 from keraslite import initializers, layers, ops
 
-_OLDER_END = 2  # in configs that were written before the end token was used
+_LEGACY_END_TOKEN = 2  # in configs that were written before the end token was used
 
 
 class _Tower(Backbone):
-    """What the towers share: positions, blocks, and a normalisation behind them.
+    """The common part of the two encoders: positions, blocks and a final normalisation.
 
     Args:
-        config: the arguments of the tower's own constructor.
-        num_positions: rows of the table of positions.
+        config: the arguments of the subclass's constructor.
+        num_positions: the number of position embeddings.
     """
 
     def __init__(
@@ -45,15 +46,17 @@ class _Tower(Backbone):
         self.final_norm = self._norm()
 
     def _embedding(self, size: int, name: str) -> layers.Embedding:
-        start = initializers.RandomNormal(stddev=0.02)
-        return layers.Embedding(size, self.hidden_dim, start, dtype=self.dtype_policy, name=name)
+        return layers.Embedding(
+            size, self.hidden_dim, initializers.RandomNormal(stddev=0.02), dtype=self.dtype_policy,
+            name=name,
+        )  # fmt: skip
 
     def _norm(self) -> layers.LayerNormalization:
         epsilon = self.config["layer_norm_epsilon"]
         return layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy)
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the variables; their shapes follow from the config alone."""
+        """Make the variables, whose shapes follow from the config."""
         self.position_embedding.build((None, None))
         for layer in (*self.blocks, self.final_norm):
             layer.build((None, None, self.hidden_dim))
@@ -61,7 +64,7 @@ class _Tower(Backbone):
 
 
 class CLIPTextEncoder(_Tower):
-    """Causal attention over the tokens of a text.
+    """The text encoder of CLIP: a transformer with causal attention.
 
     Args:
         vocabulary_size: the number of tokens.
@@ -73,7 +76,7 @@ class CLIPTextEncoder(_Tower):
         activation: of the feed-forward networks.
         layer_norm_epsilon: of the normalisations.
         attention_dropout: of the attention probabilities.
-        end_token_id: where a text is pooled; 2 for the largest id.
+        end_token_id: the token at which a text is pooled; 2 for the token with the largest id.
 
     Inputs: a dict of `token_ids` (batch, length), and perhaps `padding_mask` (batch, length).
     Output: a dict of `sequence_output` (batch, length, hidden_dim), after the last normalisation,
@@ -97,7 +100,7 @@ class CLIPTextEncoder(_Tower):
         activation: str = "quick_gelu",
         layer_norm_epsilon: float = 1e-5,
         attention_dropout: float = 0.0,
-        end_token_id: int = _OLDER_END,
+        end_token_id: int = _LEGACY_END_TOKEN,
         dtype: Any = None,
         **kwargs: Any,
     ):
@@ -108,17 +111,20 @@ class CLIPTextEncoder(_Tower):
         self.build()
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the variables; their shapes follow from the config alone."""
+        """Make the variables, whose shapes follow from the config."""
         self.token_embedding.build((None, None))
         super().build()
 
     def call(self, inputs: Any, training: bool = False, skip: int = 0) -> Any:
-        """Hidden states and the pooled one.
+        """Return the hidden states and the pooled output.
 
         Args:
             inputs: `token_ids` and perhaps `padding_mask`.
-            training: whether dropout works.
-            skip: how many of the last blocks are left out ("clip skip").
+            training: whether to apply dropout.
+            skip: the number of last blocks to leave out ("clip skip").
+
+        Raises:
+            ValueError: the text is longer than the positions, or `skip` leaves no block.
         """
         token_ids, mask = inputs["token_ids"], inputs.get("padding_mask")
         length = token_ids.shape[1]
@@ -128,7 +134,10 @@ class CLIPTextEncoder(_Tower):
                 "positions of the model; truncate it."
             )
         if not 0 <= skip < len(self.blocks):
-            raise ValueError(f"skip={skip} must be less than the {len(self.blocks)} blocks.")
+            raise ValueError(
+                f"skip must be from 0 to {len(self.blocks) - 1} (one less than the blocks), got "
+                f"{skip}."
+            )
         positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
         hidden = self.token_embedding(token_ids) + self.position_embedding(positions)
         mask = None if mask is None else ops.cast(mask, "bool")
@@ -136,14 +145,15 @@ class CLIPTextEncoder(_Tower):
             hidden = block(hidden, mask, training=training, causal=True)
         hidden = self.final_norm(hidden)
         ids = ops.cast(token_ids, "int32")
-        marks = ids if self.end_token_id == _OLDER_END else ops.equal(ids, self.end_token_id)
-        at = ops.argmax(ops.cast(marks, "int32"), axis=-1)
-        pooled = ops.take_along_axis(hidden, ops.cast(at, "int32")[:, None, None], axis=1)[:, 0]
+        if self.end_token_id != _LEGACY_END_TOKEN:
+            ids = ops.equal(ids, self.end_token_id)
+        end = ops.cast(ops.argmax(ops.cast(ids, "int32"), axis=-1), "int32")
+        pooled = ops.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0]
         return {"sequence_output": hidden, "pooled_output": pooled}
 
 
 class CLIPVisionEncoder(_Tower):
-    """Attention over the patches of an image, and a class token before them.
+    """The image encoder of CLIP: a vision transformer with a class token.
 
     Args:
         num_layers: the number of blocks.
@@ -151,16 +161,15 @@ class CLIPVisionEncoder(_Tower):
         hidden_dim: the width.
         intermediate_dim: the width inside the feed-forward networks.
         image_size: height and width of the images.
-        patch_size: height and width of a patch; what is left of the image behind the last whole
-            one is not seen.
-        num_channels: of the images.
+        patch_size: height and width of a patch; pixels after the last full patch are not used.
+        num_channels: the channels of the images.
         activation: of the feed-forward networks.
         layer_norm_epsilon: of the normalisations.
         attention_dropout: of the attention probabilities.
 
-    Inputs: images (batch, height, width, channels) as the checkpoint wants them normalised, or a
+    Inputs: images (batch, height, width, channels), normalised as the checkpoint expects, or a
     dict with these as `images`. Output: a dict of `sequence_output` (batch, 1 + patches,
-    hidden_dim), and `pooled_output` (batch, hidden_dim), the class token's after the last
+    hidden_dim), and `pooled_output` (batch, hidden_dim), that of the class token after the final
     normalisation.
 
     >>> model = CLIPVisionEncoder(1, 2, 8, intermediate_dim=16, image_size=9, patch_size=4)
@@ -187,10 +196,10 @@ class CLIPVisionEncoder(_Tower):
     ):
         config = self.keep_config(locals())
         if not 0 < patch_size <= image_size:
-            raise ValueError(f"patch_size={patch_size} must be from 1 to image_size={image_size}.")
-        patches = (image_size // patch_size) ** 2
-        super().__init__(config, 1 + patches, dtype, **kwargs)
-        self.image_shape, self.num_patches = (image_size, image_size, num_channels), patches
+            raise ValueError(f"patch_size must be from 1 to {image_size}, got {patch_size}.")
+        num_patches = (image_size // patch_size) ** 2
+        super().__init__(config, 1 + num_patches, dtype, **kwargs)
+        self.image_shape, self.num_patches = (image_size, image_size, num_channels), num_patches
         self.patch_embedding = layers.Conv2D(
             hidden_dim, patch_size, strides=patch_size, use_bias=False, dtype=self.dtype_policy,
             name="patch_embedding",
@@ -199,36 +208,39 @@ class CLIPVisionEncoder(_Tower):
         self.build()
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the variables; their shapes follow from the config alone."""
-        start = initializers.RandomNormal(stddev=0.02)
-        self.class_embedding = self.add_weight((self.hidden_dim,), start, name="class_embedding")
+        """Make the variables, whose shapes follow from the config."""
+        self.class_embedding = self.add_weight(
+            (self.hidden_dim,), initializers.RandomNormal(stddev=0.02), name="class_embedding"
+        )
         self.patch_embedding.build((None, *self.image_shape))
         self.first_norm.build((None, None, self.hidden_dim))
         super().build()
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Hidden states and the pooled one."""
+        """Return the hidden states and the pooled output."""
         images = ops.convert_to_tensor(inputs["images"] if isinstance(inputs, dict) else inputs)
         if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(
-                f"Images of shape {tuple(images.shape)} must have the shape "
-                f"(batch, {', '.join(map(str, self.image_shape))})."
+                f"Images must have the shape (batch, {', '.join(map(str, self.image_shape))}), "
+                f"got {tuple(images.shape)}."
             )
         patches = self.patch_embedding(ops.cast(images, self.compute_dtype))
-        count = ops.shape(patches)[0]
-        patches = ops.reshape(patches, (count, self.num_patches, self.hidden_dim))
-        first = ops.cast(self.class_embedding.value, patches.dtype)
-        first = ops.broadcast_to(first, (count, 1, self.hidden_dim))
+        batch_size = ops.shape(patches)[0]
+        patches = ops.reshape(patches, (batch_size, self.num_patches, self.hidden_dim))
+        class_token = ops.cast(self.class_embedding.value, patches.dtype)
+        class_token = ops.broadcast_to(class_token, (batch_size, 1, self.hidden_dim))
         positions = ops.arange(1 + self.num_patches, dtype="int32")
-        hidden = ops.concatenate([first, patches], axis=1) + self.position_embedding(positions)
+        hidden = ops.concatenate([class_token, patches], axis=1) + self.position_embedding(
+            positions
+        )
         hidden = self.first_norm(hidden)
         for block in self.blocks:
             hidden = block(hidden, training=training)
         return {"sequence_output": hidden, "pooled_output": self.final_norm(hidden[:, 0])}
 
 
-def unit(vectors: Any) -> Any:
-    """Vectors of length 1; in float32, where half precision would lose what tells them apart.
+def unit_vectors(vectors: Any) -> Any:
+    """Return vectors scaled to length 1, in float32: half precision is too coarse to compare them.
 
     Args:
         vectors: (..., width).
@@ -236,8 +248,8 @@ def unit(vectors: Any) -> Any:
     return ops.normalize(ops.cast(vectors, "float32"), axis=-1, order=2, epsilon=1e-12)
 
 
-def _rows(own: dict[str, str], norm: str) -> dict[str, str]:
-    """Our names on the left, those of transformers on the right."""
+def _rows(embeddings: dict[str, str], final_norm: str) -> dict[str, str]:
+    """Return the names of an encoder's weights: ours -> those of transformers."""
     block = {
         "attention/query": "self_attn.q_proj", "attention/key": "self_attn.k_proj",
         "attention/value": "self_attn.v_proj", "attention/output_dense": "self_attn.out_proj",
@@ -245,10 +257,10 @@ def _rows(own: dict[str, str], norm: str) -> dict[str, str]:
         "output_norm": "layer_norm2",
     }  # fmt: skip
     return {
-        **own,
+        **embeddings,
         "position_embedding": "embeddings.position_embedding",
         **{f"blocks/{{i}}/{a}": f"encoder.layers.{{i}}.{b}" for a, b in block.items()},
-        "final_norm": norm,
+        "final_norm": final_norm,
     }
 
 
@@ -261,14 +273,14 @@ _CONFIG = {
     "layer_norm_epsilon": "layer_norm_eps",
     "attention_dropout": "attention_dropout",
 }
-# What a config.json leaves out; transformers' own.
+# The values of keys that a config.json leaves out, as in transformers.
 _DEFAULTS = {
     "num_hidden_layers": 12, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
     "attention_dropout": 0.0,
 }  # fmt: skip
 _FIXED = {"hidden_act": ("quick_gelu", "gelu", "gelu_new", None)}
-# Of a whole CLIP, out of which a tower is loaded too, and of a tower with its projection.
-_REST = (r"text_projection\..*", r"visual_projection\..*", "logit_scale")
+# Weights of a full CLIP, from which an encoder can be loaded, or of an encoder with a projection.
+_OTHER_WEIGHTS = (r"text_projection\..*", r"visual_projection\..*", "logit_scale")
 _IGNORED = (r"embeddings\.position_ids",)
 
 CLIP_TEXT = register(
@@ -292,7 +304,7 @@ CLIP_TEXT = register(
         ),
         prefix="text_model.",
         own_prefix="text_model.",
-        other_heads=(r"vision_model\..*", *_REST),
+        other_heads=(r"vision_model\..*", *_OTHER_WEIGHTS),
         architecture="CLIPTextModel",
     )
 )  # fmt: skip
@@ -325,7 +337,7 @@ CLIP_VISION = register(
         ),
         prefix="vision_model.",
         own_prefix="vision_model.",
-        other_heads=(r"text_model\..*", *_REST),
+        other_heads=(r"text_model\..*", *_OTHER_WEIGHTS),
         architecture="CLIPVisionModel",
     )
 )  # fmt: skip

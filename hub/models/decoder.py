@@ -8,13 +8,13 @@ from keraslite import initializers, layers, ops
 
 
 class Decoder(Backbone):
-    """Embedded tokens through a stack of causal blocks; the families say with which options.
+    """A decoder-only transformer: embeddings and causal blocks, configured by its subclasses.
 
     Args:
-        config: the arguments of the family's own constructor.
-        position_offset: rows of the table of positions that come before the first position.
-        embedding_dim: the width of the token embedding where it is not that of the blocks.
-        norm_first: whether the blocks normalise their inputs, and the last output is normalised.
+        config: the arguments of the subclass's constructor.
+        position_offset: the number of position embeddings before that of the first position.
+        embedding_dim: the width of the token embedding; that of the blocks by default.
+        norm_first: whether the blocks normalise their inputs and there is a final normalisation.
         fused: whether the blocks have one projection for query, key and value.
     """
 
@@ -37,10 +37,9 @@ class Decoder(Backbone):
         self.max_sequence_length = config["max_sequence_length"]
         self.embedding_dim = embedding_dim or self.hidden_dim
 
-        start = initializers.RandomNormal(stddev=0.02)
         self.token_embedding = layers.ReversibleEmbedding(
-            self.vocabulary_size, self.embedding_dim, embeddings_initializer=start, dtype=policy,
-            name="token_embedding",
+            self.vocabulary_size, self.embedding_dim, dtype=policy, name="token_embedding",
+            embeddings_initializer=initializers.RandomNormal(stddev=0.02),
         )  # fmt: skip
         self.position_embedding = layers.Embedding(
             self.max_sequence_length + position_offset, self.hidden_dim,
@@ -73,7 +72,7 @@ class Decoder(Backbone):
         self.build()
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the variables; their shapes follow from the config alone."""
+        """Make the variables, whose shapes follow from the config."""
         self.token_embedding.build((None, None))
         self.position_embedding.build((None, None))
         for block in self.blocks:
@@ -99,7 +98,7 @@ class Decoder(Backbone):
         return hidden if self.project_out is None else self.project_out(hidden)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Hidden states (batch, length, embedding_dim) of a batch; no token sees later ones."""
+        """Return hidden states (batch, length, embedding_dim), with causal attention."""
         padding_mask = ops.cast(inputs["padding_mask"], "bool")
         length = inputs["token_ids"].shape[1]
         if length is not None and length > self.max_sequence_length:
@@ -114,10 +113,10 @@ class Decoder(Backbone):
         return self._finish(hidden)
 
     def logits(self, hidden: Any) -> Any:
-        """Scores (batch, length, vocabulary_size) of the next token: the embedding, transposed.
+        """Return the logits (batch, length, vocabulary_size) of the next token, by the embedding.
 
         Args:
-            hidden: hidden states, as `call` gives them.
+            hidden: hidden states, as `call` returns them.
         """
         return self.token_embedding(hidden, reverse=True)
 

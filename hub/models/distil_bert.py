@@ -1,7 +1,7 @@
 """DistilBERT (Sanh et al., 2019, arXiv:1910.01108): BERT with half the blocks and no token types.
 
-Traps of the published checkpoints: other names for everything, in the config too; no pooler, the
-classification head has a dense layer with ReLU of its own.
+Traps of the published checkpoints: weights and config keys have other names than BERT's; there is
+no pooler; the classification head has a dense layer with ReLU.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """ELECTRA (Clark et al., 2020, arXiv:2003.10555): BERT trained to tell replaced tokens.
 
-Traps of the published checkpoints: the embeddings may be narrower than the blocks, with a
-projection in between that is absent where the widths agree; a generator and a discriminator are
-published apart, each with its own head; there is no pooler.
+Traps of the published checkpoints: the embeddings may be narrower than the blocks, and only
+then there is a projection between them; generator and discriminator are separate checkpoints, each
+with its own head; there is no pooler.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the encoders of the BERT family share: embeddings, blocks, and a pooled output or none."""
+"""The encoder of the BERT family: embeddings, blocks, and an optional pooled output."""
 
 from typing import Any
 
@@ -8,17 +8,18 @@ from keraslite import layers, ops
 
 
 class Encoder(Backbone):
-    """Embedded tokens through a stack of blocks; the families say with which options.
+    """An encoder-only transformer: embeddings and blocks, configured by its subclasses.
 
     Args:
-        config: the arguments of the family's own constructor.
-        num_positions: rows of the table of positions.
-        num_segments: the number of token types; 0 for none, and 1 adds the same to every token.
-        embedding_dim: the width of the embeddings where it is not that of the blocks.
-        padding_id: None counts positions from 0; else they follow the padding's id, and padding
-            itself stands there (as RoBERTa has it).
-        groups: how often each of the blocks is made anew: None makes `num_layers` of them, else
-            (groups, blocks of a group), which are used again and again (as ALBERT has it).
+        config: the arguments of the subclass's constructor.
+        num_positions: the number of position embeddings.
+        num_segments: the number of token types; 0 for none; 1 adds the same embedding to all
+            tokens.
+        embedding_dim: the width of the embeddings; that of the blocks by default.
+        padding_id: as in RoBERTa the position of padding, which those of the tokens follow; None
+            to count positions from 0.
+        groups: as in ALBERT (groups, blocks of a group), which the layers share; None for
+            `num_layers` blocks with weights of their own.
         pooler: whether there is a pooled output.
     """
 
@@ -47,8 +48,9 @@ class Encoder(Backbone):
         self.num_segments = num_segments
 
         def embedding(size: int, name: str) -> layers.Embedding:
-            start = bert_initializer()
-            return layers.Embedding(size, self.embedding_dim, start, dtype=policy, name=name)
+            return layers.Embedding(
+                size, self.embedding_dim, bert_initializer(), dtype=policy, name=name
+            )
 
         def block() -> TransformerBlock:
             return TransformerBlock(
@@ -86,27 +88,27 @@ class Encoder(Backbone):
         self.build()
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the variables; their shapes follow from the config alone."""
+        """Make the variables, whose shapes follow from the config."""
         for table in (self.token_embedding, self.position_embedding, self.segment_embedding):
             if table is not None:
                 table.build((None, None))
         self.embeddings_norm.build((None, None, self.embedding_dim))
         if self.embeddings_projection is not None:
             self.embeddings_projection.build((None, None, self.embedding_dim))
-        for block in self._in_turn():
+        for block in self._blocks_in_order():
             if not block.built:
                 block.build((None, None, self.hidden_dim))
         if self.pooler is not None:
             self.pooler.build((None, self.hidden_dim))
         self.built = True
 
-    def _in_turn(self) -> list[Any]:
-        """The blocks in the order in which they run; groups are spread evenly over the layers."""
+    def _blocks_in_order(self) -> list[Any]:
+        """Return the block of each layer in order; groups are spread evenly over the layers."""
         if not isinstance(self.blocks[0], list):
             return list(self.blocks)
-        count = len(self.blocks)
-        chosen = (self.blocks[i * count // self.num_layers] for i in range(self.num_layers))
-        return [block for group in chosen for block in group]
+        num_groups = len(self.blocks)
+        groups = (self.blocks[i * num_groups // self.num_layers] for i in range(self.num_layers))
+        return [block for group in groups for block in group]
 
     def _embed(self, inputs: Any, padding_mask: Any) -> Any:
         token_ids = inputs["token_ids"]
@@ -118,25 +120,25 @@ class Encoder(Backbone):
             )
         hidden, segments = self.token_embedding(token_ids), inputs.get("segment_ids")
         if self.num_segments == 1 or (self.num_segments and segments is None):
-            first = self.segment_embedding.effective_weight()[0]
-            hidden = hidden + ops.cast(first, ops.dtype(hidden))
+            segment = self.segment_embedding.effective_weight()[0]
+            hidden = hidden + ops.cast(segment, ops.dtype(hidden))
         elif self.num_segments:
             hidden = hidden + self.segment_embedding(segments)
         if self.padding_id is None:
             positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
         else:
-            valid = ops.cast(padding_mask, "int32")
-            positions = ops.cumsum(valid, axis=1) * valid + self.padding_id
+            is_token = ops.cast(padding_mask, "int32")
+            positions = ops.cumsum(is_token, axis=1) * is_token + self.padding_id
         return hidden + self.position_embedding(positions)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Encode a batch."""
+        """Return the hidden states, and the pooled output if there is a pooler."""
         padding_mask = ops.cast(inputs["padding_mask"], "bool")
         hidden = self.embeddings_norm(self._embed(inputs, padding_mask))
         hidden = self.embeddings_dropout(hidden, training=training)
         if self.embeddings_projection is not None:
             hidden = self.embeddings_projection(hidden)
-        for block in self._in_turn():
+        for block in self._blocks_in_order():
             hidden = block(hidden, padding_mask, training=training)
         outputs = {"sequence_output": hidden}
         if self.pooler is not None:

@@ -1,8 +1,8 @@
 """GPT-2: Language Models are Unsupervised Multitask Learners (Radford et al., 2019).
 
 Traps of the published checkpoints: there is no prefix `transformer.`; dense weights are stored as
-(inputs, outputs), not transposed; query, key and value are one weight; causal masks stand in the
-file as buffers of no use; the head repeats the token embedding; there is no padding token.
+(inputs, outputs), not transposed; query, key and value are one weight; causal masks are in the
+file as unused buffers; the head repeats the token embedding; there is no padding token.
 """
 
 from typing import Any

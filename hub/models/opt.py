@@ -1,9 +1,9 @@
 """OPT: Open Pre-trained Transformer Language Models (Zhang et al., 2022, arXiv:2205.01068).
 
-Traps of the published checkpoints: they hold the tokens' vectors under `model.decoder.` or
-`decoder.`; the table of positions begins two rows late; the size 350m normalises after each part,
-has no last normalisation, and projects between embeddings of 512 and blocks of 1024; a text begins
-with `</s>`.
+Traps of the published checkpoints: weights are stored under `model.decoder.` or `decoder.`; the
+first two position embeddings are not used; the size 350m normalises after attention and
+feed-forward network, has no final normalisation, and projects between embeddings of 512 and blocks
+of 1024; texts begin with `</s>`.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from hub.families import Family, Head, register
 from hub.models.decoder import Decoder
 from hub.weights.tables import WeightTable
 
-_OFFSET = 2
+_POSITION_OFFSET = 2
 
 
 class OPTBackbone(Decoder):
@@ -27,7 +27,7 @@ class OPTBackbone(Decoder):
         dropout: of embeddings and block outputs.
         max_sequence_length: the number of positions.
         embedding_dim: the width of the embeddings; that of the blocks by default.
-        norm_first: whether the blocks normalise their inputs; OPT-350m normalises the sums.
+        norm_first: whether blocks normalise their inputs, not the sums as in OPT-350m.
         activation: of the feed-forward networks.
         layer_norm_epsilon: of the normalisations.
         attention_dropout: of the attention probabilities.
@@ -63,8 +63,8 @@ class OPTBackbone(Decoder):
         config = self.keep_config(locals())
         config["embedding_dim"] = embedding_dim or hidden_dim
         super().__init__(
-            config, position_offset=_OFFSET, embedding_dim=embedding_dim, norm_first=norm_first,
-            dtype=dtype, **kwargs,
+            config, position_offset=_POSITION_OFFSET, embedding_dim=embedding_dim,
+            norm_first=norm_first, dtype=dtype, **kwargs,
         )  # fmt: skip
 
 

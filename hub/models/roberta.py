@@ -1,9 +1,9 @@
 """RoBERTa (Liu et al., 2019, arXiv:1907.11692) and XLM-RoBERTa (Conneau et al., 2019,
 arXiv:1911.02116).
 
-Traps of the published checkpoints: positions begin behind the padding's id, so the table has two
-rows more than a text may have tokens; there is one token type, added to every token; the
-classification head has a dense layer of its own and the pooler, if there is one, is of no use.
+Traps of the published checkpoints: positions begin after the id of the padding token, so there are
+two more position embeddings than tokens of the longest text; there is one token type, added to all
+tokens; the classification head has a dense layer, and the pooler, if there is one, is not used.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from hub.models.bert import BLOCK_ROWS, CONFIG, EMBEDDING_ROWS, FIXED
 from hub.models.encoder import Encoder
 from hub.weights.tables import WeightTable
 
-_PADDING = 1
+_PADDING_ID = 1
 
 
 class RobertaBackbone(Encoder):
@@ -26,7 +26,7 @@ class RobertaBackbone(Encoder):
         hidden_dim: the width.
         intermediate_dim: the width inside the feed-forward networks.
         dropout: of embeddings and block outputs.
-        max_sequence_length: the most tokens of a text.
+        max_sequence_length: the largest number of tokens of a text.
         activation: of the feed-forward networks; "gelu" is the exact one.
         layer_norm_epsilon: of the normalisations.
         attention_dropout: of the attention probabilities; as `dropout` where it is None.
@@ -62,13 +62,13 @@ class RobertaBackbone(Encoder):
     ):
         super().__init__(
             self.keep_config(locals()),
-            num_positions=max_sequence_length + _PADDING + 1, num_segments=1,
-            padding_id=_PADDING, pooler=pooler, dtype=dtype, **kwargs,
+            num_positions=max_sequence_length + _PADDING_ID + 1, num_segments=1,
+            padding_id=_PADDING_ID, pooler=pooler, dtype=dtype, **kwargs,
         )  # fmt: skip
 
 
 class XLMRobertaBackbone(RobertaBackbone):
-    """The XLM-RoBERTa encoder: RoBERTa's, over a vocabulary of a hundred languages.
+    """The XLM-RoBERTa encoder: RoBERTa with a vocabulary of a hundred languages.
 
     Args:
         args: as for `RobertaBackbone`.
@@ -89,9 +89,9 @@ def _family(model_type: str, backbone: type, tokenizer: str, name: str) -> Famil
         tokenizer=tokenizer,
         config={
             **{k: v for k, v in CONFIG.items() if k != "num_segments"},
-            "max_sequence_length": ("max_position_embeddings", _PADDING + 1),
+            "max_sequence_length": ("max_position_embeddings", _PADDING_ID + 1),
         },
-        fixed={**FIXED, "pad_token_id": (_PADDING, None), "type_vocab_size": (1, None)},
+        fixed={**FIXED, "pad_token_id": (_PADDING_ID, None), "type_vocab_size": (1, None)},
         weights=WeightTable(
             {**EMBEDDING_ROWS, **BLOCK_ROWS, "pooler": "pooler.dense"},
             ignore=(r"embeddings\.position_ids",),

@@ -1,36 +1,36 @@
-"""The safety checker of Stable Diffusion: which images come near to concepts that are not wanted
-(Rombach et al., 2022, arXiv:2112.10752; looked into by Rando et al., 2022, arXiv:2210.04610).
+"""The safety checker of Stable Diffusion: flags images that are close to unsafe concepts (Rombach
+et al., 2022, arXiv:2112.10752; analysed by Rando et al., 2022, arXiv:2210.04610).
 
-Traps of the published checkpoint: its config.json calls it a CLIP, but only the tower for images is
-in the file; newer versions of transformers write the tower under a shorter name; a score counts
-after it is rounded to three digits.
+Traps of the published checkpoint: its config.json calls it a CLIP, but the file has the image
+encoder only; newer versions of transformers write the encoder under a shorter prefix; scores are
+rounded to three digits before they are compared.
 """
 
 from typing import Any
 
 from hub.families import Family, register
 from hub.models.backbone import Backbone
-from hub.models.clip_towers import CLIP_VISION, CLIPVisionEncoder, unit
+from hub.models.clip_towers import CLIP_VISION, CLIPVisionEncoder, unit_vectors
 from hub.weights.tables import WeightTable
 from keraslite import layers, ops
 
-_CONCEPTS, _SPECIAL = 17, 3
-_CARE = 0.01  # what an image's scores gain where special care is due
+_NUM_CONCEPTS, _NUM_SPECIAL_CARE = 17, 3
+_ADJUSTMENT = 0.01  # added to the scores of images with special care
 _DIGITS = 3
 
 
 class StableDiffusionSafetyChecker(Backbone):
-    """A CLIP tower for images, and the vectors of concepts with how near an image may come to each.
+    """An image encoder of CLIP, and embeddings of concepts with a threshold of similarity for each.
 
     Args:
         vision_encoder: a `CLIPVisionEncoder`, or a dict of the arguments that make one.
-        projection_dim: the width of the vectors.
+        projection_dim: the width of the embeddings.
 
-    Inputs: images (images, height, width, channels), normalised as the checkpoint wants them, or a
-    dict with these as `images`. Output: a dict of `flags` (images,), true where an image is too
-    near to any concept; `concept_scores` (images, 17), how much too near, to three digits; and
-    `special_care` (images,), true where the image came too near to another concept for which the
-    scores were raised by 0.01.
+    Inputs: images (images, height, width, channels), normalised as the checkpoint expects, or a
+    dict with these as `images`. Output: a dict of `flags` (images,), True for images that are too
+    similar to any concept; `concept_scores` (images, 17), the similarity minus the threshold,
+    rounded to three digits; and `special_care` (images,), True for images that are too similar to
+    a special-care concept, which raises their scores by 0.01.
 
     >>> tower = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
     >>> model = StableDiffusionSafetyChecker({**tower, "image_size": 8, "patch_size": 4}, 6)
@@ -58,42 +58,47 @@ class StableDiffusionSafetyChecker(Backbone):
         self.build()
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the variables; their shapes follow from the config alone."""
+        """Make the variables, whose shapes follow from the config."""
         self.visual_projection.build((None, self.vision_encoder.hidden_dim))
 
-        def kept(name: str, *shape: int) -> Any:
-            # In float32 always: a limit that is rounded flags other images.
+        def constant(name: str, *shape: int) -> Any:
+            # Always in float32: with rounded thresholds other images would be flagged.
             return self.add_weight(
                 shape, "ones", dtype="float32", trainable=False, autocast=False, name=name
             )
 
-        self.concept_embeds = kept("concept_embeds", _CONCEPTS, self.projection_dim)
-        self.concept_embeds_weights = kept("concept_embeds_weights", _CONCEPTS)
-        self.special_care_embeds = kept("special_care_embeds", _SPECIAL, self.projection_dim)
-        self.special_care_embeds_weights = kept("special_care_embeds_weights", _SPECIAL)
+        self.concept_embeds = constant("concept_embeds", _NUM_CONCEPTS, self.projection_dim)
+        self.concept_embeds_weights = constant("concept_embeds_weights", _NUM_CONCEPTS)
+        self.special_care_embeds = constant(
+            "special_care_embeds", _NUM_SPECIAL_CARE, self.projection_dim
+        )
+        self.special_care_embeds_weights = constant(
+            "special_care_embeds_weights", _NUM_SPECIAL_CARE
+        )
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Flags and scores of images."""
+        """Return the flags and scores of images."""
         pooled = self.vision_encoder(inputs, training=training)["pooled_output"]
-        vectors = unit(self.visual_projection(pooled))
+        images = unit_vectors(self.visual_projection(pooled))
 
-        def over(concepts: Any, limits: Any) -> Any:
-            return ops.matmul(vectors, ops.transpose(unit(concepts.value))) - limits.value
+        def score(concepts: Any, thresholds: Any) -> Any:
+            similarity = ops.matmul(images, ops.transpose(unit_vectors(concepts.value)))
+            return similarity - thresholds.value
 
-        def counts(scores: Any) -> Any:
+        def is_flagged(scores: Any) -> Any:
             return ops.any(ops.round(scores, _DIGITS) > 0, axis=-1)
 
-        special = counts(over(self.special_care_embeds, self.special_care_embeds_weights))
-        raised = ops.cast(special, "float32")[:, None] * _CARE
-        scores = over(self.concept_embeds, self.concept_embeds_weights) + raised
+        special_care = is_flagged(score(self.special_care_embeds, self.special_care_embeds_weights))
+        adjustment = ops.cast(special_care, "float32")[:, None] * _ADJUSTMENT
+        scores = score(self.concept_embeds, self.concept_embeds_weights) + adjustment
         return {
-            "flags": counts(scores), "concept_scores": ops.round(scores, _DIGITS),
-            "special_care": special,
+            "flags": is_flagged(scores), "concept_scores": ops.round(scores, _DIGITS),
+            "special_care": special_care,
         }  # fmt: skip
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make the model."""
+        """Return the arguments of the constructor."""
         return {
             **super().get_config(),
             "vision_encoder": dict(self.vision_encoder.config),
@@ -101,7 +106,7 @@ class StableDiffusionSafetyChecker(Backbone):
         }
 
 
-_TOWER = "vision_model.vision_model."  # as published; every version of transformers reads it
+_PREFIX = "vision_model.vision_model."  # as published; all versions of transformers read it
 _NAMES = ("visual_projection", "concept_embeds", "concept_embeds_weights", "special_care_embeds",
           "special_care_embeds_weights")  # fmt: skip
 
@@ -112,11 +117,11 @@ SAFETY_CHECKER = register(
         backbone=StableDiffusionSafetyChecker,
         architecture="StableDiffusionSafetyChecker",
         config={"projection_dim": "projection_dim"},
-        defaults={"projection_dim": 512},  # of a config.json that does not say; transformers' own
+        defaults={"projection_dim": 512},  # as in transformers
         parts={"vision_encoder": ("clip_vision_model", "vision_config")},
-        weights=CLIP_VISION.weights.prefixed("vision_encoder/", _TOWER).joined(
+        weights=CLIP_VISION.weights.prefixed("vision_encoder/", _PREFIX).joined(
             WeightTable({name: name for name in _NAMES})
         ),
-        renamed={r"^vision_model\.(?!vision_model\.)": _TOWER},  # newer ones, here
+        renamed={r"^vision_model\.(?!vision_model\.)": _PREFIX},  # of newer versions
     )
 )

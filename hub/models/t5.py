@@ -2,10 +2,10 @@
 v1.1 and Flan-T5 (Chung et al., 2022, arXiv:2210.11416).
 
 Traps of the published checkpoints: attention is not scaled, and its inner width may differ from
-the model's; only the first block of a stack holds the table of relative positions, which all use;
+the model's; the relative position bias that all blocks of a stack share is stored in the first;
 the first version ties the head to the embedding and then scales the decoder's output; the later
-ones have a head of their own, gated activations, and "gelu" means the form with tanh; newer
-configs call all of them tied and say `scale_decoder_outputs` instead.
+ones have a separate head, gated activations, and "gelu" means the form with tanh; newer configs
+state that all of them are tied, and tell them apart by `scale_decoder_outputs`.
 """
 
 import math
@@ -25,33 +25,33 @@ from hub.weights.tables import WeightTable
 from keraslite import initializers, layers, ops
 
 
-def _buckets(count: int, furthest: int, both: bool) -> np.ndarray:
-    """The bucket of each distance from -furthest to furthest, key minus query."""
-    distance = np.arange(-furthest, furthest + 1)
-    if both:
-        count //= 2
-        first, distance = (distance > 0) * count, np.abs(distance)
+def _relative_buckets(num_buckets: int, max_distance: int, bidirectional: bool) -> np.ndarray:
+    """Return the bucket of each distance (key minus query), -max_distance to max_distance."""
+    distance = np.arange(-max_distance, max_distance + 1)
+    if bidirectional:
+        num_buckets //= 2
+        offset, distance = (distance > 0) * num_buckets, np.abs(distance)
     else:
-        first, distance = 0, np.maximum(-distance, 0)
-    exact = count // 2
+        offset, distance = 0, np.maximum(-distance, 0)
+    max_exact = num_buckets // 2
     # In float32, as the checkpoints were trained: a bucket's edge may depend on it.
-    far = np.log(np.maximum(distance, 1).astype("float32") / np.float32(exact))
-    far = exact + (far / math.log(furthest / exact) * (count - exact)).astype("float32").astype(int)
-    return (first + np.where(distance < exact, distance, np.minimum(far, count - 1))).astype(
-        "int32"
-    )
+    log_ratio = np.log(np.maximum(distance, 1).astype("float32") / np.float32(max_exact))
+    log_bucket = log_ratio / math.log(max_distance / max_exact) * (num_buckets - max_exact)
+    log_bucket = max_exact + log_bucket.astype("float32").astype(int)
+    bucket = np.where(distance < max_exact, distance, np.minimum(log_bucket, num_buckets - 1))
+    return (offset + bucket).astype("int32")
 
 
 class FeedForward(layers.Layer):
-    """Two dense layers with an activation between, which a third one may gate.
+    """A feed-forward network of two dense layers, or a gated linear unit (Shazeer, 2020,
+    arXiv:2002.05202).
 
     Args:
-        hidden_dim: the width.
-        intermediate_dim: the width inside.
-        activation: between them.
-        gated: whether the activated part is multiplied by one that is not (Shazeer, 2020,
-            arXiv:2002.05202).
-        dropout: of what is inside.
+        hidden_dim: the width of input and output.
+        intermediate_dim: the width between the layers.
+        activation: of the first layer, or of the gate.
+        gated: whether the output of the gate is multiplied by that of a linear layer.
+        dropout: before the last layer.
     """
 
     def __init__(
@@ -80,23 +80,23 @@ class FeedForward(layers.Layer):
         self.built = True
 
     def call(self, hidden: Any, training: bool = False) -> Any:
-        """Transform."""
+        """Return the output (batch, length, hidden_dim)."""
         if self.gate is None:
-            inside = self.intermediate(hidden)
+            intermediate = self.intermediate(hidden)
         else:
-            inside = self.gate(hidden) * self.gated(hidden)
-        return self.output_dense(self.dropout(inside, training=training))
+            intermediate = self.gate(hidden) * self.gated(hidden)
+        return self.output_dense(self.dropout(intermediate, training=training))
 
 
 class T5Block(layers.Layer):
-    """Attention, attention to an encoder's output if `crosses`, and a feed-forward network.
+    """Self-attention, cross-attention in a decoder, and a feed-forward network.
 
     Args:
         config: the arguments of the backbone.
-        crosses: whether there is an encoder to attend to.
+        is_decoder: whether there is cross-attention to the output of an encoder.
     """
 
-    def __init__(self, config: dict[str, Any], crosses: bool, **kwargs: Any):
+    def __init__(self, config: dict[str, Any], is_decoder: bool, **kwargs: Any):
         super().__init__(**kwargs)
         self.hidden_dim, policy = config["hidden_dim"], self.dtype_policy
 
@@ -110,8 +110,8 @@ class T5Block(layers.Layer):
             return layers.RMSNormalization(epsilon=config["layer_norm_epsilon"], dtype=policy)
 
         self.attention, self.attention_norm = attention("attention"), norm()
-        self.cross_attention = attention("cross_attention") if crosses else None
-        self.cross_attention_norm = norm() if crosses else None
+        self.cross_attention = attention("cross_attention") if is_decoder else None
+        self.cross_attention_norm = norm() if is_decoder else None
         self.feed_forward = FeedForward(
             self.hidden_dim, config["intermediate_dim"], config["activation"],
             config["use_gated_activation"], config["dropout"], dtype=policy,
@@ -129,8 +129,8 @@ class T5Block(layers.Layer):
                 layer.build((None, None, self.hidden_dim))
         self.built = True
 
-    def _finite(self, hidden: Any) -> Any:
-        """float16 overflows in the larger checkpoints: its largest number stands instead."""
+    def _clip_float16(self, hidden: Any) -> Any:
+        """Clip float16 values, which overflow in the larger checkpoints."""
         return ops.clip(hidden, -64504.0, 64504.0) if self.compute_dtype == "float16" else hidden
 
     def call(
@@ -145,7 +145,7 @@ class T5Block(layers.Layer):
         cache: Any = None,
         index: Any = None,
     ) -> Any:
-        """Transform; with a cache the result is a pair with the new cache.
+        """Return the hidden states; with a cache a pair of them and the new cache.
 
         Args:
             hidden: (batch, length, hidden_dim).
@@ -153,9 +153,9 @@ class T5Block(layers.Layer):
             bias: of relative positions (1, heads, queries, keys).
             source: the keys and values of the encoder's output.
             source_mask: (batch, source length) of booleans.
-            training: whether dropout works.
-            causal: whether a token sees those before it only.
-            cache: keys and values so far.
+            training: whether to apply dropout.
+            causal: whether a token attends to itself and those before it only.
+            cache: the keys and values of the tokens before, as for `Attention`.
             index: the position of the first token.
         """
         attended = self.attention(
@@ -164,36 +164,38 @@ class T5Block(layers.Layer):
         )  # fmt: skip
         if cache is not None:
             attended, cache = attended
-        hidden = self._finite(hidden + self.dropout(attended, training=training))
+        hidden = self._clip_float16(hidden + self.dropout(attended, training=training))
         if self.cross_attention is not None:
             attended = self.cross_attention(
                 self.cross_attention_norm(hidden), source_mask, training=training, keys=source
             )
-            hidden = self._finite(hidden + self.dropout(attended, training=training))
-        fed = self.feed_forward(self.feed_forward_norm(hidden), training=training)
-        hidden = self._finite(hidden + self.dropout(fed, training=training))
+            hidden = self._clip_float16(hidden + self.dropout(attended, training=training))
+        output = self.feed_forward(self.feed_forward_norm(hidden), training=training)
+        hidden = self._clip_float16(hidden + self.dropout(output, training=training))
         return hidden if cache is None else (hidden, cache)
 
 
 class T5Stack(layers.Layer):
-    """The blocks of an encoder or a decoder, with the table of relative positions they share.
+    """The blocks of an encoder or a decoder, with the relative position bias that they share.
 
     Args:
         config: the arguments of the backbone.
         num_layers: the number of blocks.
-        decodes: whether it is a decoder: causal, and attending to an encoder.
+        is_decoder: whether attention is causal and there is cross-attention to an encoder.
     """
 
-    def __init__(self, config: dict[str, Any], num_layers: int, decodes: bool, **kwargs: Any):
+    def __init__(self, config: dict[str, Any], num_layers: int, is_decoder: bool, **kwargs: Any):
         super().__init__(**kwargs)
         policy = self.dtype_policy
-        self.hidden_dim, self.decodes = config["hidden_dim"], decodes
-        self.furthest = config["max_relative_distance"]
-        self.table = _buckets(config["num_relative_buckets"], self.furthest, not decodes)
+        self.hidden_dim, self.is_decoder = config["hidden_dim"], is_decoder
+        self.max_distance = config["max_relative_distance"]
+        self.buckets = _relative_buckets(
+            config["num_relative_buckets"], self.max_distance, bidirectional=not is_decoder
+        )
         self.relative_bias = layers.Embedding(
             config["num_relative_buckets"], config["num_heads"], dtype=policy
         )
-        self.blocks = [T5Block(config, decodes, dtype=policy) for _ in range(num_layers)]
+        self.blocks = [T5Block(config, is_decoder, dtype=policy) for _ in range(num_layers)]
         self.final_norm = layers.RMSNormalization(
             epsilon=config["layer_norm_epsilon"], dtype=policy
         )
@@ -207,31 +209,32 @@ class T5Stack(layers.Layer):
         self.built = True
 
     def _bias(self, queries: int, keys: int, index: Any = 0) -> Any:
-        """(1, heads, queries, keys)."""
+        """Return the relative position bias (1, heads, queries, keys)."""
         query = index + ops.arange(queries, dtype="int32")
         distance = ops.arange(keys, dtype="int32")[None] - query[:, None]
-        place = ops.clip(distance, -self.furthest, self.furthest) + self.furthest
-        rows = ops.take(ops.convert_to_tensor(self.table), place, axis=0)
-        return ops.transpose(self.relative_bias(rows), (2, 0, 1))[None]
+        distance = ops.clip(distance, -self.max_distance, self.max_distance)
+        buckets = ops.convert_to_tensor(self.buckets)
+        buckets = ops.take(buckets, distance + self.max_distance, axis=0)
+        return ops.transpose(self.relative_bias(buckets), (2, 0, 1))[None]
 
     def call(
         self, hidden: Any, padding_mask: Any, source: Any = None, source_mask: Any = None,
         training: bool = False,
     ) -> Any:  # fmt: skip
-        """Transform (batch, length, hidden_dim) as a whole."""
+        """Return the hidden states (batch, length, hidden_dim) of complete sequences."""
         length = ops.shape(hidden)[1]
         bias = self._bias(length, length)
         hidden = self.dropout(hidden, training=training)
         for block in self.blocks:
-            keys = block.cross_attention.project(source) if self.decodes else None
+            keys = block.cross_attention.project(source) if self.is_decoder else None
             hidden = block(
                 hidden, padding_mask, bias, keys, source_mask, training=training,
-                causal=self.decodes,
+                causal=self.is_decoder,
             )  # fmt: skip
         return self.dropout(self.final_norm(hidden), training=training)
 
     def decode(self, hidden: Any, attention_mask: Any, cache: dict[str, Any], index: Any) -> tuple:
-        """Transform tokens that follow those in a cache, and return the new cache with them.
+        """Return hidden states of tokens that follow those in a cache, and the new cache.
 
         Args:
             hidden: (batch, new tokens, hidden_dim).
@@ -239,16 +242,19 @@ class T5Stack(layers.Layer):
             cache: as `T5Backbone.new_cache` or this method returned it.
             index: the position of the first new token.
         """
-        new, length = hidden.shape[1], attention_mask.shape[1]
+        num_new, length = hidden.shape[1], attention_mask.shape[1]
         is_first = is_empty_cache(index)
-        bias = self._bias(new, new if is_first else length, index)
-        mask = cached_attention_mask(attention_mask, index, new)
+        bias = self._bias(num_new, num_new if is_first else length, index)
+        mask = cached_attention_mask(attention_mask, index, num_new)
         caches = []
-        for block, own, source in zip(self.blocks, cache["self"], cache["cross"], strict=True):
-            hidden, own = block(
-                hidden, mask, bias, source, cache["mask"], causal=is_first, cache=own, index=index
-            )
-            caches.append(own)
+        for block, block_cache, source in zip(
+            self.blocks, cache["self"], cache["cross"], strict=True
+        ):
+            hidden, block_cache = block(
+                hidden, mask, bias, source, cache["mask"], causal=is_first, cache=block_cache,
+                index=index,
+            )  # fmt: skip
+            caches.append(block_cache)
         return self.final_norm(hidden), {**cache, "self": caches}
 
 
@@ -262,19 +268,19 @@ class T5Backbone(Backbone):
         hidden_dim: the width.
         intermediate_dim: the width inside the feed-forward networks.
         key_value_dim: the width of a head; `hidden_dim / num_heads` by default.
-        dropout: everywhere.
+        dropout: of embeddings, attention probabilities, feed-forward networks and outputs.
         activation: of the feed-forward networks; "gelu_new" is the form with tanh.
-        use_gated_activation: whether they are gated.
+        use_gated_activation: whether the feed-forward networks are gated.
         layer_norm_epsilon: of the normalisations.
-        num_decoder_layers: blocks of the decoder where they are not `num_layers`.
-        num_relative_buckets: rows of the tables of relative positions.
-        max_relative_distance: from where on all positions are alike.
-        encoder_only: whether there is no decoder.
+        num_decoder_layers: the number of blocks of the decoder; `num_layers` by default.
+        num_relative_buckets: the number of buckets of relative positions.
+        max_relative_distance: the distance from which on all positions share a bucket.
+        encoder_only: whether to leave out the decoder.
 
     Inputs: a dict of `encoder_token_ids`, `encoder_padding_mask`, `decoder_token_ids` and
     `decoder_padding_mask`, each (batch, length). Outputs: a dict of `encoder_sequence_output` and
-    `decoder_sequence_output` (batch, length, hidden_dim). An encoder alone takes `token_ids` and
-    `padding_mask` and gives `sequence_output`.
+    `decoder_sequence_output` (batch, length, hidden_dim). With `encoder_only` the inputs are
+    `token_ids` and `padding_mask`, and the output is `sequence_output`.
 
     >>> model = T5Backbone(100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16)
     >>> ids = np.ones((1, 4), "int32")
@@ -285,7 +291,7 @@ class T5Backbone(Backbone):
     """
 
     family = "t5"
-    max_sequence_length = 512  # where texts are cut by default; positions are relative
+    max_sequence_length = 512  # a default for truncation only; positions are relative
 
     def __init__(
         self,
@@ -325,7 +331,7 @@ class T5Backbone(Backbone):
         self.build()
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the variables; their shapes follow from the config alone."""
+        """Make the variables, whose shapes follow from the config."""
         self.token_embedding.build((None, None))
         for stack in (self.encoder, self.decoder):
             if stack is not None:
@@ -333,18 +339,18 @@ class T5Backbone(Backbone):
         self.built = True
 
     def encode(self, token_ids: Any, padding_mask: Any, training: bool = False) -> Any:
-        """The encoder's output (batch, length, hidden_dim).
+        """Return the encoder's output (batch, length, hidden_dim).
 
         Args:
             token_ids: (batch, length).
-            padding_mask: (batch, length): where there are tokens.
-            training: whether dropout works.
+            padding_mask: (batch, length), True for tokens.
+            training: whether to apply dropout.
         """
         mask = ops.cast(padding_mask, "bool")
         return self.encoder(self.token_embedding(token_ids), mask, training=training)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Encode, and decode what the decoder is given."""
+        """Return the output of the encoder, and that of the decoder if there is one."""
         if self.decoder is None:
             hidden = self.encode(inputs["token_ids"], inputs["padding_mask"], training)
             return {"sequence_output": hidden}
@@ -364,7 +370,7 @@ class T5Backbone(Backbone):
 
         Args:
             source: the encoder's output.
-            source_mask: (batch, source length): where there are tokens.
+            source_mask: (batch, source length), True for tokens.
             length: the number of positions.
         """
         config = self.config
@@ -394,13 +400,13 @@ _ACTIVATIONS = {"relu": "relu", "gelu": "gelu_new", "silu": "silu", "gelu_new": 
 
 
 def _read(config: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that config.json has in another form."""
-    form = config.get("feed_forward_proj", "relu")
-    gated, name = form.startswith("gated-"), form.removeprefix("gated-")
+    """Return the arguments that a config.json states in another form."""
+    feed_forward = config.get("feed_forward_proj", "relu")
+    gated, name = feed_forward.startswith("gated-"), feed_forward.removeprefix("gated-")
     if name not in _ACTIVATIONS:
         raise ValueError(
-            f"The config has feed_forward_proj={form!r}, which is not supported for 't5'; "
-            f"supported: {sorted(_ACTIVATIONS)}, and each after 'gated-'."
+            f"The config has feed_forward_proj={feed_forward!r}, which is not supported for 't5'; "
+            f"supported: {sorted(_ACTIVATIONS)}, each with or without 'gated-' before it."
         )
     architectures = config.get("architectures") or [""]
     return {
@@ -410,10 +416,10 @@ def _read(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write(ours: dict[str, Any]) -> dict[str, Any]:
-    """What `_read` reads."""
-    name = "gelu" if ours["activation"] == "gelu_new" else ours["activation"]
-    return {"feed_forward_proj": ("gated-" if ours["use_gated_activation"] else "") + name}
+def _write(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a config.json that `_read` reads."""
+    name = "gelu" if arguments["activation"] == "gelu_new" else arguments["activation"]
+    return {"feed_forward_proj": ("gated-" if arguments["use_gated_activation"] else "") + name}
 
 
 def _rows() -> dict[str, str]:

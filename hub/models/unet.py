@@ -3,8 +3,8 @@ Models (Rombach et al., 2022, arXiv:2112.10752).
 
 Traps of the published checkpoints: `attention_head_dim` is the number of heads; projections around
 the transformers are 1x1 convolutions in version 1, dense layers in version 2; queries, keys and
-values have no bias, the output has; normalisations have an epsilon of 1e-5 in the residual blocks
-and 1e-6 before the transformers; the embedded time begins with the cosines.
+values have no bias, but the output has; normalisations have an epsilon of 1e-5 in the residual
+blocks and 1e-6 before the transformers; the timestep embedding begins with the cosines.
 """
 
 import math
@@ -17,38 +17,42 @@ from hub.models.backbone import Backbone
 from hub.weights.tables import WeightTable
 from keraslite import layers, ops
 
-_WITH_ATTENTION = {"CrossAttnDownBlock2D": True, "DownBlock2D": False,
-                   "CrossAttnUpBlock2D": True, "UpBlock2D": False}  # fmt: skip
+_HAS_ATTENTION = {
+    "CrossAttnDownBlock2D": True, "DownBlock2D": False, "CrossAttnUpBlock2D": True,
+    "UpBlock2D": False,
+}  # fmt: skip
 
 
-def embedded_time(timestep: Any, width: int, flip: bool = True, shift: float = 0) -> Any:
-    """Sines and cosines of a time (Vaswani et al., 2017, arXiv:1706.03762).
+def timestep_embedding(
+    timesteps: Any, width: int, flip_sin_to_cos: bool = True, freq_shift: float = 0
+) -> Any:
+    """Return the sinusoidal embedding of timesteps (Vaswani et al., 2017, arXiv:1706.03762).
 
     Args:
-        timestep: (batch,).
-        width: of the embedding.
-        flip: whether the cosines come first.
-        shift: taken from the number of frequencies between which they are spaced.
+        timesteps: (batch,).
+        width: the width of the embedding.
+        flip_sin_to_cos: whether the cosines come first.
+        freq_shift: subtracted from the number of frequencies in their spacing.
 
-    >>> tuple(embedded_time(np.array([1.0, 2.0], "float32"), 8).shape)
+    >>> tuple(timestep_embedding(np.array([1.0, 2.0], "float32"), 8).shape)
     (2, 8)
     """
     half = width // 2
-    powers = ops.arange(half, dtype="float32") * (-math.log(10000.0) / (half - shift))
-    angles = ops.cast(timestep, "float32")[:, None] * ops.exp(powers)[None]
-    parts = [ops.cos(angles), ops.sin(angles)] if flip else [ops.sin(angles), ops.cos(angles)]
-    return ops.concatenate(parts, axis=-1)
+    exponents = ops.arange(half, dtype="float32") * (-math.log(10000.0) / (half - freq_shift))
+    angles = ops.cast(timesteps, "float32")[:, None] * ops.exp(exponents)[None]
+    sin, cos = ops.sin(angles), ops.cos(angles)
+    return ops.concatenate([cos, sin] if flip_sin_to_cos else [sin, cos], axis=-1)
 
 
 class GatedBlock(layers.Layer):
-    """Attention to itself, attention to the context, and a gated feed-forward network.
+    """Self-attention, cross-attention to the context, and a gated feed-forward network.
 
     Args:
         hidden_dim: the width.
         num_heads: the number of heads.
         context_dim: the width of the context.
-        dropout: of the outputs of the attention and inside the network.
-        upcast: whether half precision attends in float32.
+        dropout: of the attention's outputs and before the last layer of the network.
+        upcast: whether attention is computed in float32 in half precision too.
     """
 
     def __init__(
@@ -86,31 +90,31 @@ class GatedBlock(layers.Layer):
         self.built = True
 
     def call(self, hidden: Any, context: Any, training: bool = False) -> Any:
-        """Hidden states (batch, pixels, hidden_dim) for such, and a context (batch, length, width).
+        """Return the new hidden states.
 
         Args:
-            hidden: the hidden states.
-            context: what they attend to.
-            training: whether dropout works.
+            hidden: the hidden states (batch, pixels, hidden_dim).
+            context: the states to attend to (batch, length, context_dim).
+            training: whether to apply dropout.
         """
         out = self.attn1(self.norm1(hidden), training=training)
         hidden = hidden + self.dropout(out, training=training)
         out = self.attn2(self.norm2(hidden), keys=self.attn2.project(context), training=training)
         hidden = hidden + self.dropout(out, training=training)
-        inside, gate = ops.split(self.gated(self.norm3(hidden)), 2, axis=-1)
-        inside = self.dropout(inside * ops.gelu(gate, approximate=False), training=training)
-        return hidden + self.output_dense(inside)
+        linear, gate = ops.split(self.gated(self.norm3(hidden)), 2, axis=-1)
+        out = self.dropout(linear * ops.gelu(gate, approximate=False), training=training)
+        return hidden + self.output_dense(out)
 
 
 class SpatialTransformer(layers.Layer):
-    """A gated block over all pixels of an image, with a projection before and behind it.
+    """A transformer block over all pixels of an image, between two projections.
 
     Args:
-        channels: of the image.
+        channels: the channels of the image.
         num_heads: the number of heads.
         context_dim: the width of the context.
         groups: of the normalisation.
-        linear: whether the projections are dense layers, rather than convolutions.
+        linear: whether the projections are dense layers instead of convolutions.
         dropout: as for the block.
         upcast: as for the block.
     """
@@ -142,26 +146,26 @@ class SpatialTransformer(layers.Layer):
         self.built = True
 
     def call(self, hidden: Any, context: Any, training: bool = False) -> Any:
-        """(batch, height, width, channels), as `hidden`.
+        """Return the new image.
 
         Args:
-            hidden: the image.
-            context: (batch, length, width).
-            training: whether dropout works.
+            hidden: the image (batch, height, width, channels).
+            context: the states to attend to (batch, length, context_dim).
+            training: whether to apply dropout.
         """
         shape = ops.shape(hidden)
-        inside = self.proj_in(self.norm(hidden))
-        inside = ops.reshape(inside, (shape[0], shape[1] * shape[2], shape[3]))
-        inside = ops.reshape(self.block(inside, context, training=training), shape)
-        return hidden + self.proj_out(inside)
+        pixels = self.proj_in(self.norm(hidden))
+        pixels = ops.reshape(pixels, (shape[0], shape[1] * shape[2], shape[3]))
+        pixels = ops.reshape(self.block(pixels, context, training=training), shape)
+        return hidden + self.proj_out(pixels)
 
 
 class Stage(layers.Layer):
-    """Residual blocks of one size of image, each with a transformer behind it where there is one.
+    """Residual blocks of one resolution, each followed by a transformer if there are any.
 
     Args:
         blocks: the residual blocks.
-        transformers: as many, or one less, or none.
+        transformers: one for each block, or for each but the last, or none.
         halved: a `Downsample` after the blocks, or None.
         doubled: an `Upsample` after the blocks, or None.
     """
@@ -176,54 +180,55 @@ class Stage(layers.Layer):
         self.built = True
 
     def call(
-        self, hidden: Any, time: Any, context: Any, beside: list | None = None,
+        self, hidden: Any, time: Any, context: Any, skips: list | None = None,
         like: Any = None, training: bool = False,
     ) -> Any:  # fmt: skip
-        """The last output on the way up, else a list of all.
+        """Return the last output of an upsampling stage, else the list of all outputs.
 
         Args:
             hidden: the image.
-            time: the embedded time.
-            context: what the transformers attend to.
-            beside: on the way up, outputs of the way down, one for each block from the last on.
-            like: a tensor whose height and width an upsampled output has.
-            training: whether dropout works.
+            time: the timestep embedding.
+            context: the states that the transformers attend to.
+            skips: of an upsampling stage, the outputs of the downsampling stages to concatenate,
+                one for each block, the last one first.
+            like: a tensor whose height and width the upsampled output is cropped to.
+            training: whether to apply dropout.
         """
         outputs = []
         for i, block in enumerate(self.resnets):
-            if beside is not None:
-                hidden = ops.concatenate([hidden, beside[-1 - i]], axis=-1)
+            if skips is not None:
+                hidden = ops.concatenate([hidden, skips[-1 - i]], axis=-1)
             hidden = block(hidden, time, training=training)
             if i < len(self.attentions):
                 hidden = self.attentions[i](hidden, context, training=training)
             outputs.append(hidden)
         if self.halved is not None:
             outputs.append(self.halved(hidden))
-        if beside is None:
+        if skips is None:
             return outputs
         return hidden if self.doubled is None else self.doubled(hidden, like)
 
 
 class UNet2DConditionModel(Backbone):
-    """The network that takes noise off latent images, led by a text.
+    """The U-Net that predicts the noise of latents, conditioned on a text.
 
     Args:
-        in_channels: of the latents; 9 where a mask and a masked image come with them.
-        out_channels: of the output.
-        block_out_channels: of the stages; each but the last halves the image.
-        layers_per_block: residual blocks of a stage.
+        in_channels: the channels of the latents; 9 with a mask and a masked image (inpainting).
+        out_channels: the channels of the output.
+        block_out_channels: the channels of each stage; all but the last downsample the image.
+        layers_per_block: the number of residual blocks of a stage.
         cross_attention_dim: the width of the context.
         attention_head_dim: the number of heads, in spite of its name; for each stage or for all.
         down_block_types: "CrossAttnDownBlock2D" or "DownBlock2D" for each stage.
         up_block_types: "UpBlock2D" or "CrossAttnUpBlock2D", from the smallest image on.
-        use_linear_projection: whether dense layers stand around the transformers.
+        use_linear_projection: whether the projections around the transformers are dense layers.
         norm_num_groups: groups of the normalisations.
         norm_eps: their epsilon in the residual blocks.
-        flip_sin_to_cos: whether the embedded time begins with the cosines.
-        freq_shift: of the embedded time.
-        upcast_attention: whether half precision attends in float32.
+        flip_sin_to_cos: whether the timestep embedding begins with the cosines.
+        freq_shift: of the timestep embedding.
+        upcast_attention: whether attention is computed in float32 in half precision too.
         dropout: of residual blocks and transformers.
-        sample_size: the usual height and width of the latents.
+        sample_size: the default height and width of the latents.
 
     Inputs: a dict of `latents` (batch, height, width, in_channels), `timestep` (batch,) or a
     number, and `context` (batch, length, cross_attention_dim). Output: (batch, height, width,
@@ -264,18 +269,21 @@ class UNet2DConditionModel(Backbone):
         config = self.keep_config(locals())
         super().__init__(dtype=dtype, **kwargs)
         channels = tuple(block_out_channels)
-        count, policy = len(channels), self.dtype_policy
+        num_stages, policy = len(channels), self.dtype_policy
         heads = attention_head_dim
-        heads = (heads,) * count if isinstance(heads, int) else tuple(heads)
+        heads = (heads,) * num_stages if isinstance(heads, int) else tuple(heads)
         down, up = tuple(down_block_types), tuple(up_block_types)
-        if not len(down) == len(up) == len(heads) == count:
+        if not len(down) == len(up) == len(heads) == num_stages:
             raise ValueError(
-                f"The stages differ in number: block_out_channels={channels}, "
-                f"attention_head_dim={heads}, down_block_types={down}, up_block_types={up}."
+                "The options of stages must have the same length, got "
+                f"block_out_channels={channels}, attention_head_dim={heads}, "
+                f"down_block_types={down}, up_block_types={up}."
             )
-        for name in (*down, *up):
-            if name not in _WITH_ATTENTION:
-                raise ValueError(f"There is no block {name!r}; there are {list(_WITH_ATTENTION)}.")
+        for block_type in (*down, *up):
+            if block_type not in _HAS_ATTENTION:
+                raise ValueError(
+                    f"A block type must be one of {list(_HAS_ATTENTION)}, got {block_type!r}."
+                )
         self.config, self.time_dim = config, 4 * channels[0]
 
         def block(size: int) -> ResidualBlock:
@@ -283,13 +291,13 @@ class UNet2DConditionModel(Backbone):
                 size, norm_num_groups, norm_eps, self.time_dim, dropout, dtype=policy
             )
 
-        def transformers(kind: str, stage: int, many: int) -> list[SpatialTransformer]:
+        def transformers(stage: int, count: int) -> list[SpatialTransformer]:
             return [
                 SpatialTransformer(
                     channels[stage], heads[stage], cross_attention_dim, norm_num_groups,
                     use_linear_projection, dropout, upcast_attention, dtype=policy,
                 )
-                for _ in range(many * _WITH_ATTENTION.get(kind, True))
+                for _ in range(count)
             ]  # fmt: skip
 
         self.time_embedding_1 = layers.Dense(self.time_dim, "silu", dtype=policy)
@@ -298,23 +306,21 @@ class UNet2DConditionModel(Backbone):
         self.down = [
             Stage(
                 [block(channels[i]) for _ in range(layers_per_block)],
-                transformers(down[i], i, layers_per_block),
-                halved=Downsample(channels[i], dtype=policy) if i < count - 1 else None,
+                transformers(i, layers_per_block * _HAS_ATTENTION[down[i]]),
+                halved=Downsample(channels[i], dtype=policy) if i < num_stages - 1 else None,
                 dtype=policy,
             )
-            for i in range(count)
+            for i in range(num_stages)
         ]  # fmt: skip
-        self.mid = Stage(
-            [block(channels[-1]) for _ in range(2)], transformers("mid", -1, 1), dtype=policy
-        )
+        self.mid = Stage([block(channels[-1]) for _ in range(2)], transformers(-1, 1), dtype=policy)
         self.up = [
             Stage(
                 [block(channels[-1 - i]) for _ in range(layers_per_block + 1)],
-                transformers(up[i], -1 - i, layers_per_block + 1),
-                doubled=Upsample(channels[-1 - i], dtype=policy) if i < count - 1 else None,
+                transformers(-1 - i, (layers_per_block + 1) * _HAS_ATTENTION[up[i]]),
+                doubled=Upsample(channels[-1 - i], dtype=policy) if i < num_stages - 1 else None,
                 dtype=policy,
             )
-            for i in range(count)
+            for i in range(num_stages)
         ]  # fmt: skip
         self.conv_norm_out = layers.GroupNormalization(
             norm_num_groups, epsilon=norm_eps, dtype=policy
@@ -323,29 +329,32 @@ class UNet2DConditionModel(Backbone):
         self.build()
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the variables; their shapes follow from the config alone."""
+        """Make the variables, whose shapes follow from the config."""
         channels, depth = tuple(self.config["block_out_channels"]), self.config["layers_per_block"]
         self.time_embedding_1.build((None, channels[0]))
         self.time_embedding_2.build((None, self.time_dim))
         self.conv_in.build((None, None, None, self.config["in_channels"]))
-        held, width = [channels[0]], channels[0]
+        skips, width = [channels[0]], channels[0]
         for stage, size in zip(self.down, channels, strict=True):
-            width = _build(stage, [width] + [size] * (depth - 1), size)
-            held += [size] * (depth + (stage.halved is not None))
-        _build(self.mid, [width] * 2, width)
+            width = _build_stage(stage, [width] + [size] * (depth - 1), size)
+            skips += [size] * (depth + (stage.halved is not None))
+        _build_stage(self.mid, [width] * 2, width)
         for stage, size in zip(self.up, reversed(channels), strict=True):
-            starts = [width] + [size] * depth
-            width = _build(stage, [start + held.pop() for start in starts], size)
+            in_channels = [n + skips.pop() for n in [width] + [size] * depth]
+            width = _build_stage(stage, in_channels, size)
         self.conv_norm_out.build((None, None, None, channels[0]))
         self.conv_out.build((None, None, None, channels[0]))
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """What is predicted for the latents: noise or velocity, as the network was trained.
+        """Return the model output for latents: noise or velocity, by the prediction type.
 
         Args:
             inputs: `latents`, `timestep` and `context`.
-            training: whether dropout works.
+            training: whether to apply dropout.
+
+        Raises:
+            ValueError: latents or context have a wrong number of channels.
         """
         latents, context = inputs["latents"], inputs["context"]
         for name, value, size in (
@@ -354,42 +363,44 @@ class UNet2DConditionModel(Backbone):
         ):
             if value.shape[-1] != size:
                 raise ValueError(
-                    f"`{name}` of shape {tuple(value.shape)} must have {size} channels at the end."
+                    f"`{name}` must have {size} channels on the last axis, got the shape "
+                    f"{tuple(value.shape)}."
                 )
-        times = ops.broadcast_to(
+        timesteps = ops.broadcast_to(
             ops.reshape(ops.cast(inputs["timestep"], "float32"), (-1,)), (ops.shape(latents)[0],)
         )
         width = self.config["block_out_channels"][0]
-        time = embedded_time(
-            times, width, self.config["flip_sin_to_cos"], self.config["freq_shift"]
+        time = timestep_embedding(
+            timesteps, width, self.config["flip_sin_to_cos"], self.config["freq_shift"]
         )
         time = ops.cast(time, self.compute_dtype)
         time = self.time_embedding_2(self.time_embedding_1(time))
         hidden = self.conv_in(latents)
-        held = [hidden]
+        skips = [hidden]
         for stage in self.down:
-            held += stage(hidden, time, context, training=training)
-            hidden = held[-1]
+            skips += stage(hidden, time, context, training=training)
+            hidden = skips[-1]
         hidden = self.mid(hidden, time, context, training=training)[-1]
         for stage in self.up:
-            left = len(held) - len(stage.resnets)
-            like = held[left - 1] if stage.doubled is not None else None
-            hidden = stage(hidden, time, context, held[left:], like, training=training)
-            held = held[:left]
+            start = len(skips) - len(stage.resnets)
+            like = skips[start - 1] if stage.doubled is not None else None
+            hidden = stage(hidden, time, context, skips[start:], like, training=training)
+            skips = skips[:start]
         return self.conv_out(self.conv_norm_out(hidden, activation="silu"))
 
 
-def _build(stage: Stage, starts: list[int], size: int) -> int:
-    for block, start in zip(stage.resnets, starts, strict=True):
-        block.build((None, None, None, start))
+def _build_stage(stage: Stage, in_channels: list[int], out_channels: int) -> int:
+    """Build a stage from the input channels of its blocks, and return its output channels."""
+    for block, channels in zip(stage.resnets, in_channels, strict=True):
+        block.build((None, None, None, channels))
     for layer in (*stage.attentions, stage.halved, stage.doubled):
         if layer is not None:
-            layer.build((None, None, None, size))
-    return size
+            layer.build((None, None, None, out_channels))
+    return out_channels
 
 
 def _rows() -> dict[str, str]:
-    """Our names on the left, those of diffusers on the right."""
+    """Return the names of the weights: ours -> those of diffusers."""
     rows = {
         "time_embedding_1": "time_embedding.linear_1", "time_embedding_2":
         "time_embedding.linear_2", "conv_in": "conv_in", "conv_norm_out": "conv_norm_out",
@@ -425,7 +436,7 @@ _CONFIG = (
     "sample_size",
 )  # fmt: skip
 
-# Options that the networks of Stable Diffusion do not use, by the values that mean so.
+# Options that Stable Diffusion does not use, by the values that switch them off.
 _ONES = """downsample_padding mid_block_scale_factor resnet_out_scale_factor
     transformer_layers_per_block"""
 _OFF = """center_input_sample dual_cross_attention only_cross_attention resnet_skip_time_act

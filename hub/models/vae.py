@@ -1,9 +1,9 @@
-"""The autoencoder of Stable Diffusion: images to latents of an eighth of their size, and back
-(Rombach et al., 2022, arXiv:2112.10752).
+"""The autoencoder of Stable Diffusion: encodes images to latents of an eighth of their size, and
+decodes latents (Rombach et al., 2022, arXiv:2112.10752).
 
 Traps of the published checkpoints: older files call the projections of the attention query, key,
-value and proj_attn; the encoder pads below and to the right alone before it halves; latents are
-scaled by `scaling_factor` outside of the network; in float16 the larger numbers overflow.
+value and proj_attn; the encoder pads only at the bottom and right before downsampling; latents are
+scaled by `scaling_factor` outside of the network; in float16 large activations overflow.
 """
 
 from typing import Any
@@ -23,10 +23,10 @@ _EPSILON = 1e-6
 
 
 class PixelAttention(layers.Layer):
-    """Attention among all pixels of an image, with one head.
+    """Single-head attention over all pixels of an image.
 
     Args:
-        channels: of the image.
+        channels: the channels of the image.
         groups: of the normalisation.
     """
 
@@ -43,46 +43,51 @@ class PixelAttention(layers.Layer):
         self.built = True
 
     def call(self, hidden: Any) -> Any:
-        """(batch, height, width, channels), as `hidden`."""
+        """Return the new image (batch, height, width, channels)."""
         shape = ops.shape(hidden)
-        flat = ops.reshape(self.group_norm(hidden), (shape[0], shape[1] * shape[2], shape[3]))
-        return hidden + ops.reshape(self.attention(flat), shape)
+        pixels = ops.reshape(self.group_norm(hidden), (shape[0], shape[1] * shape[2], shape[3]))
+        return hidden + ops.reshape(self.attention(pixels), shape)
 
 
 class Stack(layers.Layer):
-    """One half of the autoencoder: stages of residual blocks, and a middle with attention.
+    """The encoder or the decoder: stages of residual blocks, and a middle block with attention.
 
     Args:
-        sizes: the channels of the stages, in the order in which they run.
-        depth: residual blocks of a stage.
-        outputs: channels of the output.
+        stage_channels: the channels of the stages, in the order in which they run.
+        depth: the number of residual blocks of a stage.
+        out_channels: the channels of the output.
         groups: of the normalisations.
-        down: whether each stage but the last halves the image and the middle comes last; else each
-            doubles it and the middle comes first.
-        attends: whether the middle has attention.
+        is_encoder: whether all stages but the last downsample and the middle block comes last;
+            else they upsample and the middle block comes first.
+        mid_attention: whether the middle block has attention.
     """
 
     def __init__(
-        self, sizes: tuple[int, ...], depth: int, outputs: int, groups: int, down: bool,
-        attends: bool = True, **kwargs: Any,
+        self, stage_channels: tuple[int, ...], depth: int, out_channels: int, groups: int,
+        is_encoder: bool, mid_attention: bool = True, **kwargs: Any,
     ):  # fmt: skip
         super().__init__(**kwargs)
-        policy, self.sizes, self.is_down = self.dtype_policy, sizes, down
+        policy = self.dtype_policy
+        self.stage_channels, self.is_encoder = stage_channels, is_encoder
+        self.mid_channels = stage_channels[-1] if is_encoder else stage_channels[0]
 
-        def block(size: int) -> ResidualBlock:
-            return ResidualBlock(size, groups, _EPSILON, dtype=policy)
+        def block(channels: int) -> ResidualBlock:
+            return ResidualBlock(channels, groups, _EPSILON, dtype=policy)
 
-        self.conv_in = conv(sizes[0], 3, policy)
-        self.blocks = [[block(size) for _ in range(depth)] for size in sizes]
-        self.resized = [
-            Downsample(size, (0, 1), dtype=policy) if down else Upsample(size, dtype=policy)
-            for size in sizes[:-1]
-        ]
-        middle = sizes[-1] if down else sizes[0]
-        self.mid = [block(middle), block(middle)]
-        self.mid_attention = PixelAttention(middle, groups, dtype=policy) if attends else None
+        def resize(channels: int) -> layers.Layer:
+            if is_encoder:
+                return Downsample(channels, (0, 1), dtype=policy)
+            return Upsample(channels, dtype=policy)
+
+        self.conv_in = conv(stage_channels[0], 3, policy)
+        self.blocks = [[block(channels) for _ in range(depth)] for channels in stage_channels]
+        self.resized = [resize(channels) for channels in stage_channels[:-1]]
+        self.mid = [block(self.mid_channels), block(self.mid_channels)]
+        self.mid_attention = (
+            PixelAttention(self.mid_channels, groups, dtype=policy) if mid_attention else None
+        )
         self.conv_norm_out = layers.GroupNormalization(groups, epsilon=_EPSILON, dtype=policy)
-        self.conv_out = conv(outputs, 3, policy)
+        self.conv_out = conv(out_channels, 3, policy)
 
     def build(self, input_shape: Any) -> None:
         """Make the weights."""
@@ -91,64 +96,63 @@ class Stack(layers.Layer):
             return (None, None, None, channels)
 
         self.conv_in.build(input_shape)
-        width = self.sizes[0]
-        for stage, size in zip(self.blocks, self.sizes, strict=True):
+        in_channels = self.stage_channels[0]
+        for stage, channels in zip(self.blocks, self.stage_channels, strict=True):
             for block in stage:
-                block.build(shape(width))
-                width = size
-        for layer, size in zip(self.resized, self.sizes[:-1], strict=True):
-            layer.build(shape(size))
-        middle = self.sizes[-1] if self.is_down else self.sizes[0]
+                block.build(shape(in_channels))
+                in_channels = channels
+        for layer, channels in zip(self.resized, self.stage_channels[:-1], strict=True):
+            layer.build(shape(channels))
         for layer in (*self.mid, self.mid_attention):
             if layer is not None:
-                layer.build(shape(middle))
-        self.conv_norm_out.build(shape(self.sizes[-1]))
-        self.conv_out.build(shape(self.sizes[-1]))
+                layer.build(shape(self.mid_channels))
+        self.conv_norm_out.build(shape(self.stage_channels[-1]))
+        self.conv_out.build(shape(self.stage_channels[-1]))
         self.built = True
 
-    def _middle(self, hidden: Any) -> Any:
+    def _apply_mid(self, hidden: Any) -> Any:
         hidden = self.mid[0](hidden)
         hidden = hidden if self.mid_attention is None else self.mid_attention(hidden)
         return self.mid[1](hidden)
 
     def call(self, hidden: Any) -> Any:
-        """Images of another size and other channels."""
+        """Return the output, smaller by the encoder or larger by the decoder."""
         hidden = self.conv_in(hidden)
-        hidden = hidden if self.is_down else self._middle(hidden)
+        hidden = hidden if self.is_encoder else self._apply_mid(hidden)
         for i, stage in enumerate(self.blocks):
             for block in stage:
                 hidden = block(hidden)
             if i < len(self.resized):
                 hidden = self.resized[i](hidden)
-        hidden = self._middle(hidden) if self.is_down else hidden
+        hidden = self._apply_mid(hidden) if self.is_encoder else hidden
         return self.conv_out(self.conv_norm_out(hidden, activation="silu"))
 
 
 class AutoencoderKL(Backbone):
-    """Images to the moments of their latents, and latents to images.
+    """A variational autoencoder (VAE) between images and latents.
 
     Args:
-        in_channels: of the images.
-        out_channels: of the images that come back.
-        block_out_channels: of the stages; each but the last halves the image.
+        in_channels: the channels of the images.
+        out_channels: the channels of the decoded images.
+        block_out_channels: the channels of each stage; all but the last downsample the image.
         layers_per_block: residual blocks of a stage of the encoder; the decoder's have one more.
-        latent_channels: of the latents.
+        latent_channels: the channels of the latents.
         norm_num_groups: groups of the normalisations.
-        sample_size: the usual height and width of the images.
+        sample_size: the default height and width of the images.
         scaling_factor: by which latents are multiplied for the diffusion.
-        shift_factor: taken from them before.
+        shift_factor: subtracted from the latents before scaling.
         force_upcast: whether the published weights overflow in float16.
-        mid_block_add_attention: whether there is attention in the middle.
-        use_quant_conv: whether a convolution stands behind the encoder.
-        use_post_quant_conv: whether one stands before the decoder.
+        mid_block_add_attention: whether the middle block has attention.
+        use_quant_conv: whether there is a convolution after the encoder.
+        use_post_quant_conv: whether there is a convolution before the decoder.
 
     Attributes:
-        factor: how many times higher and wider images are than their latents.
-        tiling: may be set, for images that are larger than `sample_size`: they are then encoded and
-            decoded in tiles of that size.
+        factor: the ratio of an image's height and width to those of its latents.
+        tiling: whether images larger than `sample_size` are encoded and decoded in tiles of that
+            size; may be set.
 
-    Inputs: images (batch, height, width, in_channels) between -1 and 1. Output: images that were
-    encoded, and decoded from the mean.
+    Inputs: images (batch, height, width, in_channels) between -1 and 1. Output: the images decoded
+    from the means of their latents.
 
     >>> model = AutoencoderKL(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4)
     >>> mean, logvar = model.encode(np.zeros((1, 16, 16, 3), "float32"))
@@ -178,15 +182,15 @@ class AutoencoderKL(Backbone):
     ):
         config = self.keep_config(locals())
         super().__init__(dtype=dtype, **kwargs)
-        sizes, policy = tuple(block_out_channels), self.dtype_policy
+        channels, policy = tuple(block_out_channels), self.dtype_policy
         self.config, self.latent_channels = config, latent_channels
-        self.factor, self.tiling = 2 ** (len(sizes) - 1), False
+        self.factor, self.tiling = 2 ** (len(channels) - 1), False
         self.encoder = Stack(
-            sizes, layers_per_block, 2 * latent_channels, norm_num_groups, True,
+            channels, layers_per_block, 2 * latent_channels, norm_num_groups, True,
             mid_block_add_attention, dtype=policy,
         )  # fmt: skip
         self.decoder = Stack(
-            sizes[::-1], layers_per_block + 1, out_channels, norm_num_groups, False,
+            channels[::-1], layers_per_block + 1, out_channels, norm_num_groups, False,
             mid_block_add_attention, dtype=policy,
         )  # fmt: skip
         self.quant_conv = conv(2 * latent_channels, 1, policy) if use_quant_conv else None
@@ -194,7 +198,7 @@ class AutoencoderKL(Backbone):
         self.build()
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the variables; their shapes follow from the config alone."""
+        """Make the variables, whose shapes follow from the config."""
         for layer, channels in (
             (self.encoder, self.config["in_channels"]), (self.decoder, self.latent_channels),
             (self.quant_conv, 2 * self.latent_channels),
@@ -205,71 +209,80 @@ class AutoencoderKL(Backbone):
         self.built = True
 
     def encode(self, images: Any) -> tuple[Any, Any]:
-        """The mean and the logarithm of the variance of the latents, not scaled.
+        """Return the mean and the log variance of the latents of images, not scaled.
 
         Args:
             images: (batch, height, width, in_channels) between -1 and 1.
+
+        Raises:
+            ValueError: the images have a wrong number of channels, or a size that is no multiple
+                of `factor`.
         """
         height, width, channels = images.shape[1:]
         sizes = [n for n in (height, width) if n is not None]
         if channels != self.config["in_channels"] or any(n % self.factor for n in sizes):
             raise ValueError(
-                f"Images of shape {tuple(images.shape)} must have {self.config['in_channels']} "
-                f"channels at the end, and a height and width that are multiples of {self.factor}."
+                f"Images must have {self.config['in_channels']} channels on the last axis, and a "
+                f"height and width that are multiples of {self.factor}, got the shape "
+                f"{tuple(images.shape)}."
             )
         images = ops.cast(ops.convert_to_tensor(images), self.compute_dtype)
         tile = self._tile
         moments = (
-            apply_in_tiles(self._moments, images, tile, tile // self.factor)
+            apply_in_tiles(self._encode_tile, images, tile, tile // self.factor)
             if self.tiling and max(height, width) > tile
-            else self._moments(images)
+            else self._encode_tile(images)
         )
         mean, logvar = ops.split(moments, 2, axis=-1)
         return mean, ops.clip(logvar, -30.0, 20.0)
 
     def decode(self, latents: Any) -> Any:
-        """Images (batch, height, width, out_channels), about between -1 and 1.
+        """Return images (batch, height, width, out_channels), approximately between -1 and 1.
 
         Args:
-            latents: (batch, height / 8, width / 8, latent_channels), not scaled.
+            latents: (batch, height / factor, width / factor, latent_channels), not scaled.
+
+        Raises:
+            ValueError: the latents have a wrong number of channels.
         """
         if latents.shape[-1] != self.latent_channels:
             raise ValueError(
-                f"Latents of shape {tuple(latents.shape)} must have {self.latent_channels} "
-                "channels at the end."
+                f"Latents must have {self.latent_channels} channels on the last axis, got the "
+                f"shape {tuple(latents.shape)}."
             )
         latents = ops.cast(ops.convert_to_tensor(latents), self.compute_dtype)
         tile = self._tile // self.factor
         if self.tiling and max(latents.shape[1:3]) > tile:
-            return apply_in_tiles(self._decoded, latents, tile, self._tile)
-        return self._decoded(latents)
+            return apply_in_tiles(self._decode_tile, latents, tile, self._tile)
+        return self._decode_tile(latents)
 
     @property
     def _tile(self) -> int:
         return self.config["sample_size"] or 512
 
-    def _moments(self, images: Any) -> Any:
+    def _encode_tile(self, images: Any) -> Any:
         moments = self.encoder(images)
         return moments if self.quant_conv is None else self.quant_conv(moments)
 
-    def _decoded(self, latents: Any) -> Any:
-        first = self.post_quant_conv
-        return self.decoder(latents if first is None else first(latents))
+    def _decode_tile(self, latents: Any) -> Any:
+        if self.post_quant_conv is not None:
+            latents = self.post_quant_conv(latents)
+        return self.decoder(latents)
 
     def in_float32(self) -> "AutoencoderKL":
-        """The same in float32, for numbers that half precision does not hold."""
-        wide, ours = AutoencoderKL(**{**self.config, "dtype": "float32"}), merged_weights(self)
-        for path, variable in wide.named_weights():
-            variable.assign(np.asarray(ours[path].numpy(), "float32"))
-        return wide
+        """Return a copy in float32, for activations that overflow in half precision."""
+        copy, weights = AutoencoderKL(**{**self.config, "dtype": "float32"}), merged_weights(self)
+        for path, variable in copy.named_weights():
+            variable.assign(np.asarray(weights[path].numpy(), "float32"))
+        return copy
 
     def call(self, inputs: Any) -> Any:
-        """Images, encoded and decoded from the mean."""
+        """Return the images decoded from the means of their latents."""
         return self.decode(self.encode(inputs)[0])
 
 
 def _rows() -> dict[str, str]:
-    """Our names on the left, those of diffusers on the right."""
+    """Return the names of the weights: ours -> those of diffusers."""
     rows = {}
     block = ("norm1", "conv1", "norm2", "conv2", "conv_shortcut")
     for half, stage, resized in (
@@ -296,23 +309,24 @@ _CONFIG = (
 )  # fmt: skip
 
 
-def _types(config: dict[str, Any]) -> dict[str, Any]:
-    """Refuses blocks of other kinds; there is nothing to take from their names."""
-    for key, kind in (("down_block_types", "DownEncoderBlock2D"),
-                      ("up_block_types", "UpDecoderBlock2D")):  # fmt: skip
-        if set(config.get(key, [kind])) != {kind}:
+_BLOCK_TYPES = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
+
+
+def _read(config: dict[str, Any]) -> dict[str, Any]:
+    """Check the types of blocks, of which only one is supported; they give no arguments."""
+    for key, block_type in _BLOCK_TYPES.items():
+        if set(config.get(key, [block_type])) != {block_type}:
             raise ValueError(
-                f"AutoencoderKL has {key}={config[key]}, which is not supported; supported: {kind}."
+                f"AutoencoderKL has {key}={config[key]}, which is not supported; supported: "
+                f"{block_type}."
             )
     return {}
 
 
-def _written(ours: dict[str, Any]) -> dict[str, Any]:
-    count = len(ours["block_out_channels"])
-    return {
-        "down_block_types": ["DownEncoderBlock2D"] * count,
-        "up_block_types": ["UpDecoderBlock2D"] * count,
-    }
+def _write(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a config.json that `_read` checks."""
+    num_stages = len(arguments["block_out_channels"])
+    return {key: [block_type] * num_stages for key, block_type in _BLOCK_TYPES.items()}
 
 
 VAE = register(
@@ -324,11 +338,11 @@ VAE = register(
         fixed={
             "act_fn": ("silu", None), "latents_mean": (None,), "latents_std": (None,),
         },
-        read=_types,
-        write=_written,
+        read=_read,
+        write=_write,
         weights=WeightTable(
             _rows(),
-            # In the oldest files these are convolutions of single pixels.
+            # In the oldest files these are 1x1 convolutions.
             storage={
                 f"{half}/mid_attention/attention/{name}/kernel": DENSE_OR_CONV
                 for half in ("encoder", "decoder")

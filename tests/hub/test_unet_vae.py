@@ -158,9 +158,9 @@ def test_bad_input(vae, backend):
         block_out_channels=(4,), down_block_types=("DownBlock2D",), norm_num_groups=2,
         up_block_types=("UpBlock2D",), cross_attention_dim=6, attention_head_dim=1,
     )  # fmt: skip
-    with pytest.raises(ValueError, match="`context` of shape"):
+    with pytest.raises(ValueError, match="`context` must have 6 channels"):
         network({"latents": LATENTS[..., :4], "timestep": 1, "context": CONTEXT})
-    with pytest.raises(ValueError, match="`latents` of shape"):
+    with pytest.raises(ValueError, match="`latents` must have 4 channels"):
         network({"latents": LATENTS, "timestep": 1, "context": CONTEXT[..., :6]})
 
 
