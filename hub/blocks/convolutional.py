@@ -18,16 +18,16 @@ def conv(filters: int, size: int, policy: Any, **kwargs: Any) -> layers.Conv2D:
 
 
 class ResidualBlock(layers.Layer):
-    """Two normalized convolutions with a residual connection, and the time embedding in between.
+    """Two normalised convolutions with a residual connection, and the time embedding in between.
 
     Args:
-        channels: of the output.
+        channels: the channels of the output.
         groups: of the normalisations.
         epsilon: of the normalisations.
-        time_dim: the width of the embedded time; None without one.
+        time_dim: the width of the time embedding; None without one.
         dropout: before the second convolution.
 
-    Inputs: (batch, height, width, channels) and the embedded time (batch, time_dim).
+    Inputs: (batch, height, width, channels) and the time embedding (batch, time_dim).
 
     >>> ResidualBlock(8, groups=4)(np.ones((1, 4, 4, 4), "float32")).shape == (1, 4, 4, 8)
     True
@@ -60,16 +60,17 @@ class ResidualBlock(layers.Layer):
             hidden_shape: of the images.
             time_shape: not used.
         """
-        start, after = tuple(hidden_shape), (*tuple(hidden_shape)[:-1], self.channels)
-        self.norm1.build(start)
-        self.conv1.build(start)
+        in_shape = tuple(hidden_shape)
+        out_shape = (*in_shape[:-1], self.channels)
+        self.norm1.build(in_shape)
+        self.conv1.build(in_shape)
         if self.time_emb_proj is not None:
             self.time_emb_proj.build((None, self.time_dim))
-        self.norm2.build(after)
-        self.conv2.build(after)
-        if start[-1] != self.channels:
+        self.norm2.build(out_shape)
+        self.conv2.build(out_shape)
+        if in_shape[-1] != self.channels:
             self.conv_shortcut = conv(self.channels, 1, self.dtype_policy)
-            self.conv_shortcut.build(start)
+            self.conv_shortcut.build(in_shape)
         self.built = True
 
     def call(self, hidden: Any, time: Any = None, training: bool = False) -> Any:
@@ -78,22 +79,22 @@ class ResidualBlock(layers.Layer):
         Args:
             hidden: (batch, height, width, channels).
             time: (batch, time_dim).
-            training: whether dropout works.
+            training: whether to apply dropout.
         """
-        inside = self.conv1(self.norm1(hidden, activation="silu"))
+        out = self.conv1(self.norm1(hidden, activation="silu"))
         if self.time_emb_proj is not None:
-            inside = inside + self.time_emb_proj(ops.silu(time))[:, None, None, :]
-        inside = self.dropout(self.norm2(inside, activation="silu"), training=training)
-        inside = self.conv2(inside)
-        return inside + (hidden if self.conv_shortcut is None else self.conv_shortcut(hidden))
+            out = out + self.time_emb_proj(ops.silu(time))[:, None, None, :]
+        out = self.dropout(self.norm2(out, activation="silu"), training=training)
+        out = self.conv2(out)
+        return out + (hidden if self.conv_shortcut is None else self.conv_shortcut(hidden))
 
 
 class Downsample(layers.Layer):
     """Downsample by a strided convolution.
 
     Args:
-        channels: of input and output.
-        padding: how much is added before and after.
+        channels: the channels of input and output.
+        padding: the padding before and after, in height and width.
     """
 
     def __init__(self, channels: int, padding: tuple[int, int] = (1, 1), **kwargs: Any):
@@ -114,7 +115,7 @@ class Upsample(layers.Layer):
     """Upsample by nearest neighbours, then a convolution.
 
     Args:
-        channels: of input and output.
+        channels: the channels of input and output.
     """
 
     def __init__(self, channels: int, **kwargs: Any):
@@ -127,7 +128,7 @@ class Upsample(layers.Layer):
         self.built = True
 
     def call(self, hidden: Any, like: Any = None) -> Any:
-        """Return (batch, 2 height, 2 width, channels), or a row or column less.
+        """Return (batch, 2 height, 2 width, channels), cropped to the size of `like`.
 
         Args:
             hidden: (batch, height, width, channels).
@@ -145,11 +146,11 @@ class Upsample(layers.Layer):
 def apply_in_tiles(network: Callable[[Any], Any], images: Any, tile: int, out_tile: int) -> Any:
     """Apply a network to large images tile by tile, with the activations of one tile at a time.
 
-    A quarter of a tile overlaps its neighbour and is blended with it. Normalizations are over one
-    tile, so colours may differ a little between distant ones.
+    A quarter of a tile overlaps its neighbour and is blended with it. Normalisations are over one
+    tile, so colours may differ slightly between distant tiles.
 
     Args:
-        network: images to images.
+        network: the function of images to apply.
         images: (batch, height, width, channels).
         tile: height and width of a tile.
         out_tile: height and width of the network's output for a tile.
@@ -159,20 +160,21 @@ def apply_in_tiles(network: Callable[[Any], Any], images: Any, tile: int, out_ti
     for top in range(0, images.shape[1], step):
         row: list[Any] = []
         for left in range(0, images.shape[2], step):
-            new = network(images[:, top : top + tile, left : left + tile])
-            new = _blended(rows[-1][len(row)], new, blend, 1) if rows else new
-            row.append(_blended(row[-1], new, blend, 2) if row else new)
+            out = network(images[:, top : top + tile, left : left + tile])
+            out = _blend(rows[-1][len(row)], out, blend, 1) if rows else out
+            row.append(_blend(row[-1], out, blend, 2) if row else out)
         rows.append(row)
-    keep = out_tile - blend
-    lines = [ops.concatenate([new[:, :keep, :keep] for new in row], axis=2) for row in rows]
-    return ops.concatenate(lines, axis=1)
+    size = out_tile - blend
+    strips = [ops.concatenate([out[:, :size, :size] for out in row], axis=2) for row in rows]
+    return ops.concatenate(strips, axis=1)
 
 
-def _blended(before: Any, new: Any, blend: int, axis: int) -> Any:
-    """Return a tile whose beginning is blended with the end of the one before."""
-    blend = min(before.shape[axis], new.shape[axis], blend)
+def _blend(previous: Any, out: Any, blend: int, axis: int) -> Any:
+    """Return a tile whose beginning is blended with the end of the previous one."""
+    blend = min(previous.shape[axis], out.shape[axis], blend)
     shape = [blend if i == axis else 1 for i in range(4)]
-    ramp = ops.cast(np.reshape(np.arange(blend) / blend, shape), ops.dtype(new))
-    end = ops.take(before, np.arange(before.shape[axis] - blend, before.shape[axis]), axis=axis)
-    start, rest = ops.split(new, [blend], axis=axis)
+    ramp = ops.cast(np.reshape(np.arange(blend) / blend, shape), ops.dtype(out))
+    size = previous.shape[axis]
+    end = ops.take(previous, np.arange(size - blend, size), axis=axis)
+    start, rest = ops.split(out, [blend], axis=axis)
     return ops.concatenate([end * (1 - ramp) + start * ramp, rest], axis=axis)

@@ -1,4 +1,4 @@
-"""Layers that two or more architectures share."""
+"""Attention, transformer blocks and activations that several architectures share."""
 
 from typing import Any
 
@@ -18,15 +18,15 @@ def quick_gelu(x: Any) -> Any:
     return x * ops.sigmoid(1.702 * x)
 
 
-# Names in config.json that are not Keras's.
+# Activations that Keras does not have, or has under another name.
 _ACTIVATIONS = {"gelu_new": gelu_new, "gelu_pytorch_tanh": gelu_new, "quick_gelu": quick_gelu}
 
 
 def activation_of(name: str) -> Any:
-    """Return the activation that a config.json names, as layers take it.
+    """Return the activation of a name in a config.json, in a form that layers take.
 
     Args:
-        name: the value of `hidden_act` or its like.
+        name: the value of a key such as `hidden_act`.
     """
     return _ACTIVATIONS.get(name, name)
 
@@ -43,9 +43,9 @@ class Attention(layers.Layer):
         use_bias: whether the projections have biases.
         scale: of the products; `1 / sqrt(head_dim)` by default.
         fused: whether query, key and value come out of one dense layer, `qkv`.
-        source_dim: the width of another sequence that is attended to; the own one by default.
-        output_bias: whether the last projection has a bias; as `use_bias` by default.
-        upcast: whether half precision attends in float32.
+        source_dim: the width of the sequence that is attended to; `hidden_dim` by default.
+        output_bias: whether the output projection has a bias; `use_bias` by default.
+        upcast: whether attention is computed in float32 in half precision too.
 
     Inputs: hidden states (batch, length, hidden_dim), padding mask (batch, keys) of booleans.
     """
@@ -66,7 +66,9 @@ class Attention(layers.Layer):
     ):
         super().__init__(**kwargs)
         if head_dim is None and hidden_dim % num_heads:
-            raise ValueError(f"hidden_dim={hidden_dim} is not a multiple of num_heads={num_heads}.")
+            raise ValueError(
+                f"hidden_dim must be a multiple of num_heads={num_heads}, got {hidden_dim}."
+            )
         self.hidden_dim, self.num_heads, self.scale = hidden_dim, num_heads, scale
         self.head_dim = head_dim or hidden_dim // num_heads
         self.fused, self.source_dim, self.upcast = fused, source_dim or hidden_dim, upcast
@@ -114,17 +116,17 @@ class Attention(layers.Layer):
         cache: Any = None,
         index: Any = None,
     ) -> Any:
-        """Attend.
+        """Return the attention output (batch, queries, hidden_dim).
 
         Args:
             hidden: the queries' hidden states.
             padding_mask: True for keys to attend to: (batch, keys), or (batch, 1, queries, keys).
-            training: whether dropout works.
-            causal: whether a query sees keys up to its own position only.
+            training: whether to apply dropout.
+            causal: whether a query attends only to keys up to its own position.
             bias: added to the logits (1 or batch, heads, queries, keys).
             keys: the keys and values of another sequence, as `project` returns them.
-            cache: keys and values of `size` positions, to be written from `index` on; the result
-                is then a pair with the new cache. At index 0 only the new keys are attended to.
+            cache: a dict of keys and values, written from `index` on; the result is then a pair
+                with the new cache. At index 0 only the new keys are attended to.
             index: the position of the first query.
         """
         if self.fused:
@@ -157,17 +159,18 @@ class Attention(layers.Layer):
 
 
 class TransformerBlock(layers.Layer):
-    """Attention and a feed-forward network, each with dropout, residual and normalisation.
+    """A transformer block: attention and a feed-forward network, each with dropout, a residual
+    connection and normalisation.
 
     Args:
         hidden_dim: the width.
         num_heads: the number of heads.
         intermediate_dim: the width inside the feed-forward network.
-        activation: its activation.
-        dropout: of the outputs of both parts.
+        activation: of the feed-forward network.
+        dropout: of the outputs of attention and feed-forward network.
         attention_dropout: of the attention probabilities.
         layer_norm_epsilon: of the normalisations.
-        norm_first: whether a part's input is normalised, rather than the sum after it.
+        norm_first: whether inputs are normalised instead of the sums after the residuals.
         fused: as for `Attention`.
 
     Inputs: hidden states (batch, length, hidden_dim), padding mask (batch, length) of booleans.
@@ -220,24 +223,24 @@ class TransformerBlock(layers.Layer):
         cache: Any = None,
         index: Any = None,
     ) -> Any:
-        """Transform; with a cache the result is a pair with the new cache, as of `Attention`."""
-        first = self.norm_first
+        """Return the hidden states; with a cache a pair with the new one, as of `Attention`."""
+        norm_first = self.norm_first
         attended = self.attention(
-            self.attention_norm(hidden) if first else hidden, padding_mask, training=training,
+            self.attention_norm(hidden) if norm_first else hidden, padding_mask, training=training,
             causal=causal, cache=cache, index=index,
         )  # fmt: skip
         if cache is not None:
             attended, cache = attended
         hidden = hidden + self.dropout(attended, training=training)
-        hidden = hidden if first else self.attention_norm(hidden)
-        fed = self.intermediate(self.output_norm(hidden) if first else hidden)
-        hidden = hidden + self.dropout(self.output_dense(fed), training=training)
-        hidden = hidden if first else self.output_norm(hidden)
+        hidden = hidden if norm_first else self.attention_norm(hidden)
+        intermediate = self.intermediate(self.output_norm(hidden) if norm_first else hidden)
+        hidden = hidden + self.dropout(self.output_dense(intermediate), training=training)
+        hidden = hidden if norm_first else self.output_norm(hidden)
         return hidden if cache is None else (hidden, cache)
 
 
 def bert_initializer(stddev: float = 0.02) -> Any:
-    """Return the initializer of BERT's weights: normal, cut at two standard deviations.
+    """Return the initializer of BERT's weights: a normal distribution truncated at two deviations.
 
     Args:
         stddev: the standard deviation.
@@ -246,7 +249,7 @@ def bert_initializer(stddev: float = 0.02) -> Any:
 
 
 def is_empty_cache(index: Any) -> bool:
-    """Return whether the position of the first new token says that nothing is cached yet.
+    """Return whether nothing is cached yet, by the position of the first new token.
 
     Args:
         index: the position.
@@ -254,19 +257,19 @@ def is_empty_cache(index: Any) -> bool:
     return type(index) is int and index == 0
 
 
-def cached_attention_mask(attention_mask: Any, index: Any, new: int) -> Any:
-    """Return which of the cached positions each new token may attend to.
+def cached_attention_mask(attention_mask: Any, index: Any, num_new: int) -> Any:
+    """Return the mask of the cached positions that each new token may attend to.
 
     Args:
         attention_mask: (batch, cache length): False where a row is padded.
         index: the position of the first new token.
-        new: their number.
+        num_new: the number of new tokens.
 
     Returns:
-        (batch, new) where nothing is cached yet, else (batch, 1, new, keys).
+        (batch, num_new) if nothing is cached yet, else (batch, 1, num_new, keys).
     """
     if is_empty_cache(index):
-        return attention_mask[:, :new]  # and causality
+        return attention_mask[:, :num_new]  # `causal` masks the later ones
     keys = ops.arange(attention_mask.shape[1], dtype="int32")
-    reach = keys[None] <= index + ops.arange(new, dtype="int32")[:, None]
-    return ops.logical_and(attention_mask[:, None, None], reach)
+    causal = keys[None] <= index + ops.arange(num_new, dtype="int32")[:, None]
+    return ops.logical_and(attention_mask[:, None, None], causal)

@@ -145,13 +145,13 @@ class Decoder(Backbone):
             cache: as `new_cache` or this method returned it; it must not be used again.
             index: the position of the first new token: 0, or a later one.
         """
-        new, length = token_ids.shape[1], attention_mask.shape[1]
+        num_new, length = token_ids.shape[1], attention_mask.shape[1]
         padding = length - ops.sum(ops.cast(attention_mask, "int32"), axis=1, keepdims=True)
-        indices = index + ops.arange(new, dtype="int32")
+        indices = index + ops.arange(num_new, dtype="int32")
         # A row that has reached the last position may be waiting for others in its batch.
         positions = ops.clip(indices[None] - padding, 0, self.max_sequence_length - 1)
         hidden = self._embed(token_ids, positions)
-        mask = cached_attention_mask(attention_mask, index, new)
+        mask = cached_attention_mask(attention_mask, index, num_new)
         caches = []
         for block, block_cache in zip(self.blocks, cache, strict=True):
             hidden, block_cache = block(
