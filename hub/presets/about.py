@@ -1,4 +1,4 @@
-"""Facts about a checkpoint that need no model: sizes, digests, values that are not finite."""
+"""Facts about a checkpoint, without building a model: sizes, digests and non-finite values."""
 
 import hashlib
 import math
@@ -15,7 +15,7 @@ from hub.presets.remote import explained
 from hub.presets.table import find_preset
 from hub.weights.reader import READERS, Weights, open_weights, shard_names
 
-# The floating types of a safetensors header -> what numpy calls them.
+# The floating-point types of a safetensors header -> the names of numpy.
 _FLOATS = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
@@ -25,7 +25,7 @@ _FLOATS = {
 def info(
     preset: Any, *, revision: str | None = None, token: str | bool | None = None
 ) -> dict[str, Any]:
-    """Return facts about a checkpoint; of a built-in preset without asking the network.
+    """Return facts about a checkpoint; for a built-in preset without network access.
 
     Args:
         preset: a built-in name, "org/repo", "hf://org/repo@revision/subfolder" or a folder.
@@ -33,15 +33,15 @@ def info(
         token: an access token for private repositories.
 
     Returns:
-        Of a built-in preset its row, with `unverified` naming the facts that nobody has checked
-        against the repository. Of other ones `model_type`, `architectures`, `commit`, `files`,
-        `parameters` (the numbers of its floating tensors) and their `dtypes`. Of a repository only
-        the headers of its weights are read; the last two are missing where it has a `.bin` alone,
+        For a built-in preset its row, in which `unverified` lists the facts that were not checked
+        against the repository. For others `model_type`, `architectures`, `commit`, `files`,
+        `parameters` (the number of floating-point values) and their `dtypes`. Of a repository only
+        the headers of the weights are read; the last two are left out if it has only a `.bin`,
         which would have to be downloaded.
 
     Raises:
-        ValueError: the preset is unknown, or its config is none, or its weights are damaged.
-        FileNotFoundError: no such folder or repository.
+        ValueError: the preset is unknown, or its config.json or weights are damaged.
+        FileNotFoundError: the folder or repository does not exist.
 
     Example:
         >>> info("opt_125m_en")["parameters"], info("opt_125m_en")["license"]
@@ -89,11 +89,11 @@ def weight_files(files: PresetFiles) -> list[str]:
 
 
 def digest(path: Path) -> tuple[str, str | None]:
-    """Return the SHA-256 of a file, and what is wrong with it if the Hub published another one.
+    """Return the SHA-256 of a file, and a message if it differs from the published digest.
 
     Args:
-        path: the file. In the Hub's cache it points to a blob that is named after its content; of
-            any other file nothing is known.
+        path: the file. In the Hub's cache it is a link to a blob that is named after its digest; a
+            file elsewhere is not compared.
 
     Example:
         >>> digest(Path(__file__))[1] is None
@@ -114,7 +114,7 @@ def digest(path: Path) -> tuple[str, str | None]:
 
 
 def not_finite(weights: Weights) -> dict[str, int]:
-    """Return the tensors that hold NaN or infinite values, and how many of these each has.
+    """Return the number of NaN and infinite values of each tensor that has any.
 
     Args:
         weights: what `open_weights` returned; every tensor is read, one at a time.

@@ -13,14 +13,14 @@ from hub.weights.tables import WeightTable
 
 
 def read_config(files: PresetFiles) -> dict[str, Any]:
-    """Return the config.json of a checkpoint; a built-in row adds the keys it leaves out.
+    """Return the config.json of a checkpoint, completed by the row of a built-in preset.
 
     Args:
         files: what `hub.presets.resolve` returned.
 
     Raises:
-        FileNotFoundError: there is none, and the preset is not a built-in one.
-        ValueError: it names no model type.
+        FileNotFoundError: there is no config.json, and the preset is not built in.
+        ValueError: the config has no model type.
     """
     row = files.row or {}
     config = files.json("config.json") if "config.json" in files or not row else {}
@@ -40,23 +40,23 @@ def read_config(files: PresetFiles) -> dict[str, Any]:
 
 
 def _declared_by_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the model type of a config.json with another family's, told by its architecture."""
+    """Return the model type by the architecture, for families whose config names another type."""
     architecture = (config.get("architectures") or [None])[0]
     if architecture not in model_types():
         return {}
-    own = family_of(architecture).config_type == config["model_type"]
-    return {"model_type": architecture} if own else {}
+    is_written_type = family_of(architecture).config_type == config["model_type"]
+    return {"model_type": architecture} if is_written_type else {}
 
 
 def arguments(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a family's backbone out of a config.json.
+    """Return the arguments of a family's backbone from a config.json.
 
     Args:
         family: the family.
         config: the content of the config.json.
 
     Raises:
-        ValueError: the config asks for something unsupported, or lacks a size.
+        ValueError: the config has an unsupported value, or lacks a size.
     """
     config = {**family.defaults, **config}
     for key, allowed in family.fixed.items():
@@ -67,20 +67,22 @@ def arguments(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
                 f"{family.model_type!r}; supported: {supported}."
             )
     keys = config_keys(family)
-    ours = {name: config[key] for name, (key, _) in keys.items() if key in config}
-    ours |= {name: ours[name] - more for name, (_, more) in keys.items() if more and name in ours}
+    kwargs = {name: config[key] for name, (key, _) in keys.items() if key in config}
+    for name, (_, offset) in keys.items():
+        if offset and name in kwargs:
+            kwargs[name] -= offset
     sizes = ("vocabulary_size", "vocab_size", "num_layers", "hidden_dim")
-    missing = [keys[name][0] for name in sizes if name in keys and name not in ours]
+    missing = [keys[name][0] for name in sizes if name in keys and name not in kwargs]
     if missing:
-        raise ValueError(f"The config.json lacks {missing}; it has {sorted(config)}.")
+        raise ValueError(f"The config.json must have {missing}, got {sorted(config)}.")
     for name, (model_type, key) in family.parts.items():
         part = family_of(model_type)
-        ours[name] = arguments(part, part_config(part, config, key))
-    return ours | (family.read(dict(config)) if family.read else {})
+        kwargs[name] = arguments(part, part_config(part, config, key))
+    return kwargs | (family.read(dict(config)) if family.read else {})
 
 
 def config_keys(family: Family) -> dict[str, tuple[str, int]]:
-    """Return our argument -> (the key of config.json, what is added to the value there).
+    """Return argument -> (key of config.json, what to add to the argument for its value there).
 
     Args:
         family: the family.
@@ -90,28 +92,28 @@ def config_keys(family: Family) -> dict[str, tuple[str, int]]:
 
 
 def part_config(part: Family, config: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return the config of a part out of a whole one's.
+    """Return the config of a part of a model.
 
     Args:
         part: the part's family.
-        config: of the whole.
-        key: of the part's config in it. Older files repeat it under `<key>_dict`: that wins, and
-            with it the defaults of the keys it leaves out, as transformers reads it.
+        config: the config of the model.
+        key: the key of the part's config in it. Older files repeat it under `<key>_dict`, which
+            takes precedence, with defaults for the keys that it leaves out, as in transformers.
     """
     repeated = config.get(f"{key}_dict")
-    own = dict(config.get(key) or {})
+    values = dict(config.get(key) or {})
     if repeated is not None:
-        own |= {**part.defaults, **repeated}
-    return {**own, "model_type": part.model_type}
+        values |= {**part.defaults, **repeated}
+    return {**values, "model_type": part.model_type}
 
 
 def _of_part(family: Family, config: dict[str, Any], cls: type) -> tuple[Family, dict[str, Any]]:
-    """Return family and config of the part of a checkpoint that is of a class, else of the whole.
+    """Return family and config of the part that is of a class, else of the whole checkpoint.
 
     Args:
-        family: of the checkpoint.
+        family: the checkpoint's family.
         config: its config.json.
-        cls: the class of backbone that is to be loaded.
+        cls: the class of backbone to load.
     """
     for model_type, key in () if issubclass(family.backbone, cls) else family.parts.values():
         part = family_of(model_type)
@@ -128,7 +130,7 @@ def detect_prefix(family: Family, names: Iterable[str]) -> str:
         names: of the tensors.
 
     Raises:
-        ValueError: no tensor has the name of the backbone's first weight.
+        ValueError: no tensor has the name of the backbone's first layer.
     """
     first = next(iter(family.weights.rows.values()))
     starts = {family.prefix: f"{family.prefix}{first}.", "": f"{first}."}
@@ -137,8 +139,8 @@ def detect_prefix(family: Family, names: Iterable[str]) -> str:
             return prefix
     names = sorted(names)
     raise ValueError(
-        f"These are no {family.model_type} weights: neither {starts[family.prefix]}* nor "
-        f"{starts['']}* is among the {len(names)} tensors, such as {names[:4]}."
+        f"These are no {family.model_type} weights: expected {starts[family.prefix]}* or "
+        f"{starts['']}* among the tensors, got {len(names)} others, such as {names[:4]}."
     )
 
 
@@ -148,7 +150,7 @@ class Checkpoint:
 
     Attributes:
         files: its files.
-        config: its config.json, or the part of it that is asked for.
+        config: its config.json, or that of a part.
         family: the family of its backbone.
     """
 
@@ -161,7 +163,7 @@ def find_checkpoint(
     preset: Any, *, backbone: type | None = None, revision: str | None = None,
     token: str | bool | None = None,
 ) -> Checkpoint:  # fmt: skip
-    """Resolve a preset and read its config; of its weights nothing is fetched.
+    """Resolve a preset and read its config, without its weights.
 
     Args:
         preset: as for `hub.presets.resolve`.
@@ -197,16 +199,17 @@ def load(
 
     Args:
         checkpoint: what `find_checkpoint` returned.
-        assemble: called with the backbone and the weights (None if none are loaded); returns the
-            model whose `backbone` it is. The backbone itself is the model by default.
-        head: the names of the other weights of such a model.
-        new: prefixes of paths that the checkpoint may lack, each as a whole.
-        all_layers: whether the layers of the backbone that some checkpoints lack are wanted anyway.
+        assemble: a function of the backbone and the weights (None if they are not loaded) that
+            returns a model with this `backbone`; by default the backbone is the model.
+        head: the names of the model's other weights.
+        new: prefixes of paths whose weights the checkpoint may lack, all of a prefix or none.
+        all_layers: whether the optional layers of the backbone are made even if the checkpoint
+            lacks their weights.
         overrides: arguments of the backbone, in place of the config's.
-        backend: where the model lives; the current backend by default.
+        backend: the backend of the model; the current one by default.
         dtype: a dtype or policy.
-        load_weights: whether weights are loaded, or all of them new.
-        variant: of several weights in one folder, such as "fp16".
+        load_weights: whether to load the weights; without, they are initialized.
+        variant: which of several files of weights in a folder, such as "fp16".
 
     Returns:
         The model, and the paths of its weights that the checkpoint does not have.
@@ -214,24 +217,26 @@ def load(
     Raises:
         ValueError: a tensor is missing, unused or mis-shaped.
     """
-    family, at = checkpoint.family, "" if assemble is None else "backbone/"
+    family, path_prefix = checkpoint.family, "" if assemble is None else "backbone/"
     with keras.use_backend(backend or keras.backend()):
         weights, prefix = None, ""
-        values = {**arguments(family, checkpoint.config), **(overrides or {})}
+        kwargs = {**arguments(family, checkpoint.config), **(overrides or {})}
         if load_weights:
             weights = open_weights(checkpoint.files, variant)
             weights.rename(family.renamed)
             prefix = detect_prefix(family, weights)
             for path in () if all_layers else family.optional:
                 start = prefix + family.weights.rows[path] + "."
-                values.setdefault(path, any(name.startswith(start) for name in weights))
-        backbone = family.backbone(**values, dtype=dtype)
+                kwargs.setdefault(path, any(name.startswith(start) for name in weights))
+        backbone = family.backbone(**kwargs, dtype=dtype)
         backbone.source_config = checkpoint.config
         model = backbone if assemble is None else assemble(backbone, weights)
         if weights is None:
             return model, []
-        table = family.weights.prefixed(at, prefix)
-        unread = (*family.other_heads, *absent_patterns(backbone, table, at))
-        joined = (head or WeightTable({})).joined(table, WeightTable({}, ignore=unread))
-        optional = tuple(new) + tuple(at + path for path in (family.optional if at else ()))
+        table = family.weights.prefixed(path_prefix, prefix)
+        ignored = (*family.other_heads, *absent_patterns(backbone, table, path_prefix))
+        joined = (head or WeightTable({})).joined(table, WeightTable({}, ignore=ignored))
+        optional = tuple(new)
+        if path_prefix:
+            optional += tuple(path_prefix + path for path in family.optional)
         return model, load_into(model, weights, joined, optional)

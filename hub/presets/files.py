@@ -1,6 +1,6 @@
 """Handles (built-in names, repositories of the Hub, folders) and the files they stand for.
 
-Every form ends in a `PresetFiles`, so that nobody downstream asks where a checkpoint lies.
+All forms give a `PresetFiles`, so that other code does not depend on where a checkpoint is.
 """
 
 import importlib.util
@@ -22,10 +22,10 @@ _REPO = r"[\w-][\w.-]*/[\w-][\w.-]*"
 HANDLE_URL = re.compile(
     rf"hf://(?P<repo>{_REPO})(@(?P<revision>refs/\w+/[^/]+|[^/]+))?(/(?P<folder>.+?)/?)?", re.ASCII
 )
-PIPELINE = "model_index.json"  # of a pipeline of diffusers: its parts lie in folders
+PIPELINE = "model_index.json"  # of a diffusers pipeline, whose parts are in folders
 _log = logging.getLogger(__name__)
-_AT_ONCE = 4  # downloads side by side
-_LISTED = 12  # names in an error message
+_MAX_DOWNLOADS = 4  # at the same time
+_MAX_LISTED = 12  # names in an error message
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +33,11 @@ class PresetFiles:
     """The files of one checkpoint, on this machine or on the Hub.
 
     Attributes:
-        handle: what was asked for.
+        handle: the handle that was resolved.
         row: the row of a built-in preset, else None.
         commit: the commit of a remote checkpoint, else None.
-        names: the files there are, relative to the checkpoint's folder.
-        location: where they lie, in words.
+        names: the names of the files, relative to the checkpoint's folder.
+        location: a description of their place for messages.
     """
 
     handle: str
@@ -51,19 +51,19 @@ class PresetFiles:
         return name in self.names
 
     def path(self, name: str) -> Path:
-        """Return the path of a file on this machine, after downloading it if need be.
+        """Return the local path of a file, which is downloaded if it is not cached.
 
         Raises:
-            FileNotFoundError: there is no such file; lists what there is.
+            FileNotFoundError: the checkpoint has no such file; lists those it has.
         """
         if name not in self.names:
             raise FileNotFoundError(f"{self.location} has no {name!r}; {self.listing()}")
         return self._fetch(name)
 
     def paths(self, names: Iterable[str]) -> dict[str, Path]:
-        """Return the paths of several files, which are downloaded side by side; as `path` does."""
+        """Return the local paths of files, downloaded in parallel; raises as `path` does."""
         names = list(names)
-        with ThreadPoolExecutor(max_workers=min(len(names), _AT_ONCE) or 1) as pool:
+        with ThreadPoolExecutor(max_workers=min(len(names), _MAX_DOWNLOADS) or 1) as pool:
             return dict(zip(names, pool.map(self.path, names), strict=True))
 
     def text(self, name: str) -> str:
@@ -74,7 +74,7 @@ class PresetFiles:
             raise ValueError(f"{name} of {self.location} is not UTF-8 text: {error}") from error
 
     def json(self, name: str) -> dict[str, Any]:
-        """Return a JSON file as a dict; raises as `path` does, ValueError if it is no object."""
+        """Return a JSON file as a dict; raises as `path` does, ValueError if it is not one."""
         try:
             value = json.loads(self.text(name))
         except (ValueError, RecursionError) as error:
@@ -82,11 +82,11 @@ class PresetFiles:
         if isinstance(value, dict):
             return value
         raise ValueError(
-            f"{name} of {self.location} must hold a JSON object, holds a {type(value).__name__}"
+            f"{name} of {self.location} must hold a JSON object, got a {type(value).__name__}"
         )
 
     def folder(self, name: str) -> "PresetFiles":
-        """Return the files of a folder below, under their names there.
+        """Return the files of a subfolder, under their names in it.
 
         Args:
             name: the folder, such as "unet".
@@ -106,8 +106,8 @@ class PresetFiles:
     def listing(self) -> str:
         """Return the names of the files for an error message."""
         names = sorted(self.names, key=lambda name: (name.count("/"), name))
-        more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-        return f"it has: {', '.join(names[:_LISTED])}{more}" if names else "it is empty"
+        more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+        return f"it has: {', '.join(names[:_MAX_LISTED])}{more}" if names else "it is empty"
 
 
 def resolve(
@@ -121,8 +121,8 @@ def resolve(
 
     Args:
         handle: a built-in name, "org/repo", "hf://org/repo@revision/subfolder" or a local folder.
-            A folder named like a built-in preset is given as "./name". What this function
-            returned is returned again.
+            Write "./name" for a folder with the name of a built-in preset. A `PresetFiles` is
+            returned as it is.
         revision: a branch, tag or commit of a remote checkpoint.
         token: an access token for private repositories; it is handed to the Hub's client only.
         local_files_only: use what is cached and open no socket.
@@ -140,7 +140,9 @@ def resolve(
     if isinstance(handle, PresetFiles):
         return handle
     if not isinstance(handle, str | os.PathLike):
-        raise TypeError(f"a preset is {HANDLE_FORMS}; got {type(handle).__name__} {handle!r:.80}")
+        raise TypeError(
+            f"a preset must be {HANDLE_FORMS}; got {type(handle).__name__} {handle!r:.80}"
+        )
     text = os.fspath(handle)
     remote = {"revision": revision, "token": token, "local_files_only": local_files_only}
     row = None if isinstance(handle, os.PathLike) else find_preset(text)
@@ -149,7 +151,7 @@ def resolve(
         if folder is not None:
             return _local(folder, text, row)
         remote["revision"] = revision or row["revision"]
-        return _first(text, [row["repo"], *row.get("mirrors", ())], row, remote)
+        return _first_available(text, [row["repo"], *row.get("mirrors", ())], row, remote)
     if text.startswith("hf://"):
         return _remote(text, *_parse_url(text, remote), **remote)
     if _looks_local(handle):
@@ -169,7 +171,7 @@ def resolve_file(handle: str | os.PathLike, **kwargs: Any) -> tuple[PresetFiles,
         kwargs: as for `resolve`.
 
     Returns:
-        The files beside it, or it alone where it lies on this machine, and its name among them.
+        The files of its folder (of a local file that file only), and its name among them.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -179,10 +181,10 @@ def resolve_file(handle: str | os.PathLike, **kwargs: Any) -> tuple[PresetFiles,
         raise TypeError(f"expected the path of a file, got {type(handle).__name__} {handle!r:.80}")
     path = Path(handle).expanduser()
     if path.is_file():
-        alone = frozenset([path.name])
         files = PresetFiles(
-            os.fspath(handle), None, None, alone, f"the file {path}", path.parent.joinpath
-        )
+            os.fspath(handle), None, None, frozenset([path.name]), f"the file {path}",
+            path.parent.joinpath,
+        )  # fmt: skip
         return files, path.name
     text = os.fspath(handle)
     folder, _, name = text.removeprefix("hf://").rpartition("/")
@@ -197,7 +199,9 @@ def resolve_file(handle: str | os.PathLike, **kwargs: Any) -> tuple[PresetFiles,
     return files, name
 
 
-def _first(handle: str, repos: list[str], row: dict, remote: dict[str, Any]) -> PresetFiles:
+def _first_available(
+    handle: str, repos: list[str], row: dict, remote: dict[str, Any]
+) -> PresetFiles:
     """Return the files of the first repository that exists."""
     for repo in repos[:-1]:
         try:
@@ -231,7 +235,7 @@ def _local(folder: Path, handle: str, row: dict[str, Any] | None) -> PresetFiles
 
 
 def _installed_folder(row: dict[str, Any]) -> Path | None:
-    """Return where an installed package carries the files of a preset, without importing it."""
+    """Return the folder of a preset in an installed package, which is not imported."""
     place = row.get("installed")
     spec = importlib.util.find_spec(place["package"]) if place else None
     if spec is None or not spec.submodule_search_locations:
@@ -264,10 +268,12 @@ def _remote(
 ) -> PresetFiles:
     revision = revision or "main"
     if ".." in revision or ".." in folder.split("/") or revision.startswith("/"):
-        raise ValueError(f"revision {revision!r} or subfolder {folder!r} of {handle!r} is no name")
+        raise ValueError(
+            f"revision {revision!r} or subfolder {folder!r} of {handle!r} is not valid"
+        )
     snapshot = open_snapshot(repo, revision, token, local_files_only)
-    part = "the cached part of " if snapshot.cached_only else ""
-    location = f"{part}{repo!r} at {revision!r} (commit {snapshot.commit[:12]})"
+    cached_only = "the cached part of " if snapshot.cached_only else ""
+    location = f"{cached_only}{repo!r} at {revision!r} (commit {snapshot.commit[:12]})"
     prefix = f"{folder}/" if folder else ""
     names = frozenset(
         name.removeprefix(prefix) for name in snapshot.names if name.startswith(prefix)
@@ -275,7 +281,7 @@ def _remote(
     if not names:
         folders = sorted({name.rpartition("/")[0] or "." for name in snapshot.names})
         raise FileNotFoundError(
-            f"{location} has no folder {folder!r}; it has: {', '.join(folders[:_LISTED])}"
+            f"{location} has no folder {folder!r}; it has: {', '.join(folders[:_MAX_LISTED])}"
         )
     return PresetFiles(
         handle, row, snapshot.commit, names, location, lambda name: snapshot.fetch(prefix + name)

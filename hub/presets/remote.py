@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _log = logging.getLogger(__name__)
-_TIMEOUT = 30.0  # seconds for the listing; the client itself would wait for ever
+_TIMEOUT = 30.0  # seconds for the listing; the client has no limit
 _TOKEN_HINT = "pass token= or set HF_TOKEN to a token of an account that may read it"
 
 # The client's errors, most specific first: its class, ours, and what to do.
@@ -57,8 +57,8 @@ def open_snapshot(
 ) -> Snapshot:
     """Resolve a revision of a repository to a commit and list its files.
 
-    Without a connection the cached part of the commit that was last seen under this revision is
-    used, and the log says so.
+    Without a connection the cached files of the commit that the revision last resolved to are
+    used, with a warning in the log.
 
     Args:
         repo: such as "google-bert/bert-base-cased".
@@ -168,15 +168,15 @@ def explained(start: str) -> Iterator[None]:
     """Turn errors of the client in the block into ours, which say what to do.
 
     Args:
-        start: how their messages begin.
+        start: the beginning of their messages.
     """
     try:
         yield
     except Exception as error:
-        ours = _explain(error, start)
-        if ours is None:
+        explanation = _explain(error, start)
+        if explanation is None:
             raise
-        raise ours from error
+        raise explanation from error
 
 
 def _explain(error: BaseException, start: str) -> Exception | None:

@@ -1,4 +1,4 @@
-"""Saving: weights, config and tokenizer as transformers and diffusers read them."""
+"""Saving weights, config and tokenizer in the layout of transformers and diffusers."""
 
 import os
 from collections.abc import Mapping
@@ -19,15 +19,15 @@ _DTYPES = ("float32", "float16", "bfloat16")
 def config_of(
     family: Family, backbone: Any, architecture: str | None, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the config.json of a model: that of its checkpoint, brought up to date.
+    """Return the config.json of a model: that of its checkpoint with the current arguments.
 
     Args:
-        family: of the backbone.
+        family: the backbone's family.
         backbone: the backbone.
-        architecture: of a model with a head; None for the backbone alone.
+        architecture: the architecture of a model with a head; None for a backbone.
         extra: keys that the task adds.
     """
-    config = _up_to_date(family, getattr(backbone, "source_config", {}), backbone.get_config())
+    config = _updated_config(family, getattr(backbone, "source_config", {}), backbone.get_config())
     if family.library == "diffusers":
         config.pop("model_type", None)
         return {**config, "_class_name": family.model_type, **extra}
@@ -40,17 +40,22 @@ def config_of(
     }
 
 
-def _up_to_date(family: Family, config: Mapping[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-    """Return a config.json with our arguments, and those of parts, in it."""
+def _updated_config(
+    family: Family, config: Mapping[str, Any], arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a config.json with the arguments of a backbone and of its parts."""
     fixed = {key: values[0] for key, values in family.fixed.items() if values[0] is not None}
     config = {**fixed, **config}
     keys = config_keys(family)
-    ours = ours | {name: ours[name] + more for name, (_, more) in keys.items() if more}
-    config |= {key: ours[name] for name, (key, _) in keys.items()}
-    config |= family.write(ours) if family.write else {}
+    arguments = dict(arguments)
+    for name, (_, offset) in keys.items():
+        if offset:
+            arguments[name] += offset
+    config |= {key: arguments[name] for name, (key, _) in keys.items()}
+    config |= family.write(arguments) if family.write else {}
     for name, (model_type, key) in family.parts.items():
         part = family_of(model_type)
-        config[key] = _up_to_date(part, part_config(part, config, key), ours[name])
+        config[key] = _updated_config(part, part_config(part, config, key), arguments[name])
         config.pop(f"{key}_dict", None)
     for key in ("_name_or_path", "torch_dtype", "transformers_version"):
         config.pop(key, None)
@@ -64,15 +69,15 @@ def write_preset(
     """Write weights, tokenizer and config into a folder; the config comes last.
 
     Args:
-        directory: the folder, made if need be.
+        directory: the folder; it is created if it does not exist.
         model: the model.
         table: the names of its weights.
-        config: of config.json.
+        config: the content of config.json.
         tokenizer: one of `hub.tokenizers`, or None.
         file: the name of the file of weights.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full; older files stay as they were.
+        OSError: the folder cannot be written, or the disk is full; older files are kept.
     """
     folder = Path(os.fspath(directory))
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +92,7 @@ def save_backbone(model: Any, directory: Any) -> None:
 
     Args:
         model: the backbone.
-        directory: a folder, made if need be.
+        directory: a folder; it is created if it does not exist.
     """
     family = family_of(model.family)
     config = config_of(family, model, None, {})

@@ -1,9 +1,9 @@
 """The built-in presets: rows of data, one JSON file a family.
 
-A row says where a checkpoint lies and what is known about it. Its `config` and `lowercase` are
-defaults: the files of the checkpoint always win. `unverified` names the facts of a row that
-nobody has checked against the repository; "safetensors" among them means that the weights may be
-there in another format only.
+A row holds the repository of a checkpoint and facts about it. Its `config` and `lowercase` are
+defaults: the files of the checkpoint take precedence. `unverified` lists the facts of a row that
+were not checked against the repository; "safetensors" among them means that the weights may be
+available in another format only.
 """
 
 import copy
@@ -36,7 +36,7 @@ def list_presets(family: str | None = None) -> dict[str, dict[str, Any]]:
         family: only those of one family, such as "bert".
 
     Raises:
-        ValueError: there is no such family.
+        ValueError: the family is unknown.
 
     Example:
         >>> list_presets("bert")["minilm_l6_en"]["parameters"]
@@ -44,7 +44,7 @@ def list_presets(family: str | None = None) -> dict[str, dict[str, Any]]:
     """
     families = sorted({row["family"] for row in _rows().values()})
     if family is not None and family not in families:
-        raise ValueError(f"unknown family {family!r}; there are: {', '.join(families)}")
+        raise ValueError(f"family must be one of {', '.join(families)}, got {family!r}")
     names = [name for name, row in _rows().items() if family in (None, row["family"])]
     return {name: preset_row(name) for name in names}
 
@@ -56,7 +56,7 @@ def preset_row(name: str) -> dict[str, Any]:
         name: such as "bert_base_en".
 
     Raises:
-        ValueError: there is no such preset; lists the names near it.
+        ValueError: the preset is unknown; lists similar names.
 
     Example:
         >>> preset_row("bert_base_en")["repo"]
@@ -69,12 +69,12 @@ def preset_row(name: str) -> dict[str, Any]:
 
 
 def find_preset(name: str) -> dict[str, Any] | None:
-    """Return what `preset_row` does, or None for a name that is not built in."""
+    """Return the row of a built-in preset as `preset_row` does, or None for an unknown name."""
     return copy.deepcopy(_rows().get(name))
 
 
 def unknown_preset(handle: str) -> ValueError:
     """Return the error for a handle of no supported form."""
-    near = difflib.get_close_matches(str(handle).lower(), _rows(), n=4, cutoff=0.5)
-    meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return ValueError(f"unknown preset {handle!r}.{meant} A preset is {HANDLE_FORMS}.")
+    similar = difflib.get_close_matches(str(handle).lower(), _rows(), n=4, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+    return ValueError(f"unknown preset {handle!r}.{hint} A preset must be {HANDLE_FORMS}.")

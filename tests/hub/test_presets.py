@@ -118,7 +118,7 @@ def test_rows_are_copies():
 
 def test_families():
     assert {row["family"] for row in list_presets("bert").values()} == {"bert"}
-    with pytest.raises(ValueError, match=r"unknown family 'brt'; there are: .*bert"):
+    with pytest.raises(ValueError, match=r"family must be one of .*bert.*, got 'brt'"):
         list_presets("brt")
 
 

@@ -217,7 +217,7 @@ def test_info_of_files_that_were_resolved(hub_server, folder):
     assert hub.info(resolve(folder)) == {**hub.info(folder), "name": str(folder)}
     hub_server.publish("openai-community/gpt2", folder)
     assert hub.info(resolve("gpt2_base_en")) == hub.info("gpt2_base_en")
-    with pytest.raises(TypeError, match="a preset is a built-in name"):
+    with pytest.raises(TypeError, match="a preset must be a built-in name"):
         hub.info(3)
 
 
