@@ -17,7 +17,7 @@ from hub.diffusion.latents import LatentCodec
 from hub.diffusion.parts import DiffusionParts
 from hub.diffusion.prompts import apply_weights, chunk_prompt, repeat_to_same_length
 from hub.diffusion.training import NoisePrediction, images_and_prompts, training_inputs
-from hub.preprocessing.image_inputs import masks_of, pixels_of
+from hub.preprocessing.image_inputs import load_images, load_masks
 from keraslite import ops
 from keraslite.training import CompiledFunctions, inference
 
@@ -249,7 +249,7 @@ class StableDiffusionPipeline(DiffusionParts):
             seeds = ops.convert_to_tensor(self._seeds(seed, batch_size))
             size = (self.img_height, self.img_width)
             if image is not None:
-                image = pixels_of(image, batch_size)
+                image = load_images(image, batch_size)
                 size = image.shape[1:3]
             shape = (*(n // self.vae.factor for n in size), self.vae.latent_channels)
             first = self._first_noise(diffusion_noise, seeds, shape)
@@ -387,7 +387,7 @@ class StableDiffusionPipeline(DiffusionParts):
             raise ValueError("A mask needs an image, got mask without image.")
         if mask is None:
             return {}
-        is_new = masks_of(mask, image.shape[:3])
+        is_new = load_masks(mask, image.shape[:3])
         factor = self.vae.factor
         latent_mask = ops.convert_to_tensor(is_new[:, ::factor, ::factor])
         if inpaints:

@@ -10,7 +10,7 @@ from PIL import ImageOps
 
 import keraslite as keras
 from hub.diffusion.prompts import repeat_to_same_length
-from hub.preprocessing.image_inputs import listed, opened, red_green_blue
+from hub.preprocessing.image_inputs import list_images, open_image, to_rgb
 from keraslite import ops
 
 _BATCH_SIZE = 4  # of images that are encoded
@@ -89,7 +89,7 @@ def training_inputs(
     """
     if pipeline.unet.config["in_channels"] != pipeline.vae.latent_channels:
         raise ValueError("fit trains text-to-image networks, got one for inpainting.")
-    images, texts = listed(images), [prompts] if isinstance(prompts, str) else list(prompts)
+    images, texts = list_images(images), [prompts] if isinstance(prompts, str) else list(prompts)
     if len(images) != len(texts):
         raise ValueError(f"There are {len(images)} images, but {len(texts)} texts.")
     size = pipeline.img_width, pipeline.img_height
@@ -97,7 +97,7 @@ def training_inputs(
     moments = []
     for start in range(0, len(images), _BATCH_SIZE):
         pixels = [
-            np.asarray(ImageOps.fit(red_green_blue(opened(image, f"Image {start + i}")), size))
+            np.asarray(ImageOps.fit(to_rgb(open_image(image, f"Image {start + i}")), size))
             for i, image in enumerate(images[start : start + _BATCH_SIZE])
         ]
         batch = np.stack(pixels).astype("float32") / 127.5 - 1

@@ -1,7 +1,7 @@
-"""Preprocessing of images as a checkpoint says, in numpy and Pillow, without a framework.
+"""Preprocessing of images for a checkpoint, in numpy and Pillow, without a framework.
 
-How they are resized, cut and normalised belongs to the weights: it is read from the
-preprocessor_config.json beside them, whose keys are the names of our settings.
+Resizing, cropping and normalisation belong to the weights: they are read from the
+preprocessor_config.json of the checkpoint, whose keys are the names of the settings.
 """
 
 import copy
@@ -15,43 +15,43 @@ import numpy as np
 from PIL import Image
 
 from hub.files import write_json
-from hub.preprocessing.image_inputs import listed, opened, red_green_blue
+from hub.preprocessing.image_inputs import list_images, open_image, to_rgb
 from hub.preprocessing.text import TextPreprocessor
 
 FILE = "preprocessor_config.json"
-_WHOLE = "processor_config.json"  # newer files hold the settings for texts and others too
-# What each kind of processor does where its file does not say. `square` is no key of the files: it
-# says whether a size that is one number is that of both edges, or of the shorter one.
-_USUAL = {
+_COMBINED_FILE = "processor_config.json"  # of newer checkpoints, for all kinds of inputs
+# The default settings of each image processor of transformers. `square` is not a key of the files:
+# it is True if a size that is one number is that of both edges, False if of the shorter one.
+_COMMON = {
     "do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True,
     "rescale_factor": 1 / 255,
 }  # fmt: skip
-KINDS: dict[str, dict[str, Any]] = {
+PROCESSORS: dict[str, dict[str, Any]] = {
     "CLIP": {
-        **_USUAL, "size": 224, "square": False, "do_center_crop": True, "crop_size": 224,
+        **_COMMON, "size": 224, "square": False, "do_center_crop": True, "crop_size": 224,
         "resample": 3, "image_mean": [0.48145466, 0.4578275, 0.40821073],
         "image_std": [0.26862954, 0.26130258, 0.27577711],
     },
     "ViT": {
-        **_USUAL, "size": 224, "square": True, "do_center_crop": False, "crop_size": 224,
+        **_COMMON, "size": 224, "square": True, "do_center_crop": False, "crop_size": 224,
         "resample": 2, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
     },
 }  # fmt: skip
-_SIZES = ({"shortest_edge"}, {"height", "width"})
+_SIZE_KEYS = ({"shortest_edge"}, {"height", "width"})
 
 
 class ImagePreprocessor:
-    """Images to the pixels that a model takes.
+    """A preprocessor from images to a model's inputs.
 
     Args:
-        kind: whose defaults hold: "CLIP" or "ViT".
-        settings: what differs from them, by the keys of a preprocessor_config.json: `do_resize`,
+        processor: the image processor with the default settings: "CLIP" or "ViT".
+        settings: settings that differ, by the keys of a preprocessor_config.json: `do_resize`,
             `size` (a number, `{"shortest_edge": n}` or `{"height": n, "width": n}`), `resample` (a
             filter of Pillow's, by its number), `do_center_crop`, `crop_size`, `do_rescale`,
             `rescale_factor`, `do_normalize`, `image_mean`, `image_std`, `do_convert_rgb`.
 
     Raises:
-        ValueError: a setting is unknown, or has a value that is none.
+        ValueError: a setting is unknown, or has a value that is not valid.
 
     >>> images = ImagePreprocessor("ViT", size=8)
     >>> pixels = images([np.zeros((5, 9, 3), "uint8"), np.ones((6, 6))])
@@ -59,34 +59,36 @@ class ImagePreprocessor:
     ((2, 8, 8, 3), -1.0, 1.0)
     """
 
-    def __init__(self, kind: str = "CLIP", **settings: Any):
-        if kind not in KINDS:
-            raise ValueError(f"There are no images of the kind {kind!r}; there are: {list(KINDS)}.")
-        defaults = KINDS[kind]
+    def __init__(self, processor: str = "CLIP", **settings: Any):
+        if processor not in PROCESSORS:
+            raise ValueError(f"processor must be one of {list(PROCESSORS)}, got {processor!r}.")
+        defaults = PROCESSORS[processor]
         unknown = sorted(set(settings) - (set(defaults) - {"square"}))
         if unknown:
             supported = sorted(set(defaults) - {"square"})
-            raise ValueError(f"Unknown settings {unknown}; there are: {supported}.")
-        self.kind = kind
-        # A null in a file is what its writer took for the default.
+            raise ValueError(f"Settings must be among {supported}, got {unknown}.")
+        self.processor = processor
+        # A null in a file stands for the default.
         values = {**defaults, **{k: v for k, v in settings.items() if v is not None}}
         square = values.pop("square")
-        values["size"] = _sized("size", values["size"], square)
-        values["crop_size"] = _sized("crop_size", values["crop_size"], True)
+        values["size"] = _parse_size("size", values["size"], square)
+        values["crop_size"] = _parse_size("crop_size", values["crop_size"], True)
         if set(values["crop_size"]) != {"height", "width"}:
-            raise ValueError(f"crop_size={values['crop_size']} must have a height and a width.")
+            raise ValueError(
+                f"crop_size must have a height and a width, got {values['crop_size']}."
+            )
         try:
             values["resample"] = int(Image.Resampling(values["resample"]))
         except ValueError as error:
             filters = {f.name.lower(): int(f) for f in Image.Resampling}
             raise ValueError(
-                f"resample={values['resample']!r} is no filter; there are: {filters}."
+                f"resample must be one of {filters}, got {values['resample']!r}."
             ) from error
         self.settings: dict[str, Any] = values
-        self._values = self._table()
+        self._pixel_values = self._pixel_table()
 
-    def _table(self) -> np.ndarray:
-        """Return the pixel (256, 3) that each value of each channel becomes."""
+    def _pixel_table(self) -> np.ndarray:
+        """Return the input of the model (256, 3) for each byte of each channel."""
         settings = self.settings
         values = np.arange(256, dtype="float64")[:, None]
         values = (values * (settings["rescale_factor"] if settings["do_rescale"] else 1)).astype(
@@ -110,21 +112,21 @@ class ImagePreprocessor:
             config: its content.
 
         Raises:
-            ValueError: it asks for something that is not supported.
+            ValueError: it has a processor or a setting that is not supported.
         """
-        processor = (
+        class_name = (
             config.get("image_processor_type") or config.get("feature_extractor_type") or "CLIP"
         )
-        kind = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", str(processor))
-        if kind not in KINDS:
+        processor = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", str(class_name))
+        if processor not in PROCESSORS:
             raise ValueError(
-                f"Images for a {processor} are not supported; supported: {list(KINDS)}."
+                f"The image processor {class_name} is not supported; supported: {list(PROCESSORS)}."
             )
-        keys = set(KINDS[kind]) - {"square"}
+        keys = set(PROCESSORS[processor]) - {"square"}
         others = sorted(k for k, v in config.items() if k.startswith("do_") and v and k not in keys)
         if others:
             raise ValueError(f"{others} of a preprocessor_config.json are not supported.")
-        return cls(kind, **{key: config[key] for key in keys if key in config})
+        return cls(processor, **{key: config[key] for key in keys if key in config})
 
     @classmethod
     def from_files(cls, files: Any) -> "ImagePreprocessor":
@@ -134,16 +136,16 @@ class ImagePreprocessor:
             files: what `hub.presets.resolve` returned.
 
         Raises:
-            FileNotFoundError: the checkpoint does not say how images are prepared.
+            FileNotFoundError: the checkpoint has no settings for images.
             ValueError: as of `from_config`.
         """
-        if FILE not in files and _WHOLE in files:
-            return cls.from_config(files.json(_WHOLE).get("image_processor") or {})
+        if FILE not in files and _COMBINED_FILE in files:
+            return cls.from_config(files.json(_COMBINED_FILE).get("image_processor") or {})
         return cls.from_config(files.json(FILE))
 
     def to_config(self) -> dict[str, Any]:
         """Return the content of a preprocessor_config.json, as transformers reads it."""
-        name = f"{self.kind}ImageProcessor"
+        name = f"{self.processor}ImageProcessor"
         extractor = name.replace("ImageProcessor", "FeatureExtractor")
         return {
             **copy.deepcopy(self.settings),
@@ -154,7 +156,7 @@ class ImagePreprocessor:
         """Write a preprocessor_config.json.
 
         Args:
-            folder: where; it must be there.
+            folder: an existing folder.
         """
         write_json(Path(os.fspath(folder)) / FILE, self.to_config())
 
@@ -164,22 +166,22 @@ class ImagePreprocessor:
         """Return pixels (images, height, width, 3) of float32.
 
         Args:
-            images: a path, an image of Pillow's, or an array (height, width), (height, width, 1, 3
-                or 4), or (images, height, width, channels) of integers from 0 to 255 or floats from
-                0 to 1; or any number of these, of any sizes. Grey ones, those with a palette and
-                those with transparency, which is laid on white, become red, green and blue.
+            images: a path, a Pillow image, or an array (height, width), (height, width, 1, 3 or 4),
+                or (images, height, width, channels) of integers from 0 to 255 or floats from 0 to
+                1; or a list of these, of any sizes. Greyscale, palette and transparent images are
+                converted to RGB, with white under transparent pixels.
 
         Raises:
-            TypeError: it is none of these.
-            FileNotFoundError: there is no such file.
-            ValueError: a file or an array is no image, or images have different sizes in the end.
+            TypeError: the images are of another type.
+            FileNotFoundError: a file does not exist.
+            ValueError: a file or an array is not an image, or images differ in size after resizing.
         """
-        rows = [self.pixels(image, f"Image {i}") for i, image in enumerate(listed(images))]
+        rows = [self.pixels(image, f"Image {i}") for i, image in enumerate(list_images(images))]
         sizes = sorted({pixels.shape[:2] for pixels in rows})
         if len(sizes) > 1:
             raise ValueError(
-                f"Images of the sizes {sizes} make no batch: resize them to a height and a width, "
-                "crop them, or give them one by one."
+                f"The images of a batch must have the same size, got {sizes}: resize them to a "
+                "height and a width, crop them, or pass them one by one."
             )
         return np.stack(rows)
 
@@ -187,44 +189,46 @@ class ImagePreprocessor:
         """Return pixels (height, width, 3) of one image.
 
         Args:
-            image: a path, an image of Pillow's, or an array, as for a call.
-            name: what errors call it.
+            image: a path, a Pillow image, or an array, as for `__call__`.
+            name: the name of the image in error messages.
         """
-        image, settings = opened(image, name), self.settings
+        image, settings = open_image(image, name), self.settings
         if settings["do_convert_rgb"]:
-            image = red_green_blue(image)
+            image = to_rgb(image)
         elif image.mode != "RGB":
             raise ValueError(
-                f"{name} is of the mode {image.mode!r}, the model takes RGB alone; convert it, or "
-                "set do_convert_rgb."
+                f"{name} must be of mode 'RGB', got mode {image.mode!r}; convert it, or set "
+                "do_convert_rgb."
             )
         if settings["do_resize"]:
-            height, width = _resized(image.height, image.width, settings["size"])
+            height, width = _resized_shape(image.height, image.width, settings["size"])
             image = image.resize((width, height), settings["resample"])
         pixels = np.asarray(image)
         if settings["do_center_crop"]:
-            pixels = _cut(pixels, settings["crop_size"]["height"], settings["crop_size"]["width"])
-        return np.stack([self._values[pixels[..., c], c] for c in range(3)], axis=-1)
+            pixels = _center_crop(
+                pixels, settings["crop_size"]["height"], settings["crop_size"]["width"]
+            )
+        return np.stack([self._pixel_values[pixels[..., c], c] for c in range(3)], axis=-1)
 
 
-def _sized(name: str, value: Any, square: bool) -> dict[str, int]:
-    """Return a size, in any form that files have, as a dict of one of `_SIZES`."""
+def _parse_size(name: str, value: Any, square: bool) -> dict[str, int]:
+    """Return a size of any form in files as a dict with the keys of one of `_SIZE_KEYS`."""
     if isinstance(value, int | float):
         value = {"height": value, "width": value} if square else {"shortest_edge": value}
     elif isinstance(value, list | tuple) and len(value) == 2:
         value = dict(zip(("height", "width"), value, strict=True))
     if isinstance(value, Mapping):
         value = {k: v for k, v in value.items() if v is not None}
-        whole = all(isinstance(v, int | float) and int(v) == v > 0 for v in value.values())
-        if set(value) in _SIZES and whole:
+        valid = all(isinstance(v, int | float) and int(v) == v > 0 for v in value.values())
+        if set(value) in _SIZE_KEYS and valid:
             return {k: int(v) for k, v in value.items()}
     raise ValueError(
-        f"{name}={value!r} is no size; supported: a whole number, {{'shortest_edge': n}}, and "
-        "{'height': n, 'width': n}."
+        f"{name} must be a positive integer, {{'shortest_edge': n}} or "
+        f"{{'height': n, 'width': n}}, got {value!r}."
     )
 
 
-def _resized(height: int, width: int, size: dict[str, int]) -> tuple[int, int]:
+def _resized_shape(height: int, width: int, size: dict[str, int]) -> tuple[int, int]:
     """Return height and width after resizing; the longer edge is rounded down."""
     if "height" in size:
         return size["height"], size["width"]
@@ -233,33 +237,33 @@ def _resized(height: int, width: int, size: dict[str, int]) -> tuple[int, int]:
     return (short, long) if height < width else (long, short)
 
 
-def _cut(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return the middle of an image, with black around it where the image is smaller."""
-    (top, bottom, low), (left, right, near) = (
+def _center_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return the center of an image, padded with black where the image is smaller."""
+    (top, bottom, pad_top), (left, right, pad_left) = (
         _window(*pair) for pair in zip(pixels.shape, (height, width), strict=False)
     )
-    inside = pixels[top:bottom, left:right]
-    if inside.shape[:2] == (height, width):
-        return inside
+    cropped = pixels[top:bottom, left:right]
+    if cropped.shape[:2] == (height, width):
+        return cropped
     out = np.zeros((height, width, pixels.shape[2]), pixels.dtype)
-    out[low : low + len(inside), near : near + inside.shape[1]] = inside
+    out[pad_top : pad_top + len(cropped), pad_left : pad_left + cropped.shape[1]] = cropped
     return out
 
 
 def _window(size: int, target: int) -> tuple[int, int, int]:
-    """Return begin and end of the middle along an axis, and its begin in the result."""
-    start = (size - target) // 2  # rounded down: of an odd border the larger half comes first
-    first = max(start, 0)
-    return first, first + min(target, size), max(-start, 0)
+    """Return start and end of the center along an axis, and the padding before it."""
+    offset = (size - target) // 2  # rounded down: odd padding is larger before than after
+    start = max(offset, 0)
+    return start, start + min(target, size), max(-offset, 0)
 
 
 class ImageTextPreprocessor(TextPreprocessor):
-    """Images and texts to the inputs of a model that compares them.
+    """A preprocessor from images and texts to the inputs of a model that compares them.
 
     Args:
         tokenizer: a tokenizer of `hub.tokenizers`.
         images: an `ImagePreprocessor`.
-        sequence_length: the most tokens of a text; longer ones are truncated.
+        sequence_length: the maximum number of tokens of a text; longer ones are truncated.
     """
 
     def __init__(self, tokenizer: Any, images: ImagePreprocessor, sequence_length: int = 77):
@@ -275,7 +279,7 @@ class ImageTextPreprocessor(TextPreprocessor):
             sample_weight: not used.
 
         Raises:
-            ValueError: the dict has other names.
+            ValueError: x is not a dict of these.
         """
         if not isinstance(x, Mapping) or not x or set(x) - {"images", "texts"}:
             got = sorted(x) if isinstance(x, Mapping) else type(x).__name__

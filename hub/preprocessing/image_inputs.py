@@ -1,4 +1,4 @@
-"""Images as arguments: paths, images of Pillow's, arrays."""
+"""Images as arguments: paths, Pillow images, arrays."""
 
 import os
 import re
@@ -9,22 +9,22 @@ import numpy as np
 from PIL import Image, ImageOps
 
 _EXPECTED = (
-    "Expected images: paths, images of Pillow's, or arrays (height, width), (height, width, "
-    "channels) or (images, height, width, channels), or a list of these"
+    "Expected images: paths, Pillow images, arrays (height, width), (height, width, channels) or "
+    "(images, height, width, channels), or a list of these"
 )
 
 
-def listed(images: Any) -> list[Any]:
-    """Return the images that a value holds, one by one, not yet read.
+def list_images(images: Any) -> list[Any]:
+    """Return a list of the images of an argument, without reading files.
 
     Args:
-        images: a path, an image of Pillow's, an array of one or of several, or any number of these.
+        images: a path, a Pillow image, an array of one or several images, or a list of these.
 
     Raises:
-        TypeError: it is none of these.
-        ValueError: there is no image, or an array has no shape of images.
+        TypeError: the argument is of another type.
+        ValueError: there is no image, or an array has another shape.
 
-    >>> len(listed(np.zeros((2, 4, 6, 3))))
+    >>> len(list_images(np.zeros((2, 4, 6, 3))))
     2
     """
     if isinstance(images, str | os.PathLike | Image.Image):
@@ -38,41 +38,39 @@ def listed(images: Any) -> list[Any]:
         raise ValueError(f"{_EXPECTED}, got an array of shape {tuple(images.shape)}.")
     rows = list(images)
     if not rows:
-        raise ValueError("There are no images.")
+        raise ValueError(f"{_EXPECTED}, got none.")
     return rows
 
 
-def opened(image: Any, name: str = "The image") -> Image.Image:
-    """Return an image of Pillow's, upright if its file says how a camera was turned.
+def open_image(image: Any, name: str = "The image") -> Image.Image:
+    """Return a Pillow image, rotated by the orientation in its metadata.
 
     Args:
-        image: a path, an image of Pillow's, or an array of integers from 0 to 255 or floats from 0
-            to 1: (height, width), or (height, width, 1, 3 or 4).
-        name: what errors call it.
+        image: a path, a Pillow image, or an array of integers from 0 to 255 or floats from 0 to 1:
+            (height, width), or (height, width, 1, 3 or 4).
+        name: the name of the image in error messages.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a file or an array is no image.
+        FileNotFoundError: the file does not exist.
+        ValueError: a file or an array is not an image.
 
-    >>> opened(np.zeros((4, 6, 3), "uint8")).size
+    >>> open_image(np.zeros((4, 6, 3), "uint8")).size
     (6, 4)
     """
     if isinstance(image, str | os.PathLike):
-        where = os.fspath(image)
-        if re.match(r"https?://", str(where)):
-            raise ValueError(f"{name} is an address, {where}: download it, and give the file.")
+        path = os.fspath(image)
+        if re.match(r"https?://", str(path)):
+            raise ValueError(f"{name} must be a file, got the URL {path}: download it first.")
         try:
-            with Image.open(where) as file:
+            with Image.open(path) as file:
                 image = ImageOps.exif_transpose(file)
                 image.load()
         except FileNotFoundError:
-            raise FileNotFoundError(f"{name}: there is no file {where}.") from None
-        except (OSError, SyntaxError) as error:  # Pillow's own have no number
+            raise FileNotFoundError(f"{name}: there is no file {path}.") from None
+        except (OSError, SyntaxError) as error:  # Pillow's own errors have no errno
             if getattr(error, "errno", None) is not None:
                 raise
-            raise ValueError(
-                f"{name}: {where} is no image that Pillow can read: {error}"
-            ) from error
+            raise ValueError(f"{name}: Pillow cannot read {path}: {error}") from error
         return image
     if isinstance(image, Image.Image):
         return ImageOps.exif_transpose(image)
@@ -80,40 +78,40 @@ def opened(image: Any, name: str = "The image") -> Image.Image:
     if shape is None or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
         got = type(image).__name__ if shape is None else f"an array of shape {tuple(shape)}"
         raise ValueError(
-            f"{name} is {got}; expected a path, an image of Pillow's, or an array (height, width) "
-            "or (height, width, 1, 3 or 4): channels come last."
+            f"{name} must be a path, a Pillow image, or an array (height, width) or (height, "
+            f"width, 1, 3 or 4), channels last; got {got}."
         )
-    return Image.fromarray(_bytes(np.asarray(image), name))
+    return Image.fromarray(_to_uint8(np.asarray(image), name))
 
 
-def _bytes(pixels: np.ndarray, name: str) -> np.ndarray:
-    """Return integers from 0 to 255, which is what Pillow resizes."""
+def _to_uint8(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Return pixels as uint8, which Pillow resizes."""
     pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     if 0 in pixels.shape:
-        raise ValueError(f"{name} has the shape {pixels.shape}: there are no pixels.")
+        raise ValueError(f"{name} must have pixels, got the shape {pixels.shape}.")
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels)
-    scale = 255 / _white(pixels, name)
+    scale = 255 / _white_value(pixels, name)
     return np.rint(pixels.astype("float64") * scale).astype("uint8")
 
 
-def _white(pixels: np.ndarray, name: str) -> int:
-    """Return the value of white: 255 for integers, 1 for floats; other numbers are refused."""
-    whole = pixels.dtype.kind in "iu"
+def _white_value(pixels: np.ndarray, name: str) -> int:
+    """Return the value of white, 255 for integers and 1 for floats; raise for other values."""
+    white = 255 if pixels.dtype.kind in "iu" else 1
     low, high = pixels.min(), pixels.max()
-    if pixels.dtype.kind not in "iuf" or not (low >= 0 and high <= (255 if whole else 1)):
+    if pixels.dtype.kind not in "iuf" or not (low >= 0 and high <= white):
         raise ValueError(
-            f"{name} has {pixels.dtype} from {low} to {high}; expected integers from 0 to 255, or "
-            "floats from 0 to 1."
+            f"{name} must have integers from 0 to 255 or floats from 0 to 1, got {pixels.dtype} "
+            f"from {low} to {high}."
         )
-    return 255 if whole else 1
+    return white
 
 
-def red_green_blue(image: Image.Image) -> Image.Image:
-    """Return an image in RGB, laid on white where it is transparent.
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image in RGB, with white under transparent pixels.
 
     Args:
-        image: of any mode.
+        image: a Pillow image of any mode.
     """
     if "A" in image.getbands() or image.info.get("transparency") is not None:
         white = Image.new("RGBA", image.size, "white")
@@ -121,51 +119,52 @@ def red_green_blue(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _arrays(images: Any, converted: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    """Return images of any form, or a batch of them, as one array."""
+def _to_array(images: Any, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """Return an image of any form, or a batch of images, as one array."""
     if isinstance(images, str | os.PathLike | Image.Image):
-        return np.asarray(converted(opened(images)))
+        return np.asarray(convert(open_image(images)))
     if isinstance(images, list | tuple):
-        return np.stack([_arrays(image, converted) for image in images])
+        return np.stack([_to_array(image, convert) for image in images])
     return np.asarray(images)
 
 
-def pixels_of(image: Any, count: int) -> np.ndarray:
+def load_images(image: Any, count: int) -> np.ndarray:
     """Return images (count, height, width, 3) between -1 and 1.
 
     Args:
-        image: one for all or one for each: arrays of uint8 or of floats from 0 to 1, which are not
-            rounded, images of Pillow's, or paths.
+        image: one image, or `count` of them: arrays of uint8 or of floats from 0 to 1, which are
+            not rounded, Pillow images, or paths.
         count: the number of images.
 
     Raises:
-        ValueError: they are of another number, or have another shape.
+        ValueError: there are more or fewer images, or they have another shape.
     """
-    images = _arrays(image, red_green_blue)
+    images = _to_array(image, to_rgb)
     images = images[None] if images.ndim == 3 else images
     if images.ndim != 4 or len(images) not in (1, count):
         raise ValueError(
-            f"image has the shape {images.shape}, expected (height, width, 3) or ({count}, height, "
-            "width, 3)."
+            f"image must have the shape (height, width, 3) or ({count}, height, width, 3), got "
+            f"{images.shape}."
         )
-    images = images.astype("float32") / (_white(images, "image") / 2) - 1
+    images = images.astype("float32") / (_white_value(images, "image") / 2) - 1
     return np.repeat(images, count, axis=0) if len(images) != count else images
 
 
-def masks_of(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
+def load_masks(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Return masks (count, height, width, 1) of 0 and 1.
 
     Args:
-        mask: one for all or one for each: arrays, images of Pillow's, or paths; 1, True or white.
+        mask: one mask, or one for each image: arrays, Pillow images, or paths; 1, True or white
+            where the mask is set.
         shape: (count, height, width) of the images.
 
     Raises:
-        ValueError: they are of another number, or of another size than the images.
+        ValueError: there are more or fewer masks than images, or they have another size.
     """
-    masks = _arrays(mask, lambda grey: grey.convert("L"))
+    masks = _to_array(mask, lambda grey: grey.convert("L"))
     masks = masks[..., 0] if masks.shape[-1:] in ((1,), (3,)) and masks.ndim > 2 else masks
     masks = masks[None] if masks.ndim == 2 else masks
     if masks.shape[1:] != shape[1:] or masks.ndim != 3 or len(masks) not in (1, shape[0]):
-        raise ValueError(f"mask has the shape {masks.shape}, expected {tuple(shape[1:])}.")
-    bytes_ = masks.dtype.kind in "iu" and masks.max() > 1
-    return (masks >= (127.5 if bytes_ else 0.5)).astype("float32")[..., None]
+        raise ValueError(f"mask must have the shape {tuple(shape[1:])}, got {masks.shape}.")
+    is_uint8 = masks.dtype.kind in "iu" and masks.max() > 1
+    return (masks >= (127.5 if is_uint8 else 0.5)).astype("float32")[..., None]

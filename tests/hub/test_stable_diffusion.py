@@ -163,7 +163,10 @@ def test_bad_input(made, tmp_path):
         (lambda: model.text_to_image(["a", "b"], batch_size=3), "2 prompts"),
         (lambda: model.text_to_image(["a"] * 3, ["b", "c"]), "2 negative prompts for 3"),
         (lambda: model.text_to_image("a", output="jpeg"), "output must be one of .* got 'jpeg'"),
-        (lambda: model.inpaint("a", np.zeros((8, 8, 3)), np.zeros((4, 4))), "mask has the shape"),
+        (
+            lambda: model.inpaint("a", np.zeros((8, 8, 3)), np.zeros((4, 4))),
+            r"mask must have the shape \(8, 8\), got",
+        ),
         (
             lambda: model.generate_image(model.encode_text("a"), mask=np.zeros((4, 4))),
             "needs an image",
@@ -174,9 +177,12 @@ def test_bad_input(made, tmp_path):
         (lambda: model.image_to_image("a", np.zeros((9, 8, 3))), "multiples of 4"),
         (
             lambda: model.image_to_image("a", np.full((8, 8, 3), -1.0)),
-            "image has float64 from -1.0",
+            "image must have .*got float64 from -1.0",
         ),
-        (lambda: model.image_to_image("a", np.full((8, 8, 3), 256)), "image has int64 from 256"),
+        (
+            lambda: model.image_to_image("a", np.full((8, 8, 3), 256)),
+            "image must have .*got int64 from 256",
+        ),
         (lambda: model.generate_image(np.zeros((2, 77, 10)), batch_size=3), "2 texts for 3"),
         (
             lambda: model.generate_image(model.encode_text("a"), diffusion_noise=np.zeros((1, 4))),

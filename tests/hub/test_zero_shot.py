@@ -177,9 +177,9 @@ BAD = [
     ({"labels": np.ones((2, 7))}, ValueError, r"vectors \(labels, 6\).*shape \(2, 7\)"),
     ({"template": "a photo"}, ValueError, "A template is a text with {} for the label"),
     ({"template": []}, ValueError, "A template"),
-    ({"images": []}, ValueError, "There are no images"),
+    ({"images": []}, ValueError, "Expected images: .*got none"),
     ({"images": ["/nowhere.png"]}, FileNotFoundError, r"Image 0: there is no file /nowhere\.png"),
-    ({"images": [np.zeros((4, 4))] * 3 + [np.ones((2, 2)) * 7]}, ValueError, "Image 3 has"),
+    ({"images": [np.zeros((4, 4))] * 3 + [np.ones((2, 2)) * 7]}, ValueError, "Image 3 must have"),
     ({"batch_size": 0}, ValueError, "batch_size must be positive"),
 ]
 

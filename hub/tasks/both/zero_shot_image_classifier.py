@@ -11,7 +11,7 @@ import numpy as np
 
 import keraslite as keras
 from hub.preprocessing.image import ImagePreprocessor, ImageTextPreprocessor
-from hub.preprocessing.image_inputs import listed
+from hub.preprocessing.image_inputs import list_images
 from hub.preprocessing.text import TextPreprocessor
 from hub.tasks.batches import padded, round_up
 from hub.tasks.task import Task
@@ -174,7 +174,7 @@ class ZeroShotImageClassifier(Task):
         if batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}.")
         preprocessor = self._required_preprocessor()
-        images = listed(images)
+        images = list_images(images)
         bar = None
         if verbose not in (0, False) and len(images) > _AT_ONCE:
             bar = keras.utils.Progbar(len(images), unit_name="image")
