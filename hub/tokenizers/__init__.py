@@ -1,4 +1,4 @@
-"""Tokenizers: thin classes over the `tokenizers` library, one for each kind."""
+"""Tokenizers: thin classes over the `tokenizers` library, one for each model type."""
 
 from hub.tokenizers.byte_pair import BytePairTokenizer
 from hub.tokenizers.clip import CLIPTokenizer

@@ -1,4 +1,4 @@
-"""Batches of texts: checking, truncation and padding, for every tokenizer."""
+"""Batches of texts: checks, truncation and padding, for all tokenizers."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,19 +10,19 @@ Encoding = tuple[np.ndarray, np.ndarray]
 
 
 def batch_inputs(texts: Any, pairs: Any = None) -> list[str] | list[tuple[str, str]]:
-    """Return inputs for the library: strings, or tuples of two.
+    """Return the inputs of the `tokenizers` library: strings, or pairs of strings.
 
     Raises:
-        TypeError: something is no string; says which.
-        ValueError: an empty batch, texts and pairs of different number, or no Unicode text.
+        TypeError: an element is not a string.
+        ValueError: the batch is empty, texts and pairs differ in number, or a text is no Unicode.
     """
-    firsts = _strings("texts", texts)
+    texts = _strings("texts", texts)
     if pairs is None:
-        return firsts
-    seconds = _strings("pairs", pairs)
-    if len(firsts) != len(seconds):
-        raise ValueError(f"{len(firsts)} texts but {len(seconds)} pairs: give one pair a text")
-    return list(zip(firsts, seconds, strict=True))
+        return texts
+    pairs = _strings("pairs", pairs)
+    if len(texts) != len(pairs):
+        raise ValueError(f"{len(texts)} texts but {len(pairs)} pairs: give one pair a text")
+    return list(zip(texts, pairs, strict=True))
 
 
 def _strings(name: str, texts: Any) -> list[str]:
@@ -33,62 +33,60 @@ def _strings(name: str, texts: Any) -> list[str]:
         raise ValueError(f"{name} is an empty batch: give at least one text")
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(
-                f"{name}[{i}] is of type {type(text).__name__} ({text!r:.40}), expected a string"
-            )
+            raise TypeError(f"{name}[{i}] must be a string, got {type(text).__name__} {text!r:.40}")
         if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
             raise ValueError(f"{name}[{i}] has half of a surrogate pair, so it is no Unicode text")
     return texts
 
 
-def cut(encoding: Any, limit: int, truncation: str | bool) -> Encoding:
-    """Return ids and segment ids of one of the library's encodings, at most `limit` of them.
+def truncate(encoding: Any, limit: int, truncation: str | bool) -> Encoding:
+    """Return at most `limit` ids and segment ids of one of the library's encodings.
 
-    The library could cut as well, but its limit is a state of the tokenizer that threads would
-    have to share.
+    The library could truncate too, but its limit is a state of the tokenizer, which threads share.
     """
     ids, segments = np.array(encoding.ids, np.int32), np.array(encoding.type_ids, np.int32)
-    kept = kept_places(encoding, limit, truncation)
-    return (ids, segments) if kept is None else (ids[kept], segments[kept])
+    indices = truncated_indices(encoding, limit, truncation)
+    return (ids, segments) if indices is None else (ids[indices], segments[indices])
 
 
-def kept_places(encoding: Any, limit: int, truncation: str | bool) -> list[int] | None:
-    """Return which ids of one of the library's encodings stay; None for all of them."""
+def truncated_indices(encoding: Any, limit: int, truncation: str | bool) -> list[int] | None:
+    """Return the indices of the ids that remain after truncation; None for all of them."""
     if len(encoding.ids) <= limit or truncation is False:
         return None
-    # Which text each id came from; None for a special token, which stays.
-    sources = encoding.sequence_ids
-    first, second = sources.count(0), sources.count(1)
-    room = limit - sources.count(None)
-    keep = dict(zip((0, 1), shares(first, second, room, truncation), strict=True))
-    kept = []
-    for i, source in enumerate(sources):
-        if source is None or keep[source] > 0:
-            kept.append(i)
-        if source is not None:
-            keep[source] -= 1
-    return kept
+    # The text (0 or 1) of each id; None for a special token, which is not truncated.
+    sequence_ids = encoding.sequence_ids
+    lengths = sequence_ids.count(0), sequence_ids.count(1)
+    remaining = list(truncated_lengths(*lengths, limit - sequence_ids.count(None), truncation))
+    indices = []
+    for i, sequence in enumerate(sequence_ids):
+        if sequence is None or remaining[sequence] > 0:
+            indices.append(i)
+        if sequence is not None:
+            remaining[sequence] -= 1
+    return indices
 
 
-def shares(first: int, second: int, room: int, truncation: str | bool) -> tuple[int, int]:
-    """Return how many ids of each text stay when both have `room` together."""
+def truncated_lengths(
+    first: int, second: int, limit: int, truncation: str | bool
+) -> tuple[int, int]:
+    """Return the lengths of two texts after truncation to `limit` ids in total."""
     if truncation in ("longest_first", True):
-        shorter = min(first, second, max(room, 0) // 2)
-        shares = (shorter, room - shorter) if first <= second else (room - shorter, shorter)
+        shorter = min(first, second, max(limit, 0) // 2)
+        lengths = (shorter, limit - shorter) if first <= second else (limit - shorter, shorter)
     elif truncation == "only_first":
-        shares = (room - second, second)
+        lengths = (limit - second, second)
     elif truncation == "only_second":
-        shares = (first, room - first)
+        lengths = (first, limit - first)
     else:
         raise ValueError(
-            f"truncation is 'longest_first', 'only_first', 'only_second' or False, "
+            f"truncation must be 'longest_first', 'only_first', 'only_second' or False, "
             f"got {truncation!r}"
         )
-    if min(shares) < 0:
+    if min(lengths) < 0:
         raise ValueError(
-            f"no room: texts of {first} and {second} ids cannot be cut to {room} by {truncation!r}"
+            f"texts of {first} and {second} ids cannot be truncated to {limit} by {truncation!r}"
         )
-    return shares
+    return lengths
 
 
 def pack(
@@ -102,11 +100,12 @@ def pack(
     Args:
         encodings: ids and segment ids of each text.
         pad_token_id: the id to pad with.
-        length: the length to pad to; default the longest one's.
-        pad_to_multiple_of: round the length up, so that fewer shapes are compiled.
+        length: the length to pad to; that of the longest by default.
+        pad_to_multiple_of: a number whose multiple the length is, so that fewer shapes are
+            compiled.
 
     Raises:
-        ValueError: an empty batch, or an encoding longer than `length`.
+        ValueError: the batch is empty, or an encoding is longer than `length`.
 
     Example:
         >>> row = np.array([2, 5, 3], "int32")

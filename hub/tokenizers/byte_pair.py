@@ -1,7 +1,7 @@
 """Byte-level byte-pair encoding, the tokenizer of GPT-2, RoBERTa and OPT.
 
-Merges of pairs over the bytes of a text (Sennrich et al., 2015, arXiv:1508.07909; Radford et al.,
-2019): no text is unknown to it, and decoding gives the text back.
+Merges of pairs of bytes (Sennrich et al., 2015, arXiv:1508.07909; Radford et al., 2019): every
+text can be encoded, and decoding is exact.
 """
 
 import json
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class BytePairTokenizer(Tokenizer):
-    r"""Turn texts into ids the way a GPT-2, RoBERTa or OPT checkpoint was trained.
+    r"""The byte-level BPE tokenizer of GPT-2, RoBERTa and OPT checkpoints.
 
     Args:
         vocabulary: a dict from tokens to ids, or the path of a vocab.json.
-        merges: the merges, "a b" each, from the first on; or the path of a merges.txt.
-        add_prefix_space: whether a text is read as if a space stood before it.
+        merges: the merges in order, each as "a b"; or the path of a merges.txt.
+        add_prefix_space: whether to add a space before each text.
         special_tokens: the special tokens by their roles, such as {"eos_token": "<|endoftext|>"}.
-            With "cls_token" and "sep_token" texts stand between them, as RoBERTa has it.
-        add_bos_token: whether texts begin with the "bos_token", as OPT has it.
-        max_length: where texts are cut when a call does not say.
+            With "cls_token" and "sep_token" texts are enclosed by them, as in RoBERTa.
+        add_bos_token: whether texts begin with the "bos_token", as in OPT.
+        max_length: the default length to truncate to.
 
     Raises:
-        ValueError: a merge is no pair, or its result is not in the vocabulary.
+        ValueError: a merge is not a pair, or its result is not in the vocabulary.
 
     Example:
         >>> vocabulary = {"a": 0, "b": 1, "ab": 2, "\u0120": 3, "<|endoftext|>": 4}
@@ -41,7 +41,7 @@ class BytePairTokenizer(Tokenizer):
         [[2, 3, 2], [1, 0, 4]]
     """
 
-    kind = "BPE"
+    model_type = "BPE"
 
     def __init__(
         self,
@@ -55,10 +55,10 @@ class BytePairTokenizer(Tokenizer):
         tokens = dict(special_tokens or {})
         core = build_byte_pair(*read_parts(vocabulary, merges), add_prefix_space)
         template = self._template(tokens, {"add_bos_token": add_bos_token})
-        self._adopt(core, tokens, max_length, template)
+        self._set_up(core, tokens, max_length, template)
 
     @classmethod
-    def _sources(cls, files: PresetFiles) -> tuple[str, ...]:
+    def _vocabulary_files(cls, files: PresetFiles) -> tuple[str, ...]:
         return "vocab.json", "merges.txt"
 
     @classmethod
@@ -80,7 +80,7 @@ class BytePairTokenizer(Tokenizer):
         return None
 
     def _saved_config(self) -> dict[str, Any]:
-        # The general class takes tokenizer.json as it is, with what stands around a text.
+        # The general class reads tokenizer.json unchanged, with its template of special tokens.
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
     def _older_files(self) -> dict[str, str]:
@@ -95,11 +95,11 @@ class BytePairTokenizer(Tokenizer):
 def read_parts(
     vocabulary: Mapping[str, int] | str | os.PathLike, merges: Iterable[str] | str | os.PathLike
 ) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Return the vocabulary and the merges of a constructor, given as such or as files.
+    """Return the vocabulary and the merges, which may be paths of files.
 
     Args:
         vocabulary: a dict from tokens to ids, or the path of a vocab.json.
-        merges: the merges, "a b" each, or the path of a merges.txt.
+        merges: the merges, each as "a b", or the path of a merges.txt.
     """
     if isinstance(vocabulary, str | os.PathLike):
         vocabulary = json.loads(Path(vocabulary).read_text(encoding="utf-8"))
@@ -112,10 +112,10 @@ def parse_merges(lines: Iterable[str]) -> list[tuple[str, str]]:
     """Return the merges of a merges.txt, without its first line and empty ones.
 
     Args:
-        lines: "a b" each.
+        lines: the lines, each "a b".
 
     Raises:
-        ValueError: a line is no pair; says which.
+        ValueError: a line is not a pair.
     """
     merges = []
     for number, line in enumerate(lines, 1):
@@ -124,6 +124,6 @@ def parse_merges(lines: Iterable[str]) -> list[tuple[str, str]]:
             continue
         pair = tuple(line.split(" "))
         if len(pair) != 2 or not all(pair):
-            raise ValueError(f"line {number} of the merges is {line!r:.60}, expected 'a b'")
+            raise ValueError(f"line {number} of the merges must be 'a b', got {line!r:.60}")
         merges.append(pair)
     return merges

@@ -17,13 +17,13 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 class CLIPTokenizer(BytePairTokenizer):
-    r"""Turn texts into ids the way a CLIP checkpoint was trained; texts stand between two tokens.
+    r"""The BPE tokenizer of CLIP checkpoints; texts are enclosed by a start and an end token.
 
     Args:
         vocabulary: a dict from tokens to ids, or the path of a vocab.json.
-        merges: the merges, "a b</w>" each, from the first on; or the path of a merges.txt.
-        special_tokens: the special tokens by their roles, where they are not the usual ones.
-        max_length: where texts are cut when a call does not say.
+        merges: the merges in order, each as "a b</w>"; or the path of a merges.txt.
+        special_tokens: special tokens by their roles, in place of CLIP's.
+        max_length: the default length to truncate to.
 
     Example:
         >>> words = ["a", "b</w>", "ab</w>", "<|startoftext|>", "<|endoftext|>"]
@@ -41,12 +41,12 @@ class CLIPTokenizer(BytePairTokenizer):
         special_tokens: Mapping[str, str] | None = None,
         max_length: int = 77,
     ) -> None:
-        tokens = {**self._usual(None), **(special_tokens or {})}
+        tokens = {**self._default_special_tokens(None), **(special_tokens or {})}
         core = build_clip(*read_parts(vocabulary, merges))
-        self._adopt(core, tokens, max_length, self._template(tokens, {}))
+        self._set_up(core, tokens, max_length, self._template(tokens, {}))
 
     @classmethod
-    def _usual(cls, files: Any) -> Mapping[str, str]:
+    def _default_special_tokens(cls, files: Any) -> Mapping[str, str]:
         roles = ("eos_token", "unk_token", "pad_token")
         return {"bos_token": _START, **dict.fromkeys(roles, _END)}
 

@@ -1,4 +1,4 @@
-"""Objects of the `tokenizers` library, which is imported when one is made or read."""
+"""Tokenizers of the `tokenizers` library, which is imported when one is made or read."""
 
 import os
 from collections.abc import Mapping
@@ -35,15 +35,15 @@ def build_wordpiece(
     return core
 
 
-def read_tokenizer(files: PresetFiles, kind: str) -> "Tokenizer":
+def read_tokenizer(files: PresetFiles, model_type: str) -> "Tokenizer":
     """Return the tokenizer in tokenizer.json, with its padding and truncation switched off.
 
     Args:
         files: a checkpoint that has a tokenizer.json.
-        kind: the model it must be, such as "WordPiece".
+        model_type: the expected class of its model, such as "WordPiece".
 
     Raises:
-        ValueError: the file is damaged, or holds another kind.
+        ValueError: the file is damaged, or holds another model.
     """
     from tokenizers import Tokenizer
 
@@ -53,8 +53,10 @@ def read_tokenizer(files: PresetFiles, kind: str) -> "Tokenizer":
     except Exception as error:  # the library raises nothing more specific
         raise ValueError(f"tokenizer.json of {files.location} is damaged: {error}") from error
     actual = type(core.model).__name__
-    if actual != kind:
-        raise ValueError(f"tokenizer.json of {files.location} is a {actual}, expected a {kind}")
+    if actual != model_type:
+        raise ValueError(
+            f"tokenizer.json of {files.location} must be a {model_type}, got a {actual}"
+        )
     core.no_padding()
     core.no_truncation()
     return core
@@ -105,13 +107,13 @@ def build_unigram(
     charsmap: bytes,
     clean: tuple[bool, bool] | None,
 ) -> "Tokenizer":
-    """Return the library's unigram model as SentencePiece would cut texts.
+    """Return the library's unigram model with the normalisation of SentencePiece.
 
     Args:
         pieces: (piece, log-probability) in the order of their ids.
         unk_id: the id of the unknown piece.
         charsmap: SentencePiece's precompiled normalisation, or b"".
-        clean: (lower-case, keep accents) for a text that is cleaned as ALBERT's, else None.
+        clean: (lowercase, keep_accents) for the normalisation of ALBERT, else None.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -138,13 +140,13 @@ def add_special_tokens(
     template: tuple[str, str] | None,
     spaces: Mapping[str, dict[str, bool]],
 ) -> None:
-    """Let special tokens inside a text stand for themselves, and put them around a text.
+    """Add special tokens to a tokenizer, and a template that puts them around a text.
 
     Args:
-        core: the library's object; a template that it has stays.
+        core: the library's tokenizer; a template that it has is kept.
         tokens: the special tokens by their roles.
-        template: (a text, a pair), in which roles stand for their tokens.
-        spaces: token -> whether it takes spaces at its sides along, as "lstrip" and "rstrip".
+        template: (template of a text, template of a pair), with roles in place of tokens.
+        spaces: token -> whether it absorbs spaces on each side, as "lstrip" and "rstrip".
     """
     from tokenizers import AddedToken, processors
 
@@ -153,24 +155,25 @@ def add_special_tokens(
     core.add_special_tokens(
         [AddedToken(t, special=True, normalized=False, **spaces.get(t, {})) for t in new]
     )
-    plain = core.post_processor is None or type(core.post_processor).__name__ == "ByteLevel"
-    if template is None or not plain:
+    post_processor = core.post_processor
+    has_template = post_processor is not None and type(post_processor).__name__ != "ByteLevel"
+    if template is None or has_template:
         return
 
-    def filled(part: str) -> list[str]:
+    def fill(part: str) -> list[str]:
         pieces = (piece.partition(":") for piece in part.split())
         return [tokens.get(name, name) + colon + segment for name, colon, segment in pieces]
 
     used = {piece.partition(":")[0] for part in template for piece in part.split()} & tokens.keys()
     core.post_processor = processors.TemplateProcessing(
-        single=filled(template[0]),
-        pair=filled(template[1]),
+        single=fill(template[0]),
+        pair=fill(template[1]),
         special_tokens=[(t, core.token_to_id(t)) for t in {tokens[role] for role in used}],
     )
 
 
 def vocabulary_ids(vocabulary: Any) -> dict[str, int]:
-    """Return tokens and their ids, given so, as a list in the order of ids, or as a path."""
+    """Return token -> id from such a dict, a list in the order of ids, or the path of a file."""
     if isinstance(vocabulary, str | os.PathLike):
         return parse_vocabulary(Path(vocabulary).read_text(encoding="utf-8"))
     if isinstance(vocabulary, Mapping):

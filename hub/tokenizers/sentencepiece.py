@@ -1,7 +1,7 @@
 """Read the `.model` files of SentencePiece: the pieces of a vocabulary and how text is normalised.
 
-Such a file is a protocol buffer; the few fields that matter are read by their numbers, which
-SentencePiece's published `sentencepiece_model.proto` gives.
+Such a file is a protocol buffer; the required fields are read by their numbers in SentencePiece's
+`sentencepiece_model.proto`.
 """
 
 import struct
@@ -12,7 +12,7 @@ _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 _TEXT, _SCORE, _TYPE = 1, 2, 3  # of a piece
 _MODEL_TYPE, _UNIGRAM = 3, 1  # of the trainer
 _CHARSMAP = 2  # of the normaliser
-_UNKNOWN = 2  # the type of the piece that stands for what is in no other
+_UNKNOWN = 2  # the type of the unknown piece
 
 
 class SentencePieceModel(NamedTuple):
@@ -30,13 +30,13 @@ class SentencePieceModel(NamedTuple):
 
 
 def parse_model(data: bytes) -> SentencePieceModel:
-    """Return the content of a `.model` file of the unigram kind.
+    """Return the content of a `.model` file with a unigram model.
 
     Args:
         data: the file's bytes.
 
     Raises:
-        ValueError: it is damaged, or of another kind.
+        ValueError: the file is damaged, or has another model.
 
     >>> parse_model(bytes([10, 8, 10, 1, 97, 21, 0, 0, 128, 191, 10, 6, 10, 2, 63, 63, 24, 2]))
     SentencePieceModel(pieces=[('a', -1.0), ('??', 0.0)], unk_id=1, charsmap=b'')
@@ -52,13 +52,15 @@ def parse_model(data: bytes) -> SentencePieceModel:
             elif number == _TRAINER:
                 model_type = dict(_fields(value)).get(_MODEL_TYPE, _UNIGRAM)
                 if model_type != _UNIGRAM:
-                    raise ValueError(f"its model is of kind {model_type}, expected unigram (1)")
+                    raise ValueError(f"its model type must be unigram (1), got {model_type}")
             elif number == _NORMALIZER:
                 charsmap = dict(_fields(value)).get(_CHARSMAP, b"")
     except (IndexError, KeyError, AttributeError, TypeError, struct.error) as error:
         raise ValueError(f"it is no SentencePiece model, or damaged ({error})") from error
     if len(unknown) != 1:
-        raise ValueError(f"it has {len(unknown)} unknown pieces of {len(pieces)}, expected one")
+        raise ValueError(
+            f"it must have one unknown piece, got {len(unknown)} among {len(pieces)} pieces"
+        )
     return SentencePieceModel(pieces, unknown[0], charsmap)
 
 
@@ -80,10 +82,10 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
             size, at = _varint(data, at)
             value = data[at : at + size]
             if len(value) != size:
-                raise IndexError("a field reaches over the end")
+                raise IndexError("a field exceeds the file")
             at += size
         else:
-            raise IndexError(f"a field is of the unknown kind {wire}")
+            raise IndexError(f"the wire type {wire} of a field is unknown")
         yield number, value
 
 

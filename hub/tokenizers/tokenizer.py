@@ -1,8 +1,8 @@
-"""Tokenizer, the base class: batches of texts to ids and back, special tokens, saving.
+"""The base class of tokenizers: encoding of batches, decoding, special tokens, saving.
 
-The work is done by the `tokenizers` library, in parallel and without the interpreter's lock. It
-is imported when the first tokenizer is made, so that `import hub` stays light. Nothing in a
-tokenizer changes after it is made, so threads may share it.
+The `tokenizers` library does the work in parallel, without the interpreter's lock. It is imported
+when the first tokenizer is made, to keep `import hub` fast. A tokenizer does not change after it is
+made, so threads can share it.
 """
 
 import json
@@ -14,99 +14,103 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from hub.presets import PresetFiles
-from hub.tokenizers.batch import Encoding, batch_inputs, cut, kept_places, pack
+from hub.tokenizers.batch import Encoding, batch_inputs, pack, truncate, truncated_indices
 from hub.tokenizers.library import add_special_tokens, read_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Core
 
 DEFAULT_MAX_LENGTH = 512
-_SANE_MAX_LENGTH = 1_000_000  # transformers writes 1e30 where nobody set a limit
+_LARGEST_MAX_LENGTH = 1_000_000  # transformers writes 1e30 for no limit
 ROLES = (
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
 )  # fmt: skip
 
 
 class Tokenizer:
-    """Turn texts into ids the way a checkpoint was trained; the kinds say how one is made.
+    """A tokenizer of a checkpoint; subclasses are for one model of the `tokenizers` library each.
 
     Attributes:
-        kind: the model of the `tokenizers` library.
-        required: the special tokens without which it is of no use.
+        model_type: the class of the model in the `tokenizers` library.
+        required: the roles of special tokens that the vocabulary must have.
     """
 
-    kind: str
+    model_type: str
     required: tuple[str, ...] = ()
 
     @classmethod
     def from_files(cls, files: PresetFiles) -> Self:
-        """Make the tokenizer of a checkpoint, from tokenizer.json or else from its older files.
+        """Return the tokenizer of a checkpoint, from tokenizer.json or from vocabulary files.
 
-        What tokenizer_config.json says wins over tokenizer.json, as in transformers.
-        Padding and truncation set in tokenizer.json are switched off: the caller decides.
+        tokenizer_config.json takes precedence over tokenizer.json, as in transformers. Padding and
+        truncation of tokenizer.json are switched off: they are arguments of calls.
 
         Args:
             files: what `hub.presets.resolve` returned.
 
         Raises:
-            FileNotFoundError: there are no such files.
-            ValueError: a file is damaged or of another kind, or a special token is missing.
+            FileNotFoundError: the checkpoint has no tokenizer.
+            ValueError: a file is damaged or holds another model, or a special token is missing.
         """
         config = _optional_json(files, "tokenizer_config.json")
-        spelled = _optional_json(files, "special_tokens_map.json") | config
-        records = [r for role in ROLES if isinstance(r := spelled.get(role), dict)]
+        special_tokens = _optional_json(files, "special_tokens_map.json") | config
+        records = [r for role in ROLES if isinstance(r := special_tokens.get(role), dict)]
         spaces = {
             r.get("content"): {side: bool(r.get(side)) for side in ("lstrip", "rstrip")}
             for r in records
         }
-        named = {role: _content(spelled.get(role)) for role in ROLES}
-        tokens = {**cls._usual(files), **{role: token for role, token in named.items() if token}}
-        sources = cls._sources(files)
+        contents = {role: _content(special_tokens.get(role)) for role in ROLES}
+        tokens = {
+            **cls._default_special_tokens(files),
+            **{role: token for role, token in contents.items() if token},
+        }
+        vocabulary_files = cls._vocabulary_files(files)
         if "tokenizer.json" in files:
-            core = read_tokenizer(files, cls.kind)
-            cls._apply(core, config)
-        elif all(name in files for name in sources):
+            core = read_tokenizer(files, cls.model_type)
+            cls._apply_config(core, config)
+        elif all(name in files for name in vocabulary_files):
             core = cls._build(files, config, tokens)
         else:
             raise FileNotFoundError(
                 f"{files.location} has no tokenizer: neither tokenizer.json nor "
-                f"{' and '.join(sources)}; {files.listing()}"
+                f"{' and '.join(vocabulary_files)}; {files.listing()}"
             )
         limit = config.get("model_max_length")
-        sane = isinstance(limit, int) and 0 < limit <= _SANE_MAX_LENGTH
+        has_limit = isinstance(limit, int) and 0 < limit <= _LARGEST_MAX_LENGTH
         self = cls.__new__(cls)
         template = cls._template(tokens, config, files)
-        self._adopt(core, tokens, limit if sane else DEFAULT_MAX_LENGTH, template, spaces)
+        self._set_up(core, tokens, limit if has_limit else DEFAULT_MAX_LENGTH, template, spaces)
         return self
 
     @classmethod
-    def _usual(cls, files: PresetFiles) -> Mapping[str, str]:
-        """Return the default spelling of special tokens."""
+    def _default_special_tokens(cls, files: PresetFiles) -> Mapping[str, str]:
+        """Return the default special tokens by their roles."""
         return {}
 
     @classmethod
-    def _sources(cls, files: PresetFiles) -> tuple[str, ...]:
+    def _vocabulary_files(cls, files: PresetFiles) -> tuple[str, ...]:
         """Return the files that replace a tokenizer.json."""
         raise NotImplementedError
 
     @classmethod
     def _build(cls, files: PresetFiles, config: Mapping, tokens: Mapping) -> "Core":
-        """Return the library's object out of the files that replace a tokenizer.json."""
+        """Return the library's tokenizer from the files that replace a tokenizer.json."""
         raise NotImplementedError
 
     @classmethod
-    def _apply(cls, core: "Core", config: Mapping) -> None:
-        """Change a tokenizer.json as tokenizer_config.json says."""
+    def _apply_config(cls, core: "Core", config: Mapping) -> None:
+        """Apply the settings of tokenizer_config.json to the library's tokenizer."""
 
     @classmethod
     def _template(cls, tokens: Mapping[str, str], config: Mapping, files: Any = None) -> Any:
-        """Return templates of a text and a pair, with roles of special tokens; None without."""
+        """Return the templates of a text and a pair, with roles of special tokens, or None."""
         return None
 
-    def _adopt(
+    def _set_up(
         self, core: "Core", tokens: Mapping[str, str], max_length: int,
         template: tuple[str, str] | None, spaces: Mapping[str, dict] | None = None,
     ) -> None:  # fmt: skip
+        """Set the library's tokenizer and the special tokens."""
         ids = {role: core.token_to_id(token) for role, token in tokens.items()}
         missing = [tokens[role] for role in self.required if ids[role] is None]
         if missing:
@@ -119,9 +123,9 @@ class Tokenizer:
         self.max_length = max_length
         for role in ROLES:
             setattr(self, f"{role}_id", ids.get(role))
-        # Padding is masked, so any id will do where a checkpoint has none for it.
-        first = (ids.get(r) for r in ("pad_token", "eos_token", "unk_token"))
-        self.pad_token_id: int = next((i for i in first if i is not None), 0)
+        # Padding is masked, so any id serves for a checkpoint without a padding token.
+        candidates = (ids.get(role) for role in ("pad_token", "eos_token", "unk_token"))
+        self.pad_token_id: int = next((i for i in candidates if i is not None), 0)
         add_special_tokens(core, self.special_tokens, template, spaces or {})
 
     def __repr__(self) -> str:
@@ -142,16 +146,18 @@ class Tokenizer:
         Args:
             texts: a batch of texts; a single one is a batch of one.
             pairs: the second text of each, for tasks on pairs.
-            sequence_length: cut longer texts; default `max_length` of the tokenizer.
+            sequence_length: the length to truncate to; `max_length` of the tokenizer by default.
             padding: "longest" pads to the longest text of the batch, "max" to `sequence_length`.
             truncation: see `encode_batch`.
 
         Raises:
-            TypeError: something is no string; says which.
-            ValueError: an empty batch, or texts and pairs of different number.
+            TypeError: an element is not a string.
+            ValueError: the batch is empty, or texts and pairs differ in number.
         """
         if padding not in ("longest", "max"):
-            raise ValueError(f"padding is 'longest' or 'max', got {padding!r}; see encode_batch")
+            raise ValueError(
+                f"padding must be 'longest' or 'max', got {padding!r}; see encode_batch"
+            )
         limit = self.max_length if sequence_length is None else sequence_length
         encodings = self.encode_batch(texts, pairs, limit, truncation)
         return self.pack(encodings, limit if padding == "max" else None)
@@ -164,20 +170,21 @@ class Tokenizer:
         truncation: str | bool = "longest_first",
         add_special_tokens: bool = True,
     ) -> list[Encoding]:
-        """Return (ids, segment ids) of every text, special tokens included, not padded.
+        """Return (ids, segment ids) of each text, with special tokens, without padding.
 
         Args:
             texts: a batch of texts; a single one is a batch of one.
             pairs: the second text of each, for tasks on pairs.
-            max_length: the most ids a text may have; default `max_length` of the tokenizer.
-            truncation: of a pair that is too long, cut the longer one until both are equal
-                ("longest_first"), or one side only ("only_first", "only_second"); False cuts
-                nothing.
-            add_special_tokens: whether the checkpoint's special tokens stand around a text.
+            max_length: the maximum number of ids of a text; that of the tokenizer by default.
+            truncation: how to truncate a pair that is too long: the longer text until both are
+                equal ("longest_first"), or one text only ("only_first", "only_second"); False to
+                truncate nothing.
+            add_special_tokens: whether to add the checkpoint's special tokens.
 
         Raises:
-            TypeError: something is no string; says which.
-            ValueError: an empty batch, texts and pairs of different number, or no room for a text.
+            TypeError: an element is not a string.
+            ValueError: the batch is empty, texts and pairs differ in number, or `max_length` is too
+                small.
 
         Example:
             >>> from hub.tokenizers import WordPieceTokenizer
@@ -190,20 +197,20 @@ class Tokenizer:
         encodings = self._core.encode_batch_fast(
             batch_inputs(texts, pairs), add_special_tokens=add_special_tokens
         )
-        return [cut(encoding, limit, truncation) for encoding in encodings]
+        return [truncate(encoding, limit, truncation) for encoding in encodings]
 
     def encode_spans(
         self, texts: str | Iterable[str], max_length: int | None = None
     ) -> list[Encoding]:
-        """Return (ids, spans) of every text: where in the text the characters of each id stand.
+        """Return (ids, spans) of each text: start and end of each id's characters in the text.
 
         Args:
             texts: a batch of texts; a single one is a batch of one.
-            max_length: the most ids a text may have; default `max_length` of the tokenizer.
+            max_length: the maximum number of ids of a text; that of the tokenizer by default.
 
         Raises:
-            TypeError: something is no string; says which.
-            ValueError: an empty batch, or no room for a text.
+            TypeError: an element is not a string.
+            ValueError: the batch is empty, or `max_length` is too small.
 
         Example:
             >>> from hub.tokenizers import WordPieceTokenizer
@@ -217,9 +224,9 @@ class Tokenizer:
         for encoding in self._core.encode_batch(batch_inputs(texts)):
             spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
             spans[[i for i, source in enumerate(encoding.sequence_ids) if source is None]] = -1
-            kept = kept_places(encoding, limit, "only_first")
+            indices = truncated_indices(encoding, limit, "only_first")
             ids = np.array(encoding.ids, np.int32)
-            encoded.append((ids, spans) if kept is None else (ids[kept], spans[kept]))
+            encoded.append((ids, spans) if indices is None else (ids[indices], spans[indices]))
         return encoded
 
     def pack(
@@ -232,21 +239,22 @@ class Tokenizer:
 
         Args:
             encodings: what `encode_batch` returned, or a part of it.
-            length: the length to pad to; default the longest one's.
-            pad_to_multiple_of: round the length up, so that fewer shapes are compiled.
+            length: the length to pad to; that of the longest by default.
+            pad_to_multiple_of: a number whose multiple the length is, so that fewer shapes are
+                compiled.
 
         Raises:
-            ValueError: an empty batch, or an encoding longer than `length`.
+            ValueError: the batch is empty, or an encoding is longer than `length`.
         """
         return pack(encodings, self.pad_token_id, length, pad_to_multiple_of)
 
     def tokenize(self, text: str) -> list[str]:
-        """Return the pieces of a text, without special tokens around it."""
+        """Return the tokens of a text, without special tokens."""
         (text,) = batch_inputs(text)
         return self._core.encode(text, add_special_tokens=False).tokens
 
     def detokenize(self, ids: Iterable[int]) -> str:
-        """Return the text of one row of ids; special tokens and padding are left out."""
+        """Return the text of one row of ids; without special tokens and padding."""
         return self._core.decode([int(i) for i in ids], skip_special_tokens=True)
 
     # -- the vocabulary -----------------------------------------------------------------------
@@ -260,7 +268,7 @@ class Tokenizer:
         return self._core.get_vocab_size()
 
     def get_vocabulary(self) -> list[str]:
-        """Return the tokens in the order of their ids; an id that no token has gives ""."""
+        """Return the tokens in the order of their ids; "" for an id without a token."""
         ids = self._core.get_vocab()
         tokens = [""] * (max(ids.values()) + 1)
         for token, i in ids.items():
@@ -268,14 +276,14 @@ class Tokenizer:
         return tokens
 
     def token_to_id(self, token: str) -> int:
-        """Return the id of a token; ValueError if there is none such."""
+        """Return the id of a token; raise ValueError if it is not in the vocabulary."""
         i = self._core.token_to_id(token)
         if i is None:
             raise ValueError(f"{token!r} is none of the {self.vocabulary_size()} tokens")
         return i
 
     def id_to_token(self, i: int) -> str:
-        """Return the token of an id; ValueError if there is none such."""
+        """Return the token of an id; raise ValueError if no token has it."""
         token = self._core.id_to_token(int(i)) if i >= 0 else None
         if token is None:
             raise ValueError(f"{i} is the id of none of the {self.vocabulary_size()} tokens")
@@ -284,23 +292,23 @@ class Tokenizer:
     # -- saving -------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor but for the vocabulary, which `save` writes."""
+        """Return the constructor's arguments without the vocabulary, which `save` writes."""
         return {"special_tokens": dict(self.special_tokens), "max_length": self.max_length}
 
     def _saved_config(self) -> dict[str, Any]:
-        """Return keys of tokenizer_config.json beside special tokens and the longest text."""
+        """Return the keys of tokenizer_config.json besides special tokens and maximum length."""
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
     def _older_files(self) -> dict[str, str]:
-        """Return the files for readers without tokenizer.json: name -> text."""
+        """Return the contents of the files for readers without tokenizer.json, by their names."""
         return {}
 
     def save(self, directory: str | os.PathLike) -> None:
         """Write the files that transformers' AutoTokenizer and `from_files` open.
 
         Args:
-            directory: an existing folder; gets tokenizer.json, tokenizer_config.json,
-                special_tokens_map.json, and the older files of its kind.
+            directory: an existing folder, for tokenizer.json, tokenizer_config.json,
+                special_tokens_map.json, and the older files of the model type.
         """
         config = {
             **self._saved_config(), "model_max_length": self.max_length, **self.special_tokens,
@@ -320,5 +328,5 @@ def _optional_json(files: PresetFiles, name: str) -> dict[str, Any]:
 
 
 def _content(token: Any) -> str | None:
-    """Return the spelling of a special token, written as a string or as a record."""
+    """Return the text of a special token, which is stored as a string or as a record."""
     return token.get("content") if isinstance(token, dict) else token

@@ -1,7 +1,7 @@
 """SentencePiece's unigram model, the tokenizer of T5, ALBERT and XLM-RoBERTa.
 
-The likeliest segmentation of a text under a table of pieces (Kudo, 2018, arXiv:1804.10959). A
-space is a letter of its own, so decoding gives the text back up to repeated spaces.
+The most probable segmentation of a text into pieces (Kudo, 2018, arXiv:1804.10959). A space is an
+ordinary character, so decoding is exact up to repeated spaces.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,32 +21,32 @@ _FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")
 
 @dataclass(frozen=True)
 class Style:
-    """How a family numbers and normalises a table of pieces.
+    """The ids, special tokens and normalisation of a family.
 
     Attributes:
-        special: their special tokens.
-        template: what stands around a text, and around a pair.
-        cleans: whether quotes, case and accents are normalised, as ALBERT has it.
-        fairseq: whether ids are counted as fairseq does: four tokens of its own come first, in
-            the place of SentencePiece's three, and the mask comes last.
-        extra: how many tokens for masked spans come last, `<extra_id_0>` at the very end.
+        special_tokens: the special tokens by their roles.
+        template: the templates of a text and of a pair.
+        clean: whether quotes, case and accents are normalised, as in ALBERT.
+        fairseq: whether ids are those of fairseq: four tokens come first, in place of
+            SentencePiece's three, and the mask comes last.
+        num_extra_ids: the number of tokens for masked spans at the end, `<extra_id_0>` last.
     """
 
-    special: Mapping[str, str]
+    special_tokens: Mapping[str, str]
     template: tuple[str, str]
-    cleans: bool = False
+    clean: bool = False
     fairseq: bool = False
-    extra: int = 0
+    num_extra_ids: int = 0
 
 
 _T5 = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 STYLES = {
-    "t5": Style(_T5, ("$A eos_token", "$A eos_token $B eos_token"), extra=100),
+    "t5": Style(_T5, ("$A eos_token", "$A eos_token $B eos_token"), num_extra_ids=100),
     "albert": Style(
         {"bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "sep_token": "[SEP]",
          "pad_token": "<pad>", "cls_token": "[CLS]", "mask_token": "[MASK]"},
         ("cls_token $A sep_token", "cls_token $A sep_token $B:1 sep_token:1"),
-        cleans=True,
+        clean=True,
     ),
     "xlm-roberta": Style(
         {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>",
@@ -58,16 +58,16 @@ STYLES = {
 
 
 class UnigramTokenizer(Tokenizer):
-    """Turn texts into ids the way a T5, ALBERT or XLM-RoBERTa checkpoint was trained.
+    """The unigram tokenizer of T5, ALBERT and XLM-RoBERTa checkpoints.
 
     Args:
         pieces: (piece, log-probability) in the order of SentencePiece's ids.
-        style: "t5", "albert" or "xlm-roberta": what stands around a text, and how ids are counted.
+        style: the family whose ids and special tokens are used: "t5", "albert" or "xlm-roberta".
         unk_id: the id of the unknown piece.
         charsmap: SentencePiece's precompiled normalisation, or b"".
-        lowercase: whether "albert" lower-cases.
+        lowercase: whether "albert" lower-cases texts.
         keep_accents: whether "albert" keeps accents.
-        max_length: where texts are cut when a call does not say.
+        max_length: the default length to truncate to.
 
     Raises:
         ValueError: the style is unknown, or the pieces lack one of its special tokens.
@@ -79,7 +79,7 @@ class UnigramTokenizer(Tokenizer):
         [3, 4, 3, 4, 4, 1]
     """
 
-    kind = "Unigram"
+    model_type = "Unigram"
     required = ("unk_token", "pad_token", "eos_token")
 
     def __init__(
@@ -93,24 +93,24 @@ class UnigramTokenizer(Tokenizer):
         max_length: int = DEFAULT_MAX_LENGTH,
     ) -> None:
         if style not in STYLES:
-            raise ValueError(f"style is one of {sorted(STYLES)}, got {style!r}")
-        chosen = STYLES[style]
+            raise ValueError(f"style must be one of {sorted(STYLES)}, got {style!r}")
+        family = STYLES[style]
         model = SentencePieceModel(list(pieces), unk_id, charsmap)
-        core = _core(model, chosen, lowercase, keep_accents)
-        self._adopt(core, chosen.special, max_length, chosen.template)
+        core = _core(model, family, lowercase, keep_accents)
+        self._set_up(core, family.special_tokens, max_length, family.template)
 
     @classmethod
-    def _usual(cls, files: PresetFiles) -> Mapping[str, str]:
-        return STYLES[_style_of(files)].special
+    def _default_special_tokens(cls, files: PresetFiles) -> Mapping[str, str]:
+        return STYLES[_style_of(files)].special_tokens
 
     @classmethod
-    def _sources(cls, files: PresetFiles) -> tuple[str, ...]:
+    def _vocabulary_files(cls, files: PresetFiles) -> tuple[str, ...]:
         fairseq = STYLES[_style_of(files)].fairseq
         return ("sentencepiece.bpe.model",) if fairseq else ("spiece.model",)
 
     @classmethod
     def _build(cls, files: PresetFiles, config: Mapping, tokens: Mapping) -> "Core":
-        (name,) = cls._sources(files)
+        (name,) = cls._vocabulary_files(files)
         try:
             model = parse_model(files.path(name).read_bytes())
         except ValueError as error:
@@ -136,9 +136,9 @@ def _core(model: SentencePieceModel, style: Style, lowercase: bool, keep_accents
     if style.fairseq:
         pieces = [*((token, 0.0) for token in _FAIRSEQ), *pieces[3:], ("<mask>", 0.0)]
         unk_id = _FAIRSEQ.index("<unk>")
-    spans = [f"<extra_id_{i}>" for i in reversed(range(style.extra))]
+    spans = [f"<extra_id_{i}>" for i in reversed(range(style.num_extra_ids))]
     pieces += [(span, 0.0) for span in spans]
-    clean = (lowercase, keep_accents) if style.cleans else None
+    clean = (lowercase, keep_accents) if style.clean else None
     core = build_unigram(pieces, unk_id, model.charsmap, clean)
     core.add_special_tokens(spans)
     return core

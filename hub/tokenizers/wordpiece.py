@@ -11,7 +11,7 @@ from hub.tokenizers.tokenizer import DEFAULT_MAX_LENGTH, Tokenizer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Core
 
-# Names in tokenizer_config.json, and the attribute of the library's normalizer that they set.
+# Keys of tokenizer_config.json -> attributes of the library's normalizer.
 _NORMALIZER_KEYS = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
@@ -29,17 +29,17 @@ _SPECIAL_TOKENS = {
 
 
 class WordPieceTokenizer(Tokenizer):
-    """Turn texts into ids the way a BERT checkpoint was trained.
+    """The WordPiece tokenizer of BERT checkpoints.
 
     Args:
         vocabulary: the tokens in the order of their ids, or a dict from tokens to ids, or the
             path of a vocab.txt.
-        lowercase: lower-case the text.
-        strip_accents: remove accents; None means "as `lowercase` says".
-        tokenize_chinese_chars: every CJK character is a word.
-        special_tokens: other spellings than [PAD], [UNK], [CLS], [SEP], [MASK], under the names
-            "pad_token", "unk_token" ...
-        max_length: where texts are cut when a call does not say.
+        lowercase: whether to lower-case texts.
+        strip_accents: whether to remove accents; None for the value of `lowercase`.
+        tokenize_chinese_chars: whether each CJK character is a word.
+        special_tokens: special tokens by their roles ("pad_token", "unk_token" ...), in place of
+            [PAD], [UNK], [CLS], [SEP] and [MASK].
+        max_length: the default length to truncate to.
 
     Raises:
         ValueError: the vocabulary lacks a special token.
@@ -51,7 +51,7 @@ class WordPieceTokenizer(Tokenizer):
         [[2, 5, 6, 4, 3], [2, 5, 3, 0, 0]]
     """
 
-    kind = "WordPiece"
+    model_type = "WordPiece"
     required = ("pad_token", "unk_token", "cls_token", "sep_token")
 
     def __init__(
@@ -68,14 +68,14 @@ class WordPieceTokenizer(Tokenizer):
         core = build_wordpiece(
             ids, tokens["unk_token"], lowercase, strip_accents, tokenize_chinese_chars
         )
-        self._adopt(core, tokens, max_length, self._template(tokens, {}))
+        self._set_up(core, tokens, max_length, self._template(tokens, {}))
 
     @classmethod
-    def _usual(cls, files: PresetFiles) -> Mapping[str, str]:
+    def _default_special_tokens(cls, files: PresetFiles) -> Mapping[str, str]:
         return _SPECIAL_TOKENS
 
     @classmethod
-    def _sources(cls, files: PresetFiles) -> tuple[str, ...]:
+    def _vocabulary_files(cls, files: PresetFiles) -> tuple[str, ...]:
         return ("vocab.txt",)
 
     @classmethod
@@ -92,9 +92,9 @@ class WordPieceTokenizer(Tokenizer):
         )
 
     @classmethod
-    def _apply(cls, core: "Core", config: Mapping) -> None:
+    def _apply_config(cls, core: "Core", config: Mapping) -> None:
         for key, attribute in _NORMALIZER_KEYS.items():
-            # null says something for strip_accents only: "as lowercase".
+            # null has a meaning for strip_accents only: the value of lowercase.
             explicit = key in config and (config[key] is not None or key == "strip_accents")
             if explicit and hasattr(core.normalizer, attribute):
                 setattr(core.normalizer, attribute, config[key])
@@ -104,7 +104,7 @@ class WordPieceTokenizer(Tokenizer):
         return "cls_token $A sep_token", "cls_token $A sep_token $B:1 sep_token:1"
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor but for the vocabulary, which `save` writes."""
+        """Return the constructor's arguments without the vocabulary, which `save` writes."""
         normalizer = self._core.normalizer
         return {
             "lowercase": getattr(normalizer, "lowercase", None),
@@ -117,7 +117,7 @@ class WordPieceTokenizer(Tokenizer):
         config = self.get_config()
         if config["lowercase"] is None:
             return super()._saved_config()
-        # transformers builds the usual normalizer itself unless it is told to take the file's.
+        # With this class transformers builds its normalizer from these keys, not from the file.
         return {
             "tokenizer_class": "BertTokenizer",
             "do_lower_case": config["lowercase"],

@@ -13,7 +13,7 @@ from tokenizer_texts import PAIRS, TEXTS
 
 from hub.presets import resolve
 from hub.tokenizers import WordPieceTokenizer
-from hub.tokenizers.batch import pack, shares
+from hub.tokenizers.batch import pack, truncated_lengths
 
 
 def _words(cased):
@@ -266,7 +266,10 @@ def test_no_tokenizer_files(tmp_path):
     [
         ("{", "is damaged"),
         ("[]", "is damaged"),
-        ('{"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}}', "is a BPE"),
+        (
+            '{"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}}',
+            "must be a WordPiece, got a BPE",
+        ),
     ],
 )
 def test_bad_tokenizer_json(tmp_path, text, problem):
@@ -313,7 +316,7 @@ def test_padding(tokenizer):
     assert tokenizer.pack(encodings[1:])["token_ids"].tolist() == [[2, 7, 3]]
     with pytest.raises(ValueError, match="length=5 is shorter than the longest text, 6 ids"):
         tokenizer.pack(encodings, length=5)
-    with pytest.raises(ValueError, match="padding is 'longest' or 'max', got False"):
+    with pytest.raises(ValueError, match="padding must be 'longest' or 'max', got False"):
         tokenizer(texts, padding=False)
     assert pack([(np.array([1]), np.array([0]))], 9, 3)["token_ids"].tolist() == [[1, 9, 9]]
 
@@ -326,12 +329,12 @@ def test_no_truncation(tokenizer):
 @pytest.mark.parametrize(
     ("texts", "pairs", "error", "problem"),
     [
-        (["a", 3], None, TypeError, r"texts\[1\] is of type int \(3\), expected a string"),
-        (["a", None], None, TypeError, r"texts\[1\] is of type NoneType"),
-        (["a", b"b"], None, TypeError, r"texts\[1\] is of type bytes"),
-        ([["a", "b"]], None, TypeError, r"texts\[0\] is of type list"),
-        (["a"], [float("nan")], TypeError, r"pairs\[0\] is of type float \(nan\)"),
-        (np.array([["a", "b"]]), None, TypeError, r"texts\[0\] is of type ndarray"),
+        (["a", 3], None, TypeError, r"texts\[1\] must be a string, got int 3"),
+        (["a", None], None, TypeError, r"texts\[1\] must be a string, got NoneType"),
+        (["a", b"b"], None, TypeError, r"texts\[1\] must be a string, got bytes"),
+        ([["a", "b"]], None, TypeError, r"texts\[0\] must be a string, got list"),
+        (["a"], [float("nan")], TypeError, r"pairs\[0\] must be a string, got float nan"),
+        (np.array([["a", "b"]]), None, TypeError, r"texts\[0\] must be a string, got ndarray"),
         (3, None, TypeError, "texts must be a string or strings, got int"),
         (None, None, TypeError, "texts must be a string or strings, got NoneType"),
         ([], None, ValueError, "texts is an empty batch"),
@@ -360,11 +363,11 @@ def test_kinds_of_batches(tokenizer):
 @pytest.mark.parametrize(
     ("pair", "limit", "truncation", "problem"),
     [
-        (("fox", None), 1, "longest_first", "no room"),
-        (("fox", "fox"), 2, "longest_first", "no room"),
-        (("fox", "fox fox fox"), 4, "only_first", "no room"),
-        (("fox fox fox", None), 4, "only_second", "no room"),
-        (("fox fox fox", None), 4, "shortest", "truncation is 'longest_first'"),
+        (("fox", None), 1, "longest_first", "cannot be truncated"),
+        (("fox", "fox"), 2, "longest_first", "cannot be truncated"),
+        (("fox", "fox fox fox"), 4, "only_first", "cannot be truncated"),
+        (("fox fox fox", None), 4, "only_second", "cannot be truncated"),
+        (("fox fox fox", None), 4, "shortest", "truncation must be 'longest_first'"),
     ],
 )
 def test_no_room(tokenizer, pair, limit, truncation, problem):
@@ -376,7 +379,7 @@ def test_shares_fill_the_room():
     for first in range(9):
         for second in range(9):
             for room in range(first + second):
-                a, b = shares(first, second, room, "longest_first")
+                a, b = truncated_lengths(first, second, room, "longest_first")
                 assert a + b == room
                 assert 0 <= a <= first
                 assert 0 <= b <= second

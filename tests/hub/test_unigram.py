@@ -138,7 +138,7 @@ def test_other_kinds_are_refused(tmp_path):
         input=str(tmp_path / "texts"), model_prefix=str(tmp_path / "m"), vocab_size=40,
         model_type="bpe", minloglevel=2,
     )  # fmt: skip
-    with pytest.raises(ValueError, match="expected unigram"):
+    with pytest.raises(ValueError, match="must be unigram"):
         parse_model((tmp_path / "m.model").read_bytes())
-    with pytest.raises(ValueError, match="style is one of"):
+    with pytest.raises(ValueError, match="style must be one of"):
         UnigramTokenizer([("<unk>", 0.0)], style="gpt")
