@@ -1,1 +1,1 @@
-"""Preprocessing: from texts and images to a model's inputs."""
+"""Preprocessing of texts and images to the inputs of models."""

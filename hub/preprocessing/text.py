@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-# Lengths to which batches of text are padded, so that compiled backends see few shapes.
+# Lengths to which batches of texts are padded, so that few shapes are compiled.
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 
@@ -19,7 +19,7 @@ def bucket(length: int, limit: int) -> int:
 
 
 def is_text(x: Any) -> bool:
-    """Return whether a value is a text, a list of texts or pairs, or a pair of lists of texts.
+    """Return whether a value is a text, a list of texts or of pairs, or a pair of lists of texts.
 
     >>> is_text(["a", "b"]), is_text((["a"], ["b"])), is_text([("a", "b")]), is_text([1])
     (True, True, True, False)
@@ -32,7 +32,7 @@ def is_text(x: Any) -> bool:
 
 
 def texts_and_pairs(x: Any) -> tuple[list[str], list[str] | None]:
-    """Return first and second texts out of any form that `is_text` takes.
+    """Return first and second texts of a value of any form that `is_text` accepts.
 
     >>> texts_and_pairs([("a", "b"), ("c", "d")])
     (['a', 'c'], ['b', 'd'])
@@ -44,21 +44,21 @@ def texts_and_pairs(x: Any) -> tuple[list[str], list[str] | None]:
     if isinstance(x, tuple) and len(x) == 2 and not isinstance(x[0], str):
         return list(x[0]), list(x[1])
     if x and isinstance(x[0], list | tuple):
-        wrong = [i for i, pair in enumerate(x) if not isinstance(pair, list | tuple) or
+        invalid = [i for i, pair in enumerate(x) if not isinstance(pair, list | tuple) or
                  len(pair) != 2]  # fmt: skip
-        if wrong:
-            raise ValueError(f"Row {wrong[0]} is {x[wrong[0]]!r}: expected a pair of texts.")
+        if invalid:
+            raise ValueError(f"Row {invalid[0]} must be a pair of texts, got {x[invalid[0]]!r}.")
         return [a for a, _ in x], [b for _, b in x]
     return list(x), None
 
 
 class TextPreprocessor:
-    """Texts to the inputs of an encoder.
+    """A preprocessor from texts to the inputs of an encoder.
 
     Args:
         tokenizer: a tokenizer of `hub.tokenizers`.
-        sequence_length: the most tokens of a sequence; longer texts are truncated.
-        truncate: what is cut of a pair: "longest_first", "only_first" or "only_second".
+        sequence_length: the maximum number of tokens; longer texts are truncated.
+        truncate: how pairs are truncated: "longest_first", "only_first" or "only_second".
     """
 
     def __init__(self, tokenizer: Any, sequence_length: int = 512, truncate: str = "longest_first"):
@@ -69,7 +69,7 @@ class TextPreprocessor:
         """Return (token ids, segment ids) of each text.
 
         Args:
-            x: texts in any form that `is_text` takes.
+            x: texts in any form that `is_text` accepts.
         """
         texts, pairs = texts_and_pairs(x)
         return self.tokenizer.encode_batch(
@@ -81,14 +81,14 @@ class TextPreprocessor:
 
         Args:
             encodings: what `encode` returned.
-            length: the length; the bucket of the longest by default.
+            length: the length to pad to; the bucket of the longest text by default.
         """
         if length is None:
             length = bucket(max(len(ids) for ids, _ in encodings), self.sequence_length)
         return self.tokenizer.pack(encodings, length=length)
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Return the inputs for texts, with y and sample_weight if they are given."""
+        """Return the inputs for texts, with y and sample_weight unless they are None."""
         inputs = self.pack(self.encode(x))
         if y is None:
             return inputs
@@ -96,17 +96,18 @@ class TextPreprocessor:
 
 
 class MaskedLMPreprocessor(TextPreprocessor):
-    """Texts to inputs with a part of the tokens masked, and to the tokens that were there.
+    """A preprocessor from texts to inputs with masked tokens, and to the original tokens.
 
-    Of the tokens chosen, 80 % become the mask, 10 % a random token, 10 % stay (Devlin et al.,
-    2018). Choices depend on the seed and a count of the batches alone.
+    Of the selected tokens 80 % become the mask, 10 % a random token, and 10 % stay (Devlin et al.,
+    2018). The selection depends only on the seed and the number of batches before.
 
     Args:
         tokenizer: a tokenizer of `hub.tokenizers`.
-        sequence_length: the most tokens of a sequence.
-        mask_selection_rate: the part of the tokens that is chosen.
-        mask_selection_length: the most tokens chosen in a sequence.
-        seed: of the choices.
+        sequence_length: the maximum number of tokens of a sequence.
+        mask_selection_rate: the fraction of the tokens to select.
+        mask_selection_length: the maximum number of tokens to select in a sequence.
+        seed: the seed of the selection.
+        truncate: as for `TextPreprocessor`.
     """
 
     def __init__(
@@ -120,57 +121,59 @@ class MaskedLMPreprocessor(TextPreprocessor):
     ):
         super().__init__(tokenizer, sequence_length, truncate)
         if tokenizer.mask_token_id is None:
-            raise ValueError("The tokenizer has no mask token: masked language models need one.")
+            raise ValueError(
+                "The tokenizer of a masked language model must have a mask token, got none."
+            )
         self.mask_selection_rate = mask_selection_rate
         self.mask_selection_length = mask_selection_length
         self._random = np.random.Generator(np.random.Philox(seed))
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Return (inputs with `mask_positions`, the tokens there, weights: 0 on padding)."""
+        """Return (inputs with `mask_positions`, their original tokens, weights: 0 on padding)."""
         inputs = self.pack(self.encode(x))
-        ids, valid = inputs["token_ids"], inputs["padding_mask"]
-        special = np.isin(ids, list(self.tokenizer.special_ids()))
-        candidates = valid & ~special
+        ids, padding_mask = inputs["token_ids"], inputs["padding_mask"]
+        is_special = np.isin(ids, list(self.tokenizer.special_ids()))
+        candidates = padding_mask & ~is_special
         draws = np.where(candidates, self._random.random(ids.shape), 2.0)
         counts = candidates.sum(axis=1)
-        selected = np.minimum(
+        num_selected = np.minimum(
             np.maximum(np.round(counts * self.mask_selection_rate), 1), counts
         ).astype(int)
         width = min(self.mask_selection_length, max(1, int(self.sequence_length / 5)), ids.shape[1])
-        selected = np.minimum(selected, width)
-        chosen_rank = np.argsort(np.argsort(draws, axis=1, kind="stable"), axis=1)
-        chosen = chosen_rank < selected[:, None]
+        num_selected = np.minimum(num_selected, width)
+        ranks = np.argsort(np.argsort(draws, axis=1, kind="stable"), axis=1)
+        selected = ranks < num_selected[:, None]
         positions = np.zeros((len(ids), width), "int32")
         weights = np.zeros((len(ids), width), "float32")
         for row in range(len(ids)):
-            where = np.flatnonzero(chosen[row])
-            positions[row, : len(where)], weights[row, : len(where)] = where, 1.0
+            indices = np.flatnonzero(selected[row])
+            positions[row, : len(indices)], weights[row, : len(indices)] = indices, 1.0
         labels = np.take_along_axis(ids, positions.astype("int64"), axis=1)
         draw = self._random.random(ids.shape)
-        others = self._random.integers(0, self.tokenizer.vocabulary_size(), ids.shape)
+        random_ids = self._random.integers(0, self.tokenizer.vocabulary_size(), ids.shape)
         masked = np.where(draw < 0.8, self.tokenizer.mask_token_id, ids)
-        masked = np.where(draw >= 0.9, others, masked)
-        inputs["token_ids"] = np.where(chosen, masked, ids).astype("int32")
+        masked = np.where(draw >= 0.9, random_ids, masked)
+        inputs["token_ids"] = np.where(selected, masked, ids).astype("int32")
         inputs["mask_positions"] = positions
         return inputs, labels.astype("int32"), weights
 
 
 class CausalLMPreprocessor(TextPreprocessor):
-    """Texts, or prompts with responses, to inputs and to the tokens that come next.
+    """A preprocessor from texts, or prompts and responses, to inputs and next tokens.
 
-    Texts end with the end token, so that a model learns to stop; where there is room for it.
+    Texts end with the end token unless they are truncated, so that a model learns to stop.
 
     Args:
         tokenizer: a tokenizer of `hub.tokenizers`.
-        sequence_length: the most tokens of a sequence.
+        sequence_length: the maximum number of tokens of a sequence.
         truncate: as for `TextPreprocessor`.
     """
 
     def columns(self, x: Any) -> Any:
-        """Return prompts and responses as a dict of two lists; anything else as it is.
+        """Return prompts and responses as a dict of two lists; other inputs unchanged.
 
         Args:
-            x: what `fit` was given.
+            x: the argument of `fit`.
 
         Raises:
             ValueError: a dict lacks prompts or responses, or their numbers differ.
@@ -190,7 +193,7 @@ class CausalLMPreprocessor(TextPreprocessor):
         return {"prompts": prompts, "responses": responses}
 
     def prompts(self, texts: Any) -> list[np.ndarray]:
-        """Return the ids of texts that are to be continued, not cut.
+        """Return the ids of texts to continue, without truncation.
 
         Args:
             texts: a text or a list of texts.
@@ -198,26 +201,26 @@ class CausalLMPreprocessor(TextPreprocessor):
         return [ids for ids, _ in self.tokenizer.encode_batch(texts, truncation=False)]
 
     def rows(self, x: Any) -> list[tuple[np.ndarray, int]]:
-        """Return (ids, the number of them that are a prompt) of each text.
+        """Return (ids, the number of ids of the prompt) of each text.
 
         Args:
-            x: texts, or what `columns` gives for prompts and responses.
+            x: texts, or prompts and responses as `columns` returns them.
         """
-        end = self.tokenizer.eos_token_id
-        ends = [] if end is None else [end]
+        eos_token_id = self.tokenizer.eos_token_id
+        end = [] if eos_token_id is None else [eos_token_id]
         if isinstance(x, dict):
             x = self.columns(x)
-            firsts = self.prompts(x["prompts"])
-            seconds = self.tokenizer.encode_batch(
+            prompts = self.prompts(x["prompts"])
+            responses = self.tokenizer.encode_batch(
                 x["responses"], truncation=False, add_special_tokens=False
             )
             rows = [
-                (np.concatenate([a, b, ends]).astype("int32"), len(a))
-                for a, (b, _) in zip(firsts, seconds, strict=True)
+                (np.concatenate([prompt, response, end]).astype("int32"), len(prompt))
+                for prompt, (response, _) in zip(prompts, responses, strict=True)
             ]
         else:
-            rows = [(np.concatenate([ids, ends]).astype("int32"), 0) for ids in self.prompts(x)]
-        return [(ids[: self.sequence_length + 1], prompt) for ids, prompt in rows]
+            rows = [(np.concatenate([ids, end]).astype("int32"), 0) for ids in self.prompts(x)]
+        return [(ids[: self.sequence_length + 1], prompt_length) for ids, prompt_length in rows]
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return (inputs, the next tokens, weights that are 0 on padding and prompts)."""
@@ -226,24 +229,24 @@ class CausalLMPreprocessor(TextPreprocessor):
         length = bucket(max(longest, 1), self.sequence_length)
         ids = np.full((len(rows), length + 1), self.tokenizer.pad_token_id, "int32")
         weights = np.zeros((len(rows), length), "float32")
-        valid = np.zeros((len(rows), length), bool)
-        for row, (tokens, prompt) in enumerate(rows):
+        padding_mask = np.zeros((len(rows), length), bool)
+        for row, (tokens, prompt_length) in enumerate(rows):
             ids[row, : len(tokens)] = tokens
-            valid[row, : max(len(tokens) - 1, 1)] = True
-            weights[row, max(prompt - 1, 0) : len(tokens) - 1] = 1.0
+            padding_mask[row, : max(len(tokens) - 1, 1)] = True
+            weights[row, max(prompt_length - 1, 0) : len(tokens) - 1] = 1.0
         if sample_weight is not None:
             weights = weights * np.asarray(sample_weight, "float32").reshape(-1, 1)
-        return {"token_ids": ids[:, :-1], "padding_mask": valid}, ids[:, 1:], weights
+        return {"token_ids": ids[:, :-1], "padding_mask": padding_mask}, ids[:, 1:], weights
 
 
 class Seq2SeqLMPreprocessor(TextPreprocessor):
-    """Texts with answers to the inputs of an encoder and a decoder, and to the next tokens.
+    """A preprocessor from texts and answers to inputs of encoder and decoder, and to next tokens.
 
     Args:
         tokenizer: a tokenizer of `hub.tokenizers`.
-        sequence_length: the most tokens of a text, and of an answer.
+        sequence_length: the maximum number of tokens of a text, and of an answer.
         truncate: as for `TextPreprocessor`.
-        start_token_id: what the decoder begins with; the padding's id by default.
+        start_token_id: the first token of the decoder; the padding token by default.
     """
 
     def __init__(
@@ -254,11 +257,11 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
         self.start_token_id = tokenizer.pad_token_id if start_token_id is None else start_token_id
 
     def columns(self, x: Any, y: Any = None) -> tuple[Any, Any]:
-        """Return texts and answers as a dict of two lists and y; ready inputs as they are.
+        """Return texts and answers as a dict of two lists, and y; other inputs unchanged.
 
         Args:
-            x: what `fit` was given.
-            y: likewise.
+            x: the argument x of `fit`.
+            y: the argument y of `fit`.
 
         Raises:
             ValueError: a dict has other names, or the numbers of texts and answers differ.
@@ -297,37 +300,37 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
         x, _ = self.columns(x, y)
         encoder = self.encoder_inputs(x["encoder_text"])
         answers = self.encoder_inputs(x["decoder_text"])
-        labels, valid = answers["token_ids"], answers["padding_mask"]
+        labels, padding_mask = answers["token_ids"], answers["padding_mask"]
         shifted = np.roll(labels, 1, axis=1)
         shifted[:, 0] = self.start_token_id
-        weights = valid.astype("float32")
+        weights = padding_mask.astype("float32")
         if sample_weight is not None:
             weights = weights * np.asarray(sample_weight, "float32").reshape(-1, 1)
         inputs = {
             "encoder_token_ids": encoder["token_ids"],
             "encoder_padding_mask": encoder["padding_mask"],
             "decoder_token_ids": shifted,
-            "decoder_padding_mask": valid,
+            "decoder_padding_mask": padding_mask,
         }
         return inputs, labels, weights
 
 
 class TokenClassifierPreprocessor(TextPreprocessor):
-    """Words with labels to the inputs of an encoder, and to labels of tokens.
+    """A preprocessor from words with labels to the inputs of an encoder, and to labels of tokens.
 
-    A word's label stands at its first token; the others count for nothing.
+    The label of a word is that of its first token; its other tokens have the weight 0.
 
     Args:
         tokenizer: a tokenizer of `hub.tokenizers`.
-        sequence_length: the most tokens of a sequence; longer texts are truncated.
+        sequence_length: the maximum number of tokens; longer texts are truncated.
         truncate: as for `TextPreprocessor`.
     """
 
     def encode_words(self, x: Any) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Return (token ids, spans, the place of each word's first token or -1) of each text.
+        """Return (token ids, spans, the index of each word's first token or -1) of each text.
 
         Args:
-            x: texts, whose words are what spaces separate; or lists of words.
+            x: texts, which are split at spaces, or lists of words.
         """
         rows = [text.split() if isinstance(text, str) else list(text) for text in x]
         encodings = self.tokenizer.encode_spans(
@@ -336,18 +339,18 @@ class TokenClassifierPreprocessor(TextPreprocessor):
         encoded = []
         for words, (ids, spans) in zip(rows, encodings, strict=True):
             ends = np.cumsum([len(word) + 1 for word in words]) - 1
-            # A token belongs to the word of its last character: a space may come first.
+            # A token belongs to the word of its last character; its first may be a space.
             word = np.searchsorted(ends, spans[:, 1] - 1, side="right")
             word[spans[:, 1] <= spans[:, 0]] = -1
             first = np.full(len(words), -1)
-            for place in range(len(ids) - 1, -1, -1):
-                if 0 <= word[place] < len(words):
-                    first[word[place]] = place
+            for i in range(len(ids) - 1, -1, -1):
+                if 0 <= word[i] < len(words):
+                    first[word[i]] = i
             encoded.append((ids, spans, first))
         return encoded
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Return the inputs; with labels also the labels and weights of tokens."""
+        """Return the inputs; if y is not None with the labels and weights of tokens."""
         encodings = self.encode_words(x)
         inputs = self.pack([(ids, np.zeros_like(ids)) for ids, _, _ in encodings])
         if y is None:
@@ -357,9 +360,9 @@ class TokenClassifierPreprocessor(TextPreprocessor):
         for row, ((_, _, first), classes) in enumerate(zip(encodings, y, strict=True)):
             if len(first) != len(classes):
                 raise ValueError(f"Text {row} has {len(first)} words but {len(classes)} labels.")
-            places = first[first >= 0]
-            labels[row, places] = np.asarray(classes, "int32")[first >= 0]
-            weights[row, places] = 1.0
+            positions = first[first >= 0]
+            labels[row, positions] = np.asarray(classes, "int32")[first >= 0]
+            weights[row, positions] = 1.0
         if sample_weight is not None:
             weights = weights * np.asarray(sample_weight, "float32").reshape(-1, 1)
         return inputs, labels, weights
