@@ -252,7 +252,7 @@ CONFIGS = {
     "wide": ({"hidden_dim": 2**30 // 12 * 12, "num_heads": 12}, "wrong shape"),
     "too few": ({"num_layers": 2}, r"Unused in the preset \(16\): layers/transformer_encoder_2"),
     "too many": ({"num_layers": 4}, r"Missing in the preset \(16\): layers/transformer_encoder_3"),
-    "heads": ({"num_heads": 5}, "not a multiple of num_heads"),
+    "heads": ({"num_heads": 5}, "must be a multiple of num_heads=5"),
 }  # fmt: skip
 
 
