@@ -17,7 +17,7 @@ import keraslite as keras
 
 @dataclass(frozen=True)
 class Head:
-    """What a checkpoint of a family holds for one task.
+    """The head of a family for one task: its name in config.json, weights and options.
 
     Attributes:
         architecture: the name in config.json; None for a task whose checkpoints are those of the
@@ -35,7 +35,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Family:
-    """What the tasks must know of an architecture, as data.
+    """The description of an architecture, for tasks and loaders, as data.
 
     Attributes:
         model_type: its name in a config.json; of diffusers, the `_class_name` there.
@@ -150,7 +150,7 @@ def backbones() -> dict[str, str]:
 
 
 def class_prefixes() -> dict[str, str]:
-    """What the names of a family's classes begin with -> its model type.
+    """Return the prefix of the class names of each family -> its model type.
 
     >>> class_prefixes()["Bert"]
     'bert'

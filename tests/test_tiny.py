@@ -1,4 +1,4 @@
-"""What must always work, from an op to a denoised image, on every backend in under a minute."""
+"""A test of everything in small, from an op to a denoised image, on every backend."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What watches over a training loop: Ctrl-C between steps, and losses that become NaN."""
+"""Guards of a training loop: Ctrl-C between steps, and losses that become NaN."""
 
 import signal
 import threading

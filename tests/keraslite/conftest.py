@@ -1,4 +1,4 @@
-"""What the tests of keraslite share."""
+"""Fixtures of the tests of keraslite."""
 
 import pytest
 from backends import BACKENDS, TRAINABLE

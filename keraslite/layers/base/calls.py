@@ -1,4 +1,4 @@
-"""What a call needs to know: the parameters of `call`, and what an outer call tells inner ones."""
+"""The parameters of a layer's `call`, and the context that outer calls pass to inner ones."""
 
 import inspect
 from functools import cache
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class CallContext:
-    """What the outermost call tells the layers inside it."""
+    """The context that the outermost call passes to the layers inside it."""
 
     __slots__ = ("training",)
 

@@ -136,7 +136,7 @@ class Layer(Tracked):
 
     @property
     def quantization_mode(self) -> str | None:
-        """What the large weights are quantized to; None if they are not."""
+        """The quantization mode of the large weights, such as "int8"; None if there is none."""
         return self.dtype_policy.quantization_mode
 
     def quantize(
@@ -305,7 +305,7 @@ class Layer(Tracked):
 
     @property
     def losses(self) -> list[Any]:
-        """What `add_loss` collected in the last call, and the penalties on the variables."""
+        """The losses of `add_loss` in the last call, and the penalties on the variables."""
         return losses.all_losses(self)
 
     # -- state without side effects -----------------------------------------------------------
