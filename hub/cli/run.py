@@ -11,7 +11,7 @@ from hub.tasks.registry import pipelines
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command, and those that tasks have of their own."""
     add_model_options(parser)
-    parser.add_argument("task", help="such as text-classification, fill-mask or text-generation")
+    parser.add_argument("task", help=f"one of: {', '.join(pipelines())}")
     parser.add_argument("preset")
     parser.add_argument("inputs", nargs="+", metavar="INPUT")
     parser.add_argument("--seed", type=int, default=0, help="of draws")
