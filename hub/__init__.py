@@ -12,6 +12,7 @@ import keraslite as keras
 
 # Where the names are that are no backbones and no tasks.
 _MODULES = {
+    "hub.diffusion.schedulers": ("Scheduler",),
     "hub.generation.sampling": ("Sampling",),
     "hub.preprocessing.image": ("ImagePreprocessor", "ImageTextPreprocessor"),
     "hub.preprocessing.text": (

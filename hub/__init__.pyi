@@ -1,6 +1,7 @@
 """The names of hub and their types; made by scripts/write_stub.py."""
 
 from hub import datasets as datasets
+from hub.diffusion.schedulers.scheduler import Scheduler as Scheduler
 from hub.generation.sampling import Sampling as Sampling
 from hub.models.albert import AlbertBackbone as AlbertBackbone
 from hub.models.backbone import Backbone as Backbone

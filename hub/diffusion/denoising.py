@@ -62,11 +62,11 @@ class Denoiser:
             plan: the steps.
             scheduler: what tells the plan's scheduler from others.
             x: the latents before the first step.
-            conditions: `context` (two for each image where the scale is not 1, those of the
+            conditions: `context` (two for each image where the scale is above 1, those of the
                 negative prompts first) and `seeds` of the images; for networks that take more
                 channels, `extra_channels`; and to keep a part of an image, `mask` (1 where the
                 image is new), `image` and `noise`, its latents and their noise.
-            scale: the scale of the guidance.
+            scale: the scale of the guidance; there is none up to 1, as in diffusers.
             rescale: how much of the contrast that guidance adds is taken back.
             callback: called with each step's number, the number of steps, and the latents.
             verbose: 1 for a progress bar.
@@ -97,7 +97,7 @@ def _compile(
         inputs = plan.scale_input(i, x)
         if "extra_channels" in conditions:
             inputs = ops.concatenate([inputs, conditions["extra_channels"]], axis=-1)
-        is_guided = scale != 1.0
+        is_guided = scale > 1.0
         inputs = ops.concatenate([inputs, inputs], axis=0) if is_guided else inputs
         timestep = ops.take(plan.timesteps, i, axis=0)
         out = unet({"latents": inputs, "timestep": timestep, "context": conditions["context"]})

@@ -14,6 +14,18 @@ from keraslite import ops
 from keraslite.training import CompiledFunctions
 
 
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Return images of uint8 for images of floats from 0 to 1.
+
+    Args:
+        images: of any shape.
+
+    >>> to_uint8(np.array([0.0, 0.5, 1.0]))
+    array([  0, 128, 255], dtype=uint8)
+    """
+    return (images * 255).round().astype("uint8")
+
+
 class LatentCodec:
     """Images to scaled latents and back.
 
@@ -72,12 +84,23 @@ class LatentCodec:
         Raises:
             ValueError: pixels are not finite.
         """
+        return to_uint8(self.decode_floats(latents))
+
+    def decode_floats(self, latents: Any) -> np.ndarray:
+        """Return images (images, height, width, 3) of float32 from 0 to 1.
+
+        Args:
+            latents: scaled.
+
+        Raises:
+            ValueError: pixels are not finite.
+        """
         images = self._run("decode", ops.convert_to_tensor(latents) / self.scaling + self.shift)
         if not np.isfinite(images).all():
             raise ValueError(
                 "The pixels of an image must be finite, got NaN or infinity from the autoencoder."
             )
-        return (np.clip(images / 2 + 0.5, 0, 1) * 255).round().astype("uint8")
+        return np.clip(images / 2 + 0.5, 0, 1)
 
     def _run(self, name: str, value: Any) -> np.ndarray:
         """Run the autoencoder; in float32 where half precision overflows. Returns numpy float32."""

@@ -27,10 +27,6 @@ _PARTS = {
 }
 _SAFETY = ("safety_checker", "feature_extractor")  # loaded on request only
 _DIFFUSERS_VERSION = "0.42.0"  # whose layout is written
-_NOISE_OPTIONS = (
-    "beta_start", "beta_end", "beta_schedule", "prediction_type", "steps_offset",
-    "num_train_timesteps",
-)  # fmt: skip
 
 
 class DiffusionParts:
@@ -91,16 +87,16 @@ class DiffusionParts:
 
     @property
     def scheduler(self) -> Scheduler:
-        """The noise scheduler; may be set to another one or to a name of `SCHEDULERS`."""
+        """The noise scheduler; may be set to another one, or to a name of `SCHEDULERS`, which then
+        has the options that the pipeline's config states.
+        """
         return self._scheduler
 
     @scheduler.setter
     def scheduler(self, value: Scheduler | str) -> None:
         if isinstance(value, str):
             current = getattr(self, "_scheduler", None)
-            config = {} if current is None else current.config
-            options = {key: config[key] for key in _NOISE_OPTIONS if key in config}
-            value = Scheduler.from_name(value, **options)
+            value = Scheduler.from_name(value) if current is None else current.with_method(value)
         self._scheduler = value
 
     # -- presets ------------------------------------------------------------------------------
@@ -123,7 +119,8 @@ class DiffusionParts:
             dtype: a dtype or policy of all networks.
             load_weights: whether to load the weights; without, they are initialized.
             variant: "fp16" for the files with that in their names, half the size to download.
-            scheduler: a scheduler in place of the preset's.
+            scheduler: a scheduler in place of the preset's, or the name of one, which then has the
+                options that the preset states.
             revision: a branch, tag or commit of the repository.
             token: a token for the Hub.
             safety_checker: whether to load the preset's safety checker, so that images come with
@@ -143,13 +140,16 @@ class DiffusionParts:
                     f"{part} of {files.location} must be a {class_name}, got {actual!r}, which is "
                     "not supported."
                 )
-        names = [*_PARTS, *([] if scheduler is not None else ["scheduler"])]
+        names = [*_PARTS, *([] if isinstance(scheduler, Scheduler) else ["scheduler"])]
         names += _SAFETY if safety_checker else ()
         with keras.use_backend(backend or keras.backend()):
             parts = _load_parts(
                 files, names, dtype=dtype, load_weights=load_weights, variant=variant
             )
-            return cls(img_height, img_width, **{"scheduler": scheduler, **parts, **kwargs})
+            if isinstance(scheduler, str):
+                scheduler = parts["scheduler"].with_method(scheduler)
+            parts["scheduler"] = scheduler or parts["scheduler"]
+            return cls(img_height, img_width, **{**parts, **kwargs})
 
     def save_to_preset(self, preset_dir: Any) -> None:
         """Write the pipeline in the layout of diffusers.

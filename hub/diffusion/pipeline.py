@@ -13,7 +13,7 @@ from PIL import Image
 import keraslite as keras
 from hub.diffusion import lora as lora_files
 from hub.diffusion.denoising import Denoiser, noise
-from hub.diffusion.latents import LatentCodec
+from hub.diffusion.latents import LatentCodec, to_uint8
 from hub.diffusion.parts import DiffusionParts
 from hub.diffusion.prompts import apply_weights, chunk_prompt, repeat_to_same_length
 from hub.diffusion.training import NoisePrediction, images_and_prompts, training_inputs
@@ -21,7 +21,7 @@ from hub.preprocessing.image_inputs import load_images, load_masks
 from keraslite import ops
 from keraslite.training import CompiledFunctions, inference
 
-_OUTPUTS = ("image", "pil", "latent")
+_OUTPUTS = ("image", "float", "pil", "latent")
 
 
 class StableDiffusionPipeline(DiffusionParts):
@@ -124,18 +124,27 @@ class StableDiffusionPipeline(DiffusionParts):
 
     # -- images -------------------------------------------------------------------------------
 
-    def encode_text(self, prompt: str | Sequence[str], weighted: bool = False) -> Any:
+    def encode_text(
+        self, prompt: str | Sequence[str], weighted: bool = False, max_pieces: int | None = None
+    ) -> Any:
         """Return the contexts of texts: (texts, length, width).
 
-        A text that is longer than the encoder's positions is encoded in chunks.
+        A text that is longer than the encoder's positions is encoded in pieces.
 
         Args:
             prompt: a text or several.
             weighted: whether brackets in it are weights: `(more)`, `[less]`, `(1.3 times:1.3)`.
+            max_pieces: the number of pieces after which a text is cut off; 1 as in diffusers, None
+                for no limit.
+
+        Raises:
+            ValueError: `max_pieces` is not positive.
         """
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         length = self.text_encoder.max_sequence_length
-        chunks = [chunk_prompt(self.tokenizer, text, length, weighted) for text in texts]
+        chunks = [
+            chunk_prompt(self.tokenizer, text, length, weighted, max_pieces) for text in texts
+        ]
         ids, weights = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
         with self._context():
             hidden = self._encoder_functions.run(self.text_encoder, self._hidden, ids)
@@ -154,6 +163,7 @@ class StableDiffusionPipeline(DiffusionParts):
         batch_size: int = 1,
         image: Any = None,
         weighted: bool = False,
+        max_pieces: int | None = None,
         **kwargs: Any,
     ) -> Any:
         """Generate images of texts.
@@ -164,13 +174,14 @@ class StableDiffusionPipeline(DiffusionParts):
             batch_size: how many images, where neither texts nor images are several.
             image: to begin with, or one for each, as for `generate_image`.
             weighted: whether brackets in texts are weights, as for `encode_text`.
+            max_pieces: the number of pieces after which texts are cut off, likewise.
             kwargs: as for `generate_image`.
 
         Raises:
             ValueError: numbers of prompts, images and seeds differ.
         """
         prompt = prompt if isinstance(prompt, str) else list(prompt)
-        if not isinstance(negative_prompt, str | None):
+        if not isinstance(negative_prompt, str | None) and not hasattr(negative_prompt, "shape"):
             negative_prompt = list(negative_prompt)
         inputs = {"prompts": prompt, "negative prompts": negative_prompt, "images": image}
         counts = {
@@ -183,14 +194,14 @@ class StableDiffusionPipeline(DiffusionParts):
             if count not in (1, batch_size):
                 raise ValueError(f"There are {count} {name} for {batch_size} images.")
         return self.generate_image(
-            self.encode_text(prompt, weighted), negative_prompt, batch_size, image=image,
-            weighted=weighted, **kwargs,
+            self.encode_text(prompt, weighted, max_pieces), negative_prompt, batch_size,
+            image=image, weighted=weighted, max_pieces=max_pieces, **kwargs,
         )  # fmt: skip
 
     def generate_image(
         self,
         encoded_text: Any,
-        negative_prompt: str | Sequence[str] | None = None,
+        negative_prompt: Any = None,
         batch_size: int = 1,
         num_steps: int = 50,
         unconditional_guidance_scale: float = 7.5,
@@ -201,6 +212,7 @@ class StableDiffusionPipeline(DiffusionParts):
         mask: Any = None,
         strength: float = 1.0,
         weighted: bool = False,
+        max_pieces: int | None = None,
         callback: Callable[[int, int, Any], None] | None = None,
         verbose: int = 0,
         output: str = "image",
@@ -209,11 +221,11 @@ class StableDiffusionPipeline(DiffusionParts):
 
         Args:
             encoded_text: (length, width), (1, length, width), or one for each image.
-            negative_prompt: what the images should not show, one text or one for each; nothing by
-                default.
+            negative_prompt: what the images should not show, one text or one for each, or a context
+                of such texts that `encode_text` returned; nothing by default.
             batch_size: how many images.
             num_steps: the number of denoising steps; more take longer and look better.
-            unconditional_guidance_scale: the scale of classifier-free guidance; 1 for none.
+            unconditional_guidance_scale: the scale of classifier-free guidance; none up to 1.
             diffusion_noise: (batch, height / 8, width / 8, 4), in place of the seed's.
             seed: of the first image; the next ones have the seeds that follow. A list has one for
                 each. An image does not depend on its batch.
@@ -224,11 +236,12 @@ class StableDiffusionPipeline(DiffusionParts):
             mask: the part of that image to inpaint, likewise: 1, True or white there.
             strength: how far the new image may be from that one, above 0 and up to 1.
             weighted: whether brackets in the negative prompt are weights.
+            max_pieces: the number of pieces after which the negative prompt is cut off.
             callback: called with each step's number, the number of steps, and the latents, of which
                 `preview(latents)` makes images.
             verbose: 1 for a progress bar.
-            output: "image" for an array (batch, height, width, 3) of uint8, "pil" for a list of
-                Pillow's images, "latent" for the latents.
+            output: "image" for an array (batch, height, width, 3) of uint8, "float" for one of
+                float32 from 0 to 1, "pil" for a list of Pillow's images, "latent" for the latents.
 
         Returns:
             The images; with a safety checker (images, flags), where flags are as of
@@ -242,8 +255,10 @@ class StableDiffusionPipeline(DiffusionParts):
         plan, scale = self.scheduler.plan(num_steps, strength), float(unconditional_guidance_scale)
         with self._context():
             context = self._for_each(encoded_text, batch_size)
-            if scale != 1.0:
-                negative = self.encode_text(negative_prompt or "", weighted)
+            if scale > 1.0:
+                negative = negative_prompt
+                if not hasattr(negative, "shape"):
+                    negative = self.encode_text(negative or "", weighted, max_pieces)
                 both = [self._for_each(negative, batch_size), context]
                 context = ops.concatenate(repeat_to_same_length(both), axis=0)
             seeds = ops.convert_to_tensor(self._seeds(seed, batch_size))
@@ -267,8 +282,11 @@ class StableDiffusionPipeline(DiffusionParts):
             )  # fmt: skip
             if output == "latent":
                 return ops.convert_to_numpy(x)
-            images = self._codec.decode(x)
-        result = [Image.fromarray(image) for image in images] if output == "pil" else images
+            pixels = self._codec.decode_floats(x)
+        images = to_uint8(pixels)
+        result = pixels if output == "float" else images
+        if output == "pil":
+            result = [Image.fromarray(image) for image in images]
         return result if self.safety_checker is None else (result, self.check_safety(images))
 
     def preview(self, latents: Any) -> np.ndarray:

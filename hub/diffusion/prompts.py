@@ -59,7 +59,11 @@ def weighted_parts(prompt: str) -> list[tuple[str, float]]:
 
 
 def chunk_prompt(
-    tokenizer: Any, prompt: str, length: int, weighted: bool = False
+    tokenizer: Any,
+    prompt: str,
+    length: int,
+    weighted: bool = False,
+    max_chunks: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokenize a prompt into chunks of the encoder's length: ids and weights (chunks, length).
 
@@ -68,7 +72,13 @@ def chunk_prompt(
         prompt: the text.
         length: the number of positions of the encoder.
         weighted: whether brackets in it are weights, as of `weighted_parts`.
+        max_chunks: the number of chunks after which the prompt is cut off; None for no limit.
+
+    Raises:
+        ValueError: `max_chunks` is not positive.
     """
+    if max_chunks is not None and max_chunks < 1:
+        raise ValueError(f"The number of pieces of a prompt must be positive, got {max_chunks}.")
     parts = weighted_parts(prompt) if weighted else [(prompt, 1.0)]
     encodings = tokenizer.encode_batch(
         [text for text, _ in parts], truncation=False, add_special_tokens=False
@@ -79,6 +89,7 @@ def chunk_prompt(
     )
     room = length - 2
     count = max(math.ceil(len(ids) / room), 1)
+    count = count if max_chunks is None else min(count, max_chunks)
     chunk_ids = np.full((count, length), tokenizer.pad_token_id, "int32")
     chunk_weights = np.ones((count, length), "float32")
     for i in range(count):

@@ -461,9 +461,10 @@ def read_single_file(
     wide = version.upcast and prediction == "v_prediction"
     networks["unet"].config["sample_size"] = 96 if wide else 64
     if not isinstance(scheduler, Scheduler):
-        method = scheduler or version.scheduler
-        last = {"set_alpha_to_one": False} if method in ("ddim", "pndm") else {}
-        scheduler = Scheduler.from_name(method, prediction_type=prediction, steps_offset=1, **last)
+        usual = Scheduler.from_name(
+            version.scheduler, prediction_type=prediction, steps_offset=1, set_alpha_to_one=False
+        )
+        scheduler = usual if scheduler is None else usual.with_method(scheduler)
     if not isinstance(tokenizer, CLIPTokenizer):
         tokenizer = _tokenizer(resolve(version.preset if tokenizer is None else tokenizer))
     return {**networks, **own, "scheduler": scheduler, "tokenizer": tokenizer}

@@ -17,7 +17,10 @@ with warnings.catch_warnings():
     import diffusers
 
 # What diffusers' own code says of numpy's newest rules.
-pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*algorithm_type dpmsolver is deprecated:FutureWarning"),
+]
 RNG = np.random.default_rng(0)
 SAMPLE, IMAGE = (RNG.normal(size=(2, 4, 6, 3)).astype("float32") for _ in range(2))
 NOISE = RNG.normal(size=(1000, *SAMPLE.shape)).astype("float32")
@@ -54,6 +57,15 @@ def _cases():
     yield "dpm_solver", {**PUBLISHED, "lower_order_final": False, "final_sigmas_type": "sigma_min"}
     yield "dpm_solver", {**PUBLISHED, "euler_at_final": True, "solver_order": 1}
     yield "unipc", {**PUBLISHED, "solver_order": 1}
+    yield "dpm_solver", {**PUBLISHED, "solver_type": "bh2"}
+    for algorithm_type in ("dpmsolver++", "dpmsolver"):
+        for solver_type, order in (("midpoint", 2), ("midpoint", 3), ("heun", 2), ("heun", 3)):
+            for prediction_type in ("epsilon", "v_prediction", "sample"):
+                yield "dpm_solver", {
+                    **PUBLISHED, "solver_type": solver_type, "solver_order": order,
+                    "algorithm_type": algorithm_type, "prediction_type": prediction_type,
+                    "final_sigmas_type": "sigma_min",
+                }  # fmt: skip
 
 
 CASES = list(_cases())
@@ -179,12 +191,49 @@ def test_configs_go_both_ways(name, tmp_path):
     again = Scheduler.from_config(cls.load_config(tmp_path))
     assert again.name == name
     assert again.config == scheduler.config
-    plain = Scheduler.from_config(cls(**({"skip_prk_steps": True} if name == "pndm" else {})).config
-                                  | {"_class_name": cls.__name__})  # fmt: skip
-    assert plain.config == {
-        **plain.config,
-        **{k: v for k, v in cls().config.items() if k in plain.config},
-    }
+    required = {"skip_prk_steps": True} if name == "pndm" else {}
+    plain = Scheduler.from_config({"_class_name": cls.__name__, **required})
+    assert plain.config == {k: cls().config[k] for k in plain.config}
+
+
+# What the pipelines of Stable Diffusion 1.5 and 2.1 publish.
+PIPELINES = {
+    "1.5": {
+        "_class_name": "PNDMScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085, "num_train_timesteps": 1000, "set_alpha_to_one": False,
+        "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None, "clip_sample": False,
+    },
+    "2.1": {
+        "_class_name": "DDIMScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085, "clip_sample": False, "num_train_timesteps": 1000,
+        "prediction_type": "v_prediction", "set_alpha_to_one": False, "skip_prk_steps": True,
+        "steps_offset": 1, "timestep_spacing": "trailing", "trained_betas": None,
+    },
+    "unipc": {
+        "_class_name": "UniPCMultistepScheduler", "beta_end": 0.012, "beta_schedule": "linear",
+        "solver_type": "bh2", "timestep_spacing": "leading",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", PIPELINES)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_another_method_keeps_the_stated_options(name, version):
+    """As `from_config` of diffusers: what a file states goes on, defaults of its class do not."""
+    config = PIPELINES[version]
+    source = getattr(diffusers, config["_class_name"]).from_config(config)
+    theirs = getattr(diffusers, SCHEDULERS[name].class_name).from_config(
+        source.config, **({"skip_prk_steps": True} if name == "pndm" else {})
+    )
+    scheduler = Scheduler.from_config(config).with_method(name)
+    assert {k: theirs.config[k] for k in scheduler.config} == scheduler.config
+    if name == "lcm" and version == "2.1":
+        return  # diffusers' own trailing spacing of LCM
+    with keras.use_backend("numpy"):
+        times, expected = their_samples(theirs, 6)
+        plan = scheduler.plan(6)
+        np.testing.assert_allclose(plan.timesteps, times, rtol=1e-5, atol=2e-3)
+        assert_samples_close(our_samples(plan), expected)
 
 
 def test_for_training(backend):
@@ -213,6 +262,10 @@ def test_for_training(backend):
         (lambda: Scheduler("pndm", {"skip_prk_steps": False}), "skip_prk_steps=False"),
         (lambda: Scheduler("pndm"), "skip_prk_steps=None"),
         (lambda: Scheduler("unipc", {"solver_order": 3}), "solver_order=3"),
+        (
+            lambda: Scheduler("dpm_solver", {"algorithm_type": "dpmsolver"}).plan(3),
+            "final_sigmas_type must be 'sigma_min'",
+        ),
         (lambda: Scheduler("euler", {"prediction_type": "flow"}), "prediction_type='flow'"),
         (
             lambda: Scheduler("ddim", {"beta_schedule": "round"}),

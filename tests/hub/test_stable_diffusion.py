@@ -96,6 +96,48 @@ def test_other_schedulers(backend, made, name):
     assert model.scheduler.config["prediction_type"] == kind
 
 
+def test_a_scheduler_by_name_keeps_what_the_preset_states(made):
+    folder, _ = made
+    config = diffusers.EulerDiscreteScheduler.load_config(folder / "scheduler")
+    theirs = diffusers.EulerDiscreteScheduler.from_config(config)
+    model = hub.StableDiffusion.from_preset(folder, scheduler="euler")
+    assert model.scheduler.config == {k: theirs.config[k] for k in model.scheduler.config}
+    model = hub.StableDiffusion.from_preset(folder)
+    model.scheduler = "ddim"
+    model.scheduler = "euler"
+    assert model.scheduler.config == {k: theirs.config[k] for k in model.scheduler.config}
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
+def test_no_guidance_up_to_1(backend, made, scale):
+    folder, pipe = made
+    model = hub.StableDiffusion.from_preset(folder, img_height=32, img_width=40)
+    assert_close(
+        ours_of(model, unconditional_guidance_scale=scale),
+        theirs_of(pipe, latents=channels_first(NOISE), height=32, width=40, guidance_scale=scale),
+    )
+
+
+def test_long_prompts_in_one_piece_as_diffusers(made):
+    folder, pipe = made
+    model = hub.StableDiffusion.from_preset(folder, img_height=32, img_width=40)
+    text = "a photo of the old red house by the sea " * 10
+    with torch.no_grad():
+        expected, negative = pipe.encode_prompt(text, "cpu", 1, True, text[5:])
+    assert_close(model.encode_text(text, max_pieces=1), expected.numpy())
+    assert model.encode_text(text).shape[1] > expected.shape[1]
+    arguments = {"num_steps": 2, "seed": 0, "output": "float"}
+    images = model.text_to_image(text, text[5:], max_pieces=1, **arguments)
+    encoded = model.generate_image(expected.numpy(), negative.numpy(), **arguments)
+    assert images.dtype == np.float32
+    assert 0 <= images.min() < images.max() <= 1
+    assert_close(images, encoded)
+    rounded = model.text_to_image(text, text[5:], max_pieces=1, **{**arguments, "output": "image"})
+    np.testing.assert_array_equal((images * 255).round().astype("uint8"), rounded)
+    with pytest.raises(ValueError, match="must be positive, got 0"):
+        model.encode_text(text, max_pieces=0)
+
+
 def test_image_to_image(backend, made):
     folder, pipe = made
     model = hub.StableDiffusion.from_preset(folder, scheduler="ddim")

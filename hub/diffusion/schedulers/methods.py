@@ -316,25 +316,57 @@ class _SolverSchedule:
 
 
 def dpm_solver(config: dict[str, Any], steps: int, start: int) -> Table:
-    """Return the table of DPM-Solver++ 2M (Lu et al., 2022, arXiv:2211.01095)."""
-    schedule, rows = _SolverSchedule(config, steps), []
-    lambdas = schedule.lambdas
-    for i in range(start, steps):
-        next_sample, factor = schedule.first_order(i, i + 1, {"sample": 1.0}, "m0")
-        is_first_order = i == steps - 1 and (
-            config["euler_at_final"]
-            or (config["lower_order_final"] and steps < 15)
-            or config["final_sigmas_type"] == "zero"
+    """Return the table of DPM-Solver++ (Lu et al., 2022, arXiv:2211.01095), or of DPM-Solver (Lu et
+    al., 2022, arXiv:2206.00927), which solves for the noise instead of the image.
+    """
+    predicts_image = config["algorithm_type"] == "dpmsolver++"
+    if not predicts_image and config["final_sigmas_type"] == "zero":
+        raise ValueError(
+            "final_sigmas_type must be 'sigma_min' for algorithm_type='dpmsolver', got 'zero'."
         )
-        if i > start and config["solver_order"] > 1 and not is_first_order:
-            r = (lambdas[i] - lambdas[i - 1]) / (lambdas[i + 1] - lambdas[i])
-            next_sample = _weighted_sum(
-                (1.0, next_sample), (factor / 2 / r, {"m0": 1.0, "m1": -1.0})
-            )
+    schedule, rows = _SolverSchedule(config, steps), []
+    convert = _predicted_image if predicts_image else _predicted_noise
+    for i in range(start, steps):
+        lowers_order = config["lower_order_final"] and steps < 15
+        order = min(config["solver_order"], i - start + 1)
+        if i == steps - 1 and (
+            config["euler_at_final"] or lowers_order or config["final_sigmas_type"] == "zero"
+        ):
+            order = 1
+        elif i == steps - 2 and lowers_order:
+            order = min(order, 2)
         rates = schedule.alphas[i], schedule.sigmas[i]
-        image = _predicted_image(config["prediction_type"], *rates)
-        rows.append(Row(schedule.timesteps[i], next_sample, image, rates))
+        next_sample = _dpm_step(schedule, i, order, config["solver_type"], predicts_image)
+        converted_output = convert(config["prediction_type"], *rates)
+        rows.append(Row(schedule.timesteps[i], next_sample, converted_output, rates))
     return Table(rows, 1.0)
+
+
+def _dpm_step(
+    schedule: _SolverSchedule, i: int, order: int, solver_type: str, predicts_image: bool
+) -> Mix:
+    """Return the terms of a step of DPM-Solver: a Taylor expansion of the converted output."""
+    lambdas = schedule.lambdas
+    h = lambdas[i + 1] - lambdas[i]
+    scales, gains, z = schedule.sigmas, schedule.alphas, -h
+    if not predicts_image:
+        scales, gains, z = gains, scales, h
+    terms = [({"m0": 1.0}, math.expm1(z))]
+    if order > 1:
+        r0 = (lambdas[i] - lambdas[i - 1]) / h
+        slope = {"m0": 1 / r0, "m1": -1 / r0}
+        factor = math.expm1(z) / z - 1
+        if order > 2:
+            r1 = (lambdas[i - 1] - lambdas[i - 2]) / h
+            difference = _weighted_sum((1.0, slope), (-1 / r1, {"m1": 1.0, "m2": -1.0}))
+            slope = _weighted_sum((1.0, slope), (r0 / (r0 + r1), difference))
+            terms.append((_weighted_sum((1 / (r0 + r1), difference)),
+                          (math.expm1(z) - z) / z**2 - 0.5))  # fmt: skip
+        elif solver_type == "midpoint":
+            factor = math.expm1(z) / 2
+        terms.append((slope, factor))
+    expansion = _weighted_sum(*((-gains[i + 1] * factor, mix) for mix, factor in terms))
+    return _weighted_sum((scales[i + 1] / scales[i], {"sample": 1.0}), (1.0, expansion))
 
 
 def unipc(config: dict[str, Any], steps: int, start: int) -> Table:

@@ -22,12 +22,16 @@ class _Definition:
         defaults: the options that may be set, with their defaults.
         fixed: the options of which only some values are supported, and these; None where the
             option may be absent.
+        choices: the options of `defaults` of which only some values exist, and these.
+        renamed: options -> values of other schedulers and what stands for them here.
     """
 
     class_name: str
     method: Method
     defaults: Mapping[str, Any]
     fixed: Mapping[str, tuple]
+    choices: Mapping[str, tuple]
+    renamed: Mapping[str, Mapping[str, str]]
 
 
 _OFF = (False, None)
@@ -40,24 +44,32 @@ _SIGMAS = {"use_karras_sigmas": False, "use_exponential_sigmas": _OFF, "use_beta
 _CLIP_SAMPLE = {"clip_sample": True, "clip_sample_range": 1.0, "thresholding": _OFF}
 
 
-def _define(class_name: str, method: Method, **options: Any) -> _Definition:
+def _define(
+    class_name: str,
+    method: Method,
+    choices: Mapping[str, tuple] = {},
+    renamed: Mapping[str, Mapping[str, str]] = {},
+    **options: Any,
+) -> _Definition:
     """Return a definition; options that are tuples list the only values that are supported."""
     fixed = {k: v for k, v in options.items() if isinstance(v, tuple)}
     defaults = {**_COMMON, **{k: v for k, v in options.items() if k not in fixed}}
-    return _Definition(class_name, method, defaults, fixed)
+    choices = {"prediction_type": ("epsilon", "v_prediction"), **choices}
+    return _Definition(class_name, method, defaults, fixed, choices, renamed)
 
 
+_ANY_PREDICTION = {"prediction_type": ("epsilon", "v_prediction", "sample")}
 _SOLVER = {
     **_SIGMAS, "solver_order": 2, "lower_order_final": True, "final_sigmas_type": "zero",
     "use_flow_sigmas": _OFF, "thresholding": _OFF,
 }  # fmt: skip
 SCHEDULERS = {
     "ddim": _define(
-        "DDIMScheduler", methods.ddim, **_CLIP_SAMPLE, set_alpha_to_one=True,
+        "DDIMScheduler", methods.ddim, _ANY_PREDICTION, **_CLIP_SAMPLE, set_alpha_to_one=True,
         timestep_spacing="leading", rescale_betas_zero_snr=False,
     ),
     "ddpm": _define(
-        "DDPMScheduler", methods.ddpm, **_CLIP_SAMPLE, timestep_spacing="leading",
+        "DDPMScheduler", methods.ddpm, _ANY_PREDICTION, **_CLIP_SAMPLE, timestep_spacing="leading",
         variance_type="fixed_small", rescale_betas_zero_snr=False,
     ),
     "pndm": _define(
@@ -73,27 +85,38 @@ SCHEDULERS = {
     "euler_ancestral": _define(
         "EulerAncestralDiscreteScheduler", methods.euler_ancestral, rescale_betas_zero_snr=_OFF
     ),
-    "heun": _define("HeunDiscreteScheduler", methods.heun, **_SIGMAS, clip_sample=_OFF),
+    "heun": _define(
+        "HeunDiscreteScheduler", methods.heun, **_SIGMAS, clip_sample=_OFF, beta_start=0.00085,
+        beta_end=0.012,
+    ),
     "dpm_solver": _define(
-        "DPMSolverMultistepScheduler", methods.dpm_solver, **_SOLVER, euler_at_final=False,
-        algorithm_type=("dpmsolver++", None), solver_type=("midpoint", None), use_lu_lambdas=_OFF,
-        rescale_betas_zero_snr=_OFF, variance_type=(None,),
+        "DPMSolverMultistepScheduler", methods.dpm_solver,
+        {
+            **_ANY_PREDICTION, "solver_order": (1, 2, 3), "solver_type": ("midpoint", "heun"),
+            "algorithm_type": ("dpmsolver++", "dpmsolver"),
+        },
+        {"solver_type": dict.fromkeys(("bh1", "bh2", "logrho"), "midpoint")},
+        **_SOLVER, euler_at_final=False, algorithm_type="dpmsolver++", solver_type="midpoint",
+        use_lu_lambdas=_OFF, rescale_betas_zero_snr=_OFF, variance_type=(None,),
         lambda_min_clipped=(-float("inf"), None),
     ),
     "unipc": _define(
-        "UniPCMultistepScheduler", methods.unipc, **_SOLVER, predict_x0=(True, None),
-        solver_type=("bh2", None), disable_corrector=([], None), solver_p=(None,),
-        rescale_betas_zero_snr=_OFF,
+        "UniPCMultistepScheduler", methods.unipc, {**_ANY_PREDICTION, "solver_order": (1, 2)},
+        {"solver_type": dict.fromkeys(("midpoint", "heun", "logrho"), "bh2")},
+        **_SOLVER, predict_x0=(True, None), solver_type=("bh2", None),
+        disable_corrector=([], None), solver_p=(None,), rescale_betas_zero_snr=_OFF,
     ),
     "lcm": _define(
-        "LCMScheduler", methods.lcm, beta_start=0.00085, beta_end=0.012,
+        "LCMScheduler", methods.lcm, _ANY_PREDICTION, beta_start=0.00085, beta_end=0.012,
         beta_schedule="scaled_linear", original_inference_steps=50, timestep_scaling=10.0,
         set_alpha_to_one=True, timestep_spacing="leading", clip_sample=_OFF, thresholding=_OFF,
         rescale_betas_zero_snr=False,
     ),
 }  # fmt: skip
-_STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-_PREDICT_SAMPLE = ("ddim", "ddpm", "dpm_solver", "unipc", "lcm")
+_STABLE_DIFFUSION = {
+    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+}  # fmt: skip
 
 
 class Scheduler:
@@ -115,17 +138,17 @@ class Scheduler:
         if name not in SCHEDULERS:
             raise ValueError(f"The scheduler must be one of {sorted(SCHEDULERS)}, got {name!r}.")
         definition = SCHEDULERS[name]
+        config = dict(config)
+        for key, values in definition.renamed.items():
+            if config.get(key) in values:
+                config[key] = values[config[key]]
         for key, supported in definition.fixed.items():
             _check_option(definition, key, config.get(key), supported)
         self.name = name
-        self.source_config = dict(config)
+        self.source_config = config
         self.config = {k: config.get(k, v) for k, v in definition.defaults.items()}
-        prediction_types = ("epsilon", "v_prediction")
-        if name in _PREDICT_SAMPLE:
-            prediction_types += ("sample",)
-        prediction_type, order = self.config["prediction_type"], self.config.get("solver_order", 1)
-        _check_option(definition, "prediction_type", prediction_type, prediction_types)
-        _check_option(definition, "solver_order", order, (1, 2))
+        for key, supported in definition.choices.items():
+            _check_option(definition, key, self.config[key], supported)
         self._alphas_cumprod = alphas_cumprod(self.config).astype("float32")
 
     @classmethod
@@ -157,8 +180,23 @@ class Scheduler:
         Raises:
             ValueError: the name is unknown, or an option has a value that is not supported.
         """
-        clip = {"clip_sample": False} if name in ("ddim", "ddpm") else {}
-        return cls(name, {**_STABLE_DIFFUSION, **clip, **_required_options(name), **options})
+        return cls(name, {**_STABLE_DIFFUSION, **_required_options(name), **options})
+
+    def with_method(self, name: str) -> "Scheduler":
+        """Return another scheduler with the options that were stated for this one, as
+        `from_config` of diffusers does; options that were not stated have their own defaults.
+
+        Args:
+            name: a key of `SCHEDULERS`.
+
+        Raises:
+            ValueError: the name is unknown, or an option has a value that it does not support.
+
+        >>> v2 = Scheduler("ddim", {"prediction_type": "v_prediction"})
+        >>> v2.with_method("euler").config["prediction_type"]
+        'v_prediction'
+        """
+        return Scheduler(name, {**self.source_config, **_required_options(name)})
 
     def to_config(self) -> dict[str, Any]:
         """Return the content of a scheduler_config.json, as diffusers reads it."""

@@ -50,11 +50,11 @@ class StableDiffusion(StableDiffusionPipeline):
             batch_size: how many images; as many as there are prompts where there are several.
             num_steps: more steps take longer and look better.
             unconditional_guidance_scale: how much more closely the text is followed than by the
-                network itself; 1 for no more.
+                network itself; no more up to 1.
             seed: of the first image; the next ones have the seeds that follow. A list has one for
                 each. An image does not depend on its batch.
-            kwargs: `weighted`, and what `generate_image` takes: `callback`, `verbose`, `output`,
-                `guidance_rescale`, `diffusion_noise`.
+            kwargs: `weighted`, `max_pieces`, and what `generate_image` takes: `callback`,
+                `verbose`, `output`, `guidance_rescale`, `diffusion_noise`.
 
         Raises:
             ValueError: numbers of prompts, images and seeds differ.
