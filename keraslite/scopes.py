@@ -13,6 +13,8 @@ class _Scopes(threading.local):
     state: Any = None  # the innermost StatelessScope
     autocast: str | None = None  # the dtype that float variables read as
     call: Any = None  # what the outermost call hands to the layers inside it
+    abstract: bool = False  # whether tensors have no values: shapes alone are asked for
+    value_of: Any = None  # gives the value of a symbolic tensor, in functions that use one
 
 
 scopes = _Scopes()

@@ -53,3 +53,17 @@ def merged(*topics: ModuleType) -> dict[str, Any]:
     if len(union) != sum(map(len, tables)):
         raise ValueError("A primitive must stand in one file, got one that stands in two.")
     return union
+
+
+def with_remainders(shape: Any, starts: Any, sizes: Any) -> tuple:
+    """Put what is behind the start in the place of -1 in the shape of a slice.
+
+    Args:
+        shape: the shape of a slice.
+        starts: where it begins.
+        sizes: the shape of the whole.
+    """
+    return tuple(
+        n - start if length == -1 else length
+        for length, start, n in zip(shape, starts, sizes, strict=True)
+    )

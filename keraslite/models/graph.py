@@ -129,9 +129,9 @@ def run_graph(graph: Graph, inputs: list[Any]) -> Any:
 
     for node in graph.nodes:
         args, kwargs = tree.map_structure(value_of, (node.args, node.kwargs))
-        result = node.operation(*args, **kwargs)
-        for symbol, value in zip(node.outputs, tree.flatten(result), strict=True):
-            values[id(symbol)] = value
+        result = tree.flatten(node.operation(*args, **kwargs))
+        for symbol, place in zip(node.outputs, node.places, strict=True):
+            values[id(symbol)] = result[place]
     return tree.map_structure(value_of, graph.outputs)
 
 

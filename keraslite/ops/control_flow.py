@@ -5,12 +5,97 @@ from typing import Any
 
 from keraslite import backend as backends
 from keraslite import tree
-from keraslite.ops.core import convert_to_tensor, shape, stack
-from keraslite.ops.engine import as_tensors, engine_of
-from keraslite.ops.shapes import concatenate, flip, moveaxis, reshape
+from keraslite.ops.core import convert_to_tensor, dtype, shape, stack
+from keraslite.ops.engine import as_tensors, control_flow, engine_of
+from keraslite.ops.shapes import broadcast_to, concatenate, expand_dims, flip, moveaxis, reshape
 from keraslite.ops.transforms import vmap
 
+# -- forms without values, for symbolic calls -----------------------------------------------------
 
+
+def _check_alike(what: str, first: Any, second: Any) -> None:
+    """Raise ValueError unless two structures of tensors have the same shapes and dtypes."""
+
+    def outlines(structure: Any) -> Any:
+        return tree.map_structure(
+            lambda x: (tuple(x.shape), dtype(x)) if hasattr(x, "shape") else type(x), structure
+        )
+
+    a, b = outlines(first), outlines(second)
+    if a != b:
+        raise ValueError(f"{what} must have the same structure, shapes and dtypes, got {a} and {b}")
+
+
+def _cond_form(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    if isinstance(pred, bool):
+        return true_fn() if pred else false_fn()
+    module = engine_of(pred)
+    outs = [as_tensors(module, branch()) for branch in (true_fn, false_fn)]
+    _check_alike("The results of true_fn and false_fn", *outs)
+    return outs[0]
+
+
+def _switch_form(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
+    if isinstance(index, int):
+        return branches[min(max(index, 0), len(branches) - 1)](*operands)
+    module = engine_of(index, operands)
+    outs = [as_tensors(module, branch(*operands)) for branch in branches]
+    for out in outs[1:]:
+        _check_alike("The results of the branches", outs[0], out)
+    return outs[0]
+
+
+def _while_form(
+    cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None
+) -> Any:
+    single = not isinstance(loop_vars, list | tuple)
+    module = engine_of(loop_vars)
+    state = as_tensors(module, (loop_vars,) if single else tuple(loop_vars))
+    cond(*state)
+    new = body(*state)
+    new = as_tensors(module, tuple(new) if isinstance(new, list | tuple) else (new,))
+    _check_alike("loop_vars and what the body makes of them", state, new)
+    return new[0] if single else type(loop_vars)(new)
+
+
+def _fori_form(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
+    module = engine_of(lower, upper, init_val)
+    state = as_tensors(module, init_val)
+    if module.LOOPS_IN_PYTHON and isinstance(lower, int) and isinstance(upper, int):
+        if lower >= upper:
+            return state
+    else:
+        lower = module.convert(lower, "int32")
+    new = as_tensors(module, body_fun(lower, state))
+    _check_alike("init_val and what body_fun makes of it", state, new)
+    return new
+
+
+def _scan_form(
+    f: Callable,
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+) -> tuple[Any, Any]:
+    module = engine_of(init, xs)
+    init, xs = as_tensors(module, init), None if xs is None else as_tensors(module, xs)
+    length = _scan_length(xs, length)
+    carry, y = f(init, None if xs is None else tree.map_structure(lambda x: x[0], xs))
+    carry, y = as_tensors(module, carry), as_tensors(module, y)
+    _check_alike("init and the carry that f makes of it", init, carry)
+
+    def steps(x: Any) -> Any:
+        return None if x is None else broadcast_to(expand_dims(x, 0), (length, *shape(x)))
+
+    return carry, tree.map_structure(steps, y)
+
+
+# -- the operations -------------------------------------------------------------------------------
+
+
+@control_flow(_fori_form)
 def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
     """Repeat `value = body_fun(i, value)` for i from `lower` up to `upper`.
 
@@ -28,6 +113,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
     return while_loop(lambda i, _: i < upper, lambda i, v: (i + 1, body_fun(i, v)), state)[1]
 
 
+@control_flow(_switch_form)
 def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
     """Run the branch of the given number, brought into range, on the operands.
 
@@ -46,6 +132,7 @@ def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
     )
 
 
+@control_flow()
 def map(f: Callable, xs: Any) -> Any:
     """Apply a function to the slices along the leading axis, one after the other.
 
@@ -55,6 +142,7 @@ def map(f: Callable, xs: Any) -> Any:
     return scan(lambda carry, x: (carry, f(x)), (), xs)[1]
 
 
+@control_flow()
 def vectorized_map(function: Callable, elements: Any) -> Any:
     """Apply a function to the slices along the leading axis, all at once.
 
@@ -64,15 +152,19 @@ def vectorized_map(function: Callable, elements: Any) -> Any:
     return vmap(function)(elements)
 
 
+@control_flow(_cond_form)
 def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     """Run `true_fn()` where a scalar condition holds, else `false_fn()`.
 
     >>> cond(ops.convert_to_tensor(True), lambda: 1, lambda: 2) is not None
     True
     """
+    if isinstance(pred, bool):
+        return true_fn() if pred else false_fn()
     return engine_of(pred).cond(getattr(pred, "_kl_value", pred), true_fn, false_fn)
 
 
+@control_flow(_while_form)
 def while_loop(
     cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None
 ) -> Any:
@@ -92,6 +184,7 @@ def while_loop(
     return out[0] if single else type(loop_vars)(out)
 
 
+@control_flow(_scan_form)
 def scan(
     f: Callable,
     init: Any,
@@ -115,6 +208,10 @@ def scan(
     """
     module = engine_of(init, xs)
     init, xs = as_tensors(module, init), None if xs is None else as_tensors(module, xs)
+    return module.scan(f, init, xs, _scan_length(xs, length), reverse, unroll)
+
+
+def _scan_length(xs: Any, length: int | None) -> Any:
     leaves = [] if xs is None else tree.flatten(xs)
     sizes = {x.shape[0] for x in leaves} - {None}
     if length is not None:
@@ -124,10 +221,11 @@ def scan(
             f"ops.scan: xs and length must give one length, got {sorted(sizes) or 'neither'}."
         )
     if not sizes:  # known when a graph of TensorFlow runs
-        sizes = [shape(leaves[0])[0]]
-    return module.scan(f, init, xs, sizes.pop(), reverse, unroll)
+        return shape(leaves[0])[0]
+    return sizes.pop()
 
 
+@control_flow()
 def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int = 0) -> Any:
     """Combine the first 1, 2, 3 ... slices by an associative function, in logarithmic depth.
 

@@ -1,10 +1,16 @@
-"""Which backend runs a transformation or a loop, and its arguments as that backend's tensors."""
+"""Which backend runs a transformation or a loop, its arguments as that backend's tensors, and the
+symbolic branch of control flow.
+"""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from keraslite import backend as backends
 from keraslite import tree
+from keraslite.ops.op import RUNNERS
 from keraslite.ops.promotion import choose_backend
+from keraslite.scopes import scopes
 from keraslite.variable import Variable
 
 
@@ -33,3 +39,38 @@ def as_tensors(module: Any, structure: Any, numbers: bool = True) -> Any:
         return module.convert(x) if is_literal else x
 
     return tree.map_structure(convert, structure)
+
+
+class ControlFlow:
+    """An operation that runs functions of tensors.
+
+    Args:
+        call: the operation.
+        form: the same without looking at values, by as few calls of the functions as give the
+            shapes and dtypes of the results.
+    """
+
+    def __init__(self, call: Callable, form: Callable):
+        self.name, self.call, self.form = call.__name__, call, form
+
+
+def control_flow(form: Callable | None = None) -> Callable[[Callable], Callable]:
+    """Let an operation that runs functions take symbolic tensors, and tensors without values.
+
+    Args:
+        form: `ControlFlow.form`; by default the operation looks at no values.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if any(backends.OF.get(type(x)) == "symbolic"
+                   for x in tree.flatten((args, tuple(kwargs.values())))):  # fmt: skip
+                return RUNNERS["control flow"](row, args, kwargs)
+            return row.form(*args, **kwargs) if scopes.abstract else function(*args, **kwargs)
+
+        row = ControlFlow(call, form or function)
+        call.op = row
+        return call
+
+    return decorate

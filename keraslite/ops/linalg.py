@@ -213,6 +213,9 @@ def svd(x: Tensor, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     return primitive_only("svd")
 
 
+qr.op.minima = svd.op.minima = True
+
+
 __all__ = [
     "cholesky", "cholesky_inverse", "det", "eig", "eigh", "inv", "lstsq", "lu_factor",
     "matrix_rank", "norm", "pinv", "qr", "solve", "solve_triangular", "svd",

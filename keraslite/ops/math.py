@@ -31,7 +31,7 @@ from keraslite.ops.numpy import (
     take_along_axis,
     where,
 )
-from keraslite.ops.op import op, primitive_only
+from keraslite.ops.op import Spec, op, primitive_only
 from keraslite.ops.slicing import scatter_update
 from keraslite.typing import Axis, Tensor
 
@@ -171,6 +171,16 @@ def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: 
     base = cast(as_tensor_like(start, data), dtype_of(data))
     base = broadcast_to(base, (num_segments, *shape(data)[1:]))
     return scatter_update(base, expand_dims(segment_ids, -1), data, reduction)
+
+
+def _segments_spec(
+    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
+) -> Any:
+    return Spec((None, *shape(data)[1:]), dtype_of(data)) if num_segments is None else None
+
+
+segment_sum.op.spec = segment_prod.op.spec = _segments_spec
+segment_max.op.spec = segment_min.op.spec = _segments_spec
 
 
 @op("promote_float", tensors=2)

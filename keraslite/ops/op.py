@@ -54,6 +54,7 @@ class Op:
         self.positional = function.__code__.co_varnames[: function.__code__.co_argcount]
         self.defaults = function.__defaults__ or ()
         self.spec: Callable | None = None  # gives Specs of results whose size depends on the data
+        self.minima = False  # whether results have the smaller of two sizes of the arguments
         self.impls: dict[str, Callable] = {}
         self.scalars: set[str] = set()  # the backends whose primitive takes Python numbers as such
         for name, module in backends.MODULES.items():

@@ -236,6 +236,9 @@ def correlate(x1: Tensor, x2: Tensor, mode: str = "valid") -> Tensor:
     return matmul(take(pad(x1, (before, after)), add(starts, positions(x1, m)), 0), x2)
 
 
+diag.op.minima = diagonal.op.minima = True
+
+
 __all__ = [
     "corrcoef", "correlate", "cross", "diag", "diagflat", "diagonal", "dot", "einsum", "inner",
     "kron", "matmul", "outer", "slogdet", "tensordot", "trace", "tril", "triu", "vdot",

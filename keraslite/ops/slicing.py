@@ -3,7 +3,8 @@
 from typing import Any
 
 from keraslite import backend as backends
-from keraslite.ops.op import op, primitive_only
+from keraslite import tree
+from keraslite.ops.op import Spec, op, primitive_only
 from keraslite.ops.shapes import moveaxis, reshape
 from keraslite.typing import Shape, Tensor
 
@@ -21,6 +22,9 @@ def get_item(x: Tensor, key: Any) -> Tensor:
 @op("same", tensors=2, raw=(1,))
 def slice(inputs: Tensor, start_indices: Tensor, shape: Shape) -> Tensor:
     """Return the part of a tensor that begins at `start_indices` and has the shape `shape`.
+
+    A size of -1 takes all that is behind the start; the start must then not be a tensor where
+    results of unknown shapes are impossible.
 
     >>> convert_to_numpy(slice([[1, 2], [3, 4]], [1, 0], [1, 2])).tolist()
     [[3, 4]]
@@ -96,7 +100,19 @@ def unstack(x: Tensor, num: int | None = None, axis: int = 0) -> list:
     [[1, 2], [3, 4]]
     """
     x = moveaxis(x, axis, 0)
+    if num not in (None, x.shape[0]):
+        raise ValueError(f"num must be the size of axis {axis}, {x.shape[0]}, got {num}")
     return [x[i] for i in range(x.shape[0])]
+
+
+def _slice_spec(inputs: Any, start_indices: Any, shape: Any) -> Any:
+    starts = tree.flatten(start_indices)
+    if -1 not in shape or not any(backends.of(x) is not None for x in starts):
+        return None
+    return Spec(tuple(None if n == -1 else n for n in shape), inputs.dtype)
+
+
+slice.op.spec = _slice_spec
 
 
 __all__ = [

@@ -14,8 +14,8 @@ from keraslite import backend as backends
 from keraslite import tree
 from keraslite.ops import core
 from keraslite.ops.core import convert_to_tensor, shape, stack
-from keraslite.ops.engine import as_tensors, backend_of_arguments, engine_of
-from keraslite.ops.shapes import broadcast_to, ravel, reshape
+from keraslite.ops.engine import as_tensors, backend_of_arguments, control_flow, engine_of
+from keraslite.ops.shapes import broadcast_to, expand_dims, moveaxis, ravel, reshape
 from keraslite.scopes import scopes
 from keraslite.variable import StatelessScope, Variable
 
@@ -447,12 +447,31 @@ def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
     [2.0, 4.0]
     """
 
+    def form(*args: Any) -> Any:
+        return _mapped_form(fn, in_axes, out_axes, as_tensors(engine_of(args), args))
+
+    @control_flow(form)
     @wraps(fn)
     def call(*args: Any) -> Any:
         module = engine_of(args)
         return module.vmap(fn, in_axes, out_axes)(*as_tensors(module, args))
 
     return call
+
+
+def _mapped_form(fn: Callable, in_axes: Any, out_axes: Any, args: tuple) -> Any:
+    """The shapes and dtypes of a mapped function, by those of one of its calls."""
+    axes = in_axes if isinstance(in_axes, list | tuple) else [in_axes] * len(args)
+    pairs = list(zip(args, axes, strict=True))
+    sizes = {x.shape[a] for v, a in pairs if a is not None for x in tree.flatten(v)}
+    if len(sizes) != 1:
+        raise ValueError(f"vmap needs one size along the mapped axes, got {sorted(sizes)}.")
+    row = fn(*(v if a is None else tree.map_structure(lambda x, a=a: moveaxis(x, a, 0)[0], v)
+               for v, a in pairs))  # fmt: skip
+    size = sizes.pop()
+    return tree.map_structure(
+        lambda x: moveaxis(broadcast_to(expand_dims(x, 0), (size, *shape(x))), 0, out_axes), row
+    )
 
 
 def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: Any = None) -> Any:

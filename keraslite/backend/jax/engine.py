@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from keraslite.backend.jax.tensors import native
 
 __all__ = [
-    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS", "TRAINS",
-    "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
-    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad",
-    "read", "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
-    "zeros",
+    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS",
+    "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
+    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
+    "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
+ABSTRACT = True
 COMPILES = True  # a function, once for each shape of its arguments
 FUNCTIONAL = True  # a compiled step takes and returns the variables
 PURE_GRADS = True

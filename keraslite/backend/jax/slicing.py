@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keraslite.backend.primitives import primitive
+from keraslite.backend.primitives import primitive, with_remainders
 
 TABLE: dict[str, Any] = {}
 
 
 @primitive(TABLE)
 def unstack(x: jax.Array, num: int | None = None, axis: int = 0) -> list:
+    if num not in (None, x.shape[axis]):
+        raise ValueError(f"num must be the size of axis {axis}, {x.shape[axis]}, got {num}")
     return list(jnp.unstack(x, axis=axis))
 
 
@@ -28,6 +30,8 @@ def _tuple(key: Any) -> tuple:
 
 @primitive(TABLE)
 def slice_(inputs: jax.Array, start_indices: Any, shape: Any) -> jax.Array:
+    if -1 in shape:
+        shape = with_remainders(shape, start_indices, inputs.shape)
     return jax.lax.dynamic_slice(inputs, _starts(start_indices), tuple(shape))
 
 

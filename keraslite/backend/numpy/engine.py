@@ -10,13 +10,13 @@ from keraslite import tree
 from keraslite.backend.numpy.tensors import native
 
 __all__ = [
-    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS", "TRAINS",
-    "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
-    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad",
-    "read", "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
-    "zeros",
+    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS",
+    "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
+    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
+    "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
+ABSTRACT = False
 COMPILES = False
 FUNCTIONAL = False
 PURE_GRADS = False

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from keraslite.backend.primitives import primitive
+from keraslite.backend.primitives import primitive, with_remainders
 
 TABLE: dict[str, Any] = {}
 
@@ -25,6 +25,8 @@ def _part(inputs: np.ndarray, start_indices: Any, shape: Any) -> tuple:
 
 @primitive(TABLE)
 def slice_(inputs: np.ndarray, start_indices: Any, shape: Any) -> np.ndarray:
+    if -1 in shape:
+        shape = with_remainders(shape, start_indices, inputs.shape)
     return inputs[_part(inputs, start_indices, shape)]
 
 

@@ -11,13 +11,13 @@ from tensorflow.python.eager import record
 from keraslite.backend.tensorflow.tensors import convert, native, under_xla
 
 __all__ = [
-    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS", "TRAINS",
-    "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
-    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad",
-    "read", "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
-    "zeros",
+    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS",
+    "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
+    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
+    "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
+ABSTRACT = True
 COMPILES = True  # a function, once for each shape of its arguments
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 PURE_GRADS = False

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
 
-from keraslite.backend.primitives import primitive
+from keraslite.backend.primitives import primitive, with_remainders
 from keraslite.backend.tensorflow.indexing import take
 from keraslite.backend.tensorflow.tensors import convert, for_xla, shape_of
 
@@ -80,8 +80,12 @@ def _starts(inputs: tf.Tensor, start_indices: Any, shape: Any) -> tf.Tensor:
 
 @primitive(TABLE)
 def slice_(inputs: tf.Tensor, start_indices: Any, shape: Any) -> tf.Tensor:
+    if isinstance(shape, tf.Tensor):
+        return tf.slice(inputs, _starts(inputs, start_indices, shape), shape)
+    if -1 in shape:
+        shape = with_remainders(shape, start_indices, shape_of(inputs))
     out = tf.slice(inputs, _starts(inputs, start_indices, shape), shape)
-    return tf.ensure_shape(out, shape) if not isinstance(shape, tf.Tensor) else out
+    return tf.ensure_shape(out, [None if isinstance(n, tf.Tensor) else n for n in shape])
 
 
 @primitive(TABLE)

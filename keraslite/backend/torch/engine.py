@@ -1,5 +1,6 @@
 """ENGINE: variables, gradients, compilation and control flow on PyTorch."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,16 +18,17 @@ from keraslite.backend.torch.fast.recording import recorded
 from keraslite.backend.torch.module import TorchLayer
 from keraslite.backend.torch.tensors import convert, default_device, native
 from keraslite.backend.torch.tracing import in_transform, levels
+from keraslite.scopes import scopes
 
 __all__ = [
-    "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS", "TRAINS",
-    "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
-    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad",
-    "read", "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop",
-    "zeros",
+    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS",
+    "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
+    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
+    "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 LAYER_BASE = TorchLayer
+ABSTRACT = True
 COMPILES = False  # unless it is asked to
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 PURE_GRADS = True  # torch.func refuses assignments from inside
@@ -86,6 +88,16 @@ def dense_gradient(gradient: Any) -> Any:
 def set_seed(seed: int) -> None:
     """Seed torch's own generators, for code that uses them."""
     torch.manual_seed(seed)
+
+
+class _Expected(logging.Filter):
+    """Keep what fails in `abstract` out of the log: it is raised as well, or expected."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (scopes.abstract and "failed while attempting to run" in record.msg)
+
+
+logging.getLogger("torch._subclasses.fake_tensor").addFilter(_Expected())
 
 
 def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:

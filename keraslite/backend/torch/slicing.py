@@ -6,13 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keraslite.backend.primitives import primitive
+from keraslite.backend.primitives import primitive, with_remainders
+from keraslite.scopes import scopes
 
 TABLE: dict[str, Any] = {}
 
 
 @primitive(TABLE)
 def unstack(x: Tensor, num: int | None = None, axis: int = 0) -> list:
+    if num not in (None, x.shape[axis]):
+        raise ValueError(f"num must be the size of axis {axis}, {x.shape[axis]}, got {num}")
     return list(torch.unbind(x, axis))
 
 
@@ -72,18 +75,20 @@ def _with_axes(key: list, rank: int) -> list:
 def _part(inputs: Tensor, start_indices: Any, shape: Any) -> tuple:
     """The slices of a part, moved inside where it would reach beyond the end, as in JAX."""
     if isinstance(start_indices, Tensor):
-        start_indices = start_indices.tolist()
+        start_indices = list(start_indices) if scopes.abstract else start_indices.tolist()
     parts = []
     for i, size, length in zip(start_indices, inputs.shape, shape, strict=True):
         if length > size:
             raise ValueError(f"the shape {tuple(shape)} is larger than {tuple(inputs.shape)}")
-        i = min(max(int(i), 0), size - length)
+        i = 0 if scopes.abstract else min(max(int(i), 0), size - length)
         parts.append(slice(i, i + length))
     return tuple(parts)
 
 
 @primitive(TABLE)
 def slice_(inputs: Tensor, start_indices: Any, shape: Any) -> Tensor:
+    if -1 in shape:
+        shape = with_remainders(shape, start_indices, inputs.shape)
     return inputs[_part(inputs, start_indices, shape)]
 
 

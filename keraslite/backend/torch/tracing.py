@@ -1,15 +1,17 @@
-"""Ask whether a compilation, a recording or a torch.func transform is under way."""
+"""Ask whether tensors have values, and whether a torch.func transform is under way."""
 
 from contextvars import ContextVar
 
 import torch
 
+from keraslite.scopes import scopes
+
 RECORDING: ContextVar[bool] = ContextVar("recording", default=False)
 
 
 def traced() -> bool:
-    """Return whether values must not be read, since tensors stand for those of later calls."""
-    return torch.compiler.is_compiling() or RECORDING.get()
+    """Return whether values must not be read: there are none, or later calls have others."""
+    return torch.compiler.is_compiling() or scopes.abstract or RECORDING.get()
 
 
 def in_transform() -> bool:

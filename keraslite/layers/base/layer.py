@@ -33,6 +33,7 @@ from keraslite.layers.base.tracking import Tracked
 from keraslite.naming import auto_name, path_of, to_snake_case
 from keraslite.registry import deserialize_keras_object, public_class
 from keraslite.scopes import scopes
+from keraslite.symbolic import values_of
 from keraslite.typing import Tensor
 from keraslite.variable import Variable
 
@@ -278,6 +279,9 @@ class Layer(Tracked):
         return outputs
 
     def _symbolic(self, args: tuple, kwargs: dict, training: bool | None) -> Any:
+        if scopes.value_of is not None:  # in a function that a symbolic call was given
+            args, kwargs = values_of((args, kwargs))
+            return self(*args, **kwargs)
         if type(self).compute_output_spec is not Layer.compute_output_spec:
             outputs = self.compute_output_spec(*args, **kwargs)
         else:

@@ -9,7 +9,7 @@ from keraslite.layers.base.calls import CallContext
 from keraslite.layers.base.inputs import convert_input
 from keraslite.layers.base.losses import clear_losses
 from keraslite.scopes import scopes
-from keraslite.symbolic import KerasTensor, Node, infer
+from keraslite.symbolic import KerasTensor, Node, collect_sizes, infer
 from keraslite.variable import SpecScope
 
 
@@ -31,7 +31,18 @@ def infer_outputs(layer: Any, args: tuple, kwargs: dict[str, Any], training: boo
             scopes.call, scopes.autocast = outer
             clear_losses(layer)
 
-    return infer(run, args, kwargs)
+    return infer(run, args, kwargs, lambda: _sizes(layer), tries=48)
+
+
+def _sizes(layer: Any) -> list[tuple[int, ...]]:
+    """The sizes that a call may depend on: of the layer's arguments, inputs and weights."""
+    groups: list[tuple[int, ...]] = []
+    collect_sizes([x.shape for x in getattr(layer, "inputs", None) or ()], groups)
+    for part in layer.flatten_layers():
+        arguments = [v for k, v in vars(part).items() if not k.startswith("_")]
+        collect_sizes([v for v in arguments if isinstance(v, int | list | tuple)], groups)
+        collect_sizes([variable.shape for _, variable in part.own_variables()], groups)
+    return groups
 
 
 def add_node(layer: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
