@@ -172,9 +172,7 @@ class Prober:
         try:
             ones = self.run(lambda dim: 1 if dim in small else self.unit // 2)
             return _map_alike(_not_smaller, outlines, ones)
-        except Exception as error:
-            if not isinstance(error, _UndecidedError) and not self.is_mistake(error):
-                raise
+        except Exception:
             return outlines  # it cannot be 1
 
     # -- where unknown sizes must be equal to known ones ------------------------------------------
@@ -183,13 +181,15 @@ class Prober:
         """The results of the numbers that fit, in the place of as few Dims as possible."""
         numbers, tries = _candidates(self.groups), iter(range(self.tries))
         batches = tuple(d for d in self.dims if isinstance(d, Batch))
-        parts = [(d,) for d in self.dims] + [batches] * (len(batches) > 1)
+        parts = [(d,) for d in self.dims if not isinstance(d, Batch)]
+        parts += [batches] * (len(batches) > 1) + [(d,) for d in batches]
         for count in range(1, len(self.dims) + 1):
             # A number, or any multiple of it.
             options = [(n, scaled) for n in numbers for scaled in ((False, True)[: 1 + (n > 1)])]
             options = options if count == 1 else [(n, False) for n in numbers]
             results = []
-            choices = product(combinations(parts, count), product(options, repeat=count))
+            apart = (c for c in combinations(parts, count) if len({*sum(c, ())}) == len(sum(c, ())))
+            choices = product(apart, product(options, repeat=count))
             for _, (chosen, values) in zip(tries, choices, strict=False):
                 pairs = zip(chosen, values, strict=True)
                 numbers_of = {dim: value for dims, value in pairs for dim in dims}

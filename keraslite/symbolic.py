@@ -13,6 +13,7 @@ from keraslite.backend import OF
 from keraslite.ops.op import RUNNERS, TABLE
 from keraslite.probing import BATCH, Batch, Dim, Outline, Prober, unit_beside
 from keraslite.scopes import scopes
+from keraslite.variable import SpecScope
 
 # What stands for unknown sizes: the usual strides, heads and group counts divide it. It is smaller
 # where the values are computed.
@@ -49,6 +50,8 @@ class KerasTensor:
     >>> KerasTensor((None, 3)).shape
     (None, 3)
     """
+
+    __array_ufunc__ = None  # numpy's operators leave it to ours
 
     def __init__(
         self,
@@ -200,10 +203,12 @@ def infer(
     bounds = [abs(n) for x in flat if isinstance(x, slice) for n in (x.start, x.stop)
               if isinstance(n, int)]  # fmt: skip
     unit = unit_beside(_UNIT if module.ABSTRACT else _SMALL_UNIT, groups, max(bounds, default=0))
-    prober = Prober(
-        run, list(dims), groups, more_sizes, unit, tries,
-        lambda error: module.explain(error) is not None, minima or bool(bounds),
-    )  # fmt: skip
+
+    def is_mistake(error: Exception) -> bool:
+        return hasattr(error, "_kl_text") or module.explain(error) is not None
+
+    minima = minima or bool(bounds)
+    prober = Prober(run, list(dims), groups, more_sizes, unit, tries, is_mistake, minima)
     return tree.map_structure(
         lambda x: KerasTensor(x.dims, x.dtype) if isinstance(x, Outline) else x, prober.outlines()
     )
@@ -303,8 +308,13 @@ def call_control_flow(row: Any, args: tuple, kwargs: dict) -> Any:
     if scopes.value_of is not None:
         args, kwargs = values_of((args, kwargs))
         return row.call(*args, **kwargs)
+
+    def form(*args: Any, **kwargs: Any) -> Any:
+        with SpecScope():  # of layers that the functions call
+            return row.form(*args, **kwargs)
+
     captured: list[KerasTensor] = []
-    outputs = infer(row.form, args, kwargs, captured=captured)
+    outputs = infer(form, args, kwargs, captured=captured)
     if captured:
         Node(_Capturing(row, captured), (captured, *args), kwargs, outputs)
     else:

@@ -82,7 +82,11 @@ def _scan_form(
     module = engine_of(init, xs)
     init, xs = as_tensors(module, init), None if xs is None else as_tensors(module, xs)
     length = _scan_length(xs, length)
-    carry, y = f(init, None if xs is None else tree.map_structure(lambda x: x[0], xs))
+
+    def row(x: Any) -> Any:
+        return x[0] if length else module.zeros(tuple(x.shape[1:]), module.dtype_of(x))
+
+    carry, y = f(init, None if xs is None else tree.map_structure(row, xs))
     carry, y = as_tensors(module, carry), as_tensors(module, y)
     _check_alike("init and the carry that f makes of it", init, carry)
 

@@ -31,7 +31,7 @@ def infer_outputs(layer: Any, args: tuple, kwargs: dict[str, Any], training: boo
             scopes.call, scopes.autocast = outer
             clear_losses(layer)
 
-    return infer(run, args, kwargs, lambda: _sizes(layer), tries=48)
+    return infer(run, args, kwargs, lambda: _sizes(layer), tries=64)
 
 
 def _sizes(layer: Any) -> list[tuple[int, ...]]:
