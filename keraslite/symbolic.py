@@ -10,6 +10,7 @@ from typing import Any
 from keraslite import backend as backends
 from keraslite import dtypes, tree
 from keraslite.backend import OF
+from keraslite.ops.checks import check_arguments
 from keraslite.ops.op import RUNNERS, TABLE
 from keraslite.probing import BATCH, Batch, Dim, Outline, Prober, unit_beside
 from keraslite.scopes import scopes
@@ -294,6 +295,7 @@ def call_op(row: Any, args: tuple, kwargs: dict) -> Any:
     if scopes.value_of is not None:
         args, kwargs = values_of((args, kwargs))
         return row.call(*args, **kwargs)
+    check_arguments(row, args, kwargs)
     specs = row.spec(*args, **kwargs) if row.spec is not None else None
     if specs is None:
         outputs = infer(row.call, args, kwargs, minima=row.minima)

@@ -159,11 +159,15 @@ def segment_min(
     return _segments(data, segment_ids, num_segments, "min")
 
 
-def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: str) -> Any:
+def _check_segment_ids(segment_ids: Any) -> None:
     if len(segment_ids.shape) != 1:
         raise ValueError(f"segment_ids must be a vector, got a shape of {tuple(segment_ids.shape)}")
     if not dtypes.is_int(dtype_of(segment_ids)):
         raise TypeError(f"segment_ids must be integers, got dtype {dtype_of(segment_ids)}")
+
+
+def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: str) -> Any:
+    _check_segment_ids(segment_ids)
     if num_segments is None:
         num_segments = int(max(segment_ids)) + 1
     low, high = dtypes.limits(dtype_of(data), infinite=True)
@@ -176,6 +180,7 @@ def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: 
 def _segments_spec(
     data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
 ) -> Any:
+    _check_segment_ids(segment_ids)
     return Spec((None, *shape(data)[1:]), dtype_of(data)) if num_segments is None else None
 
 

@@ -314,8 +314,10 @@ def _creation(row: Op) -> Callable:
     def call(*args: Any, **kwargs: Any) -> Any:
         names = (OF.get(type(x)) for x in (*args, *kwargs.values()))
         backend = next((n for n in names if n is not None), None) or backends.backend()
-        _load(backend)
         try:
+            if backend in RUNNERS:
+                return RUNNERS[backend](row, args, kwargs)
+            _load(backend)
             return row.impls[backend](*args, **kwargs)
         except Exception as error:
             return recover(row, error, args, kwargs)

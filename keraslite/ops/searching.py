@@ -188,12 +188,7 @@ def bincount(x: Tensor, weights: Any = None, minlength: int = 0, sparse: bool = 
     >>> convert_to_numpy(bincount([0, 2, 2])).tolist()
     [1, 0, 2]
     """
-    if sparse:
-        raise NotImplementedError("ops.bincount: sparse results are not supported.")
-    if minlength < 0:
-        raise ValueError(f"minlength must not be negative, got {minlength}")
-    if not dtypes.is_int(dtype_of(x)):
-        raise TypeError(f"the numbers to count must be integers, got dtype {dtype_of(x)}")
+    _check_bincount(x, minlength, sparse)
     length = builtins.max(int(max(x)) + 1 if math.prod(shape(x)) else 0, minlength)
     hits = equal(expand_dims(x, -1), positions(x, length))
     if weights is None:
@@ -276,7 +271,17 @@ def vander(x: Tensor, N: Any = None, increasing: bool = False) -> Tensor:  # noq
     return power(expand_dims(x, -1), powers if increasing else flip(powers))
 
 
+def _check_bincount(x: Any, minlength: int, sparse: bool) -> None:
+    if sparse:
+        raise NotImplementedError("ops.bincount: sparse results are not supported.")
+    if minlength < 0:
+        raise ValueError(f"minlength must not be negative, got {minlength}")
+    if not dtypes.is_int(dtype_of(x)):
+        raise TypeError(f"the numbers to count must be integers, got dtype {dtype_of(x)}")
+
+
 def _bincount_spec(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Any:
+    _check_bincount(x, minlength, sparse)
     return Spec((*x.shape[:-1], None), "int32" if weights is None else dtype_of(weights))
 
 

@@ -74,6 +74,29 @@ def call(case, backend):
     return target(*args, **kwargs)
 
 
+def call_symbolically(case):
+    name, args, kwargs = case
+    args = tree.map_structure(
+        lambda x: keraslite.KerasTensor(x.shape, x.dtype.name) if isinstance(x, np.ndarray) else x,
+        args,
+    )
+    return getattr(ops, name)(*args, **kwargs)
+
+
+@pytest.mark.parametrize("case", SHAPES, ids=named)
+def test_symbolic_calls_refuse_what_eager_ones_do(case, backend):
+    # tensordot's error is a TypeError in a graph of TensorFlow
+    kinds = (ValueError, TypeError) if case[0] == "tensordot" else ValueError
+    with pytest.raises(kinds, match=rf"ops\._?{case[0]}\b"):
+        call_symbolically(case)
+
+
+@pytest.mark.parametrize("case", TYPES, ids=named)
+def test_symbolic_calls_refuse_the_types_that_eager_ones_do(case, backend):
+    with pytest.raises(TypeError, match=rf"ops\._?{case[0]}\b"):
+        call_symbolically(case)
+
+
 @pytest.mark.parametrize("case", SHAPES, ids=named)
 def test_shapes_axes_and_options(case, backend):
     with pytest.raises(ValueError, match=rf"ops\._?{case[0]}\b"):

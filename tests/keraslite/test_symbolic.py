@@ -292,3 +292,19 @@ def test_unstack_by_number(backend):
         ops.unstack(KerasTensor((4, 3)), num=2)
     with pytest.raises(ValueError, match="num"):
         ops.unstack(ops.ones((4, 3)), num=2)
+
+
+def test_creation_takes_symbolic_values(backend):
+    x = layers.Input(())
+    model = keras.Model(x, ops.full((2, 3), ops.max(x)))
+    assert model.output.shape == (2, 3)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(model(np.array([1.0, 4.0]))), np.full((2, 3), 4.0)
+    )
+
+
+def test_bad_segments_and_counts_are_refused_without_values():
+    with pytest.raises(ValueError, match="must be a vector"):
+        ops.segment_sum(KerasTensor((2, 3)), KerasTensor((2, 3), "int32"))
+    with pytest.raises(TypeError, match="must be integers"):
+        ops.bincount(KerasTensor((3,)))
