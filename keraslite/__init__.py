@@ -34,6 +34,7 @@ from keraslite.losses import Loss
 from keraslite.metrics import Metric
 from keraslite.models import Functional, Model, Sequential
 from keraslite.naming import name_scope
+from keraslite.operation import Operation
 from keraslite.ops import (
     checkpoint,
     cond,

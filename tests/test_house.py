@@ -25,7 +25,7 @@ FLOORS = {
         ["backend"],
         ["naming", "masking", "registry", "dtype_policies"],
         ["variable"],
-        ["ops", "probing", "symbolic"],
+        ["ops", "probing", "symbolic", "operation"],
         ["random"],
         ["initializers", "regularizers", "constraints", "activations", "losses", "metrics"],
         ["optimizers", "quantizers"],

@@ -12,6 +12,7 @@ from keraslite import tree
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.input_layer import InputLayer
 from keraslite.naming import free_name
+from keraslite.operation import Operation
 from keraslite.ops.op import TABLE
 from keraslite.registry import deserialize_keras_object, serialize_keras_object
 from keraslite.symbolic import KerasTensor, Node
@@ -109,7 +110,7 @@ def _input_layer(symbol: KerasTensor) -> Layer:
 
 def operation_name(operation: Any) -> str:
     """Return the name of what a node calls: a layer's own, or the op's."""
-    return operation.name if isinstance(operation, Layer) else operation.op.name
+    return operation.name if isinstance(operation, Operation) else operation.op.name
 
 
 # -- running --------------------------------------------------------------------------------------
@@ -251,7 +252,7 @@ def rebuild_graph(config: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _entry(operation: Any, name: str) -> dict[str, Any]:
-    if isinstance(operation, Layer):
+    if isinstance(operation, Operation):
         config = serialize_keras_object(operation)
     else:
         config = {"module": "keras.ops", "class_name": operation.op.name, "config": {},

@@ -140,6 +140,16 @@ def test_bad_shapes_of_symbolic_tensors_are_refused():
     assert not KerasTensor((2, 3)).sparse
 
 
+def test_weights_need_known_sizes(backend):
+    for layer, x in (
+        (layers.Dense(4), layers.Input((None,))),
+        (layers.Conv2D(4, 3), layers.Input((8, 8, None))),
+        (layers.LayerNormalization(), layers.Input((None,))),
+    ):
+        with pytest.raises(ValueError, match="must be known"):
+            layer(x)
+
+
 # -- control flow ---------------------------------------------------------------------------------
 
 
@@ -308,3 +318,51 @@ def test_bad_segments_and_counts_are_refused_without_values():
         ops.segment_sum(KerasTensor((2, 3)), KerasTensor((2, 3), "int32"))
     with pytest.raises(TypeError, match="must be integers"):
         ops.bincount(KerasTensor((3,)))
+
+
+# -- operations of one's own ----------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("test_symbolic")
+class Scale(keras.Operation):
+    def __init__(self, factor, name=None):
+        super().__init__(name=name)
+        self.factor = factor
+
+    def call(self, x):
+        return x * self.factor
+
+
+class Spread(keras.Operation):
+    def call(self, x):
+        return x, ops.ones(3)
+
+    def compute_output_spec(self, x):
+        return x + 0, KerasTensor((3,))
+
+
+def test_operations_are_called_with_tensors_and_symbols(backend):
+    np.testing.assert_array_equal(ops.convert_to_numpy(Scale(3.0)(ops.convert_to_tensor(X))), X * 3)
+    x = layers.Input((3,))
+    model = keras.Model(x, Spread()(Scale(2.0)(x)))
+    assert shape(model.outputs) == [(None, 3), (3,)]
+    out = tree.map_structure(ops.convert_to_numpy, tree.flatten(model(X)))
+    np.testing.assert_array_equal(out[0], X * 2)
+    np.testing.assert_array_equal(out[1], np.ones(3))
+
+
+def test_operations_are_saved(backend):
+    x = layers.Input((3,))
+    model = keras.Model(x, Scale(2.0, name="twice")(x))
+    again = keras.models.clone_model(model)
+    np.testing.assert_array_equal(ops.convert_to_numpy(again(X)), X * 2)
+    assert Scale.from_config(Scale(4.0, name="four").get_config()).name == "four"
+
+
+def test_layers_are_operations(backend):
+    assert isinstance(layers.Dense(2), keras.Operation)
+    assert keras.Operation().name.startswith("operation")
+    with pytest.raises(ValueError, match="without a slash"):
+        Scale(1.0, name="a/b")
+    with pytest.raises(NotImplementedError, match=r"call\(\)"):
+        keras.Operation()(X)

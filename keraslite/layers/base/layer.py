@@ -31,6 +31,7 @@ from keraslite.layers.base.stateless import stateless_call
 from keraslite.layers.base.symbolic_call import add_node, infer_output_shape, infer_outputs
 from keraslite.layers.base.tracking import Tracked
 from keraslite.naming import auto_name, path_of, to_snake_case
+from keraslite.operation import Operation
 from keraslite.registry import deserialize_keras_object, public_class
 from keraslite.scopes import scopes
 from keraslite.symbolic import values_of
@@ -43,7 +44,7 @@ def _call_spec(cls: type) -> CallSpec:
     return CallSpec(cls.call, cls.compute_mask is not Layer.compute_mask)
 
 
-class Layer(Tracked):
+class Layer(Tracked, Operation):
     """A function of tensors with state.
 
     Subclasses write `build(input_shape)`, which adds weights, and `call(inputs)`.
@@ -175,6 +176,11 @@ class Layer(Tracked):
             aggregation: how replicas are combined; kept for Keras code.
             name: its name.
         """
+        if None in (shape or ()):
+            raise ValueError(
+                f"Layer {self.name!r}: the shape of a weight must be known, got {tuple(shape)}. Give "
+                "the Input the size of that axis."
+            )
         if initializer is None:
             whole = dtype is not None and not str(dtype).startswith(("float", "bfloat"))
             initializer = "zeros" if whole else "glorot_uniform"

@@ -1,0 +1,79 @@
+"""Operation: a function of tensors with a name and a config, for symbolic tensors too."""
+
+import inspect
+from typing import Any, Self
+
+from keraslite.naming import auto_name, to_snake_case
+from keraslite.registry import deserialize_keras_object, serialize_keras_object
+from keraslite.scopes import scopes
+from keraslite.symbolic import Node, infer, is_symbolic, values_of
+
+
+class Operation:
+    """A function of tensors; subclasses write `call`, and may write `compute_output_spec`.
+
+    Args:
+        name: a name; made from the class's where it is None.
+
+    Raises:
+        ValueError: the name is no string, or has a slash.
+
+    >>> class Scale(Operation):
+    ...     def __init__(self, factor, name=None):
+    ...         super().__init__(name=name)
+    ...         self.factor = factor
+    ...     def call(self, x):
+    ...         return x * self.factor
+    >>> Scale(2.0)(keraslite.KerasTensor((None, 3))).shape
+    (None, 3)
+    >>> float(Scale(2.0)(ops.convert_to_tensor(3.0)))
+    6.0
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Operation":
+        self = object.__new__(cls)
+        self._kl_init = (args, kwargs)
+        return self
+
+    def __init__(self, name: str | None = None):
+        if name is None:
+            name = auto_name(to_snake_case(type(self).__name__))
+        if not isinstance(name, str) or "/" in name:
+            raise ValueError(f"name must be a string without a slash, got {name!r}.")
+        self.name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not is_symbolic((args, kwargs)):
+            return self.call(*args, **kwargs)
+        if scopes.value_of is not None:  # in a function that a symbolic call was given
+            args, kwargs = values_of((args, kwargs))
+            return self(*args, **kwargs)
+        return self.symbolic_call(*args, **kwargs)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The operation's function; subclasses write it."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement call().")
+
+    def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the symbolic outputs for symbolic inputs, as a part of their graph."""
+        outputs = self.compute_output_spec(*args, **kwargs)
+        Node(self, args, kwargs, outputs)
+        return outputs
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The symbolic outputs for symbolic inputs, by abstract evaluation of `call`."""
+        return infer(self.call, args, kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments to make the operation again."""
+        args, kwargs = self._kl_init
+        init = inspect.signature(type(self).__init__)
+        arguments = init.bind_partial(self, *args, **kwargs).arguments
+        arguments |= arguments.pop("kwargs", {})
+        config = {k: serialize_keras_object(v) for k, v in arguments.items() if k != "self"}
+        return config | {"name": self.name} if "name" in init.parameters else config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The operation of a config."""
+        return cls(**{k: deserialize_keras_object(v) for k, v in config.items()})
