@@ -178,8 +178,8 @@ class Layer(Tracked, Operation):
         """
         if None in (shape or ()):
             raise ValueError(
-                f"Layer {self.name!r}: the shape of a weight must be known, got {tuple(shape)}. Give "
-                "the Input the size of that axis."
+                f"Layer {self.name!r}: the shape of a weight must be known, got {tuple(shape)}. "
+                "Give the Input the size of that axis."
             )
         if initializer is None:
             whole = dtype is not None and not str(dtype).startswith(("float", "bfloat"))
