@@ -3,10 +3,11 @@
 import inspect
 from typing import Any, Self
 
+from keraslite import tree
 from keraslite.naming import auto_name, to_snake_case
 from keraslite.registry import deserialize_keras_object, serialize_keras_object
 from keraslite.scopes import scopes
-from keraslite.symbolic import Node, infer, is_symbolic, values_of
+from keraslite.symbolic import KerasTensor, Node, infer, values_of
 
 
 class Operation:
@@ -24,7 +25,7 @@ class Operation:
     ...         self.factor = factor
     ...     def call(self, x):
     ...         return x * self.factor
-    >>> Scale(2.0)(keraslite.KerasTensor((None, 3))).shape
+    >>> Scale(2.0)(KerasTensor((None, 3))).shape
     (None, 3)
     >>> float(Scale(2.0)(ops.convert_to_tensor(3.0)))
     6.0
@@ -43,7 +44,7 @@ class Operation:
         self.name = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not is_symbolic((args, kwargs)):
+        if not any(isinstance(x, KerasTensor) for x in tree.flatten((args, kwargs))):
             return self.call(*args, **kwargs)
         if scopes.value_of is not None:  # in a function that a symbolic call was given
             args, kwargs = values_of((args, kwargs))

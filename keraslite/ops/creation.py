@@ -13,7 +13,7 @@ from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.elementwise import floor
 from keraslite.ops.exponential import exp, log
 from keraslite.ops.logic import equal, greater_equal, where
-from keraslite.ops.op import op, primitive_only
+from keraslite.ops.op import Spec, op, primitive_only
 from keraslite.ops.shapes import broadcast_to, expand_dims, moveaxis, reshape
 from keraslite.typing import DType, Shape, Tensor
 
@@ -107,6 +107,15 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: DType | None =
     [1, 3, 5]
     """
     return primitive_only("arange")
+
+
+def _arange_spec(start: Any, stop: Any = None, step: Any = None, dtype: DType | None = None) -> Any:
+    """The spec of numbers whose count depends on the values of symbolic tensors."""
+    parts = [getattr(x, "dtype", type(x)) for x in (start, stop, step) if x is not None]
+    return Spec((None,), dtypes.standardize(dtype) if dtype else dtypes.result_type(*parts))
+
+
+arange.op.spec = _arange_spec
 
 
 @op("promote_float", tensors=2)

@@ -13,7 +13,7 @@ from keraslite.ops.common import normalize_axis, positions
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.core import shape
 from keraslite.ops.indexing import take
-from keraslite.ops.op import op, primitive_only
+from keraslite.ops.op import Spec, op, primitive_only
 from keraslite.typing import Axis, DType, Shape, Tensor
 
 
@@ -266,6 +266,17 @@ def repeat(x: Tensor, repeats: Any, axis: Axis = None) -> Tensor:
     [1, 1, 2, 2]
     """
     return primitive_only("repeat")
+
+
+def _repeat_spec(x: Any, repeats: Any, axis: Axis = None) -> Any:
+    if backends.of(repeats) != "symbolic":
+        return None
+    sizes = list(shape(x)) if axis is not None else [None]
+    sizes[normalize_axis(axis or 0, len(sizes))] = None
+    return Spec(tuple(sizes), dtype_of(x))
+
+
+repeat.op.spec = _repeat_spec
 
 
 @op("same")

@@ -105,6 +105,16 @@ def unstack(x: Tensor, num: int | None = None, axis: int = 0) -> list:
     return [x[i] for i in range(x.shape[0])]
 
 
+def _get_item_spec(x: Any, key: Any) -> Any:
+    """The spec of the elements under a mask, whose number depends on its values."""
+    if backends.of(key) != "symbolic" or key.dtype != "bool":
+        return None
+    return Spec((None, *x.shape[len(key.shape) :]), x.dtype)
+
+
+get_item.op.spec = _get_item_spec
+
+
 def _slice_spec(inputs: Any, start_indices: Any, shape: Any) -> Any:
     starts = tree.flatten(start_indices)
     if -1 not in shape or not any(backends.of(x) is not None for x in starts):

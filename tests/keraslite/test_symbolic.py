@@ -296,6 +296,20 @@ def test_slices_take_tensor_starts_and_remainders(backend):
     assert parts.shape == (2, 3)
 
 
+def test_sizes_that_depend_on_values_are_unknown(backend):
+    x, mask = layers.Input((3,)), layers.Input((), dtype="bool")
+    counts, n = KerasTensor((3,), "int32"), layers.Input(batch_shape=(), dtype="int32")
+    assert ops.repeat(x, counts, axis=1).shape == (None, None)
+    assert ops.repeat(x, counts).shape == (None,)
+    assert x[n].shape == (3,)
+    model = keras.Model([x, mask, n], [x[mask], ops.arange(n)])
+    assert shape(model.outputs) == [(None, 3), (None,)]
+    assert model.outputs[1].dtype == "int32"
+    rows, numbers = model([X, np.array([False, True]), ops.convert_to_tensor(4)])
+    np.testing.assert_array_equal(ops.convert_to_numpy(rows), X[1:])
+    np.testing.assert_array_equal(ops.convert_to_numpy(numbers), np.arange(4))
+
+
 def test_unstack_by_number(backend):
     assert shape(ops.unstack(KerasTensor((None, 3)), num=2)) == [(3,), (3,)]
     with pytest.raises(ValueError, match="num"):

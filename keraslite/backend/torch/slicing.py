@@ -33,6 +33,8 @@ def get_item(x: Tensor, key: Any) -> Tensor:
             backwards |= k.step is not None and k.step < 0
         elif type(k) not in _BASIC:
             arrays = True
+    if arrays and scopes.abstract:  # torch reads scalars
+        key = tuple(0 if isinstance(k, Tensor) and not k.ndim else k for k in key)
     if arrays and any(
         k.ndim if isinstance(k, Tensor) else np.ndim(k) for k in key if type(k) not in _BASIC
     ):
