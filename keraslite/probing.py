@@ -37,8 +37,8 @@ BATCH = _TheBatch()
 SizeOf = Callable[[Dim], int]
 # The second number of a Dim over its first: all different, so that multiples do not mix them up.
 _RATIOS = (2, 4, 5, 7, 11, 13, 17, 19, 23, 29)
-_LARGEST = 10**6
-_ENOUGH = 300
+_LARGEST = 10**6  # number in the place of an unknown size
+_ENOUGH = 300  # as a unit, for windows that are not so short
 
 
 class Outline:
@@ -184,12 +184,12 @@ class Prober:
         parts = [(d,) for d in self.dims if not isinstance(d, Batch)]
         parts += [batches] * (len(batches) > 1) + [(d,) for d in batches]
         for count in range(1, len(self.dims) + 1):
-            # A number, or any multiple of it.
-            options = [(n, scaled) for n in numbers for scaled in ((False, True)[: 1 + (n > 1)])]
-            options = options if count == 1 else [(n, False) for n in numbers]
+            options = [(n, False) for n in numbers]
+            if count == 1:  # or any multiple of it
+                options += [(n, True) for n in numbers if n > 1]
             results = []
-            apart = (c for c in combinations(parts, count) if len({*sum(c, ())}) == len(sum(c, ())))
-            choices = product(apart, product(options, repeat=count))
+            choices = product(filter(_apart, combinations(parts, count)),
+                              product(options, repeat=count))  # fmt: skip
             for _, (chosen, values) in zip(tries, choices, strict=False):
                 pairs = zip(chosen, values, strict=True)
                 numbers_of = {dim: value for dims, value in pairs for dim in dims}
@@ -217,7 +217,8 @@ class Prober:
     def _hide_numbers(self, error: Exception) -> None:
         """Say None in an error's message where a number stands for an unknown size."""
         known = {n for group in self.groups for n in group}
-        ours = {self.unit, self.unit // 2} - known
+        unit = self.unit
+        ours = {unit // 2, 3 * (unit // 2), *(unit * n for n in (1, *_RATIOS, 32, 64))} - known
         ours |= {a * b for a in ours for b in {*ours, *known, *map(math.prod, self.groups)}} - known
 
         def hide(text: str) -> str:
@@ -281,6 +282,11 @@ def _not_smaller(outline: Any, one: Any) -> Any:
         for a, b in zip(outline.dims, one.shape, strict=True)
     )
     return Outline(dims, outline.dtype)
+
+
+def _apart(parts: tuple) -> bool:
+    dims = [dim for part in parts for dim in part]
+    return len(set(dims)) == len(dims)
 
 
 def _joined(results: list[Any]) -> Any:
