@@ -8,7 +8,7 @@ import warnings
 from typing import Any
 
 from keraslite import config, dtypes, masking, ops
-from keraslite.losses.loss import one_backend, pair, same_rank, tensor
+from keraslite.losses.loss import one_backend, pair, tensor
 from keraslite.typing import Axis, Tensor
 
 
@@ -18,39 +18,39 @@ def mean_squared_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
     >>> mean_squared_error([[0.0, 2.0]], [[0.0, 0.0]]).tolist()
     [2.0]
     """
-    y_true, y_pred = same_rank(y_true, y_pred)
+    y_true, y_pred = pair(y_true, y_pred)
     return ops.mean(ops.square(y_true - y_pred), axis=-1)
 
 
 def mean_absolute_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean of `|y_true - y_pred|`."""
-    y_true, y_pred = same_rank(y_true, y_pred)
+    y_true, y_pred = pair(y_true, y_pred)
     return ops.mean(ops.abs(y_true - y_pred), axis=-1)
 
 
 def mean_absolute_percentage_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean of `100 * |y_true - y_pred| / |y_true|`."""
-    y_true, y_pred = same_rank(y_true, y_pred)
+    y_true, y_pred = pair(y_true, y_pred)
     size = ops.maximum(ops.abs(y_true), config.epsilon())
     return 100.0 * ops.mean(ops.abs((y_true - y_pred) / size), axis=-1)
 
 
 def mean_squared_logarithmic_error(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean of `(log(y_true + 1) - log(y_pred + 1)) ** 2`."""
-    y_true, y_pred = same_rank(y_true, y_pred)
+    y_true, y_pred = pair(y_true, y_pred)
     first, second = (ops.log(ops.maximum(y, config.epsilon()) + 1.0) for y in (y_pred, y_true))
     return ops.mean(ops.square(first - second), axis=-1)
 
 
 def cosine_similarity(y_true: Tensor, y_pred: Tensor, axis: int = -1) -> Tensor:
     """The negative cosine between targets and predictions: -1 where they point the same way."""
-    y_true, y_pred = same_rank(y_true, y_pred)
+    y_true, y_pred = pair(y_true, y_pred)
     return -ops.sum(ops.normalize(y_true, axis=axis) * ops.normalize(y_pred, axis=axis), axis=axis)
 
 
 def huber(y_true: Tensor, y_pred: Tensor, delta: float = 1.0) -> Tensor:
     """Half the squared error where it is below `delta`, linear beyond."""
-    y_true, y_pred = same_rank(y_true, y_pred)
+    y_true, y_pred = pair(y_true, y_pred)
     error = y_pred - y_true
     size = ops.abs(error)
     curve = ops.where(size <= delta, 0.5 * ops.square(error), delta * size - 0.5 * delta**2)
@@ -59,7 +59,7 @@ def huber(y_true: Tensor, y_pred: Tensor, delta: float = 1.0) -> Tensor:
 
 def log_cosh(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Mean of `log(cosh(y_pred - y_true))`."""
-    y_true, y_pred = same_rank(y_true, y_pred)
+    y_true, y_pred = pair(y_true, y_pred)
     error = y_pred - y_true
     return ops.mean(error + ops.softplus(error * -2.0) - 0.6931471805599453, axis=-1)
 
@@ -272,6 +272,8 @@ def categorical_generalized_cross_entropy(y_true: Tensor, y_pred: Tensor, q: flo
     backend = one_backend(y_pred, y_true)
     y_pred = tensor(y_pred, backend)
     labels = tensor(y_true, backend, "int32")
+    if len(labels.shape) == len(y_pred.shape) and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, axis=-1)
     true = ops.one_hot(labels, y_pred.shape[-1], dtype=ops.dtype(y_pred))
     return (1.0 - ops.power(ops.sum(y_pred * true, axis=-1), q)) / q
 

@@ -38,15 +38,88 @@ def is_structure(x: Tensor) -> bool:
 
 
 def pair(y_true: Tensor, y_pred: Tensor) -> tuple[Any, Any]:
-    """Targets and predictions as tensors of one backend, of the dtype of the predictions."""
+    """Return targets and predictions as tensors of one backend, dtype and shape.
+
+    A last axis of size one is added or dropped where the ranks differ by one.
+
+    Args:
+        y_true: targets, cast to the dtype of the predictions.
+        y_pred: predictions.
+
+    Raises:
+        ValueError: the shapes differ; NumPy's rules would broadcast one silently.
+    """
     backend = one_backend(y_pred, y_true)
     y_pred = tensor(y_pred, backend)
-    return tensor(y_true, backend, ops.dtype(y_pred)), y_pred
+    y_true, y_pred = squeeze_or_expand_to_same_rank(
+        tensor(y_true, backend, ops.dtype(y_pred)), y_pred
+    )
+    if not same_shape(y_true, y_pred):
+        raise ValueError(
+            f"The targets must have the shape of the predictions, expected {tuple(y_pred.shape)}, "
+            f"got {tuple(y_true.shape)}."
+        )
+    return y_true, y_pred
 
 
-def same_rank(y_true: Tensor, y_pred: Tensor) -> tuple[Any, Any]:
-    """`pair`, with a last axis of size one added or dropped where the ranks differ by one."""
-    return squeeze_or_expand_to_same_rank(*pair(y_true, y_pred))
+def same_shape(x: Any, y: Any) -> bool:
+    """Whether two tensors have one shape; scalars fit any, unknown sizes any other."""
+    first, second = x.shape, y.shape
+    if first == second:
+        return True
+    if not len(first) or not len(second):
+        return True
+    if len(first) != len(second):
+        return False
+    return all(a == b or a is None or b is None for a, b in zip(first, second))
+
+
+def with_rank(weights: Any, rank: int) -> Any:
+    """Return weights of the leading axes with axes of size one behind them.
+
+    Args:
+        weights: a tensor; scalars stay as they are.
+        rank: the number of axes.
+    """
+    shape = tuple(weights.shape)
+    if not shape or len(shape) == rank:
+        return weights
+    for _ in range(rank, len(shape)):
+        if weights.shape[-1] != 1:
+            return weights
+        weights = ops.squeeze(weights, axis=-1)
+    for _ in range(len(shape), rank):
+        weights = ops.expand_dims(weights, -1)
+    return weights
+
+
+def fit_weights(weights: Any, values: Any) -> Any:
+    """Return weights that multiply values row by row, whatever axes come behind the rows.
+
+    Weights of shape (batch,) are those of rows, (batch, steps) those of steps: NumPy's rules would
+    lay a vector of rows along the last axis.
+
+    Args:
+        weights: weights of the leading axes of the values, of all axes, or a scalar.
+        values: losses or the like, shape (batch, ...).
+
+    Raises:
+        ValueError: the weights do not fit; the error shows both shapes.
+    """
+    want = tuple(values.shape)
+    if not want:
+        return weights
+    fitted = with_rank(weights, len(want))
+    shape = tuple(fitted.shape)
+    if shape and (
+        len(shape) != len(want)
+        or not all(w == v or w == 1 or None in (w, v) for w, v in zip(shape, want))
+    ):
+        raise ValueError(
+            f"The weights must have the leading axes of the values, shape {want} or "
+            f"{want[:1]}, got {tuple(weights.shape)}."
+        )
+    return fitted
 
 
 def squeeze_or_expand_to_same_rank(x1: Any, x2: Any, expand_rank_1: bool = True) -> tuple[Any, Any]:
@@ -119,8 +192,10 @@ def apply_mask(sample_weight: Tensor, mask: Tensor, dtype: str, reduction: str |
         weight = weight * ops.divide_no_nan(ops.cast(_size(mask), ops.dtype(valid)), valid)
     if sample_weight is None:
         return weight
-    weight, sample_weight = squeeze_or_expand_to_same_rank(weight, ops.cast(sample_weight, dtype))
-    return sample_weight * weight
+    sample_weight = ops.cast(sample_weight, dtype)
+    if len(sample_weight.shape) > len(weight.shape):
+        return sample_weight * fit_weights(weight, sample_weight)
+    return fit_weights(sample_weight, weight) * weight
 
 
 def reduce_weighted_values(
@@ -134,8 +209,8 @@ def reduce_weighted_values(
 
     Args:
         values: losses, shape (batch, ...).
-        sample_weight: weights of the same rank or of the leading axes.
-        mask: what counts, True or 1; of the shape of the values.
+        sample_weight: weights of rows, shape (batch,), or of more leading axes.
+        mask: what counts, True or 1; of the shape of the values, or of their leading axes.
         reduction: one of `REDUCTIONS`.
         dtype: the dtype to compute in; that of the values if None.
     """
@@ -147,7 +222,10 @@ def reduce_weighted_values(
             sample_weight = tensor(sample_weight, backend, dtype)
         sample_weight = apply_mask(sample_weight, mask, dtype, reduction)
         values, sample_weight = squeeze_or_expand_to_same_rank(values, sample_weight)
+        sample_weight = fit_weights(sample_weight, values)
         values = values * sample_weight
+        if reduction == "mean_with_sample_weight" and len(sample_weight.shape):  # all count
+            sample_weight = ops.broadcast_to(sample_weight, ops.shape(values))
     return reduce_values(values, sample_weight, standardize_reduction(reduction))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from keraslite import config, ops
 from keraslite.declare import REQUIRED, declare
-from keraslite.losses.loss import squeeze_or_expand_to_same_rank
+from keraslite.losses.loss import fit_weights, squeeze_or_expand_to_same_rank
 from keraslite.metrics.metric import Metric
 
 CELLS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
@@ -110,8 +110,7 @@ def confusion(
     """
     y_pred, y_true = squeeze_or_expand_to_same_rank(y_pred, y_true)
     if sample_weight is not None:
-        sample_weight = ops.expand_dims(sample_weight, -1)
-        _, sample_weight = squeeze_or_expand_to_same_rank(y_true, sample_weight, False)
+        sample_weight = fit_weights(sample_weight, y_true)
     if top_k is not None:
         y_pred = _only_top_k(y_pred, top_k)
     if class_id is not None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from keraslite import config, ops
 from keraslite.losses import functions as losses
-from keraslite.losses.loss import one_backend, same_rank, tensor
+from keraslite.losses.loss import one_backend, pair, tensor
 from keraslite.typing import Tensor
 
 
@@ -18,12 +18,12 @@ def accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     >>> accuracy([1, 2], [1, 3]).tolist()
     [1.0, 0.0]
     """
-    return _matches(*same_rank(y_true, y_pred))
+    return _matches(*pair(y_true, y_pred))
 
 
 def binary_accuracy(y_true: Tensor, y_pred: Tensor, threshold: float = 0.5) -> Tensor:
     """One where a prediction is above the threshold exactly if its target is one."""
-    y_true, y_pred = same_rank(y_true, y_pred)
+    y_true, y_pred = pair(y_true, y_pred)
     return _matches(y_true, ops.cast(ops.greater(y_pred, threshold), ops.dtype(y_true)))
 
 
@@ -93,7 +93,7 @@ def cosine_similarity(y_true: Tensor, y_pred: Tensor, axis: int = -1) -> Tensor:
 
 def pearson_correlation(y_true: Tensor, y_pred: Tensor, axis: int = -1) -> Tensor:
     """The correlation of targets and predictions along an axis."""
-    pairs = same_rank(y_true, y_pred)
+    pairs = pair(y_true, y_pred)
     first, second = (y - ops.mean(y, axis=axis, keepdims=True) for y in pairs)
     first, second = (y / ops.std(y, axis=axis, keepdims=True) for y in (first, second))
     return ops.mean(first * second, axis=axis)
@@ -101,7 +101,7 @@ def pearson_correlation(y_true: Tensor, y_pred: Tensor, axis: int = -1) -> Tenso
 
 def concordance_correlation(y_true: Tensor, y_pred: Tensor, axis: int = -1) -> Tensor:
     """Compute the concordance correlation of targets and predictions along an axis."""
-    y_true, y_pred = same_rank(y_true, y_pred)
+    y_true, y_pred = pair(y_true, y_pred)
     means = [ops.mean(y, axis=axis, keepdims=True) for y in (y_true, y_pred)]
     spread = sum(ops.var(y, axis=axis, keepdims=True) for y in (y_true, y_pred))
     spread = spread + ops.square(means[0] - means[1])

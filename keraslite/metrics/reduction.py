@@ -3,7 +3,7 @@
 from typing import Any
 
 from keraslite import masking, ops, registry
-from keraslite.losses.loss import Loss, apply_mask, is_structure, squeeze_or_expand_to_same_rank
+from keraslite.losses.loss import Loss, apply_mask, fit_weights, is_structure
 from keraslite.metrics.metric import Metric
 
 
@@ -16,7 +16,7 @@ def _samplewise(values: Any, weight: Any, reduce: Any) -> tuple[Any, Any]:
         reduce: `ops.sum` or `ops.mean`.
     """
     if weight is not None:
-        values, weight = squeeze_or_expand_to_same_rank(values, weight)
+        weight = fit_weights(weight, values)
         rank = len(weight.shape)
         if len(values.shape) > rank:
             values = reduce(values, axis=list(range(rank, len(values.shape))))

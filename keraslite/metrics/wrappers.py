@@ -5,7 +5,7 @@ from typing import Any
 from keraslite import ops
 from keraslite.declare import declare
 from keraslite.losses import functions as losses
-from keraslite.losses.loss import same_rank
+from keraslite.losses.loss import pair
 from keraslite.metrics import functions
 from keraslite.metrics.reduction import Mean, MeanMetricWrapper
 
@@ -126,7 +126,7 @@ class RootMeanSquaredError(Mean):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take targets and predictions of shape (batch, ...) into account."""
-        y_true, y_pred = same_rank(*self.to_tensors(y_true, y_pred, dtype=self.dtype))
+        y_true, y_pred = pair(*self.to_tensors(y_true, y_pred, dtype=self.dtype))
         super().update_state(ops.square(y_pred - y_true), sample_weight)
 
     def result(self) -> Any:
