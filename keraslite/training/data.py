@@ -67,7 +67,9 @@ def _leaves(x: Any) -> Any:
 
     def restore(parts: list[Any]) -> Any:
         values = [f(parts[a:b]) for (_, f), a, b in zip(inner, ends, ends[1:])]
-        return type(x)(values) if keys is None else dict(zip(keys, values, strict=True))
+        if keys is not None:
+            return dict(zip(keys, values, strict=True))
+        return type(x)(*values) if hasattr(x, "_fields") else type(x)(values)
 
     return [v for leaves, _ in inner for v in leaves], restore
 
@@ -122,9 +124,9 @@ class ArrayData:
         self.rows = sizes.pop()
         if self.rows == 0:
             raise ValueError("The data is empty: it must have at least one row.")
-        self.batch_size = batch_size or 32
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be positive, got {batch_size}.")
+        self.batch_size = 32 if batch_size is None else batch_size
+        if not isinstance(self.batch_size, int | np.integer) or self.batch_size < 1:
+            raise ValueError(f"batch_size must be a positive int, got {batch_size!r}.")
         self.shuffle, self.seed = shuffle, make_default_seed() if seed is None else seed
 
     @property
@@ -223,8 +225,7 @@ class StreamData:
 
 def adapt(
     x: Any, y: Any = None, sample_weight: Any = None, batch_size: int | None = None,
-    shuffle: bool = False, class_weight: dict[int, float] | None = None,
-    transform: Callable | None = None, seed: int | None = None,
+    shuffle: bool = False, transform: Callable | None = None, seed: int | None = None,
 ) -> Any:  # fmt: skip
     """Return the data source for the arguments of fit, evaluate or predict."""
     if isinstance(x, ArrayData | StreamData | Mapped | Continued):
@@ -245,9 +246,7 @@ def adapt(
         if isinstance(x, str | bytes):
             raise ValueError(f"Text must be a list of strings, got a string: give [{x[:40]!r}].")
         data = ArrayData(x, y, sample_weight, batch_size, shuffle, seed)
-    if transform:
-        data = Mapped(data, transform)
-    return Mapped(data, _sample_weights_of(class_weight), training=True) if class_weight else data
+    return Mapped(data, transform) if transform else data
 
 
 class Mapped:
@@ -256,13 +255,12 @@ class Mapped:
     Args:
         data: the data.
         function: gives the new (x, y, sample_weight).
-        training: whether the function is for training alone, not for what is split off.
     """
 
     host_work = True
 
-    def __init__(self, data: Any, function: Callable, training: bool = False):
-        self.data, self.function, self.training = data, function, training
+    def __init__(self, data: Any, function: Callable):
+        self.data, self.function = data, function
 
     @property
     def num_batches(self) -> int | None:
@@ -290,12 +288,13 @@ class Mapped:
     def split(self, fraction: float) -> tuple[Any, Any]:
         """Return the first part and the last `fraction` of the rows."""
         first, last = self.data.split(fraction)
-        mapped = last if self.training else Mapped(last, self.function)
-        return Mapped(first, self.function, self.training), mapped
+        return Mapped(first, self.function), Mapped(last, self.function)
 
 
 class Continued:
-    """Data that goes on from epoch to epoch, for `steps_per_epoch`, and starts again at its end.
+    """Data that goes on from epoch to epoch, for `steps_per_epoch`.
+
+    At the end of the data an epoch ends too, with fewer batches, and the next one begins anew.
 
     Args:
         data: the data.
@@ -305,7 +304,7 @@ class Continued:
     def __init__(self, data: Any, steps: int):
         self.data, self.num_batches, self.host_work = data, steps, data.host_work
         self._live: Iterator | None = None
-        self._next = 0  # the number of batches so far
+        self._next: int | None = None  # the epoch that goes on where the last one stood
 
     @property
     def seed(self) -> int | None:
@@ -322,40 +321,24 @@ class Continued:
 
     def epoch(self, number: int) -> Iterator[tuple]:
         """Yield the batches of an epoch."""
-        length, begin = self.data.num_batches, number * self.num_batches
-        if length and begin != self._next:  # training is resumed
-            self._live = islice(self.data.epoch(begin // length), begin % length, None)
-            self._next = begin
-        empty, end = 0, self._next + self.num_batches
-        while self._next < end:
-            if self._live is None:
-                self._live = self.data.epoch(self._next // length if length else number)
+        length = self.data.num_batches
+        if length:
+            turn, part = divmod(number, -(-length // self.num_batches))
+            if part == 0 or number != self._next:  # a new turn, or training is resumed
+                self._live = islice(self.data.epoch(turn), part * self.num_batches, None)
+        self._next = number + 1
+        before, self._live = self._live, self._live or self.data.epoch(number)
+        batch = next(self._live, None)
+        if batch is None and before is not None:  # the last epoch took all of it
+            self._live = self.data.epoch(number)
             batch = next(self._live, None)
-            if batch is None:
-                self._live, empty = None, empty + 1
-                if empty > 1:  # a generator at its end does not begin again
-                    return
-                continue
-            empty, self._next = 0, self._next + 1
+        count = 0
+        while batch is not None:
             yield batch
-
-
-def _sample_weights_of(class_weight: dict[int, float]) -> Callable:
-    """Return a function that turns class weights into sample weights."""
-    table = np.ones(max(class_weight) + 1, "float32")
-    for label, weight in class_weight.items():
-        table[int(label)] = weight
-
-    def add_weights(x: Any, y: Any, sample_weight: Any) -> tuple:
-        labels = backends.to_numpy(y)
-        if labels.ndim > 1 and labels.shape[-1] > 1:
-            labels = labels.argmax(axis=-1)
-        labels = labels.reshape(labels.shape[0], -1)[:, 0].astype("int64")
-        listed = labels < len(table)
-        weights = np.where(listed, table[np.where(listed, labels, 0)], np.float32(1))
-        return x, y, weights if sample_weight is None else weights * sample_weight
-
-    return add_weights
+            count += 1
+            batch = next(self._live, None) if count < self.num_batches else None
+        if count < self.num_batches:
+            self._live = None
 
 
 _END = object()

@@ -1,5 +1,6 @@
 """From a batch to a compiled step: tensors of the backend, symbolic inputs, groups of batches."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -115,6 +116,42 @@ def logs_to_numbers(logs: Any) -> dict[str, Any]:
         array = backends.to_numpy(value)
         out[key] = float(array) if array.ndim == 0 else array
     return out
+
+
+def as_list(logs: dict[str, Any]) -> Any:
+    """Return the values of logs as a list, or the loss alone where there is no more.
+
+    Args:
+        logs: numbers by name.
+    """
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values
+
+
+def row_count(x: Any) -> int | None:
+    """Return the number of rows of a batch; None where no input has axes.
+
+    Args:
+        x: the inputs, nested.
+    """
+    for leaf in tree.flatten(x):
+        if hasattr(leaf, "shape") and len(leaf.shape):
+            return leaf.shape[0]
+    return None
+
+
+def takes_argument(function: Callable, name: str) -> bool:
+    """Return whether a function takes an argument of a name.
+
+    Args:
+        function: the function.
+        name: the argument's name.
+
+    >>> takes_argument(lambda x, training: x, "training"), takes_argument(lambda x: x, "training")
+    (True, False)
+    """
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _shapes(batch: Any) -> list[Any]:

@@ -4,8 +4,8 @@ A train step is written in terms of `value_and_grad` and compiled by the engine'
 that differs between backends lies in those two. Logs stay on the device until somebody reads them.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,19 @@ from keraslite.layers.base import tracking
 from keraslite.layers.base.layer import Layer
 from keraslite.metrics import Mean
 from keraslite.registry import deserialize_keras_object, serialize_keras_object
-from keraslite.scopes import scopes
-from keraslite.training import data as data_module
+from keraslite.training.class_weights import class_weighting
 from keraslite.training.compiled import CompiledFunctions
-from keraslite.training.data import adapt, batches
+from keraslite.training.data import Continued, Mapped, adapt
 from keraslite.training.guards import Interrupts, NaNWatch
+from keraslite.training.loops import prepare, refuse_empty, run_epoch
 from keraslite.training.objectives import Objectives
 from keraslite.training.steps import (
-    batch_symbol,
+    as_list,
     compiled_step,
-    grouped,
     logs_to_numbers,
     on_backend,
+    row_count,
+    takes_argument,
 )
 from keraslite.utils.data import pack_x_y_sample_weight
 from keraslite.utils.data import unpack_x_y_sample_weight as unpack
@@ -41,8 +42,8 @@ class Trainer:
     """The methods of a model for training, evaluation and prediction."""
 
     optimizer: Any = None
-    stop_training = False
-    _objectives: Objectives | None = None
+    stop_training = stop_evaluating = stop_predicting = False
+    _kl_loss_takes_training = True
 
     # -- compile ------------------------------------------------------------------------------
 
@@ -90,6 +91,7 @@ class Trainer:
                 self.optimizer = optimizers.LossScaleOptimizer(self.optimizer)
             self._loss_tracker = Mean(name="loss")
         self._kl_objectives = Objectives(loss, loss_weights, metrics, weighted_metrics)
+        self._kl_loss_takes_training = takes_argument(self.compute_loss, "training")
         self.run_eagerly, self.steps_per_execution = run_eagerly, steps_per_execution
         self.jit_compile, self.stop_training = jit_compile, False
         self.loss = loss
@@ -154,7 +156,7 @@ class Trainer:
 
         def loss_of() -> tuple:
             y_pred = self(x, training=True)
-            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+            loss = self._compute_loss(x, y, y_pred, sample_weight, training=True)
             scaled = loss if self.optimizer is None else self.optimizer.scale_loss(loss)
             return scaled, (loss, y_pred, tree.map_structure(masking.get_mask, y_pred))
 
@@ -169,7 +171,7 @@ class Trainer:
         for output, mask in zip(tree.flatten(y_pred), tree.flatten(masks), strict=True):
             if mask is not None:
                 masking.set_mask(output, mask)
-        self._loss_tracker.update_state(ops.stop_gradient(loss), sample_weight=_rows(x))
+        self._loss_tracker.update_state(ops.stop_gradient(loss), sample_weight=row_count(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def test_step(self, data: Any) -> dict[str, Any]:
@@ -183,8 +185,8 @@ class Trainer:
         """
         x, y, sample_weight = unpack(data)
         y_pred = self(x, training=False)
-        loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
-        self._loss_tracker.update_state(loss, sample_weight=_rows(x))
+        loss = self._compute_loss(x, y, y_pred, sample_weight, training=False)
+        self._loss_tracker.update_state(loss, sample_weight=row_count(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
@@ -194,6 +196,12 @@ class Trainer:
             data: a batch; only x is used.
         """
         return self(unpack(data)[0], training=False)
+
+    def _compute_loss(self, *args: Any, training: bool) -> Any:
+        # A subclass may have written compute_loss as Keras's first versions had it.
+        if self._kl_loss_takes_training:
+            return self.compute_loss(*args, training=training)
+        return self.compute_loss(*args)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
@@ -258,31 +266,6 @@ class Trainer:
         variables = [*self.variables, *(v for m in self.metrics for v in m.variables)]
         variables += [v for o in self.all_optimizers() for v in o.variables]
         return list({id(v): v for v in variables}.values())
-
-    def _prepare(self, batch: tuple, objectives: bool = True) -> None:
-        """Make the variables, the metrics and the optimizer's slots for batches like this one."""
-        x, y, _ = batch
-        judges = objectives and self.compiled and not self._kl_objectives.built and y is not None
-        with backends.use_backend(self.backend):
-            # A model whose train_step calls its parts, and not itself, has no `call`.
-            if type(self).call is not Layer.call and (judges or not self._all_built()):
-                symbols = tree.map_structure(batch_symbol, on_backend(x, self.backend))
-                y_pred = self(symbols)
-                if judges and any(v is not None for v in tree.flatten(self._kl_compile["loss"])):
-                    self._build_objectives(tree.map_structure(batch_symbol, y), y_pred)
-                if judges:
-                    self._kl_objectives.limit_labels(y, y_pred)
-            if objectives and self.optimizer is not None and not self.optimizer.built:
-                self.optimizer.build(self.trainable_variables)
-
-    def _all_built(self) -> bool:
-        # A layer without a `build` of its own has nothing to make but what is inside it.
-        layers = self.flatten_layers()
-        return all(layer.built or type(layer).build is Layer.build for layer in layers)
-
-    def _check_labels(self, y: Any) -> None:
-        if self.compiled:
-            self._kl_objectives.check_labels(y)
 
     def make_train_function(self, force: bool = False) -> Callable:
         """The compiled train step: a function of a batch, giving logs."""
@@ -350,19 +333,20 @@ class Trainer:
             FloatingPointError: the loss became NaN; the message names the step.
         """
         self._assert_compiled("fit")
-        data = adapt(x, y, sample_weight, batch_size, shuffle, class_weight,
-                     self._transform(True))  # fmt: skip
+        data = adapt(x, y, sample_weight, batch_size, shuffle, self._transform(True))
         if validation_split:
             if validation_data is not None:
                 raise ValueError("Give validation_split or validation_data, not both.")
             data, validation_data = data.split(validation_split)
         if steps_per_epoch is not None and steps_per_epoch != data.num_batches:
-            data = data_module.Continued(data, steps_per_epoch)
+            data = Continued(data, steps_per_epoch)
         self.stop_training = False
         steps = steps_per_epoch or data.num_batches
         # Callbacks see a model that is built, and may change where it begins.
-        with backends.use_backend(self.backend):
-            self._prepare(data.first())
+        first = data.first()
+        prepare(self, first)
+        if class_weight:
+            data = self._weighted_by_class(data, class_weight, first)
         place = {"epoch": initial_epoch, "step": 0, "data": data}
         self.__dict__["_kl_place"] = place
         with Interrupts() as interrupts:
@@ -376,12 +360,21 @@ class Trainer:
                 container.on_epoch_begin(epoch)
                 self.reset_metrics()
                 watch = NaNWatch(epoch)
-                logs, skip = {}, place["step"]
+                logs, skip = None, place["step"]
                 place["step"] = 0
-                for step, logs in self._run("train", data, epoch, steps, container, skip):
+                for step, logs in run_epoch(self, "train", data, epoch, steps, container, skip):
                     watch.record(step, logs)
                     if self.stop_training or interrupts.requested:
                         break
+                if logs is None and not skip:  # an iterator at its end does not begin again
+                    if epoch == initial_epoch:
+                        refuse_empty(logs)
+                    warnings.warn(
+                        f"Your input ran out of data: training ends after {epoch} of {epochs} "
+                        "epochs. Give steps_per_epoch, or data that can be read again.",
+                        stacklevel=2,
+                    )
+                    break
                 logs = logs_to_numbers(logs)
                 if interrupts.requested:
                     break
@@ -407,6 +400,12 @@ class Trainer:
         """A function of (x, y, sample_weight) that makes batches ready; tasks have one."""
         return None
 
+    def _weighted_by_class(self, data: Any, class_weight: Any, first: tuple) -> Mapped:
+        shapes = self._kl_objectives.shapes
+        weigh = class_weighting(class_weight, shapes[0] if len(shapes) == 1 else None)
+        weigh(*first)  # what cannot be weighted is told here, and not by the thread that reads
+        return Mapped(data, weigh)
+
     def _validate(
         self, data: Any, batch_size: int | None, steps: int | None, container: Any
     ) -> dict[str, Any]:
@@ -416,38 +415,6 @@ class Trainer:
             callbacks=container, return_dict=True,
         )  # fmt: skip
         return {f"val_{k}": v for k, v in logs.items()}
-
-    def _run(
-        self, mode: str, data: Any, epoch: int, steps: int | None, container: Any, skip: int = 0
-    ) -> Iterator[tuple[int, Any]]:
-        """Run a step over the batches of an epoch, telling the callbacks; yields (step, out)."""
-        begin = getattr(container, f"on_{mode}_batch_begin")
-        end = getattr(container, f"on_{mode}_batch_end")
-        group = getattr(self, "steps_per_execution", 1) if mode != "predict" else 1
-        function, step = None, skip
-        outer, scopes.backend = scopes.backend, self.backend
-        remembers = "_kl_memory" in self.__dict__
-        try:
-            for parts in grouped(islice(batches(data, epoch, steps), skip, None), group):
-                if function is None:
-                    self._prepare(parts[0], mode != "predict")
-                    function = getattr(self, f"make_{mode}_function")()
-                for batch in parts:
-                    self._check_labels(batch[1])
-                begin(step)
-                tensors = [on_backend(pack_x_y_sample_weight(*b), self.backend) for b in parts]
-                out = function(*tensors)
-                if remembers is False:  # from here on the structure stands still
-                    self.__dict__["_kl_memory"], remembers = {}, None
-                step += len(parts)
-                end(step - 1, out)
-                yield step - 1, out
-        finally:
-            scopes.backend = outer
-            if remembers is None:
-                self.__dict__.pop("_kl_memory", None)
-        if function is None and not skip:
-            raise ValueError("The data is empty: it must yield at least one batch.")
 
     def evaluate(
         self,
@@ -484,13 +451,15 @@ class Trainer:
             )  # fmt: skip
         container.on_test_begin()
         self.reset_metrics()
-        logs: Any = {}
-        for _, logs in self._run("test", data, 0, steps, container):  # noqa: B007 - used below
-            if self.__dict__.get("stop_evaluating"):
+        self.stop_evaluating = False
+        logs: Any = None
+        for _, logs in run_epoch(self, "test", data, 0, steps, container):  # noqa: B007
+            if self.stop_evaluating:
                 break
+        refuse_empty(logs)
         logs = logs_to_numbers(logs)
         container.on_test_end(logs)
-        return logs if return_dict else _as_list(logs)
+        return logs if return_dict else as_list(logs)
 
     def predict(
         self,
@@ -518,10 +487,14 @@ class Trainer:
         container.on_predict_begin()
         outputs: list[Any] = []
         previous: Any = None
-        for _, out in self._run("predict", data, 0, steps, container):
+        self.stop_predicting = False
+        for _, out in run_epoch(self, "predict", data, 0, steps, container):
             if previous is not None:  # one batch behind, so that the device is not waited for
                 outputs.append(tree.map_structure(backends.to_numpy, previous))
             previous = out
+            if self.stop_predicting:
+                break
+        refuse_empty(previous)
         outputs.append(tree.map_structure(backends.to_numpy, previous))
         container.on_predict_end()
         return tree.map_structure(lambda *parts: np.concatenate(parts), *outputs)
@@ -557,15 +530,20 @@ class Trainer:
         return tree.map_structure(backends.to_numpy, out)
 
     def _one(self, mode: str, x: Any, y: Any, weight: Any, classes: Any, as_dict: bool) -> Any:
-        data = adapt(x, y, weight, 2**62, class_weight=classes, transform=self._transform(True))
+        data = adapt(x, y, weight, 2**62, transform=self._transform(True))
+        if classes:
+            first = data.first()
+            prepare(self, first)
+            data = self._weighted_by_class(data, classes, first)
         logs = logs_to_numbers(self._one_step(mode, data))
-        return logs if as_dict else _as_list(logs)
+        return logs if as_dict else as_list(logs)
 
     def _one_step(self, mode: str, data: Any) -> Any:
         batch = next(iter(data.epoch(0)))
         with backends.use_backend(self.backend):
-            self._prepare(batch, mode != "predict")
-            self._check_labels(batch[1])
+            prepare(self, batch, mode != "predict")
+            if self.compiled:
+                self._kl_objectives.check_labels(batch[1])
             if mode != "predict":
                 self.reset_metrics()
             function = getattr(self, f"make_{mode}_function")()
@@ -586,15 +564,3 @@ class Trainer:
         if self.built and self.optimizer is not None:
             with backends.use_backend(self.backend):
                 self.optimizer.build(self.trainable_variables)
-
-
-def _rows(x: Any) -> int | None:
-    for leaf in tree.flatten(x):
-        if hasattr(leaf, "shape") and len(leaf.shape):
-            return leaf.shape[0]
-    return None
-
-
-def _as_list(logs: dict[str, Any]) -> Any:
-    values = list(logs.values())
-    return values[0] if len(values) == 1 else values

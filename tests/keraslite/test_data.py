@@ -113,18 +113,6 @@ def test_a_split_takes_the_last_rows_and_shuffles_only_the_first():
         adapt(iter([ROWS])).split(0.5)
 
 
-def test_class_weights_become_sample_weights_of_the_training_part_alone():
-    labels = np.array([0, 1, 2, 1, 0, 2])
-    data = adapt(ROWS[:6], labels, batch_size=6, class_weight={0: 0.5, 2: 3.0})
-    assert next(data.epoch(0))[2].tolist() == [0.5, 1, 3, 1, 0.5, 3]
-    first, last = data.split(0.5)
-    assert next(first.epoch(0))[2].tolist() == [0.5, 1, 3]
-    assert next(last.epoch(0))[2] is None
-    one_hot = np.eye(3)[labels]
-    data = adapt(ROWS[:6], one_hot, ROWS[:6], batch_size=6, class_weight={1: 2.0})
-    assert next(data.epoch(0))[2].tolist() == [0, 2, 2, 6, 4, 5]
-
-
 def test_a_transform_stays_with_both_parts():
     data = adapt(["a", "bb", "ccc", "d"], ROWS[:4], batch_size=2,
                  transform=lambda x, y, w: (np.array([len(t) for t in x]), y, w))  # fmt: skip
@@ -141,7 +129,9 @@ def test_a_transform_stays_with_both_parts():
         ((None,), "no data"),
         (("text",), "list of strings"),
         ((iter([ROWS]), ROWS), "give y and sample_weight inside"),
-        ((ROWS, None, None, -1), "batch_size must be positive"),
+        ((ROWS, None, None, 0), "batch_size must be a positive int, got 0"),
+        ((ROWS, None, None, 2.5), "batch_size must be a positive int, got 2.5"),
+        ((ROWS, None, None, -1), "batch_size must be a positive int, got -1"),
     ],
 )
 def test_bad_data_is_refused(arguments, message):
@@ -176,7 +166,8 @@ def test_steps_of_arrays_go_on_over_epochs_and_can_be_taken_up_anywhere():
     data = Continued(adapt(ROWS, batch_size=2), 3)
     assert data.num_batches == 3
     assert xs(data, 0) == [[0, 1], [2, 3], [4, 5]]
-    assert xs(data, 1) == [[6, 7], [8, 9], [0, 1]]
+    assert xs(data, 1) == [[6, 7], [8, 9]]  # as in Keras, an epoch ends with the data
+    assert xs(data, 2) == [[0, 1], [2, 3], [4, 5]]
     resumed = Continued(adapt(ROWS, batch_size=2), 3)
     assert xs(resumed, 1) == xs(Continued(adapt(ROWS, batch_size=2), 3), 1)
     shuffled = [Continued(adapt(ROWS, batch_size=2, shuffle=True, seed=5), 3) for _ in range(2)]

@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+from contextlib import nullcontext
 from functools import partial
 
 import compare
@@ -669,3 +670,72 @@ def test_the_trainer_does_not_wait_for_the_device_at_each_step(trains, monkeypat
     monkeypatch.setattr(backends, "to_numpy", lambda x: (reads.append(1), read(x))[1])
     model.fit(np.repeat(X, 8, 0), np.repeat(LABELS, 8), batch_size=8, verbose=1)
     assert len(reads) < 20  # 70 steps
+
+
+# -- data that ends before its time ---------------------------------------------------------------
+
+
+class Batches(callbacks.Callback):
+    """The numbers of the batches of each epoch."""
+
+    def on_train_begin(self, logs=None):
+        self.epochs = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epochs.append([])
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.epochs[-1].append(batch)
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs"),
+    [(7, [5, 5]), (3, [3, 2, 3, 2]), (5, [5, 5]), (None, [5, 5])],
+)
+def test_an_epoch_ends_with_the_data_as_in_keras(trains, steps, epochs):
+    model, seen = regressor(keraslite), Batches()
+    model.compile("sgd", "mse")
+    arguments = {"batch_size": 4, "epochs": len(epochs), "verbose": 0, "callbacks": [seen]}
+    short = steps is not None and steps != 5
+    with pytest.warns(UserWarning, match="ran out of data") if short else nullcontext():
+        model.fit(X[:20], REAL[:20], steps_per_epoch=steps, **arguments)
+    assert seen.epochs == [list(range(n)) for n in epochs]
+
+
+def test_a_generator_at_its_end_ends_the_training(trains):
+    model = regressor(keraslite)
+    model.compile("sgd", "mse")
+    source = ((X[i : i + 4], REAL[i : i + 4]) for i in range(0, 12, 4))
+    with pytest.warns(UserWarning, match="training ends after 1 of 3 epochs"):
+        history = model.fit(source, epochs=3, verbose=0)
+    assert len(history.history["loss"]) == 1
+    with pytest.raises(ValueError, match="must yield at least one batch"):
+        model.fit(iter([]), verbose=0)
+
+
+def test_a_callback_stops_prediction_and_evaluation(trains):
+    def endless():
+        while True:
+            yield X[:4], REAL[:4]
+
+    model = regressor(keraslite)
+    model.compile("sgd", "mse")
+    stop = callbacks.LambdaCallback(
+        on_predict_batch_end=lambda batch, logs: setattr(model, "stop_predicting", batch == 2),
+        on_test_batch_end=lambda batch, logs: setattr(model, "stop_evaluating", batch == 2),
+    )
+    assert model.predict(endless(), callbacks=[stop], verbose=0).shape == (12, 2)
+    assert model.evaluate(endless(), callbacks=[stop], verbose=0) > 0
+    assert model.predict(X, verbose=0).shape == (70, 2)  # the next call begins anew
+
+
+def test_compute_loss_may_do_without_training(trains):
+    class Own(models.Sequential):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+            return ops.mean(ops.square(y - y_pred))
+
+    model = Own([layers.Input((4,)), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    model.fit(X, REAL, verbose=0)
+    wanted = np.mean((model.predict(X, verbose=0) - REAL) ** 2)
+    assert_close(model.evaluate(X, REAL, batch_size=70, verbose=0), wanted)

@@ -1,0 +1,106 @@
+"""The loop over the batches of an epoch, and what is made ready before it."""
+
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from keraslite import backend as backends
+from keraslite import tree
+from keraslite.layers.base.layer import Layer
+from keraslite.scopes import scopes
+from keraslite.training.data import batches
+from keraslite.training.steps import batch_symbol, grouped, on_backend
+from keraslite.utils.data import pack_x_y_sample_weight
+
+
+def prepare(model: Any, batch: tuple, objectives: bool = True) -> None:
+    """Make the variables, the metrics and the optimizer's slots for batches like this one.
+
+    Args:
+        model: the model.
+        batch: (x, y, sample_weight).
+        objectives: whether losses and metrics are needed.
+    """
+    x, y, _ = batch
+    own = model.__dict__.get("_kl_objectives") if objectives and model.compiled else None
+    judges = own is not None and not own.built and y is not None
+    with backends.use_backend(model.backend):
+        # A model whose train_step calls its parts, and not itself, has no `call`.
+        if type(model).call is not Layer.call and (judges or not _all_built(model)):
+            symbols = tree.map_structure(batch_symbol, on_backend(x, model.backend))
+            y_pred = model(symbols)
+            if judges and any(v is not None for v in tree.flatten(own.arguments[0])):
+                names = getattr(model, "output_names", None)
+                own.build(tree.map_structure(batch_symbol, y), y_pred, names)
+            if judges:
+                own.limit_labels(y, y_pred)
+        if objectives and model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+
+
+def _all_built(model: Any) -> bool:
+    # A layer without a `build` of its own has nothing to make but what is inside it.
+    layers = model.flatten_layers()
+    return all(layer.built or type(layer).build is Layer.build for layer in layers)
+
+
+def run_epoch(
+    model: Any, mode: str, data: Any, epoch: int, steps: int | None, container: Any, skip: int = 0
+) -> Iterator[tuple[int, Any]]:
+    """Run a step over the batches of an epoch, telling the callbacks.
+
+    Args:
+        model: the model.
+        mode: "train", "test" or "predict".
+        data: the data source.
+        epoch: the number of the epoch.
+        steps: the number of batches; as many as there are for None.
+        container: the callbacks.
+        skip: how many batches were already seen, in a training that is resumed.
+
+    Yields:
+        (the number of the batch, what the step returned).
+    """
+    begin = getattr(container, f"on_{mode}_batch_begin")
+    end = getattr(container, f"on_{mode}_batch_end")
+    group = getattr(model, "steps_per_execution", 1) if mode != "predict" else 1
+    own = model.__dict__.get("_kl_objectives")
+    function, step = None, skip
+    outer, scopes.backend = scopes.backend, model.backend
+    remembers = "_kl_memory" in model.__dict__
+    try:
+        for parts in grouped(islice(batches(data, epoch, steps), skip, None), group):
+            if function is None:
+                prepare(model, parts[0], mode != "predict")
+                function = getattr(model, f"make_{mode}_function")()
+            for batch in parts if own is not None else ():
+                own.check_labels(batch[1])
+            begin(step)
+            tensors = [on_backend(pack_x_y_sample_weight(*b), model.backend) for b in parts]
+            out = function(*tensors)
+            if remembers is False:  # from here on the structure stands still
+                model.__dict__["_kl_memory"], remembers = {}, None
+            step += len(parts)
+            end(step - 1, out)
+            yield step - 1, out
+    finally:
+        scopes.backend = outer
+        if remembers is None:
+            model.__dict__.pop("_kl_memory", None)
+    if function is not None and steps is not None and step < steps:
+        warnings.warn(
+            f"Your input ran out of data: the epoch ended after {step} of {steps} batches. Give "
+            "fewer steps, or data that yields more batches.",
+            stacklevel=2,
+        )
+
+
+def refuse_empty(logs: Any) -> None:
+    """Raise ValueError where data gave no batch.
+
+    Args:
+        logs: what the last step returned; None where there was none.
+    """
+    if logs is None:
+        raise ValueError("The data is empty: it must yield at least one batch.")
