@@ -131,10 +131,10 @@ class Optimizer(OptimizerState):
         variables = self.checked_variables(grads, trainable_variables)
         if any(g is None for g in grads):
             grads, variables = self._without_missing(grads, variables)
-        if any(v.overwrite_with_gradient for v in variables):
-            grads, variables = self._overwrite(grads, variables)
         live = not in_stateless_scope()
         with backends.load(self.backend).no_grad() if live else nullcontext():
+            if any(v.overwrite_with_gradient for v in variables):
+                grads, variables = self._overwrite(grads, variables)
             counted = bool(grads) and live and step.fused(self, grads, variables)
             if grads and not counted:
                 step.pure(self, grads, variables)
@@ -191,10 +191,21 @@ class Optimizer(OptimizerState):
         return [g for g, _ in pairs], [v for _, v in pairs]
 
     def _overwrite(self, grads: Sequence[Any], variables: list) -> tuple[list, list]:
-        """Set parameters whose gradient is their new value, and return the others."""
-        others = []
+        """Set parameters whose gradient is their new value, and return the others.
+
+        Of several gradients that are accumulated, the largest values are taken, as Keras does.
+        """
+        others, due = [], step.update_due(self, self._iterations.value)
         for g, v in zip(grads, variables, strict=True):
-            v.assign(g) if v.overwrite_with_gradient else others.append((g, v))
+            if not v.overwrite_with_gradient:
+                others.append((g, v))
+            elif due is None:
+                v.assign(g)
+            else:
+                accumulator = self.accumulators[self.variable_indices[v]]
+                largest = ops.maximum(ops.cast(g, v.storage_dtype), accumulator.value)
+                v.assign(ops.where(due, largest, v.value))
+                accumulator.assign(ops.where(due, ops.zeros_like(largest), largest))
         return [g for g, _ in others], [v for _, v in others]
 
     def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:

@@ -34,7 +34,7 @@ class OptimizerState:
         self.slot_variables: dict[str, list[Variable | None]] = {}
         self.shared_variables: dict[str, Variable] = {}
         self.variable_averages: list[Variable | None] = []
-        self.accumulators: list[Variable | None] = []
+        self.accumulators: list[Variable] = []
         self.step_scalars: dict[str, dict] | None = None  # of a step, by dtype
         self.fused_cache: dict[str, Any] = {}
         self._iterations = self._track(
@@ -101,7 +101,7 @@ class OptimizerState:
         rate = self._learning_rate
         if isinstance(rate, Variable):
             return rate
-        return rate(self._iterations) if isinstance(rate, LearningRateSchedule) else rate()
+        return rate(self.iterations) if isinstance(rate, LearningRateSchedule) else rate()
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -136,7 +136,8 @@ class OptimizerState:
         if self.use_ema:
             self.variable_averages = self.add_optimizer_variables(variables, "average")
         if self.gradient_accumulation_steps:
-            self.accumulators = self.add_optimizer_variables(variables, "gradient_accumulator")
+            name = "gradient_accumulator"
+            self.accumulators = [self.add_variable_from_reference(v, name) for v in variables]
         if self.formula is not None:
             self._add_slots(variables)
             dtype = variables[0].storage_dtype if variables else config.floatx()

@@ -26,7 +26,7 @@ def fused(o: OptimizerState, grads: Sequence[Any], variables: list[Variable]) ->
     steps = o.gradient_accumulation_steps
     hyper = {name: getattr(o, name) for name in o.formula_arguments} | {
         "iterations": o.step_count._kl_raw,
-        "learning_rate": lambda step: _rate_on_host(o, step),
+        "learning_rate": lambda step: _rate_on_host(o, step // (steps or 1)),
         "weight_decay": o.weight_decay or 0.0,
         "decayed": [bool(o.weight_decay) and o.is_decayed(v) for v in variables],
         "clip": next(((c, getattr(o, c)) for c in CLIPPING if getattr(o, c)), None),
@@ -57,7 +57,7 @@ def pure(o: OptimizerState, grads: Sequence[Any], variables: list[Variable]) -> 
         _update(o, grads, variables)
         return
     # The update is always worked out, and kept where it is due: there is no branch to trace.
-    due = ops.equal(ops.mod(o.step_count.value + 1, steps), 0)
+    due = update_due(o, o.step_count.value)
     sums = [o.accumulators[o.variable_indices[v]] for v in variables]
     totals = [g + a.value for g, a in zip(grads, sums, strict=True)]
     with StatelessScope() as scope:
@@ -66,6 +66,17 @@ def pure(o: OptimizerState, grads: Sequence[Any], variables: list[Variable]) -> 
         v.assign(ops.where(due, new, v.value))
     for a, total in zip(sums, totals, strict=True):
         a.assign(ops.where(due, ops.zeros_like(total), total))
+
+
+def update_due(o: OptimizerState, count: Any) -> Any:
+    """Return whether a step updates the parameters: a scalar, or None where every step does.
+
+    Args:
+        o: the optimizer.
+        count: the number of steps before it, those that only accumulate among them.
+    """
+    steps = o.gradient_accumulation_steps
+    return ops.equal(ops.mod(count + 1, steps), 0) if steps else None
 
 
 def _gradient(o: OptimizerState, g: Any, v: Variable) -> Any:
@@ -139,14 +150,19 @@ def move_averages(o: OptimizerState, counted: bool) -> None:
         counted: whether the step count was raised already.
     """
     before = o.step_count.value - 1 if counted else o.step_count.value
-    if o.gradient_accumulation_steps:
+    updated = update_due(o, before)
+    if updated is not None:
         before = ops.floor_divide(before, o.gradient_accumulation_steps)
     begun = ops.not_equal(before, 0)
     frequency = o.ema_overwrite_frequency
     due = frequency and ops.equal(ops.mod(before + 1, frequency), 0)
+    if frequency and updated is not None:
+        due = ops.logical_and(due, updated)
     for v, average in o.averaged_variables():
         momentum = ops.cast(begun, v.storage_dtype) * o.ema_momentum
         new = momentum * average.value + (1 - momentum) * v.value
+        if updated is not None:
+            new = ops.where(updated, new, average.value)
         average.assign(new)
         if frequency:
             v.assign(ops.where(due, new, v.value))
