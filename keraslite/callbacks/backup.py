@@ -1,5 +1,6 @@
 """BackupAndRestore: resume an interrupted training where it stopped."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from keraslite import backend as backends
 from keraslite import random
-from keraslite.callbacks.base import Callback
+from keraslite.callbacks.base import Callback, number
 from keraslite.callbacks.monitor import StepCounter
 from keraslite.saving.model_file import (
     WEIGHTS_METADATA,
@@ -21,9 +22,10 @@ class BackupAndRestore(Callback):
     """Saves the state of training, and resumes from it when `fit` is called again.
 
     The weights, the optimizer's slots and iterations, the random states, the metrics, the order
-    of the data, the epoch and the step come back as they were, so that a training that was
-    interrupted gives the same losses as one that was not. Data from a generator is read past the
-    steps that were already made. Ctrl-C saves the step at which it stopped.
+    of the data, the epoch and the step come back as they were, and so does the state of the other
+    callbacks (`Callback.get_state`: the best value so far, the patience that is left), so that a
+    training that was interrupted gives the same losses as one that was not. Data from a generator
+    is read past the steps that were already made. Ctrl-C saves the step at which it stopped.
 
     Args:
         backup_dir: a folder of its own for this training.
@@ -35,6 +37,8 @@ class BackupAndRestore(Callback):
     >>> BackupAndRestore("backup").save_freq
     'epoch'
     """
+
+    runs_last = True  # what the others did in an epoch belongs to its backup
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class BackupAndRestore(Callback):
         self._steps = StepCounter(save_freq)
         self._epoch = self._step = 0
         self._metrics: Any = None  # of the epoch under way, put back when it has begun
+        self._others: dict[str, Any] = {}  # the states of other callbacks, put back likewise
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Load the saved state, if there is one."""
@@ -71,6 +76,17 @@ class BackupAndRestore(Callback):
         """Where `fit` begins: the epoch, the step, the data."""
         return self.model.__dict__["_kl_place"]
 
+    def _named_callbacks(self) -> list[tuple[str, Any]]:
+        """Return the other callbacks that have a state, by class name and number."""
+        counts: dict[str, int] = {}
+        named = []
+        for callback in self._place["callbacks"].callbacks:
+            if callback is not self and hasattr(callback, "get_state"):
+                name = type(callback).__name__
+                counts[name] = counts.get(name, 0) + 1
+                named.append((f"{name}/{counts[name] - 1}", callback))
+        return named
+
     def _restore(self, path: Path) -> None:
         if not path.exists():
             return
@@ -84,11 +100,12 @@ class BackupAndRestore(Callback):
         metrics = {k: v for k, v in state.items() if k.startswith("metrics/")}
         assign_strictly(
             {k: v for k, v in state.items() if k not in metrics},
-            file, [n for n in file if not n.startswith("metrics/")], path,
+            file, [n for n in file if not n.startswith(("metrics/", "callbacks/"))], path,
         )  # fmt: skip
         place["epoch"], place["step"] = self._epoch, self._step = saved["epoch"], saved["step"]
         if getattr(place["data"], "seed", None) is not None:
             place["data"].seed = saved["seed"]
+        self._others = _unpacked(json.loads(file.metadata.get("callbacks", "{}")), file)
         if self._step:
             self._metrics = {k: (v, file[k].copy()) for k, v in metrics.items() if k in file}
 
@@ -100,7 +117,11 @@ class BackupAndRestore(Callback):
             self._metrics = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Note the epoch."""
+        """Note the epoch, and at the first give the other callbacks their states back."""
+        states, self._others = self._others, {}
+        for name, callback in self._named_callbacks():
+            if name in states:
+                callback.set_state(states[name])
         if epoch != self._epoch:
             self._epoch, self._step = epoch, 0
 
@@ -138,4 +159,33 @@ class BackupAndRestore(Callback):
         saved = {"epoch": self._epoch, "step": self._step, "shared": int(shared is not None),
                  "seed": getattr(self._place["data"], "seed", None) or 0}  # fmt: skip
         metadata = {k: str(v) for k, v in saved.items()} | WEIGHTS_METADATA
+        states = {name: c.get_state() for name, c in self._named_callbacks()}
+        arrays, values = _packed({name: x for name, x in states.items() if x})
+        state |= arrays
+        metadata["callbacks"] = json.dumps(values)
         save_safetensors(self._latest, state, metadata)
+
+
+def _packed(states: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arrays in states by name, and the states with counts in the place of arrays."""
+    arrays: dict[str, Any] = {}
+    values: dict[str, dict[str, Any]] = {}
+    for name, state in states.items():
+        values[name] = {}
+        for key, value in state.items():
+            if isinstance(value, list):
+                arrays |= {f"callbacks/{name}/{key}/{i}": x for i, x in enumerate(value)}
+                value = {"arrays": len(value)}
+            plain = value is None or isinstance(value, dict | int | str)
+            values[name][key] = value if plain else number(value)
+    return arrays, values
+
+
+def _unpacked(values: dict[str, Any], file: Any) -> dict[str, Any]:
+    """Return the states that `_packed` took apart."""
+    for name, state in values.items():
+        for key, value in state.items():
+            if isinstance(value, dict) and "arrays" in value:
+                paths = (f"callbacks/{name}/{key}/{i}" for i in range(value["arrays"]))
+                state[key] = [file[path].copy() for path in paths]
+    return values

@@ -23,6 +23,11 @@ class Callback:
 
     # Whether the callback deals with losses that are not numbers, so that `fit` does not raise.
     watches_nan = False
+    # Whether its hooks run after those of the others, but for `on_train_begin`.
+    runs_last = False
+    # The attributes that belong to the state of training, and come back when it is resumed:
+    # numbers, texts, None, and lists of arrays.
+    state_names: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.params: Any = None
@@ -40,6 +45,19 @@ class Callback:
     def set_params(self, params: dict[str, Any]) -> None:
         """Take the parameters of the run: `verbose`, `epochs`, `steps`."""
         self.params = params
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what BackupAndRestore saves of this callback: the attributes in `state_names`."""
+        return {name: getattr(self, name) for name in self.state_names}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_state` returned, after `on_train_begin`.
+
+        Args:
+            state: values by the name of the attribute.
+        """
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """`fit` begins."""

@@ -56,12 +56,17 @@ class CallbackList(Callback):
         self.set_params(params)
 
     def _bind(self) -> None:
+        ordered = sorted(self.callbacks, key=lambda c: getattr(c, "runs_last", False))
         self._hooks: dict[str, list[Callable]] = {
-            name: [f for c in self.callbacks if (f := _hook(c, name)) is not None] for name in HOOKS
-        }
+            name: [
+                f for c in (self.callbacks if name == "on_train_begin" else ordered)
+                if (f := _hook(c, name)) is not None
+            ]
+            for name in HOOKS
+        }  # fmt: skip
         # Every callback has one: the default calls another hook.
         self._hooks["on_train_interrupt"] = [
-            f for c in self.callbacks
+            f for c in ordered
             if (f := getattr(c, "on_train_interrupt", getattr(c, "on_train_end", None))) is not None
         ]  # fmt: skip
         self.watches_nan = any(getattr(c, "watches_nan", False) for c in self.callbacks)

@@ -2,8 +2,10 @@
 
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+from keraslite import ops
 from keraslite.callbacks.base import Callback, number
 from keraslite.saving.model_file import check_filename
 
@@ -11,12 +13,16 @@ from keraslite.saving.model_file import check_filename
 class MonitorCallback(Callback):
     """The base of callbacks that ask whether a quantity has become better.
 
+    `monitor_op` is the comparison, `ops.less` or `ops.greater`; None until it follows from a name.
+
     Args:
         monitor: the name of the quantity in the logs.
         mode: "min", "max", or "auto" to go by the name.
         baseline: what the first value is compared with.
         min_delta: the least change that counts.
     """
+
+    state_names = ("best",)
 
     def __init__(
         self,
@@ -30,16 +36,16 @@ class MonitorCallback(Callback):
             raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}.")
         self.monitor, self.mode, self.best = monitor, mode, baseline
         self.min_delta = abs(min_delta)
-        self._larger_is_better: bool | None = None if mode == "auto" else mode == "max"
+        comparisons = {"auto": None, "min": ops.less, "max": ops.greater}
+        self.monitor_op: Callable | None = comparisons[mode]
 
     def _is_improvement(self, value: float, reference: float | None) -> bool:
-        if self._larger_is_better is None:
-            self._larger_is_better = self._find_direction()
+        if self.monitor_op is None:
+            self.monitor_op = ops.greater if self._find_direction() else ops.less
         if reference is None:
             return True
-        if self._larger_is_better:
-            return value - self.min_delta > reference
-        return value + self.min_delta < reference
+        margin = self.min_delta if self.monitor_op is ops.less else -self.min_delta
+        return bool(self.monitor_op(value + margin, reference))
 
     def _find_direction(self) -> bool:
         name = self.monitor.removeprefix("val_")
@@ -94,6 +100,8 @@ class EarlyStopping(MonitorCallback):
     >>> EarlyStopping(patience=3).monitor
     'val_loss'
     """
+
+    state_names = ("best", "wait", "stopped_epoch", "best_epoch", "best_weights")
 
     def __init__(
         self,
@@ -183,6 +191,14 @@ class ModelCheckpoint(MonitorCallback):
         self._steps = StepCounter(save_freq)
         self._epoch = 0
 
+    def get_state(self) -> dict[str, Any]:
+        """Return the best value, and how many batches have gone by since the last saving."""
+        return super().get_state() | {"steps": self._steps.seen, "last": self._steps.last}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_state` returned."""
+        self.best, self._steps.seen, self._steps.last = state["best"], state["steps"], state["last"]
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note the epoch."""
         self._epoch = epoch
@@ -234,21 +250,23 @@ class StepCounter:
 
     Args:
         every: the number of batches; anything but an int stands for never.
+
+    `seen` counts the batches since the last saving, `last` is the number of the last batch.
     """
 
     def __init__(self, every: Any):
         self.every = every if isinstance(every, int) and every else None
-        self._seen, self._last = 0, -1
+        self.seen, self.last = 0, -1
 
     def reached(self, batch: int) -> bool:
         """Note a batch; several may have gone by since the last note."""
         if self.every is None:
             return False
-        self._seen += batch + 1 if batch <= self._last else batch - self._last
-        self._last = batch
-        if self._seen < self.every:
+        self.seen += batch + 1 if batch <= self.last else batch - self.last
+        self.last = batch
+        if self.seen < self.every:
             return False
-        self._seen = 0
+        self.seen = 0
         return True
 
 
@@ -268,6 +286,8 @@ class ReduceLROnPlateau(MonitorCallback):
     >>> ReduceLROnPlateau(factor=0.5).factor
     0.5
     """
+
+    state_names = ("best", "wait", "cooldown_counter")
 
     def __init__(
         self,

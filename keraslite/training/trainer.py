@@ -354,6 +354,7 @@ class Trainer:
                 callbacks, add_history=True, add_progbar=verbose != 0, model=self,
                 verbose=1 if verbose == "auto" else verbose, epochs=epochs, steps=steps,
             )  # fmt: skip
+            place["callbacks"] = container
             container.on_train_begin()
             logs: dict[str, Any] = {}
             for epoch in range(place["epoch"], epochs):

@@ -461,6 +461,67 @@ def test_a_backup_that_cannot_be_read_gives_way_to_the_one_before(one, tmp_path)
     assert history.epoch == [2, 3]
 
 
+class Losses(callbacks.Callback):
+    """Puts values in the logs, so that what is watched goes as it should."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = values
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["watched"] = self.values[epoch]
+
+
+def watching(folder, values, extra=()):
+    """A training with all callbacks that remember something, the backup first."""
+    model = model_of(seed=3, optimizer=optimizers.SGD(0.1))
+    watched = {"monitor": "watched", "mode": "min"}
+    stop = callbacks.EarlyStopping(patience=3, restore_best_weights=True, **watched)
+    plateau = callbacks.ReduceLROnPlateau(patience=2, cooldown=1, **watched)
+    best = callbacks.ModelCheckpoint(folder / "best.safetensors", save_best_only=True,
+                                     save_weights_only=True, **watched)  # fmt: skip
+    steps = callbacks.ModelCheckpoint(folder / "{epoch}-{batch}.safetensors", save_freq=4,
+                                      save_weights_only=True)  # fmt: skip
+    backup = callbacks.BackupAndRestore(folder / "backup", delete_checkpoint=False)
+    given = [backup, Losses(values), stop, plateau, best, steps, *extra]
+    history = model.fit(X, Y, epochs=9, batch_size=8, verbose=0, callbacks=given)
+    states = [c.get_state() for c in (stop, plateau, best, steps)]
+    return history, states, model.get_weights(), sorted(os.listdir(folder))
+
+
+def test_a_resumed_training_remembers_what_its_callbacks_knew(trains, tmp_path):
+    values = [5.0, 1.0, 4.0, 3.0, 2.0, 0.5, 3.0, 4.0, 6.0]
+    for crash in (2, 4):
+        whole, parted = tmp_path / f"whole{crash}", tmp_path / f"parted{crash}"
+        whole.mkdir(), parted.mkdir()
+        _, wanted, weights, files = watching(whole, values)
+        with pytest.raises(OSError, match="crash"):
+            watching(parted, values, [Crash(crash, 0)])
+        history, states, left, names = watching(parted, values)
+        assert history.epoch[0] == crash
+        assert names == files
+        assert len(wanted) == len(states)
+        for want, got in zip(wanted, states, strict=True):
+            for key, value in want.items():
+                if key == "best_weights":
+                    for a, b in zip(value, got[key], strict=True):
+                        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+                else:
+                    assert got[key] == pytest.approx(value), key
+        for a, b in zip(weights, left, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_the_comparison_of_a_monitor_is_an_op(one):
+    model = model_of()
+    rising = callbacks.EarlyStopping(monitor="mae", mode="max")
+    falling = callbacks.EarlyStopping(monitor="loss")
+    assert rising.monitor_op is ops.greater
+    assert falling.monitor_op is None
+    model.fit(X, Y, verbose=0, callbacks=[falling])
+    assert falling.monitor_op is ops.less
+
+
 # -- the bar --------------------------------------------------------------------------------------
 
 
