@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keraslite import backend as backends
-from keraslite import config, dtype_policies, dtypes, initializers
+from keraslite import config, dtype_policies, dtypes, initializers, tree
 from keraslite.backend import OF
 from keraslite.losses.loss import tensor
 from keraslite.naming import auto_name, to_snake_case
@@ -51,8 +51,22 @@ class Metric:
 
     @property
     def variables(self) -> list[Variable]:
-        """The state: its own variables, then those of metrics inside it."""
-        return self._variables + [v for m in self._metrics for v in m.variables]
+        """The state: its own variables, then those of metrics inside it.
+
+        Those in attributes that are lists or dicts belong to it too.
+        """
+        own, inner = self._tracked()
+        return own + [v for m in inner for v in m.variables]
+
+    def _tracked(self) -> tuple[list[Variable], list["Metric"]]:
+        """Return its own variables and the metrics directly inside, each once."""
+        kept = {id(x): x for x in (*self._variables, *self._metrics)}
+        for value in self.__dict__.values():
+            if isinstance(value, list | tuple | dict):
+                leaves = tree.flatten(value)
+                kept |= {id(x): x for x in leaves if isinstance(x, Variable | Metric)}
+        own = [x for x in kept.values() if isinstance(x, Variable)]
+        return own, [x for x in kept.values() if isinstance(x, Metric)]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Variable | Metric):
@@ -114,10 +128,9 @@ class Metric:
     def to_backend(self, name: str) -> None:
         """Move the state to another backend, values kept."""
         self.backend = name
-        for variable in self._variables:
-            variable.to_backend(name)
-        for metric in self._metrics:
-            metric.to_backend(name)
+        own, inner = self._tracked()
+        for part in (*own, *inner):
+            part.to_backend(name)
 
     def to_tensors(self, *values: Any, dtype: Any = None) -> list[Any]:
         """Values as tensors of their one backend, or of this metric's if they are literals."""
@@ -164,8 +177,8 @@ class Metric:
 
     def stateless_result(self, metric_variables: Sequence[Any]) -> Any:
         """The result for a state."""
-        with self._scope(metric_variables):
-            return self.result()
+        with self._scope(metric_variables):  # a variable must be read while the scope is open
+            return tree.map_structure(lambda x: getattr(x, "_kl_value", x), self.result())
 
     def stateless_reset_state(self) -> list[Any]:
         """The state before anything was seen."""

@@ -10,6 +10,7 @@ from keraslite import backend as backends
 from keraslite import ops, tree
 from keraslite.ops.transforms import threaded_jit
 from keraslite.symbolic import KerasTensor
+from keraslite.variable import Variable
 
 
 def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Callable:
@@ -29,10 +30,26 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
     # Made here and not inside a trace, which TensorFlow would have to repeat.
     for variable in model.variables if name == "predict" else state():
         variable.materialize()
+    if name != "predict":
+        step = _with_values(module, step)
     if name != "train":
         step = _without_gradients(module, step)
     repeat = 1 if name == "predict" else getattr(model, "steps_per_execution", 1)
     return threaded_jit(module, step, state, compile=compile, repeat=repeat)
+
+
+def _with_values(module: Any, step: Callable) -> Callable:
+    """A step whose logs hold values where they held variables, as a metric's result may be one."""
+
+    def call(data: Any) -> Any:
+        logs = step(data)
+        if isinstance(logs, dict):
+            for name, value in logs.items():
+                if isinstance(value, Variable):
+                    logs[name] = module.copy(value.value)
+        return logs
+
+    return call
 
 
 def _without_gradients(module: Any, step: Callable) -> Callable:

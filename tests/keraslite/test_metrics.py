@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from compare import assert_close
 
-from keraslite import jit, masking, metrics, ops, to_backend, use_backend
+from keraslite import callbacks, jit, layers, masking, metrics, models, ops, to_backend, use_backend
 from keraslite.metrics.confusion import confusion
+from keraslite.variable import Variable
 
 RNG = np.random.default_rng(0)
 REAL = RNG.normal(size=(2, 8, 3)).astype(np.float32)
@@ -329,3 +330,54 @@ def test_forgotten_super():
 
     with pytest.raises(RuntimeError, match="super"):
         Wrong()
+
+
+class Held(metrics.Metric):
+    """State in lists and dicts, and a result that is a variable."""
+
+    def __init__(self):
+        super().__init__(name="held")
+        self.inner = [metrics.Mean(name="mean")]
+        self.named = {"sum": metrics.Sum(name="sum"), "more": (Variable(0.0, trainable=False),)}
+        self.last = self.add_variable((), name="last")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_pred = ops.cast(y_pred, "float32")
+        self.inner[0].update_state(y_pred)
+        self.named["sum"].update_state(y_pred)
+        self.named["more"][0].assign(ops.max(y_pred))
+        self.last.assign(ops.max(y_pred))
+
+    def result(self):
+        return self.last
+
+
+def test_state_in_lists_and_dicts_is_tracked(backend):
+    metric = Held()
+    assert len(metric.variables) == 5  # last, the mean's two, the sum's, the one in a tuple
+    metric.inner.append(metrics.Sum())
+    assert len(metric.variables) == 6
+    metric.update_state(None, ops.convert_to_tensor([1.0, 3.0]))
+    assert float(metric.inner[0].result()) == 2.0
+    metric.reset_state()
+    assert float(metric.named["sum"].result()) == float(metric.named["more"][0].value) == 0.0
+    state = metric.stateless_update_state(
+        [v.value for v in metric.variables], None, ops.convert_to_tensor([1.0, 3.0])
+    )
+    assert float(metric.stateless_result(state)) == 3.0
+    metric.to_backend("numpy")
+    assert {v.backend for v in metric.variables} == {"numpy"}
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_result_may_be_a_variable(trains, eager):
+    x = np.arange(8, dtype="float32")[:, None]
+    model = models.Sequential([layers.Input((1,)), layers.Identity()])
+    model.compile("sgd", "mse", metrics=[Held()], run_eagerly=eager)
+    seen = []
+    tell = callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(logs.raw("held"))
+    )
+    model.fit(x, x, batch_size=4, shuffle=False, verbose=0, callbacks=[tell])
+    assert [float(v) for v in seen] == [3.0, 7.0]  # each as it was after its batch
+    assert model.evaluate(x, x, verbose=0, return_dict=True)["held"] == 7.0
