@@ -10,6 +10,7 @@ from keraslite import backend as backends
 from keraslite import ops, tree
 from keraslite.ops.transforms import threaded_jit
 from keraslite.symbolic import KerasTensor
+from keraslite.training.stateless_steps import is_stateless, with_live_state
 from keraslite.variable import Variable
 
 
@@ -19,7 +20,7 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
     Args:
         model: the model.
         name: "train", "test" or "predict".
-        step: a function of a batch.
+        step: a function of a batch, or of the state and a batch as in Keras on JAX.
         state: gives the variables that the step may assign.
     """
     module = backends.load(model.backend)
@@ -27,6 +28,8 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
     compile = False if eager else getattr(model, "jit_compile", "auto")
     if name == "train" and not module.TRAINS:
         module.value_and_grad(step, 0, False)  # raises what tells so
+    if is_stateless(step):
+        step = with_live_state(model, name, step)
     # Made here and not inside a trace, which TensorFlow would have to repeat.
     for variable in model.variables if name == "predict" else state():
         variable.materialize()

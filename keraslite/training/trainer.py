@@ -118,6 +118,11 @@ class Trainer:
         return list({id(m): m for m in [*own, *tracking.all_metrics(self)]}.values())
 
     @property
+    def metrics_variables(self) -> list[Any]:
+        """The variables of the metrics."""
+        return [v for m in self.metrics for v in m.variables]
+
+    @property
     def metrics_names(self) -> list[str]:
         """The names of the metrics."""
         return [m.name for m in self.metrics]
@@ -145,6 +150,9 @@ class Trainer:
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of training; overridden, it runs on all backends as it is written.
+
+        In the stateless form of Keras on JAX it is written as `train_step(self, state, data)`, and
+        returns the logs and the new state.
 
         Args:
             data: a batch, (x, y, sample_weight).

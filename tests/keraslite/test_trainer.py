@@ -739,3 +739,74 @@ def test_compute_loss_may_do_without_training(trains):
     model.fit(X, REAL, verbose=0)
     wanted = np.mean((model.predict(X, verbose=0) - REAL) ** 2)
     assert_close(model.evaluate(X, REAL, batch_size=70, verbose=0), wanted)
+
+
+# -- steps as Keras has them on JAX ---------------------------------------------------------------
+
+
+def stateless_model(**options):
+    """The model of Keras's guide to custom train steps on JAX."""
+    import jax
+
+    class Own(models.Model):
+        def compute_loss_and_updates(self, trained, others, x, y, training=False):
+            y_pred, others = self.stateless_call(trained, others, x, training=training)
+            return self.compute_loss(x, y, y_pred), (y_pred, others)
+
+        def update_metrics(self, values, loss, y, y_pred):
+            logs, new = {}, []
+            for metric in self.metrics:
+                own = values[len(new) : len(new) + len(metric.variables)]
+                seen = (loss,) if metric.name == "loss" else (y, y_pred)
+                own = metric.stateless_update_state(own, *seen)
+                logs[metric.name] = metric.stateless_result(own)
+                new += own
+            return logs, new
+
+        def train_step(self, state, data):
+            trained, others, slots, measured = state
+            x, y = data
+            compute = jax.value_and_grad(self.compute_loss_and_updates, has_aux=True)
+            (loss, (y_pred, others)), grads = compute(trained, others, x, y, training=True)
+            trained, slots = self.optimizer.stateless_apply(slots, grads, trained)
+            logs, measured = self.update_metrics(measured, loss, y, y_pred)
+            return logs, (trained, others, slots, measured)
+
+        def test_step(self, state, data):
+            trained, others, measured = state
+            x, y = data
+            loss, (y_pred, others) = self.compute_loss_and_updates(trained, others, x, y)
+            logs, measured = self.update_metrics(measured, loss, y, y_pred)
+            return logs, (trained, others, measured)
+
+        def predict_step(self, state, data):
+            x, _, _ = utils.unpack_x_y_sample_weight(data)
+            return self.stateless_call(*state, x, training=False)
+
+    x = layers.Input((4,))
+    h = layers.BatchNormalization()(layers.Dense(6, "tanh")(x))
+    model = Own(x, layers.Dense(2)(h))
+    model.compile(optimizers.Adam(0.05), "mse", **options)
+    return model
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_the_stateless_steps_of_jax_give_what_the_own_ones_give(eager):
+    if "jax" not in TRAINABLE:
+        pytest.skip("jax is not installed")
+    with keraslite.use_backend("jax"):
+        model = stateless_model(run_eagerly=eager)
+        plain = models.Model(model.inputs[0], model.outputs[0])
+        plain = models.Model.from_config(plain.get_config())
+        plain.set_weights(model.get_weights())
+        plain.compile(optimizers.Adam(0.05), "mse")
+        arguments = {"batch_size": 10, "epochs": 2, "shuffle": False, "verbose": 0}
+        got, want = (m.fit(X, REAL, **arguments).history["loss"] for m in (model, plain))
+        assert_close(got[0], want[0])
+        assert_close(got[1], want[1])
+        for a, b in zip(model.get_weights(), plain.get_weights(), strict=True):
+            assert_close(a, b, rtol=1e-4, atol=1e-5)
+        assert int(model.optimizer.iterations.value) == 14
+        judged = [m.evaluate(X, REAL, batch_size=70, verbose=0) for m in (model, plain)]
+        assert_close(*judged)
+        assert_close(model.predict(X, verbose=0), plain.predict(X, verbose=0))
