@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from keraslite.utils.data import call_on_host, decode_text
-
 # Lengths to which batches of texts are padded, so that few shapes are compiled.
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
@@ -26,11 +24,10 @@ def is_text(x: Any) -> bool:
     >>> is_text(["a", "b"]), is_text((["a"], ["b"])), is_text([("a", "b")]), is_text([1])
     (True, True, True, False)
     """
-    x = decode_text(x)
-    while isinstance(x, list | tuple) and len(x):
-        x = decode_text(x[0])
     if isinstance(x, np.ndarray):
-        return x.dtype.kind == "O" and x.size > 0 and isinstance(x.flat[0], str)
+        return x.dtype.kind in "SUO" and x.size > 0 and isinstance(x.flat[0], str | bytes)
+    while isinstance(x, list | tuple) and len(x):
+        x = x[0]
     return isinstance(x, str)
 
 
@@ -42,12 +39,10 @@ def texts_and_pairs(x: Any) -> tuple[list[str], list[str] | None]:
     """
     if isinstance(x, str):
         return [x], None
-    x = decode_text(x)
     if isinstance(x, np.ndarray):
         x = x.tolist()
     if isinstance(x, tuple) and len(x) == 2 and not isinstance(x[0], str):
-        first, second = map(decode_text, x)
-        return list(first), list(second)
+        return list(x[0]), list(x[1])
     if x and isinstance(x[0], list | tuple):
         invalid = [i for i, pair in enumerate(x) if not isinstance(pair, list | tuple) or
                  len(pair) != 2]  # fmt: skip
@@ -93,16 +88,6 @@ class TextPreprocessor:
         return self.tokenizer.pack(encodings, length=length)
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Return what `prepare` returns, also inside of `tf.data.Dataset.map`.
-
-        Args:
-            x: texts in any form that `is_text` accepts.
-            y: targets, or None.
-            sample_weight: a weight for each text, or None.
-        """
-        return call_on_host(self.prepare, x, y, sample_weight)
-
-    def prepare(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return the inputs for texts, with y and sample_weight unless they are None."""
         inputs = self.pack(self.encode(x))
         if y is None:
@@ -143,7 +128,7 @@ class MaskedLMPreprocessor(TextPreprocessor):
         self.mask_selection_length = mask_selection_length
         self._random = np.random.Generator(np.random.Philox(seed))
 
-    def prepare(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return (inputs with `mask_positions`, their original tokens, weights: 0 on padding)."""
         inputs = self.pack(self.encode(x))
         ids, padding_mask = inputs["token_ids"], inputs["padding_mask"]
@@ -201,7 +186,7 @@ class CausalLMPreprocessor(TextPreprocessor):
         columns = {name.rstrip("s") + "s": values for name, values in x.items()}
         if set(columns) != {"prompts", "responses"}:
             raise ValueError(f"Expected prompts and responses, got {sorted(x)}.")
-        prompts, responses = ([v] if isinstance(v, str) else list(decode_text(v)) for v in
+        prompts, responses = ([v] if isinstance(v, str) else list(v) for v in
                               (columns["prompts"], columns["responses"]))  # fmt: skip
         if len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses.")
@@ -237,7 +222,7 @@ class CausalLMPreprocessor(TextPreprocessor):
             rows = [(np.concatenate([ids, end]).astype("int32"), 0) for ids in self.prompts(x)]
         return [(ids[: self.sequence_length + 1], prompt_length) for ids, prompt_length in rows]
 
-    def prepare(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return (inputs, the next tokens, weights that are 0 on padding and prompts)."""
         rows = self.rows(x)
         longest = max(len(ids) - 1 for ids, _ in rows)
@@ -295,9 +280,7 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
                 "Expected encoder_text and decoder_text (or prompts and responses), got "
                 f"{sorted(x)}."
             )
-        columns = {
-            k: [v] if isinstance(v, str) else list(decode_text(v)) for k, v in columns.items()
-        }
+        columns = {k: [v] if isinstance(v, str) else list(v) for k, v in columns.items()}
         counts = [len(v) for v in columns.values()]
         if counts[0] != counts[1]:
             raise ValueError(f"{counts[0]} texts but {counts[1]} answers.")
@@ -312,7 +295,7 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
         packed = self.pack(self.encode(texts))
         return {name: packed[name] for name in ("token_ids", "padding_mask")}
 
-    def prepare(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return (inputs of encoder and decoder, the next tokens, weights: 0 on padding)."""
         x, _ = self.columns(x, y)
         encoder = self.encoder_inputs(x["encoder_text"])
@@ -349,7 +332,6 @@ class TokenClassifierPreprocessor(TextPreprocessor):
         Args:
             x: texts, which are split at spaces, or lists of words.
         """
-        x = decode_text(x)
         rows = [text.split() if isinstance(text, str) else list(text) for text in x]
         encodings = self.tokenizer.encode_spans(
             [" ".join(words) for words in rows], self.sequence_length
@@ -367,7 +349,7 @@ class TokenClassifierPreprocessor(TextPreprocessor):
             encoded.append((ids, spans, first))
         return encoded
 
-    def prepare(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return the inputs; if y is not None with the labels and weights of tokens."""
         encodings = self.encode_words(x)
         inputs = self.pack([(ids, np.zeros_like(ids)) for ids, _, _ in encodings])

@@ -298,9 +298,6 @@ def to_backend(value: Any, name: str) -> Any:
         value: a tensor, literal or variable.
         name: the backend to move to.
 
-    Raises:
-        TypeError: the tensor holds strings, which stay with their own framework.
-
     >>> to_backend([1.0, 2.0], "numpy")
     array([1., 2.], dtype=float32)
     """
@@ -314,11 +311,6 @@ def to_backend(value: Any, name: str) -> Any:
     if load(source).is_sparse(value):
         indices, values = (to_backend(x, name) for x in load(source).coo_parts(value))
         return target.from_coo(indices, values, tuple(value.shape))
-    if load(source).dtype_of(value) == "string":
-        raise TypeError(
-            f"A tensor of strings cannot be moved from {source} to {name}: strings must be a list "
-            "or a numpy array."
-        )
     try:
         return target.from_dlpack(load(source).detach(value))
     except (TypeError, RuntimeError, ValueError, BufferError, AttributeError):

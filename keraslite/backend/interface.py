@@ -81,9 +81,6 @@ class Backend(Protocol):
     def to_numpy(self, x: Tensor) -> np.ndarray:
         """Return the values as an array, without a copy where that is possible."""
 
-    def host_call(self, fn: Callable, args: tuple) -> Any:
-        """Return fn(*args) of values; tensors of a graph have theirs when the graph runs."""
-
     def random_bits(self, seed: Any, count: Any, high: int, start: Any = 0) -> Tensor:
         """Return the `high` top bits of `count` hashed positions from `start` on, as int32."""
 

@@ -18,7 +18,7 @@ from keraslite import tree
 from keraslite.backend.counter import MASK, hashed, keys
 from keraslite.random import make_default_seed
 from keraslite.scopes import scopes
-from keraslite.utils.data import decode_text, unpack_x_y_sample_weight
+from keraslite.utils.data import unpack_x_y_sample_weight
 
 
 def permutation(count: int, seed: int, counter: int) -> np.ndarray:
@@ -36,11 +36,7 @@ def _is_text(x: Any) -> bool:
 
 
 def _leaf(x: Any) -> Any:
-    """One array-like: a list of strings stays, tables become numpy, tensors stay tensors.
-
-    Tensors of strings and bytes are texts: arrays of str.
-    """
-    x = decode_text(x)
+    """One array-like: a list of strings stays, tables become numpy, tensors stay tensors."""
     if x is None or _is_text(x):
         return x
     if hasattr(x, "to_numpy") and not isinstance(x, np.ndarray):  # a pandas column or table

@@ -1,7 +1,6 @@
 """TENSORS: making, casting and reading JAX arrays."""
 
 import sys
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,8 +16,8 @@ from keraslite.backend.memory import owned
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
     "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
-    "from_numpy", "host_call", "is_sparse", "native", "new_value", "placed", "random_bits",
-    "shape_of", "take_rows", "to_numpy",
+    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "shape_of",
+    "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (jax.Array,)
@@ -158,8 +157,3 @@ def random_bits(seed: Any, count: int, high: int, start: Any = 0) -> jax.Array:
 def _random_bits(seed: jax.Array, count: int, high: int, start: jax.Array) -> jax.Array:
     bits = hashed(jnp.arange(count, dtype=jnp.uint32) + start, *keys(seed[0], seed[1]))
     return (bits >> jnp.uint32(32 - high)).astype(jnp.int32)
-
-
-def host_call(fn: Callable, args: tuple) -> Any:
-    """Return fn(*args): tensors have their values."""
-    return fn(*args)

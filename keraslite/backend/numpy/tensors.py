@@ -1,6 +1,5 @@
 """TENSORS: numpy arrays under this backend."""
 
-from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes  # noqa: F401 - registers bfloat16 and float8 with numpy
@@ -12,8 +11,8 @@ from keraslite.backend.counter import MASK, hashed, keys
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
     "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
-    "from_numpy", "host_call", "is_sparse", "native", "new_value", "placed", "random_bits",
-    "shape_of", "take_rows", "to_numpy",
+    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "shape_of",
+    "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (np.ndarray, np.generic)
@@ -130,8 +129,3 @@ def random_bits(seed: Any, count: int, high: int, start: int = 0) -> np.ndarray:
         key = keys(np.uint32(int(seed[0]) & MASK), np.uint32(int(seed[1]) & MASK))
         bits = hashed(np.arange(count, dtype=np.uint32) + np.uint32(int(start) & MASK), *key)
     return (bits >> np.uint32(32 - high)).astype(np.int32)
-
-
-def host_call(fn: Callable, args: tuple) -> Any:
-    """Return fn(*args): tensors have their values."""
-    return fn(*args)

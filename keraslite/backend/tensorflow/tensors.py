@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keraslite import dtypes, tree
+from keraslite import dtypes
 from keraslite.backend.counter import hashed, keys
 from keraslite.backend.memory import owned
 
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
     "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
-    "from_numpy", "host_call", "is_sparse", "native", "new_value", "placed", "random_bits",
-    "shape_of", "take_rows", "to_numpy",
+    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "shape_of",
+    "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
@@ -216,39 +216,3 @@ def _owned(value: np.ndarray, dtype: str) -> tf.Tensor:
     array = owned(value, native_dtype).view(_AS_BITS.get(dtype, native_dtype))
     tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
     return tf.bitcast(tensor, _NATIVE[dtype]) if dtype in _AS_BITS else tensor
-
-
-def host_call(fn: Callable, args: tuple) -> Any:
-    """Return fn(*args) with values in place of a graph's tensors, which come when the graph runs.
-
-    The function is called once on an example, for the structure and dtypes of its results.
-    """
-    flat = tree.flatten(args)
-    places = [i for i, x in enumerate(flat) if tf.is_tensor(x) and tf.is_symbolic_tensor(x)]
-    if not places:
-        return fn(*args)
-
-    def on_values(*values: np.ndarray) -> Any:
-        filled = list(flat)
-        for i, value in zip(places, values, strict=True):
-            filled[i] = value
-        return fn(*tree.pack_sequence_as(args, filled))
-
-    example = on_values(*(_example(flat[i]) for i in places))
-    leaves = [np.asarray(x) for x in tree.flatten(example)]
-    results = tf.numpy_function(
-        lambda *values: [np.asarray(x) for x in tree.flatten(on_values(*values))],
-        [flat[i] for i in places],
-        [tf.as_dtype(x.dtype) for x in leaves],
-    )
-    for result, leaf in zip(results, leaves, strict=True):
-        result.set_shape([None] * leaf.ndim)
-    return tree.pack_sequence_as(example, results)
-
-
-def _example(x: tf.Tensor) -> np.ndarray:
-    """Return a value of a graph's tensor: a letter or zeros, with 1 for unknown sizes."""
-    shape = [size or 1 for size in x.shape]
-    return np.full(shape, b"a", object) if x.dtype == tf.string else (
-        np.zeros(shape, x.dtype.as_numpy_dtype)
-    )  # fmt: skip

@@ -1,6 +1,5 @@
 """TENSORS: making, casting and reading torch tensors."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from keraslite.backend.torch.tracing import traced
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
     "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
-    "from_numpy", "host_call", "is_sparse", "native", "new_value", "placed", "random_bits",
-    "shape_of", "take_rows", "to_numpy",
+    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "shape_of",
+    "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
@@ -231,8 +230,3 @@ def random_bits(seed: Any, count: int, high: int, start: Any = 0) -> torch.Tenso
     x = _mix_(position ^ k0, MIXERS[0])
     x += _mix_(position ^ k1, MIXERS[1])
     return x if high == 32 else (x >> (32 - high)) & ((1 << high) - 1)
-
-
-def host_call(fn: Callable, args: tuple) -> Any:
-    """Return fn(*args): tensors have their values."""
-    return fn(*args)
