@@ -4,6 +4,7 @@
 #             (QUICK=torch): under five minutes
 # make test   the whole suite, in two processes of some 8 GB (WORKERS=n for n)
 # make lint   style, imports, docstrings, types
+# make types  mypy and basedpyright on the examples and on a file of user code
 # make report docs/parity.md: how far each op is from float64, on each backend
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c con
 OTHER = $(if $(filter torch,$(BACKEND)),jax,torch)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: env demo quick test lint report bench clean
+.PHONY: env demo quick test lint types report bench clean
 
 env: .venv/.env
 
@@ -45,10 +46,13 @@ quick: .venv/.env
 test: .venv/.env
 	.venv/bin/python -m pytest tests -n $(WORKERS) --dist worksteal --durations=50
 
-lint: .venv/.env
+lint: types
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
+
+types: .venv/.env
 	.venv/bin/python -m mypy
+	.venv/bin/python -m basedpyright
 
 report: .venv/.env
 	.venv/bin/python scripts/parity_report.py

@@ -41,7 +41,7 @@ def tiny_pipeline() -> hub.StableDiffusion:
 
 def main() -> None:
     """Generate the images and write both files."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Generate images and previews.")
     parser.add_argument("--backend", default=keras.backend())
     parser.add_argument("--preset", help="a preset in place of the tiny pipeline")
     parser.add_argument("--prompt", default="photograph of an astronaut riding a horse")

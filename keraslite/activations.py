@@ -41,7 +41,7 @@ def relu(
     x: Tensor,
     negative_slope: float = 0.0,
     max_value: float | None = None,
-    threshold: float = 0.0,  # noqa: F811 - Keras's name
+    threshold: float = 0.0,
 ) -> Tensor:
     """`max(x, 0)`; optionally with a slope below, a largest value, and another threshold than 0.
 
@@ -150,4 +150,10 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
         return get(config)
 
 
-__all__ = ["deserialize", "get", "serialize", *_NAMES.split()]
+__all__ = [
+    "celu", "deserialize", "elu", "exponential", "gelu", "get", "glu", "hard_shrink",
+    "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "log_softmax",
+    "mish", "relu", "relu6", "selu", "serialize", "sigmoid", "silu", "soft_shrink", "softmax",
+    "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "tanh",
+    "tanh_shrink", "threshold",
+]  # fmt: skip

@@ -50,6 +50,10 @@ class DiffusionParts:
     """
 
     new_weights: tuple[str, ...] = ()  # loading is strict: no weight of a part is new
+    text_encoder: CLIPTextEncoder
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    tokenizer: CLIPTokenizer
 
     def __init__(
         self,

@@ -16,3 +16,9 @@ from keraslite.callbacks.simple import (
     LearningRateScheduler,
     TerminateOnNaN,
 )
+
+__all__ = [
+    "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
+    "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "MonitorCallback",
+    "ProgbarLogger", "ProgressBar", "ReduceLROnPlateau", "TerminateOnNaN",
+]  # fmt: skip

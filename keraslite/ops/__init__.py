@@ -13,14 +13,4 @@ from keraslite.ops.numpy import *
 from keraslite.ops.rnn import *
 from keraslite.ops.signal import *
 from keraslite.ops.slicing import *
-from keraslite.ops.transforms import (
-    checkpoint,
-    custom_gradient,
-    grad,
-    jit,
-    jvp,
-    stop_gradient,
-    value_and_grad,
-    vjp,
-    vmap,
-)
+from keraslite.ops.transforms import *

@@ -490,3 +490,9 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: Any = None) 
         return reshape(vmap(pyfunc)(*flat), full_shape) if full_shape else pyfunc(*args)
 
     return call
+
+
+__all__ = [
+    "checkpoint", "custom_gradient", "grad", "jit", "jvp", "stop_gradient", "value_and_grad",
+    "vectorize", "vjp", "vmap",
+]  # fmt: skip

@@ -172,3 +172,10 @@ def get(identifier: Any) -> Any:
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise ValueError(f"Could not interpret optimizer identifier: {identifier}")
     return optimizer
+
+
+__all__ = [
+    "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
+    "LossScaleOptimizer", "Nadam", "Optimizer", "RMSprop", "SGD", "deserialize", "get",
+    "schedules", "serialize",
+]  # fmt: skip

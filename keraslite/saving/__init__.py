@@ -13,3 +13,10 @@ from keraslite.registry import (
 from keraslite.saving.model_file import load_model, load_weights, save_model, save_weights
 from keraslite.saving.safetensors import open_safetensors, replacing, save_safetensors
 from keraslite.variable import Pending
+
+__all__ = [
+    "CustomObjectScope", "Pending", "custom_object_scope", "deserialize_keras_object",
+    "enable_unsafe_deserialization", "get_registered_name", "load_model", "load_weights",
+    "open_safetensors", "register_keras_serializable", "register_package", "replacing",
+    "save_model", "save_safetensors", "save_weights", "serialize_keras_object",
+]  # fmt: skip

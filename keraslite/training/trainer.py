@@ -313,7 +313,7 @@ class Trainer:
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: int = 1,
-    ) -> Any:
+    ) -> callbacks_module.History:
         """Train the model.
 
         Args:

@@ -94,3 +94,11 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
     norm = np.atleast_1d(np.linalg.norm(x, order, axis))
     norm[norm == 0] = 1
     return x / np.expand_dims(norm, axis)
+
+
+__all__ = [
+    "CustomObjectScope", "Progbar", "clear_session", "custom_object_scope",
+    "deserialize_keras_object", "get_registered_name", "normalize", "pack_x_y_sample_weight",
+    "register_keras_serializable", "serialize_keras_object", "set_random_seed", "to_categorical",
+    "unpack_x_y_sample_weight",
+]  # fmt: skip

@@ -1,6 +1,7 @@
 """The annotations of public names: user code runs as it is typed, and mistakes in it are seen."""
 
 import importlib.util
+import json
 import re
 import runpy
 import subprocess
@@ -53,6 +54,21 @@ def test_mistakes_are_seen(tmp_path):
     errors = set(re.findall(r":(\d+): error: .*\[([\w-]+)\]$", output, re.M))
     lines = enumerate(MISTAKES.splitlines(), 1)
     assert errors == {(str(i), s.partition("  # ")[2]) for i, s in lines if "  # " in s}, output
+
+
+def test_names_are_exported_to_type_checkers(tmp_path):
+    """Pyright takes the imports of a typed package for private unless `__all__` has them."""
+    names = "keras.Model keras.layers.Dense keras.losses.Hinge keras.optimizers.Adam keras.ops.add"
+    code = "import hub\nimport keraslite as keras\n" + "\n".join(
+        f"print({name})" for name in [*names.split(), "hub.BertClassifier", "keras.metrics.Mean"]
+    )
+    (tmp_path / "names.py").write_text(code)
+    (tmp_path / "pyrightconfig.json").write_text(
+        json.dumps({"typeCheckingMode": "standard", "extraPaths": [str(ROOT)]})
+    )
+    command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "-p", "."]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "0 errors" in done.stdout, done.stdout
 
 
 def test_the_stub_of_hub_is_current(capsys):
