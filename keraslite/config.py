@@ -25,6 +25,8 @@ _settings: dict[str, Any] = {
     "floatx": _FILE.get("floatx", "float32"),
     "epsilon": float(_FILE.get("epsilon", 1e-7)),
     "image_data_format": _FILE.get("image_data_format", "channels_last"),
+    "max_epochs": int(os.environ.get("KERAS_MAX_EPOCHS") or 0) or None,
+    "max_steps_per_epoch": int(os.environ.get("KERAS_MAX_STEPS_PER_EPOCH") or 0) or None,
 }
 
 
@@ -78,3 +80,47 @@ def set_image_data_format(data_format: str) -> None:
     if data_format not in ("channels_last", "channels_first"):
         raise ValueError(f"Expected channels_last or channels_first, got {data_format!r}.")
     _settings["image_data_format"] = data_format
+
+
+def max_epochs() -> int | None:
+    """Return the most epochs that a `fit` runs, None for no limit.
+
+    It is set by `set_max_epochs`, or by KERAS_MAX_EPOCHS in the environment.
+
+    >>> max_epochs()
+    """
+    return _settings["max_epochs"]
+
+
+def set_max_epochs(max_epochs: int | None) -> None:
+    """Limit the epochs of every `fit`, to try a script out quickly.
+
+    Args:
+        max_epochs: the limit; None for none.
+    """
+    _settings["max_epochs"] = _limit("max_epochs", max_epochs)
+
+
+def max_steps_per_epoch() -> int | None:
+    """Return the most batches of an epoch of `fit`, `evaluate` and `predict`, None for no limit.
+
+    It is set by `set_max_steps_per_epoch`, or by KERAS_MAX_STEPS_PER_EPOCH in the environment.
+
+    >>> max_steps_per_epoch()
+    """
+    return _settings["max_steps_per_epoch"]
+
+
+def set_max_steps_per_epoch(max_steps_per_epoch: int | None) -> None:
+    """Limit the batches of every `fit`, `evaluate` and `predict`, to try a script out quickly.
+
+    Args:
+        max_steps_per_epoch: the limit; None for none.
+    """
+    _settings["max_steps_per_epoch"] = _limit("max_steps_per_epoch", max_steps_per_epoch)
+
+
+def _limit(name: str, value: int | None) -> int | None:
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise ValueError(f"{name} must be a positive int or None, got {value!r}.")
+    return value

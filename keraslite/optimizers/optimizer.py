@@ -34,6 +34,9 @@ def _check(a: dict[str, Any]) -> None:
             "`gradient_accumulation_steps` must be an integer >= 2. "
             f"Received: gradient_accumulation_steps={steps}"
         )
+    for name in ("weight_decay", *step.CLIPPING, "loss_scale_factor"):
+        if a[name] is not None and not a[name] >= 0:
+            raise ValueError(f"`{name}` must not be negative. Received: {name}={a[name]}")
     if a["use_ema"] and not 0 <= a["ema_momentum"] <= 1:
         raise ValueError(
             "`ema_momentum` must be in the range [0, 1]. "

@@ -11,6 +11,11 @@ from keraslite.optimizers.schedules import LearningRateSchedule
 from keraslite.variable import Variable
 
 
+def _check_rate(value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"`learning_rate` must not be negative. Received: learning_rate={value}")
+
+
 class OptimizerState:
     """The variables of an optimizer.
 
@@ -43,6 +48,7 @@ class OptimizerState:
         if callable(learning_rate):
             self._learning_rate: Any = learning_rate
         elif isinstance(learning_rate, float):
+            _check_rate(learning_rate)
             variable = Variable(
                 learning_rate, dtype=config.floatx(), trainable=False, autocast=False,
                 name="learning_rate",
@@ -110,6 +116,8 @@ class OptimizerState:
             self._learning_rate = value
             self._variables = [v for v in self._variables if v is not before]
         elif isinstance(before, Variable):
+            if isinstance(value, int | float):
+                _check_rate(value)
             before.assign(value)
         else:
             raise TypeError(

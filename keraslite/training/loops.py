@@ -5,13 +5,53 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from keraslite import backend as backends
-from keraslite import tree
+from keraslite import config, tree
 from keraslite.layers.base.layer import Layer
 from keraslite.scopes import scopes
 from keraslite.training.data import batches
 from keraslite.training.steps import batch_symbol, grouped, on_backend
 from keraslite.utils.data import pack_x_y_sample_weight
+
+
+def check_counts(least: int = 1, **counts: Any) -> None:
+    """Raise ValueError for numbers of epochs, batches or steps that are none.
+
+    Args:
+        least: the least number.
+        counts: ints by the name of the argument; None stands for a default.
+    """
+    for name, value in counts.items():
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if value is not None and (not whole or value < least):
+            raise ValueError(f"{name} must be an int of at least {least}, got {value!r}.")
+
+
+def limited(count: int | None, limit: int | None, what: str) -> int | None:
+    """Return a number of epochs or steps within the limit of `keraslite.config`, with a warning.
+
+    Args:
+        count: the number; None where it is unknown.
+        limit: the limit; None for none.
+        what: what is counted.
+    """
+    if limit is None or (count is not None and count <= limit):
+        return count
+    warnings.warn(f"Limiting {what} to {limit}", stacklevel=3)
+    return limit
+
+
+def steps_of(data: Any, steps: int | None) -> int | None:
+    """Return the number of batches of an epoch; None where nobody knows.
+
+    Args:
+        data: the data source.
+        steps: how many were asked for.
+    """
+    steps = data.num_batches if steps is None else steps
+    return limited(steps, config.max_steps_per_epoch(), "steps_per_epoch")
 
 
 def prepare(model: Any, batch: tuple, objectives: bool = True) -> None:

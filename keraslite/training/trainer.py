@@ -12,7 +12,7 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import callbacks as callbacks_module
-from keraslite import masking, ops, optimizers, tree
+from keraslite import config, masking, ops, optimizers, tree
 from keraslite.layers.base import tracking
 from keraslite.layers.base.layer import Layer
 from keraslite.metrics import Mean
@@ -21,7 +21,14 @@ from keraslite.training.class_weights import class_weighting
 from keraslite.training.compiled import CompiledFunctions
 from keraslite.training.data import Continued, Mapped, adapt
 from keraslite.training.guards import Interrupts, NaNWatch
-from keraslite.training.loops import prepare, refuse_empty, run_epoch
+from keraslite.training.loops import (
+    check_counts,
+    limited,
+    prepare,
+    refuse_empty,
+    run_epoch,
+    steps_of,
+)
 from keraslite.training.objectives import Objectives
 from keraslite.training.steps import (
     as_list,
@@ -72,8 +79,7 @@ class Trainer:
             jit_compile: "auto" compiles on jax and tensorflow; True also on torch, and with XLA.
             auto_scale_loss: whether the loss is scaled under the policy mixed_float16.
         """
-        if steps_per_execution < 1:
-            raise ValueError(f"steps_per_execution must be positive, got {steps_per_execution}.")
+        check_counts(steps_per_execution=steps_per_execution)
         self.__dict__["_kl_compile"] = {
             "optimizer": optimizer, "loss": loss, "loss_weights": loss_weights,
             "metrics": metrics, "weighted_metrics": weighted_metrics,
@@ -341,15 +347,19 @@ class Trainer:
             FloatingPointError: the loss became NaN; the message names the step.
         """
         self._assert_compiled("fit")
+        check_counts(0, epochs=epochs, initial_epoch=initial_epoch)
+        check_counts(steps_per_epoch=steps_per_epoch, validation_steps=validation_steps,
+                     validation_freq=validation_freq)  # fmt: skip
+        epochs = limited(epochs, config.max_epochs(), "epochs")
         data = adapt(x, y, sample_weight, batch_size, shuffle, self._transform(True))
         if validation_split:
             if validation_data is not None:
                 raise ValueError("Give validation_split or validation_data, not both.")
             data, validation_data = data.split(validation_split)
-        if steps_per_epoch is not None and steps_per_epoch != data.num_batches:
-            data = Continued(data, steps_per_epoch)
+        steps = steps_of(data, steps_per_epoch)
+        if steps is not None and steps != data.num_batches:
+            data = Continued(data, steps)
         self.stop_training = False
-        steps = steps_per_epoch or data.num_batches
         # Callbacks see a model that is built, and may change where it begins.
         first = data.first()
         prepare(self, first)
@@ -451,8 +461,8 @@ class Trainer:
         """
         self._assert_compiled("evaluate")
         data = adapt(x, y, sample_weight, batch_size, transform=self._transform(True))
-        container = callbacks
-        steps = steps or data.num_batches
+        check_counts(steps=steps)
+        container, steps = callbacks, steps_of(data, steps)
         if not isinstance(container, callbacks_module.CallbackList):
             container = callbacks_module.CallbackList(
                 callbacks, add_progbar=verbose != 0, model=self, epochs=1, steps=steps,
@@ -488,7 +498,8 @@ class Trainer:
             callbacks: callbacks.
         """
         data = adapt(x, batch_size=batch_size, transform=self._transform(False))
-        steps = steps or data.num_batches
+        check_counts(steps=steps)
+        steps = steps_of(data, steps)
         container = callbacks_module.CallbackList(
             callbacks, add_progbar=verbose != 0, model=self, epochs=1, steps=steps,
             verbose=1 if verbose == "auto" else verbose,

@@ -281,6 +281,11 @@ def test_get():
         (lambda: optimizers.Adam().apply([None], [Variable(1.0)]), "No gradients"),
         (lambda: optimizers.Adam().stateless_apply([], [], []), "must be built"),
         (lambda: optimizers.Adam().set_weights([]), "not yet been built"),
+        (lambda: optimizers.Adam(-1.0), "`learning_rate` must not be negative.*-1.0"),
+        (lambda: optimizers.SGD(float("nan")), "`learning_rate` must not be negative.*nan"),
+        (lambda: setattr(optimizers.SGD(), "learning_rate", -0.5), "must not be negative"),
+        (lambda: optimizers.Adam(weight_decay=-0.1), "`weight_decay` must not be negative"),
+        (lambda: optimizers.Adam(clipnorm=-1.0), "`clipnorm` must not be negative"),
     ],
 )
 def test_bad_arguments(make, message):

@@ -810,3 +810,54 @@ def test_the_stateless_steps_of_jax_give_what_the_own_ones_give(eager):
         judged = [m.evaluate(X, REAL, batch_size=70, verbose=0) for m in (model, plain)]
         assert_close(*judged)
         assert_close(model.predict(X, verbose=0), plain.predict(X, verbose=0))
+
+
+# -- limits and counts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": -1}, "epochs must be an int of at least 0, got -1"),
+        ({"epochs": 1.5}, "epochs must be an int of at least 0, got 1.5"),
+        ({"batch_size": 0}, "batch_size must be a positive int, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be a positive int, got 2.5"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch must be an int of at least 1, got 0"),
+        ({"validation_freq": 0}, "validation_freq must be an int of at least 1, got 0"),
+    ],
+)
+def test_counts_that_are_none_are_refused(arguments, message):
+    with keraslite.use_backend("numpy"):  # before anything of the backend is needed
+        model = regressor(keraslite)
+        model.compile("sgd", "mse")
+        with pytest.raises(ValueError, match=message):
+            model.fit(X, REAL, verbose=0, **arguments)
+        if "batch_size" in arguments:
+            for call in (model.predict, model.evaluate):
+                with pytest.raises(ValueError, match=message):
+                    call(X, verbose=0, **arguments)
+
+
+def test_no_epochs_train_nothing(trains):
+    model = regressor(keraslite)
+    model.compile("sgd", "mse")
+    assert model.fit(X, REAL, epochs=0, verbose=0).history == {}
+
+
+def test_the_config_limits_epochs_and_steps(trains):
+    model, seen = regressor(keraslite), Batches()
+    model.compile("sgd", "mse")
+    keraslite.config.set_max_epochs(2)
+    keraslite.config.set_max_steps_per_epoch(3)
+    try:
+        with pytest.warns(UserWarning, match="Limiting (epochs to 2|steps_per_epoch to 3)"):
+            model.fit(X, REAL, epochs=4, batch_size=7, verbose=0, callbacks=[seen])
+        assert seen.epochs == [[0, 1, 2], [0, 1, 2]]
+        with pytest.warns(UserWarning, match="Limiting steps_per_epoch to 3"):
+            assert len(model.predict(X, batch_size=7, verbose=0)) == 21
+        assert model.evaluate(X[:21], REAL[:21], batch_size=7, verbose=0) > 0  # within the limit
+    finally:
+        keraslite.config.set_max_epochs(None)
+        keraslite.config.set_max_steps_per_epoch(None)
+    with pytest.raises(ValueError, match="max_epochs must be a positive int or None, got 0"):
+        keraslite.config.set_max_epochs(0)

@@ -152,13 +152,14 @@ CASES = {
     "moving averages, a schedule": (
         regressor,
         lambda K: {"optimizer": K.optimizers.Adam(
-            K.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5), use_ema=True, ema_momentum=0.5),
+            K.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5), use_ema=True, ema_momentum=0.5,
+            epsilon=1e-2),
             "loss": "mse"},
         X[EVEN], REAL[EVEN], {},
     ),
     "accumulated gradients": (  # with a schedule or averages, Keras moves those too early
         regressor,
-        lambda K: {"optimizer": K.optimizers.Adam(0.1, gradient_accumulation_steps=2),
+        lambda K: {"optimizer": K.optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=2),
                    "loss": "mse"},
         X[EVEN], REAL[EVEN], {},
     ),
