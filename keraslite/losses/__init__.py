@@ -14,7 +14,9 @@ from keraslite.losses.functions import (
     categorical_focal_crossentropy,
     categorical_generalized_cross_entropy,
     categorical_hinge,
+    circle,
     cosine_similarity,
+    ctc,
     dice,
     hinge,
     huber,
@@ -178,6 +180,8 @@ CategoricalGeneralizedCrossEntropy = _loss(
 )
 Dice = _loss("Dice", dice, _FIRST | {"axis": None})
 Tversky = _loss("Tversky", tversky, {"alpha": 0.5, "beta": 0.5} | _FIRST | {"axis": None})
+CTC = _loss("CTC", ctc)
+Circle = _loss("Circle", circle, {"gamma": 80.0, "margin": 0.4, "remove_diagonal": True})
 
 _ALIASES = {
     "bce": binary_crossentropy,

@@ -309,3 +309,63 @@ def tversky(
     missed = ops.sum((1.0 - y_pred) * y_true, axis=axis)
     invented = ops.sum(y_pred * (1.0 - y_true), axis=axis)
     return 1.0 - overlap / (overlap + missed * alpha + invented * beta + config.epsilon())
+
+
+def ctc(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """Connectionist temporal classification: sequences of labels without their places in time.
+
+    Args:
+        y_true: labels, shape (batch, labels); 0 is the blank, and fills short rows up.
+        y_pred: logits, shape (batch, frames, classes).
+    """
+    backend = one_backend(y_pred, y_true)
+    y_true, y_pred = tensor(y_true, backend, "int32"), tensor(y_pred, backend)
+    if len(y_true.shape) != 2 or len(y_pred.shape) != 3:
+        raise ValueError(
+            "ctc: y_true must have shape (batch, labels) and y_pred (batch, frames, classes), got "
+            f"{tuple(y_true.shape)} and {tuple(y_pred.shape)}."
+        )
+    lengths = ops.sum(ops.cast(ops.not_equal(y_true, 0), "int32"), axis=-1)
+    frames = ops.full_like(lengths, 1) * ops.shape(y_pred)[1]
+    return ops.ctc_loss(y_true, y_pred, lengths, frames, mask_index=0)
+
+
+def circle(
+    y_true: Tensor,
+    y_pred: Tensor,
+    ref_labels: Tensor = None,
+    ref_embeddings: Tensor = None,
+    remove_diagonal: bool = True,
+    gamma: float = 80.0,
+    margin: float = 0.4,
+) -> Tensor:
+    """Circle loss, which draws embeddings of a class together (Sun et al., 2020).
+
+    Args:
+        y_true: class numbers, shape (batch,) or (batch, 1).
+        y_pred: embeddings of length one, shape (batch, d).
+        ref_labels: class numbers of the references; `y_true` if None.
+        ref_embeddings: the references that embeddings are compared with; `y_pred` if None.
+        remove_diagonal: whether an embedding is not compared with itself.
+        gamma: how much similarities are scaled.
+        margin: how much similarities are relaxed.
+    """
+    backend = one_backend(y_pred, y_true)
+    y_pred, labels = tensor(y_pred, backend), ops.reshape(tensor(y_true, backend, "int32"), (-1, 1))
+    others = y_pred if ref_embeddings is None else tensor(ref_embeddings, backend)
+    other_labels = labels if ref_labels is None else tensor(ref_labels, backend, "int32")
+    distances = ops.maximum(1.0 - ops.matmul(y_pred, ops.transpose(others)), 0.0)
+    same = ops.equal(labels, ops.reshape(other_labels, (1, -1)))
+    different = ops.logical_not(same)
+    if remove_diagonal:
+        rows, columns = (ops.arange(n) for n in ops.shape(distances))
+        elsewhere = ops.not_equal(ops.expand_dims(rows, 1), ops.expand_dims(columns, 0))
+        same = ops.logical_and(same, elsewhere)
+    far = (margin + distances) * (margin - distances) * -gamma
+    near = ops.maximum(1.0 + margin - distances, 0.0) * (1.0 - margin - distances) * gamma
+    never = ops.full_like(distances, float("-inf"))
+    positive = ops.logsumexp(ops.where(same, far, never), axis=1)
+    negative = ops.logsumexp(ops.where(different, near, never), axis=1)
+    losses = ops.softplus(positive + negative)
+    masking.set_mask(losses, losses > 0)  # a reduction counts the embeddings that have both
+    return losses

@@ -22,6 +22,9 @@ BITS = (RNG.random((4, 5)) > 0.5).astype(np.float32)
 CHANCES = RNG.uniform(0.02, 0.98, size=(4, 5)).astype(np.float32)
 SIGNS = BITS * 2 - 1
 LOGITS = {"from_logits": True}
+FRAMES = RNG.normal(size=(4, 7, 5)).astype(np.float32)
+UNIT = RNG.normal(size=(4, 5)).astype(np.float32)
+UNIT /= np.linalg.norm(UNIT, axis=1, keepdims=True)
 
 # class, arguments, targets, predictions
 ROWS = [
@@ -70,6 +73,14 @@ ROWS = [
         REAL[1].reshape(2, 2, 5),
     ),
     ("CategoricalGeneralizedCrossEntropy", {"q": 0.3}, LABELS, SHARES[1]),
+    ("CTC", {}, np.array([[1, 2, 0], [3, 3, 1], [2, 0, 0], [4, 1, 4]]), FRAMES),
+    ("Circle", {}, np.array([0, 1, 1, 0]), UNIT),
+    (
+        "Circle",
+        {"gamma": 8.0, "margin": 0.2, "remove_diagonal": False},
+        np.array([0, 1, 1, 2]),
+        UNIT,
+    ),
     ("Dice", {}, BITS, CHANCES),
     ("Dice", {"axis": 1}, BITS, CHANCES),
     ("Tversky", {"alpha": 0.3, "beta": 0.7}, BITS, CHANCES),
@@ -89,7 +100,7 @@ def test_values(name, arguments, y_true, y_pred, backend):
         assert_close(ours(y_true, y_pred), expected)
         if name != "Dice" and arguments.get("axis", -1) == -1:
             # Keras lays a vector along the last axis, where the losses have more than one.
-            rows = weight[:, None] if y_pred.ndim > 2 else weight
+            rows = weight[:, None] if y_pred.ndim > 2 and name != "CTC" else weight
             assert_close(ours(y_true, y_pred, weight), theirs(y_true, y_pred, rows))
 
 
@@ -158,6 +169,19 @@ def test_reductions(reduction, backend):
             ours = losses.MeanAbsoluteError(reduction)(y_true, ours_pred, weight)
             theirs = keras.losses.MeanAbsoluteError(reduction)(y_true, y_pred, weight)
             assert_close(ours, theirs)
+
+
+def test_circle_takes_references(backend):
+    labels, others = np.array([0, 1, 1, 0]), UNIT[::-1] * np.array([1, -1, 1, -1, 1], "float32")
+    arguments = {"ref_labels": np.array([1, 1, 0, 0]), "ref_embeddings": others,
+                 "remove_diagonal": False}  # fmt: skip
+    ours = losses.circle(labels, ops.convert_to_tensor(UNIT), **arguments)
+    assert_close(ours, keras.src.losses.losses.circle(labels, UNIT, **arguments))
+
+
+def test_ctc_names_the_shapes(backend):
+    with pytest.raises(ValueError, match=r"\(batch, frames, classes\), got \(4,\) and \(4, 5\)"):
+        losses.CTC()(LABELS, ops.convert_to_tensor(REAL[1]))
 
 
 def test_mask_and_ignored_class_together(backend):
