@@ -7,6 +7,7 @@ from keraslite.declare import declare
 from keraslite.optimizers import schedules
 from keraslite.optimizers.formulas import FORMULAS
 from keraslite.optimizers.loss_scale import LossScaleOptimizer
+from keraslite.optimizers.matrices import MatrixOptimizer
 from keraslite.optimizers.optimizer import ARGUMENTS, Optimizer
 
 _ABOUT = """{summary}
@@ -37,12 +38,25 @@ _MEANING = {
     "l2_regularization_strength": "the L2 penalty.",
     "l2_shrinkage_regularization_strength": "an L2 penalty on the gradient.",
     "beta": "the beta of the paper.",
+    "warmup_steps": "over how many steps the learning rate grows to its full size.",
+    "adam_beta_1": "how slowly Adam's average of gradients moves.",
+    "adam_beta_2": "how slowly Adam's average of squared gradients moves.",
+    "adam_weight_decay": "the weight decay of the parameters that Adam updates.",
+    "adam_lr_ratio": "Adam's learning rate, relative to that of the matrices.",
+    "exclude_layers": "patterns of the paths of matrices that Adam updates.",
+    "exclude_embeddings": "whether Adam updates embeddings.",
+    "muon_a": "the first coefficient of the iteration.",
+    "muon_b": "the second coefficient.",
+    "muon_c": "the third coefficient.",
+    "ns_steps": "how many iterations make the momentum orthogonal.",
+    "rms_rate": "the root mean square of an update; None leaves it as it is.",
 }
 
 
 def _optimizer(
-    class_name: str, summary: str, formula: str, validate: Any = None, **own: Any
-) -> type:
+    class_name: str, summary: str, formula: str, validate: Any = None, base: type = Optimizer,
+    **own: Any,
+) -> type:  # fmt: skip
     """The class of a formula.
 
     Args:
@@ -50,18 +64,21 @@ def _optimizer(
         summary: the first line of its docstring.
         formula: a key of `FORMULAS`.
         validate: a method that raises ValueError for invalid arguments.
+        base: what the class derives from.
         own: the arguments that are not common to all optimizers, in Keras's order.
     """
     lines = "".join(f"{k}: {_MEANING[k]}\n        " for k in own if k in _MEANING)
     parameters = own | {k: v for k, v in ARGUMENTS.items() if k not in own}
     return declare(
-        Optimizer,
+        base,
         class_name,
         _ABOUT.format(summary=summary, own=lines),
         parameters | {"name": None, "**kwargs": None},
         formula=FORMULAS[formula],
-        formula_arguments=tuple(k for k in own if k != "learning_rate" and k not in ARGUMENTS),
-        validate=validate,
+        formula_arguments=tuple(
+            k for k in own if k not in ("learning_rate", "name") and k not in ARGUMENTS
+        ),
+        **({"validate": validate} if validate else {}),
     )
 
 
@@ -140,8 +157,26 @@ Ftrl = _optimizer(
     l1_regularization_strength=0.0, l2_regularization_strength=0.0,
     l2_shrinkage_regularization_strength=0.0, beta=0.0,
 )  # fmt: skip
+ScheduleFreeAdamW = _optimizer(
+    "ScheduleFreeAdamW", "Adam with the mean of its path, not a schedule (Defazio et al.).",
+    "schedule_free_adamw", learning_rate=0.0025, beta_1=0.9, beta_2=0.999, epsilon=1e-8,
+    warmup_steps=0,
+)  # fmt: skip
 
-_CLASSES = {k: v for k, v in globals().items() if isinstance(v, type) and issubclass(v, Optimizer)}
+
+Muon = _optimizer(
+    "Muon", "Momentum made orthogonal for matrices, and Adam for the rest (Jordan et al.).",
+    "muon", base=MatrixOptimizer, **_RATE, adam_beta_1=0.9, adam_beta_2=0.999,
+    adam_weight_decay=0.004, epsilon=1e-7, **ARGUMENTS | {"weight_decay": 0.004}, name=None,
+    exclude_layers=None, exclude_embeddings=True, muon_a=3.4445, muon_b=-4.7750, muon_c=2.0315,
+    adam_lr_ratio=1, momentum=0.95, ns_steps=5, nesterov=True, rms_rate=0.2,
+)  # fmt: skip
+
+_CLASSES = {
+    k: v
+    for k, v in globals().items()
+    if isinstance(v, type) and issubclass(v, Optimizer) and v is not MatrixOptimizer
+}
 _TABLE = _CLASSES | {k.lower(): v for k, v in _CLASSES.items()}
 
 

@@ -62,6 +62,56 @@ def lamb(p: Any, g: Any, s: Slots, h: dict) -> tuple[Any, Slots]:
     return p - ratio * h["learning_rate"] * update, {"momentum": m, "velocity": v}
 
 
+def schedule_free_adamw(p: Any, g: Any, s: Slots, h: dict) -> tuple[Any, Slots]:
+    """Adam on a fast sequence, and the mean of its path, in the place of a schedule (Defazio).
+
+    The parameter lies between the two: it is where the gradient is taken.
+    """
+    fast, beta, share = s["momentum"], h["beta_1"], h["share"]
+    v = s["velocity"] + (ops.square(g) - s["velocity"]) * (1 - h["beta_2"])
+    mean = (p - fast * (1 - beta)) / beta
+    new = fast - g * h["rate"] / (ops.sqrt(v / h["left_2"]) + h["epsilon"])
+    mean = mean * (1 - share) + new * share
+    return new * (1 - beta) + mean * beta, {"momentum": new, "velocity": v}
+
+
+def _schedule_free_factors(h: dict) -> dict:
+    warm = ops.minimum(h["step"] / h["warmup_steps"], 1.0) if h["warmup_steps"] > 0 else 1.0
+    left = _one_minus_power(h["beta_2"], h["step"])
+    return {"rate": h["learning_rate"] * warm, "share": 1.0 / h["step"], "left_2": left}
+
+
+def muon(p: Any, g: Any, s: Slots, h: dict) -> tuple[Any, Slots]:
+    """Momentum made orthogonal for matrices (Jordan et al.), Adam for what has a velocity."""
+    if "velocity" in s:
+        m = s["momentum"] + (g - s["momentum"]) * (1 - h["adam_beta_1"])
+        v = s["velocity"] + (ops.square(g) - s["velocity"]) * (1 - h["adam_beta_2"])
+        change = m * h["adam_rate"] / (ops.sqrt(v) + h["epsilon"])
+        return p - change, {"momentum": m, "velocity": v}
+    m = s["momentum"] * h["momentum"] + g
+    update = _orthogonal(g + m * h["momentum"] if h["nesterov"] else m, h)
+    if h["rms_rate"] is not None:  # the size of Adam's steps (Liu et al.)
+        update = update * (max(p.shape) ** 0.5 * h["rms_rate"])
+    return p - update * h["learning_rate"], {"momentum": m}
+
+
+def _muon_rates(h: dict) -> dict:
+    left = [_one_minus_power(h[f"adam_beta_{i}"], h["step"]) for i in (1, 2)]
+    return {"adam_rate": h["learning_rate"] * h["adam_lr_ratio"] * ops.sqrt(left[1]) / left[0]}
+
+
+def _orthogonal(x: Any, h: dict) -> Any:
+    """Draw the singular values of a matrix towards one, by Newton-Schulz iterations."""
+    wide = x.shape[0] <= x.shape[1]
+    x = x if wide else ops.transpose(x)
+    x = x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-7)
+    for _ in range(h["ns_steps"]):
+        square = ops.matmul(x, ops.transpose(x))
+        square = h["muon_b"] * square + h["muon_c"] * ops.matmul(square, square)
+        x = h["muon_a"] * x + ops.matmul(square, x)
+    return x if wide else ops.transpose(x)
+
+
 def adamax(p: Any, g: Any, s: Slots, h: dict) -> tuple[Any, Slots]:
     """Adam with the infinity norm."""
     m = s["momentum"] + (g - s["momentum"]) * (1 - h["beta_1"])
@@ -180,7 +230,9 @@ class Formula(NamedTuple):
             are made parameter by parameter, as Keras orders them.
         prepare: gives shared scalars from `hyper`.
         shared: scalars that are kept from step to step, with their first values.
-        initial: the arguments that give the first values of slots that do not start at zero.
+        initial: the arguments that give the first values of slots that do not start at zero; an
+            empty name for a slot that starts as the parameter.
+        wants: whether a parameter has a slot, from (optimizer, slot, parameter).
         shapes: the shapes of slots that have not their parameter's, for two and more axes.
     """
 
@@ -191,6 +243,7 @@ class Formula(NamedTuple):
     shared: dict[str, float] = {}
     initial: dict[str, str] = {}
     shapes: dict[str, Callable[[tuple], tuple]] = {}
+    wants: Callable[[Any, str, Any], bool] = lambda o, slot, v: True
 
 
 _MOMENTS = [("momentum", "velocity")]
@@ -210,6 +263,14 @@ FORMULAS = {
             "adam", adam, lambda o: _MOMENTS + [("velocity_hat",)] * bool(o.amsgrad), _adam_rate
         ),
         Formula("lamb", lamb, lambda o: _MOMENTS, _corrections),
+        Formula(
+            "schedule_free_adamw", schedule_free_adamw, lambda o: _MOMENTS, _schedule_free_factors,
+            initial={"momentum": ""},
+        ),
+        Formula(
+            "muon", muon, lambda o: _MOMENTS, _muon_rates,
+            wants=lambda o, slot, v: slot == "momentum" or o.uses_adam(v),
+        ),
         Formula("nadam", nadam, lambda o: _MOMENTS, _nadam_factors, {"u_product": 1.0}),
         Formula(
             "adamax", adamax, lambda o: [("momentum", "norm")],

@@ -315,6 +315,10 @@ class Optimizer(OptimizerState):
         self._undecayed = (set(var_list or ()), pattern)
         self.fused_cache = {}
 
+    def decay_of(self, variable: Variable) -> float | None:
+        """The weight decay of a parameter that is decayed."""
+        return self.weight_decay
+
     def is_decayed(self, variable: Variable) -> bool:
         excluded, pattern = self._undecayed
         return variable not in excluded and not (pattern and pattern.search(variable.name))

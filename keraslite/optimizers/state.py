@@ -161,11 +161,15 @@ class OptimizerState:
                     self.slot_variables[slot].append(self._slot(slot, v))
 
     def _slot(self, slot: str, v: Variable) -> Variable | None:
-        if v.overwrite_with_gradient:
+        if v.overwrite_with_gradient or not self.formula.wants(self, slot, v):
             return None
         shape = self.formula.shapes.get(slot)
         if shape is None:
             argument = self.formula.initial.get(slot)
+            if argument == "":
+                variable = self.add_variable_from_reference(v, slot)
+                variable.assign(ops.copy(v.value))
+                return variable
             value = None if argument is None else getattr(self, argument)
             initializer = "zeros" if value is None else initializers.Constant(value)
             return self.add_variable_from_reference(v, slot, initializer)

@@ -91,9 +91,10 @@ def _gradient(o: OptimizerState, g: Any, v: Variable) -> Any:
 def _update(o: OptimizerState, grads: list[Any], variables: list[Variable]) -> None:
     grads = clipped(o, grads)
     rate = o.learning_rate
-    for v in variables if o.weight_decay is not None else ():
-        if o.is_decayed(v):
-            v.assign(v.value - v.value * (o.weight_decay * ops.cast(rate, v.storage_dtype)))
+    for v in variables:
+        decay = o.decay_of(v)
+        if decay is not None and o.is_decayed(v):
+            v.assign(v.value - v.value * (decay * ops.cast(rate, v.storage_dtype)))
     o.step_scalars = {}
     try:
         for g, v in zip(grads, variables, strict=True):

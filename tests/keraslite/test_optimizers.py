@@ -43,6 +43,9 @@ ROWS = [
     ("Nadam", {}),
     ("Lamb", {}),
     ("Lion", {}),
+    ("Muon", {}),
+    ("Muon", {"nesterov": False, "rms_rate": None, "adam_lr_ratio": 0.5, "ns_steps": 3,
+              "adam_weight_decay": 0.2, "weight_decay": None}),
     ("Ftrl", {"l1_regularization_strength": 0.01, "l2_regularization_strength": 0.01,
               "l2_shrinkage_regularization_strength": 0.02, "beta": 0.1}),
 ]  # fmt: skip
@@ -317,6 +320,28 @@ def test_constraints_and_overwriting(backend):
     assert_close(v.numpy(), [[0.6], [0.8]])
     assert_close(w.numpy(), [7.0])
     assert len(ours.variables) == 3
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_schedule_free_adamw(warmup, backend):
+    # By the paper (Defazio et al., algorithm 1): z is fast, x the mean of its path, and y between.
+    # The installed Keras reads z after it was changed where it runs on TensorFlow.
+    ours = optimizers.ScheduleFreeAdamW(0.1, warmup_steps=warmup, epsilon=1e-3, weight_decay=0.1)
+    variables = parameters()
+    path = run(ours, variables)
+    for i, name in enumerate(SHAPES):
+        y = FIRST[name].astype("float64")
+        z, x, v = y, y, np.zeros_like(y)
+        for t, grads in enumerate(GRADS, 1):
+            rate = 0.1 * (min(1.0, t / warmup) if warmup else 1.0)
+            g, decayed = grads[name], y * (1 - 0.1 * 0.1)
+            x = x + (decayed - y) / 0.9  # Keras decays y, and finds x from y and z
+            v = 0.999 * v + 0.001 * g * g
+            z = z - rate * g / (np.sqrt(v / (1 - 0.999**t)) + 1e-3)
+            x = (1 - 1 / t) * x + z / t
+            y = 0.1 * z + 0.9 * x
+            assert_close(path[t - 1][i], y)
+    assert [len(column) for column in ours.slot_variables.values()] == [4, 4]
 
 
 def decaying(optimizers):
