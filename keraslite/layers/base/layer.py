@@ -263,10 +263,10 @@ class Layer(Tracked, Operation):
             self._build(args, kwargs)
         if self.input_spec is not None and args:
             check_input_spec(self.input_spec, args[0], self.name)
-        outer = scopes.call
+        outer, asked = scopes.call, kwargs.get("training")
         training = resolve_training(self, spec, args, kwargs, outer)
         if symbolic:
-            return self._symbolic(args, kwargs, training)
+            return self._symbolic(args, kwargs, training, asked)
         if masking.any_masks():
             fill_masks(self, args, kwargs)
         if outer is None or outer.training != training:
@@ -284,7 +284,9 @@ class Layer(Tracked, Operation):
             losses.penalize_outputs(self, outputs)
         return outputs
 
-    def _symbolic(self, args: tuple, kwargs: dict, training: bool | None) -> Any:
+    def _symbolic(
+        self, args: tuple, kwargs: dict, training: bool | None, asked: bool | None
+    ) -> Any:
         if scopes.value_of is not None:  # in a function that a symbolic call was given
             args, kwargs = values_of((args, kwargs))
             return self(*args, **kwargs)
@@ -292,7 +294,7 @@ class Layer(Tracked, Operation):
             outputs = self.compute_output_spec(*args, **kwargs)
         else:
             outputs = infer_outputs(self, args, kwargs, training)
-        add_node(self, args, kwargs, outputs)
+        add_node(self, args, kwargs, outputs, asked)
         return outputs
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:

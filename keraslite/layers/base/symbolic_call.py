@@ -45,10 +45,23 @@ def _sizes(layer: Any) -> list[tuple[int, ...]]:
     return groups
 
 
-def add_node(layer: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
-    """Note a call in the graph that its symbolic outputs belong to."""
-    # The graph keeps training=True; otherwise a later call of the model decides.
-    Node(layer, args, {k: v for k, v in kwargs.items() if k != "training" or v}, outputs)
+def add_node(
+    layer: Any, args: tuple, kwargs: dict[str, Any], outputs: Any, training: bool | None
+) -> None:
+    """Note a call in the graph that its symbolic outputs belong to.
+
+    Args:
+        layer: the layer that is called.
+        args: the positional arguments.
+        kwargs: the keyword arguments.
+        outputs: the symbolic outputs.
+        training: what the caller said; it holds in every run of the graph. With None each run
+            decides.
+    """
+    kwargs = {name: value for name, value in kwargs.items() if name != "training"}
+    if training is not None:
+        kwargs["training"] = bool(training)
+    Node(layer, args, kwargs, outputs)
 
 
 def infer_output_shape(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -1,0 +1,108 @@
+"""Graphs of models: what a call says of training and masks holds in every run of the graph."""
+
+import numpy as np
+import pytest
+from compare import assert_close
+
+import keraslite
+from keraslite import backend as backends
+from keraslite import layers, models, saving
+
+RNG = np.random.default_rng(11)
+X = RNG.normal(3.0, 2.0, size=(8, 4)).astype("float32")
+Y = RNG.normal(size=(8, 1)).astype("float32")
+
+
+def numbers(x):
+    return keraslite.tree.map_structure(backends.to_numpy, x)
+
+
+# -- training -------------------------------------------------------------------------------------
+
+
+@saving.register_keras_serializable("graphs")
+class Normalized(layers.Layer):
+    """A layer that does not say whether it trains, around one that asks."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = layers.BatchNormalization(momentum=0.5)
+
+    def call(self, x):
+        return self.norm(x)
+
+
+def norm(**kwargs):
+    return layers.BatchNormalization(momentum=0.5, **kwargs)
+
+
+def functional():
+    i = layers.Input((4,))
+    return models.Model(i, norm()(layers.Dense(4)(i)))
+
+
+PARTS = {
+    "a layer": norm,
+    "a layer around one": Normalized,
+    "a functional model": functional,
+    "a sequence": lambda: models.Sequential([layers.Input((4,)), norm()]),
+    "a sequence without an input": lambda: models.Sequential([norm()]),
+}
+
+
+def over(part, *args, **kwargs):
+    i = layers.Input((4,))
+    return models.Model(i, layers.Dense(1)(part(i, *args, **kwargs)))
+
+
+def copies(model, folder):
+    saving.save_model(model, folder / "model.keraslite")
+    yield model
+    yield models.clone_model(model)
+    yield saving.load_model(folder / "model.keraslite")
+
+
+def moved(model):
+    """Return whether training for a step changes a variable that is not trained."""
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    model.fit(X, Y, epochs=1, verbose=0)
+    after = model.get_weights()
+    still = {id(v) for v in model.trainable_variables}
+    return any(
+        not np.array_equal(b, a)
+        for b, a, v in zip(before, after, model.weights, strict=True)
+        if id(v) not in still
+    )
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_training_false_in_a_graph_holds_in_fit(trains, name, tmp_path):
+    for model in copies(over(PARTS[name](), training=False), tmp_path):
+        assert not moved(model)
+        assert_close(numbers(model(X, training=True)), numbers(model(X, training=False)))
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_training_true_in_a_graph_holds_in_predict(trains, name, tmp_path):
+    for model in copies(over(PARTS[name](), training=True), tmp_path):
+        want = numbers(model(X, training=True))
+        assert_close(model.predict(X, verbose=0), want)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_graph_that_does_not_say_follows_the_run(trains, name, tmp_path):
+    for model in copies(over(PARTS[name]()), tmp_path):
+        assert moved(model)
+        training, inference = (numbers(model(X, training=t)) for t in (True, False))
+        assert not np.allclose(training, inference, atol=1e-3)
+
+
+def test_training_by_position_holds_as_by_name(trains):
+    assert not moved(over(norm(), False))
+
+
+def test_frozen_statistics_inside_a_part_that_trains_stay(trains):
+    inner = over(norm(), training=False)
+    i = layers.Input((4,))
+    assert not moved(models.Model(i, inner(i, training=True)))
