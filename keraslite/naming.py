@@ -3,11 +3,11 @@
 import re
 from collections import Counter
 from collections.abc import Container
-from contextvars import ContextVar
 from typing import Any
 
+from keraslite.scopes import scopes
+
 _counts: Counter[str] = Counter()
-_scope: ContextVar[str] = ContextVar("keraslite_name_scope", default="")
 
 
 def to_snake_case(name: str) -> str:
@@ -67,13 +67,44 @@ class name_scope:  # noqa: N801 - used like the function it is in Keras
         self.name = name
 
     def __enter__(self) -> "name_scope":
-        self._token = _scope.set(f"{_scope.get()}{self.name}/")
+        self._outer, scopes.path = scopes.path, f"{scopes.path}{self.name}/"
         return self
 
     def __exit__(self, *_: Any) -> None:
-        _scope.reset(self._token)
+        scopes.path = self._outer
 
 
 def path_of(name: str) -> str:
     """Return a name with the names of the open scopes before it."""
-    return _scope.get() + name
+    return scopes.path + name
+
+
+class layer_scope:  # noqa: N801 - used like `name_scope`
+    """A block whose variables are a layer's: in its `build` and its `call`, or after them.
+
+    Args:
+        layer: the layer.
+    """
+
+    def __init__(self, layer: Any):
+        self.layer = layer
+
+    def __enter__(self) -> "layer_scope":
+        self._outer, path = scopes.path, path_of_layer(self.layer)
+        if not scopes.path.startswith(path):  # else a scope inside the layer is open
+            scopes.path = path
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        scopes.path = self._outer
+
+
+def path_of_layer(layer: Any) -> str:
+    """Return where a layer's variables are: below what builds it, once that is known."""
+    return layer.__dict__.get("_kl_path") or f"{scopes.path}{layer.name}/"
+
+
+def fix_path(layer: Any) -> str:
+    """Return where a layer's variables are, from now on below the scopes that are open now."""
+    path = layer.__dict__["_kl_path"] = path_of_layer(layer)
+    return path

@@ -15,6 +15,7 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite import dtypes
 from keraslite.backend.counter import signed
+from keraslite.naming import name_scope
 from keraslite.ops import nn as ops_nn  # noqa: F401 - loads the table of ops
 from keraslite.ops import noise
 from keraslite.ops import numpy as knp
@@ -48,9 +49,10 @@ class SeedGenerator:
             raise ValueError(f"seed must be a non-negative int, got {seed!r}.")
         self.name, self._initial_seed = name or "seed_generator", int(seed)
         state = np.array([signed(self._initial_seed), 0], np.int32)
-        self.state = Variable(
-            state, dtype="int32", trainable=False, autocast=False, name="seed_generator_state"
-        )
+        with name_scope(self.name):
+            self.state = Variable(
+                state, dtype="int32", trainable=False, autocast=False, name="seed_generator_state"
+            )
 
     def next(self, ordered: bool = True) -> Any:
         """The next seed: an int32 tensor of (seed, counter)."""

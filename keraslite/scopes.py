@@ -12,6 +12,7 @@ class _Scopes(threading.local):
     backend: str | None = None  # the backend of the layer being called
     state: Any = None  # the innermost StatelessScope
     autocast: str | None = None  # the dtype that float variables read as
+    path: str = ""  # the names of the layers and name scopes around, each followed by a slash
     call: Any = None  # what the outermost call hands to the layers inside it
     abstract: bool = False  # whether tensors have no values: shapes alone are asked for
     value_of: Any = None  # gives the value of a symbolic tensor, in functions that use one

@@ -11,6 +11,7 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import dtypes, tree
+from keraslite.naming import path_of
 from keraslite.scopes import scopes
 
 
@@ -42,7 +43,8 @@ class Variable:
         synchronization: str = "auto",
         name: str | None = None,
     ):
-        self.name = self.path = name or "variable"
+        self.name = name or "variable"
+        self.path = path_of(self.name)
         self._trainable = self.made_trainable = trainable
         self.autocast = autocast
         self.aggregation, self.synchronization = aggregation, synchronization

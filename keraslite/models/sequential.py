@@ -10,6 +10,7 @@ from keraslite.layers.input_layer import InputLayer
 from keraslite.layers.lambda_layer import Lambda
 from keraslite.models.graph import make_graph
 from keraslite.models.model import Model
+from keraslite.naming import layer_scope
 from keraslite.registry import (
     deserialize_keras_object,
     serialize_keras_object,
@@ -74,11 +75,10 @@ class Sequential(Model):
         """Make the graph once there are an input layer and another one."""
         first = self._layers_in_order[0] if self._layers_in_order else None
         if isinstance(first, InputLayer) and len(self._layers_in_order) > 1:
-            if self.is_functional:
-                x = self._layers_in_order[-1](self.output)
-            else:
-                x = first.output
-                for layer in self._layers_in_order[1:]:
+            new = self._layers_in_order[-1:] if self.is_functional else self._layers_in_order[1:]
+            x = self.output if self.is_functional else first.output
+            with layer_scope(self):
+                for layer in new:
                     x = layer(x)
             self.set_graph(make_graph(first.output, x))
 

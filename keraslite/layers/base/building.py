@@ -8,7 +8,7 @@ from typing import Any
 from keraslite import backend as backends
 from keraslite import tree
 from keraslite.layers.base.calls import signature
-from keraslite.naming import name_scope
+from keraslite.naming import fix_path, layer_scope
 
 
 def scoped(build: Any) -> Any:
@@ -21,7 +21,8 @@ def scoped(build: Any) -> Any:
             return
         self.__dict__["_kl_building"] = True
         try:
-            with backends.use_backend(self.backend), name_scope(self.name):
+            fix_path(self)
+            with backends.use_backend(self.backend), layer_scope(self):
                 build(self, *args, **kwargs)
         finally:
             del self.__dict__["_kl_building"]

@@ -12,6 +12,7 @@ from keraslite.variable import Variable
 
 # Tuples, not unions: Dynamo does not trace `list | tuple`.
 _ARRAYS, _SEQUENCES = (np.ndarray, np.generic), (list, tuple)
+_STRUCTURES = (list, tuple, dict)
 _PLAIN = (type(None), bool, int, float, str, slice)
 
 
@@ -69,7 +70,8 @@ def _cast(x: np.ndarray, target: Any) -> np.ndarray:
 
 def any_symbolic(values: Any) -> bool:
     """Return whether there is a symbolic tensor among arguments, in structures too."""
-    return any(
-        type(x) is KerasTensor or (type(x) in (list, tuple, dict) and is_symbolic(x))
-        for x in values
-    )
+    for x in values:  # not any(...): a generator costs more than the rest, at each call
+        cls = type(x)
+        if cls is KerasTensor or (cls in _STRUCTURES and is_symbolic(x)):
+            return True
+    return False

@@ -30,7 +30,7 @@ from keraslite.layers.base.masks import fill_masks, set_masks
 from keraslite.layers.base.stateless import stateless_call
 from keraslite.layers.base.symbolic_call import add_node, infer_output_shape, infer_outputs
 from keraslite.layers.base.tracking import Tracked
-from keraslite.naming import auto_name, path_of, to_snake_case
+from keraslite.naming import auto_name, fix_path, layer_scope, to_snake_case
 from keraslite.operation import Operation
 from keraslite.registry import deserialize_keras_object, public_class
 from keraslite.scopes import scopes
@@ -117,6 +117,12 @@ class Layer(Tracked, Operation):
     def name(self, value: str) -> None:
         self.__dict__["_name"] = value
 
+    @property
+    def path(self) -> str | None:
+        """The beginning of its variables' paths: the layers around it; None until it is built."""
+        path = self.__dict__.get("_kl_path")
+        return path.removesuffix("/") if path else None
+
     # -- dtypes -------------------------------------------------------------------------------
 
     @property
@@ -184,13 +190,12 @@ class Layer(Tracked, Operation):
         if initializer is None:
             whole = dtype is not None and not str(dtype).startswith(("float", "bfloat"))
             initializer = "zeros" if whole else "glorot_uniform"
-        with backends.use_backend(self.backend):
+        with backends.use_backend(self.backend), layer_scope(self):
             variable = Variable(
                 initializers.get(initializer) if not callable(initializer) else initializer,
                 shape=shape or (), dtype=dtype or self.variable_dtype, trainable=trainable,
                 autocast=autocast, aggregation=aggregation, name=name,
             )  # fmt: skip
-        variable.path = path_of(variable.name)
         variable.regularizer = regularizers.get(regularizer)
         variable.constraint = constraints.get(constraint)
         self.__dict__.setdefault("_kl_added", []).append(variable)
@@ -274,10 +279,11 @@ class Layer(Tracked, Operation):
         if outer is None and losses.with_losses:
             losses.clear_losses(self)
         cast, scopes.autocast = scopes.autocast, compute if self.autocast else None
+        path, scopes.path = scopes.path, self.__dict__.get("_kl_path") or fix_path(self)
         try:
             outputs = self.call(*args, **kwargs)
         finally:
-            scopes.autocast, scopes.call = cast, outer
+            scopes.autocast, scopes.call, scopes.path = cast, outer, path
         if masking.any_masks() or spec.makes_masks:
             set_masks(self, args, kwargs, outputs)
         if self.activity_regularizer is not None:

@@ -8,6 +8,7 @@ from keraslite.layers.base.building import map_shapes
 from keraslite.layers.base.calls import CallContext
 from keraslite.layers.base.inputs import convert_input
 from keraslite.layers.base.losses import clear_losses
+from keraslite.naming import fix_path
 from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor, Node, collect_sizes, infer
 from keraslite.variable import SpecScope
@@ -21,14 +22,14 @@ def infer_outputs(layer: Any, args: tuple, kwargs: dict[str, Any], training: boo
     def run(*args: Any, **kwargs: Any) -> Any:
         args = [convert_input(layer, x, target) for x in args]  # as a real call casts them
         kwargs = {name: convert_input(layer, x, target) for name, x in kwargs.items()}
-        outer = scopes.call, scopes.autocast
-        scopes.call = CallContext(training)
+        outer = scopes.call, scopes.autocast, scopes.path
+        scopes.call, scopes.path = CallContext(training), fix_path(layer)
         scopes.autocast = layer.compute_dtype if layer.autocast else None
         try:
             with SpecScope():
                 return layer.call(*args, **kwargs)
         finally:
-            scopes.call, scopes.autocast = outer
+            scopes.call, scopes.autocast, scopes.path = outer
             clear_losses(layer)
 
     return infer(run, args, kwargs, lambda: _sizes(layer), tries=64)
