@@ -6,7 +6,7 @@ from compare import assert_close
 
 import keraslite
 from keraslite import backend as backends
-from keraslite import layers, models, saving
+from keraslite import layers, masking, models, ops, saving
 
 RNG = np.random.default_rng(11)
 X = RNG.normal(3.0, 2.0, size=(8, 4)).astype("float32")
@@ -106,3 +106,93 @@ def test_frozen_statistics_inside_a_part_that_trains_stay(trains):
     inner = over(norm(), training=False)
     i = layers.Input((4,))
     assert not moved(models.Model(i, inner(i, training=True)))
+
+
+# -- masks ----------------------------------------------------------------------------------------
+
+IDS = np.array([[1, 2, 0, 0], [3, 0, 0, 0]])
+
+
+@saving.register_keras_serializable("graphs")
+class Seen(layers.Layer):
+    """A layer that notes whether it was given a mask, and zeroes what is masked."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.seen = []
+
+    def call(self, x, mask=None):
+        self.seen.append(None if mask is None else (tuple(mask.shape), ops.dtype(mask)))
+        return x if mask is None else x * ops.cast(ops.expand_dims(mask, -1), "float32")
+
+
+class Around(layers.Layer):
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def through(*parts):
+    """Return the outputs of parts over embedded ids, drawn as a graph, and the embedding."""
+    i = layers.Input((4,), dtype="int32")
+    embedding = layers.Embedding(5, 3, mask_zero=True)
+    x = embedding(i)
+    for part in parts:
+        x = part(x)
+    return models.Model(i, x), embedding
+
+
+MASKED = {
+    "at once": lambda seen: [seen],
+    "behind layers that pass masks on": lambda seen: [
+        layers.Dropout(0.5), layers.Dense(3), seen
+    ],
+    "inside a layer": lambda seen: [Around(seen)],
+    "behind another that has an argument for it": lambda seen: [Seen(), seen],
+    "inside a sequence": lambda seen: [models.Sequential([layers.Activation("relu"), seen])],
+    "inside a functional model": lambda seen: [inside_a_graph(seen)],
+}  # fmt: skip
+
+
+def inside_a_graph(seen):
+    i = layers.Input((4, 3))
+    return models.Model(i, seen(layers.Dense(3)(i)))
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_masks_travel_while_a_graph_is_drawn(backend, name):
+    seen = Seen()
+    parts = MASKED[name](seen)
+    seen.seen.clear()
+    model, embedding = through(*parts)
+    shape, dtype = seen.seen[-1]  # of an abstract value; a sequence first draws its own graph
+    assert len(shape) == 2 and shape[1] == 4 and dtype == "bool"
+    seen.seen.clear()
+    graph = numbers(model(IDS))
+    assert seen.seen == [((2, 4), "bool")]
+    x = embedding(IDS)
+    for part in parts:
+        x = part(x)
+    assert_close(graph, numbers(x))
+    assert np.all(graph[:, 2:] == 0)
+
+
+def test_a_symbolic_tensor_has_the_mask_that_its_layer_computes(backend):
+    i = layers.Input((4,), dtype="int32")
+    x = layers.Embedding(5, 3, mask_zero=True)(i)
+    mask = masking.get_mask(layers.Concatenate(axis=1)([x, layers.Dense(3)(x)]))
+    assert mask.shape == (None, 8) and mask.dtype == "bool"
+    assert masking.get_mask(layers.GlobalAveragePooling1D()(x)) is None
+
+
+def test_a_mask_that_is_an_input_stays_one(backend):
+    x, mask = layers.Input((4, 3)), layers.Input((4,), dtype="bool")
+    model = models.Model([x, mask], Seen()(x, mask=mask))
+    data = np.ones((2, 4, 3), "float32")
+    out = numbers(model([data, IDS > 0]))
+    assert_close(out, data * (IDS > 0)[..., None])
+    assert_close(numbers(models.clone_model(model)([data, IDS > 0])), out)

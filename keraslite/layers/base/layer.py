@@ -28,7 +28,12 @@ from keraslite.layers.base.input_spec import check_input_spec
 from keraslite.layers.base.inputs import any_symbolic, convert_input
 from keraslite.layers.base.masks import fill_masks, set_masks
 from keraslite.layers.base.stateless import stateless_call
-from keraslite.layers.base.symbolic_call import add_node, infer_output_shape, infer_outputs
+from keraslite.layers.base.symbolic_call import (
+    add_node,
+    infer_masks,
+    infer_output_shape,
+    infer_outputs,
+)
 from keraslite.layers.base.tracking import Tracked
 from keraslite.naming import auto_name, fix_path, layer_scope, to_snake_case
 from keraslite.operation import Operation
@@ -301,6 +306,8 @@ class Layer(Tracked, Operation):
         else:
             outputs = infer_outputs(self, args, kwargs, training)
         add_node(self, args, kwargs, outputs, asked)
+        if masking.any_masks() or self._kl_spec.makes_masks:
+            infer_masks(self, args, kwargs, training, outputs)
         return outputs
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:

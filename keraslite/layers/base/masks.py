@@ -26,17 +26,24 @@ def fill_masks(layer: Any, args: tuple, kwargs: dict[str, Any]) -> None:
 
 def set_masks(layer: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
     """Mask the outputs as `compute_mask` says."""
-    custom = layer._kl_spec.makes_masks
-    if not args or not (custom or layer.supports_masking):
+    mask = output_mask(layer, args, kwargs)
+    if mask is None:
         return
-    previous = kwargs.get("mask")
-    if previous is None:
-        previous = tree.map_structure(masking.get_mask, args[0])
-    if not custom and all(m is None for m in tree.flatten(previous)):
-        return
-    mask = layer.compute_mask(args[0], previous)
-    if not custom and tree.is_nested(mask) and not tree.is_nested(outputs):
+    if not layer._kl_spec.makes_masks and tree.is_nested(mask) and not tree.is_nested(outputs):
         mask = next((m for m in tree.flatten(mask) if m is not None), None)
     for x, m in zip(tree.flatten(outputs), tree.flatten(mask), strict=False):
         if m is not None and all(x is not a for a in tree.flatten(args)):
             masking.set_mask(x, m)
+
+
+def output_mask(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Return what `compute_mask` gives for a call; None where it is not to be asked."""
+    custom = layer._kl_spec.makes_masks
+    if not args or not (custom or layer.supports_masking):
+        return None
+    previous = kwargs.get("mask")
+    if previous is None:
+        previous = tree.map_structure(masking.get_mask, args[0])
+    if not custom and all(m is None for m in tree.flatten(previous)):
+        return None
+    return layer.compute_mask(args[0], previous)

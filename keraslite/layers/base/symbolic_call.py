@@ -1,13 +1,15 @@
 """Calls of layers on symbolic tensors."""
 
+from collections.abc import Callable
 from typing import Any
 
 from keraslite import backend as backends
-from keraslite import tree
+from keraslite import masking, tree
 from keraslite.layers.base.building import map_shapes
 from keraslite.layers.base.calls import CallContext
 from keraslite.layers.base.inputs import convert_input
 from keraslite.layers.base.losses import clear_losses
+from keraslite.layers.base.masks import fill_masks, set_masks
 from keraslite.naming import fix_path
 from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor, Node, collect_sizes, infer
@@ -16,23 +18,64 @@ from keraslite.variable import SpecScope
 
 def infer_outputs(layer: Any, args: tuple, kwargs: dict[str, Any], training: bool | None) -> Any:
     """Return the symbolic outputs of a call, by abstract evaluation of the layer's `call`."""
+    return _infer(layer, lambda args, kwargs: layer.call(*args, **kwargs), args, kwargs, training)
+
+
+def infer_masks(
+    layer: Any, args: tuple, kwargs: dict[str, Any], training: bool | None, outputs: Any
+) -> None:
+    """Mask symbolic outputs as `compute_mask` says, by abstract evaluation of it."""
+
+    def masks(args: tuple, kwargs: dict[str, Any]) -> list[Any]:
+        marked = tree.map_structure(lambda _: _Output(), outputs)
+        set_masks(layer, args, kwargs, marked)
+        return [masking.get_mask(x) for x in tree.flatten(marked)]
+
+    for x, mask in zip(
+        tree.flatten(outputs), _infer(layer, masks, args, kwargs, training), strict=True
+    ):
+        if mask is not None:
+            masking.set_mask(x, mask)
+
+
+class _Output:
+    """What stands for an output while its mask is computed."""
+
+
+def _infer(
+    layer: Any, fn: Callable, args: tuple, kwargs: dict[str, Any], training: bool | None
+) -> Any:
+    """Evaluate a function of a layer's arguments on abstract values, as if inside the layer's call.
+
+    The abstract values have the masks of the symbolic tensors that they stand for.
+    """
     module = backends.load(layer.backend)
     target = module.native(layer.compute_dtype) if layer.autocast else None
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        args = [convert_input(layer, x, target) for x in args]  # as a real call casts them
+    def run(args: tuple, kwargs: dict[str, Any], masks: list[Any]) -> Any:
+        for x, mask in zip(tree.flatten((args, kwargs)), masks, strict=True):
+            if mask is not None:
+                masking.set_mask(x, mask)
+        args = tuple([convert_input(layer, x, target) for x in args])  # as a real call casts them
         kwargs = {name: convert_input(layer, x, target) for name, x in kwargs.items()}
+        if masking.any_masks():
+            fill_masks(layer, args, kwargs)
         outer = scopes.call, scopes.autocast, scopes.path
         scopes.call, scopes.path = CallContext(training), fix_path(layer)
         scopes.autocast = layer.compute_dtype if layer.autocast else None
         try:
             with SpecScope():
-                return layer.call(*args, **kwargs)
+                return fn(args, kwargs)
         finally:
             scopes.call, scopes.autocast, scopes.path = outer
             clear_losses(layer)
 
-    return infer(run, args, kwargs, lambda: _sizes(layer), tries=64)
+    masks = [_mask_of(x) for x in tree.flatten((args, kwargs))]
+    return infer(run, (args, kwargs, masks), {}, lambda: _sizes(layer), tries=64)
+
+
+def _mask_of(x: Any) -> Any:
+    return masking.get_mask(x) if isinstance(x, KerasTensor) else None
 
 
 def _sizes(layer: Any) -> list[tuple[int, ...]]:
