@@ -41,9 +41,11 @@ class InputLayer(Layer):
             shape = (shape,) if isinstance(shape, int) else tuple(shape)
             batch_shape = (batch_size, *shape)
         self.batch_shape, self.sparse, self.optional = tuple(batch_shape), bool(sparse), optional
-        tensor = input_tensor or KerasTensor(
-            self.batch_shape, dtype or "float32", sparse=self.sparse, name=self.name
-        )
+        tensor = input_tensor
+        if tensor is None:
+            tensor = KerasTensor(
+                self.batch_shape, dtype or "float32", sparse=self.sparse, name=self.name
+            )
         self._kl_tensor, self._kl_dtype = tensor, tensor.dtype
         if tensor.node is None:
             Node(self, (), {}, tensor)

@@ -4,11 +4,12 @@ A graph holds no weights and knows no model. Its config has Keras's form: an ent
 operation, with the calls of it in `inbound_nodes`.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from keraslite import tree
+from keraslite import masking, ops, tree
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.input_layer import InputLayer
 from keraslite.naming import free_name
@@ -72,8 +73,22 @@ def make_graph(inputs: Any, outputs: Any) -> Graph:
         if not isinstance(x, KerasTensor):
             raise ValueError(f"The inputs of a functional model must be KerasTensors, got {x!r}.")
     nodes = nodes_between(flat, tree.flatten(outputs))
+    if any(x.node is not None and x.node.inputs for x in flat):  # out of the middle of a graph
+        inputs, outputs = _behind_inputs(inputs, nodes, outputs)
+        return make_graph(inputs, outputs)
     called = {id(n.operation): n.operation for n in nodes if isinstance(n.operation, Layer)}
     return Graph(inputs, nodes, outputs, [_input_layer(x) for x in flat], list(called.values()))
+
+
+def _behind_inputs(inputs: Any, nodes: list[Node], outputs: Any) -> tuple[Any, Any]:
+    """Return inputs that are all new where they were made by calls, and the outputs for them."""
+
+    def replaced(x: KerasTensor) -> KerasTensor:
+        made = x.node is not None and x.node.inputs
+        return InputLayer(batch_shape=x.shape, dtype=x.dtype).output if made else x
+
+    new = tree.map_structure(replaced, inputs)
+    return new, _run(nodes, tree.flatten(inputs), tree.flatten(new), outputs)
 
 
 def nodes_between(inputs: list[KerasTensor], outputs: list[KerasTensor]) -> list[Node]:
@@ -123,21 +138,28 @@ def run_graph(graph: Graph, inputs: list[Any]) -> Any:
         graph: the graph.
         inputs: a value for each symbolic input, as `match_inputs` orders them.
     """
-    values = dict(zip(map(id, graph.flat_inputs), inputs, strict=True))
+    return _run(graph.nodes, graph.flat_inputs, inputs, graph.outputs)
+
+
+def _run(nodes: list[Node], symbols: list[KerasTensor], inputs: list[Any], outputs: Any) -> Any:
+    """Return the outputs for values of the symbolic inputs."""
+    values = dict(zip(map(id, symbols), inputs, strict=True))
 
     def value_of(x: Any) -> Any:
         return values[id(x)] if isinstance(x, KerasTensor) else x
 
-    for node in graph.nodes:
+    for node in nodes:
         args, kwargs = tree.map_structure(value_of, (node.args, node.kwargs))
         result = tree.flatten(node.operation(*args, **kwargs))
         for symbol, place in zip(node.outputs, node.places, strict=True):
             values[id(symbol)] = result[place]
-    return tree.map_structure(value_of, graph.outputs)
+    return tree.map_structure(value_of, outputs)
 
 
 def match_inputs(graph: Graph, inputs: Any, name: str) -> list[Any]:
     """Return the values of a call in the order of the symbolic inputs; dicts go by name.
+
+    Values have the dtypes of the symbolic inputs, and a last axis of size 1 more or less.
 
     Args:
         graph: the graph.
@@ -148,31 +170,52 @@ def match_inputs(graph: Graph, inputs: Any, name: str) -> list[Any]:
         ValueError: an input is missing, is one too many, or has another shape.
     """
     symbols = graph.flat_inputs
-    if isinstance(inputs, dict):
-        by_key = isinstance(graph.inputs, dict)
-        keys = list(graph.inputs) if by_key else [s.name for s in symbols]
-        missing = [key for key in keys if key not in inputs]
-        if missing:
-            raise ValueError(
-                f"Model {name!r} misses the inputs {sorted(missing) if by_key else missing}; "
-                f"got {sorted(inputs)}."
-            )
-        flat = tree.flatten({k: inputs[k] for k in keys}) if by_key else [inputs[k] for k in keys]
-    else:
-        flat = tree.flatten(inputs)
+    flat = _by_name(graph, inputs, name) if isinstance(inputs, dict) else tree.flatten(inputs)
     if len(flat) != len(symbols):
         raise ValueError(f"Model {name!r} expects {len(symbols)} inputs, got {len(flat)}.")
-    for x, symbol in zip(flat, symbols, strict=True):
-        shape = tuple(getattr(x, "shape", symbol.shape))
-        if len(shape) != len(symbol.shape) or any(
-            None not in sizes and sizes[0] != sizes[1]
-            for sizes in zip(shape, symbol.shape, strict=True)
-        ):
-            raise ValueError(
-                f"Model {name!r} expects the input {symbol.name!r} to have shape "
-                f"{symbol.shape}, got {shape}."
-            )
-    return flat
+    return [_match(x, symbol, name) for x, symbol in zip(flat, symbols, strict=True)]
+
+
+def _by_name(graph: Graph, inputs: dict[str, Any], name: str) -> list[Any]:
+    by_key = isinstance(graph.inputs, dict)
+    keys = list(graph.inputs) if by_key else [s.name for s in graph.flat_inputs]
+    missing = [key for key in keys if key not in inputs]
+    if missing:
+        raise ValueError(
+            f"Model {name!r} misses the inputs {sorted(missing) if by_key else missing}; "
+            f"got {sorted(inputs)}."
+        )
+    surplus = [key for key in inputs if key not in keys]
+    if surplus and by_key:  # as Keras; a model of a list takes what it knows by name
+        warnings.warn(
+            f"Model {name!r} ignores the inputs {surplus}: it takes {keys}.", stacklevel=2
+        )
+    return tree.flatten({k: inputs[k] for k in keys}) if by_key else [inputs[k] for k in keys]
+
+
+def _match(x: Any, symbol: KerasTensor, name: str) -> Any:
+    """Return a value in the dtype and rank of a symbolic input."""
+    if not hasattr(x, "shape"):
+        return x
+    given = x
+    if len(x.shape) == len(symbol.shape) + 1 and x.shape[-1] == 1:
+        x = ops.squeeze(x, -1)
+    elif len(x.shape) == len(symbol.shape) - 1 and symbol.shape[-1] == 1:
+        x = ops.expand_dims(x, -1)
+    shape = tuple(x.shape)
+    if len(shape) != len(symbol.shape) or any(
+        None not in sizes and sizes[0] != sizes[1]
+        for sizes in zip(shape, symbol.shape, strict=True)
+    ):
+        raise ValueError(
+            f"Model {name!r} expects the input {symbol.name!r} to have shape "
+            f"{symbol.shape}, got {tuple(given.shape)}."
+        )
+    if symbol.dtype != "string" and ops.dtype(x) not in (symbol.dtype, "string"):
+        x = ops.cast(x, symbol.dtype)
+    if x is not given:
+        masking.set_mask(x, masking.get_mask(given))
+    return x
 
 
 # -- graphs as configs ----------------------------------------------------------------------------
@@ -242,11 +285,13 @@ def rebuild_graph(config: dict[str, Any]) -> tuple[Any, Any]:
         pending = later
 
     def tensor(place: Any) -> Any:
-        if isinstance(place, dict):
+        if isinstance(place, dict) and _class_name(place) != "__tuple__":
             return {k: tensor(v) for k, v in place.items()}
         if len(place) == 3 and isinstance(place[0], str):
             return tensors[place[0], place[1]][place[2]]
-        return [tensor(p) for p in place]
+        if _class_name(place) == "__tuple__":
+            return tuple(tensor(p) for p in place["config"]["items"])
+        return type(place)(tensor(p) for p in place)
 
     return tensor(config["input_layers"]), tensor(config["output_layers"])
 
@@ -329,4 +374,7 @@ def _map_tensors(function: Callable[[KerasTensor], Any], x: Any) -> Any:
         return function(x)
     if isinstance(x, dict):
         return {k: _map_tensors(function, v) for k, v in x.items()}
+    if isinstance(x, tuple):
+        items = [_map_tensors(function, v) for v in x]
+        return {"class_name": "__tuple__", "config": {"items": items}}
     return [_map_tensors(function, v) for v in x]

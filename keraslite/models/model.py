@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Self
 
-from keraslite import quantizers, tree
+from keraslite import masking, quantizers, tree
 from keraslite.layers.base.building import (
     map_shapes,
     restore_build_state,
@@ -101,6 +101,7 @@ class Model(Trainer, Layer):
     def set_graph(self, graph: Graph | None) -> None:
         """Make the model one that runs a graph and is built; None takes the graph away."""
         self._graph, self.built = graph, graph is not None
+        self.autocast = graph is None  # values are cast to the dtypes of the symbolic inputs
 
     # -- what a graph tells ---------------------------------------------------------------------
 
@@ -151,7 +152,19 @@ class Model(Trainer, Layer):
         """Run the graph; a subclass without one writes this method."""
         if self._graph is None:
             raise NotImplementedError(f"{type(self).__name__} does not implement call().")
-        return run_graph(self._graph, match_inputs(self._graph, inputs, self.name))
+        values = self.match_inputs(inputs)
+        if mask is not None:
+            for x, m in zip(values, tree.flatten(mask), strict=True):
+                masking.set_mask(x, m)
+        return run_graph(self._graph, values)
+
+    def match_inputs(self, inputs: Any) -> list[Any]:
+        """Return the values of a call, flat, in the order, dtypes and ranks of the graph's inputs.
+
+        Args:
+            inputs: the nested values.
+        """
+        return match_inputs(self._graph, inputs, self.name)
 
     # -- configs and copies ---------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from keraslite.layers.base.building import declared_input_shape
+from keraslite import tree
+from keraslite.layers.base.building import as_shape, declared_input_shape, map_shapes
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.base.masks import accepts_mask
 from keraslite.layers.base.tracking import LayerList
@@ -63,7 +64,8 @@ class Sequential(Model):
         """Take the last layer off."""
         layer = self._layers_in_order.pop()
         self.set_graph(None)
-        self._connect()
+        if self._layers_in_order:
+            self._connect()
         return layer
 
     @property
@@ -72,22 +74,41 @@ class Sequential(Model):
         return [x for x in self._layers_in_order if not isinstance(x, InputLayer)]
 
     def _connect(self) -> None:
-        """Make the graph once there are an input layer and another one."""
-        first = self._layers_in_order[0] if self._layers_in_order else None
-        if isinstance(first, InputLayer) and len(self._layers_in_order) > 1:
-            new = self._layers_in_order[-1:] if self.is_functional else self._layers_in_order[1:]
-            x = self.output if self.is_functional else first.output
-            with layer_scope(self):
-                for layer in new:
-                    x = layer(x)
-            self.set_graph(make_graph(first.output, x))
+        """Make the graph, or add the last layer to it, once the shape of the input is known."""
+        if self.is_functional:
+            inputs, x, new = self.input, self.output, self._layers_in_order[-1:]
+        else:
+            inputs = x = self._symbolic_inputs()
+            new = self._layers_in_order[isinstance(self._layers_in_order[0], InputLayer) :]
+        if inputs is None or not new:
+            return
+        with layer_scope(self):
+            for layer in new:
+                x = layer(x)
+        self.set_graph(make_graph(inputs, x))
+
+    def _symbolic_inputs(self) -> Any:
+        """Return what the first layer says of the input: an Input, or a model that has a graph."""
+        first = self._layers_in_order[0]
+        if isinstance(first, InputLayer):
+            return first.output
+        if not isinstance(first, Model) or not first.is_functional:
+            return None
+        return tree.map_structure(
+            lambda x: InputLayer(batch_shape=x.shape, dtype=x.dtype, name=x.name).output,
+            first.input,
+        )
 
     def build(self, input_shape: Any = None) -> None:
-        """Build the layers and the graph for an input shape."""
-        if not self.is_functional and input_shape is not None and self._layers_in_order:
+        """Build the layers and the graph for an input shape.
+
+        Inputs in a list or a dict make no graph: the layers are built when they are called.
+        """
+        shape = as_shape(input_shape)
+        if not self.is_functional and isinstance(shape, tuple) and self._layers_in_order:
             if not isinstance(self._layers_in_order[0], InputLayer):
                 dtype = self._layers_in_order[0].input_dtype
-                shape = (None, *tuple(input_shape)[1:])
+                shape = (None, *shape[1:])
                 self._layers_in_order.insert(0, InputLayer(batch_shape=shape, dtype=dtype))
             self._connect()
         self.built = True
@@ -99,6 +120,8 @@ class Sequential(Model):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the layers in order."""
         x = inputs
+        if self.is_functional:
+            x = tree.pack_sequence_as(self.input, self.match_inputs(inputs))
         for layer in self.layers:
             extra = {"mask": mask} if mask is not None and accepts_mask(layer) else {}
             x = layer(x, **extra)
@@ -113,7 +136,7 @@ class Sequential(Model):
             "layers": [serialize_keras_object(x) for x in self._layers_in_order],
         }  # fmt: skip
         if self.built and self.is_functional:
-            config["build_input_shape"] = list(self.input_shape)
+            config["build_input_shape"] = map_shapes(list, self.input_shape)
         return config
 
     @classmethod
@@ -124,5 +147,5 @@ class Sequential(Model):
             model.add(deserialize_keras_object(entry))
         shape = config.get("build_input_shape")
         if shape and not model.built:
-            model.build(tuple(shape))
+            model.build(as_shape(shape))
         return model

@@ -196,3 +196,156 @@ def test_a_mask_that_is_an_input_stays_one(backend):
     out = numbers(model([data, IDS > 0]))
     assert_close(out, data * (IDS > 0)[..., None])
     assert_close(numbers(models.clone_model(model)([data, IDS > 0])), out)
+
+
+# -- inputs and outputs ---------------------------------------------------------------------------
+
+
+@saving.register_keras_serializable("graphs")
+class Join(layers.Layer):
+    """The sum of the entries of a dict."""
+
+    def call(self, inputs):
+        return inputs["a"] + inputs["b"]
+
+
+def doubled(shape=(3,), dtype="float32"):
+    i = layers.Input(shape, dtype=dtype)
+    return models.Model(i, ops.add(i, i))
+
+
+def test_inputs_and_outputs_by_position_or_name_make_a_model(backend):
+    i = layers.Input((3,))
+    o = layers.Dense(1)(i)
+    made = [models.Model(i, o), models.Model(i, outputs=o), models.Model(inputs=i, outputs=o),
+            models.Model(outputs=o, inputs=i, name="net")]  # fmt: skip
+    for model in made:
+        assert isinstance(model, models.Functional)
+        assert_close(numbers(model(np.ones((2, 3)))), numbers(made[0](np.ones((2, 3)))))
+
+
+def test_a_model_may_begin_in_the_middle_of_a_graph(backend, tmp_path):
+    i = layers.Input((3,))
+    drop = layers.Dropout(0.5)
+    middle = layers.Dense(4)(i)
+    end = layers.Dense(2)
+    model = models.Model(middle, end(drop(middle, training=False)))
+    x = np.ones((2, 4), "float32")
+    want = numbers(end(x))
+    assert_close(numbers(model(x, training=True)), want)
+    assert [type(x).__name__ for x in model.layers] == ["InputLayer", "Dropout", "Dense"]
+    assert len(model.weights) == 2 and model.input_shape == (None, 4)
+    saving.save_model(model, tmp_path / "model.keraslite")
+    assert_close(numbers(saving.load_model(tmp_path / "model.keraslite")(x)), want)
+    assert models.Model(i, end(drop(middle))).layers[1] is not None  # the first graph is whole
+
+
+@pytest.mark.parametrize("wanted", ["float32", "float16", "int32"])
+@pytest.mark.parametrize("given", ["float64", "float32", "int64"])
+def test_inputs_have_the_dtype_of_their_symbol(backend, wanted, given):
+    out = doubled(dtype=wanted)(np.ones((2, 3), given))
+    assert ops.dtype(out) == wanted
+    assert np.all(numbers(out) == 2)
+
+
+def test_a_mixed_policy_does_not_round_what_the_graph_takes_as_it_is(backend):
+    x = np.full((1, 1), 1 + 2**-20, "float32")
+    i = layers.Input((1,))
+    model = models.Model(i, ops.add(i, 0.0), dtype="mixed_float16")
+    assert numbers(model(x)) == x
+
+
+@pytest.mark.parametrize("sequence", [False, True])
+def test_a_last_axis_of_one_more_or_less_is_put_right(backend, sequence):
+    def make(shape):
+        if sequence:
+            return models.Sequential([layers.Input(shape), layers.Activation("linear")])
+        return doubled(shape)
+
+    assert tuple(make((3,))(np.ones((2, 3, 1))).shape) == (2, 3)
+    assert tuple(make((3, 1))(np.ones((2, 3))).shape) == (2, 3, 1)
+    with pytest.raises(ValueError, match=r"shape \(None, 3\), got \(2, 3, 2\)"):
+        make((3,))(np.ones((2, 3, 2)))
+
+
+def test_tuples_stay_tuples_in_copies(backend, tmp_path):
+    a, b = layers.Input((3,)), layers.Input((3,))
+    model = models.Model((a, b), (layers.Add()([a, b]), {"x": [a, (b,)]}))
+    x = np.ones((2, 3), "float32")
+    for other in copies(model, tmp_path):
+        out = other((x, x))
+        assert isinstance(out, tuple) and isinstance(out[1]["x"], list)
+        assert isinstance(out[1]["x"][1], tuple) and isinstance(other.input, tuple)
+        assert isinstance(other.predict((x, x), verbose=0), tuple)
+
+
+def test_surplus_keys_are_named_in_a_warning(backend):
+    a = layers.Input((3,), name="a")
+    x = np.ones((2, 3), "float32")
+    model = models.Model({"a": a}, ops.add(a, a))
+    with pytest.warns(UserWarning, match=r"ignores the inputs \['b'\]: it takes \['a'\]"):
+        assert_close(numbers(model({"a": x, "b": x})), x + x)
+
+
+def test_a_mask_that_a_model_is_given_reaches_its_layers(backend):
+    seen = Seen()
+    i = layers.Input((4, 3))
+    x, mask = np.ones((2, 4, 3), "float32"), IDS > 0
+    assert_close(numbers(models.Model(i, seen(i))(x, mask=mask)), x * mask[..., None])
+
+
+# -- sequences ------------------------------------------------------------------------------------
+
+
+def functional_first():
+    i = layers.Input((3,))
+    return models.Model(i, layers.Dense(4)(i))
+
+
+def sequence_first():
+    inner = models.Sequential([layers.Dense(4)])
+    inner.build((None, 3))
+    return inner
+
+
+@pytest.mark.parametrize("make", [functional_first, sequence_first])
+def test_a_sequence_is_built_where_its_first_part_has_a_graph(backend, make, tmp_path):
+    model = models.Sequential([make(), layers.Dense(2)])
+    assert model.built and len(model.weights) == 4
+    assert model.input_shape == (None, 3) and model.output_shape == (None, 2)
+    x = np.ones((2, 3), "float32")
+    want = numbers(model(x))
+    for other in copies(model, tmp_path):
+        assert len(other.weights) == 4
+    assert_close(numbers(other(x)), want)
+    model.pop()
+    assert model.built and model.output_shape == (None, 4)
+    model.pop()
+    assert not model.built
+
+
+def test_a_sequence_is_built_where_its_first_part_takes_a_dict(backend, tmp_path):
+    inputs = {name: layers.Input((3,), name=name) for name in ("a", "b")}
+    first = models.Model(inputs, Join()(inputs))
+    model = models.Sequential([first, layers.Dense(2)])
+    assert len(model.weights) == 2 and model.input_shape == {"a": (None, 3), "b": (None, 3)}
+    x = {name: np.ones((2, 3), "float32") for name in ("a", "b")}
+    want = numbers(model(x))
+    *_, loaded = copies(model, tmp_path)
+    assert_close(numbers(loaded(x)), want)
+    assert_close(model.predict(x, verbose=0), want)
+
+
+def test_a_sequence_takes_dicts_and_lists(trains, tmp_path):
+    x = np.ones((4, 3), "float32")
+    cases = [(Join(), {"a": x, "b": x}), (layers.Add(), [x, x]), (layers.Add(), (x, x))]
+    for first, data in cases:
+        model = models.Sequential([first, layers.Dense(1)])
+        want = numbers(model(data))
+        assert want.shape == (4, 1)
+        model.compile("sgd", "mse")
+        assert_close(model.predict(data, verbose=0), want)
+        model.fit(data, np.ones((4, 1)), verbose=0)
+        saving.save_model(model, tmp_path / "model.keraslite")
+        loaded = saving.load_model(tmp_path / "model.keraslite")
+        assert_close(numbers(loaded(data)), numbers(model(data)))
