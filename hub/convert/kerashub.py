@@ -31,6 +31,7 @@ from hub.weights.loading import layer_storages, weight_variables
 from hub.weights.reader import open_weights
 from hub.weights.storage import DENSE
 from hub.weights.tables import WeightTable, name_tensors
+from keraslite.saving import replacing_folder
 
 _WORDS = {int: "a positive int", float: "a float", bool: "a bool", str: "a string"}
 _COMMON = ("name", "trainable", "dtype")  # of any Keras config, of no use here
@@ -106,10 +107,10 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
         plan = {path: theirs.sources(path, task, ours) for path in variables}
         left = left_over(plan, tensors, {**LEFT, **theirs.left, **why})
         done = {p: fill(variables[p], p, plan[p], tensors, theirs, ours) for p in plan}
-        target.mkdir(parents=True, exist_ok=True)
-        if tokenizer is not None:
-            write_tokenizer(source, theirs.tokenizer, tokenizer, target)
-        save.write_preset(target, model, table, config, None)
+        with replacing_folder(target) as folder:
+            if tokenizer is not None:
+                write_tokenizer(source, theirs.tokenizer, tokenizer, folder)
+            save.write_preset(folder, model, table, config, None)
         report = []
         matches = name_tensors(layer_storages(model, variables), table)
         stored = {match.path: (match.tensor, match.storage) for match in matches}

@@ -7,9 +7,9 @@ from hub.files import write_json
 from hub.presets.build import read_config
 from hub.presets.files import PresetFiles
 from hub.weights.reader import open_weights
-from keraslite.saving import save_safetensors
+from keraslite.saving import finish_replacing, replacing_folder, save_safetensors
 
-# What is read of a checkpoint beside its weights. The config is the last: with it, it is whole.
+# What is read of a checkpoint beside its weights.
 KEPT = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
     "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
@@ -41,13 +41,13 @@ def convert(source: PresetFiles, target: Path) -> list[tuple[str, tuple[int, ...
     config = read_config(source)
     weights = open_weights(source)
     others = source.paths(name for name in KEPT if name in source)
-    target.mkdir(parents=True, exist_ok=True)
-    save_safetensors(target / "model.safetensors", weights, {"format": "pt"})
-    for name, path in others.items():
-        (target / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, target / name)
-    if "config.json" not in others:  # a built-in row stood in for it
-        write_json(target / "config.json", config)
+    with replacing_folder(target) as folder:
+        save_safetensors(folder / "model.safetensors", weights, {"format": "pt"})
+        for name, path in others.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, folder / name)
+        if "config.json" not in others:  # a built-in row stood in for it
+            write_json(folder / "config.json", config)
     return [(name, weights.shape(name), weights.dtype(name)) for name in weights]
 
 
@@ -57,5 +57,6 @@ def check_target(target: Path) -> None:
     Args:
         target: the folder.
     """
+    finish_replacing(target)
     if any((target / name).exists() for name in ("config.json", "model.safetensors")):
         raise FileExistsError(f"{target} holds a checkpoint; give another folder")

@@ -17,6 +17,7 @@ from hub.models.vae import AutoencoderKL
 from hub.preprocessing.image import ImagePreprocessor
 from hub.presets.files import PIPELINE, PresetFiles, resolve
 from hub.tokenizers import CLIPTokenizer
+from keraslite.saving import replacing_folder
 
 _DEFAULT_PRESET = "stable_diffusion_v1.5"  # of the parts that are not passed
 _PARTS = {
@@ -161,10 +162,14 @@ class DiffusionParts:
         Args:
             preset_dir: a folder; it is created if it does not exist.
         """
-        folder = Path(preset_dir)
+        with replacing_folder(preset_dir) as folder:
+            self._save_parts(folder)
+
+    def _save_parts(self, folder: Path) -> None:
+        """Write the parts, each into a folder of its own, and the index."""
         for part in ("text_encoder", "unet", "vae"):
             getattr(self, part).save_to_preset(folder / part)
-        (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
+        (folder / "tokenizer").mkdir()
         self.tokenizer.save(folder / "tokenizer")
         (folder / "scheduler").mkdir(exist_ok=True)
         config = self.scheduler.to_config()

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from hub.presets.remote import open_snapshot
 from hub.presets.table import HANDLE_FORMS, find_preset, unknown_preset
+from keraslite.saving import finish_replacing, is_temporary
 
 _REPO = r"[\w-][\w.-]*/[\w-][\w.-]*"
 HANDLE_URL = re.compile(
@@ -222,6 +223,8 @@ def _local(folder: Path, handle: str, row: dict[str, Any] | None) -> PresetFiles
         raise FileNotFoundError(f"there is no folder {folder}; a preset is {HANDLE_FORMS}")
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; give the folder that holds it")
+    for place in (folder, folder.parent):  # of a part, a pipeline may have been saved
+        finish_replacing(place)
     # Published layouts are two levels deep, the tokenizers of KerasHub three; a deeper walk could
     # wander through a whole disk.
     paths = (
@@ -230,7 +233,11 @@ def _local(folder: Path, handle: str, row: dict[str, Any] | None) -> PresetFiles
         for path in folder.glob(pattern)
         if path.is_file()
     )
-    names = frozenset(path.relative_to(folder).as_posix() for path in paths)
+    names = frozenset(
+        name
+        for name in (path.relative_to(folder).as_posix() for path in paths)
+        if not is_temporary(name)
+    )
     return PresetFiles(handle, row, None, names, f"the folder {folder}", folder.joinpath)
 
 

@@ -19,19 +19,20 @@ from typing import NamedTuple
 _log = logging.getLogger(__name__)
 _TIMEOUT = 30.0  # seconds for the listing; the client has no limit
 _TOKEN_HINT = "pass token= or set HF_TOKEN to a token of an account that may read it"
+_WRITING_HINT = "pass token= or set HF_TOKEN to a token that may write there"
 
 # The client's errors, most specific first: its class, ours, and what to do.
 _ERRORS = (
     (
         "GatedRepoError",
         PermissionError,
-        f"it is gated: accept its terms on its page, {_TOKEN_HINT}",
+        "it is gated: accept its terms on its page, {token_hint}",
     ),
     ("DisabledRepoError", PermissionError, "its author has disabled it"),
     (
         "RepositoryNotFoundError",
         FileNotFoundError,
-        f"there is no such repository, nor a folder of that name; if it is private, {_TOKEN_HINT}",
+        "there is no such repository, nor a folder of that name; if it is private, {token_hint}",
     ),
     ("RevisionNotFoundError", FileNotFoundError, "no such revision: give a branch, tag or commit"),
     ("RemoteEntryNotFoundError", FileNotFoundError, "it has no such file"),
@@ -87,17 +88,20 @@ def open_snapshot(
                 api = HfApi(endpoint=endpoint, token=token)
                 info = api.model_info(repo, revision=revision, timeout=_TIMEOUT)
             commit, names = info.sha, frozenset(item.rfilename for item in info.siblings)
-            _remember_commit(folder, revision, commit)
         except ConnectionError as error:
             commit, offline = _cached_commit(folder, revision), True
             if commit is None:
                 raise
             _log.warning("%s; using commit %s from the local cache", error, commit)
     snapshot = folder / "snapshots" / commit
+    # The older commit is what is read offline until this one has as many of the files.
+    older = None if offline else _cached_commit(folder, revision)
+    kept = frozenset() if older is None else _files_in(folder / "snapshots" / older) & names
+    missing = set(kept - _files_in(snapshot))
     if offline:
-        names = frozenset(
-            path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()
-        )
+        names = _files_in(snapshot)
+    elif not missing:
+        _remember_commit(folder, revision, commit)
 
     def fetch(name: str) -> Path:
         cached = (snapshot / name).exists()
@@ -113,6 +117,10 @@ def open_snapshot(
                 )
             problem = None if cached else _damage(Path(path))
             if problem is None:
+                if name in missing:
+                    missing.discard(name)
+                    if not missing:
+                        _remember_commit(folder, revision, commit)
                 return Path(path)
             if last:
                 raise OSError(f"{name!r} of {place} {problem} twice in a row; try again later")
@@ -120,6 +128,12 @@ def open_snapshot(
         raise AssertionError("unreachable")
 
     return Snapshot(commit, names, fetch, offline)
+
+
+def _files_in(snapshot: Path) -> frozenset[str]:
+    """Return the names of the files of a commit that are cached."""
+    paths = snapshot.rglob("*") if snapshot.is_dir() else ()
+    return frozenset(path.relative_to(snapshot).as_posix() for path in paths if path.is_file())
 
 
 def _is_set(variable: str) -> bool:
@@ -164,37 +178,40 @@ def _damage(path: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def explained(start: str) -> Iterator[None]:
+def explained(start: str, writing: bool = False) -> Iterator[None]:
     """Turn errors of the client in the block into ours, which say what to do.
 
     Args:
         start: the beginning of their messages.
+        writing: whether the block uploads.
     """
     try:
         yield
     except Exception as error:
-        explanation = _explain(error, start)
+        explanation = _explain(error, start, _WRITING_HINT if writing else _TOKEN_HINT)
         if explanation is None:
             raise
         raise explanation from error
 
 
-def _explain(error: BaseException, start: str) -> Exception | None:
+def _explain(error: BaseException, start: str, token_hint: str) -> Exception | None:
     """Return our error for one of the client's; None for an error of another origin."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-        return _explain(error.__cause__, start)  # "not in the cache", since something failed online
+        return _explain(
+            error.__cause__, start, token_hint
+        )  # "not in the cache", since something failed online
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
         return FileNotFoundError(start + _OFFLINE)
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # around an upload
-        return _explain(error.__cause__, start)
+        return _explain(error.__cause__, start, token_hint)
     for name, error_type, text in _ERRORS:
         if isinstance(error, getattr(errors, name)):
-            return error_type(start + text)
+            return error_type(start + text.format(token_hint=token_hint))
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        return PermissionError(f"{start}the server refused it ({status}); {_TOKEN_HINT}")
+        return PermissionError(f"{start}the server refused it ({status}); {token_hint}")
     if status is not None:
         return ConnectionError(f"{start}the server answered {status}; try again later")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

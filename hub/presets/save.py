@@ -1,8 +1,6 @@
 """Saving weights, config and tokenizer in the layout of transformers and diffusers."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from hub.families import Family, family_of
@@ -11,7 +9,7 @@ from hub.presets.build import config_keys, part_config
 from hub.weights.loading import export
 from hub.weights.reader import DIFFUSION_WEIGHTS, WEIGHTS
 from hub.weights.tables import WeightTable
-from keraslite.saving import save_safetensors
+from keraslite.saving import replacing_folder, save_safetensors
 
 _DTYPES = ("float32", "float16", "bfloat16")
 
@@ -66,7 +64,7 @@ def write_preset(
     directory: Any, model: Any, table: WeightTable, config: Mapping[str, Any], tokenizer: Any,
     file: str = WEIGHTS,
 ) -> None:  # fmt: skip
-    """Write weights, tokenizer and config into a folder; the config comes last.
+    """Write weights, tokenizer and config into a folder, all or none.
 
     Args:
         directory: the folder; it is created if it does not exist.
@@ -79,12 +77,11 @@ def write_preset(
     Raises:
         OSError: the folder cannot be written, or the disk is full; older files are kept.
     """
-    folder = Path(os.fspath(directory))
-    folder.mkdir(parents=True, exist_ok=True)
-    save_safetensors(folder / file, export(model, table), {"format": "pt"})
-    if tokenizer is not None:
-        tokenizer.save(folder)
-    write_json(folder / "config.json", config)
+    with replacing_folder(directory) as folder:
+        save_safetensors(folder / file, export(model, table), {"format": "pt"})
+        if tokenizer is not None:
+            tokenizer.save(folder)
+        write_json(folder / "config.json", config)
 
 
 def save_backbone(model: Any, directory: Any) -> None:

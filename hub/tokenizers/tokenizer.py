@@ -8,7 +8,6 @@ made, so threads can share it.
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from hub.presets import PresetFiles
 from hub.tokenizers.batch import Encoding, batch_inputs, pack, truncate, truncated_indices
 from hub.tokenizers.library import add_special_tokens, read_tokenizer
+from keraslite.saving import replacing_folder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Core
@@ -307,7 +307,7 @@ class Tokenizer:
         """Write the files that transformers' AutoTokenizer and `from_files` open.
 
         Args:
-            directory: an existing folder, for tokenizer.json, tokenizer_config.json,
+            directory: a folder, made if need be, for tokenizer.json, tokenizer_config.json,
                 special_tokens_map.json, and the older files of the model type.
         """
         config = {
@@ -319,8 +319,9 @@ class Tokenizer:
             ("special_tokens_map.json", self.special_tokens),
         ):
             texts[name] = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        for name, text in texts.items():
-            Path(directory, name).write_text(text, encoding="utf-8", newline="\n")
+        with replacing_folder(directory) as folder:
+            for name, text in texts.items():
+                (folder / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _optional_json(files: PresetFiles, name: str) -> dict[str, Any]:

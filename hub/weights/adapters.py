@@ -6,7 +6,6 @@ with it: a file of a few megabytes beside a checkpoint that stays as it was publ
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from hub.weights.reader import Weights
 from hub.weights.storage import AS_IS, DENSE, Storage
 from hub.weights.tables import WeightTable, name_tensors
 from hub.weights.torch_files import open_torch
-from keraslite.saving import open_safetensors, save_safetensors
+from keraslite.saving import open_safetensors, replacing_folder, save_safetensors
 
 _ROOT = "base_model.model."
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -148,10 +147,9 @@ def save_adapter(task: Any, directory: str | os.PathLike) -> None:
         "fan_in_fan_out": any(as_is), "inference_mode": True,
         "base_model_name_or_path": source.get("_name_or_path"),
     }  # fmt: skip
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_safetensors(folder / _WEIGHTS, tensors, {"format": "pt"})
-    write_json(folder / _CONFIG, config)
+    with replacing_folder(directory) as folder:
+        save_safetensors(folder / _WEIGHTS, tensors, {"format": "pt"})
+        write_json(folder / _CONFIG, config)
 
 
 def load_adapter(task: Any, files: Files) -> None:

@@ -64,12 +64,15 @@ class BackupAndRestore(Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Load the saved state, if there is one."""
         self._epoch, self._step = self._place["epoch"], 0
-        try:
-            self._restore(self._latest)
-        except ValueError:
-            if not self._previous.exists():
-                raise
-            self._restore(self._previous)
+        # The latest is missing where the process ended between two renames, or was never there.
+        paths = [path for path in (self._latest, self._previous) if path.exists()]
+        for i, path in enumerate(paths):
+            try:
+                self._restore(path)
+                return
+            except ValueError:
+                if i == len(paths) - 1:
+                    raise
 
     @property
     def _place(self) -> dict[str, Any]:
@@ -88,8 +91,6 @@ class BackupAndRestore(Callback):
         return named
 
     def _restore(self, path: Path) -> None:
-        if not path.exists():
-            return
         file = open_safetensors(path)
         version = int(file.metadata.get("version", 1))
         place, state = self._place, training_state(self.model, version)
@@ -146,6 +147,9 @@ class BackupAndRestore(Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Delete the folder."""
         if self.delete_checkpoint:
+            # The older first: what is left when the process ends here is the end of training.
+            for path in (self._previous, self._latest):
+                path.unlink(missing_ok=True)
             shutil.rmtree(self.backup_dir, ignore_errors=True)
 
     def _save(self) -> None:

@@ -10,8 +10,15 @@ from keraslite.registry import (
     register_package,
     serialize_keras_object,
 )
+from keraslite.saving.atomic import (
+    finish_replacing,
+    is_temporary,
+    remove_abandoned,
+    replacing,
+    replacing_folder,
+)
 from keraslite.saving.model_file import load_model, load_weights, save_model, save_weights
-from keraslite.saving.safetensors import open_safetensors, replacing, save_safetensors
+from keraslite.saving.safetensors import open_safetensors, save_safetensors
 from keraslite.variable import Pending
 
 __all__ = [

@@ -19,11 +19,11 @@ from keraslite import backend as backends
 from keraslite import registry
 from keraslite.layers.base.tracking import variable_paths
 from keraslite.registry import custom_object_scope, serialize_keras_object
+from keraslite.saving.atomic import replacing
 from keraslite.saving.paths_v1 import restore_quantized_v1, weights_v1
 from keraslite.saving.safetensors import (
     SafetensorsFile,
     open_safetensors,
-    replacing,
     save_safetensors,
     serialized,
 )

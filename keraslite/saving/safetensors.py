@@ -19,13 +19,14 @@ import math
 import mmap
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+
+from keraslite.saving.atomic import replacing
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the format's reference reader
 _MAX_RANK = 64  # numpy's own limit
@@ -212,32 +213,6 @@ def serialized(
     order = sorted(specs, key=lambda name: (-specs[name][0].itemsize, name))
     header = _header(order, specs, dict(metadata or {}))
     return chain([header], (_bytes(name, tensors[name], *specs[name]) for name in order))
-
-
-@contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Open a temporary file for writing, which replaces `path` if the block raises nothing.
-
-    Args:
-        path: the file to replace.
-
-    Raises:
-        OSError: the file could not be written; what was there before is unchanged.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        message = f"{error.strerror or error}; nothing was saved, what was there is unchanged"
-        raise OSError(error.errno, message, str(path)) from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 # -- reading ------------------------------------------------------------------------------------

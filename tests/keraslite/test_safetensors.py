@@ -11,6 +11,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
+from keraslite.saving import atomic
 from keraslite.saving import safetensors as ours
 from keraslite.saving.safetensors import open_safetensors, save_safetensors
 
@@ -333,7 +334,7 @@ def test_full_disk(tmp_path, monkeypatch):
         return _FullDisk(open(path, mode), room=1000)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ours, "open", full, raising=False)
+        patch.setattr(atomic, "open", full, raising=False)
         with pytest.raises(OSError, match=r"No space left.*nothing was saved") as error:
             save_safetensors(tmp_path / "a", {"x": np.zeros(50), "y": np.zeros(500)})
     assert error.value.errno == errno.ENOSPC

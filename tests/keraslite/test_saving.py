@@ -508,7 +508,7 @@ def test_a_full_disk_leaves_the_old_file(whole, tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(
-        "keraslite.saving.safetensors.open", lambda name, mode: Full(io.FileIO(name, mode)),
+        "keraslite.saving.atomic.open", lambda name, mode: Full(io.FileIO(name, mode)),
         raising=False,
     )  # fmt: skip
     with keraslite.use_backend("numpy"):

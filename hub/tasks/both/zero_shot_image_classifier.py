@@ -2,9 +2,7 @@
 arXiv:2103.00020).
 """
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from hub.tasks.batches import padded, round_up
 from hub.tasks.task import Task
 from hub.tasks.text.text_task import text_preprocessor
 from keraslite import ops
+from keraslite.saving import replacing_folder
 from keraslite.training import CompiledFunctions, inference
 
 TEMPLATE = "a photo of a {}."
@@ -82,11 +81,10 @@ class ZeroShotImageClassifier(Task):
         Args:
             preset_dir: a folder, made if need be; `from_preset(preset_dir)` reads it again.
         """
-        folder = Path(os.fspath(preset_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.preprocessor is not None:
-            self.preprocessor.images.save(folder)
-        super().save_to_preset(folder)
+        with replacing_folder(preset_dir) as folder:
+            if self.preprocessor is not None:
+                self.preprocessor.images.save(folder)
+            super().save_to_preset(folder)
 
     # -- answers ------------------------------------------------------------------------------
 

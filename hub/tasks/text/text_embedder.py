@@ -1,8 +1,6 @@
 """TextEmbedder: one vector a text (Reimers and Gurevych, 2019, arXiv:1908.10084)."""
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ from hub.families import Head, register_heads
 from hub.files import write_json
 from hub.tasks.text.text_task import TextTask
 from keraslite import ops
+from keraslite.saving import replacing_folder
 
 POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
@@ -91,7 +90,6 @@ class TextEmbedder(TextTask):
         Args:
             preset_dir: a folder, made if need be.
         """
-        super().save_to_preset(preset_dir)
         types = ["Transformer", "Pooling", *(["Normalize"] if self.normalize else [])]
         paths = ["", "1_Pooling", "2_Normalize"]
         modules = [
@@ -115,10 +113,11 @@ class TextEmbedder(TextTask):
                 "do_lower_case": False,
             },
         }
-        folder = Path(os.fspath(preset_dir))
-        for name, content in files.items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            write_json(folder / name, content)
+        with replacing_folder(preset_dir) as folder:
+            super().save_to_preset(folder)
+            for name, content in files.items():
+                (folder / name).parent.mkdir(exist_ok=True)
+                write_json(folder / name, content)
 
     def answers(self, inputs: list[str], options: Any) -> list[dict[str, Any]]:
         """Return the vector of each text."""
