@@ -14,6 +14,7 @@ _COMMANDS = {
     "list": "the built-in presets",
     "info": "what is known of a preset",
     "pull": "download what a preset needs; prints the folder",
+    "push": "upload a folder, with a model card if there is none",
     "verify": "read every tensor and compare it with the model",
     "run": "run a model on inputs; prints one JSON line an input",
     "convert": "write weights, KerasHub's too, as safetensors",

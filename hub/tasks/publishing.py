@@ -5,13 +5,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from hub.presets.build import read_config
-from hub.presets.files import PresetFiles, resolve
+from hub.presets.files import HANDLE_URL, PresetFiles, resolve
 from hub.presets.remote import explained
 from hub.tasks.registry import task_for
 from hub.tasks.text.text_embedder import TextEmbedder
 from hub.weights.reader import open_weights
+from keraslite.saving import is_temporary
 
 
 def model_card(
@@ -96,8 +98,9 @@ def upload_preset(
     """Upload a folder that `save_to_preset` wrote; makes the repository if need be.
 
     Args:
-        repo: such as "org/repo".
-        preset_dir: the folder. Without a README.md it gets a model card.
+        repo: such as "org/repo", or "hf://org/repo".
+        preset_dir: the folder. Without a README.md it gets a model card, once that is uploaded.
+            Hidden files stay where they are.
         private: whether a new repository is private.
         token: an access token that may write; the one that is saved by default.
         revision: the branch, made if need be; the main one by default.
@@ -110,6 +113,7 @@ def upload_preset(
         The address of the commit.
 
     Raises:
+        ValueError: `repo` names no repository, or holds another revision than `revision`.
         FileNotFoundError: the folder is no complete checkpoint; nothing was sent then.
         PermissionError: the token may not write there.
         ConnectionError: the Hub was not reached, or somebody else wrote there meanwhile.
@@ -118,23 +122,65 @@ def upload_preset(
         >>> upload_preset("org/repo", "my_model", private=True)  # doctest: +SKIP
         'https://huggingface.co/org/repo/commit/...'
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
 
+    repo, revision = target_of(repo, revision)
     folder = Path(preset_dir)
     _check(resolve(folder))
+    contents: dict[str, Any] = {name: folder / name for name in _published(folder)}
     card = folder / "README.md"
-    if not card.exists():
+    text = None
+    if card.name not in contents:
         text = model_card(folder, repo, base_model=base_model, license=license, metrics=metrics)
-        card.write_text(text, encoding="utf-8")
+        contents[card.name] = text.encode()
+    operations = [CommitOperationAdd(name, content) for name, content in contents.items()]
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
-    with explained(f"cannot upload {str(folder)!r} to {repo!r}: "):
+    with explained(f"cannot upload {str(folder)!r} to {repo!r}: ", writing=True):
         full_name = api.create_repo(repo, private=private, exist_ok=True).repo_id
         if revision is not None and not revision.startswith("refs/"):
             api.create_branch(full_name, branch=revision, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=full_name, folder_path=folder, revision=revision, commit_message=message
-        )
+        commit = api.create_commit(full_name, operations, revision=revision, commit_message=message)
+    if text is not None:
+        card.write_text(text, encoding="utf-8")
     return str(commit.commit_url)
+
+
+def target_of(repo: str, revision: str | None) -> tuple[str, str | None]:
+    """Return the repository and the branch that a handle names.
+
+    Args:
+        repo: "org/repo", "repo" of the user's own, or "hf://org/repo@revision".
+        revision: a branch, or None.
+
+    Raises:
+        ValueError: it names no repository, or another revision.
+
+    >>> target_of("hf://org/repo@draft", None), target_of("repo", "draft")
+    (('org/repo', 'draft'), ('repo', 'draft'))
+    """
+    match = HANDLE_URL.fullmatch(repo)
+    if match is None and not repo.startswith("hf://"):
+        return repo, revision  # the client checks it
+    if match is None or match["folder"]:
+        raise ValueError(
+            f"repo must be 'org/repo' or 'hf://org/repo@revision', got {repo!r}: a checkpoint is "
+            "uploaded into the top of a repository"
+        )
+    named = match["revision"] and unquote(match["revision"])
+    if named and revision not in (None, named):
+        raise ValueError(f"{repo!r} and revision={revision!r} disagree: give one")
+    return match["repo"], revision or named
+
+
+def _published(folder: Path) -> list[str]:
+    """Return the names of the files to upload, without hidden and temporary ones."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.as_posix()
+        for path in paths
+        if not is_temporary(path)
+        and (path.name == ".gitattributes" or not any(p.startswith(".") for p in path.parts))
+    )
 
 
 def _check(files: PresetFiles) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import hub
 import keraslite as keras
+from hub.cli.main import main
 from hub.presets import resolve
 from hub.presets.about import digest
 from hub.tasks.discovery import all_tasks
@@ -108,6 +109,37 @@ def test_what_is_said_of_an_upload(hub_server, folder):
 def test_a_name_without_an_organisation_is_the_users_own(hub_server, folder):
     hub.upload_preset("mine", folder, token=hub_server.writer)
     assert "config.json" in resolve("someone/mine")
+
+
+def test_handles_of_the_readme_name_a_repository_to_upload_to(hub_server, folder):
+    url = hub.upload_preset("hf://org/mine", folder, token=hub_server.writer)
+    assert url.endswith(resolve("org/mine").commit)
+    assert 'from_preset("org/mine")' in (folder / "README.md").read_text()
+    url = hub.upload_preset("hf://org/mine@v2", folder, token=hub_server.writer)
+    assert url.endswith(resolve("hf://org/mine@v2").commit)
+    for handle, revision in (("hf://org/mine/sub", None), ("hf://", None), ("hf://a/b@v1", "v2")):
+        with pytest.raises(ValueError, match="hf://"):
+            hub.upload_preset(handle, folder, revision=revision, token=hub_server.writer)
+
+
+def test_a_refused_upload_leaves_the_folder_and_speaks_of_writing(hub_server, folder):
+    before = sorted(folder.iterdir())
+    with pytest.raises(PermissionError, match="a token that may write there"):
+        hub.upload_preset("org/mine", folder, token="another")
+    assert sorted(folder.iterdir()) == before
+
+
+def test_push(hub_server, folder, capsys, monkeypatch):
+    words = ["push", str(folder), "hf://org/mine", "--license", "mit", "--message", "First"]
+    assert main([*words, "--token", hub_server.writer]) == 0
+    assert resolve("org/mine").commit in capsys.readouterr().out
+    assert hub_server.messages == ["First"]
+    assert 'license: "mit"' in resolve("org/mine").text("README.md")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub_server.url)
+    assert main([*words, "--token", "another"]) == 1
+    assert "a token that may write there" in capsys.readouterr().err
+    assert main(["push", str(folder / "none"), "org/mine"]) == 1
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_refused_uploads(hub_server, folder, monkeypatch):
