@@ -262,7 +262,7 @@ class UNet2DConditionModel(Backbone):
         freq_shift: float = 0,
         upcast_attention: bool = False,
         dropout: float = 0.0,
-        sample_size: int | None = 64,
+        sample_size: int | tuple[int, ...] | None = 64,
         dtype: Any = None,
         **kwargs: Any,
     ):

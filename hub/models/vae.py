@@ -170,7 +170,7 @@ class AutoencoderKL(Backbone):
         layers_per_block: int = 2,
         latent_channels: int = 4,
         norm_num_groups: int = 32,
-        sample_size: int | None = 512,
+        sample_size: int | tuple[int, ...] | None = 512,
         scaling_factor: float = 0.18215,
         shift_factor: float | None = None,
         force_upcast: bool = True,

@@ -1,6 +1,10 @@
 """Loading: from a config.json to arguments, and from a checkpoint to a model with its weights."""
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +14,10 @@ from hub.presets.files import PresetFiles, resolve
 from hub.weights.loading import absent_patterns, load_into
 from hub.weights.reader import Weights, open_weights
 from hub.weights.tables import WeightTable
+
+_DEPTHS = (
+    "num_layers", "num_decoder_layers", "num_groups", "num_inner_repetitions", "layers_per_block",
+)  # fmt: skip
 
 
 def read_config(files: PresetFiles) -> dict[str, Any]:
@@ -48,37 +56,115 @@ def _declared_by_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"model_type": architecture} if is_written_type else {}
 
 
-def arguments(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
+def arguments(
+    family: Family, config: Mapping[str, Any], where: str = "The config.json"
+) -> dict[str, Any]:
     """Return the arguments of a family's backbone from a config.json.
 
     Args:
         family: the family.
         config: the content of the config.json.
+        where: the name of the file in errors.
 
     Raises:
-        ValueError: the config has an unsupported value, or lacks a size.
+        ValueError: the config has an unsupported value, one of another type than its argument's,
+            or lacks a size.
     """
     config = {**family.defaults, **config}
     for key, allowed in family.fixed.items():
         if config.get(key) not in allowed:
             supported = [value for value in allowed if value is not None]
             raise ValueError(
-                f"The config has {key}={config[key]!r}, which is not supported for "
+                f"{where} has {key}={config[key]!r}, which is not supported for "
                 f"{family.model_type!r}; supported: {supported}."
             )
     keys = config_keys(family)
     kwargs = {name: config[key] for name, (key, _) in keys.items() if key in config}
+    hints = typing.get_type_hints(family.backbone.__init__)
+    for name, value in kwargs.items():
+        if not _fits(name, value, hints.get(name, Any)):
+            raise ValueError(
+                f"{where} has {keys[name][0]}={value!r:.80}: expected {_words(name, hints[name])}."
+            )
     for name, (_, offset) in keys.items():
         if offset and name in kwargs:
             kwargs[name] -= offset
     sizes = ("vocabulary_size", "vocab_size", "num_layers", "hidden_dim")
     missing = [keys[name][0] for name in sizes if name in keys and name not in kwargs]
     if missing:
-        raise ValueError(f"The config.json must have {missing}, got {sorted(config)}.")
+        raise ValueError(f"{where} must have {missing}, got {sorted(config)}.")
     for name, (model_type, key) in family.parts.items():
         part = family_of(model_type)
-        kwargs[name] = arguments(part, part_config(part, config, key))
+        kwargs[name] = arguments(part, part_config(part, config, key), f"{key} of {where}")
     return kwargs | (family.read(dict(config)) if family.read else {})
+
+
+def _fits(name: str, value: Any, expected: Any) -> bool:
+    """Return whether a value of a config.json is of the type that an argument is annotated with."""
+    options = typing.get_args(expected)
+    if typing.get_origin(expected) is types.UnionType:
+        return any(_fits(name, value, option) for option in options)
+    if typing.get_origin(expected) is tuple:
+        return isinstance(value, list | tuple) and all(_fits(name, v, options[0]) for v in value)
+    if expected is int:
+        return type(value) is int and value >= _least(name)
+    if expected is float:
+        is_number = type(value) in (int, float) and math.isfinite(value)
+        return is_number and (value >= 0 or not re.search("dropout|eps", name))
+    if expected is bool:
+        return value is None or type(value) is bool
+    if expected is types.NoneType:
+        return value is None
+    return expected is not str or isinstance(value, str)
+
+
+def _least(name: str) -> int:
+    """Return the least value of an integer argument."""
+    return 0 if name.endswith("_id") or name == "num_layers" else 1
+
+
+def _words(name: str, expected: Any) -> str:
+    """Return an annotation in words."""
+    if typing.get_origin(expected) is types.UnionType:
+        return " or ".join(_words(name, option) for option in typing.get_args(expected))
+    if typing.get_origin(expected) is tuple:
+        return f"a list, each {_words(name, typing.get_args(expected)[0])}"
+    words = {
+        int: f"an integer of at least {_least(name)}", float: "a finite number", str: "a string",
+        bool: "true or false", types.NoneType: "null",
+    }  # fmt: skip
+    if expected is float and re.search("dropout|eps", name):
+        return "a number of at least 0"
+    return words[expected]
+
+
+def check_depth(
+    family: Family, kwargs: Mapping[str, Any], tensors: Sized, where: str = "The config.json"
+) -> None:
+    """Raise a ValueError if a backbone would have more layers than its checkpoint has tensors.
+
+    A layer has a tensor at least. This is checked before anything is built, since building takes
+    as long as the config says.
+
+    Args:
+        family: the family.
+        kwargs: what `arguments` returned.
+        tensors: of the checkpoint.
+        where: the name of the file in errors.
+    """
+    keys = config_keys(family)
+    # ALBERT's layers share the weights of its groups.
+    shared = {"num_layers"} if "num_groups" in keys else set()
+    for name in set(_DEPTHS) - shared:
+        depth = kwargs.get(name)
+        if isinstance(depth, int) and depth > len(tensors):
+            key = keys.get(name, (name, 0))[0]
+            raise ValueError(
+                f"{where} has {key}={depth}, but the weights beside it have {len(tensors)} tensors "
+                "in all: the config and the weights must be of one model."
+            )
+    for name, (model_type, key) in family.parts.items():
+        check_depth(family_of(model_type), kwargs[name], tensors, f"{key} of {where}")
 
 
 def config_keys(family: Family) -> dict[str, tuple[str, int]]:
@@ -220,9 +306,11 @@ def load(
     family, path_prefix = checkpoint.family, "" if assemble is None else "backbone/"
     with keras.use_backend(backend or keras.backend()):
         weights, prefix = None, ""
-        kwargs = {**arguments(family, checkpoint.config), **(overrides or {})}
+        where = f"config.json of {checkpoint.files.location}"
+        kwargs = {**arguments(family, checkpoint.config, where), **(overrides or {})}
         if load_weights:
             weights = open_weights(checkpoint.files, variant)
+            check_depth(family, kwargs, weights, where)
             weights.rename(family.renamed)
             prefix = detect_prefix(family, weights)
             for path in () if all_layers else family.optional:

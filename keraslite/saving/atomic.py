@@ -10,7 +10,6 @@ import errno
 import os
 import re
 import shutil
-import socket
 import time
 import zlib
 from collections.abc import Iterator
@@ -22,7 +21,8 @@ _COMMITTED = ".committed"
 _UNCHANGED = "nothing was saved, what was there is unchanged"
 # The host and the run are in the names of temporary files, since numbers of processes are used
 # again, in containers by each restart.
-_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_NODE = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+_HOST = f"{zlib.crc32(_NODE.encode()):08x}"
 _RUN = os.urandom(4).hex()
 _TEMPORARY = re.compile(
     r"\..+?\.(?P<pid>\d+)\.((?P<host>[0-9a-f]{8})\.(?P<run>[0-9a-f]{8})\.)?[0-9a-f]{8}\.tmp"

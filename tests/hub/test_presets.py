@@ -4,9 +4,11 @@ import errno
 import inspect
 import json
 import logging
+import re
 import socket
 import sys
 
+import bert_checkpoints
 import numpy as np
 import pytest
 
@@ -108,6 +110,58 @@ def test_parameters_are_counted_without_being_made(name):
             found += row["config"]["vocab_size"] * row["config"]["d_model"]
     assert found == row["parameters"]
     assert all(v._raw is None for v in model.weights)
+
+
+@pytest.fixture(scope="module")
+def tiny_bert(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bert")
+    bert_checkpoints.make(folder, "BertForMaskedLM")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("vocab_size", None, "an integer of at least 1"),
+        ("hidden_size", -1, "an integer of at least 1"),
+        ("hidden_size", "24", "an integer of at least 1"),
+        ("num_attention_heads", 0, "an integer of at least 1"),
+        ("num_attention_heads", True, "an integer of at least 1"),
+        ("num_hidden_layers", 2.5, "an integer of at least 0"),
+        ("layer_norm_eps", "a", "a number of at least 0"),
+        ("layer_norm_eps", -1e-5, "a number of at least 0"),
+        ("hidden_dropout_prob", float("nan"), "a number of at least 0"),
+        ("attention_probs_dropout_prob", [0.1], "a number of at least 0 or null"),
+    ],
+)
+def test_values_of_a_config_of_the_wrong_type(tiny_bert, tmp_path, key, value, expected):
+    config = json.loads((tiny_bert / "config.json").read_text()) | {key: value}
+    for path in tiny_bert.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    message = rf"config.json of the folder {tmp_path} has {key}=.*: expected {expected}\."
+    with keraslite.use_backend("numpy"):
+        for load_weights in (True, False):
+            with pytest.raises(ValueError, match=message):
+                hub.BertBackbone.from_preset(tmp_path, load_weights=load_weights)
+        with pytest.raises(ValueError, match=message):
+            hub.load(tmp_path)
+
+
+@pytest.mark.parametrize("depth", [10**9, 60])
+def test_more_layers_than_the_weights_have_tensors(tiny_bert, tmp_path, depth):
+    config = json.loads((tiny_bert / "config.json").read_text()) | {"num_hidden_layers": depth}
+    for path in tiny_bert.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with (
+        keraslite.use_backend("numpy"),
+        pytest.raises(ValueError, match="num_hidden_layers") as error,
+    ):
+        hub.load(tmp_path)
+    message = str(error.value)
+    assert f"config.json of the folder {tmp_path} has num_hidden_layers={depth}" in message
+    assert re.search(r"have \d+ tensors", message)
 
 
 def test_rows_are_copies():
