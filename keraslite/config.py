@@ -8,16 +8,20 @@ from typing import Any
 _FLOAT_TYPES = ("float16", "bfloat16", "float32", "float64")
 
 
+_VARIABLES = ("KERASLITE_BACKEND", "KERAS_BACKEND")
+CONFIG_FILE = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
+
+
 def _config_file() -> dict[str, Any]:
     """The user's keras.json, if there is one; it is only read, never made."""
-    home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
-    path = Path(home) / "keras.json"
-    if not path.is_file():
+    if not CONFIG_FILE.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(CONFIG_FILE.read_text()))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not a JSON object: {error}. Mend or remove it.") from None
+        raise ValueError(
+            f"{CONFIG_FILE} is not a JSON object: {error}. Mend or remove it."
+        ) from None
 
 
 _FILE = _config_file()
@@ -30,10 +34,14 @@ _settings: dict[str, Any] = {
 }
 
 
-def preferred_backend() -> str | None:
-    """The backend asked for by the environment or the config file, or None."""
-    names = ("KERASLITE_BACKEND", "KERAS_BACKEND")
-    return next((os.environ[n] for n in names if os.environ.get(n)), _FILE.get("backend"))
+def backend_of_environment() -> tuple[str, str] | None:
+    """Return the backend that an environment variable asks for, and its name; None if none does."""
+    return next(((os.environ[n], n) for n in _VARIABLES if os.environ.get(n)), None)
+
+
+def backend_of_config_file() -> str | None:
+    """Return the backend that keras.json names; None if it names none."""
+    return _FILE.get("backend")
 
 
 def floatx() -> str:

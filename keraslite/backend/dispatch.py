@@ -5,8 +5,10 @@ backend; numbers, lists and numpy arrays are literals that follow the first real
 current backend; tensors of two frameworks never mix inside one operation.
 """
 
+import json
 import random
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -46,13 +48,13 @@ def available() -> list[str]:
     return [name for name in NAMES if find_spec(name) is not None]
 
 
-def _check(name: str) -> str:
+def _check(name: str, source: str = "") -> str:
     if name not in NAMES:
-        raise ValueError(f"Unknown backend {name!r}. Expected one of {', '.join(NAMES)}.")
+        raise ValueError(f"Unknown backend {name!r}{source}. Expected one of {', '.join(NAMES)}.")
     if name not in MODULES and find_spec(name) is None:
         raise ImportError(
-            f"The backend {name!r} is not installed. Install it (pip install {name}), or use one "
-            f"of the installed ones: {', '.join(available()) or 'none'}."
+            f"The backend {name!r}{source} is not installed. Install it (pip install {name}), or "
+            f"use one of the installed ones: {', '.join(available()) or 'none'}."
         )
     return name
 
@@ -76,13 +78,25 @@ _outside_layers._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 def _first() -> str:
     global _default
-    name = config.preferred_backend()
-    if name is None:
-        installed = available()
-        if not installed:
-            raise ImportError("No backend is installed: pip install jax, torch or tensorflow.")
-        name = installed[0]
-    _default = _check(name)
+    asked = config.backend_of_environment()
+    if asked is not None:
+        name, variable = asked
+        _default = _check(name, f" (by the environment variable {variable})")
+        return _default
+    name, installed = config.backend_of_config_file(), available()
+    if name in installed:
+        _default = name
+        return _default
+    if not installed:
+        raise ImportError("No backend is installed: pip install jax, torch or tensorflow.")
+    _default = installed[0]
+    if name is not None:  # the file may be there for another library, or another environment
+        reason = "is not installed" if name in NAMES else f"is none of {', '.join(NAMES)}"
+        warnings.warn(
+            f'{config.CONFIG_FILE} has "backend": {json.dumps(name)}, which {reason}: '
+            f"{_default!r} is used. Mend the file, or set KERASLITE_BACKEND={_default}.",
+            stacklevel=2,
+        )
     return _default
 
 
