@@ -131,7 +131,7 @@ def _loss(
     cls = declare(
         LossFunctionWrapper,
         class_name,
-        _ABOUT.format(summary=function.__doc__.partition("\n")[0], lines=lines),
+        _ABOUT.format(summary=(function.__doc__ or "").partition("\n")[0], lines=lines),
         (parameters or {}) | {k: v for k, v in _COMMON.items() if k not in (parameters or {})}
         | {"name": name or function.__name__},
         function=staticmethod(function),

@@ -44,7 +44,7 @@ def _mean(
     return declare(
         MeanMetricWrapper,
         class_name,
-        _ABOUT.format(summary=function.__doc__.partition("\n")[0], lines=lines),
+        _ABOUT.format(summary=(function.__doc__ or "").partition("\n")[0], lines=lines),
         first | {"name": name or function.__name__, "dtype": None} | last,
         function=staticmethod(function),
         _direction=direction,

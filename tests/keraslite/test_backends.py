@@ -1,6 +1,7 @@
 """Which backend a value belongs to: switching, mixing, moving, and what happens without one."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -104,6 +105,47 @@ def test_the_config_file_is_read(tmp_path):
     assert done.stdout.split() == ["numpy", "1e-05"], done.stderr
     (tmp_path / "keras.json").write_text("{broken")
     assert "is not a JSON object" in run("import keraslite", KERAS_HOME=str(tmp_path)).stderr
+
+
+@pytest.mark.parametrize(
+    ("named", "reason"),
+    [("jax", "is not installed"), ("openvino", "is none of jax, torch, tensorflow, numpy")],
+)
+def test_a_config_file_that_names_a_backend_that_is_not_there(tmp_path, named, reason):
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": named}))
+    hidden = (
+        "import keraslite.backend.dispatch as b, keraslite as k\n"
+        "spec = b.find_spec\n"
+        "b.find_spec = lambda name: None if name == 'jax' else spec(name)\n"
+    )
+    code = hidden + "print(k.backend(), k.layers.Dense(2)(k.ops.ones((1, 3))).shape, k.backend())"
+    done = run(code, KERAS_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("torch")
+    assert done.stderr.count("UserWarning") == 1
+    assert f'{tmp_path}/keras.json has "backend": "{named}", which {reason}' in done.stderr
+    assert "'torch' is used" in done.stderr
+    # A variable is meant: what it names must be there.
+    code = hidden + "k.backend()"
+    done = run(code, KERAS_HOME=str(tmp_path), KERAS_BACKEND=named)
+    assert f"'{named}' (by the environment variable KERAS_BACKEND)" in done.stderr
+    assert done.returncode == 1
+
+
+def test_without_asserts_and_docstrings(backend):
+    code = (
+        "import numpy as np, keraslite as k, hub\n"
+        "m = k.Sequential([k.layers.Input((3,)), k.layers.Dense(2, activation='relu')])\n"
+        "print(m.predict(np.ones((4, 3), 'float32'), verbose=0).shape, __debug__)\n"
+        "print(k.metrics.MeanSquaredError().name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=False,
+        env=CLEAN | {"KERASLITE_BACKEND": backend},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(4, 2) False")
+    assert done.stdout.strip().endswith("mean_squared_error")
 
 
 def test_no_framework_installed_is_said(tmp_path):
