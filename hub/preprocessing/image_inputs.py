@@ -46,13 +46,14 @@ def open_image(image: Any, name: str = "The image") -> Image.Image:
     """Return a Pillow image, rotated by the orientation in its metadata.
 
     Args:
-        image: a path, a Pillow image, or an array of integers from 0 to 255 or floats from 0 to 1:
-            (height, width), or (height, width, 1, 3 or 4).
+        image: a path, a Pillow image, or an array of integers from 0 to 255, of uint16 from 0 to
+            65535, or of floats from 0 to 1: (height, width), or (height, width, 1, 3 or 4). Grey
+            images of these types are scaled to 8 bits.
         name: the name of the image in error messages.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: a file or an array is not an image.
+        ValueError: a file or an array is not an image, or has other values.
 
     >>> open_image(np.zeros((4, 6, 3), "uint8")).size
     (6, 4)
@@ -71,9 +72,9 @@ def open_image(image: Any, name: str = "The image") -> Image.Image:
             if getattr(error, "errno", None) is not None:
                 raise
             raise ValueError(f"{name}: Pillow cannot read {path}: {error}") from error
-        return image
+        return _to_8_bits(image, name)
     if isinstance(image, Image.Image):
-        return ImageOps.exif_transpose(image)
+        return _to_8_bits(ImageOps.exif_transpose(image), name)
     shape = getattr(image, "shape", None)
     if shape is None or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
         got = type(image).__name__ if shape is None else f"an array of shape {tuple(shape)}"
@@ -82,6 +83,13 @@ def open_image(image: Any, name: str = "The image") -> Image.Image:
             f"width, 1, 3 or 4), channels last; got {got}."
         )
     return Image.fromarray(_to_uint8(np.asarray(image), name))
+
+
+def _to_8_bits(image: Image.Image, name: str) -> Image.Image:
+    """Return an image of 16 bits, integers or floats in grey, which Pillow would cut off at 255."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_to_uint8(np.asarray(image), name))
+    return image
 
 
 def _to_uint8(pixels: np.ndarray, name: str) -> np.ndarray:
@@ -96,15 +104,24 @@ def _to_uint8(pixels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _white_value(pixels: np.ndarray, name: str) -> int:
-    """Return the value of white, 255 for integers and 1 for floats; raise for other values."""
-    white = 255 if pixels.dtype.kind in "iu" else 1
+    """Return the value of white: 65535 for uint16, 255 for other integers and 1 for floats.
+
+    Raises ValueError for other values.
+    """
+    white = 1
+    if pixels.dtype.kind in "iu":
+        white = 65535 if _is_uint16(pixels) else 255
     low, high = pixels.min(), pixels.max()
     if pixels.dtype.kind not in "iuf" or not (low >= 0 and high <= white):
         raise ValueError(
-            f"{name} must have integers from 0 to 255 or floats from 0 to 1, got {pixels.dtype} "
-            f"from {low} to {high}."
+            f"{name} must have integers from 0 to 255, uint16 from 0 to 65535, or floats from 0 to "
+            f"1, got {pixels.dtype} from {low} to {high}."
         )
     return white
+
+
+def _is_uint16(pixels: np.ndarray) -> bool:
+    return pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2  # of either byte order
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -132,8 +149,8 @@ def load_images(image: Any, count: int) -> np.ndarray:
     """Return images (count, height, width, 3) between -1 and 1.
 
     Args:
-        image: one image, or `count` of them: arrays of uint8 or of floats from 0 to 1, which are
-            not rounded, Pillow images, or paths.
+        image: one image, or `count` of them: arrays of uint8, of uint16 or of floats from 0 to 1,
+            which are not rounded, Pillow images, or paths.
         count: the number of images.
 
     Raises:
@@ -166,5 +183,7 @@ def load_masks(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
     masks = masks[None] if masks.ndim == 2 else masks
     if masks.shape[1:] != shape[1:] or masks.ndim != 3 or len(masks) not in (1, shape[0]):
         raise ValueError(f"mask must have the shape {tuple(shape[1:])}, got {masks.shape}.")
-    is_uint8 = masks.dtype.kind in "iu" and masks.max() > 1
-    return (masks >= (127.5 if is_uint8 else 0.5)).astype("float32")[..., None]
+    white = 1
+    if masks.dtype.kind in "iu" and masks.max() > 1:
+        white = 65535 if _is_uint16(masks) else 255
+    return (masks >= white / 2).astype("float32")[..., None]

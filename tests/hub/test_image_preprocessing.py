@@ -10,6 +10,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 import hub
+from hub.preprocessing.image_inputs import load_images, load_masks
 from hub.presets import resolve
 
 RANDOM = np.random.default_rng(0)
@@ -139,6 +140,44 @@ def test_a_turned_photograph_is_upright(orientation, tmp_path):
     ours = hub.ImagePreprocessor("CLIP", do_resize=False, do_center_crop=False)
     np.testing.assert_array_equal(ours(tmp_path / "a.png"), ours(image))
     np.testing.assert_array_equal(ours(Image.open(tmp_path / "a.png")), ours(image))
+
+
+def test_images_of_16_bits_and_floats_are_scaled(tmp_path):
+    ours = hub.ImagePreprocessor("CLIP", do_resize=False, do_center_crop=False)
+    grey = pixels(20, 30)[..., 0]
+    grey[0, :2] = 0, 255
+    expected = ours(grey)
+    deep, floats = grey.astype("uint16") * 257, grey.astype("float32") / 255
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    Image.fromarray(deep).save(tmp_path / "a.tif")
+    Image.fromarray(floats).save(tmp_path / "b.tif")
+    with Image.open(tmp_path / "a.png") as file:
+        assert file.mode.startswith("I")
+    with Image.open(tmp_path / "b.tif") as file:
+        assert file.mode == "F"
+    forms = [tmp_path / "a.png", tmp_path / "a.tif", tmp_path / "b.tif", deep, deep.astype(">u2"),
+             floats, Image.fromarray(deep), Image.fromarray(floats),
+             Image.fromarray(grey).convert("I"), deep[..., None]]  # fmt: skip
+    for form in forms:
+        np.testing.assert_array_equal(ours(form), expected)
+    colours = pixels(20, 30)
+    np.testing.assert_array_equal(ours(colours.astype("uint16") * 257), ours(colours))
+    # What has no range of its own is refused, not cut off.
+    Image.fromarray(floats * 255).save(tmp_path / "c.tif")
+    for form in (tmp_path / "c.tif", Image.fromarray(deep.astype("int32")), deep.astype("int32")):
+        with pytest.raises(ValueError, match=r"floats from 0 to 1, got \w+ from 0"):
+            ours(form)
+
+
+def test_deep_images_and_masks_of_a_pipeline(tmp_path):
+    grey = pixels(8, 8)[..., 0]
+    deep = np.stack([grey] * 3, -1).astype("uint16") * 257
+    np.testing.assert_allclose(load_images(deep, 1), load_images(deep / 65535, 1), atol=1e-6)
+    Image.fromarray(deep[..., 0]).save(tmp_path / "a.png")
+    np.testing.assert_allclose(load_images(tmp_path / "a.png", 1), load_images(deep, 1), atol=1e-6)
+    mask = (grey > 127).astype("float32")
+    for form in (grey, deep[..., 0], tmp_path / "a.png", mask.astype("uint16")):
+        np.testing.assert_array_equal(load_masks(form, (1, 8, 8))[0, ..., 0], mask)
 
 
 def test_tensors(backend):
