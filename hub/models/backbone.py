@@ -1,16 +1,55 @@
 """Backbone: a network without a head."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import keraslite as keras
+from hub.models.inputs import ONE_SEQUENCE, check_ids, check_no_text, named_inputs
 from hub.presets.build import find_checkpoint, load
 from hub.presets.save import save_backbone
 
 
 class Backbone(keras.Model):
-    """A network without a head, from arguments or a preset."""
+    """A network without a head, from arguments or a preset.
+
+    Attributes:
+        family: the model type of its checkpoints.
+        input_names: names that transformers gives its inputs -> ours.
+        vocabulary_size: the number of token embeddings; None without any.
+        num_segments: the number of segment embeddings; 0 without any.
+    """
 
     family: str
+    input_names: Mapping[str, str] = ONE_SEQUENCE
+    vocabulary_size: int | None = None
+    num_segments = 0
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the outputs.
+
+        Args:
+            inputs: arrays or tensors, under our names or those of transformers.
+            args: further arguments of `call`.
+            kwargs: further arguments of `call`, such as `training`.
+
+        Raises:
+            TypeError: the inputs are texts.
+            ValueError: an id in an array is out of the range of its embedding.
+        """
+        check_no_text(self, inputs)
+        inputs = named_inputs(inputs, self.input_names)
+        check_ids(inputs, self.vocabulary_size, self.num_segments)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def check_batch(self, batch: tuple) -> None:
+        """Raise ValueError if an id in a batch has no embedding.
+
+        Args:
+            batch: (x, y, sample_weight).
+        """
+        inputs = named_inputs(batch[0], self.input_names)
+        check_ids(inputs, self.vocabulary_size, self.num_segments)
+        super().check_batch(batch)
 
     @classmethod
     def from_preset(

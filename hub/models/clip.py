@@ -65,6 +65,7 @@ class CLIPBackbone(Backbone):
             projection_dim, text_encoder.max_sequence_length,
         )  # fmt: skip
         self.logit_scale_init_value = logit_scale_init_value
+        self.vocabulary_size = text_encoder.vocabulary_size
 
         def projection(name: str) -> layers.Dense:
             return layers.Dense(projection_dim, use_bias=False, dtype=policy, name=name)

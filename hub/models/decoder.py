@@ -4,6 +4,7 @@ from typing import Any
 
 from hub.blocks.transformer import TransformerBlock, cached_attention_mask, is_empty_cache
 from hub.models.backbone import Backbone
+from hub.models.inputs import padding_mask
 from keraslite import initializers, layers, ops
 
 
@@ -99,17 +100,17 @@ class Decoder(Backbone):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return hidden states (batch, length, embedding_dim), with causal attention."""
-        padding_mask = ops.cast(inputs["padding_mask"], "bool")
+        mask = padding_mask(inputs)
         length = inputs["token_ids"].shape[1]
         if length is not None and length > self.max_sequence_length:
             raise ValueError(
                 f"A sequence of {length} tokens is longer than the {self.max_sequence_length} "
                 "positions of the model; truncate it."
             )
-        positions = ops.maximum(ops.cumsum(ops.cast(padding_mask, "int32"), axis=1) - 1, 0)
+        positions = ops.maximum(ops.cumsum(ops.cast(mask, "int32"), axis=1) - 1, 0)
         hidden = self._embed(inputs["token_ids"], positions, training)
         for block in self.blocks:
-            hidden = block(hidden, padding_mask, training=training, causal=True)
+            hidden = block(hidden, mask, training=training, causal=True)
         return self._finish(hidden)
 
     def logits(self, hidden: Any) -> Any:

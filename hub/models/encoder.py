@@ -4,6 +4,7 @@ from typing import Any
 
 from hub.blocks.transformer import TransformerBlock, bert_initializer
 from hub.models.backbone import Backbone
+from hub.models.inputs import padding_mask
 from keraslite import layers, ops
 
 
@@ -110,7 +111,7 @@ class Encoder(Backbone):
         groups = (self.blocks[i * num_groups // self.num_layers] for i in range(self.num_layers))
         return [block for group in groups for block in group]
 
-    def _embed(self, inputs: Any, padding_mask: Any) -> Any:
+    def _embed(self, inputs: Any, mask: Any) -> Any:
         token_ids = inputs["token_ids"]
         length = token_ids.shape[1]
         if length is not None and length > self.max_sequence_length:
@@ -127,19 +128,19 @@ class Encoder(Backbone):
         if self.padding_id is None:
             positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
         else:
-            is_token = ops.cast(padding_mask, "int32")
+            is_token = ops.cast(mask, "int32")
             positions = ops.cumsum(is_token, axis=1) * is_token + self.padding_id
         return hidden + self.position_embedding(positions)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return the hidden states, and the pooled output if there is a pooler."""
-        padding_mask = ops.cast(inputs["padding_mask"], "bool")
-        hidden = self.embeddings_norm(self._embed(inputs, padding_mask))
+        mask = padding_mask(inputs)
+        hidden = self.embeddings_norm(self._embed(inputs, mask))
         hidden = self.embeddings_dropout(hidden, training=training)
         if self.embeddings_projection is not None:
             hidden = self.embeddings_projection(hidden)
         for block in self._blocks_in_order():
-            hidden = block(hidden, padding_mask, training=training)
+            hidden = block(hidden, mask, training=training)
         outputs = {"sequence_output": hidden}
         if self.pooler is not None:
             outputs["pooled_output"] = self.pooler(hidden[:, 0])

@@ -21,6 +21,7 @@ from hub.blocks.transformer import (
 )
 from hub.families import Family, Head, register
 from hub.models.backbone import Backbone
+from hub.models.inputs import ONE_SEQUENCE, TWO_SEQUENCES, padding_mask
 from hub.weights.tables import WeightTable
 from keraslite import initializers, layers, ops
 
@@ -318,6 +319,7 @@ class T5Backbone(Backbone):
         super().__init__(dtype=dtype, **kwargs)
         self.config, policy = config, self.dtype_policy
         self.vocabulary_size, self.hidden_dim = vocabulary_size, hidden_dim
+        self.input_names = ONE_SEQUENCE if encoder_only else TWO_SEQUENCES
         self.token_embedding = layers.ReversibleEmbedding(
             vocabulary_size, hidden_dim, dtype=policy, name="token_embedding",
             embeddings_initializer=initializers.RandomNormal(stddev=1.0),
@@ -352,13 +354,13 @@ class T5Backbone(Backbone):
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return the output of the encoder, and that of the decoder if there is one."""
         if self.decoder is None:
-            hidden = self.encode(inputs["token_ids"], inputs["padding_mask"], training)
+            hidden = self.encode(inputs["token_ids"], padding_mask(inputs), training)
             return {"sequence_output": hidden}
-        source_mask = ops.cast(inputs["encoder_padding_mask"], "bool")
+        source_mask = padding_mask(inputs, "encoder_token_ids")
         source = self.encode(inputs["encoder_token_ids"], source_mask, training)
         hidden = self.decoder(
             self.token_embedding(inputs["decoder_token_ids"]),
-            ops.cast(inputs["decoder_padding_mask"], "bool"), source, source_mask,
+            padding_mask(inputs, "decoder_token_ids"), source, source_mask,
             training=training,
         )  # fmt: skip
         return {"encoder_sequence_output": source, "decoder_sequence_output": hidden}

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import keraslite as keras
 from hub.families import Family, family_of
+from hub.models.inputs import check_ids, check_no_text, named_inputs
 from hub.presets.build import Checkpoint, find_checkpoint, load
 from hub.presets.files import PresetFiles, resolve
 from hub.presets.save import config_of, write_preset
@@ -127,7 +128,7 @@ class Task(keras.Model):
         """Return the task over a backbone, with its preprocessor."""
         kwargs = {**cls.checkpoint_arguments(checkpoint.files, checkpoint.config), **kwargs}
         options = {name: kwargs.pop(name, None) for name in cls.preprocessor_options}
-        if kwargs.get("preprocessor") is None:
+        if "preprocessor" not in kwargs:
             kwargs["preprocessor"] = cls.make_preprocessor(
                 checkpoint.files, checkpoint.family, backbone, **options
             )
@@ -319,6 +320,36 @@ class Task(keras.Model):
             kwargs: as for `Model.evaluate`.
         """
         return super().evaluate(*self._columns(x, y), *args, **kwargs)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the outputs of ready inputs.
+
+        Args:
+            inputs: arrays or tensors, as the preprocessor returns them.
+            args: further arguments of `call`.
+            kwargs: further arguments of `call`, such as `training`.
+
+        Raises:
+            TypeError: the inputs are texts.
+            ValueError: an id in an array is out of the range of its embedding.
+        """
+        check_no_text(self, inputs)
+        return super().__call__(self._named_inputs(inputs), *args, **kwargs)
+
+    def check_batch(self, batch: tuple) -> None:
+        """Raise ValueError if an id in a batch has no embedding.
+
+        Args:
+            batch: (x, y, sample_weight).
+        """
+        self._named_inputs(batch[0])
+        super().check_batch(batch)
+
+    def _named_inputs(self, inputs: Any) -> Any:
+        """Return inputs under our names, after a check of the ids in arrays."""
+        inputs = named_inputs(inputs, self.backbone.input_names)
+        check_ids(inputs, self.backbone.vocabulary_size, self.backbone.num_segments)
+        return inputs
 
     def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Return inputs and targets with as many rows each, which batches are cut from."""

@@ -105,7 +105,6 @@ def run_epoch(
     begin = getattr(container, f"on_{mode}_batch_begin")
     end = getattr(container, f"on_{mode}_batch_end")
     group = getattr(model, "steps_per_execution", 1) if mode != "predict" else 1
-    own = model.__dict__.get("_kl_objectives")
     function, step = None, skip
     outer, scopes.backend = scopes.backend, model.backend
     remembers = "_kl_memory" in model.__dict__
@@ -114,8 +113,8 @@ def run_epoch(
             if function is None:
                 prepare(model, parts[0], mode != "predict")
                 function = getattr(model, f"make_{mode}_function")()
-            for batch in parts if own is not None else ():
-                own.check_labels(batch[1])
+            for batch in parts:
+                model.check_batch(batch)
             begin(step)
             tensors = [on_backend(pack_x_y_sample_weight(*b), model.backend) for b in parts]
             out = function(*tensors)

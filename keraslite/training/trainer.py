@@ -419,6 +419,15 @@ class Trainer:
         """A function of (x, y, sample_weight) that makes batches ready; tasks have one."""
         return None
 
+    def check_batch(self, batch: tuple) -> None:
+        """Raise ValueError if a batch of arrays cannot be right; the models of hub extend this.
+
+        Args:
+            batch: (x, y, sample_weight).
+        """
+        if self.compiled:
+            self._kl_objectives.check_labels(batch[1])
+
     def _weighted_by_class(self, data: Any, class_weight: Any, first: tuple) -> Mapped:
         shapes = self._kl_objectives.shapes
         weigh = class_weighting(class_weight, shapes[0] if len(shapes) == 1 else None)
@@ -562,8 +571,7 @@ class Trainer:
         batch = next(iter(data.epoch(0)))
         with backends.use_backend(self.backend):
             prepare(self, batch, mode != "predict")
-            if self.compiled:
-                self._kl_objectives.check_labels(batch[1])
+            self.check_batch(batch)
             if mode != "predict":
                 self.reset_metrics()
             function = getattr(self, f"make_{mode}_function")()

@@ -1,6 +1,6 @@
 """LanguageModel: the base of tasks that generate text: settings, prompts, streams, texts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,8 @@ class LanguageModel(TextTask):
             with keras.use_backend(self.backend):
                 seed = keras.random.SeedGenerator().get_config()["seed"]
         single = isinstance(inputs, str)
+        if isinstance(inputs, Mapping):
+            inputs = self._named_inputs({k: np.asarray(v) for k, v in inputs.items()})
         prompts, extra = self._prompts([inputs] if single else inputs)
         if stream:
             return self._stream(prompts, extra, sampling, seed, stops, single)

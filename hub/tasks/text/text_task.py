@@ -32,9 +32,17 @@ def text_preprocessor(
         sequence_length: the most tokens of a text; what the checkpoint says where it is None.
 
     Raises:
-        ValueError: the length is more than the positions of the model.
+        ValueError: the length is 0 or more than the positions of the model, or the tokenizer has
+            more tokens than the model.
     """
     tokenizer = getattr(tokenizers, family.tokenizer).from_files(files)
+    last, size = len(tokenizer.get_vocabulary()) - 1, backbone.vocabulary_size
+    if last >= size:
+        raise ValueError(
+            f"The tokenizer of {files.location} has ids up to {last} "
+            f"({tokenizer.id_to_token(last)!r}), but the model has embeddings for {size} tokens: "
+            "the files are not of one checkpoint, or the embedding must be resized."
+        )
     positions = backbone.max_sequence_length
     if sequence_length is not None and sequence_length > positions:
         raise ValueError(
