@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Core
 
 
+# The special tokens of tokenizers whose files leave them out, by model type, as in transformers.
+DEFAULT_SPECIAL_TOKENS = {
+    "gpt2": dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
+    "roberta": {
+        "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>",
+        "pad_token": "<pad>", "cls_token": "<s>", "mask_token": "<mask>",
+    },
+}  # fmt: skip
+
+
 class BytePairTokenizer(Tokenizer):
     r"""The byte-level BPE tokenizer of GPT-2, RoBERTa and OPT checkpoints.
 
@@ -62,6 +72,27 @@ class BytePairTokenizer(Tokenizer):
         return "vocab.json", "merges.txt"
 
     @classmethod
+    def _missing_special_tokens(cls, files: PresetFiles, core: "Core") -> Mapping[str, str]:
+        """Return those of the model's configs, and the defaults of its class in transformers.
+
+        GPT-2 and RoBERTa were published without any in the tokenizer's files.
+        """
+        configs = [files.json(n) for n in ("generation_config.json", "config.json") if n in files]
+        row = files.row or {}
+        family = next((c["model_type"] for c in configs if c.get("model_type")), row.get("family"))
+        defaults = DEFAULT_SPECIAL_TOKENS.get(family, {})
+        tokens = {role: t for role, t in defaults.items() if core.token_to_id(t) is not None}
+        for config in configs:
+            for role in ("bos_token", "eos_token", "pad_token"):
+                ids = config.get(f"{role}_id")
+                first = ids[0] if isinstance(ids, list) and ids else ids
+                if role not in tokens and isinstance(first, int) and first >= 0:
+                    token = core.id_to_token(first)
+                    if token is not None and is_special(core, token):
+                        tokens[role] = token
+        return tokens
+
+    @classmethod
     def _build(cls, files: PresetFiles, config: Mapping, tokens: Mapping) -> "Core":
         merges = parse_merges(files.text("merges.txt").split("\n"))
         return build_byte_pair(
@@ -90,6 +121,20 @@ class BytePairTokenizer(Tokenizer):
             "vocab.json": json.dumps(model["vocab"], ensure_ascii=False) + "\n",
             "merges.txt": "\n".join(["#version: 0.2", *merges, ""]),
         }
+
+
+def is_special(core: "Core", token: str) -> bool:
+    """Return whether a token of the vocabulary cannot come out of ordinary text.
+
+    A config may name an ordinary token, which must not be cut out of texts.
+
+    Args:
+        core: the library's tokenizer.
+        token: the token.
+    """
+    if any(added.content == token for added in core.get_added_tokens_decoder().values()):
+        return True
+    return core.encode(token, add_special_tokens=False).ids != [core.token_to_id(token)]
 
 
 def read_parts(

@@ -75,6 +75,7 @@ class Tokenizer:
                 f"{files.location} has no tokenizer: neither tokenizer.json nor "
                 f"{' and '.join(vocabulary_files)}; {files.listing()}"
             )
+        tokens = cls._missing_special_tokens(files, core) | tokens
         limit = config.get("model_max_length")
         has_limit = isinstance(limit, int) and 0 < limit <= _LARGEST_MAX_LENGTH
         self = cls.__new__(cls)
@@ -85,6 +86,11 @@ class Tokenizer:
     @classmethod
     def _default_special_tokens(cls, files: PresetFiles) -> Mapping[str, str]:
         """Return the default special tokens by their roles."""
+        return {}
+
+    @classmethod
+    def _missing_special_tokens(cls, files: PresetFiles, core: "Core") -> Mapping[str, str]:
+        """Return special tokens that the tokenizer's files leave out, by their roles."""
         return {}
 
     @classmethod

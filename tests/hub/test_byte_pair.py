@@ -1,6 +1,7 @@
 """Byte-level BPE against transformers, as RoBERTa, GPT-2 and OPT have it."""
 
 import json
+import shutil
 
 import pytest
 from tokenizer_texts import PAIRS, TEXTS
@@ -143,3 +144,41 @@ def test_missing_files(tmp_path):
     (tmp_path / "vocab.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"neither tokenizer.json nor vocab.json and merg"):
         BytePairTokenizer.from_files(resolve(tmp_path))
+
+
+@pytest.mark.parametrize("with_json", [False, True])
+def test_special_tokens_that_only_the_config_has(checkpoint, theirs, tmp_path, with_json):
+    """As GPT-2 and RoBERTa are published: the tokenizer's config says nothing of them."""
+    special = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    if special.get("mask_token") == MASK or special.get("add_bos_token"):
+        pytest.skip("published with a tokenizer_config.json")
+    theirs.save_pretrained(tmp_path / "full")
+    source = tmp_path / "full" if with_json else checkpoint
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    for name in ("tokenizer.json",) if with_json else ("vocab.json", "merges.txt"):
+        shutil.copy(source / name, folder)
+    short = {k: v for k, v in special.items() if k in ("tokenizer_class", "add_prefix_space")}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 64, **short}))
+    shutil.copy(checkpoint / "config.json", folder)
+    mine = BytePairTokenizer.from_files(resolve(folder))
+    expected = {role: special[role] for role in ROBERTA if role in special}
+    assert mine.special_tokens == expected
+    assert mine.eos_token_id == mine.token_to_id(expected["eos_token"])
+    assert mine.pad_token_id == mine.token_to_id(expected.get("pad_token", END))
+    assert_same(mine, theirs)
+
+
+def test_special_tokens_by_their_ids_in_the_config(checkpoint, tmp_path):
+    vocabulary = json.loads((checkpoint / "vocab.json").read_text()) | {"<stop>": 9999}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    shutil.copy(checkpoint / "merges.txt", tmp_path)
+    ids = {"bos_token_id": 9999, "eos_token_id": vocabulary["a"]}  # the latter an ordinary token
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt_neo", **ids}))
+    mine = BytePairTokenizer.from_files(resolve(tmp_path))
+    assert mine.special_tokens == {"bos_token": "<stop>"}
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [9999, 1]}))
+    mine = BytePairTokenizer.from_files(resolve(tmp_path))
+    assert mine.special_tokens == {"bos_token": "<stop>", "eos_token": "<stop>"}
+    assert mine.pad_token_id == 9999
+    assert [ids.tolist() for ids, _ in mine.encode_batch(["a<stop>"])] == [[vocabulary["a"], 9999]]
