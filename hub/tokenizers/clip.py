@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hub.presets import PresetFiles
 from hub.tokenizers.byte_pair import BytePairTokenizer, parse_merges, read_parts
-from hub.tokenizers.library import build_clip
+from hub.tokenizers.library import build_clip, clip_decoder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Core
@@ -54,6 +54,10 @@ class CLIPTokenizer(BytePairTokenizer):
     def _build(cls, files: PresetFiles, config: Mapping, tokens: Mapping) -> "Core":
         merges = parse_merges(files.text("merges.txt").split("\n"))
         return build_clip(files.json("vocab.json"), merges)
+
+    @classmethod
+    def _apply_config(cls, core: "Core", config: Mapping) -> None:
+        core.decoder = clip_decoder()
 
     @classmethod
     def _template(cls, tokens: Mapping[str, str], config: Mapping, files: Any = None) -> Any:

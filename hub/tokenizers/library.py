@@ -77,7 +77,7 @@ def build_byte_pair(
 
 def build_clip(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "Tokenizer":
     """Return the library's BPE as CLIP uses it: lower case, words that end in `</w>`."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     core = Tokenizer(
         models.BPE(
@@ -95,10 +95,17 @@ def build_clip(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "To
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    core.decoder = decoders.Sequence(
+    core.decoder = clip_decoder()
+    return core
+
+
+def clip_decoder() -> Any:
+    """Return the decoder of CLIP's words; the published tokenizer.json has that of bytes alone."""
+    from tokenizers import decoders
+
+    return decoders.Sequence(
         [decoders.ByteLevel(), decoders.Replace("</w>", " "), decoders.Strip(" ", 0, 1)]
     )
-    return core
 
 
 def build_unigram(

@@ -275,6 +275,28 @@ def test_tokenizer(pad, tmp_path):
     assert ours.detokenize(ours("a photo of a cat")["token_ids"].ravel()) == "a photo of a cat"
 
 
+def test_detokenize(tmp_path):
+    """A tokenizer.json as it is published, whose decoder knows bytes alone."""
+    folder = tokenizer_files(tmp_path / "a")
+    transformers.CLIPTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "b")
+    content = json.loads((tmp_path / "b/tokenizer.json").read_text("utf-8"))
+    content["decoder"] = {
+        "type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True,
+    }  # fmt: skip
+    (tmp_path / "b/tokenizer.json").write_text(json.dumps(content), "utf-8")
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    ours = hub.CLIPTokenizer.from_files(resolve(tmp_path / "b"))
+    for text in ("hello, world", "a photo of a cat", "x"):
+        ids = theirs(text)["input_ids"]
+        assert (
+            ours.detokenize(ids)
+            == theirs.decode(
+                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            ).strip()
+        )
+    assert ours.detokenize(theirs("hello, world")["input_ids"]) == "hello , world"
+
+
 COUNTS = {
     123_060_480: {"vocabulary_size": 49408, "num_layers": 12, "num_heads": 12, "hidden_dim": 768,
                   "intermediate_dim": 3072},
