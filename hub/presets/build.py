@@ -230,6 +230,17 @@ def detect_prefix(family: Family, names: Iterable[str]) -> str:
     )
 
 
+def _tied(family: Family, names: Iterable[str]) -> dict[str, str]:
+    """Return the tied tensors of a family and its heads, by their names in a checkpoint."""
+    has_prefix = any(name.startswith(family.prefix) for name in names)
+    tables = [family.weights, *(head.weights for head in family.heads.values() if head.weights)]
+    return {
+        copy: original if has_prefix else original.removeprefix(family.prefix)
+        for table in tables
+        for copy, original in (table.tied or {}).items()
+    }
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint before its weights are opened.
@@ -312,6 +323,7 @@ def load(
             weights = open_weights(checkpoint.files, variant)
             check_depth(family, kwargs, weights, where)
             weights.rename(family.renamed)
+            weights.restore_tied(_tied(family, weights))
             prefix = detect_prefix(family, weights)
             for path in () if all_layers else family.optional:
                 start = prefix + family.weights.rows[path] + "."

@@ -54,6 +54,17 @@ class Weights(Mapping[str, np.ndarray]):
                 self._sources[new] = self._sources.pop(name)
                 self._stored[new] = name
 
+    def restore_tied(self, tied: Mapping[str, str]) -> None:
+        """Give a copy the name of its original where a file has only the copy.
+
+        Args:
+            tied: name of a copy -> name of the original; the first present copy is taken.
+        """
+        for copy, original in tied.items():
+            if original not in self._sources and copy in self._sources:
+                self._sources[original] = self._sources.pop(copy)
+                self._stored[original] = self._stored.pop(copy, copy)
+
     def __getitem__(self, name: str) -> np.ndarray:
         return self.source(name)[self._stored.get(name, name)]
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from functools import partial
 
 import compare
@@ -401,6 +402,19 @@ def test_scores_are_log_probabilities(backend, checkpoints):
     np.testing.assert_allclose(model.score(as_rows), ours, rtol=1e-6)
 
 
+def test_scores_of_a_checkpoint_without_special_tokens(backend, checkpoints, tmp_path):
+    """As GPT-2 is published: the end token stands in the model's config alone."""
+    folder, theirs = checkpoints("gpt2")
+    shutil.copytree(folder, tmp_path / "a")
+    (tmp_path / "a/tokenizer_config.json").write_text('{"model_max_length": 48}')
+    model = hub.CausalLM.from_preset(tmp_path / "a")
+    assert model.preprocessor.tokenizer.eos_token_id == 0
+    ids = [*model.preprocessor.prompts(["An amazing movie"])[0].tolist(), 0]
+    logs = torch.log_softmax(theirs(long(ids)[None]).logits[0].detach(), -1)
+    expected = sum(float(logs[i, token]) for i, token in enumerate(ids[1:]))
+    np.testing.assert_allclose(model.score(["An amazing movie"]), [expected], rtol=1e-5)
+
+
 def test_encoder_alone(backend, checkpoints, tmp_path):
     folder, theirs = checkpoints("t5")
     expected = theirs.encoder(input_ids=long(T5_IDS), attention_mask=long(MASK)).last_hidden_state
@@ -433,6 +447,37 @@ def test_options_that_are_not_supported(checkpoints, tmp_path, kind, change, err
     (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(ValueError, match=error):
         hub.Backbone.from_preset(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "copy", "original"),
+    [("gpt2", "lm_head", "transformer.wte"), ("opt", "lm_head", "model.decoder.embed_tokens"),
+     ("t5", "lm_head", "shared"), ("t5", "decoder.embed_tokens", "shared"),
+     ("t5[v1.1]", "decoder.embed_tokens", "shared")],
+)  # fmt: skip
+def test_a_file_with_a_copy_of_the_embedding_alone(
+    backend, checkpoints, tmp_path, kind, copy, original, prefix
+):
+    """As safetensors writes tied weights: under the name that comes first."""
+    from safetensors.numpy import load_file, save_file
+
+    folder, _ = checkpoints(kind)
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors[f"{copy}.weight"] = tensors.pop(f"{original}.weight")
+    if not prefix:
+        tensors = {
+            k.removeprefix("transformer." if kind == "gpt2" else "model."): v
+            for k, v in tensors.items()
+        }
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    task = hub.Seq2SeqLM if kind.startswith("t5") else hub.CausalLM
+    for cls in (hub.Backbone, task):
+        ours, theirs = cls.from_preset(tmp_path), cls.from_preset(folder)
+        for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_a_missing_head_is_an_error(checkpoints, tmp_path):
