@@ -5,9 +5,11 @@ GenerationConfig). The functions are pure: from scores to scores or tokens.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 import keraslite as keras
 from keraslite import ops
@@ -21,6 +23,28 @@ SAMPLERS = {
     "top_p": {"do_sample": True, "top_k": 0, "top_p": 0.1},
     "beam": {"do_sample": False, "num_beams": 5},
     "contrastive": {"do_sample": False, "penalty_alpha": 0.6, "top_k": 5},
+}
+
+
+def _is_count(least: int) -> tuple[Callable[[Any], bool], str]:
+    """Return the test of an integer that is at least so much, and its name."""
+    words = f"an integer, {least} or more" if least == 0 else f"an integer, at least {least}"
+    return lambda value: isinstance(value, int | np.integer) and value >= least, words
+
+
+# Setting -> what holds of its valid values, in code and in words.
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        ("num_beams", "num_return_sequences", "max_length", "max_new_tokens"), _is_count(1)
+    ),
+    **dict.fromkeys(
+        ("top_k", "no_repeat_ngram_size", "min_length", "min_new_tokens"), _is_count(0)
+    ),
+    "temperature": (lambda value: value > 0, "more than 0"),
+    "repetition_penalty": (lambda value: value > 0, "more than 0"),
+    "top_p": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+    "min_p": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+    "penalty_alpha": (lambda value: 0 <= value <= 1, "from 0 to 1"),
 }
 
 
@@ -49,7 +73,7 @@ class Sampling:
         min_new_tokens: no end before so many new tokens.
         max_length: the most tokens, the prompt's included.
         max_new_tokens: the most new tokens; wins over `max_length`.
-        eos_token_id: the tokens that end a text.
+        eos_token_id: the tokens that end a text: an id, or a list or array of them.
         suppress_tokens: tokens that never come.
         begin_suppress_tokens: tokens that do not come first.
         forced_bos_token_id: the token that comes after a first one that is no prompt.
@@ -99,42 +123,37 @@ class Sampling:
 
         Raises:
             TypeError: a name is no setting.
-            ValueError: a value is out of range; says which range.
+            ValueError: a value is out of range; names the range.
         """
         names = [f.name for f in dataclasses.fields(self)]
         unknown = sorted(set(changes) - set(names))
         if unknown:
             raise TypeError(f"Unknown settings {', '.join(unknown)}; expected one of {names}.")
-        values = {k: v for k, v in changes.items() if v is not None}
+        return dataclasses.replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+    def __post_init__(self) -> None:
         for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens"):
-            if name in values:
-                ids = values[name]
-                values[name] = (int(ids),) if isinstance(ids, int) else tuple(int(i) for i in ids)
-        new = dataclasses.replace(self, **values)
-        for name, low, expected in (
-            ("temperature", 0, "more than 0"), ("num_beams", 0.5, "at least 1"),
-            ("num_return_sequences", 0.5, "at least 1"), ("repetition_penalty", 0, "more than 0"),
-            ("top_k", -1, "0 or more"), ("top_p", 0, "more than 0"),
-            ("no_repeat_ngram_size", -1, "0 or more"),
-        ):  # fmt: skip
-            if not getattr(new, name) > low:
-                raise ValueError(f"{name} must be {expected}, got {getattr(new, name)!r}.")
-        if new.early_stopping not in (True, False, "never"):
+            ids = np.ravel(() if getattr(self, name) is None else getattr(self, name))
+            object.__setattr__(self, name, tuple(int(i) for i in ids))
+        for name, (is_valid, expected) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not is_valid(value):
+                raise ValueError(f"{name} must be {expected}, got {value!r}.")
+        if self.early_stopping not in (True, False, "never"):
             raise ValueError(
-                f'early_stopping must be True, False or "never", got {new.early_stopping!r}.'
+                f'early_stopping must be True, False or "never", got {self.early_stopping!r}.'
             )
-        if new.num_beams > 1 and (new.do_sample or new.penalty_alpha is not None):
+        if self.num_beams > 1 and (self.do_sample or self.penalty_alpha is not None):
             raise ValueError(
-                f"num_beams must be 1 with do_sample or penalty_alpha, got {new.num_beams}: beam "
+                f"num_beams must be 1 with do_sample or penalty_alpha, got {self.num_beams}: beam "
                 "search excludes both."
             )
-        available = new.num_beams if new.num_beams > 1 else 1
-        if new.num_return_sequences > available and not new.do_sample:
+        available = self.num_beams if self.num_beams > 1 else 1
+        if self.num_return_sequences > available and not self.do_sample:
             raise ValueError(
-                f"{new.num_return_sequences} texts a prompt need do_sample=True or as many beams; "
-                f"num_beams is {new.num_beams}."
+                f"{self.num_return_sequences} texts a prompt need do_sample=True or as many beams; "
+                f"num_beams is {self.num_beams}."
             )
-        return new
 
     def without_lengths(self) -> "Sampling":
         """Return the settings without lengths, on which no compiled loop depends."""

@@ -93,7 +93,8 @@ class Task(keras.Model):
             token: a token for the Hub.
             variant: of several weights in one folder, such as "fp16".
             kwargs: arguments of the task, such as `num_classes`; of those that read texts also
-                `sequence_length`, the most tokens of a text.
+                `sequence_length`, the most tokens of a text; `preprocessor=None` turns
+                preprocessing off.
 
         Raises:
             ValueError: the preset is unknown, or its files do not fit; the message says how.

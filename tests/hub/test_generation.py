@@ -299,11 +299,119 @@ def test_lengths(checkpoints):
         ({"num_return_sequences": 3}, "need do_sample=True"),
         ({"early_stopping": "soon"}, 'True, False or "never"'),
         ({"top_p": 0.0}, "top_p must be more than 0"),
+        ({"top_p": 2.0}, "top_p must be more than 0 and at most 1, got 2.0"),
+        ({"min_p": -0.1}, "min_p must be from 0 to 1"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be an integer, at least 1, got 0"),
+        ({"max_length": 2.5}, "max_length must be an integer, at least 1, got 2.5"),
+        ({"top_k": -1}, "top_k must be an integer, 0 or more, got -1"),
     ],
 )
 def test_settings_that_make_no_sense(settings, error):
     with pytest.raises(ValueError, match=error):
         Sampling().updated(**settings)
+    with pytest.raises(ValueError, match=error):
+        Sampling(**settings)
+
+
+@pytest.mark.parametrize("ids", [0, [0], (0,), np.int64(0), np.array(0), np.array([0, 5])])
+def test_stop_tokens_of_every_form(checkpoints, ids):
+    assert Sampling(eos_token_id=ids).eos_token_id == tuple(np.ravel(ids).tolist())
+    assert Sampling().updated(suppress_tokens=ids).suppress_tokens == tuple(np.ravel(ids).tolist())
+    folder, _ = checkpoints("gpt2")
+    with keras.use_backend("numpy"):
+        model = bare(hub.CausalLM, folder)
+    rows = {"token_ids": IDS[:1]}
+    whole = model.generate(rows, max_new_tokens=9, stop_token_ids=None)["token_ids"][0].tolist()
+    stop = whole[19]
+    end = whole.index(stop, 17) + 1
+    other = np.asarray(ids) * 0 + stop  # the stop token in the form of `ids`
+    other = type(ids)(other) if isinstance(ids, int | np.generic) else other
+    out = model.generate(rows, max_new_tokens=9, stop_token_ids=other)
+    assert out["token_ids"][0].tolist() == whole[:end]
+
+
+def test_more_tokens_than_positions_are_refused(checkpoints):
+    folder, _ = checkpoints("gpt2")
+    with keras.use_backend("numpy"):
+        model = bare(hub.CausalLM, folder)
+    rows = {"token_ids": IDS, "padding_mask": MASK}
+    message = (
+        "max_new_tokens must be at most 31 after a prompt of 17 tokens.* 48 positions; got 500"
+    )
+    with pytest.raises(ValueError, match=message):
+        model.generate(rows, max_new_tokens=500)
+    with pytest.raises(ValueError, match="max_length must be at most 48 .*got 49"):
+        model.generate(rows, max_length=49)
+    with pytest.raises(ValueError, match="max_new_tokens must be an integer, at least 1, got 0"):
+        model.generate(rows, max_new_tokens=0)
+    for size in (0, 2.5):
+        with pytest.raises(ValueError, match=f"batch_size must be an integer, .*got {size}"):
+            model.generate(rows, batch_size=size)
+    assert model.generate(rows, max_new_tokens=31, stop_token_ids=None)["token_ids"].shape[1] == 48
+
+
+def test_no_preprocessor_on_request(checkpoints):
+    for kind in ("gpt2", "t5"):
+        folder, _ = checkpoints(kind)
+        task = hub.Seq2SeqLM if kind == "t5" else hub.CausalLM
+        assert task.from_preset(folder, preprocessor=None).preprocessor is None
+        assert task.from_preset(folder).preprocessor is not None
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "t5"])
+@pytest.mark.parametrize("how", [{}, {"num_beams": 3, "num_return_sequences": 2}])
+def test_ids_and_scores_of_answers(backend, checkpoints, kind, how):
+    folder, theirs = checkpoints(kind)
+    model = (hub.Seq2SeqLM if kind == "t5" else hub.CausalLM).from_preset(folder)
+    tokenizer = model.preprocessor.tokenizer
+    texts = model.generate(tiny.PROMPTS, max_new_tokens=6, **how)
+    ids, scores = model.generate(
+        tiny.PROMPTS, max_new_tokens=6, return_ids="ragged", return_scores=True, batch_size=2, **how
+    )
+    padded = model.generate(tiny.PROMPTS, max_new_tokens=6, return_ids=True, **how)
+    count = how.get("num_return_sequences", 1)
+    assert scores.shape == ((3,) if count == 1 else (3, 2))
+    flat = ids if count == 1 else [row for group in ids for row in group]
+    for row, padded_ids, mask in zip(flat, *padded.values(), strict=True):
+        assert padded_ids[mask].tolist() == row.tolist()
+        assert set(padded_ids[~mask].tolist()) <= {tokenizer.pad_token_id}
+    expected_texts = [tokenizer.detokenize(row) for row in flat]
+    assert expected_texts == (texts if count == 1 else [text for group in texts for text in group])
+    rows = iter(zip(flat, scores.ravel(), strict=True))
+    for prompt in tiny.PROMPTS:
+        encoded = long(tokenizer.encode_batch(prompt)[0][0])[None]
+        for _ in range(count):
+            row, score = next(rows)
+            whole = long(row)[None]
+            if kind == "t5":
+                logits, start = theirs(encoded, decoder_input_ids=whole[:, :-1]).logits, 0
+            else:
+                logits, start = theirs(whole[:, :-1]).logits, encoded.shape[1] - 1
+            logs = torch.log_softmax(logits[0].detach(), -1)
+            picked = logs.gather(1, whole[0, 1:, None])[start:]
+            np.testing.assert_allclose(score, float(picked.sum()), rtol=1e-4)
+    one, score = model.generate(
+        tiny.PROMPTS[0], max_new_tokens=6, strip_prompt=True, return_ids="ragged",
+        return_scores=True, **how,
+    )  # fmt: skip
+    assert score.shape == scores[0].shape
+    if count == 1:
+        assert flat[0].tolist()[len(flat[0]) - len(one) :] == one.tolist()
+
+
+def test_ids_end_at_a_stop_string(checkpoints):
+    folder, _ = checkpoints("gpt2")
+    with keras.use_backend("numpy"):
+        model = hub.CausalLM.from_preset(folder)
+    new = model.generate(tiny.PROMPTS[0], max_new_tokens=20, strip_prompt=True)
+    stop = new[2:4]
+    how = {"max_new_tokens": 20, "stop_strings": stop, "strip_prompt": True}
+    ids = model.generate(tiny.PROMPTS[0], return_ids="ragged", **how)
+    text = model.preprocessor.tokenizer.detokenize(ids)
+    assert stop in text
+    assert stop not in model.preprocessor.tokenizer.detokenize(ids[:-1])
+    with pytest.raises(ValueError, match="stream yields texts"):
+        model.generate(tiny.PROMPTS[0], stream=True, return_scores=True)
 
 
 def test_unknown_settings():

@@ -76,6 +76,9 @@ class CausalLM(LanguageModel):
             raise ValueError("Without a preprocessor prompts are a dict of token_ids arrays.")
         return self.preprocessor.prompts(inputs), {}
 
+    def _model_inputs(self, token_ids: Any, padding_mask: Any, extra: dict) -> dict[str, Any]:
+        return {"token_ids": token_ids, "padding_mask": padding_mask}
+
     def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
         return (x if self.preprocessor is None else self.preprocessor.columns(x)), y
 

@@ -86,6 +86,8 @@ class LanguageModel(TextTask):
         stream: bool = False,
         seed: int | None = None,
         batch_size: int = 32,
+        return_ids: bool | str = False,
+        return_scores: bool = False,
         **settings: Any,
     ) -> Any:
         """Continue prompts.
@@ -96,8 +98,8 @@ class LanguageModel(TextTask):
             inputs: a text or a list of texts; without a preprocessor, a dict of `token_ids` and
                 `padding_mask`, each (batch, length).
             max_length: the most tokens of a text, those of the prompt included.
-            stop_token_ids: the tokens that end a text; those of the checkpoint for "auto", None
-                for none.
+            stop_token_ids: the tokens that end a text: an id, a list or an array; those of the
+                checkpoint for "auto", None for none.
             strip_prompt: whether the answers leave the prompts out.
             sampler: as for `compile`; what was said there by default.
             stop_strings: texts at whose first appearance an answer ends.
@@ -105,6 +107,12 @@ class LanguageModel(TextTask):
                 prompt, else lists of one string a prompt.
             seed: of the draws; a new one by default.
             batch_size: the most prompts that are continued at a time.
+            return_ids: whether to return token ids in place of texts: True for a dict of
+                `token_ids`, padded on the right with the padding token, and `padding_mask`;
+                "ragged" for an array a text.
+            return_scores: whether to return a pair of the answers and their scores, the
+                log-probabilities of their new tokens under the model, (prompts,) or (prompts,
+                texts) of float32.
             settings: any of `hub.Sampling`, such as `max_new_tokens`, `temperature`, `top_p`,
                 `num_beams`, `num_return_sequences`.
 
@@ -113,14 +121,29 @@ class LanguageModel(TextTask):
             `num_return_sequences` is above 1. Without a preprocessor, a dict of arrays.
 
         Raises:
-            ValueError: a prompt is longer than the model can read, or a setting makes no sense.
+            ValueError: prompt and answer are longer than the positions of the model, an id has no
+                embedding, or a setting is invalid.
+
+        >>> from hub import GPT2Backbone, CausalLM
+        >>> model = CausalLM(GPT2Backbone(9, num_layers=1, num_heads=2, hidden_dim=8))
+        >>> out, scores = model.generate(
+        ...     {"token_ids": [[1, 2], [3, 4]]}, max_new_tokens=3, return_scores=True
+        ... )
+        >>> out["token_ids"].shape, scores.shape
+        ((2, 5), (2,))
         """
-        if stop_token_ids != "auto":
-            settings["eos_token_id"] = tuple(np.atleast_1d(stop_token_ids or []).tolist())
+        if not isinstance(stop_token_ids, str):
+            settings["eos_token_id"] = () if stop_token_ids is None else stop_token_ids
+        if return_ids not in (False, True, "ragged"):
+            raise ValueError(f'return_ids must be False, True or "ragged", got {return_ids!r}.')
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be an integer, at least 1, got {batch_size!r}.")
         sampling = self._sampling(sampler, max_length=max_length, **settings)
         stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings)
         if self.preprocessor is None and (stops or stream):
             raise ValueError("stop_strings and stream need a preprocessor, got a task without one.")
+        if stream and (return_ids or return_scores):
+            raise ValueError("stream yields texts: it excludes return_ids and return_scores.")
         if stream and sampling.num_beams > 1:
             raise ValueError("Beam search cannot stream: its text is only known at the end.")
         if seed is None:
@@ -130,23 +153,41 @@ class LanguageModel(TextTask):
         if isinstance(inputs, Mapping):
             inputs = self._named_inputs({k: np.asarray(v) for k, v in inputs.items()})
         prompts, extra = self._prompts([inputs] if single else inputs)
+        if max_length is not None or settings.get("max_new_tokens") is not None:
+            self._check_room(max(map(len, prompts)), sampling)
         if stream:
             return self._stream(prompts, extra, sampling, seed, stops, single)
-        answers: list[Any] = []
+        answers: list[list[np.ndarray]] = []
         for start in range(0, len(prompts), batch_size):
             part = slice(start, start + batch_size)
             part_extra = {k: v[part] for k, v in extra.items()}
             new = list(self._decode(prompts[part], part_extra, sampling, seed, stops))[-1]
             answers += [list(rows) for rows in new]
-        if self.preprocessor is None:
-            return self._arrays(prompts, answers)
-        texts = [
-            [self._text(prompt, new, stops, strip_prompt) for new in rows]
-            for prompt, rows in zip(prompts, answers, strict=True)
-        ]
-        if sampling.num_return_sequences == 1:
-            texts = [rows[0] for rows in texts]
-        return texts[0] if single else texts
+        texts: Any = None
+        if self.preprocessor is not None and not return_ids:
+            texts = self._nested(
+                [[self._text(prompt, new, stops, strip_prompt) for new in rows]
+                 for prompt, rows in zip(prompts, answers, strict=True)], single,
+            )  # fmt: skip
+        if stops and (return_ids or return_scores):
+            answers = [[self._until_stop(new, stops) for new in rows] for rows in answers]
+        out = texts
+        if texts is None:
+            before = [prompt[:0] if strip_prompt else prompt for prompt in prompts]
+            rows = [[np.concatenate([p, new]) for new in group]
+                    for p, group in zip(before, answers, strict=True)]  # fmt: skip
+            ragged = return_ids == "ragged"
+            out = self._nested(rows, single) if ragged else _padded(rows, self._pad_id(sampling))
+        if not return_scores:
+            return out
+        scores = self._answer_scores(prompts, answers, extra, batch_size)
+        return out, np.array(self._nested(scores.tolist(), single), "float32")
+
+    @staticmethod
+    def _nested(rows: list[list], single: bool) -> Any:
+        """Return the answers of each prompt: one, or a list of them; of a single prompt its own."""
+        nested = [group[0] if len(group) == 1 else group for group in rows]
+        return nested[0] if single else nested
 
     def _decode(
         self, prompts: list[np.ndarray], extra: dict, sampling: Sampling, seed: int,
@@ -189,6 +230,21 @@ class LanguageModel(TextTask):
             )
         return count if positions is None else min(count, positions - length)
 
+    def _check_room(self, length: int, sampling: Sampling) -> None:
+        """Raise ValueError if the model has too few positions for what a caller asks for."""
+        positions = self._positions()
+        if positions is None or length >= positions:
+            return  # the latter is another error
+        name = "max_length" if sampling.max_new_tokens is None else "max_new_tokens"
+        asked = getattr(sampling, name)
+        total = asked if name == "max_length" else length + asked
+        if total > positions:
+            room = positions if name == "max_length" else positions - length
+            raise ValueError(
+                f"{name} must be at most {room} after a prompt of {length} tokens, since the model "
+                f"has {positions} positions; got {asked}."
+            )
+
     def _positions(self) -> int | None:
         """Return the limit of prompt and answer together, in tokens; None for no limit."""
         return self.backbone.max_sequence_length
@@ -213,6 +269,12 @@ class LanguageModel(TextTask):
                 return text[:end] if strip_prompt else detokenize(prompt) + text[:end]
         return text if strip_prompt else detokenize([*prompt, *new])
 
+    def _until_stop(self, new: np.ndarray, stops: list[str]) -> np.ndarray:
+        """Return ids up to the first with which a stop string is complete."""
+        detokenize = self.preprocessor.tokenizer.detokenize
+        ends = (n for n in range(1, len(new) + 1) if first_stop(detokenize(new[:n]), stops))
+        return new[: next(ends, len(new))]
+
     def _stop_test(self, stops: list[str]) -> Callable[[np.ndarray], np.ndarray]:
         detokenize = self.preprocessor.tokenizer.detokenize
         return lambda rows: np.array([first_stop(detokenize(r), stops) is not None for r in rows])
@@ -226,15 +288,6 @@ class LanguageModel(TextTask):
         snapshots = self._decode(prompts, extra, sampling, seed, stops, interval=1)
         for pieces in stream.pieces([ids for ids, *_ in rows] for rows in snapshots):
             yield pieces[0] if single else pieces
-
-    def _arrays(self, prompts: list, answers: list) -> dict[str, np.ndarray]:
-        rows = [np.concatenate([p, new]) for p, texts in zip(prompts, answers) for new in texts]
-        length = max(len(r) for r in rows)
-        token_ids = np.zeros((len(rows), length), "int32")
-        for i, row in enumerate(rows):
-            token_ids[i, : len(row)] = row
-        lengths = np.array([len(r) for r in rows])[:, None]
-        return {"token_ids": token_ids, "padding_mask": np.arange(length)[None] < lengths}
 
     def answers(self, inputs: list[str], options: Any) -> list[dict[str, Any]]:
         """Return the text for each prompt."""
@@ -284,18 +337,61 @@ class LanguageModel(TextTask):
                 if isinstance(inputs, dict)
                 else inputs[part]
             )
-            x, labels, weights = self.preprocessor(rows)
-            logits = np.asarray(self.predict_on_batch(x), "float32")
-            shifted = logits - logits.max(-1, keepdims=True)
-            picked = np.take_along_axis(shifted, labels[..., None].astype(int), -1)[..., 0]
-            logs = picked - np.log(np.exp(shifted).sum(-1))
-            out.append((logs * weights).sum(-1))
+            out.append(self._log_probabilities(*self.preprocessor(rows)))
             if bar is not None:
                 bar.update(min(start + batch_size, count))
         return np.concatenate(out).astype("float32")
 
+    def _log_probabilities(self, x: Any, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the sum of the weighted log-probabilities of the labels of each row."""
+        logits = np.asarray(self.predict_on_batch(x), "float32")
+        shifted = logits - logits.max(-1, keepdims=True)
+        picked = np.take_along_axis(shifted, labels[..., None].astype(int), -1)[..., 0]
+        return ((picked - np.log(np.exp(shifted).sum(-1))) * weights).sum(-1)
+
+    def _answer_scores(
+        self, prompts: list, answers: list, extra: dict, batch_size: int
+    ) -> np.ndarray:
+        """Return the log-probability of each answer, (prompts, texts)."""
+        texts = len(answers[0])
+        rows = [(p, new) for p, group in zip(prompts, answers, strict=True) for new in group]
+        extra = {name: np.repeat(value, texts, axis=0) for name, value in extra.items()}
+        longest = max(len(p) + len(new) for p, new in rows) - 1
+        length = bucket(max(longest, 1), self._positions() or 2**30)
+        scores = []
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            ids = np.zeros((len(part), length + 1), "int32")
+            weights = np.zeros((len(part), length), "float32")
+            padding_mask = np.zeros(weights.shape, bool)
+            for row, (prompt, new) in enumerate(part):
+                end = len(prompt) + len(new)
+                ids[row, :end] = np.concatenate([prompt, new])
+                padding_mask[row, : max(end - 1, 1)] = True
+                weights[row, len(prompt) - 1 : end - 1] = 1.0
+            inputs = self._model_inputs(
+                ids[:, :-1], padding_mask,
+                {name: value[start : start + batch_size] for name, value in extra.items()},
+            )  # fmt: skip
+            scores.append(self._log_probabilities(inputs, ids[:, 1:], weights))
+        return np.concatenate(scores).reshape(len(prompts), texts)
+
+    def _model_inputs(self, token_ids: Any, padding_mask: Any, extra: dict) -> dict[str, Any]:
+        """Return the inputs of `call`, given those of the decoder and what `_prompts` gave."""
+        raise NotImplementedError
+
     def config_json(self) -> dict[str, Any]:
         return {"eos_token_id": _plain(self.sampling.eos_token_id)}
+
+
+def _padded(rows: list[list[np.ndarray]], pad_id: int) -> dict[str, np.ndarray]:
+    """Return ids of texts of prompts as one batch, padded on the right."""
+    texts = [row for group in rows for row in group]
+    lengths = np.array([len(text) for text in texts])[:, None]
+    padding_mask = np.arange(lengths.max())[None] < lengths
+    token_ids = np.full(padding_mask.shape, pad_id, "int32")
+    token_ids[padding_mask] = np.concatenate(texts)
+    return {"token_ids": token_ids, "padding_mask": padding_mask}
 
 
 def _plain(ids: tuple[int, ...]) -> Any:

@@ -135,6 +135,12 @@ class Seq2SeqLM(LanguageModel):
         start = np.array([self.start_token_id], "int32")
         return [start] * len(encoder["token_ids"]), encoder
 
+    def _model_inputs(self, token_ids: Any, padding_mask: Any, extra: dict) -> dict[str, Any]:
+        return {
+            "encoder_token_ids": extra["token_ids"], "encoder_padding_mask": extra["padding_mask"],
+            "decoder_token_ids": token_ids, "decoder_padding_mask": padding_mask,
+        }  # fmt: skip
+
     def _positions(self) -> int | None:
         return None
 
