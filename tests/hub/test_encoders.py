@@ -10,7 +10,6 @@ import torch
 import transformers
 from checkpoints import cached
 from encoder_checkpoints import CONFIGS, inputs
-from text_checkpoints import no_texts
 
 import hub
 import keraslite as keras
@@ -45,7 +44,7 @@ def test_backbones_equal(backend, checkpoints, family):
 def test_classifiers_equal(backend, checkpoints, family):
     folder, theirs = checkpoints(family, "ForSequenceClassification", num_labels=4)
     batch, given = inputs(family)
-    model = hub.TextClassifier.from_preset(folder, preprocessor=no_texts)
+    model = hub.TextClassifier.from_preset(folder, preprocessor=None)
     assert model.family == family.partition("[")[0]
     assert_close(model(batch), theirs(**given).logits)
 
@@ -54,7 +53,7 @@ def test_classifiers_equal(backend, checkpoints, family):
 def test_masked_lms_equal(backend, checkpoints, family):
     folder, theirs = checkpoints(family, "ForMaskedLM")
     batch, given = inputs(family)
-    model = hub.MaskedLM.from_preset(folder, preprocessor=no_texts)
+    model = hub.MaskedLM.from_preset(folder, preprocessor=None)
     assert_close(model(batch), theirs(**given).logits)
 
 
@@ -66,7 +65,7 @@ def test_transformers_opens_what_we_save(checkpoints, family, kind, tmp_path):
     folder, _ = checkpoints(family, suffix)
     batch, given = inputs(family)
     with keras.use_backend("numpy"):
-        model = getattr(hub, kind).from_preset(folder, preprocessor=no_texts)
+        model = getattr(hub, kind).from_preset(folder, preprocessor=None)
         model.save_to_preset(tmp_path)
         again, info = getattr(transformers, name + suffix).from_pretrained(
             tmp_path, output_loading_info=True
@@ -81,7 +80,7 @@ def test_transformers_opens_what_we_save(checkpoints, family, kind, tmp_path):
 def test_a_new_head_over_a_bare_backbone(checkpoints, family):
     folder, _ = checkpoints(family, "Model")
     with keras.use_backend("numpy"):
-        model = hub.TextClassifier.from_preset(folder, num_classes=3, preprocessor=no_texts)
+        model = hub.TextClassifier.from_preset(folder, num_classes=3, preprocessor=None)
         assert model(inputs(family)[0]).shape == (3, 3)
 
 

@@ -13,7 +13,6 @@ import torch
 import transformers
 from checkpoints import cached
 from encoder_checkpoints import CONFIGS, inputs
-from text_checkpoints import no_texts
 
 import hub
 import keraslite as keras
@@ -64,7 +63,7 @@ def roberta(tmp_path_factory):
 def test_scores(backend, checkpoints, family):
     folder, theirs = checkpoints(family, "ForTokenClassification", num_labels=4)
     batch, given = inputs(family)
-    model = hub.TokenClassifier.from_preset(folder, preprocessor=no_texts)
+    model = hub.TokenClassifier.from_preset(folder, preprocessor=None)
     assert model.family == family.partition("[")[0]
     valid = batch["padding_mask"][..., None]
     ours = keras.ops.convert_to_numpy(model(batch)) * valid
@@ -75,7 +74,7 @@ def test_scores(backend, checkpoints, family):
 def test_transformers_opens_what_we_save(checkpoints, family, tmp_path):
     folder, theirs = checkpoints(family, "ForTokenClassification", num_labels=4)
     with keras.use_backend("numpy"):
-        hub.TokenClassifier.from_preset(folder, preprocessor=no_texts).save_to_preset(tmp_path)
+        hub.TokenClassifier.from_preset(folder, preprocessor=None).save_to_preset(tmp_path)
     again, info = type(theirs).from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values()), info
     assert torch.equal(again.classifier.weight, theirs.classifier.weight)
