@@ -24,7 +24,8 @@ _MODULES = {
     "hub.tasks.publishing": ("model_card", "upload_preset"),
     "hub.tasks.registry": ("load",),
     "hub.tokenizers": (
-        "BytePairTokenizer", "CLIPTokenizer", "UnigramTokenizer", "WordPieceTokenizer",
+        "BytePairTokenizer", "CLIPTokenizer", "Tokenizer", "UnigramTokenizer",
+        "WordPieceTokenizer",
     ),
 }  # fmt: skip
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}

@@ -45,6 +45,7 @@ from hub.tasks.text.text_embedder import TextEmbedder as TextEmbedder
 from hub.tasks.text.token_classifier import TokenClassifier as TokenClassifier
 from hub.tokenizers.byte_pair import BytePairTokenizer as BytePairTokenizer
 from hub.tokenizers.clip import CLIPTokenizer as CLIPTokenizer
+from hub.tokenizers.tokenizer import Tokenizer as Tokenizer
 from hub.tokenizers.unigram import UnigramTokenizer as UnigramTokenizer
 from hub.tokenizers.wordpiece import WordPieceTokenizer as WordPieceTokenizer
 

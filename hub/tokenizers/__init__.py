@@ -2,7 +2,10 @@
 
 from hub.tokenizers.byte_pair import BytePairTokenizer
 from hub.tokenizers.clip import CLIPTokenizer
+from hub.tokenizers.tokenizer import Tokenizer
 from hub.tokenizers.unigram import UnigramTokenizer
 from hub.tokenizers.wordpiece import WordPieceTokenizer
 
-__all__ = ["BytePairTokenizer", "CLIPTokenizer", "UnigramTokenizer", "WordPieceTokenizer"]
+__all__ = [
+    "BytePairTokenizer", "CLIPTokenizer", "Tokenizer", "UnigramTokenizer", "WordPieceTokenizer",
+]  # fmt: skip

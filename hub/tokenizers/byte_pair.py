@@ -51,7 +51,7 @@ class BytePairTokenizer(Tokenizer):
         [[2, 3, 2], [1, 0, 4]]
     """
 
-    model_type = "BPE"
+    model_types = ("BPE",)
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.presets import PresetFiles
+from hub.tokenizers.sentencepiece import SentencePieceModel
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -35,12 +36,12 @@ def build_wordpiece(
     return core
 
 
-def read_tokenizer(files: PresetFiles, model_type: str) -> "Tokenizer":
+def read_tokenizer(files: PresetFiles, model_types: tuple[str, ...]) -> "Tokenizer":
     """Return the tokenizer in tokenizer.json, with its padding and truncation switched off.
 
     Args:
         files: a checkpoint that has a tokenizer.json.
-        model_type: the expected class of its model, such as "WordPiece".
+        model_types: the classes that its model can have, such as "WordPiece".
 
     Raises:
         ValueError: the file is damaged, or holds another model.
@@ -53,9 +54,10 @@ def read_tokenizer(files: PresetFiles, model_type: str) -> "Tokenizer":
     except Exception as error:  # the library raises nothing more specific
         raise ValueError(f"tokenizer.json of {files.location} is damaged: {error}") from error
     actual = type(core.model).__name__
-    if actual != model_type:
+    if actual not in model_types:
         raise ValueError(
-            f"tokenizer.json of {files.location} must be a {model_type}, got a {actual}"
+            f"tokenizer.json of {files.location} must be a {' or '.join(model_types)}, got a "
+            f"{actual}"
         )
     core.no_padding()
     core.no_truncation()
@@ -108,36 +110,64 @@ def clip_decoder() -> Any:
     )
 
 
-def build_unigram(
-    pieces: list[tuple[str, float]],
-    unk_id: int,
-    charsmap: bytes,
-    clean: tuple[bool, bool] | None,
+def build_sentencepiece(
+    model: SentencePieceModel, clean: tuple[bool, bool] | None = None, by_word: bool = True
 ) -> "Tokenizer":
-    """Return the library's unigram model with the normalisation of SentencePiece.
+    """Return the library's unigram or BPE model with the normalisation of SentencePiece.
 
     Args:
-        pieces: (piece, log-probability) in the order of their ids.
-        unk_id: the id of the unknown piece.
-        charsmap: SentencePiece's precompiled normalisation, or b"".
+        model: the content of a `.model` file.
         clean: (lowercase, keep_accents) for the normalisation of ALBERT, else None.
+        by_word: whether texts are split at spaces, as in transformers' tokenizers of T5, ALBERT and
+            XLM-RoBERTa; else spaces are treated as the model says.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import (
+        AddedToken,
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+    )
 
-    core = Tokenizer(models.Unigram(pieces, unk_id=unk_id, byte_fallback=False))
+    pieces, fallback = list(model.pieces), model.byte_fallback
+    if model.algorithm == "bpe":
+        vocabulary = {piece: i for i, (piece, _) in enumerate(pieces)}
+        unk_token = pieces[model.unk_id][0]
+        core = Tokenizer(
+            models.BPE(
+                vocab=vocabulary, merges=model.merges(), unk_token=unk_token, fuse_unk=True,
+                byte_fallback=fallback,
+            )
+        )  # fmt: skip
+    else:
+        core = Tokenizer(models.Unigram(pieces, unk_id=model.unk_id, byte_fallback=fallback))
     steps: list[Any] = []
     if clean is not None:
         steps += [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
         steps += [] if clean[1] else [normalizers.NFKD(), normalizers.StripAccents()]
         steps += [normalizers.Lowercase()] if clean[0] else []
-    steps += [normalizers.Precompiled(charsmap)] if charsmap else []
+    steps += [normalizers.Precompiled(model.charsmap)] if model.charsmap else []
+    space = {"replacement": "\u2581", "prepend_scheme": "always"}
+    if by_word:
+        core.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**space)]
+        )
+    else:
+        if model.remove_spaces:
+            steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Strip(left=False)]
+        scheme = "first" if model.add_prefix else "never"
+        core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+        core.add_tokens([AddedToken(piece, normalized=False) for piece in model.user_defined])
     if steps:
         core.normalizer = normalizers.Sequence(steps)
-    space = {"replacement": "\u2581", "prepend_scheme": "always"}
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**space)]
-    )
     core.decoder = decoders.Metaspace(**space)
+    if fallback or not by_word:
+        first = [decoders.Strip(" ", 1, 0)] if by_word or model.add_prefix else []
+        core.decoder = decoders.Sequence(
+            [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), *first]
+        )
     return core
 
 

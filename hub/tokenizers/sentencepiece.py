@@ -5,32 +5,66 @@ Such a file is a protocol buffer; the required fields are read by their numbers 
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 _TEXT, _SCORE, _TYPE = 1, 2, 3  # of a piece
-_MODEL_TYPE, _UNIGRAM = 3, 1  # of the trainer
-_CHARSMAP = 2  # of the normaliser
-_UNKNOWN = 2  # the type of the unknown piece
+_MODEL_TYPE, _BYTE_FALLBACK = 3, 35  # of the trainer
+# Of the trainer: role -> the field of its id, and the id where the field is absent.
+_IDS = {"bos_token": (41, 1), "eos_token": (42, 2), "pad_token": (43, -1)}
+_CHARSMAP, _DUMMY_PREFIX, _REMOVE_SPACES = 2, 3, 4  # of the normaliser
+_ALGORITHMS = {1: "unigram", 2: "bpe"}
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # types of pieces
 
 
 class SentencePieceModel(NamedTuple):
     """The content of a `.model` file.
 
     Attributes:
-        pieces: (piece, score) in the order of their ids; a score is a log-probability.
+        pieces: (piece, score) in the order of their ids; a score is a log-probability, or of BPE
+            the negative rank of a merge.
         unk_id: the id of the unknown piece.
         charsmap: the precompiled normalisation of characters, or b"".
+        algorithm: "unigram" or "bpe".
+        byte_fallback: whether unknown characters become the pieces of their bytes.
+        add_prefix: whether a space is put before a text.
+        remove_spaces: whether repeated spaces become one, and those at the ends are removed.
+        normal: the ordinary pieces; None for all.
+        user_defined: the pieces that are never split.
+        special_tokens: the start, end and padding pieces by their roles.
     """
 
     pieces: list[tuple[str, float]]
     unk_id: int
     charsmap: bytes
+    algorithm: str = "unigram"
+    byte_fallback: bool = False
+    add_prefix: bool = True
+    remove_spaces: bool = True
+    normal: frozenset[str] | None = None
+    user_defined: tuple[str, ...] = ()
+    special_tokens: Mapping[str, str] = {}
+
+    def merges(self) -> list[tuple[str, str]]:
+        """Return the merges of a BPE model in order: every split of every ordinary piece.
+
+        >>> pieces = [("<unk>", 0.0), ("ab", -1.0), ("abc", -2.0), ("a", -3.0), ("b", -4.0)]
+        >>> SentencePieceModel([*pieces, ("c", -5.0)], 0, b"", "bpe").merges()
+        [('a', 'b'), ('ab', 'c')]
+        """
+        normal = [p for p in self.pieces if self.normal is None or p[0] in self.normal]
+        rank = {piece: i for i, (piece, _) in enumerate(normal)}
+        merges = []
+        for piece, _ in sorted(normal, key=lambda piece: -piece[1]):
+            splits = [(piece[:at], piece[at:]) for at in range(1, len(piece))]
+            splits = [(a, b) for a, b in splits if a in rank and b in rank]
+            merges += sorted(splits, key=lambda split: (rank[split[0]], rank[split[1]]))
+        return merges
 
 
 def parse_model(data: bytes) -> SentencePieceModel:
-    """Return the content of a `.model` file with a unigram model.
+    """Return the content of a `.model` file with a unigram or BPE model.
 
     Args:
         data: the file's bytes.
@@ -38,30 +72,43 @@ def parse_model(data: bytes) -> SentencePieceModel:
     Raises:
         ValueError: the file is damaged, or has another model.
 
-    >>> parse_model(bytes([10, 8, 10, 1, 97, 21, 0, 0, 128, 191, 10, 6, 10, 2, 63, 63, 24, 2]))
-    SentencePieceModel(pieces=[('a', -1.0), ('??', 0.0)], unk_id=1, charsmap=b'')
+    >>> data = bytes([10, 8, 10, 1, 97, 21, 0, 0, 128, 191, 10, 6, 10, 2, 63, 63, 24, 2])
+    >>> model = parse_model(data)
+    >>> model.pieces, model.unk_id, model.algorithm
+    ([('a', -1.0), ('??', 0.0)], 1, 'unigram')
     """
-    pieces, unknown, charsmap = [], [], b""
+    pieces, types = [], []
+    trainer: dict[int, Any] = {}
+    normalizer: dict[int, Any] = {}
     try:
         for number, value in _fields(data):
             if number == _PIECES:
                 piece = dict(_fields(value))
-                if piece.get(_TYPE, 1) == _UNKNOWN:
-                    unknown.append(len(pieces))
+                types.append(piece.get(_TYPE, _NORMAL))
                 pieces.append((piece[_TEXT].decode("utf-8"), piece.get(_SCORE, 0.0)))
             elif number == _TRAINER:
-                model_type = dict(_fields(value)).get(_MODEL_TYPE, _UNIGRAM)
-                if model_type != _UNIGRAM:
-                    raise ValueError(f"its model type must be unigram (1), got {model_type}")
+                trainer = dict(_fields(value))
             elif number == _NORMALIZER:
-                charsmap = dict(_fields(value)).get(_CHARSMAP, b"")
+                normalizer = dict(_fields(value))
     except (IndexError, KeyError, AttributeError, TypeError, struct.error) as error:
         raise ValueError(f"it is no SentencePiece model, or damaged ({error})") from error
-    if len(unknown) != 1:
+    algorithm = trainer.get(_MODEL_TYPE, 1)
+    if algorithm not in _ALGORITHMS:
+        raise ValueError(f"its model type must be unigram (1) or BPE (2), got {algorithm}")
+    if types.count(_UNKNOWN) != 1:
         raise ValueError(
-            f"it must have one unknown piece, got {len(unknown)} among {len(pieces)} pieces"
+            f"it must have one unknown piece, got {types.count(_UNKNOWN)} among {len(pieces)} "
+            "pieces"
         )
-    return SentencePieceModel(pieces, unknown[0], charsmap)
+    ids = {role: trainer.get(number, default) for role, (number, default) in _IDS.items()}
+    return SentencePieceModel(
+        pieces, types.index(_UNKNOWN), normalizer.get(_CHARSMAP, b""), _ALGORITHMS[algorithm],
+        bool(trainer.get(_BYTE_FALLBACK)), bool(normalizer.get(_DUMMY_PREFIX, True)),
+        bool(normalizer.get(_REMOVE_SPACES, True)),
+        frozenset(pieces[i][0] for i, type_ in enumerate(types) if type_ == _NORMAL),
+        tuple(pieces[i][0] for i, type_ in enumerate(types) if type_ == _USER_DEFINED),
+        {r: pieces[i][0] for r, i in ids.items() if 0 <= i < len(types) and types[i] == _CONTROL},
+    )  # fmt: skip
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
@@ -72,6 +119,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
         number, wire = key >> 3, key & 7
         if wire == 0:
             value, at = _varint(data, at)
+            value -= (value >> 63) << 64  # negative numbers are written in two's complement
         elif wire == 5:
             (value,) = struct.unpack_from("<f", data, at)
             at += 4

@@ -6,14 +6,17 @@ made, so threads can share it.
 """
 
 import json
+import operator
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from hub.presets import PresetFiles
+from hub.presets import PresetFiles, resolve
+from hub.presets.files import PIPELINE, resolve_file
 from hub.tokenizers.batch import Encoding, batch_inputs, pack, truncate, truncated_indices
+from hub.tokenizers.detect import tokenizer_class
 from hub.tokenizers.library import add_special_tokens, read_tokenizer
 from keraslite.saving import replacing_folder
 
@@ -31,12 +34,46 @@ class Tokenizer:
     """A tokenizer of a checkpoint; subclasses are for one model of the `tokenizers` library each.
 
     Attributes:
-        model_type: the class of the model in the `tokenizers` library.
+        model_types: the classes that the model can have in the `tokenizers` library.
         required: the roles of special tokens that the vocabulary must have.
     """
 
-    model_type: str
+    model_types: tuple[str, ...]
     required: tuple[str, ...] = ()
+
+    @classmethod
+    def from_preset(
+        cls, preset: Any, *, revision: str | None = None, token: str | bool | None = None
+    ) -> Self:
+        """Return the tokenizer of a preset; of `hub.Tokenizer` the class that its files are for.
+
+        Args:
+            preset: as for models; or a single file: a tokenizer.json, a vocab.txt, or a `.model` of
+                SentencePiece.
+            revision: a branch, tag or commit of the repository.
+            token: a token for the Hub.
+
+        Raises:
+            FileNotFoundError: the preset has no tokenizer.
+            ValueError: the preset is unknown, or a file is damaged.
+
+        >>> import hub
+        >>> hub.Tokenizer.from_preset("minilm_l6_en").tokenize("A fox.")  # doctest: +SKIP
+        ['a', 'fox', '.']
+        """
+        is_file = str(preset).endswith((".model", ".json", ".txt")) and not isinstance(
+            preset, PresetFiles
+        )
+        if is_file:
+            files, _ = resolve_file(preset, revision=revision, token=token)
+        else:
+            files = resolve(preset, revision=revision, token=token)
+        if PIPELINE in files:
+            files = files.folder("tokenizer")
+        if cls is not Tokenizer:
+            return cls.from_files(files)
+        names = {sub.__name__: sub for sub in _subclasses(Tokenizer)}
+        return names[tokenizer_class(files)].from_files(files)
 
     @classmethod
     def from_files(cls, files: PresetFiles) -> Self:
@@ -66,7 +103,7 @@ class Tokenizer:
         }
         vocabulary_files = cls._vocabulary_files(files)
         if "tokenizer.json" in files:
-            core = read_tokenizer(files, cls.model_type)
+            core = read_tokenizer(files, cls.model_types)
             cls._apply_config(core, config)
         elif all(name in files for name in vocabulary_files):
             core = cls._build(files, config, tokens)
@@ -118,7 +155,7 @@ class Tokenizer:
     ) -> None:  # fmt: skip
         """Set the library's tokenizer and the special tokens."""
         ids = {role: core.token_to_id(token) for role, token in tokens.items()}
-        missing = [tokens[role] for role in self.required if ids[role] is None]
+        missing = [tokens[role] for role in self.required if role in ids and ids[role] is None]
         if missing:
             raise ValueError(
                 f"the vocabulary of {core.get_vocab_size()} tokens lacks {', '.join(missing)}; "
@@ -259,9 +296,43 @@ class Tokenizer:
         (text,) = batch_inputs(text)
         return self._core.encode(text, add_special_tokens=False).tokens
 
-    def detokenize(self, ids: Iterable[int]) -> str:
-        """Return the text of one row of ids; without special tokens and padding."""
-        return self._core.decode([int(i) for i in ids], skip_special_tokens=True)
+    def detokenize(self, ids: Any, skip_special_tokens: bool = True) -> Any:
+        """Return the text of a row of ids, or the texts of a batch.
+
+        Args:
+            ids: a list or array of ids; rows of them; or a dict with `token_ids`, as `__call__`
+                returns it.
+            skip_special_tokens: whether special tokens, padding among them, are left out.
+
+        Returns:
+            A string for a row, a list of strings for a batch.
+
+        Raises:
+            TypeError: the ids are no integers.
+
+        >>> from hub.tokenizers import WordPieceTokenizer
+        >>> tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "fox", "##es"])
+        >>> tokenizer.detokenize(tokenizer(["foxes", "fox"]))
+        ['foxes', 'fox']
+        >>> tokenizer.detokenize([2, 4, 3], skip_special_tokens=False)
+        '[CLS] fox [SEP]'
+        """
+        if isinstance(ids, Mapping):
+            rows, mask = ids["token_ids"], ids.get("padding_mask")
+            if mask is None:
+                mask = [np.ones(len(row), bool) for row in rows]
+            rows = [np.asarray(row)[np.asarray(m, bool)] for row, m in zip(rows, mask, strict=True)]
+            return [self.detokenize(row, skip_special_tokens) for row in rows]
+        rows = list(ids)
+        if rows and np.ndim(rows[0]) > 0:
+            return [self.detokenize(row, skip_special_tokens) for row in rows]
+        try:
+            row = [operator.index(i) for i in rows]
+        except TypeError as error:
+            raise TypeError(
+                f"ids must be integers, rows of them, or a dict with token_ids; got {ids!r:.80}"
+            ) from error
+        return self._core.decode(row, skip_special_tokens=skip_special_tokens)
 
     # -- the vocabulary -----------------------------------------------------------------------
 
@@ -328,6 +399,12 @@ class Tokenizer:
         with replacing_folder(directory) as folder:
             for name, text in texts.items():
                 (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _subclasses(cls: type) -> Iterator[type]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
 
 
 def _optional_json(files: PresetFiles, name: str) -> dict[str, Any]:

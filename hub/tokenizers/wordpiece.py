@@ -51,7 +51,7 @@ class WordPieceTokenizer(Tokenizer):
         [[2, 5, 6, 4, 3], [2, 5, 3, 0, 0]]
     """
 
-    model_type = "WordPiece"
+    model_types = ("WordPiece",)
     required = ("pad_token", "unk_token", "cls_token", "sep_token")
 
     def __init__(

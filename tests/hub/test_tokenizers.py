@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tokenizer_texts import PAIRS, TEXTS
 
+import hub
 from hub.presets import resolve
 from hub.tokenizers import WordPieceTokenizer
 from hub.tokenizers.batch import pack, truncated_lengths
@@ -400,6 +401,52 @@ def test_vocabulary(tokenizer):
     assert tokenizer.tokenize("foxes [MASK]") == ["fox", "##es", "[MASK]"]
     special = ["pad", "unk", "cls", "sep", "mask"]
     assert [getattr(tokenizer, f"{name}_token_id") for name in special] == [0, 1, 2, 3, 4]
+
+
+def test_detokenize(tokenizer):
+    batch = tokenizer(["the foxes", "fox"])
+    assert tokenizer.detokenize(batch) == ["the foxes", "fox"]
+    assert tokenizer.detokenize(batch["token_ids"]) == ["the foxes", "fox"]
+    assert tokenizer.detokenize(batch["token_ids"].tolist()) == ["the foxes", "fox"]
+    assert tokenizer.detokenize(tokenizer("fox")) == ["fox"]
+    assert tokenizer.detokenize([]) == ""
+    ids = batch["token_ids"][1]
+    assert tokenizer.detokenize(ids, skip_special_tokens=False) == "[CLS] fox [SEP] [PAD] [PAD]"
+    assert tokenizer.detokenize(batch, skip_special_tokens=False)[1] == "[CLS] fox [SEP]"
+    for bad in ("fox", [0.5], [None]):
+        with pytest.raises(TypeError, match="ids must be integers, rows of them, or a dict"):
+            tokenizer.detokenize(bad)
+
+
+def test_the_class_is_that_of_the_files(tmp_path, tokenizer):
+    """`hub.Tokenizer` reads the files of every class, by themselves and with a config."""
+    letters = {"a": 0, "b": 1, "ab": 2, "\u0120": 3, "<|startoftext|>": 4, "<|endoftext|>": 5}
+    ends = {"eos_token": "<|endoftext|>"}
+    words = {"a": 0, "b</w>": 1, "ab</w>": 2, "<|startoftext|>": 3, "<|endoftext|>": 4}
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), ("a", -1.0)]
+    made = [
+        tokenizer,
+        hub.BytePairTokenizer(letters, ["a b"], special_tokens=ends),
+        hub.CLIPTokenizer(words, ["a b</w>"]),
+        hub.UnigramTokenizer(pieces),
+    ]
+    for i, one in enumerate(made):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        one.save(folder)
+        for handle in (folder, folder / "tokenizer.json"):
+            again = hub.Tokenizer.from_preset(handle)
+            assert type(again) is type(one)
+            assert again.get_vocabulary() == one.get_vocabulary()
+        assert again.encode_batch("a b")[0][0].tolist() == one.encode_batch("a b")[0][0].tolist()
+    assert type(hub.WordPieceTokenizer.from_preset(tmp_path / "0")) is hub.WordPieceTokenizer
+    (tmp_path / "0/config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "0/tokenizer.json").unlink()
+    assert hub.Tokenizer.from_preset(tmp_path / "0").get_vocabulary() == WORDS
+    assert hub.Tokenizer.from_preset(tmp_path / "0/vocab.txt").get_vocabulary() == WORDS
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="has no tokenizer"):
+        hub.Tokenizer.from_preset(tmp_path / "empty")
 
 
 def test_copies_and_threads(tokenizer):

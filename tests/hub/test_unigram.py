@@ -7,6 +7,7 @@ import sentencepiece
 import transformers
 from tokenizer_texts import PAIRS, TEXTS
 
+import hub
 from hub.presets import resolve
 from hub.tokenizers import UnigramTokenizer
 from hub.tokenizers.sentencepiece import parse_model
@@ -132,13 +133,71 @@ def test_damaged_models_are_refused(checkpoint, tmp_path):
         UnigramTokenizer.from_files(resolve(tmp_path))
 
 
-def test_other_kinds_are_refused(tmp_path):
+@pytest.fixture(scope="module", params=["bpe", "bpe[bytes]", "unigram[bytes]", "bpe[kept spaces]"])
+def plain(request, tmp_path_factory):
+    """A bare `.model` file and SentencePiece's own processor of it."""
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "texts").write_text("\n".join([*TEXTS.values(), *PAIRS] * 3), encoding="utf-8")
+    kind, _, option = request.param.partition("[")
+    spaces = {"remove_extra_whitespaces": False, "add_dummy_prefix": False}
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "texts"), model_prefix=str(folder / "m"), vocab_size=600,
+        hard_vocab_limit=False, character_coverage=0.98, minloglevel=2, model_type=kind,
+        byte_fallback=option == "bytes]", user_defined_symbols=["<user>"],
+        **(spaces if option.startswith("kept") else {}),
+    )  # fmt: skip
+    path = folder / "m.model"
+    return path, sentencepiece.SentencePieceProcessor(model_file=str(path))
+
+
+def test_a_bare_model_is_sentencepiece(plain, tmp_path):
+    path, processor = plain
+    mine = hub.Tokenizer.from_preset(path)
+    assert mine.vocabulary_size() == processor.get_piece_size()
+    assert (mine.unk_token_id, mine.bos_token_id, mine.eos_token_id) == (0, 1, 2)
+    # The `tokenizers` library normalises by grapheme, and breaks ties of a unigram otherwise.
+    texts = [t for name, t in TEXTS.items() if name not in ("combining", "long word", "spaces")]
+    for text in [*texts, "a<user>b", "two  spaces ", "\u6f22\U0001f600 z"]:
+        [(ids, _)] = mine.encode_batch(text, max_length=10_000)
+        assert ids.tolist() == processor.encode(text), text
+        assert mine.detokenize(ids, skip_special_tokens=False) == processor.decode(
+            ids.tolist()
+        ).replace(" \u2047 ", "<unk>"), text
+    mine.save(tmp_path)
+    again = hub.Tokenizer.from_preset(tmp_path)
+    assert type(again) is type(mine)
+    assert again.special_tokens == mine.special_tokens
+    [(ids, _)] = again.encode_batch(TEXTS["scripts"], max_length=10_000)
+    assert ids.tolist() == processor.encode(TEXTS["scripts"])
+
+
+@pytest.mark.parametrize("family", ["t5", "albert", "xlm-roberta"])
+def test_families_with_a_bpe_model(family, tmp_path):
+    cls, name, options, config = KINDS[family]
+    (tmp_path / "texts").write_text("\n".join([*TEXTS.values(), *PAIRS] * 3), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "texts"), model_prefix=str(tmp_path / "m"), vocab_size=600,
+        hard_vocab_limit=False, character_coverage=0.98, minloglevel=2, model_type="bpe",
+        byte_fallback=True, **options,
+    )  # fmt: skip
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "m.model"))
+    (tmp_path / "m.model").rename(tmp_path / name)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    mine = UnigramTokenizer.from_files(resolve(tmp_path))
+    for text in ("the quick brown fox", "the lazy dog \u6f22"):
+        [(ids, _)] = mine.encode_batch(text)
+        ids = [i for i in ids.tolist() if i not in mine.special_ids()]
+        assert [mine.id_to_token(i) for i in ids] == processor.encode(text, out_type=str)
+        assert mine.detokenize(ids) == text
+
+
+def test_other_models_are_refused(tmp_path):
     (tmp_path / "texts").write_text("the quick brown fox jumps over the lazy dog\n" * 20)
     sentencepiece.SentencePieceTrainer.train(
-        input=str(tmp_path / "texts"), model_prefix=str(tmp_path / "m"), vocab_size=40,
-        model_type="bpe", minloglevel=2,
+        input=str(tmp_path / "texts"), model_prefix=str(tmp_path / "m"), vocab_size=27,
+        model_type="char", minloglevel=2, hard_vocab_limit=False,
     )  # fmt: skip
-    with pytest.raises(ValueError, match="must be unigram"):
+    with pytest.raises(ValueError, match=r"must be unigram \(1\) or BPE \(2\), got 4"):
         parse_model((tmp_path / "m.model").read_bytes())
     with pytest.raises(ValueError, match="style must be one of"):
         UnigramTokenizer([("<unk>", 0.0)], style="gpt")
