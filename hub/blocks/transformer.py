@@ -172,6 +172,7 @@ class TransformerBlock(layers.Layer):
         layer_norm_epsilon: of the normalisations.
         norm_first: whether inputs are normalised instead of the sums after the residuals.
         fused: as for `Attention`.
+        scale: as for `Attention`.
 
     Inputs: hidden states (batch, length, hidden_dim), padding mask (batch, length) of booleans.
     """
@@ -187,6 +188,7 @@ class TransformerBlock(layers.Layer):
         layer_norm_epsilon: float = 1e-12,
         norm_first: bool = False,
         fused: bool = False,
+        scale: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -194,7 +196,7 @@ class TransformerBlock(layers.Layer):
         self.hidden_dim, self.intermediate_dim = hidden_dim, intermediate_dim
         self.norm_first = norm_first
         self.attention = Attention(
-            hidden_dim, num_heads, attention_dropout, fused=fused, dtype=policy
+            hidden_dim, num_heads, attention_dropout, scale=scale, fused=fused, dtype=policy
         )
         self.attention_norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
         self.intermediate = layers.Dense(

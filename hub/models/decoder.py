@@ -1,5 +1,6 @@
 """The decoder of GPT-2 and OPT: embeddings, causal blocks, and a cache of keys and values."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from hub.blocks.transformer import TransformerBlock, cached_attention_mask, is_empty_cache
@@ -17,6 +18,7 @@ class Decoder(Backbone):
         embedding_dim: the width of the token embedding; that of the blocks by default.
         norm_first: whether the blocks normalise their inputs and there is a final normalisation.
         fused: whether the blocks have one projection for query, key and value.
+        scales: of the products of attention in each block; `1 / sqrt(head_dim)` by default.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class Decoder(Backbone):
         embedding_dim: int | None = None,
         norm_first: bool = True,
         fused: bool = False,
+        scales: Sequence[float] | None = None,
         dtype: Any = None,
         **kwargs: Any,
     ):
@@ -61,9 +64,9 @@ class Decoder(Backbone):
             TransformerBlock(
                 self.hidden_dim, self.num_heads, config["intermediate_dim"], config["activation"],
                 config["dropout"], config["attention_dropout"], config["layer_norm_epsilon"],
-                norm_first, fused, dtype=policy,
+                norm_first, fused, scale, dtype=policy,
             )
-            for _ in range(self.num_layers)
+            for scale in scales or [None] * self.num_layers
         ]  # fmt: skip
         self.final_norm = (
             layers.LayerNormalization(epsilon=config["layer_norm_epsilon"], dtype=policy)

@@ -28,6 +28,9 @@ class GPT2Backbone(Decoder):
         layer_norm_epsilon: of the normalisations.
         attention_dropout: of the attention probabilities; as `dropout` where it is None.
         embedding_dropout: of the embeddings; as `dropout` where it is None.
+        scale_attention: whether the products of attention are divided by the root of the heads'
+            width.
+        scale_attention_by_layer: whether they are also divided by the number of the block, from 1.
 
     Inputs: a dict of `token_ids` (batch, length) of ints, and `padding_mask` (batch, length) of
     booleans. Output: hidden states (batch, length, hidden_dim).
@@ -53,6 +56,8 @@ class GPT2Backbone(Decoder):
         layer_norm_epsilon: float = 1e-5,
         attention_dropout: float | None = None,
         embedding_dropout: float | None = None,
+        scale_attention: bool = True,
+        scale_attention_by_layer: bool = False,
         dtype: Any = None,
         **kwargs: Any,
     ):
@@ -60,7 +65,9 @@ class GPT2Backbone(Decoder):
         config["intermediate_dim"] = intermediate_dim or 4 * hidden_dim
         for name in ("attention_dropout", "embedding_dropout"):
             config[name] = dropout if config[name] is None else config[name]
-        super().__init__(config, fused=True, dtype=dtype, **kwargs)
+        scale = 1.0 if scale_attention is False else (hidden_dim // num_heads) ** -0.5
+        scales = [scale / (i + 1 if scale_attention_by_layer else 1) for i in range(num_layers)]
+        super().__init__(config, fused=True, scales=scales, dtype=dtype, **kwargs)
 
 
 GPT2 = register(
@@ -81,12 +88,12 @@ GPT2 = register(
             "layer_norm_epsilon": "layer_norm_epsilon",
             "attention_dropout": "attn_pdrop",
             "embedding_dropout": "embd_pdrop",
+            "scale_attention": "scale_attn_weights",
+            "scale_attention_by_layer": "scale_attn_by_inverse_layer_idx",
         },
         fixed={
             "activation_function": ("gelu_new", "gelu", "relu", "silu", "tanh",
                                     "gelu_pytorch_tanh", None),
-            "scale_attn_weights": (True, None),
-            "scale_attn_by_inverse_layer_idx": (False, None),
             "add_cross_attention": (False, None),
             "tie_word_embeddings": (True, None),
         },

@@ -542,7 +542,7 @@ def test_encoder_alone(backend, checkpoints, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "change", "error"),
     [
-        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
+        ("gpt2", {"add_cross_attention": True}, "add_cross_attention=True"),
         ("opt", {"enable_bias": False}, "enable_bias=False"),
         ("t5", {"feed_forward_proj": "gated-swish"}, "feed_forward_proj='gated-swish'"),
     ],

@@ -39,6 +39,8 @@ _TORCH = {
 }  # fmt: skip
 KINDS = {
     "gpt2": ("gpt2", {}),
+    "gpt2[scaled]": ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+    "gpt2[unscaled]": ("gpt2", {"scale_attn_weights": False}),
     "opt": ("opt", {}),
     "opt[350m]": ("opt", {"do_layer_norm_before": False, "word_embed_proj_dim": 8}),
     "t5": ("t5", {}),
