@@ -25,12 +25,14 @@ class Head:
         weights: a `WeightTable` of the head's weights; None for a head without weights.
         backbone: arguments of the backbone that the task needs.
         options: what the task builds its head by; the task's class names them.
+        included_in: other architectures whose checkpoints have this head among theirs.
     """
 
     architecture: str | None = None
     weights: Any = None
     backbone: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    included_in: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

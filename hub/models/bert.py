@@ -103,6 +103,18 @@ FIXED = {
     "hidden_act": ("gelu", "relu", "silu", "gelu_new", "gelu_pytorch_tanh", "tanh", None),
 }
 
+MASKED_LM = WeightTable(
+    {
+        "head/transform": "cls.predictions.transform.dense",
+        "head/norm": "cls.predictions.transform.LayerNorm",
+        "head/bias": "cls.predictions.bias",
+    },
+    tied={
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
+)
+
 BERT = register(
     Family(
         model_type="bert",
@@ -123,19 +135,10 @@ BERT = register(
             "TokenClassifier": Head(
                 "BertForTokenClassification", WeightTable({"head": "classifier"})
             ),
-            "MaskedLM": Head(
-                "BertForMaskedLM",
-                WeightTable(
-                    {
-                        "head/transform": "cls.predictions.transform.dense",
-                        "head/norm": "cls.predictions.transform.LayerNorm",
-                        "head/bias": "cls.predictions.bias",
-                    },
-                    tied={
-                        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-                        "cls.predictions.decoder.bias": "cls.predictions.bias",
-                    },
-                ),
+            "MaskedLM": Head("BertForMaskedLM", MASKED_LM, included_in=("BertForPreTraining",)),
+            "PreTraining": Head(
+                "BertForPreTraining",
+                MASKED_LM.joined(WeightTable({"next_sentence": "cls.seq_relationship"})),
             ),
         },
         other_heads=(r"cls\..*", r"classifier\..*", r"qa_outputs\..*"),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import keraslite as keras
-from hub.families import Family, family_of
+from hub.families import Family, Head, family_of
 from hub.models.inputs import check_ids, check_no_text, named_inputs
 from hub.presets.build import Checkpoint, find_checkpoint, load
 from hub.presets.files import PresetFiles, resolve
@@ -103,7 +103,7 @@ class Task(keras.Model):
         chosen = cls.for_family(checkpoint.family.model_type)
         head = checkpoint.family.head(cls.task)
         table = head.weights or WeightTable({})
-        if not load_head or _has_another_head(checkpoint, head.architecture):
+        if not load_head or _has_another_head(checkpoint, head):
             table = table.prefixed("", "-/")  # no tensor has such a name
         all_layers = chosen.needs_all_layers(checkpoint.family)
 
@@ -386,12 +386,12 @@ def _class_over(task: type[Task], model_type: str) -> type[Task]:
     return keras.saving.register_keras_serializable("hub")(cls)
 
 
-def _has_another_head(checkpoint: Checkpoint, architecture: str | None) -> bool:
+def _has_another_head(checkpoint: Checkpoint, head: Head) -> bool:
     """Whether a checkpoint says that its head is another task's, whose names may be ours."""
     own = (checkpoint.config.get("architectures") or [None])[0]
     family = checkpoint.family
     others = {family.architecture, *(head.architecture for head in family.heads.values())}
-    return own in others - {None, architecture}
+    return own in others - {None, head.architecture, *head.included_in}
 
 
 def _claims(table: WeightTable, tensor: str) -> bool:

