@@ -1,9 +1,12 @@
 """Preprocessing of texts: token ids, labels and weights, in numpy, without a framework."""
 
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+
+import keraslite as keras
 
 # Lengths to which batches of texts are padded, so that few shapes are compiled.
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -24,11 +27,30 @@ def is_text(x: Any) -> bool:
     >>> is_text(["a", "b"]), is_text((["a"], ["b"])), is_text([("a", "b")]), is_text([1])
     (True, True, True, False)
     """
+    if keras.backend.is_text(x):
+        return True
     if isinstance(x, np.ndarray):
         return x.dtype.kind in "SUO" and x.size > 0 and isinstance(x.flat[0], str | bytes)
-    while isinstance(x, list | tuple) and len(x):
-        x = x[0]
+    if isinstance(x, list | tuple) and len(x):
+        return is_text(x[0])
     return isinstance(x, str)
+
+
+def plain_texts(x: Any) -> Any:
+    """Return tensors and arrays of strings as lists of str, other values as they are.
+
+    >>> plain_texts((np.array(["a", "b"]), [b"c", "d"]))
+    (['a', 'b'], ['c', 'd'])
+    """
+    if isinstance(x, dict):
+        return {name: plain_texts(values) for name, values in x.items()}
+    if isinstance(x, list | tuple):
+        return type(x)(plain_texts(value) for value in x)
+    if keras.backend.is_text(x):
+        x = keras.backend.to_numpy(x)
+    if isinstance(x, np.ndarray) and x.dtype.kind in "SUO":
+        return plain_texts(x.tolist())
+    return x.decode() if isinstance(x, bytes) else x
 
 
 def texts_and_pairs(x: Any) -> tuple[list[str], list[str] | None]:
@@ -37,10 +59,9 @@ def texts_and_pairs(x: Any) -> tuple[list[str], list[str] | None]:
     >>> texts_and_pairs([("a", "b"), ("c", "d")])
     (['a', 'c'], ['b', 'd'])
     """
+    x = plain_texts(x)
     if isinstance(x, str):
         return [x], None
-    if isinstance(x, np.ndarray):
-        x = x.tolist()
     if isinstance(x, tuple) and len(x) == 2 and not isinstance(x[0], str):
         return list(x[0]), list(x[1])
     if x and isinstance(x[0], list | tuple):
@@ -52,6 +73,7 @@ def texts_and_pairs(x: Any) -> tuple[list[str], list[str] | None]:
     return list(x), None
 
 
+@keras.saving.register_keras_serializable("hub")
 class TextPreprocessor:
     """A preprocessor from texts to the inputs of an encoder.
 
@@ -64,6 +86,13 @@ class TextPreprocessor:
     def __init__(self, tokenizer: Any, sequence_length: int = 512, truncate: str = "longest_first"):
         self.tokenizer, self.sequence_length = tokenizer, sequence_length
         self.truncate = truncate
+        self._to_full_length = False
+
+    def padded_length(self, longest: int) -> int:
+        """Return the length of a batch whose longest text has so many tokens."""
+        return (
+            self.sequence_length if self._to_full_length else bucket(longest, self.sequence_length)
+        )
 
     def encode(self, x: Any) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return (token ids, segment ids) of each text.
@@ -84,17 +113,95 @@ class TextPreprocessor:
             length: the length to pad to; the bucket of the longest text by default.
         """
         if length is None:
-            length = bucket(max(len(ids) for ids, _ in encodings), self.sequence_length)
+            length = self.padded_length(max(len(ids) for ids, _ in encodings))
         return self.tokenizer.pack(encodings, length=length)
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Return the inputs for texts, with y and sample_weight unless they are None."""
+        """Return the inputs of a model for texts, with what it needs to train.
+
+        Inside `tf.data.Dataset.map` texts and results are tensors of its graph: a batch of texts
+        gives a batch as long as its longest text, a single text one row of `sequence_length`.
+
+        Args:
+            x: texts, also as arrays or tensors of strings.
+            y: targets; None to predict.
+            sample_weight: weights of the texts.
+        """
+        leaves = [v for v in keras.tree.flatten(x) if keras.backend.in_graph(v)]
+        if leaves:
+            return self._in_graph(x, y, sample_weight, single=leaves[0].shape.rank == 0)
+        return self.prepare(plain_texts(x), plain_texts(y), sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, the whole tokenizer among them."""
+        return {
+            "tokenizer": self.tokenizer.serialized(), "sequence_length": self.sequence_length,
+            "truncate": self.truncate,
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Return the preprocessor of a config.
+
+        Args:
+            config: what `get_config` returned.
+        """
+        tokenizer = keras.saving.deserialize_keras_object(config["tokenizer"])
+        return cls(**{**config, "tokenizer": tokenizer})
+
+    def _in_graph(self, x: Any, y: Any, sample_weight: Any, single: bool) -> Any:
+        """Return tensors of the graph that the arguments are tensors of."""
+        args = [v for v in (x, y, sample_weight) if v is not None]
+        worker = copy.copy(self)
+        worker._to_full_length = single
+
+        def prepare(values: list, worker: Any = worker) -> Any:
+            if single:
+                values = keras.tree.map_structure(lambda a: np.asarray(a)[None], values)
+            out = worker(*values) if y is not None or sample_weight is None else worker(
+                values[0], None, values[1]
+            )  # fmt: skip
+            return keras.tree.map_structure(lambda a: a[0], out) if single else out
+
+        probe = copy.copy(worker)
+        for name, value in vars(worker).items():
+            if isinstance(value, np.random.Generator):  # the example draws from a copy
+                setattr(probe, name, copy.deepcopy(value))
+        example = keras.tree.map_structure(np.asarray, prepare(_examples(args), probe))
+        rows = leaves[0] if (leaves := keras.tree.flatten(x)) and not single else None
+        shapes = [
+            a.shape if single else (rows.shape[0], *[None] * (a.ndim - 1))
+            for a in keras.tree.flatten(example)
+        ]
+        return keras.backend.host_call(prepare, args, example, shapes)
+
+    def prepare(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Return the inputs for texts, with y and sample_weight unless they are None.
+
+        Args:
+            x: texts.
+            y: targets.
+            sample_weight: weights of the texts.
+        """
         inputs = self.pack(self.encode(x))
         if y is None:
             return inputs
         return (inputs, y) if sample_weight is None else (inputs, y, sample_weight)
 
 
+def _examples(args: Any) -> Any:
+    """Return arrays of one row for tensors: "a" for a text, else 0."""
+
+    def example(tensor: Any) -> np.ndarray:
+        shape = (1,) * len(tensor.shape)
+        if keras.backend.is_text(tensor):
+            return np.full(shape, "a", object)
+        return np.zeros(shape, tensor.dtype.name)
+
+    return keras.tree.map_structure(example, args)
+
+
+@keras.saving.register_keras_serializable("hub")
 class MaskedLMPreprocessor(TextPreprocessor):
     """A preprocessor from texts to inputs with masked tokens, and to the original tokens.
 
@@ -126,10 +233,17 @@ class MaskedLMPreprocessor(TextPreprocessor):
             )
         self.mask_selection_rate = mask_selection_rate
         self.mask_selection_length = mask_selection_length
+        self.seed = seed
         self._random = np.random.Generator(np.random.Philox(seed))
 
-    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Return (inputs with `mask_positions`, their original tokens, weights: 0 on padding)."""
+    def prepare(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Return (inputs with `mask_positions`, their original tokens, weights: 0 on padding).
+
+        Args:
+            x: texts, in the form that the class takes.
+            y: targets, where the class takes any.
+            sample_weight: weights of the texts.
+        """
         inputs = self.pack(self.encode(x))
         ids, padding_mask = inputs["token_ids"], inputs["padding_mask"]
         is_special = np.isin(ids, list(self.tokenizer.special_ids()))
@@ -157,7 +271,15 @@ class MaskedLMPreprocessor(TextPreprocessor):
         inputs["mask_positions"] = positions
         return inputs, labels.astype("int32"), weights
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, the whole tokenizer among them."""
+        return {
+            **super().get_config(), "mask_selection_rate": self.mask_selection_rate,
+            "mask_selection_length": self.mask_selection_length, "seed": self.seed,
+        }  # fmt: skip
 
+
+@keras.saving.register_keras_serializable("hub")
 class CausalLMPreprocessor(TextPreprocessor):
     """A preprocessor from texts, or prompts and responses, to inputs and next tokens.
 
@@ -222,11 +344,17 @@ class CausalLMPreprocessor(TextPreprocessor):
             rows = [(np.concatenate([ids, end]).astype("int32"), 0) for ids in self.prompts(x)]
         return [(ids[: self.sequence_length + 1], prompt_length) for ids, prompt_length in rows]
 
-    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Return (inputs, the next tokens, weights that are 0 on padding and prompts)."""
+    def prepare(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Return (inputs, the next tokens, weights that are 0 on padding and prompts).
+
+        Args:
+            x: texts, in the form that the class takes.
+            y: targets, where the class takes any.
+            sample_weight: weights of the texts.
+        """
         rows = self.rows(x)
         longest = max(len(ids) - 1 for ids, _ in rows)
-        length = bucket(max(longest, 1), self.sequence_length)
+        length = self.padded_length(max(longest, 1))
         ids = np.full((len(rows), length + 1), self.tokenizer.pad_token_id, "int32")
         weights = np.zeros((len(rows), length), "float32")
         padding_mask = np.zeros((len(rows), length), bool)
@@ -239,6 +367,7 @@ class CausalLMPreprocessor(TextPreprocessor):
         return {"token_ids": ids[:, :-1], "padding_mask": padding_mask}, ids[:, 1:], weights
 
 
+@keras.saving.register_keras_serializable("hub")
 class Seq2SeqLMPreprocessor(TextPreprocessor):
     """A preprocessor from texts and answers to inputs of encoder and decoder, and to next tokens.
 
@@ -295,8 +424,14 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
         packed = self.pack(self.encode(texts))
         return {name: packed[name] for name in ("token_ids", "padding_mask")}
 
-    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Return (inputs of encoder and decoder, the next tokens, weights: 0 on padding)."""
+    def prepare(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Return (inputs of encoder and decoder, the next tokens, weights: 0 on padding).
+
+        Args:
+            x: texts, in the form that the class takes.
+            y: targets, where the class takes any.
+            sample_weight: weights of the texts.
+        """
         x, _ = self.columns(x, y)
         encoder = self.encoder_inputs(x["encoder_text"])
         answers = self.encoder_inputs(x["decoder_text"])
@@ -314,7 +449,12 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
         }
         return inputs, labels, weights
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, the whole tokenizer among them."""
+        return {**super().get_config(), "start_token_id": self.start_token_id}
 
+
+@keras.saving.register_keras_serializable("hub")
 class TokenClassifierPreprocessor(TextPreprocessor):
     """A preprocessor from words with labels to the inputs of an encoder, and to labels of tokens.
 
@@ -349,8 +489,14 @@ class TokenClassifierPreprocessor(TextPreprocessor):
             encoded.append((ids, spans, first))
         return encoded
 
-    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Return the inputs; if y is not None with the labels and weights of tokens."""
+    def prepare(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Return the inputs; if y is not None with the labels and weights of tokens.
+
+        Args:
+            x: texts, in the form that the class takes.
+            y: targets, where the class takes any.
+            sample_weight: weights of the texts.
+        """
         encodings = self.encode_words(x)
         inputs = self.pack([(ids, np.zeros_like(ids)) for ids, _, _ in encodings])
         if y is None:

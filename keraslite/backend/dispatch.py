@@ -305,12 +305,47 @@ def to_numpy(value: Any) -> np.ndarray:
     return module.to_numpy(module.densify(value) if module.is_sparse(value) else value)
 
 
+def is_text(value: Any) -> bool:
+    """Whether a value is a tensor of strings, which TensorFlow alone has.
+
+    >>> is_text("a")
+    False
+    """
+    return of(value) is not None and getattr(value.dtype, "name", None) == "string"
+
+
+def in_graph(value: Any) -> bool:
+    """Whether a value is a tensor of a TensorFlow graph that is being built, as in `tf.data`.
+
+    >>> in_graph(1.0)
+    False
+    """
+    return of(value) == "tensorflow" and not hasattr(value, "numpy")
+
+
+def host_call(function: Any, args: Any, example: Any, shapes: Any) -> Any:
+    """Call a function of numpy arrays on tensors of a graph (`in_graph`), each time that runs.
+
+    Args:
+        function: takes arrays, strings as str, in the structure of `args`, and returns arrays.
+        args: tensors of the graph, nested.
+        example: what the function returns for some arrays: its structure and dtypes count.
+        shapes: the static shape of each leaf of the example, in order.
+    """
+    from keraslite.backend.tensorflow.host import host_call as call
+
+    return call(function, args, example, shapes)
+
+
 def to_backend(value: Any, name: str) -> Any:
     """Move a tensor to another backend: by DLPack without a copy where both allow it, else numpy.
 
     Args:
         value: a tensor, literal or variable.
         name: the backend to move to.
+
+    Raises:
+        TypeError: a tensor of strings is to go to a framework that has none.
 
     >>> to_backend([1.0, 2.0], "numpy")
     array([1., 2.], dtype=float32)
@@ -322,6 +357,13 @@ def to_backend(value: Any, name: str) -> Any:
     target = load(_check(name))
     if source is None:
         return target.from_numpy(dtypes.of_literal(value))
+    if is_text(value):  # DLPack ends the process on memory that holds pointers
+        if name != "numpy":
+            raise TypeError(
+                f"{name} has no tensors of strings. Give the texts to a tokenizer or a "
+                "preprocessor, or take them as an array of str: ops.convert_to_numpy(x)."
+            )
+        return to_numpy(value)
     if load(source).is_sparse(value):
         indices, values = (to_backend(x, name) for x in load(source).coo_parts(value))
         return target.from_coo(indices, values, tuple(value.shape))

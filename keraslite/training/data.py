@@ -36,9 +36,14 @@ def _is_text(x: Any) -> bool:
 
 
 def _leaf(x: Any) -> Any:
-    """One array-like: a list of strings stays, tables become numpy, tensors stay tensors."""
+    """One array-like: a list of strings stays, tables become numpy, tensors stay tensors.
+
+    Tensors of strings become arrays of str, which every backend's preprocessing reads.
+    """
     if x is None or _is_text(x):
         return x
+    if backends.is_text(x):
+        return backends.to_numpy(x)
     if hasattr(x, "to_numpy") and not isinstance(x, np.ndarray):  # a pandas column or table
         return x.to_numpy()
     if isinstance(x, list | tuple) or not hasattr(x, "shape"):

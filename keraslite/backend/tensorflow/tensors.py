@@ -144,8 +144,18 @@ def densify(x: tf.SparseTensor) -> tf.Tensor:
 
 
 def to_numpy(x: tf.Tensor) -> np.ndarray:
-    """The values as numpy."""
-    return np.asarray(x.numpy() if hasattr(x, "numpy") else x)  # TensorFlow's scalars are no arrays
+    """The values as numpy, strings as an array of str."""
+    array = np.asarray(
+        x.numpy() if hasattr(x, "numpy") else x
+    )  # TensorFlow's scalars are no arrays
+    return _decoded(array) if array.dtype.kind in "OS" else array
+
+
+def _decoded(array: np.ndarray) -> np.ndarray:
+    """Return an array of the texts in UTF-8 that an array of bytes holds."""
+    texts = np.empty(array.shape, object)
+    texts.flat = [v.decode() if isinstance(v, bytes) else v for v in array.ravel().tolist()]
+    return texts
 
 
 def new_value(value: Any, dtype: str) -> tf.Tensor:
