@@ -32,12 +32,14 @@ _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def _class_named(name: str) -> Any:
-    """The backbone or task of a name; None if there is none."""
+    """The backbone, preprocessor, tokenizer or task of a name; None if there is none."""
     from hub.families import backbones
     from hub.tasks.registry import class_named
 
     if name in backbones():
         return getattr(importlib.import_module(backbones()[name]), name)
+    if _PLACES.get(name, "").startswith(("hub.preprocessing.", "hub.tokenizers")):
+        return getattr(importlib.import_module(_PLACES[name]), name)
     return class_named(name)
 
 

@@ -162,6 +162,11 @@ def resolve(name: str, module: str | None = None, registered: str | None = None)
         item = getattr(sys.modules.get(f"keraslite.{part}"), name, None)
         if callable(item) and not name.startswith("_"):
             return item
+    if package not in ("", "Custom"):
+        raise ValueError(
+            f"Unknown object {name!r} of the package {package!r}. Import what registers it first, "
+            f"such as `import {package}`, or give custom_objects={{...}}."
+        )
     raise ValueError(
         f"Unknown object {name!r} (module {module!r}). Register it with "
         "keraslite.saving.register_keras_serializable(), or give custom_objects={...}."

@@ -9,11 +9,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
+import keraslite as keras
 from hub.files import write_json
 from hub.preprocessing.image_inputs import list_images, open_image, to_rgb
 from hub.preprocessing.text import TextPreprocessor
@@ -257,6 +258,7 @@ def _window(size: int, target: int) -> tuple[int, int, int]:
     return start, start + min(target, size), max(-offset, 0)
 
 
+@keras.saving.register_keras_serializable("hub")
 class ImageTextPreprocessor(TextPreprocessor):
     """A preprocessor from images and texts to the inputs of a model that compares them.
 
@@ -269,6 +271,23 @@ class ImageTextPreprocessor(TextPreprocessor):
     def __init__(self, tokenizer: Any, images: ImagePreprocessor, sequence_length: int = 77):
         super().__init__(tokenizer, sequence_length)
         self.images = images
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, the whole tokenizer among them."""
+        return {
+            "tokenizer": self.tokenizer.serialized(),
+            "images": {"processor": self.images.processor, **self.images.settings},
+            "sequence_length": self.sequence_length,
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Return the preprocessor of a config.
+
+        Args:
+            config: what `get_config` returned.
+        """
+        return super().from_config({**config, "images": ImagePreprocessor(**config["images"])})
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return the inputs for a dict of `images` and `texts`, or of either alone.

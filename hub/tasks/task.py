@@ -372,9 +372,28 @@ class Task(keras.Model):
         return False
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the task, its backbone among them."""
+        """Return the arguments of the task, its backbone and its preprocessor among them."""
         serialize = keras.saving.serialize_keras_object
-        return {**super().get_config(), "backbone": serialize(self.backbone)}
+        return {
+            **super().get_config(),
+            "backbone": serialize(self.backbone),
+            "preprocessor": serialize(self.preprocessor),
+            "source_config": getattr(self.backbone, "source_config", None),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Return the task of a config.
+
+        Args:
+            config: what `get_config` returned.
+        """
+        config = dict(config)
+        source_config = config.pop("source_config", None)
+        task = super().from_config(config)
+        if source_config is not None:
+            task.backbone.source_config = source_config
+        return task
 
 
 @functools.cache

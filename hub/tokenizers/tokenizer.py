@@ -8,7 +8,9 @@ made, so threads can share it.
 import json
 import operator
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_LENGTH = 512
 _LARGEST_MAX_LENGTH = 1_000_000  # transformers writes 1e30 for no limit
+_FILES = ("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
 ROLES = (
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
 )  # fmt: skip
@@ -36,10 +39,12 @@ class Tokenizer:
     Attributes:
         model_types: the classes that the model can have in the `tokenizers` library.
         required: the roles of special tokens that the vocabulary must have.
+        family: the model type of the checkpoint, where it is known.
     """
 
     model_types: tuple[str, ...]
     required: tuple[str, ...] = ()
+    family: str | None = None
 
     @classmethod
     def from_preset(
@@ -116,6 +121,9 @@ class Tokenizer:
         limit = config.get("model_max_length")
         has_limit = isinstance(limit, int) and 0 < limit <= _LARGEST_MAX_LENGTH
         self = cls.__new__(cls)
+        self.family = _optional_json(files, "config.json").get("model_type") or (
+            files.row or {}
+        ).get("family")
         template = cls._template(tokens, config, files)
         self._set_up(core, tokens, limit if has_limit else DEFAULT_MAX_LENGTH, template, spaces)
         return self
@@ -380,6 +388,47 @@ class Tokenizer:
         """Return the contents of the files for readers without tokenizer.json, by their names."""
         return {}
 
+    def serialized(self) -> dict[str, Any]:
+        """Return the whole tokenizer as an object of a model's config, its files inside."""
+        name = type(self).__name__
+        config = {"files": self.file_contents(), "family": self.family}
+        return {"class_name": name, "config": config, "registered_name": f"hub>{name}"}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Return the tokenizer of a model's config.
+
+        Args:
+            config: `files`: the texts of the files that `from_files` reads, by their names;
+                `family`.
+
+        Raises:
+            ValueError: a file has a name that is none of a tokenizer's.
+        """
+        unknown = sorted(set(config["files"]) - set(_FILES))
+        if unknown:
+            raise ValueError(f"The files of a tokenizer must be among {_FILES}, got {unknown}.")
+        files = dict(config["files"])
+        if config.get("family"):
+            files["config.json"] = json.dumps({"model_type": config["family"]})
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                Path(folder, name).write_text(text, encoding="utf-8", newline="\n")
+            return cls.from_files(resolve(Path(folder)))
+
+    def file_contents(self) -> dict[str, str]:
+        """Return the texts of the JSON files that `from_files` reads, by their names."""
+        config = {
+            **self._saved_config(), "model_max_length": self.max_length, **self.special_tokens,
+        }  # fmt: skip
+        texts = {"tokenizer.json": self._core.to_str(pretty=True)}
+        for name, value in (
+            ("tokenizer_config.json", config),
+            ("special_tokens_map.json", self.special_tokens),
+        ):
+            texts[name] = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        return texts
+
     def save(self, directory: str | os.PathLike) -> None:
         """Write the files that transformers' AutoTokenizer and `from_files` open.
 
@@ -387,17 +436,8 @@ class Tokenizer:
             directory: a folder, made if need be, for tokenizer.json, tokenizer_config.json,
                 special_tokens_map.json, and the older files of the model type.
         """
-        config = {
-            **self._saved_config(), "model_max_length": self.max_length, **self.special_tokens,
-        }  # fmt: skip
-        texts = {"tokenizer.json": self._core.to_str(pretty=True), **self._older_files()}
-        for name, value in (
-            ("tokenizer_config.json", config),
-            ("special_tokens_map.json", self.special_tokens),
-        ):
-            texts[name] = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
         with replacing_folder(directory) as folder:
-            for name, text in texts.items():
+            for name, text in {**self.file_contents(), **self._older_files()}.items():
                 (folder / name).write_text(text, encoding="utf-8", newline="\n")
 
 

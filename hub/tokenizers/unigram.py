@@ -102,6 +102,7 @@ class UnigramTokenizer(Tokenizer):
         model = SentencePieceModel(list(pieces), unk_id, charsmap)
         family = STYLES[style]
         core = _core(model, style, lowercase, keep_accents)
+        self.family = style
         self._set_up(core, _special_tokens(style, model), max_length, family.template)
 
     @classmethod

@@ -1,5 +1,6 @@
 """LanguageModel: the base of tasks that generate text: settings, prompts, streams, texts."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ class LanguageModel(TextTask):
         self, backbone: Any, preprocessor: Any = None, sampling: Any = None, **kwargs: Any
     ):
         super().__init__(backbone, preprocessor, **kwargs)
+        if isinstance(sampling, dict):  # of a config
+            sampling = Sampling().updated(**sampling)
         self.sampling = Sampling() if sampling is None else sampling
         self._kl_generator = Generator(self)
 
@@ -379,6 +382,10 @@ class LanguageModel(TextTask):
     def _model_inputs(self, token_ids: Any, padding_mask: Any, extra: dict) -> dict[str, Any]:
         """Return the inputs of `call`, given those of the decoder and what `_prompts` gave."""
         raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the task."""
+        return {**super().get_config(), "sampling": dataclasses.asdict(self.sampling)}
 
     def config_json(self) -> dict[str, Any]:
         return {"eos_token_id": _plain(self.sampling.eos_token_id)}
