@@ -211,6 +211,6 @@ def get(identifier: Any) -> Any:
 
 __all__ = [
     "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
-    "LossScaleOptimizer", "Nadam", "Optimizer", "RMSprop", "SGD", "deserialize", "get",
-    "schedules", "serialize",
+    "LossScaleOptimizer", "MatrixOptimizer", "Muon", "Nadam", "Optimizer", "RMSprop", "SGD",
+    "ScheduleFreeAdamW", "deserialize", "get", "schedules", "serialize",
 ]  # fmt: skip

@@ -23,7 +23,8 @@ from keraslite.variable import Pending
 
 __all__ = [
     "CustomObjectScope", "Pending", "custom_object_scope", "deserialize_keras_object",
-    "enable_unsafe_deserialization", "get_registered_name", "load_model", "load_weights",
-    "open_safetensors", "register_keras_serializable", "register_package", "replacing",
-    "save_model", "save_safetensors", "save_weights", "serialize_keras_object",
+    "enable_unsafe_deserialization", "finish_replacing", "get_registered_name", "is_temporary",
+    "load_model", "load_weights", "open_safetensors", "register_keras_serializable",
+    "register_package", "remove_abandoned", "replacing", "replacing_folder", "save_model",
+    "save_safetensors", "save_weights", "serialize_keras_object",
 ]  # fmt: skip
