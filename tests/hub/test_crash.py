@@ -65,7 +65,7 @@ def _run(code, *words, **environment):
 def _classifier(folder, width, classes):
     tiny.make(
         folder, "BertForSequenceClassification", hidden_size=width, num_labels=classes,
-        intermediate_size=width,
+        intermediate_size=width, vocab_size=20 + (classes == 4),
     )  # fmt: skip
     if classes == 4:  # another vocabulary, so that a tokenizer of the other model shows
         with open(folder / "vocab.txt", "a") as file:
