@@ -241,9 +241,8 @@ def main() -> int:
                     tasks[name](Path(folder), lambda most: generator.uniform(0, most))
                 except Exception as error:  # all the faults are told
                     faults[name].append(f"{i}: {type(error).__name__}: {error}")
+                    print(f"{name} {faults[name][-1]}", flush=True)
         print(f"{name}: {options.moments} kills, {len(faults[name])} faults", flush=True)
-        for line in faults[name]:
-            print(f"  {line}")
     print(json.dumps({name: len(lines) for name, lines in faults.items()}))
     return int(any(faults.values()))
 

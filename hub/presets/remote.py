@@ -11,10 +11,11 @@ import json
 import logging
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from keraslite.saving import replacing
 
 _log = logging.getLogger(__name__)
 _TIMEOUT = 30.0  # seconds for the listing; the client has no limit
@@ -152,11 +153,10 @@ def _remember_commit(folder: Path, revision: str, commit: str) -> None:
     reference = folder / "refs" / revision
     if revision == commit or (reference.is_file() and reference.read_text() == commit):
         return
-    temporary = reference.with_name(f"{reference.name}.{secrets.token_hex(4)}.tmp")
     try:
         reference.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(commit)
-        os.replace(temporary, reference)
+        with replacing(reference) as file:
+            file.write(commit.encode())
     except OSError as error:  # a read-only cache still serves what it holds
         _log.debug("did not note that %s is %s: %s", reference, commit, error)
 

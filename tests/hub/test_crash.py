@@ -188,5 +188,18 @@ def test_crash_of_a_pull_leaves_the_older_commit_for_offline_use(hub_server, tmp
                 patch.setenv("HF_HUB_OFFLINE", "1")
                 assert hub.load("org/tiny").num_classes == 2
             files.path(name)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        assert hub.load("org/tiny").num_classes == 4
+        with monkeypatch.context() as patch:
+            patch.setenv("HF_HUB_OFFLINE", "1")
+            assert hub.load("org/tiny").num_classes == 4
+
+
+def test_crash_while_a_commit_is_noted(hub_server, tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    hub_server.publish("org/tiny", {"config.json": "{}"})
+    resolve("org/tiny").path("config.json")
+    refs = tmp_path / "hf-cache" / "models--org--tiny" / "refs"
+    (refs / f".main.{gone.pid}.0a1b2c3d.tmp").write_text("half")
+    hub_server.publish("org/tiny", {"config.json": '{"a": 1}'})
+    resolve("org/tiny").path("config.json")
+    assert [path.name for path in refs.iterdir()] == ["main"]
