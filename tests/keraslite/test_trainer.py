@@ -493,7 +493,7 @@ def test_unknown_names_list_the_known_ones(trains):
 
 
 def test_a_wrong_input_shape_names_the_model_and_the_shape(trains):
-    with pytest.raises(ValueError, match=r"axis -1 to have size 4, got an input of shape \(.*3\)"):
+    with pytest.raises(ValueError, match=r"to have shape \(None, 4\), got \(None, 3\)"):
         compiled().fit(X[:, :3], LABELS, verbose=0)
     model = models.Model(x := layers.Input((4,), name="rows"), layers.Dense(1)(x))
     with pytest.raises(ValueError, match=r"'rows' to have shape \(None, 4\), got \(70, 3\)"):
