@@ -206,6 +206,8 @@ def extract_sequences(x: Tensor, sequence_length: int, sequence_stride: int) -> 
     >>> convert_to_numpy(extract_sequences([1, 2, 3, 4], 2, 2)).tolist()
     [[1, 2], [3, 4]]
     """
+    if sequence_stride < 1:
+        raise ValueError(f"sequence_stride must be at least 1, got {sequence_stride}")
     count = (shape(x)[-1] - sequence_length) // sequence_stride + 1
     starts = multiply(expand_dims(positions(x, count), 1), sequence_stride)
     return take(x, add(starts, positions(x, sequence_length)), -1)

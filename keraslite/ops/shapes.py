@@ -358,6 +358,8 @@ def pad(x: Tensor, pad_width: Any, mode: str = "constant", constant_values: Any 
         return _pad_constant(x, widths, 0 if constant_values is None else constant_values)
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
         raise ValueError(f"mode must be constant, edge, reflect, symmetric or wrap, got {mode!r}")
+    if constant_values is not None:
+        raise ValueError(f"constant_values must be None for mode {mode!r}, got {constant_values!r}")
     for axis, (before, after) in enumerate(widths):
         if before or after:
             x = take(x, _border(x, shape(x)[axis], before, after, mode), axis)

@@ -30,6 +30,8 @@ SHAPES = [  # op, args, kwargs: a ValueError
     ("concatenate", ([X, C],), {}), ("concatenate", ([X, X],), {"axis": 2}), ("stack", ([X, X],), {"axis": 4}),
     ("split", (X, 2), {"axis": 1}), ("split", (X, 2), {"axis": 5}), ("hstack", ([X, C],), {}), ("vstack", ([X, X[:, :2]],), {}),
     ("pad", (X, ((1, 1), (1, 1), (1, 1))), {}), ("pad", (X, 1), {"mode": "sideways"}),
+    *(("pad", (X, 1), {"mode": mode, "constant_values": 3}) for mode in ("edge", "reflect", "symmetric", "wrap")),
+    *(("extract_sequences", (X, 2, stride), {}) for stride in (0, -1)), ("stft", (X, 2, 0, 2), {}),
     ("zeros", ((-1, 2),), {}), ("ones", ((2, -3),), {}),  ("full", ((2,), X), {}),
     ("take_along_axis", (X, np.int32([[[0]]])), {"axis": 1}),
      ("matmul", (X[0, 0].reshape(()), X), {}),  ("inner", (X, C), {}), ("vdot", (X, X[0]), {}),

@@ -179,3 +179,10 @@ def test_signatures_are_keras():
             for f in (getattr(keras.ops.image, name), getattr(image, name))
         )
         assert ours == theirs, name
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, -1)])
+def test_resize_refuses_a_size_that_is_not_positive(size, backend):
+    x = keraslite.to_backend(np.ones((1, 4, 4, 1), "float32"), backend)
+    with pytest.raises(ValueError, match="positive"):
+        ops.image.resize(x, size)

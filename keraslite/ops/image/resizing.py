@@ -47,6 +47,8 @@ def resize(
     check_choice("fill_mode", fill_mode, ("constant",))
     if len(tuple(size)) != 2:
         raise ValueError(f"size must be (height, width), got {size!r}.")
+    if any(side < 1 for side in size):
+        raise ValueError(f"size must be of positive integers, got {size!r}.")
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
         raise ValueError(
             "At most one of crop_to_aspect_ratio and pad_to_aspect_ratio must be set, not both."
