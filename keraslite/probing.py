@@ -290,7 +290,7 @@ def _apart(parts: tuple) -> bool:
 
 
 def _joined(results: list[Any]) -> Any:
-    """What results agree on."""
+    """Return the sizes that are equal in all results; the others are unknown."""
 
     def join(*outlines: Any) -> Any:
         first = outlines[0]

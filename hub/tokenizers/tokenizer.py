@@ -403,7 +403,7 @@ class Tokenizer:
                 `family`.
 
         Raises:
-            ValueError: a file has a name that is none of a tokenizer's.
+            ValueError: a file is not a file of a tokenizer.
         """
         unknown = sorted(set(config["files"]) - set(_FILES))
         if unknown:

@@ -1,4 +1,4 @@
-"""What belongs to which output: losses, metrics, targets and weights, nested in many ways."""
+"""Assign losses, metrics, targets and weights, however nested, to the outputs of a model."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -39,7 +39,7 @@ def infer_masks(
 
 
 class _Output:
-    """What stands for an output while its mask is computed."""
+    """A placeholder for an output while its mask is computed."""
 
 
 def _infer(
