@@ -132,6 +132,27 @@ def test_a_config_file_that_names_a_backend_that_is_not_there(tmp_path, named, r
     assert done.returncode == 1
 
 
+@pytest.mark.parametrize("setting", ["none", "file", "off", "in code"])
+def test_programs_of_jax_are_kept_where_the_user_has_chosen_nothing(tmp_path, setting):
+    before = {"in code": "import jax; jax.config.update('jax_compilation_cache_dir', '/mine')\n"}
+    code = before.get(setting, "") + (
+        "import keraslite as k, jax\n"
+        "with k.use_backend('jax'): k.ops.ones((2,))\n"
+        "print(jax.config.jax_compilation_cache_dir)\n"
+    )
+    clean = {k: v for k, v in CLEAN.items() if not k.startswith("JAX_")}
+    environment = {"off": {"JAX_ENABLE_COMPILATION_CACHE": "0"}}.get(setting, {})
+    if setting == "file":  # where the folder should be
+        (tmp_path / "keraslite").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False,
+        env=clean | {"XDG_CACHE_HOME": str(tmp_path)} | environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    expected = {"none": str(tmp_path / "keraslite" / "jax"), "in code": "/mine"}
+    assert done.stdout.startswith(expected.get(setting, "None"))
+
+
 def test_without_asserts_and_docstrings(backend):
     code = (
         "import numpy as np, keraslite as k, hub\n"
