@@ -327,6 +327,12 @@ def test_creation_takes_symbolic_values(backend):
     )
 
 
+def test_layers_refuse_axes_that_their_inputs_have_not(backend):
+    for layer in (layers.Softmax(axis=3), layers.Softmax(axis=-3)):
+        with pytest.raises(ValueError, match="softmax"):
+            layer(layers.Input((4,)))
+
+
 def test_bad_segments_and_counts_are_refused_without_values():
     with pytest.raises(ValueError, match="must be a vector"):
         ops.segment_sum(KerasTensor((2, 3)), KerasTensor((2, 3), "int32"))

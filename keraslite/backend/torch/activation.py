@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from keraslite.backend.primitives import primitive
 from keraslite.backend.torch.fast.linear import linear
+from keraslite.backend.torch.tracing import check_axis
 
 TABLE: dict[str, Any] = {
     "relu": torch.relu,
@@ -37,6 +38,7 @@ TABLE: dict[str, Any] = {
 @primitive(TABLE)
 def softmax(x: Tensor, axis: Any = -1) -> Tensor:
     if isinstance(axis, int):
+        check_axis(x, axis)
         return torch.softmax(x, axis)
     return log_softmax(x.float() if x.element_size() < 4 else x, axis).exp().to(x.dtype)
 

@@ -14,6 +14,12 @@ def traced() -> bool:
     return torch.compiler.is_compiling() or scopes.abstract or RECORDING.get()
 
 
+def check_axis(x: torch.Tensor, axis: int) -> None:
+    """Raise IndexError where there is no such axis, which some kernels see only by values."""
+    if scopes.abstract:
+        x.size(axis)
+
+
 def in_transform() -> bool:
     """Return whether a torch.func transform (grad, vmap) is under way; False while compiling."""
     return (
