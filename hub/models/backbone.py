@@ -74,7 +74,8 @@ class Backbone(keras.Model):
             revision: a branch, tag or commit of the repository.
             token: a token for the Hub.
             variant: which of several files of weights in a folder, such as "fp16".
-            kwargs: arguments of the backbone, in place of the preset's.
+            kwargs: arguments of the backbone, in place of the preset's; a smaller `num_layers`
+                takes the first layers of the checkpoint.
 
         Raises:
             ValueError: the preset is unknown or of another class, or its files do not fit.
@@ -91,6 +92,25 @@ class Backbone(keras.Model):
             variant=variant,
         )  # fmt: skip
         return model
+
+    def hidden_states(self, inputs: Any) -> Any:
+        """Return the hidden states of every layer, as `output_hidden_states` of transformers.
+
+        Args:
+            inputs: as for a call.
+
+        Returns:
+            A list of (batch, length, hidden_dim): the embeddings, and the output of each block; the
+            last is normalised where transformers' is, and raw in CLIP. Of an encoder with a decoder
+            a dict of two such lists, `encoder` and `decoder`.
+
+        >>> from hub import BertBackbone
+        >>> model = BertBackbone(9, num_layers=2, num_heads=2, hidden_dim=8, intermediate_dim=8)
+        >>> len(model.hidden_states({"token_ids": np.ones((1, 3), "int32")}))
+        3
+        """
+        out = self(inputs, output_hidden_states=True)
+        return out["hidden_states"]
 
     def save_to_preset(self, preset_dir: Any) -> None:
         """Write config and weights in the layout of transformers or diffusers.

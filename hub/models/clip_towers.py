@@ -115,13 +115,17 @@ class CLIPTextEncoder(_Tower):
         self.token_embedding.build((None, None))
         super().build()
 
-    def call(self, inputs: Any, training: bool = False, skip: int = 0) -> Any:
+    def call(
+        self, inputs: Any, training: bool = False, skip: int = 0, output_hidden_states: bool = False
+    ) -> Any:
         """Return the hidden states and the pooled output.
 
         Args:
             inputs: `token_ids` and perhaps `padding_mask`.
             training: whether to apply dropout.
             skip: the number of last blocks to leave out ("clip skip").
+            output_hidden_states: whether to return those of every layer too, as `hidden_states`,
+                before the last normalisation.
 
         Raises:
             ValueError: the text is longer than the positions, or `skip` leaves no block.
@@ -141,15 +145,19 @@ class CLIPTextEncoder(_Tower):
         positions = ops.arange(ops.shape(token_ids)[1], dtype="int32")
         hidden = self.token_embedding(token_ids) + self.position_embedding(positions)
         mask = None if mask is None else ops.cast(mask, "bool")
+        states = [hidden]
         for block in self.blocks[: len(self.blocks) - skip]:
             hidden = block(hidden, mask, training=training, causal=True)
+            if output_hidden_states:
+                states.append(hidden)
         hidden = self.final_norm(hidden)
         ids = ops.cast(token_ids, "int32")
         if self.end_token_id != _LEGACY_END_TOKEN:
             ids = ops.equal(ids, self.end_token_id)
         end = ops.cast(ops.argmax(ops.cast(ids, "int32"), axis=-1), "int32")
         pooled = ops.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0]
-        return {"sequence_output": hidden, "pooled_output": pooled}
+        outputs = {"sequence_output": hidden, "pooled_output": pooled}
+        return outputs | {"hidden_states": states} if output_hidden_states else outputs
 
 
 class CLIPVisionEncoder(_Tower):
@@ -216,8 +224,14 @@ class CLIPVisionEncoder(_Tower):
         self.first_norm.build((None, None, self.hidden_dim))
         super().build()
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Return the hidden states and the pooled output."""
+    def call(self, inputs: Any, training: bool = False, output_hidden_states: bool = False) -> Any:
+        """Return the hidden states and the pooled output.
+
+        Args:
+            inputs: images, or a dict of them.
+            training: whether to apply dropout.
+            output_hidden_states: whether to return those of every layer too, as `hidden_states`.
+        """
         images = ops.convert_to_tensor(inputs["images"] if isinstance(inputs, dict) else inputs)
         if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(
@@ -234,9 +248,13 @@ class CLIPVisionEncoder(_Tower):
             positions
         )
         hidden = self.first_norm(hidden)
+        states = [hidden]
         for block in self.blocks:
             hidden = block(hidden, training=training)
-        return {"sequence_output": hidden, "pooled_output": self.final_norm(hidden[:, 0])}
+            if output_hidden_states:
+                states.append(hidden)
+        outputs = {"sequence_output": hidden, "pooled_output": self.final_norm(hidden[:, 0])}
+        return outputs | {"hidden_states": states} if output_hidden_states else outputs
 
 
 def unit_vectors(vectors: Any) -> Any:

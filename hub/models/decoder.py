@@ -101,8 +101,15 @@ class Decoder(Backbone):
         hidden = hidden if self.final_norm is None else self.final_norm(hidden)
         return hidden if self.project_out is None else self.project_out(hidden)
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Return hidden states (batch, length, embedding_dim), with causal attention."""
+    def call(self, inputs: Any, training: bool = False, output_hidden_states: bool = False) -> Any:
+        """Return hidden states (batch, length, embedding_dim), with causal attention.
+
+        Args:
+            inputs: `token_ids` and perhaps `padding_mask`.
+            training: whether to apply dropout.
+            output_hidden_states: whether to return a dict of these, as `sequence_output`, and of
+                those of every layer, as `hidden_states`.
+        """
         mask = padding_mask(inputs)
         length = inputs["token_ids"].shape[1]
         if length is not None and length > self.max_sequence_length:
@@ -112,9 +119,15 @@ class Decoder(Backbone):
             )
         positions = ops.maximum(ops.cumsum(ops.cast(mask, "int32"), axis=1) - 1, 0)
         hidden = self._embed(inputs["token_ids"], positions, training)
+        states = [hidden]
         for block in self.blocks:
             hidden = block(hidden, mask, training=training, causal=True)
-        return self._finish(hidden)
+            if output_hidden_states:
+                states.append(hidden)
+        output = self._finish(hidden)
+        if not output_hidden_states:
+            return output
+        return {"sequence_output": output, "hidden_states": [*states[:-1], output]}
 
     def logits(self, hidden: Any) -> Any:
         """Return the logits (batch, length, vocabulary_size) of the next token, by the embedding.

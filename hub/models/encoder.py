@@ -132,16 +132,25 @@ class Encoder(Backbone):
             positions = ops.cumsum(is_token, axis=1) * is_token + self.padding_id
         return hidden + self.position_embedding(positions)
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Return the hidden states, and the pooled output if there is a pooler."""
+    def call(self, inputs: Any, training: bool = False, output_hidden_states: bool = False) -> Any:
+        """Return the hidden states, and the pooled output if there is a pooler.
+
+        Args:
+            inputs: `token_ids`, and perhaps `segment_ids` and `padding_mask`.
+            training: whether to apply dropout.
+            output_hidden_states: whether to return those of every layer too, as `hidden_states`.
+        """
         mask = padding_mask(inputs)
         hidden = self.embeddings_norm(self._embed(inputs, mask))
         hidden = self.embeddings_dropout(hidden, training=training)
         if self.embeddings_projection is not None:
             hidden = self.embeddings_projection(hidden)
+        states = [hidden]
         for block in self._blocks_in_order():
             hidden = block(hidden, mask, training=training)
+            if output_hidden_states:
+                states.append(hidden)
         outputs = {"sequence_output": hidden}
         if self.pooler is not None:
             outputs["pooled_output"] = self.pooler(hidden[:, 0])
-        return outputs
+        return outputs | {"hidden_states": states} if output_hidden_states else outputs

@@ -220,19 +220,32 @@ class T5Stack(layers.Layer):
 
     def call(
         self, hidden: Any, padding_mask: Any, source: Any = None, source_mask: Any = None,
-        training: bool = False,
+        training: bool = False, output_hidden_states: bool = False,
     ) -> Any:  # fmt: skip
-        """Return the hidden states (batch, length, hidden_dim) of complete sequences."""
+        """Return the hidden states of complete sequences, and on request a list of all layers'.
+
+        Args:
+            hidden: embeddings (batch, length, hidden_dim).
+            padding_mask: (batch, length), True for tokens.
+            source: the encoder's output, of a decoder.
+            source_mask: (batch, source length), True for tokens.
+            training: whether to apply dropout.
+            output_hidden_states: whether to return a pair with the list.
+        """
         length = ops.shape(hidden)[1]
         bias = self._bias(length, length)
         hidden = self.dropout(hidden, training=training)
+        states = []
         for block in self.blocks:
+            if output_hidden_states:
+                states.append(hidden)
             keys = block.cross_attention.project(source) if self.is_decoder else None
             hidden = block(
                 hidden, padding_mask, bias, keys, source_mask, training=training,
                 causal=self.is_decoder,
             )  # fmt: skip
-        return self.dropout(self.final_norm(hidden), training=training)
+        output = self.dropout(self.final_norm(hidden), training=training)
+        return (output, [*states, output]) if output_hidden_states else output
 
     def decode(self, hidden: Any, attention_mask: Any, cache: dict[str, Any], index: Any) -> tuple:
         """Return hidden states of tokens that follow those in a cache, and the new cache.
@@ -351,8 +364,16 @@ class T5Backbone(Backbone):
         mask = ops.cast(padding_mask, "bool")
         return self.encoder(self.token_embedding(token_ids), mask, training=training)
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Return the output of the encoder, and that of the decoder if there is one."""
+    def call(self, inputs: Any, training: bool = False, output_hidden_states: bool = False) -> Any:
+        """Return the output of the encoder, and that of the decoder if there is one.
+
+        Args:
+            inputs: token ids and padding masks.
+            training: whether to apply dropout.
+            output_hidden_states: whether to return those of every layer too, as `hidden_states`.
+        """
+        if output_hidden_states:
+            return self._all_states(inputs, training)
         if self.decoder is None:
             hidden = self.encode(inputs["token_ids"], padding_mask(inputs), training)
             return {"sequence_output": hidden}
@@ -364,6 +385,26 @@ class T5Backbone(Backbone):
             training=training,
         )  # fmt: skip
         return {"encoder_sequence_output": source, "decoder_sequence_output": hidden}
+
+    def _all_states(self, inputs: Any, training: bool) -> dict[str, Any]:
+        """Return what `call` does, with the hidden states of every layer."""
+        name = "token_ids" if self.decoder is None else "encoder_token_ids"
+        source_mask = padding_mask(inputs, name)
+        source, states = self.encoder(
+            self.token_embedding(inputs[name]), source_mask, training=training,
+            output_hidden_states=True,
+        )  # fmt: skip
+        if self.decoder is None:
+            return {"sequence_output": source, "hidden_states": states}
+        hidden, decoder_states = self.decoder(
+            self.token_embedding(inputs["decoder_token_ids"]),
+            padding_mask(inputs, "decoder_token_ids"), source, source_mask, training=training,
+            output_hidden_states=True,
+        )  # fmt: skip
+        return {
+            "encoder_sequence_output": source, "decoder_sequence_output": hidden,
+            "hidden_states": {"encoder": states, "decoder": decoder_states},
+        }  # fmt: skip
 
     # -- generation ---------------------------------------------------------------------------
 

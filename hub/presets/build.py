@@ -230,6 +230,29 @@ def detect_prefix(family: Family, names: Iterable[str]) -> str:
     )
 
 
+def _later_blocks(
+    family: Family, table: WeightTable, config: Mapping[str, Any], kwargs: Mapping[str, Any]
+) -> list[str]:
+    """Return patterns of the tensors of blocks that a backbone is made without.
+
+    Args:
+        family: the family.
+        table: the names of the weights.
+        config: the config.json of the checkpoint.
+        kwargs: the arguments of the backbone.
+    """
+    stated, patterns = arguments(family, config), []
+    for name, is_decoder in (("num_layers", False), ("num_decoder_layers", True)):
+        last = stated.get(name) or stated.get("num_layers") or 0
+        first = kwargs.get(name) or kwargs.get("num_layers") or 0
+        numbers = "|".join(str(i) for i in range(first, last))
+        for ours, theirs in table.rows.items() if numbers and first > 0 else ():
+            if "blocks/{i}/" in ours and ("decoder/blocks/" in ours) == is_decoder:
+                row = re.escape(theirs).replace(r"\{i\}", f"({numbers})")
+                patterns.append(row + r"\..*")
+    return patterns
+
+
 def _tied(family: Family, names: Iterable[str]) -> dict[str, str]:
     """Return the tied tensors of a family and its heads, by their names in a checkpoint."""
     has_prefix = any(name.startswith(family.prefix) for name in names)
@@ -302,7 +325,8 @@ def load(
         new: prefixes of paths whose weights the checkpoint may lack, all of a prefix or none.
         all_layers: whether the optional layers of the backbone are made even if the checkpoint
             lacks their weights.
-        overrides: arguments of the backbone, in place of the config's.
+        overrides: arguments of the backbone, in place of the config's; with a smaller `num_layers`
+            (or `num_decoder_layers`) the first layers of the checkpoint are loaded.
         backend: the backend of the model; the current one by default.
         dtype: a dtype or policy.
         load_weights: whether to load the weights; without, they are initialized.
@@ -334,7 +358,10 @@ def load(
         if weights is None:
             return model, []
         table = family.weights.prefixed(path_prefix, prefix)
-        ignored = (*family.other_heads, *absent_patterns(backbone, table, path_prefix))
+        ignored = (
+            *family.other_heads, *absent_patterns(backbone, table, path_prefix),
+            *_later_blocks(family, table, checkpoint.config, kwargs),
+        )  # fmt: skip
         joined = (head or WeightTable({})).joined(table, WeightTable({}, ignore=ignored))
         optional = tuple(new)
         if path_prefix:

@@ -94,7 +94,7 @@ class Task(keras.Model):
             variant: of several weights in one folder, such as "fp16".
             kwargs: arguments of the task, such as `num_classes`; of those that read texts also
                 `sequence_length`, the most tokens of a text; `preprocessor=None` turns
-                preprocessing off.
+                preprocessing off, and `num_layers` takes the first layers of the backbone alone.
 
         Raises:
             ValueError: the preset is unknown, or its files do not fit; the message says how.
@@ -106,6 +106,8 @@ class Task(keras.Model):
         if not load_head or _has_another_head(checkpoint, head):
             table = table.prefixed("", "-/")  # no tensor has such a name
         all_layers = chosen.needs_all_layers(checkpoint.family)
+        names = ("num_layers", "num_decoder_layers")
+        layers = {**head.backbone, **{name: kwargs.pop(name) for name in names if name in kwargs}}
 
         def assemble(backbone: Any, weights: Any) -> Task:
             task = chosen._assemble(checkpoint, backbone, kwargs)
@@ -118,7 +120,7 @@ class Task(keras.Model):
 
         task, fresh = load(
             checkpoint, assemble, head=table, new=("head", "hidden") if cls.head_may_be_new else (),
-            all_layers=all_layers, overrides=head.backbone, backend=backend, dtype=dtype,
+            all_layers=all_layers, overrides=layers, backend=backend, dtype=dtype,
             load_weights=load_weights, variant=variant,
         )  # fmt: skip
         task._kl_new_weights = fresh
