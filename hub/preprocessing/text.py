@@ -81,9 +81,16 @@ class TextPreprocessor:
         tokenizer: a tokenizer of `hub.tokenizers`.
         sequence_length: the maximum number of tokens; longer texts are truncated.
         truncate: how pairs are truncated: "longest_first", "only_first" or "only_second".
+
+    Raises:
+        ValueError: `sequence_length` is not a positive integer.
     """
 
     def __init__(self, tokenizer: Any, sequence_length: int = 512, truncate: str = "longest_first"):
+        if not isinstance(sequence_length, int | np.integer) or sequence_length < 1:
+            raise ValueError(
+                f"sequence_length must be an integer, at least 1, got {sequence_length!r}."
+            )
         self.tokenizer, self.sequence_length = tokenizer, sequence_length
         self.truncate = truncate
         self._to_full_length = False

@@ -209,9 +209,15 @@ class Tokenizer:
             raise ValueError(
                 f"padding must be 'longest' or 'max', got {padding!r}; see encode_batch"
             )
-        limit = self.max_length if sequence_length is None else sequence_length
+        limit = self._limit(sequence_length)
         encodings = self.encode_batch(texts, pairs, limit, truncation)
         return self.pack(encodings, limit if padding == "max" else None)
+
+    def _limit(self, length: int | None) -> int:
+        """Return the maximum number of ids of a text."""
+        if length is not None and length < 1:
+            raise ValueError(f"the length to truncate to must be at least 1, got {length}")
+        return self.max_length if length is None else length
 
     def encode_batch(
         self,
@@ -244,7 +250,7 @@ class Tokenizer:
             >>> ids.tolist(), segments.tolist()
             ([2, 4, 4, 3, 5, 3], [0, 0, 0, 0, 1, 1])
         """
-        limit = self.max_length if max_length is None else max_length
+        limit = self._limit(max_length)
         encodings = self._core.encode_batch_fast(
             batch_inputs(texts, pairs), add_special_tokens=add_special_tokens
         )
@@ -270,7 +276,7 @@ class Tokenizer:
             >>> spans.tolist()
             [[-1, -1], [0, 2], [3, 5], [5, 6], [-1, -1]]
         """
-        limit = self.max_length if max_length is None else max_length
+        limit = self._limit(max_length)
         encoded = []
         for encoding in self._core.encode_batch(batch_inputs(texts)):
             spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)

@@ -120,3 +120,16 @@ def test_a_model_that_is_called_on_texts_says_what_to_do(backend):
         for texts in ("hello", ["a", "b"], np.array(["a"])):
             with pytest.raises(TypeError, match="must be called on arrays of ids, got texts"):
                 model(texts)
+
+
+@pytest.mark.parametrize("length", [0, -1, 2.5, "a"])
+def test_a_sequence_length_must_be_positive(checkpoints, length):
+    folder, _ = checkpoints("gpt2")
+    message = f"sequence_length must be an integer, at least 1, got {length!r}"
+    with pytest.raises(ValueError, match=message):
+        hub.CausalLM.from_preset(folder, sequence_length=length)
+    with pytest.raises(ValueError, match=message):
+        hub.TextPreprocessor(None, sequence_length=length)
+    if length in (0, -1):
+        with pytest.raises(ValueError, match=f"truncate to must be at least 1, got {length}"):
+            hub.Tokenizer.from_preset(folder)("a", sequence_length=length)

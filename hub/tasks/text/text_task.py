@@ -44,13 +44,13 @@ def text_preprocessor(
             "the files are not of one checkpoint, or the embedding must be resized."
         )
     positions = backbone.max_sequence_length
-    if sequence_length is not None and sequence_length > positions:
+    if isinstance(sequence_length, int) and sequence_length > positions:
         raise ValueError(
             f"sequence_length={sequence_length} is more than the {positions} positions of the "
             "model."
         )
     limit = min(tokenizer.max_length, positions)
-    return cls(tokenizer, sequence_length=sequence_length or limit)
+    return cls(tokenizer, sequence_length=limit if sequence_length is None else sequence_length)
 
 
 def example_texts(count: int, lengths: Any = None) -> list[str]:
