@@ -14,6 +14,15 @@ from hub.tasks.discovery import all_tasks
 from hub.weights import adapters
 from hub.weights.tables import WeightTable
 
+# Losses that take logits or probabilities, by the names that `compile` takes.
+_OF_LOGITS = {
+    "binary_crossentropy": "BinaryCrossentropy",
+    "binary_focal_crossentropy": "BinaryFocalCrossentropy",
+    "categorical_crossentropy": "CategoricalCrossentropy",
+    "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
+    "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
+}
+
 
 class Task(keras.Model):
     """A model with its preprocessing: from texts, images or files to answers.
@@ -277,21 +286,31 @@ class Task(keras.Model):
         """Return the defaults of `compile`."""
         return {}
 
+    def _gives_logits(self) -> bool:
+        """Return whether the outputs are logits and not probabilities."""
+        return True
+
     def compile(self, optimizer: Any = "auto", loss: Any = "auto", **kwargs: Any) -> None:
         """Set optimizer, loss and metrics; each has a default.
 
         Args:
             optimizer: as for `Model.compile`; AdamW with a learning rate of 5e-5 by default.
-            loss: as for `Model.compile`; the task's own by default.
-            kwargs: as for `Model.compile`; `metrics` are the task's own by default.
+            loss: as for `Model.compile`; the task's own by default. The name of a crossentropy
+                means that of the task's outputs, which are logits unless it has an activation.
+            kwargs: as for `Model.compile`; `metrics` are the task's own by default, with a loss
+                that is of the same class as the task's own.
         """
         with keras.use_backend(self.backend):
             defaults = self._defaults()
             if optimizer == "auto":
                 optimizer = keras.optimizers.AdamW(5e-5, weight_decay=0.01)
                 optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-            if loss == "auto":
-                loss = defaults.pop("loss", None)
+            own_loss = defaults.pop("loss", None)
+            if isinstance(loss, str) and loss == "auto":
+                loss = own_loss
+            elif isinstance(loss, str) and loss in _OF_LOGITS and self._gives_logits():
+                loss = getattr(keras.losses, _OF_LOGITS[loss])(from_logits=True)
+            if type(loss) is type(own_loss) or loss == getattr(own_loss, "name", None):
                 for key, value in defaults.items():
                     kwargs.setdefault(key, value)
             super().compile(optimizer=optimizer, loss=loss, **kwargs)
