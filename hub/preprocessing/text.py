@@ -11,6 +11,8 @@ import keraslite as keras
 # Lengths to which batches of texts are padded, so that few shapes are compiled.
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
+TEXT_KEYS = ({"text"}, {"text", "text_pair"})  # of texts and pairs given as a dict
+
 
 def bucket(length: int, limit: int) -> int:
     """Return the smallest of `BUCKETS` that holds `length`, at most `limit`.
@@ -27,6 +29,8 @@ def is_text(x: Any) -> bool:
     >>> is_text(["a", "b"]), is_text((["a"], ["b"])), is_text([("a", "b")]), is_text([1])
     (True, True, True, False)
     """
+    if isinstance(x, dict):  # as a row or a batch of data sets has it
+        return set(x) in TEXT_KEYS and all(is_text(value) for value in x.values())
     if keras.backend.is_text(x):
         return True
     if isinstance(x, np.ndarray):
@@ -60,6 +64,8 @@ def texts_and_pairs(x: Any) -> tuple[list[str], list[str] | None]:
     (['a', 'c'], ['b', 'd'])
     """
     x = plain_texts(x)
+    if isinstance(x, dict):
+        x = x["text"] if len(x) == 1 else (x["text"], x["text_pair"])
     if isinstance(x, str):
         return [x], None
     if isinstance(x, tuple) and len(x) == 2 and not isinstance(x[0], str):

@@ -35,6 +35,8 @@ def text_preprocessor(
         ValueError: the length is 0 or more than the positions of the model, or the tokenizer has
             more tokens than the model.
     """
+    if sequence_length is not None and sequence_length < 1:
+        raise ValueError(f"sequence_length must be positive, got {sequence_length}.")
     tokenizer = getattr(tokenizers, family.tokenizer).from_files(files)
     last, size = len(tokenizer.get_vocabulary()) - 1, backbone.vocabulary_size
     if last >= size:
@@ -115,6 +117,9 @@ class TextTask(Task):
             steps: as for `Model.predict`, for ready inputs.
             callbacks: as for `Model.predict`, for ready inputs.
         """
+        if x is None or (isinstance(x, list | tuple) and any(value is None for value in x)):
+            row = "" if x is None else f" in row {list(x).index(None)}"
+            raise ValueError(f"The input must be texts or ready inputs, got None{row}.")
         if self.preprocessor is None or not is_text(x):
             return super().predict(x, batch_size, verbose, steps, callbacks)
         encodings = self.preprocessor.encode(x)
@@ -124,6 +129,8 @@ class TextTask(Task):
         self, encodings: list, batch_size: int | None, verbose: Any, ragged: bool = False
     ) -> Any:
         """Return outputs in the order of encodings; ragged, a list of each one's tokens."""
+        if batch_size is not None and (int(batch_size) != batch_size or batch_size < 1):
+            raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}.")
         lengths = np.array([len(ids) for ids, _ in encodings])
         bar = None
         if verbose not in (0, False) and len(lengths) > 64:
