@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from hub.families import family_of
 
 
 def class_arguments(config: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Return `num_classes` and `dropout` of a classifier, out of a config.json.
+    """Return `num_classes` (None where it is not said) and `dropout`, out of a config.json.
 
     Args:
         config: its content.
@@ -16,7 +18,7 @@ def class_arguments(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     if config.get("id2label"):
         classes = len(config["id2label"])
     else:
-        classes = int(config.get("num_labels") or 2)  # what transformers means by silence
+        classes = config.get("num_labels")
     dropout = config.get(dropout_key(config["model_type"], task))
     return {
         "num_classes": classes,
@@ -61,6 +63,8 @@ def label_config(task: Any) -> dict[str, Any]:
         task: a classifier; the names of its checkpoint stay, if their number is right.
     """
     names = getattr(task.backbone, "source_config", {}).get("id2label") or {}
+    if getattr(task, "label_names", None):
+        names = {str(i): name for i, name in enumerate(task.label_names)}
     if len(names) != task.num_classes:
         names = {str(i): f"LABEL_{i}" for i in range(task.num_classes)}
     return {
@@ -68,3 +72,91 @@ def label_config(task: Any) -> dict[str, Any]:
         "label2id": {label: int(i) for i, label in names.items()},
         "num_labels": task.num_classes,
     }
+
+
+DEFAULT_CLASSES = 2  # what transformers means where a config has no labels
+
+
+def check_num_classes(num_classes: Any) -> int:
+    """Return a number of classes; raise ValueError if it is no positive integer.
+
+    Args:
+        num_classes: the number.
+
+    >>> check_num_classes(3)
+    3
+    """
+    is_integer = isinstance(num_classes, int | np.integer) and not isinstance(num_classes, bool)
+    if not is_integer or num_classes < 1:
+        raise ValueError(f"num_classes must be a positive integer, got {num_classes!r}.")
+    return int(num_classes)
+
+
+def distinct_labels(y: Any) -> list[str] | None:
+    """Return the names among labels in sorted order; None where labels are no strings.
+
+    Args:
+        y: labels, one a row.
+
+    >>> distinct_labels(["good", "bad", "good"])
+    ['bad', 'good']
+    """
+    values = _values(y)
+    if values is None or not any(isinstance(v, str) for v in values):
+        return None
+    return sorted({v for v in values if isinstance(v, str)})
+
+
+def encode_labels(y: Any, names: list[str], sparse: bool = True) -> Any:
+    """Return labels as class numbers; what is no column of labels is returned as it is.
+
+    Args:
+        y: names out of `names` or class numbers, one a row.
+        names: the names of the classes, in order.
+        sparse: whether numbers must be those of classes, as a sparse loss takes them.
+
+    Raises:
+        ValueError: a label is missing, unknown, fractional or out of range; the message has its
+            row.
+
+    >>> encode_labels(["b", "a"], ["a", "b"])
+    array([1, 0], dtype=int32)
+    """
+    integers = isinstance(y, np.ndarray) and y.dtype.kind in "iu" and y.size > 0
+    if integers and (not sparse or (y.min() >= 0 and y.max() < len(names))):
+        return y
+    values = _values(y)
+    if values is None:
+        return y
+    numbers = {name: i for i, name in enumerate(names)}
+    for row, value in enumerate(values):
+        if value is None or value != value:
+            raise ValueError(f"The label of row {row} is missing, got {value!r}.")
+        if isinstance(value, str):
+            if value not in numbers:
+                raise ValueError(
+                    f"The label of row {row} must be one of {names}, got {value!r}. Give "
+                    "num_classes or labels for other classes."
+                )
+        elif sparse and not (value == int(value) and 0 <= value < len(names)):
+            raise ValueError(
+                f"The label of row {row} must be a whole number from 0 to {len(names) - 1}, got "
+                f"{value!r}."
+            )
+    if any(isinstance(v, str) for v in values):
+        return np.array([numbers.get(v, v) for v in values], "int32")
+    return np.asarray(values, "int32") if sparse else y
+
+
+def _values(y: Any) -> list | None:
+    """Return a column of labels as a list; None for tensors and for rows of several values."""
+    if hasattr(y, "to_numpy") and not isinstance(y, np.ndarray):  # a column of pandas
+        y = y.to_numpy()
+    if isinstance(y, np.ndarray) and (y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1)):
+        y = y.reshape(-1).tolist()
+    if not isinstance(y, list | tuple):
+        return None
+    single = str | bytes | bool | int | float | np.number
+    if not all(v is None or isinstance(v, single) for v in y):
+        return None
+    return [v.decode() if isinstance(v, bytes) else v for v in y]

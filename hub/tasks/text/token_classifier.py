@@ -7,7 +7,13 @@ import numpy as np
 import keraslite as keras
 from hub.blocks.transformer import bert_initializer
 from hub.preprocessing.text import TokenClassifierPreprocessor
-from hub.tasks.classes import check_classes, class_arguments, label_config
+from hub.tasks.classes import (
+    DEFAULT_CLASSES,
+    check_classes,
+    check_num_classes,
+    class_arguments,
+    label_config,
+)
 from hub.tasks.text.text_task import TextTask
 from keraslite import layers
 
@@ -47,12 +53,10 @@ class TokenClassifier(TextTask):
         **kwargs: Any,
     ):
         super().__init__(backbone, preprocessor, **kwargs)
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be positive, got {num_classes}.")
-        self.num_classes = num_classes
+        self.num_classes = check_num_classes(num_classes)
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
         self.head = layers.Dense(
-            num_classes, kernel_initializer=bert_initializer(), dtype=self.dtype_policy,
+            self.num_classes, kernel_initializer=bert_initializer(), dtype=self.dtype_policy,
             name="logits",
         )  # fmt: skip
         self.head.build((None, None, backbone.hidden_dim))
@@ -71,7 +75,8 @@ class TokenClassifier(TextTask):
 
     @classmethod
     def checkpoint_arguments(cls, files: Any, config: dict) -> dict[str, Any]:
-        return class_arguments(config, cls.task)
+        arguments = class_arguments(config, cls.task)
+        return {**arguments, "num_classes": arguments["num_classes"] or DEFAULT_CLASSES}
 
     def check_head(self, weights: Any, head: Any) -> None:
         check_classes(weights, head, self.num_classes)
