@@ -1,13 +1,14 @@
 """Names: automatic ones for objects, and paths made of the names around a variable."""
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Container
+from itertools import count
 from typing import Any
 
 from keraslite.scopes import scopes
 
-_counts: Counter[str] = Counter()
+_counts: defaultdict[str, count] = defaultdict(count)  # which threads may share
 
 
 def to_snake_case(name: str) -> str:
@@ -23,9 +24,8 @@ def to_snake_case(name: str) -> str:
 
 def auto_name(prefix: str) -> str:
     """Return a name no other object has: the prefix, and a number from the second use on."""
-    count = _counts[prefix]
-    _counts[prefix] += 1
-    return f"{prefix}_{count}" if count else prefix
+    number = next(_counts[prefix])
+    return f"{prefix}_{number}" if number else prefix
 
 
 def is_automatic_name(name: str, prefix: str) -> bool:

@@ -31,7 +31,7 @@ def abs_max_quantize(
     ([[64, -127]], [[63.5]])
     """
     if to_numpy:
-        with backends.use_backend("numpy"):
+        with backends.backend_scope("numpy"):
             values, scale = abs_max_quantize(
                 backends.to_numpy(inputs), axis, value_range, dtype, epsilon
             )

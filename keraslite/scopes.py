@@ -16,6 +16,11 @@ class _Scopes(threading.local):
     call: Any = None  # what the outermost call hands to the layers inside it
     abstract: bool = False  # whether tensors have no values: shapes alone are asked for
     value_of: Any = None  # gives the value of a symbolic tensor, in functions that use one
+    losses: Any = None  # the losses that layers added in this thread's calls, by layer
 
 
 scopes = _Scopes()
+
+# Held while state that threads share comes to be: variables, the weights of layers, steps that take
+# the memory of variables over. What exists is read without it.
+state_lock = threading.RLock()

@@ -4,6 +4,7 @@ A variable is made on first read. A loader that assigns first never pays for ini
 assigned array waits as it is (a view of a memory map, say) and becomes a tensor when it is read.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite import dtypes, tree
 from keraslite.naming import path_of
-from keraslite.scopes import scopes
+from keraslite.scopes import scopes, state_lock
 
 
 class Variable:
@@ -96,8 +97,9 @@ class Variable:
             return target
         return self.storage_dtype
 
-    # Whether others may hold the storage, so that a compiled step must not reuse its memory.
+    # Whether arrays outside may share the storage: a compiled step must not reuse its memory then.
     _lent = False
+    _taken = False  # whether a compiled step has the storage
 
     @property
     def _module(self) -> Any:
@@ -118,16 +120,47 @@ class Variable:
             self._materialize()
 
     def _materialize(self) -> Any:
-        module = self._module
-        value, self._pending = self._pending, None
-        if value is None:
-            value = self._initial()
-        array = value.take() if isinstance(value, Pending) else value
-        tensor = module.new_value(array, module.canonical(self.storage_dtype))
-        self._raw = module.new_variable(tensor, self.trainable, self.path)
-        if isinstance(value, Pending):
-            value.done()
-        return self._raw
+        with state_lock:  # another thread makes it, or runs a step that took it
+            if self._raw is not None:
+                return self._raw
+            if self._taken:
+                raise RuntimeError(
+                    f"Variable {self.path!r} was read by the compiled function that it was given "
+                    "to, outside of its scope."
+                )
+            module, value = self._module, self._pending
+            if value is None:
+                value = self._initial()
+            array = value.take() if isinstance(value, Pending) else value
+            tensor = module.new_value(array, module.canonical(self.storage_dtype))
+            self._raw, self._pending = module.new_variable(tensor, self.trainable, self.path), None
+            if isinstance(value, Pending):
+                value.done()
+            return self._raw
+
+    def take(self) -> Any:
+        """Give the storage away, to a step that overwrites its memory and then calls `put`.
+
+        Call it with `state_lock` held: other threads that read the variable wait for that. What
+        somebody holds is copied, so that a value read before stays whole.
+
+        >>> v = Variable(1.0)
+        >>> with state_lock:
+        ...     v.put(v.take())
+        """
+        held = [self._kl_raw]
+        self._raw, self._taken = None, True
+        if self._lent or sys.getrefcount(held[0]) > 2:  # the list, and the argument
+            held[0] = self._module.duplicate(held[0])
+        return held[0]
+
+    def put(self, raw: Any) -> None:
+        """Set the storage, of which nobody else has a part.
+
+        >>> v = Variable(1.0)
+        >>> v.put(v.take())
+        """
+        self._raw, self._lent, self._taken = raw, False, False
 
     def _initial(self) -> np.ndarray:
         # Computed by numpy for every backend: the same numbers everywhere, and outside any trace.
@@ -172,8 +205,11 @@ class Variable:
         if scope is None and self._raw is None and isinstance(value, np.ndarray | Pending):
             self.check_shape(value.shape)
             # A tensor takes an array's memory over; the caller's must not change with it.
-            self._pending = value.copy() if isinstance(value, np.ndarray) else value
-            return value
+            pending = value.copy() if isinstance(value, np.ndarray) else value
+            with state_lock:
+                if self._raw is None:
+                    self._pending = pending
+                    return value
         if isinstance(value, Pending):
             value = value.take()
         module = self._module
@@ -223,8 +259,9 @@ class Variable:
 
     def numpy(self) -> np.ndarray:
         """The value as a numpy array."""
-        if self._raw is None and isinstance(self._pending, np.ndarray) and scopes.state is None:
-            return self._pending
+        pending = self._pending
+        if self._raw is None and isinstance(pending, np.ndarray) and scopes.state is None:
+            return pending.copy()
         module = self._module  # a copy, where later assignments would show through
         return module.to_numpy(module.copy(self.uncast_value()))
 

@@ -112,7 +112,7 @@ def _compile(
             x = conditions["mask"] * x + (1 - conditions["mask"]) * kept
         return x, state
 
-    step = keras.jit(run_step, variables, compile)
+    step = keras.jit(run_step, variables, compile, donate=False)
 
     def run_loop(x: Any, state: dict, conditions: dict) -> Any:
         start = ops.convert_to_tensor(np.int32(0))  # one program for all steps, not one for each
@@ -120,7 +120,7 @@ def _compile(
             start, len(plan), lambda i, values: step(i, *values, conditions), (x, state)
         )[0]
 
-    return step, keras.jit(run_loop, variables)
+    return step, keras.jit(run_loop, variables, donate=False)
 
 
 def _guide(out: Any, scale: float, rescale: float) -> Any:

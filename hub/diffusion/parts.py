@@ -147,7 +147,7 @@ class DiffusionParts:
                 )
         names = [*_PARTS, *([] if isinstance(scheduler, Scheduler) else ["scheduler"])]
         names += _SAFETY if safety_checker else ()
-        with keras.use_backend(backend or keras.backend()):
+        with keras.backend.backend_scope(backend or keras.backend()):
             parts = _load_parts(
                 files, names, dtype=dtype, load_weights=load_weights, variant=variant
             )
@@ -218,7 +218,7 @@ class DiffusionParts:
             >>> model = StableDiffusion.from_single_file(
             ...     file, prediction_type="epsilon")  # doctest: +SKIP
         """
-        with keras.use_backend(backend or keras.backend()):
+        with keras.backend.backend_scope(backend or keras.backend()):
             return cls(img_height, img_width, **single_file.read_single_file(file, **kwargs))
 
     def save_single_file(self, path: Any) -> None:

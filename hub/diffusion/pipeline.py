@@ -329,7 +329,7 @@ class StableDiffusionPipeline(DiffusionParts):
                 current scheduler says.
             kwargs: as for `keraslite.Model.compile`.
         """
-        with keras.use_backend(self.unet.backend):
+        with keras.backend.backend_scope(self.unet.backend):
             self._training = NoisePrediction(self.unet, self.scheduler, self._codec)
             self._training.compile(optimizer=optimizer, loss=loss, **kwargs)
 

@@ -116,10 +116,17 @@ class Generator:
         self, strategy: Strategy, width: int, num_sequences: int, variables: list
     ) -> tuple[Callable, Callable]:
         """Compile the prompt's pass and the loop, as runs best on the backend."""
-        step = keras.jit(partial(self._step, strategy, width), variables, compile="record")
+        step = keras.jit(
+            partial(self._step, strategy, width), variables, compile="record", donate=False
+        )
         return (
-            keras.jit(partial(self._prefill, strategy, width, num_sequences), variables, "xla"),
-            keras.jit(partial(self._decode, strategy, step), variables, "xla"),
+            keras.jit(
+                partial(self._prefill, strategy, width, num_sequences),
+                variables,
+                "xla",
+                donate=False,
+            ),
+            keras.jit(partial(self._decode, strategy, step), variables, "xla", donate=False),
         )
 
     def _prefill(

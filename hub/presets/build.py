@@ -339,7 +339,7 @@ def load(
         ValueError: a tensor is missing, unused or mis-shaped.
     """
     family, path_prefix = checkpoint.family, "" if assemble is None else "backbone/"
-    with keras.use_backend(backend or keras.backend()):
+    with keras.backend.backend_scope(backend or keras.backend()):
         weights, prefix = None, ""
         where = f"config.json of {checkpoint.files.location}"
         kwargs = {**arguments(family, checkpoint.config, where), **(overrides or {})}

@@ -300,7 +300,7 @@ class Task(keras.Model):
             kwargs: as for `Model.compile`; `metrics` are the task's own by default, with a loss
                 that is of the same class as the task's own.
         """
-        with keras.use_backend(self.backend):
+        with keras.backend.backend_scope(self.backend):
             defaults = self._defaults()
             if optimizer == "auto":
                 optimizer = keras.optimizers.AdamW(5e-5, weight_decay=0.01)

@@ -21,6 +21,7 @@ from keraslite.backend.dispatch import (
     allow_tensor_float_32,
     available,
     backend,
+    backend_scope,
     compiles,
     current,
     host_call,

@@ -8,6 +8,7 @@ current backend; tensors of two frameworks never mix inside one operation.
 import json
 import random
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,20 @@ ON_LOAD: list[Any] = []  # called with (name, module) when a backend is loaded
 
 _scoped: ContextVar[str | None] = ContextVar("keraslite_backend", default=None)
 _default: str | None = None
+# The last settings of the default, by whom: one that turns out to open a block is taken back.
+_choices: list[tuple[Any, str]] = []
+_choosing = threading.Lock()
+
+
+def _choose(owner: Any, name: str | None) -> None:
+    """Set the default of the process; None takes back what its owner set."""
+    global _default
+    with _choosing:
+        if name is None:
+            _choices[:] = [choice for choice in _choices if choice[0] is not owner]
+        else:
+            _choices[:] = [*_choices[-31:], (owner, name)]
+        _default = _choices[-1][1] if _choices else None
 
 
 def available() -> list[str]:
@@ -77,27 +92,26 @@ _outside_layers._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _first() -> str:
-    global _default
     asked = config.backend_of_environment()
     if asked is not None:
         name, variable = asked
-        _default = _check(name, f" (by the environment variable {variable})")
-        return _default
+        _choose(None, _check(name, f" (by the environment variable {variable})"))
+        return name
     name, installed = config.backend_of_config_file(), available()
     if name in installed:
-        _default = name
-        return _default
+        _choose(None, name)
+        return name
     if not installed:
         raise ImportError("No backend is installed: pip install jax, torch or tensorflow.")
-    _default = installed[0]
+    _choose(None, installed[0])
     if name is not None:  # the file may be there for another library, or another environment
         reason = "is not installed" if name in NAMES else f"is none of {', '.join(NAMES)}"
         warnings.warn(
             f'{config.CONFIG_FILE} has "backend": {json.dumps(name)}, which {reason}: '
-            f"{_default!r} is used. Mend the file, or set KERASLITE_BACKEND={_default}.",
+            f"{installed[0]!r} is used. Mend the file, or set KERASLITE_BACKEND={installed[0]}.",
             stacklevel=2,
         )
-    return _default
+    return installed[0]
 
 
 class use_backend:  # noqa: N801 - reads as a verb, as a call and in `with`
@@ -119,30 +133,56 @@ class use_backend:  # noqa: N801 - reads as a verb, as a call and in `with`
     """
 
     def __init__(self, name: str):
-        global _default
         self._name = _check(name)
-        self._before = (_scoped.get(), _default, scopes.backend)
-        if scopes.backend is not None:  # inside the call of a layer
+        self._scoped, self._inner = _scoped.get(), scopes.backend
+        if self._inner is not None:  # inside the call of a layer
             scopes.backend = name
-        elif self._before[0] is not None:
+        elif self._scoped is not None:
             _scoped.set(name)
         else:
-            _default = name
+            _choose(self, name)
 
     def __enter__(self) -> str:
-        global _default
-        scoped, _default, inner = self._before
-        if inner is None:
-            if scoped is not None:
-                _scoped.set(scoped)
+        if self._inner is not None:
+            scopes.backend = self._inner
+        elif self._scoped is not None:
+            _scoped.set(self._scoped)
+        else:
+            _choose(self, None)
+        self._block = backend_scope(self._name)
+        return self._block.__enter__()
+
+    def __exit__(self, *_: Any) -> None:
+        self._block.__exit__()
+
+
+class backend_scope:  # noqa: N801 - `use_backend` as a block alone
+    """A block with another current backend; other threads do not notice it.
+
+    Args:
+        name: the name of the backend.
+
+    >>> with backend_scope("numpy"):
+    ...     backend()
+    'numpy'
+    """
+
+    def __init__(self, name: str):
+        self._name = _check(name)
+
+    def __enter__(self) -> str:
+        self._outer = scopes.backend
+        if self._outer is not None:  # inside the call of a layer
+            scopes.backend = self._name
+        else:
             self._token = _scoped.set(self._name)
         return self._name
 
     def __exit__(self, *_: Any) -> None:
-        if self._before[2] is None:
-            _scoped.reset(self._token)
+        if self._outer is not None:
+            scopes.backend = self._outer
         else:
-            scopes.backend = self._before[2]
+            _scoped.reset(self._token)
 
 
 def load(name: str) -> "Backend":

@@ -96,7 +96,7 @@ class BackupAndRestore(Callback):
         place, state = self._place, training_state(self.model, version)
         saved = {name: int(file.metadata[name]) for name in ("epoch", "step", "seed", "shared")}
         if saved["shared"]:
-            with backends.use_backend(self.model.backend):
+            with backends.backend_scope(self.model.backend):
                 state["shared"] = random.global_seed_generator().state
         metrics = {k: v for k, v in state.items() if k.startswith("metrics/")}
         assign_strictly(

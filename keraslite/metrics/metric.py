@@ -100,7 +100,7 @@ class Metric:
             name: a name for it.
         """
         self._check_super_called()
-        with backends.use_backend(self.backend):
+        with backends.backend_scope(self.backend):
             variable = Variable(
                 initializers.get(initializer) or initializers.Zeros(),
                 shape=tuple(shape),

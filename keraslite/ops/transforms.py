@@ -16,7 +16,7 @@ from keraslite.ops import core
 from keraslite.ops.core import convert_to_tensor, shape, stack
 from keraslite.ops.engine import as_tensors, backend_of_arguments, control_flow, engine_of
 from keraslite.ops.shapes import broadcast_to, expand_dims, moveaxis, ravel, reshape
-from keraslite.scopes import scopes
+from keraslite.scopes import scopes, state_lock
 from keraslite.variable import StatelessScope, Variable
 
 
@@ -133,20 +133,26 @@ def grad(
 
 
 def jit(
-    fn: Callable, variables: Sequence[Variable] | None = None, compile: bool | str = "auto"
+    fn: Callable,
+    variables: Sequence[Variable] | None = None,
+    compile: bool | str = "auto",
+    donate: bool = True,
 ) -> Callable:
     """Compile a function for the backend of its arguments.
 
     Args:
         fn: a function of nested tensors.
         variables: the variables that it assigns. On JAX they become inputs and outputs of the
-            compiled program, and their old buffers are reused.
+            compiled program.
         compile: "auto" compiles on jax and tensorflow and runs eagerly on torch and numpy, True
             compiles wherever there is a compiler (torch.compile, XLA), False never does. "xla" is
             "auto", but that XLA compiles on tensorflow too: for loops of many small steps. "record"
             leaves a function as it is, but on torch, without gradients, the operations of an early
             call are recorded and replayed: for the step of a loop, which is done often with tensors
             of the same shapes, by Python that does not depend on their values.
+        donate: whether on JAX the memory of the variables is reused for their new values. Calls
+            from several threads then wait for each other: functions that assign few of the
+            variables, or none, do without.
 
     >>> float(jit(lambda x: x + 1.0)(ops.convert_to_tensor(1.0)))
     2.0
@@ -163,11 +169,12 @@ def jit(
                 state or ()
             ):  # not inside a trace, which TensorFlow would have to repeat
                 variable.materialize()
-            compiled[name] = (
-                threaded_jit(module, fn, lambda: state, compile, discover=False)
+            new = (
+                threaded_jit(module, fn, lambda: state, compile, discover=False, donate=donate)
                 if state
                 else module.jit(fn, compile=compile)
             )
+            compiled.setdefault(name, new)  # the first of several threads'
         return compiled[name](*args, **kwargs)
 
     return call
@@ -180,7 +187,7 @@ class _Strangers(Exception):  # noqa: N818 - a signal to trace again, never seen
 
 def threaded_jit(
     module: Any, fn: Callable, state: Callable[[], list[Variable]], compile: Any = "auto",
-    repeat: int = 1, discover: bool = True,
+    repeat: int = 1, discover: bool = True, donate: bool = True,
 ) -> Callable:  # fmt: skip
     """Compile a function that reads and assigns variables.
 
@@ -192,12 +199,13 @@ def threaded_jit(
         repeat: how many argument sets a call may bring; they run in a row in one program.
         discover: whether variables that the function makes on its first run are taken in; else
             assigning one that was not given is an error.
+        donate: whether the memory of the variables is reused.
     """
     if repeat > 1:
         fn = _in_a_row(module, fn, state)
     if not module.FUNCTIONAL or compile in (False, "record"):
         return module.jit(fn, compile=compile)
-    return _Threaded(module, fn, state, discover)
+    return (_Donating if donate else _Threaded)(module, fn, state, discover)
 
 
 def _in_a_row(module: Any, fn: Callable, state: Callable[[], list[Variable]]) -> Callable:
@@ -227,50 +235,82 @@ def _scanned(module: Any, fn: Callable, variables: list[Variable], batches: tupl
 
 
 class _Threaded:
-    """A compiled function whose variables go in and come out; their old buffers are reused."""
+    """A compiled function whose variables go in, and come out where it assigned them.
+
+    A call holds the values that it began with, whatever other threads assign meanwhile.
+    """
+
+    donate: tuple[int, ...] = ()
 
     def __init__(self, module: Any, fn: Callable, state: Callable, discover: bool):
         self.module, self.fn, self.state, self.discover = module, fn, state, discover
-        self.variables: list[Variable] | None = None
+        self.program: tuple[list[Variable], Callable] | None = None
         self.names: list[str] | None = None  # of a dict that it returns: JAX sorts them
 
-    def _compile(self, variables: list[Variable]) -> None:
-        known_ids = {id(v) for v in variables}
+    def compile(self, variables: list[Variable]) -> tuple[list[Variable], Callable]:
+        """Make the program of these variables, which is traced at its first call."""
+        listed = {id(v): i for i, v in enumerate(variables)}
 
         def pure(values: list, args: tuple, kwargs: dict) -> tuple:
             with StatelessScope(zip(variables, values, strict=True)) as scope:
                 out = self.fn(*args, **kwargs)
             self.names = list(out) if type(out) is dict else None
-            strangers = [v for v, _ in scope.updates() if id(v) not in known_ids]
+            assigned = scope.updates()
+            strangers = [v for v, _ in assigned if id(v) not in listed]
             if strangers:
                 raise _Strangers(strangers)
-            return out, [scope.get(v) for v in variables]
+            if self.donate:
+                return out, [scope.get(v) for v in variables]
+            return out, {listed[id(v)]: value for v, value in assigned}
 
-        self.variables = variables
-        self.run = self.module.jit(pure, donate=(0,))
+        return variables, self.module.jit(pure, donate=self.donate)
+
+    def run(self, variables: list[Variable], program: Callable, args: tuple, kwargs: dict) -> Any:
+        """Run the program and assign what it returns."""
+        out, assigned = program([v._kl_raw for v in variables], args, kwargs)
+        for i, value in assigned.items():
+            variables[i].assign(value)
+        return out
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.variables is None:
-            self._compile(list(self.state()))
-        for variable in self.variables:
-            if variable._lent:  # the buffers are given away: no tensor of the user's may be one
-                variable._raw = self.module.duplicate(variable._kl_raw)
-                variable._lent = False
+        if scopes.state is not None:  # inside another one, which threads the variables
+            return self.fn(*args, **kwargs)
+        if self.program is None:
+            with state_lock:
+                self.program = self.program or self.compile(list(self.state()))
+        variables, program = self.program
         try:
-            out, values = self.run([v._kl_raw for v in self.variables], args, kwargs)
+            out = self.run(variables, program, args, kwargs)
         except _Strangers as signal:
             if not self.discover:
                 raise RuntimeError(
                     "jit: variables must list every variable that the function assigns, got also "
                     f"{[v.path for v in signal.variables]}."
                 ) from None
-            self._compile([*self.variables, *signal.variables])
+            self.program = self.compile([*variables, *signal.variables])
             return self(*args, **kwargs)
-        for variable, value in zip(self.variables, values, strict=True):
-            variable._raw = value
         names = self.names
         if names is not None and type(out) is dict and names != list(out):
             out = {name: out[name] for name in names if name in out}
+        return out
+
+
+class _Donating(_Threaded):
+    """A compiled function that reuses the memory of its variables for their new values."""
+
+    donate = (0,)
+
+    def run(self, variables: list[Variable], program: Callable, args: tuple, kwargs: dict) -> Any:
+        """Run the program on the variables' own memory, while no other thread reads them."""
+        with state_lock:
+            values: list[Any] = []
+            try:
+                for variable in variables:
+                    values.append(variable.take())
+                out, values = program(values, args, kwargs)
+            finally:
+                for variable, value in zip(variables, values, strict=False):
+                    variable.put(value)
         return out
 
 

@@ -187,7 +187,7 @@ class OptimizerState:
         name: str | None = None,
     ) -> Variable:
         """Add a variable to the optimizer's state; it is not trained."""
-        with backends.use_backend(self.backend):
+        with backends.backend_scope(self.backend):
             variable = Variable(
                 initializers.get(initializer), shape=tuple(shape), dtype=dtype, trainable=False,
                 autocast=False, aggregation=aggregation, name=name,

@@ -320,7 +320,7 @@ def load_model(
     version, config = archive.version(), archive.json(_CONFIG)
     archive.check_sums()
     with (
-        backends.use_backend(backend or backends.backend()),
+        backends.backend_scope(backend or backends.backend()),
         custom_object_scope(custom_objects or {}),
     ):
         model = _deserialize(config["model"], safe_mode)

@@ -4,6 +4,7 @@ A compiled function holds the variables of the network that it closes over. An a
 weights or another backend give a network other variables, for which it has to be compiled again.
 """
 
+import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ def inference(backend: str) -> Iterator[None]:
     ...     keras.backend.backend()
     'numpy'
     """
-    with backends.use_backend(backend), backends.no_grad():
+    with backends.backend_scope(backend), backends.no_grad():
         yield
 
 
@@ -54,6 +55,7 @@ class CompiledFunctions:
         self._backend = ""
         self._variables: list[weakref.ref] = []
         self._functions: dict[Hashable, Callable] = {}
+        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple:
         return CompiledFunctions, (self._maxsize,)
@@ -81,16 +83,25 @@ class CompiledFunctions:
             training: whether the function depends on which variables are trained.
         """
         variables = network.variables
-        if not self._is_compiled_for(network.backend, variables):
-            self.clear()
-            self._backend, self._variables = network.backend, [weakref.ref(v) for v in variables]
         if training:
             key = key, frozenset(map(id, network.trainable_variables))
-        function = self._functions.pop(key, None) or make(variables)
-        self._functions[key] = function  # the last used stands last
-        if self._maxsize is not None and len(self._functions) > self._maxsize:
-            del self._functions[next(iter(self._functions))]
+        with self._lock:
+            function = self._current(network.backend, variables).get(key)
+        made = make(variables) if function is None else function
+        with self._lock:
+            functions = self._current(network.backend, variables)
+            # Another thread's where that was first; the last used stands last.
+            function = functions[key] = functions.pop(key, None) or made
+            if self._maxsize is not None and len(functions) > self._maxsize:
+                del functions[next(iter(functions))]
         return function
+
+    def _current(self, backend: str, variables: list[Variable]) -> dict[Hashable, Callable]:
+        """The functions, after those of other variables or another backend were dropped."""
+        if not self._is_compiled_for(backend, variables):
+            self._functions = {}
+            self._backend, self._variables = backend, [weakref.ref(v) for v in variables]
+        return self._functions
 
     def run(self, network: Any, function: Callable, *values: Any) -> Any:
         """Call a function of tensors, compiled as `keraslite.jit` does; use within `inference`.
@@ -107,7 +118,9 @@ class CompiledFunctions:
         >>> keras.ops.convert_to_numpy(out).tolist()
         [[3.0, 3.0]]
         """
-        compiled = self.get(network, function.__name__, lambda held: ops.jit(function, held))
+        compiled = self.get(
+            network, function.__name__, lambda held: ops.jit(function, held, donate=False)
+        )
         return compiled(*map(ops.convert_to_tensor, values))
 
     def _is_compiled_for(self, backend: str, variables: list[Variable]) -> bool:

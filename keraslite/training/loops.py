@@ -65,7 +65,7 @@ def prepare(model: Any, batch: tuple, objectives: bool = True) -> None:
     x, y, _ = batch
     own = model.__dict__.get("_kl_objectives") if objectives and model.compiled else None
     judges = own is not None and not own.built and y is not None
-    with backends.use_backend(model.backend):
+    with backends.backend_scope(model.backend):
         # A model whose train_step calls its parts, and not itself, has no `call`.
         if type(model).call is not Layer.call and (judges or not _all_built(model)):
             symbols = tree.map_structure(batch_symbol, on_backend(x, model.backend))

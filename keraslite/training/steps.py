@@ -38,7 +38,8 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
     if name != "train":
         step = _without_gradients(module, step)
     repeat = 1 if name == "predict" else getattr(model, "steps_per_execution", 1)
-    return threaded_jit(module, step, state, compile=compile, repeat=repeat)
+    donate = name != "predict"  # it runs in several threads at once
+    return threaded_jit(module, step, state, compile=compile, repeat=repeat, donate=donate)
 
 
 def _with_values(module: Any, step: Callable) -> Callable:

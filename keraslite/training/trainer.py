@@ -86,7 +86,7 @@ class Trainer:
             "run_eagerly": run_eagerly, "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
         }  # fmt: skip
-        with backends.use_backend(self.backend):
+        with backends.backend_scope(self.backend):
             self.optimizer = optimizers.get(optimizer)
             policy = getattr(self, "dtype_policy", None)
             scaled = isinstance(self.optimizer, optimizers.LossScaleOptimizer)
@@ -265,7 +265,7 @@ class Trainer:
 
     def _build_objectives(self, y: Any, y_pred: Any) -> None:
         if not self._kl_objectives.built:
-            with backends.use_backend(self.backend):
+            with backends.backend_scope(self.backend):
                 self._kl_objectives.build(y, y_pred, getattr(self, "output_names", None))
 
     # -- building and compiling the steps -----------------------------------------------------
@@ -569,7 +569,7 @@ class Trainer:
 
     def _one_step(self, mode: str, data: Any) -> Any:
         batch = next(iter(data.epoch(0)))
-        with backends.use_backend(self.backend):
+        with backends.backend_scope(self.backend):
             prepare(self, batch, mode != "predict")
             self.check_batch(batch)
             if mode != "predict":
@@ -590,5 +590,5 @@ class Trainer:
         """Compile as a config says."""
         self.compile(**deserialize_keras_object(config))
         if self.built and self.optimizer is not None:
-            with backends.use_backend(self.backend):
+            with backends.backend_scope(self.backend):
                 self.optimizer.build(self.trainable_variables)

@@ -150,7 +150,7 @@ class LanguageModel(TextTask):
         if stream and sampling.num_beams > 1:
             raise ValueError("Beam search cannot stream: its text is only known at the end.")
         if seed is None:
-            with keras.use_backend(self.backend):
+            with keras.backend.backend_scope(self.backend):
                 seed = keras.random.SeedGenerator().get_config()["seed"]
         single = isinstance(inputs, str)
         if isinstance(inputs, Mapping):

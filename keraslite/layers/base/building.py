@@ -1,6 +1,7 @@
 """Building: shapes of arguments, `build` in the layer's own scope, and what a file says of it."""
 
 import inspect
+import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -9,6 +10,7 @@ from keraslite import backend as backends
 from keraslite import tree
 from keraslite.layers.base.calls import signature
 from keraslite.naming import fix_path, layer_scope
+from keraslite.scopes import state_lock
 
 
 def scoped(build: Any) -> Any:
@@ -16,19 +18,21 @@ def scoped(build: Any) -> Any:
 
     @wraps(build)
     def build_in_scope(self: Any, *args: Any, **kwargs: Any) -> None:
-        if self.__dict__.get("_kl_building"):  # by super().build()
+        if self.__dict__.get("_kl_building") == threading.get_ident():  # by super().build()
             build(self, *args, **kwargs)
+            self.built = False  # other threads would take it for whole
             return
-        self.__dict__["_kl_building"] = True
-        try:
-            fix_path(self)
-            with backends.use_backend(self.backend), layer_scope(self):
-                build(self, *args, **kwargs)
-        finally:
-            del self.__dict__["_kl_building"]
-        arguments = signature(build).bind(self, *args, **kwargs).arguments
-        shapes = {k: v for k, v in arguments.items() if k != "self"}
-        set_build_shapes(self, shapes)
+        with state_lock:
+            self.__dict__["_kl_building"] = threading.get_ident()
+            try:
+                fix_path(self)
+                with backends.backend_scope(self.backend), layer_scope(self):
+                    build(self, *args, **kwargs)
+            finally:
+                del self.__dict__["_kl_building"]
+            arguments = signature(build).bind(self, *args, **kwargs).arguments
+            shapes = {k: v for k, v in arguments.items() if k != "self"}
+            set_build_shapes(self, shapes)
 
     return build_in_scope
 

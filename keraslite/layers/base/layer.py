@@ -38,7 +38,7 @@ from keraslite.layers.base.tracking import Tracked
 from keraslite.naming import auto_name, fix_path, layer_scope, to_snake_case
 from keraslite.operation import Operation
 from keraslite.registry import deserialize_keras_object, public_class
-from keraslite.scopes import scopes
+from keraslite.scopes import scopes, state_lock
 from keraslite.symbolic import values_of
 from keraslite.typing import Tensor
 from keraslite.variable import Variable
@@ -74,7 +74,7 @@ class Layer(Tracked, Operation):
         self = object.__new__(derived)
         self.__dict__.update(
             backend=name, built=False, supports_masking=False, _kl_init=(args, kwargs),
-            _kl_losses=[], _kl_trainable=True, input_spec=None, activity_regularizer=None,
+            _kl_trainable=True, input_spec=None, activity_regularizer=None,
             autocast=True, _kl_spec=_call_spec(public_class(cls)),
         )  # fmt: skip
         if hasattr(derived, "_init_backend"):
@@ -195,7 +195,7 @@ class Layer(Tracked, Operation):
         if initializer is None:
             whole = dtype is not None and not str(dtype).startswith(("float", "bfloat"))
             initializer = "zeros" if whole else "glorot_uniform"
-        with backends.use_backend(self.backend), layer_scope(self):
+        with backends.backend_scope(self.backend), layer_scope(self):
             variable = Variable(
                 initializers.get(initializer) if not callable(initializer) else initializer,
                 shape=shape or (), dtype=dtype or self.variable_dtype, trainable=trainable,
@@ -218,9 +218,12 @@ class Layer(Tracked, Operation):
         if type(self).build is Layer.build:
             set_build_shapes(self, {"input_shape": shapes_of(args[0])} if args else {})
             return
-        shapes = shapes_for_build(self, args, kwargs)
-        self.build(**shapes)
-        set_build_shapes(self, shapes)
+        with state_lock:
+            if self.built:  # by another thread
+                return
+            shapes = shapes_for_build(self, args, kwargs)
+            self.build(**shapes)
+            set_build_shapes(self, shapes)
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Build from what `get_build_config` gave."""
@@ -281,7 +284,7 @@ class Layer(Tracked, Operation):
             fill_masks(self, args, kwargs)
         if outer is None or outer.training != training:
             scopes.call = CallContext(training)
-        if outer is None and losses.with_losses:
+        if outer is None and scopes.losses:
             losses.clear_losses(self)
         cast, scopes.autocast = scopes.autocast, compute if self.autocast else None
         path, scopes.path = scopes.path, self.__dict__.get("_kl_path") or fix_path(self)

@@ -7,20 +7,20 @@ from keraslite import tree
 from keraslite.layers.base.tracking import flatten_layers, tracked_variables
 from keraslite.ops import core
 from keraslite.ops import numpy as knp
-
-# The layers that hold losses of a call.
-with_losses: "weakref.WeakSet[Any]" = weakref.WeakSet()
+from keraslite.scopes import scopes
 
 
 def add_loss(layer: Any, loss: Any) -> None:
-    """Keep scalars, nested or not, until the layer's next call from outside."""
-    with_losses.add(layer)
-    layer._kl_losses.extend(tree.flatten(loss))
+    """Keep scalars, nested or not, until the layer's next call from outside in this thread."""
+    if scopes.losses is None:
+        scopes.losses = weakref.WeakKeyDictionary()
+    scopes.losses.setdefault(layer, []).extend(tree.flatten(loss))
 
 
 def all_losses(layer: Any) -> list[Any]:
     """Return the losses that were added below a layer, and the penalties on its variables."""
-    added = [x for inner in flatten_layers(layer) for x in inner._kl_losses]
+    by_layer = scopes.losses or {}
+    added = [x for inner in flatten_layers(layer) for x in by_layer.get(inner, ())]
     penalties = [
         variable.regularizer(variable.value)
         for variable, trained in tracked_variables(layer)
@@ -31,10 +31,9 @@ def all_losses(layer: Any) -> list[Any]:
 
 def clear_losses(layer: Any) -> None:
     """Forget the losses that were added below a layer."""
-    if with_losses:
-        for inner in with_losses.intersection(flatten_layers(layer)):
-            inner._kl_losses.clear()
-            with_losses.discard(inner)
+    if scopes.losses:
+        for inner in flatten_layers(layer):
+            scopes.losses.pop(inner, None)
 
 
 def penalize_outputs(layer: Any, outputs: Any) -> None:

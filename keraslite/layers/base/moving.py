@@ -20,16 +20,18 @@ def class_for_backend(cls: type, name: str) -> type:
     if base is None:
         return public
     key = (public, name)
-    if key not in _derived:
+    derived = _derived.get(key)
+    if derived is None:
         body = {"__module__": public.__module__, "__qualname__": public.__qualname__,
                 "__doc__": public.__doc__, "_kl_public": public}  # fmt: skip
-        _derived[key] = type(public.__name__, (public, base), body)
-    return _derived[key]
+        # One for all threads: the first that is made.
+        derived = _derived.setdefault(key, type(public.__name__, (public, base), body))
+    return derived
 
 
 def new_layer(cls: type, backend: str) -> Any:
     """Make a layer without running its constructor, for a pickle's or a copy's state to fill."""
-    with backends.use_backend(backend):
+    with backends.backend_scope(backend):
         return cls.__new__(cls)
 
 

@@ -84,7 +84,7 @@ class Quantized(LoRA):
         for name in self.large_weights():
             quantizer = config.weight_quantizer
             quantizer = quantizer or quantizers.AbsMaxQuantizer(axis=self.scale_axes(name))
-            with backends.use_backend("numpy"):
+            with backends.backend_scope("numpy"):
                 quantized[name] = quantizer(self.__dict__[name].numpy())
         self.become_quantized(config)
         for name, (values, scale) in quantized.items():

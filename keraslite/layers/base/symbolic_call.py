@@ -114,7 +114,7 @@ def infer_output_shape(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     def symbols(shape: Any) -> Any:
         return map_shapes(lambda s: KerasTensor(s, layer.compute_dtype), shape)
 
-    with backends.use_backend(layer.backend):
+    with backends.backend_scope(layer.backend):
         named = {k.removesuffix("_shape"): symbols(v) for k, v in kwargs.items()}
         outputs = layer(*map(symbols, args), **named)
     return tree.map_structure(lambda x: x.shape, outputs)
