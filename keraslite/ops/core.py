@@ -82,12 +82,12 @@ def is_tensor(x: Tensor) -> bool:
 
 
 def convert_to_numpy(x: Tensor) -> np.ndarray:
-    """The values as numpy.
+    """The values as numpy: a copy, which may be written to and does not change with `x`.
 
     >>> convert_to_numpy([1.0])
     array([1.], dtype=float32)
     """
-    return backends.to_numpy(x)
+    return np.array(backends.to_numpy(x))
 
 
 @op("same")
