@@ -14,6 +14,7 @@ from keraslite import backend as backends
 from keraslite import dtypes, ops, random, registry
 from keraslite.declare import declare
 from keraslite.naming import to_snake_case
+from keraslite.variable import set_initializers
 
 
 class Initializer:
@@ -386,3 +387,6 @@ def get(identifier: Any) -> Any:
         return ops.convert_to_tensor(value, dtypes.standardize(dtype))
 
     return constant
+
+
+set_initializers(get)

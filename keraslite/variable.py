@@ -15,13 +15,20 @@ from keraslite import dtypes, tree
 from keraslite.naming import path_of
 from keraslite.scopes import scopes, state_lock
 
+_initializer_of_name: list[Callable] = []
+
+
+def set_initializers(get: Callable[[str], Callable]) -> None:
+    """Say how a name becomes an initializer; `initializers`, which needs variables, does."""
+    _initializer_of_name.append(get)
+
 
 class Variable:
     """A named tensor that can be assigned, trained and moved between backends.
 
     Args:
-        initializer: a function of (shape, dtype), or the initial value.
-        shape: the shape, where the initializer is a function.
+        initializer: a function of (shape, dtype), the name of an initializer, or the initial value.
+        shape: the shape, where the initializer is a function or a name.
         dtype: a dtype name; the value's own, or floatx.
         trainable: whether optimizers change it.
         autocast: whether reading it inside a layer gives the layer's compute dtype.
@@ -55,6 +62,8 @@ class Variable:
         self.backend = backends.backend()
         self._raw: Any = None
         self._pending: Any = None  # an assigned value that has not become a tensor yet
+        if isinstance(initializer, str):
+            initializer = _initializer_of_name[-1](initializer)
         if callable(initializer):
             if shape is None:
                 raise ValueError(f"Variable {self.name!r}: an initializer needs a shape.")
@@ -262,8 +271,7 @@ class Variable:
         pending = self._pending
         if self._raw is None and isinstance(pending, np.ndarray) and scopes.state is None:
             return pending.copy()
-        module = self._module  # a copy, where later assignments would show through
-        return module.to_numpy(module.copy(self.uncast_value()))
+        return np.array(self._module.to_numpy(self.uncast_value()))  # never the live memory
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
@@ -271,6 +279,12 @@ class Variable:
     # How the frameworks' own functions and operators take a variable: by its value, so that
     # gradients are recorded. Without these they would copy what `__array__` gives.
     __array_priority__ = 1000
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        args, kwargs = tree.map_structure(
+            lambda x: x.numpy() if isinstance(x, Variable) else x, (args, kwargs)
+        )
+        return func(*args, **kwargs)
 
     def __jax_array__(self) -> Any:
         return self.value
@@ -280,6 +294,14 @@ class Variable:
         if dtype is not None and value.dtype != dtype:
             raise ValueError(f"{self!r} is {self.dtype}, not {dtype.name}: cast it first.")
         return value
+
+    # By these a tf.GradientTape takes it for the tf.Variable inside it.
+    _should_act_as_resource_variable = True
+
+    @property
+    def handle(self) -> Any:
+        """The resource of the variable on TensorFlow; other backends have none."""
+        return self._kl_raw.handle
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -300,6 +322,8 @@ class Variable:
                 value = module.copy(value)
             self._raw, self._lent = module.new_variable(value, self.trainable, self.path), True
         self.backend = name
+
+    __hash__ = object.__hash__  # by identity, though `==` compares values
 
     def __repr__(self) -> str:
         return f"<Variable path={self.path}, shape={self._shape}, dtype={self.storage_dtype}>"
@@ -342,11 +366,13 @@ class Variable:
 
 
 def _forward_operators() -> None:
-    names = "add sub mul truediv floordiv mod pow matmul and or xor lt le gt ge"
-    for name in names.split():
-        for dunder in (f"__{name}__", f"__r{name}__")[: 1 if name in "lt le gt ge" else 2]:
+    comparisons = "eq ne lt le gt ge"
+    for name in f"add sub mul truediv floordiv mod pow matmul and or xor {comparisons}".split():
+        for dunder in (f"__{name}__", f"__r{name}__")[: 1 if name in comparisons else 2]:
 
             def call(self: Variable, other: Any, dunder: str = dunder) -> Any:
+                if other is None:
+                    return NotImplemented
                 other = other.value if isinstance(other, Variable) else other
                 if type(other) is np.ndarray:  # torch's operators take none on the left
                     other = self._module.convert(other)

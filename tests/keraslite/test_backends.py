@@ -294,3 +294,28 @@ def test_products_are_float32_until_something_else_is_asked_for():
     finally:
         keras.backend.allow_tensor_float_32(False)
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
+def test_numpy_of_a_variable_is_a_copy_that_may_be_written_to(backend, dtype):
+    for variable in (keras.Variable([1, 2], dtype=dtype),
+                     keras.Variable("ones", shape=(2,), dtype=dtype)):  # fmt: skip
+        for read in (ops.convert_to_numpy, lambda v: v.numpy(), np.array,
+                     lambda v: ops.convert_to_numpy(v.value)):  # fmt: skip
+            for _ in range(2):  # of a new variable, then of one that was read
+                before = variable.numpy().astype("float32")
+                array = read(variable)
+                array += 1
+                np.testing.assert_array_equal(variable.numpy().astype("float32"), before)
+                kept = array.copy()
+                variable.assign_add(np.ones(2, array.dtype))
+                np.testing.assert_array_equal(array.astype("float32"), kept.astype("float32"))
+                assert np.min(variable) == before.min() + 1
+
+
+def test_variables_compare_by_value_and_hash_by_identity(backend):
+    v, w = keras.Variable([0.0, 1.0]), keras.Variable([0.0, 1.0])
+    assert ops.convert_to_numpy(v == 0).tolist() == [True, False]
+    assert ops.convert_to_numpy(v != np.array([0.0, 0.0], "float32")).tolist() == [False, True]
+    assert ops.convert_to_numpy(v == w).all() and len({v, w}) == 2
+    assert v != None and (v == None) is False  # noqa: E711

@@ -185,3 +185,11 @@ def test_names_of_regularizers_and_constraints():
     with pytest.raises(ValueError, match="Unknown constraint"):
         constraints.get("nope")
     assert regularizers.get(abs) is abs
+
+
+def test_a_variable_takes_the_name_of_an_initializer(backend):
+    variable = Variable("ones", shape=(2, 3))
+    assert variable.dtype == "float32"
+    np.testing.assert_array_equal(variable.numpy(), np.ones((2, 3)))
+    with pytest.raises(ValueError, match="nonsense"):
+        Variable("nonsense", shape=(2,))

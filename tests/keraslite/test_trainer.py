@@ -377,7 +377,7 @@ def native_tensorflow(model, steps):
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean((model(X, training=True) - REAL) ** 2)
         variables = model.trainable_variables
-        grads = tape.gradient(loss, [v._kl_raw for v in variables])
+        grads = tape.gradient(loss, variables)
         for variable, grad in zip(variables, grads, strict=True):
             variable.assign_sub(0.1 * grad)
         found.append(float(loss))
