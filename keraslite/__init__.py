@@ -27,7 +27,7 @@ from keraslite import (
     utils,
 )
 from keraslite.backend import no_grad, to_backend, use_backend
-from keraslite.dtype_policies import DTypePolicy
+from keraslite.dtype_policies import DTypePolicy, FloatDTypePolicy
 from keraslite.initializers import Initializer
 from keraslite.layers import Input, InputSpec, Layer
 from keraslite.losses import Loss
@@ -66,8 +66,8 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
-    "AutocastScope", "DTypePolicy", "Functional", "Initializer", "Input", "InputSpec",
-    "KerasTensor", "Layer", "Loss", "Metric", "Model", "Operation", "Optimizer", "Quantizer",
+    "AutocastScope", "DTypePolicy", "FloatDTypePolicy", "Functional", "Initializer", "Input",
+    "InputSpec", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Operation", "Optimizer", "Quantizer",
     "Regularizer", "SeedGenerator", "Sequential", "StatelessScope", "Variable", "activations",
     "backend", "callbacks", "checkpoint", "cond", "config", "constraints", "custom_gradient",
     "dtype_policies", "grad", "initializers", "jit", "jvp", "layers", "losses", "metrics",

@@ -22,14 +22,14 @@ class DTypePolicy:
 
     Args:
         name: a float dtype for both, or "mixed_float16" / "mixed_bfloat16": float32 variables,
-            half-precision computation.
+            half-precision computation. The global policy's by default.
 
     >>> DTypePolicy("mixed_bfloat16").compute_dtype
     'bfloat16'
     """
 
     def __init__(self, name: str | None = None):
-        name = name or config.floatx()
+        name = name or dtype_policy().name
         self.name = name if name in _MIXED else dtypes.standardize(name)
         self.compute_dtype = _MIXED.get(self.name, self.name)
         self.variable_dtype = "float32" if self.name in _MIXED else self.name
@@ -84,6 +84,8 @@ class QuantizedDTypePolicy(DTypePolicy):
         return f'<QuantizedDTypePolicy "{self.name}">'
 
 
+FloatDTypePolicy = DTypePolicy  # what Keras calls it where it tells it from quantized ones
+
 _policy: DTypePolicy | None = None
 
 
@@ -93,11 +95,11 @@ def dtype_policy() -> DTypePolicy:
     >>> dtype_policy().name
     'float32'
     """
-    return _policy or DTypePolicy()
+    return _policy or DTypePolicy(config.floatx())
 
 
 def set_dtype_policy(policy: Any) -> None:
-    """Set the policy that layers take when they are given none."""
+    """Set the policy that layers take when they are given none; None is that of `floatx`."""
     global _policy
     _policy = None if policy is None else get(policy)
 
@@ -118,3 +120,8 @@ def get(identifier: Any) -> DTypePolicy:
     name = identifier if isinstance(identifier, str) else dtypes.standardize(identifier)
     mode, quantized, source = name.partition("_from_")
     return QuantizedDTypePolicy(mode, source) if quantized else DTypePolicy(name)
+
+
+# Where Keras has them, too.
+config.dtype_policy = dtype_policy  # type: ignore[attr-defined]
+config.set_dtype_policy = set_dtype_policy  # type: ignore[attr-defined]

@@ -546,3 +546,30 @@ def test_a_model_in_training_is_quantized_and_goes_on(backend, tmp_path):
     again = keraslite.saving.load_model(tmp_path / "m.klm")
     assert_outputs_close(again.predict(x(4, 8), verbose=0), model.predict(x(4, 8), verbose=0), 1e-6)
     assert int(again.optimizer.iterations) == 6
+
+
+def test_setting_a_policy_takes_names_and_quantizes(backend):
+    layer = layers.Dense(2)
+    layer.build((None, 3))
+    layer.dtype_policy = "mixed_bfloat16"
+    assert (layer.compute_dtype, layer.variable_dtype) == ("bfloat16", "float32")
+    layer.dtype_policy = "float32"
+    x = np.arange(6, dtype="float32").reshape(2, 3)
+    expected = ops.convert_to_numpy(layer(x))
+    layer.dtype_policy = "int8_from_float32"
+    assert layer.kernel.dtype == "int8" and layer.quantization_mode == "int8"
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected, atol=0.1)
+    fresh = layers.Dense(2)
+    fresh.dtype_policy = "int8_from_mixed_bfloat16"
+    fresh.build((None, 3))
+    assert fresh.kernel.dtype == "int8"
+
+
+def test_a_policy_without_a_name_is_the_global_one():
+    keraslite.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        assert keraslite.dtype_policies.DTypePolicy().name == "mixed_bfloat16"
+        assert keraslite.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keraslite.config.set_dtype_policy(None)
+    assert keraslite.FloatDTypePolicy("float32") == keraslite.dtype_policies.DTypePolicy()

@@ -99,7 +99,7 @@ class Layer(Tracked, Operation):
         if kwargs:
             raise TypeError(f"{type(self).__name__} does not know the arguments {sorted(kwargs)}.")
         self._name = name or auto_name(to_snake_case(type(self).__name__))
-        self.dtype_policy = dtype_policies.get(dtype)
+        self._kl_policy = dtype_policies.get(dtype)
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
         self._kl_trainable = trainable
@@ -129,6 +129,21 @@ class Layer(Tracked, Operation):
         return path.removesuffix("/") if path else None
 
     # -- dtypes -------------------------------------------------------------------------------
+
+    @property
+    def dtype_policy(self) -> dtype_policies.DTypePolicy:
+        """The dtypes of the variables and of the computation; set, a name or a dtype will do.
+
+        To set a quantized one, such as "int8_from_float32", quantizes a layer that is built.
+        """
+        return self._kl_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, value: Any) -> None:
+        policy = dtype_policies.get(value)
+        if policy.quantization_mode and self.built and not self.quantization_mode:
+            self.quantize(policy.quantization_mode)
+        self._kl_policy = policy
 
     @property
     def dtype(self) -> str:
@@ -266,7 +281,7 @@ class Layer(Tracked, Operation):
     __call__.autograph_info__ = None  # TensorFlow's autograph need not convert what is inside
 
     def _call(self, args: tuple, kwargs: dict) -> Any:
-        spec, compute = self._kl_spec, self.dtype_policy.compute_dtype
+        spec, compute = self._kl_spec, self._kl_policy.compute_dtype
         target = backends.MODULES[self.backend].native(compute) if self.autocast else None
         args = tuple([convert_input(self, x, target) for x in args])
         if kwargs:

@@ -124,7 +124,7 @@ class Quantized(LoRA):
             config: how the layer is quantized.
         """
         self.quantization_config = config
-        self.dtype_policy = QuantizedDTypePolicy(config.mode, self.dtype_policy.name)
+        self._kl_policy = QuantizedDTypePolicy(config.mode, self.dtype_policy.name)
         for name in self.large_weights():
             old = self.__dict__.pop(name)  # anew, so that its scales come next in order
             forget_variable(self, old)
