@@ -49,6 +49,7 @@ from keraslite.ops import (
     vmap,
     while_loop,
 )
+from keraslite.ops import checkpoint as remat
 from keraslite.optimizers import Optimizer
 from keraslite.quantizers import Quantizer
 from keraslite.random import SeedGenerator
@@ -67,11 +68,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AutocastScope", "DTypePolicy", "FloatDTypePolicy", "Functional", "Initializer", "Input",
-    "InputSpec", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Operation", "Optimizer", "Quantizer",
-    "Regularizer", "SeedGenerator", "Sequential", "StatelessScope", "Variable", "activations",
-    "backend", "callbacks", "checkpoint", "cond", "config", "constraints", "custom_gradient",
-    "dtype_policies", "grad", "initializers", "jit", "jvp", "layers", "losses", "metrics",
-    "models", "name_scope", "no_grad", "ops", "optimizers", "quantizers", "random", "regularizers",
-    "saving", "scan", "stop_gradient", "to_backend", "tree", "use_backend", "utils",
+    "InputSpec", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Operation", "Optimizer",
+    "Quantizer", "Regularizer", "SeedGenerator", "Sequential", "StatelessScope", "Variable",
+    "activations", "backend", "callbacks", "checkpoint", "cond", "config", "constraints",
+    "custom_gradient", "dtype_policies", "grad", "initializers", "jit", "jvp", "layers",
+    "losses", "metrics", "models", "name_scope", "no_grad", "ops", "optimizers", "quantizers",
+    "random", "regularizers", "remat", "saving", "scan", "stop_gradient", "to_backend",
+    "tree", "use_backend", "utils",
     "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip

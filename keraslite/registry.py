@@ -79,9 +79,9 @@ def get_registered_name(item: Any) -> str:
 
 
 @contextmanager
-def custom_object_scope(objects: Mapping[str, Any]) -> Any:
-    """A block in which configs may also name these classes and functions."""
-    token = _custom.set({**_custom.get(), **objects})
+def custom_object_scope(objects: Mapping[str, Any] | None) -> Any:
+    """A block in which configs may also name these classes and functions; None adds none."""
+    token = _custom.set({**_custom.get(), **(objects or {})})
     try:
         yield
     finally:
@@ -173,12 +173,15 @@ def resolve(name: str, module: str | None = None, registered: str | None = None)
     )
 
 
-def deserialize_keras_object(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def deserialize_keras_object(
+    config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
+) -> Any:
     """The inverse of `serialize_keras_object`.
 
     Args:
         config: what it returned.
         custom_objects: classes and functions by name, beside the registered ones.
+        safe_mode: taken for Keras's sake: code in a config is never run, with False neither.
     """
     if custom_objects:
         with custom_object_scope(custom_objects):

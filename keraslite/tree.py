@@ -66,3 +66,72 @@ def assert_same_structure(a: Any, b: Any) -> None:
     spec_b = optree.tree_structure(b, none_is_leaf=True, namespace=_SPACE)
     if spec_a != spec_b:
         raise ValueError(f"The structures differ: {spec_a} and {spec_b}.")
+
+
+MAP_TO_NONE = object()  # what a function of `traverse` returns to put None in a place
+
+
+def traverse(function: Callable[[Any], Any], structure: Any, top_down: bool = True) -> Any:
+    """Apply a function to a structure and to all parts of it, whether leaves or not.
+
+    Args:
+        function: of a part; None leaves the part as it is, `MAP_TO_NONE` makes it None, and
+            anything else takes its place.
+        structure: the structure.
+        top_down: whether a part comes before what is inside it, which is left out where the part
+            is replaced; else after it.
+
+    >>> traverse(lambda x: sum(x) if isinstance(x, list) else None, {"a": [1, 2], "b": 3})
+    {'a': 3, 'b': 3}
+    """
+    if top_down:
+        out = function(structure)
+    if not top_down or out is None:
+        parts, spec = optree.tree_flatten(
+            structure, lambda x: x is not structure, none_is_leaf=True, namespace=_SPACE
+        )
+        if not spec.is_leaf():
+            structure = spec.unflatten([traverse(function, x, top_down) for x in parts])
+        out = structure if top_down else function(structure)
+    if out is MAP_TO_NONE:
+        return None
+    return structure if out is None else out
+
+
+def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
+    """The leaves of a structure in order, each after the indices and keys that lead to it.
+
+    >>> flatten_with_path({"a": 1, "b": [2]})
+    [(('a',), 1), (('b', 0), 2)]
+    """
+    paths, leaves, _ = optree.tree_flatten_with_path(structure, none_is_leaf=True, namespace=_SPACE)
+    return list(zip(paths, leaves, strict=True))
+
+
+def assert_same_paths(a: Any, b: Any) -> None:
+    """Raise ValueError unless the same paths lead to the leaves, in whatever lists and tuples.
+
+    >>> assert_same_paths([1, (2,)], (3, [4]))
+    """
+    paths_a, paths_b = ({path for path, _ in flatten_with_path(x)} for x in (a, b))
+    if paths_a != paths_b:
+        raise ValueError(
+            "The structures must have the same paths: the first alone has "
+            f"{sorted(paths_a - paths_b, key=str)}, the second alone "
+            f"{sorted(paths_b - paths_a, key=str)}."
+        )
+
+
+def map_shape_structure(function: Callable[[tuple], Any], structure: Any) -> Any:
+    """Apply a function to the shapes in a structure: lists or tuples of ints and None.
+
+    >>> map_shape_structure(len, {"a": (2, None), "b": [(1,)]})
+    {'a': 2, 'b': [1]}
+    """
+
+    def is_shape(x: Any) -> bool:
+        return isinstance(x, list | tuple) and all(e is None or isinstance(e, int) for e in x)
+
+    return optree.tree_map(
+        function, structure, is_leaf=is_shape, none_is_leaf=True, namespace=_SPACE
+    )
