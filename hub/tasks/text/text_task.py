@@ -32,11 +32,9 @@ def text_preprocessor(
         sequence_length: the most tokens of a text; what the checkpoint says where it is None.
 
     Raises:
-        ValueError: the length is 0 or more than the positions of the model, or the tokenizer has
-            more tokens than the model.
+        ValueError: the length is not a positive integer or exceeds the positions of the model, or
+            the tokenizer has more tokens than the model.
     """
-    if sequence_length is not None and sequence_length < 1:
-        raise ValueError(f"sequence_length must be positive, got {sequence_length}.")
     tokenizer = getattr(tokenizers, family.tokenizer).from_files(files)
     last, size = len(tokenizer.get_vocabulary()) - 1, backbone.vocabulary_size
     if last >= size:
