@@ -9,6 +9,7 @@ status is 1 where the file is out of date.
 
 import argparse
 import ast
+import difflib
 import inspect
 import sys
 from pathlib import Path
@@ -56,10 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.check:
         PATH.write_text(content, encoding="utf-8")
         return 0
-    current = PATH.exists() and PATH.read_text(encoding="utf-8") == content
-    if not current:
-        print(f"{PATH.relative_to(ROOT)} is out of date: run python scripts/write_stub.py")
-    return 0 if current else 1
+    current = PATH.read_text(encoding="utf-8") if PATH.exists() else ""
+    if current == content:
+        return 0
+    print(f"{PATH.relative_to(ROOT)} is out of date: run python scripts/write_stub.py")
+    print(*difflib.unified_diff(current.splitlines(), content.splitlines(), lineterm=""), sep="\n")
+    return 1
 
 
 if __name__ == "__main__":
