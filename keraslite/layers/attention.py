@@ -69,13 +69,14 @@ class MultiHeadAttention(Heads):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        value_dim = value_dim or key_dim
+        value_dim = key_dim if value_dim is None else value_dim
         _check_sizes(num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
         if isinstance(output_shape, int):
             output_shape = (output_shape,)
         output_shape = tuple(output_shape) if output_shape else None
         if isinstance(attention_axes, int):
             attention_axes = (attention_axes,)
+        attention_axes = None if attention_axes is None else tuple(attention_axes)
         self.set_arguments(locals())
 
     def build(self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None) -> None:
@@ -177,6 +178,10 @@ class GroupedQueryAttention(Heads):
         seed: int | None = None,
         **kwargs: Any,
     ):
+        _check_sizes(
+            head_dim=head_dim, num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+        )  # fmt: skip
         if num_query_heads % num_key_value_heads:
             raise ValueError("`num_query_heads` must be divisible by `num_key_value_heads`.")
         self.set_arguments(locals())

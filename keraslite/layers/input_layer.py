@@ -33,6 +33,15 @@ class InputLayer(Layer):
         **kwargs: Any,
     ):
         super().__init__(name=name)
+        if ragged:
+            raise ValueError(
+                "ragged=True is not supported: pad the rows, with a mask, or flatten them."
+            )
+        if batch_shape is not None and (shape is not None or batch_size is not None):
+            raise ValueError(
+                "An input takes `shape` and `batch_size`, or `batch_shape` alone, got "
+                f"shape={shape}, batch_size={batch_size}, batch_shape={batch_shape}."
+            )
         if input_tensor is not None:
             batch_shape, dtype = input_tensor.shape, input_tensor.dtype
         elif batch_shape is None:

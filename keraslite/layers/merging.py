@@ -66,7 +66,16 @@ class _Merge(ConfigLayer):
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
         """What counts in any of the inputs, if all of them have masks."""
-        if mask is None or any(m is None for m in mask):
+        if mask is None:
+            return None
+        for name, value in (("inputs", inputs), ("mask", mask)):
+            if not isinstance(value, list | tuple):
+                raise ValueError(f"`{name}` must be a list of tensors, got {value!r}.")
+        if len(inputs) != len(mask):
+            raise ValueError(
+                f"`mask` must have an entry for each of the {len(inputs)} inputs, got {len(mask)}."
+            )
+        if any(m is None for m in mask):
             return None
         return reduce(ops.logical_or, mask)
 

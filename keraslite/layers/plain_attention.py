@@ -36,6 +36,7 @@ class Attention(ConfigLayer):
         if score_mode not in ("dot", "concat"):
             raise ValueError(f"score_mode must be 'dot' or 'concat'. Received: {score_mode}")
         self.set_arguments(locals())
+        self.supports_masking = True
         if dropout > 0:
             self.seed_generator = SeedGenerator(seed)
 

@@ -88,6 +88,8 @@ def as_shape(value: Any) -> Any:
 def map_shapes(function: Callable[[tuple], Any], shape: Any) -> Any:
     """Apply a function to each shape of a nested structure of shapes."""
     shape = as_shape(shape)
+    if shape is None:  # of an argument that is not given
+        return None
     if isinstance(shape, dict):
         return {k: map_shapes(function, v) for k, v in shape.items()}
     return function(shape) if isinstance(shape, tuple) else [map_shapes(function, s) for s in shape]

@@ -73,6 +73,7 @@ class ConfigLayer(Layer):
         base = {k: arguments[k] for k in BASE_ARGUMENTS if k in arguments}
         Layer.__init__(self, **base, **arguments.get("kwargs", {}))
         self.set_attributes(**own_arguments(arguments))
+        self.built = type(self).build is Layer.build  # there is nothing to be made
 
     def set_attributes(self, **arguments: Any) -> None:
         """Make arguments attributes, read by their names, and part of the config.

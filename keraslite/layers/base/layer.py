@@ -98,6 +98,8 @@ class Layer(Tracked, Operation):
             self._kl_input_shape = (kwargs.pop("batch_size", None), *shape)
         if kwargs:
             raise TypeError(f"{type(self).__name__} does not know the arguments {sorted(kwargs)}.")
+        if not isinstance(trainable, bool):
+            raise ValueError(f"`trainable` must be a boolean, got {trainable!r}.")
         self._name = name or auto_name(to_snake_case(type(self).__name__))
         self._kl_policy = dtype_policies.get(dtype)
         self.activity_regularizer = regularizers.get(activity_regularizer)
