@@ -32,7 +32,7 @@ from keraslite.initializers import Initializer
 from keraslite.layers import Input, InputSpec, Layer
 from keraslite.losses import Loss
 from keraslite.metrics import Metric
-from keraslite.models import Functional, Model, Sequential
+from keraslite.models import Function, Functional, Model, Sequential
 from keraslite.naming import name_scope
 from keraslite.operation import Operation
 from keraslite.ops import (
@@ -67,13 +67,12 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
-    "AutocastScope", "DTypePolicy", "FloatDTypePolicy", "Functional", "Initializer", "Input",
-    "InputSpec", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Operation", "Optimizer",
-    "Quantizer", "Regularizer", "SeedGenerator", "Sequential", "StatelessScope", "Variable",
-    "activations", "backend", "callbacks", "checkpoint", "cond", "config", "constraints",
-    "custom_gradient", "dtype_policies", "grad", "initializers", "jit", "jvp", "layers",
-    "losses", "metrics", "models", "name_scope", "no_grad", "ops", "optimizers", "quantizers",
-    "random", "regularizers", "remat", "saving", "scan", "stop_gradient", "to_backend",
-    "tree", "use_backend", "utils",
-    "value_and_grad", "vjp", "vmap", "while_loop",
+    "AutocastScope", "DTypePolicy", "FloatDTypePolicy", "Function", "Functional", "Initializer",
+    "Input", "InputSpec", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Operation",
+    "Optimizer", "Quantizer", "Regularizer", "SeedGenerator", "Sequential", "StatelessScope",
+    "Variable", "activations", "backend", "callbacks", "checkpoint", "cond", "config",
+    "constraints", "custom_gradient", "dtype_policies", "grad", "initializers", "jit", "jvp",
+    "layers", "losses", "metrics", "models", "name_scope", "no_grad", "ops", "optimizers",
+    "quantizers", "random", "regularizers", "remat", "saving", "scan", "stop_gradient",
+    "to_backend", "tree", "use_backend", "utils", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip

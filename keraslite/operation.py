@@ -1,6 +1,7 @@
 """Operation: a function of tensors with a name and a config, for symbolic tensors too."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any, Self
 
 from keraslite import tree
@@ -8,6 +9,27 @@ from keraslite.naming import auto_name, to_snake_case
 from keraslite.registry import deserialize_keras_object, serialize_keras_object
 from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor, Node, infer, values_of
+
+
+class first_call_property:  # noqa: N801 - used like `property`
+    """A property of an operation's first symbolic call.
+
+    An attribute of that name that somebody sets comes first.
+    """
+
+    def __init__(self, function: Callable[[Node], list[KerasTensor]]):
+        self.function, self.__doc__ = function, function.__doc__
+
+    def __get__(self, operation: Any, owner: type) -> Any:
+        if operation is None:
+            return self
+        if operation.first_call is None:
+            raise AttributeError(
+                f"{operation.name!r} has no {self.function.__name__!r} yet: call it on symbolic "
+                "tensors, such as an Input, first."
+            )
+        tensors = self.function(operation.first_call)
+        return tensors[0] if len(tensors) == 1 else tensors
 
 
 class Operation:
@@ -50,6 +72,42 @@ class Operation:
             args, kwargs = values_of((args, kwargs))
             return self(*args, **kwargs)
         return self.symbolic_call(*args, **kwargs)
+
+    # -- the graph that it was first called in --------------------------------------------------
+
+    @property
+    def first_call(self) -> Node | None:
+        """The first call on symbolic tensors; None before it."""
+        return self.__dict__.get("_kl_first_call")
+
+    @first_call.setter
+    def first_call(self, node: Node | None) -> None:
+        self.__dict__["_kl_first_call"] = node
+
+    def note_call(self, node: Node) -> None:
+        """Take a symbolic call for the first one, if there was none yet.
+
+        Args:
+            node: the call.
+        """
+        if self.first_call is None:
+            self.first_call = node
+
+    @first_call_property
+    def input(node: Node) -> list[KerasTensor]:  # noqa: N805
+        """The symbolic tensor, or the list of them, that it was first called on."""
+        return node.inputs
+
+    @first_call_property
+    def output(node: Node) -> list[KerasTensor]:  # noqa: N805
+        """The symbolic tensor, or the list of them, that its first call gave."""
+        return node.outputs
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the graph, which a copy of an operation is not part of; a graph's copies tell.
+        return {k: v for k, v in self.__dict__.items() if k != "_kl_first_call"}
+
+    # -- calls ----------------------------------------------------------------------------------
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The operation's function; subclasses write it."""

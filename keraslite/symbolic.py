@@ -32,6 +32,17 @@ class Node:
         self.outputs = [flat[i] for i in self.places]
         for i, tensor in enumerate(self.outputs):
             tensor.node, tensor.index = self, i
+        self._tell()
+
+    def _tell(self) -> None:
+        """Let an Operation know its call; an op's function keeps none."""
+        note_call = getattr(self.operation, "note_call", None)
+        if note_call is not None:
+            note_call(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._tell()  # a copy of the operation comes without
 
 
 class KerasTensor:

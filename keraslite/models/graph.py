@@ -57,13 +57,45 @@ class Graph:
         """The names of the operations that make the outputs."""
         return [operation_name(x.node.operation) if x.node else x.name for x in self.flat_outputs]
 
+    @property
+    def operations(self) -> list[Operation]:
+        """What is called, each once: the input layers first, then layers and ops."""
+        taken = {layer.name for layer in self.input_layers}
+        operations: dict[int, Operation] = {id(x): x for x in self.input_layers}
+        for node in self.nodes:
+            operation = node.operation
+            if not isinstance(operation, Operation):  # each call of an op is one
+                operation = OpCall(node, free_name(operation_name(operation), taken))
+            taken.add(operation.name)
+            operations[id(operation)] = operation
+        return list(operations.values())
 
-def make_graph(inputs: Any, outputs: Any) -> Graph:
+
+class OpCall(Operation):
+    """The call of an op in a graph, as an operation.
+
+    Args:
+        node: the call.
+        name: a name.
+    """
+
+    def __init__(self, node: Node, name: str | None = None):
+        super().__init__(name or operation_name(node.operation))
+        self.function = node.operation
+        self.first_call = node
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+def make_graph(inputs: Any, outputs: Any, own_inputs: bool = True) -> Graph:
     """Return the graph between symbolic inputs and outputs.
 
     Args:
         inputs: nested KerasTensors.
         outputs: nested KerasTensors that depend on them alone.
+        own_inputs: whether inputs that are made by calls are replaced by new ones, so that each
+            is that of an input layer.
 
     Raises:
         ValueError: an input is no KerasTensor, or an output depends on anything else.
@@ -73,19 +105,24 @@ def make_graph(inputs: Any, outputs: Any) -> Graph:
         if not isinstance(x, KerasTensor):
             raise ValueError(f"The inputs of a functional model must be KerasTensors, got {x!r}.")
     nodes = nodes_between(flat, tree.flatten(outputs))
-    if any(x.node is not None and x.node.inputs for x in flat):  # out of the middle of a graph
+    if own_inputs and any(map(_is_called, flat)):  # out of the middle of a graph
         inputs, outputs = _behind_inputs(inputs, nodes, outputs)
         return make_graph(inputs, outputs)
     called = {id(n.operation): n.operation for n in nodes if isinstance(n.operation, Layer)}
-    return Graph(inputs, nodes, outputs, [_input_layer(x) for x in flat], list(called.values()))
+    input_layers = [_input_layer(x) for x in flat if not _is_called(x)]
+    return Graph(inputs, nodes, outputs, input_layers, list(called.values()))
+
+
+def _is_called(x: KerasTensor) -> bool:
+    """Return whether a symbolic tensor is what a call gave, and not an input."""
+    return x.node is not None and bool(x.node.inputs)
 
 
 def _behind_inputs(inputs: Any, nodes: list[Node], outputs: Any) -> tuple[Any, Any]:
     """Return inputs that are all new where they were made by calls, and the outputs for them."""
 
     def replaced(x: KerasTensor) -> KerasTensor:
-        made = x.node is not None and x.node.inputs
-        return InputLayer(batch_shape=x.shape, dtype=x.dtype).output if made else x
+        return InputLayer(batch_shape=x.shape, dtype=x.dtype).output if _is_called(x) else x
 
     new = tree.map_structure(replaced, inputs)
     return new, _run(nodes, tree.flatten(inputs), tree.flatten(new), outputs)
@@ -131,17 +168,24 @@ def operation_name(operation: Any) -> str:
 # -- running --------------------------------------------------------------------------------------
 
 
-def run_graph(graph: Graph, inputs: list[Any]) -> Any:
+def run_graph(graph: Graph, inputs: list[Any], calling: Callable | None = None) -> Any:
     """Return the outputs for values of the inputs.
 
     Args:
         graph: the graph.
         inputs: a value for each symbolic input, as `match_inputs` orders them.
+        calling: gives what is called at a node; its operation by default.
     """
-    return _run(graph.nodes, graph.flat_inputs, inputs, graph.outputs)
+    return _run(graph.nodes, graph.flat_inputs, inputs, graph.outputs, calling)
 
 
-def _run(nodes: list[Node], symbols: list[KerasTensor], inputs: list[Any], outputs: Any) -> Any:
+def _run(
+    nodes: list[Node],
+    symbols: list[KerasTensor],
+    inputs: list[Any],
+    outputs: Any,
+    calling: Callable | None = None,
+) -> Any:
     """Return the outputs for values of the symbolic inputs."""
     values = dict(zip(map(id, symbols), inputs, strict=True))
 
@@ -150,7 +194,8 @@ def _run(nodes: list[Node], symbols: list[KerasTensor], inputs: list[Any], outpu
 
     for node in nodes:
         args, kwargs = tree.map_structure(value_of, (node.args, node.kwargs))
-        result = tree.flatten(node.operation(*args, **kwargs))
+        function = node.operation if calling is None else calling(node)
+        result = tree.flatten(function(*args, **kwargs))
         for symbol, place in zip(node.outputs, node.places, strict=True):
             values[id(symbol)] = result[place]
     return tree.map_structure(value_of, outputs)

@@ -25,8 +25,11 @@ from keraslite.models.graph import (
     rebuild_graph,
     run_graph,
 )
+from keraslite.models.state_tree import get_state_tree, set_state_tree
+from keraslite.operation import Operation
 from keraslite.optimizers import Optimizer
 from keraslite.registry import (
+    custom_object_scope,
     deserialize_keras_object,
     public_class,
     serialize_keras_object,
@@ -51,6 +54,8 @@ class graph_property:  # noqa: N801 - used like `property`
         if model is None:
             return self
         if not model.is_functional:
+            if model.first_call is not None and hasattr(Operation, self.function.__name__):
+                return getattr(super(Model, model), self.function.__name__)
             raise AttributeError(
                 f"Model {model.name!r} has no {self.function.__name__!r}: it must be functional, "
                 "or a Sequential with a known input shape."
@@ -98,6 +103,11 @@ class Model(Trainer, Layer):
         """Whether the model holds a graph."""
         return self._graph is not None
 
+    @property
+    def graph(self) -> Graph | None:
+        """The calls that a functional model runs; None for another."""
+        return self._graph
+
     def set_graph(self, graph: Graph | None) -> None:
         """Make the model one that runs a graph and is built; None takes the graph away."""
         self._graph, self.built = graph, graph is not None
@@ -140,6 +150,11 @@ class Model(Trainer, Layer):
         """The shapes of the outputs."""
         return tree.map_structure(lambda x: x.shape, self._graph.outputs)
 
+    @graph_property
+    def operations(self) -> list[Operation]:
+        """What the graph calls, each once: the input layers first, then layers and ops."""
+        return self._graph.operations
+
     def graph_nodes(self) -> list[Node]:
         """Return the calls of the graph, those of the inputs first; none without a graph."""
         if self._graph is None:
@@ -175,11 +190,18 @@ class Model(Trainer, Layer):
         return {"name": self.name, "trainable": self.trainable, **graph_config(self._graph)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """The model of a config; a graph's config makes a functional model."""
-        if cls.__init__ is not Model.__init__ or not {"layers", "output_layers"} <= set(config):
-            return super().from_config(config)
-        inputs, outputs = rebuild_graph(config)
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """The model of a config; a graph's config makes a functional model.
+
+        Args:
+            config: what `get_config` gave.
+            custom_objects: classes and functions that are not registered, by name.
+        """
+        of_graph = cls.__init__ is Model.__init__ and {"layers", "output_layers"} <= set(config)
+        with custom_object_scope(custom_objects):
+            if not of_graph:
+                return super().from_config(config)
+            inputs, outputs = rebuild_graph(config)
         model = cls(inputs, outputs, name=config["name"])
         if not config.get("trainable", True):
             model.trainable = False
@@ -320,6 +342,34 @@ class Model(Trainer, Layer):
         """
         load_weights(self, filepath, skip_mismatch)
 
+    def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
+        """Return the values of all variables: nested dicts by the names in their paths.
+
+        Args:
+            value_format: "backend_tensor", or "numpy_array" for copies.
+
+        Raises:
+            ValueError: two variables have the same path, or there is no such format.
+
+        Example:
+            >>> model = Sequential([layers.Input((2,)), layers.Dense(1, name="out")], name="m")
+            >>> list(model.get_state_tree()["trainable_variables"]["m"]["out"])
+            ['kernel', 'bias']
+        """
+        return get_state_tree(self, value_format)
+
+    def set_state_tree(self, state_tree: dict[str, Any]) -> None:
+        """Assign the values of a state tree to the variables.
+
+        Args:
+            state_tree: what `get_state_tree` gave, or a part of it.
+
+        Raises:
+            ValueError: a name in it is of no variable, or a value has another shape; nothing was
+                changed.
+        """
+        set_state_tree(self, state_tree)
+
     def to_json(self, **kwargs: Any) -> str:
         """The model's config as JSON; `models.model_from_json` reads it."""
         return json.dumps(serialize_keras_object(self), **kwargs)
@@ -352,15 +402,6 @@ def _chosen(layer: Layer, filters: Any) -> bool:
             f"Received: {filters!r}"
         )
     return any(re.search(pattern, layer.name) for pattern in filters)
-
-
-def clone_model(model: Model) -> Model:
-    """A model of the same config with weights of its own.
-
-    Args:
-        model: the model.
-    """
-    return type(model).from_config(model.get_config())
 
 
 def model_from_json(json_string: str, custom_objects: Any = None) -> Model:

@@ -69,6 +69,12 @@ class Sequential(Model):
         return layer
 
     @property
+    def input_layer(self) -> InputLayer | None:
+        """The layer of the input; None where its shape is not known."""
+        first = self._layers_in_order[0] if self._layers_in_order else None
+        return first if isinstance(first, InputLayer) else None
+
+    @property
     def layers(self) -> list[Layer]:
         """The layers, without the input."""
         return [x for x in self._layers_in_order if not isinstance(x, InputLayer)]
@@ -140,11 +146,16 @@ class Sequential(Model):
         return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Sequential":
-        """The model of a config."""
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Sequential":
+        """The model of a config.
+
+        Args:
+            config: what `get_config` gave.
+            custom_objects: classes and functions that are not registered, by name.
+        """
         model = cls(name=config.get("name"), trainable=config.get("trainable", True))
         for entry in config["layers"]:
-            model.add(deserialize_keras_object(entry))
+            model.add(deserialize_keras_object(entry, custom_objects))
         shape = config.get("build_input_shape")
         if shape and not model.built:
             model.build(as_shape(shape))

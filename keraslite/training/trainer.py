@@ -108,6 +108,11 @@ class Trainer:
         """Whether `compile` was called."""
         return "_kl_compile" in self.__dict__
 
+    @property
+    def compile_arguments(self) -> dict[str, Any]:
+        """The arguments of `compile`; none before it."""
+        return self.__dict__.get("_kl_compile", {})
+
     def __reduce__(self) -> tuple:
         rebuild, args, state = super().__reduce__()
         return rebuild, args, {k: v for k, v in state.items() if k not in _TRANSIENT}
@@ -583,7 +588,7 @@ class Trainer:
         """Return the arguments of `compile`, as a config."""
         if not self.compiled:
             return None
-        arguments = {**self._kl_compile, "optimizer": self.optimizer}
+        arguments = {**self.compile_arguments, "optimizer": self.optimizer}
         return {k: serialize_keras_object(v) for k, v in arguments.items()}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:

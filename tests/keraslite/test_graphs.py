@@ -1,5 +1,8 @@
 """Graphs of models: what a call says of training and masks holds in every run of the graph."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from compare import assert_close
@@ -349,3 +352,128 @@ def test_a_sequence_takes_dicts_and_lists(trains, tmp_path):
         saving.save_model(model, tmp_path / "model.keraslite")
         loaded = saving.load_model(tmp_path / "model.keraslite")
         assert_close(numbers(loaded(data)), numbers(model(data)))
+
+
+# -- the parts of a graph -------------------------------------------------------------------------
+
+
+def test_layers_tell_the_tensors_of_their_first_call(backend):
+    i, dense = layers.Input((4,), name="rows"), layers.Dense(3)
+    x = dense(i)
+    y = layers.Add()([x, x * 2.0])
+    model = models.Model(i, dense(layers.Dense(4)(y)))
+    assert dense.input is i and dense.output is x
+    assert model.get_layer("rows").output is i
+    add = next(layer for layer in model.layers if isinstance(layer, layers.Add))
+    assert add.output is y and [t.shape for t in add.input] == [(None, 3)] * 2
+    assert model.input is i and model.output.shape == (None, 3)
+    features = models.Model(model.inputs, [layer.output for layer in model.layers])
+    got = numbers(features(X))
+    assert_close(got[0], X)
+    assert_close(got[1], numbers(dense(X)))
+
+
+def test_the_inside_of_a_sequence_makes_a_model(backend):
+    model = models.Sequential([layers.Input((4,)), layers.Dense(3, name="d"), layers.ReLU()])
+    inside = models.Model(model.inputs, model.get_layer("d").output)
+    assert_close(numbers(ops.relu(inside(X))), numbers(model(X)))
+
+
+def test_layers_without_a_symbolic_call_have_neither_input_nor_output(backend):
+    class Own(models.Model):
+        def call(self, x):
+            return x
+
+    dense, own = layers.Dense(3), Own(name="own")
+    dense(X)
+    assert dense.compute_output_shape((2, 4)) == (2, 3)
+    for part, name in ((dense, "input"), (dense, "output"), (own, "output")):
+        with pytest.raises(AttributeError, match=f"has no '{name}'"):
+            getattr(part, name)
+    i = layers.Input((4,))
+    assert own(i) is own.output and own.input is i
+    with pytest.raises(AttributeError, match="has no 'outputs'"):
+        own.outputs
+
+
+def test_attributes_of_these_names_come_first(backend):
+    class Pair(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.input, self.output = layers.Dense(3), layers.Dense(2)
+
+        def call(self, x):
+            return self.output(self.input(x))
+
+    pair = Pair()
+    pair(layers.Input((4,)))
+    assert pair(X).shape == (8, 2) and pair.output.units == 2
+
+
+def test_copies_of_a_graph_tell_their_own_tensors(backend, tmp_path):
+    i = layers.Input((4,))
+    model = models.Model(i, layers.Dense(2)(layers.Dense(3, name="d")(i)))
+    others = [copy.deepcopy(model), pickle.loads(pickle.dumps(model)), *copies(model, tmp_path)]
+    for other in others:
+        dense = other.get_layer("d")
+        assert dense.output.node.operation is dense
+        assert_close(numbers(models.Model(other.input, dense.output)(X)), numbers(dense(X)))
+    alone = copy.deepcopy(model.get_layer("d"))
+    assert not hasattr(alone, "output")
+    assert_close(numbers(alone(X)), numbers(model.get_layer("d")(X)))
+
+
+def test_operations_are_layers_and_ops_in_order(backend):
+    i, dense = layers.Input((4,), name="rows"), layers.Dense(4, name="d")
+    y = ops.relu(dense(dense(i)) + 1.0) + i
+    model = models.Model(i, y)
+    operations = model.operations
+    assert [x.name for x in operations] == ["rows", "d", "add", "relu", "add_1"]
+    assert all(isinstance(x, keraslite.Operation) for x in operations)
+    assert operations[1] is dense
+    assert operations[-1].output is y and operations[-1].input[1] is i
+    assert_close(numbers(operations[3](-X)), np.maximum(-X, 0.0))
+
+
+def test_a_function_is_what_leads_from_tensors_to_tensors(backend):
+    i = layers.Input((4,))
+    middle = layers.Dense(3, name="d")(i)
+    out = {"y": ops.tanh(middle) + 1.0}
+    whole, end = keraslite.Function(i, out), keraslite.Function([middle], out, name="end")
+    dense = whole.operations[1]
+    want = np.tanh(numbers(dense(X))) + 1.0
+    assert_close(numbers(whole(X))["y"], want)
+    assert_close(numbers(end([dense(X)]))["y"], want)
+    assert end.name == "end" and end.inputs == [middle] and end.outputs == [out["y"]]
+    assert [x.name for x in end.operations] == ["tanh", "add"]
+    assert whole.compute_output_shape((5, 4)) == {"y": (5, 3)}
+    model = models.Model(j := layers.Input((4,)), whole(j)["y"] * 2.0)
+    assert_close(numbers(model(X)), want * 2.0)
+    a, b = keraslite.KerasTensor((2, 3)), keraslite.KerasTensor((2, 3))
+    add = keraslite.Function([a, b], a + b)
+    ones = np.ones((2, 3), "float32")
+    assert_close(numbers(add([ones, ones])), ones * 2.0)
+    with pytest.raises(ValueError, match="Expected inputs and outputs"):
+        keraslite.Function([], out)
+    with pytest.raises(ValueError, match="not among the inputs"):
+        keraslite.Function(a, a + b)
+
+
+def test_models_of_configs_take_custom_objects(backend):
+    class Twice(layers.Layer):
+        def call(self, x):
+            return x * 2.0
+
+    i = layers.Input((4,))
+    for model in (models.Model(i, Twice()(i)), models.Sequential([i, Twice()])):
+        other = type(model).from_config(model.get_config(), custom_objects={"Twice": Twice})
+        assert_close(numbers(other(X)), X * 2.0)
+        with pytest.raises((TypeError, ValueError), match="Twice"):
+            type(model).from_config(model.get_config())
+
+
+def test_add_variable_is_add_weight(backend):
+    layer = layers.Layer(name="own")
+    v = layer.add_variable((2,), "ones", "float32", False, name="v")
+    assert (v.path, v.shape, v.trainable) == ("own/v", (2,), False)
+    assert layer.non_trainable_variables == [v]

@@ -58,7 +58,7 @@ class TorchLayer(torch.nn.Module):
         unexpected += [k for k in candidates if not k.startswith(inside) and k not in tensors]
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return object.__getattribute__(self, name)  # with the error of a property, or Python's own
 
 
 class _Live(dict):

@@ -223,6 +223,18 @@ class Layer(Tracked, Operation):
         self.__dict__.setdefault("_kl_added", []).append(variable)
         return variable
 
+    def add_variable(
+        self,
+        shape: tuple,
+        initializer: Any,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        **kwargs: Any,
+    ) -> Variable:
+        """The same as `add_weight`."""
+        return self.add_weight(shape, initializer, dtype, trainable, autocast, **kwargs)
+
     def build(self, *args: Any, **kwargs: Any) -> None:
         """Make the variables for an input shape; by default the layers inside build themselves.
 
@@ -439,7 +451,7 @@ class Layer(Tracked, Operation):
             self._init_backend()
 
     def __reduce__(self) -> tuple:
-        return moving.new_layer, (public_class(type(self)), self.backend), self.__dict__.copy()
+        return moving.new_layer, (public_class(type(self)), self.backend), self.__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -114,7 +114,9 @@ def infer_output_shape(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     def symbols(shape: Any) -> Any:
         return map_shapes(lambda s: KerasTensor(s, layer.compute_dtype), shape)
 
+    first_call = layer.first_call
     with backends.backend_scope(layer.backend):
         named = {k.removesuffix("_shape"): symbols(v) for k, v in kwargs.items()}
         outputs = layer(*map(symbols, args), **named)
+    layer.first_call = first_call  # a question about shapes is no part of a graph
     return tree.map_structure(lambda x: x.shape, outputs)
