@@ -10,12 +10,9 @@ from keraslite import backend as backends
 from keraslite import random
 from keraslite.callbacks.base import Callback, number
 from keraslite.callbacks.monitor import StepCounter
-from keraslite.saving.model_file import (
-    WEIGHTS_METADATA,
-    assign_strictly,
-    training_state,
-)
+from keraslite.saving.model_file import training_state
 from keraslite.saving.safetensors import open_safetensors, save_safetensors
+from keraslite.saving.weight_files import WEIGHTS_METADATA, assign_strictly
 
 
 class BackupAndRestore(Callback):

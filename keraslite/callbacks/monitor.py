@@ -7,7 +7,7 @@ from typing import Any
 
 from keraslite import ops
 from keraslite.callbacks.base import Callback, number
-from keraslite.saving.model_file import check_filename
+from keraslite.saving.weight_files import check_filename
 
 
 class MonitorCallback(Callback):

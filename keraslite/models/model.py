@@ -34,7 +34,8 @@ from keraslite.registry import (
     public_class,
     serialize_keras_object,
 )
-from keraslite.saving.model_file import load_weights, save_model, save_weights
+from keraslite.saving.model_file import save_model
+from keraslite.saving.weight_files import load_weights, save_weights
 from keraslite.symbolic import KerasTensor, Node
 from keraslite.training.trainer import Trainer
 from keraslite.typing import overridable
@@ -315,23 +316,32 @@ class Model(Trainer, Layer):
         """
         (print_fn or print)(summary_table(self, line_length, expand_nested, show_trainable))
 
-    def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
-        """Save config, weights and optimizer state in one file.
+    def save(
+        self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any
+    ) -> None:
+        """Save config, weights and optimizer state in one file, or as a folder.
 
         Args:
             filepath: where to; `keraslite.saving.load_model` reads it on any backend.
             overwrite: whether an existing file is replaced.
+            zipped: False for a folder of files in the place of one file.
+            kwargs: further arguments of `keraslite.saving.save_model`.
         """
-        save_model(self, filepath, overwrite)
+        save_model(self, filepath, overwrite, zipped, **kwargs)
 
-    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, max_shard_size: float | None = None,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
         """Save the weights as safetensors.
 
         Args:
             filepath: where to.
             overwrite: whether an existing file is replaced.
+            max_shard_size: the largest size of a file in GB, for several files behind an index.
+            kwargs: further arguments of `keraslite.saving.save_weights`.
         """
-        save_weights(self, filepath, overwrite)
+        save_weights(self, filepath, overwrite, max_shard_size, **kwargs)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
         """Load weights saved by `save_weights`; a missing or unused tensor is an error.
@@ -339,8 +349,9 @@ class Model(Trainer, Layer):
         Args:
             filepath: the file.
             skip_mismatch: whether weights that do not fit are left as they are.
+            kwargs: further arguments of `keraslite.saving.load_weights`.
         """
-        load_weights(self, filepath, skip_mismatch)
+        load_weights(self, filepath, skip_mismatch, **kwargs)
 
     def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
         """Return the values of all variables: nested dicts by the names in their paths.

@@ -17,8 +17,9 @@ from keraslite.saving.atomic import (
     replacing,
     replacing_folder,
 )
-from keraslite.saving.model_file import load_model, load_weights, save_model, save_weights
+from keraslite.saving.model_file import load_model, save_model
 from keraslite.saving.safetensors import open_safetensors, save_safetensors
+from keraslite.saving.weight_files import load_weights, save_weights
 from keraslite.variable import Pending
 
 __all__ = [

@@ -28,7 +28,7 @@ from keraslite import (
     utils,
 )
 from keraslite.layers.base import tracking
-from keraslite.saving import model_file
+from keraslite.saving import archive as archives
 from keraslite.variable import Variable
 
 RNG = np.random.default_rng(2)
@@ -207,12 +207,12 @@ def test_a_file_is_an_archive_of_plain_parts(trains, tmp_path):
         model.save(tmp_path / name)
     assert (tmp_path / "a.klm").read_bytes() == (tmp_path / "b.klm").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.klm") as archive:
-        assert set(archive.namelist()) == model_file._MEMBERS
+        assert set(archive.namelist()) == archives.MEMBERS
         assert archive.testzip() is None
         assert json.loads(archive.read("metadata.json"))["made_on"] == trains
         assert trains not in archive.read("config.json").decode()
-    parts = model_file._Archive(tmp_path / "a.klm")
-    assert all(start % 64 == 0 for start, _ in parts._spans.values())
+    parts = archives.open_model(tmp_path / "a.klm")
+    assert all(start % 64 == 0 for _, start, _ in parts.spans.values())
     tensors = parts.tensors("model.safetensors")
     assert set(tensors) == {path for path, _ in tracking.variable_paths(model)}
     assert all(tensors[name].flags.aligned for name in tensors)

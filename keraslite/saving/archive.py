@@ -1,0 +1,254 @@
+"""The members of a saved model: in one file, a zip archive that compresses nothing, or in a folder.
+
+`metadata.json`, `config.json`, `model.safetensors` and, of a model that was trained,
+`optimizer.safetensors`. Both forms let the tensors be mapped without a copy, and both hold check
+sums: the archive in its index, the folder in its metadata, which also say what belongs to it.
+"""
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from keraslite.saving.atomic import finish_replacing, replacing, replacing_folder
+from keraslite.saving.safetensors import SafetensorsFile, open_safetensors
+
+FORMAT, VERSION = "keraslite model", 2  # version 1 had other paths of weights
+METADATA, CONFIG = "metadata.json", "config.json"
+WEIGHTS, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+MEMBERS = {METADATA, CONFIG, WEIGHTS, OPTIMIZER}
+_MAX_JSON = 256 * 2**20
+_ALIGN = 64  # tensors begin at multiples of this, as frameworks like them
+_PADDING_FIELD = 0xD935  # the extra field that archives use to align their members
+
+
+def bad_model(path: Path, problem: str) -> ValueError:
+    """Return the error for a file or folder that is no saved model.
+
+    Args:
+        path: the file or folder.
+        problem: what is wrong with it.
+    """
+    return ValueError(f"{path} is no model file that can be read: {problem}. Save it again.")
+
+
+def unknown_version(path: Path, version: Any) -> ValueError:
+    """Return the error for a version of the format that is not read.
+
+    Args:
+        path: the file or folder.
+        version: the version that it has.
+    """
+    return ValueError(
+        f"{path} has version {version!r:.20} of the format, this keraslite reads 1 to {VERSION}: "
+        "upgrade keraslite."
+    )
+
+
+class Members:
+    """The members of a saved model; each is checked before it is used.
+
+    Args:
+        path: the file or folder.
+        spans: of each member the file that it is in, where it starts there, and its length.
+        sums: the check sum of each.
+    """
+
+    def __init__(
+        self, path: Path, spans: dict[str, tuple[Path, int, int]], sums: dict[str, int]
+    ) -> None:
+        self.path, self.spans, self._sums = path, spans, sums
+        unknown = sorted(set(spans) - MEMBERS)
+        missing = sorted(MEMBERS - {OPTIMIZER} - set(spans))
+        if unknown or missing:
+            raise bad_model(path, f"members are missing {missing} or strange {unknown!r:.100}")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.spans
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Return a JSON member.
+
+        Args:
+            name: of the member.
+        """
+        return _json(self.path, name, self.spans[name], self._sums.get(name))
+
+    def version(self) -> int:
+        """Return the version of the format; raise a ValueError if it is none that can be read."""
+        return _check_version(self.path, self.json(METADATA))
+
+    def check_sums(self) -> None:
+        """Read all once and compare check sums, which alone show a flipped bit in a weight."""
+        for name, expected in self._sums.items():
+            path, start, length = self.spans[name]
+            with open(path, "rb") as file:
+                file.seek(start)
+                checksum = 0
+                while length:
+                    block = file.read(min(length, 2**20))
+                    if not block:
+                        break
+                    checksum, length = zlib.crc32(block, checksum), length - len(block)
+            if checksum != expected:
+                raise bad_model(self.path, f"{name} is damaged: its check sum is wrong")
+
+    def tensors(self, name: str) -> SafetensorsFile:
+        """Return a safetensors member, mapped from its file.
+
+        Args:
+            name: of the member.
+        """
+        return open_safetensors(*self.spans[name])
+
+
+def _json(
+    path: Path, name: str, span: tuple[Path, int, int], checksum: int | None
+) -> dict[str, Any]:
+    file, start, length = span
+    if length > _MAX_JSON:
+        raise bad_model(path, f"{name} has {length} bytes")
+    with open(file, "rb") as opened:
+        opened.seek(start)
+        data = opened.read(length)
+    try:
+        if checksum is not None and zlib.crc32(data) != checksum:
+            raise ValueError("its check sum is wrong")
+        value = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise bad_model(path, f"{name} is damaged ({error})") from error
+    if not isinstance(value, dict):
+        raise bad_model(path, f"{name} must be a JSON object, got {value!r:.40}")
+    return value
+
+
+def _check_version(path: Path, metadata: dict[str, Any]) -> int:
+    if metadata.get("format") != FORMAT:
+        raise bad_model(path, f"its metadata call it {metadata.get('format')!r:.40}")
+    version = metadata.get("version")
+    if type(version) is not int or not 1 <= version <= VERSION:
+        raise unknown_version(path, version)
+    return version
+
+
+def open_model(path: Path) -> Members:
+    """Open a saved model.
+
+    Args:
+        path: a file, or the folder of a model that was saved with `zipped=False`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is cut off, damaged, or something else.
+    """
+    return _open_folder(path) if path.is_dir() else _open_archive(path)
+
+
+def _open_folder(path: Path) -> Members:
+    finish_replacing(path)
+    sizes = {f.name: f.stat().st_size for f in path.iterdir() if f.name in MEMBERS and f.is_file()}
+    spans = {name: (path / name, 0, size) for name, size in sizes.items()}
+    if METADATA not in spans:
+        raise bad_model(path, f"the folder has no {METADATA}")
+    metadata = _json(path, METADATA, spans[METADATA], None)
+    _check_version(path, metadata)
+    sums = metadata.get("sums")
+    if not isinstance(sums, dict) or not all(type(v) is int for v in sums.values()):
+        raise bad_model(path, f"{METADATA} has no check sums of the other files")
+    absent = sorted(set(sums) - set(spans))
+    if absent:
+        raise bad_model(path, f"{METADATA} names what is missing or strange: {absent!r:.100}")
+    return Members(path, {name: spans[name] for name in (METADATA, *sums)}, sums)
+
+
+def _open_archive(path: Path) -> Members:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            with zipfile.ZipFile(file) as archive:
+                infos = archive.infolist()
+        except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError,
+                RecursionError) as error:  # fmt: skip
+            raise bad_model(path, f"it is cut off or damaged ({error})") from error
+        spans = {i.filename: (path, *_span(path, file, i, size)) for i in infos}
+    if len(infos) != len(spans):
+        raise bad_model(path, "it has two members of one name")
+    members = Members(path, spans, {i.filename: i.CRC for i in infos})
+    ends = 0
+    for _, start, length in sorted(spans.values()):
+        if start < ends:
+            raise bad_model(path, "its members overlap")
+        ends = start + length
+    return members
+
+
+def _span(path: Path, file: Any, info: zipfile.ZipInfo, size: int) -> tuple[int, int]:
+    """Return (start, length) of the bytes of a member."""
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+        raise bad_model(path, f"{info.filename!r:.60} is compressed")
+    file.seek(max(info.header_offset, 0))
+    header = file.read(30)
+    if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        raise bad_model(path, f"{info.filename!r:.60} is not where the index says")
+    lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    start = info.header_offset + 30 + lengths
+    if start + info.file_size > size:
+        raise bad_model(path, f"{info.filename!r:.60} would reach beyond the file's end")
+    return start, info.file_size
+
+
+def write_archive(
+    path: Path, metadata: dict[str, Any], members: Mapping[str, Iterable[Any]]
+) -> None:
+    """Write a model as one file, all or nothing.
+
+    Args:
+        path: the file.
+        metadata: what stands in its metadata.
+        members: the pieces of the other members.
+    """
+    parts = {METADATA: [json.dumps(metadata, indent=1).encode()], **members}
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, pieces in parts.items():
+            with archive.open(_aligned(name, archive.start_dir), "w", force_zip64=True) as member:
+                for piece in pieces:
+                    member.write(piece)
+
+
+def write_folder(
+    path: Path, metadata: dict[str, Any], members: Mapping[str, Iterable[Any]]
+) -> None:
+    """Write a model as a folder, all or nothing; other files in it stay.
+
+    Args:
+        path: the folder.
+        metadata: what stands in its metadata.
+        members: the pieces of the other members.
+    """
+    sums = {}
+    with replacing_folder(path) as folder:
+        for name, pieces in members.items():
+            sums[name] = 0
+            with open(folder / name, "wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+                    sums[name] = zlib.crc32(piece, sums[name])
+        text = json.dumps(metadata | {"sums": sums}, indent=1)
+        (folder / METADATA).write_text(text)
+    for name in MEMBERS - {METADATA, *members}:  # of the model before
+        (path / name).unlink(missing_ok=True)
+
+
+def _aligned(name: str, position: int) -> zipfile.ZipInfo:
+    """Return a member whose data will begin at a multiple of `_ALIGN`, after its local header."""
+    info = zipfile.ZipInfo(name)  # of a fixed date: equal models give equal files
+    info.external_attr = 0o644 << 16
+    fixed = 30 + len(name) + 4 + 20  # the header, its name, the padding's head, the long sizes
+    padding = -(position + fixed) % _ALIGN
+    info.extra = (
+        _PADDING_FIELD.to_bytes(2, "little") + padding.to_bytes(2, "little") + (b"\0" * padding)
+    )
+    return info

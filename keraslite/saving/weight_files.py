@@ -1,0 +1,328 @@
+"""Weights as safetensors: one file, or shards behind an index, strictly assigned."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keraslite.layers.base.tracking import variable_paths
+from keraslite.saving.archive import VERSION, WEIGHTS, open_model, unknown_version
+from keraslite.saving.atomic import finish_replacing, replacing_folder
+from keraslite.saving.paths_v1 import weights_v1
+from keraslite.saving.safetensors import open_safetensors, save_safetensors
+from keraslite.variable import Pending, Variable
+
+WEIGHTS_METADATA = {"format": "keraslite", "version": str(VERSION)}  # of files of weights
+_INDEX_ENDINGS = (".safetensors.index.json", ".weights.json")  # transformers', and Keras's
+_GIGABYTE = 2**30
+
+
+def _check_built(model: Any) -> None:
+    if not model.built:
+        raise ValueError(
+            f"{type(model).__name__} {model.name!r} is not built yet, so it has no weights: call "
+            "it on data, or build(input_shape) it, first."
+        )
+
+
+def weights_of(model: Any, version: int = VERSION) -> dict[str, Variable]:
+    """Return the weights and random states of a model or layer, by their paths below it.
+
+    Args:
+        model: a built model or layer.
+        version: the version of the format whose paths are wanted.
+
+    Raises:
+        ValueError: the model is not built.
+    """
+    _check_built(model)
+    if version == 1:
+        return weights_v1(model)
+    return dict(variable_paths(model))
+
+
+def assign_strictly(
+    variables: Mapping[str, Variable],
+    tensors: Any,
+    names: Iterable[str] | None = None,
+    where: Any = None,
+    skip_mismatch: bool = False,
+) -> None:
+    """Assign the tensors of a file to the variables of their names, all or none, read on first use.
+
+    Args:
+        variables: the variables by name.
+        tensors: a `SafetensorsFile`, or `Shards`.
+        names: the tensors that must be used; all of the file's by default.
+        where: the name of the file in errors; its path by default.
+        skip_mismatch: whether variables that do not fit are left as they are.
+
+    Raises:
+        ValueError: lists every missing, unused and mis-shaped tensor.
+    """
+    names = list(tensors if names is None else names)
+    in_file = set(names)
+    missing = [n for n in variables if n not in in_file]
+    unused = [n for n in names if n not in variables]
+    shapes = {n: (v.shape, tensors.shape(n)) for n, v in variables.items() if n in in_file}
+    wrong = {n: pair for n, pair in shapes.items() if pair[0] != pair[1]}
+    if (missing or unused or wrong) and not skip_mismatch:
+        raise ValueError(_misfit(where or tensors.path, missing, unused, wrong))
+    for name, variable in variables.items():
+        if name in in_file and name not in wrong:
+            take, done = partial(tensors.__getitem__, name), partial(tensors.release, name)
+            variable.assign(Pending(tensors.shape(name), take, done))
+
+
+def _misfit(where: Any, missing: list, unused: list, wrong: dict) -> str:
+    lines = [f"{where} does not fit the model; nothing was loaded."]
+    if missing:
+        lines.append(f"The file lacks: {', '.join(missing)}.")
+    if unused:
+        lines.append(f"The model has no place for: {', '.join(unused)}.")
+    for name, (expected, got) in wrong.items():
+        lines.append(f"{name}: the model's shape is {expected}, the file's {got}.")
+    return "\n".join(lines)
+
+
+def check_filename(path: Any, extension: str) -> None:
+    """Refuse the endings of Keras's formats, which these files are not.
+
+    Args:
+        path: the file name.
+        extension: what to use in their place.
+    """
+    name = os.fspath(path)
+    if str(name).lower().endswith((".keras", ".h5", ".hdf5")):
+        raise ValueError(
+            f"{name!r} has the ending of a Keras file, whose format is another one: "
+            f"use a name that ends with {extension!r}."
+        )
+
+
+def target(filepath: Any, overwrite: bool, extension: str) -> Path:
+    """Return the path of a file to write; refuse folders, and what must not be overwritten.
+
+    Args:
+        filepath: the file name.
+        overwrite: whether an existing file is replaced.
+        extension: what to use in the place of an ending of Keras's.
+    """
+    check_filename(filepath, extension)
+    path = Path(filepath)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the name of a file.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; overwrite=True replaces it.")
+    return path
+
+
+def _weights_version(tensors: Any) -> int:
+    """Return the version of a file of weights; one that is not ours is taken for the newest."""
+    if tensors.metadata.get("format") != WEIGHTS_METADATA["format"]:
+        return VERSION
+    version = tensors.metadata.get("version", "1")
+    if version not in map(str, range(1, VERSION + 1)):
+        raise unknown_version(tensors.path, version)
+    return int(version)
+
+
+def save_weights(
+    model: Any, filepath: Any, overwrite: bool = True, max_shard_size: float | None = None,
+    objects_to_skip: Iterable[Any] | None = None,
+) -> None:  # fmt: skip
+    """Save the weights and random states of a model or layer as safetensors.
+
+    Args:
+        model: the model.
+        filepath: the file, `.safetensors` by custom; of shards the index, which ends with
+            `.safetensors.index.json` or `.weights.json`.
+        overwrite: whether an existing file is replaced.
+        max_shard_size: the largest size of a file in GB (of 2**30 bytes); the weights are then
+            in several files beside the index. None for one file.
+        objects_to_skip: layers and variables that are left out, with all that is inside them.
+
+    Raises:
+        ValueError: the ending of the name is wrong, or a tensor is larger than a shard.
+
+    Example:
+        >>> import tempfile
+        >>> model = models.Sequential([layers.Input((2,)), layers.Dense(1)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_weights(model, f"{folder}/w.safetensors")
+        ...     sorted(open_safetensors(f"{folder}/w.safetensors"))
+        ['dense/bias', 'dense/kernel']
+    """
+    path = target(filepath, overwrite, ".safetensors")
+    variables = _split(weights_of(model), objects_to_skip)[0]
+    if max_shard_size is not None:
+        _save_shards(path, variables, max_shard_size)
+    elif path.name.endswith(_INDEX_ENDINGS):
+        raise ValueError(f"{path} is the name of an index of shards: give max_shard_size.")
+    else:
+        save_safetensors(path, variables, WEIGHTS_METADATA)
+
+
+def load_weights(
+    model: Any, filepath: Any, skip_mismatch: bool = False,
+    objects_to_skip: Iterable[Any] | None = None,
+) -> None:  # fmt: skip
+    """Load weights saved by `save_weights` or `save_model`; every tensor must be used.
+
+    Args:
+        model: a built model of the same structure.
+        filepath: the file, the index of shards, or the folder of a model.
+        skip_mismatch: whether weights that do not fit are left as they are.
+        objects_to_skip: layers and variables that are left as they are.
+
+    Raises:
+        ValueError: lists what is missing, unused or of another shape; nothing was loaded then.
+    """
+    path = Path(filepath)
+    check_filename(path, ".safetensors")
+    _check_built(model)
+    tensors, version = _open(path)
+    variables, skipped = _split(weights_of(model, version), objects_to_skip)
+    names = [name for name in tensors if name not in skipped]
+    assign_strictly(variables, tensors, names, path, skip_mismatch)
+
+
+def _open(path: Path) -> tuple[Any, int]:
+    """Return the tensors of any file of weights, and the version of its paths."""
+    if path.name.endswith(_INDEX_ENDINGS):
+        tensors: Any = Shards(path)
+    elif path.is_dir() or _is_archive(path):
+        members = open_model(path)
+        return members.tensors(WEIGHTS), members.version()
+    else:
+        tensors = open_safetensors(path)
+    return tensors, _weights_version(tensors)
+
+
+def _is_archive(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _split(
+    variables: dict[str, Variable], objects_to_skip: Iterable[Any] | None
+) -> tuple[dict[str, Variable], dict[str, Variable]]:
+    """Return the variables that are not inside some objects, and those that are."""
+    skipped = {
+        id(v)
+        for item in objects_to_skip or ()
+        for v in ([item] if isinstance(item, Variable) else item.variables)
+    }
+    parts: tuple[dict, dict] = {}, {}
+    for name, variable in variables.items():
+        parts[id(variable) in skipped][name] = variable
+    return parts
+
+
+# -- shards ---------------------------------------------------------------------------------------
+
+
+class Shards(Mapping[str, np.ndarray]):
+    """The tensors of several safetensors files, which an index lists, as transformers writes it.
+
+    Args:
+        path: the index; the files lie beside it.
+
+    Raises:
+        FileNotFoundError: the index or a file is missing.
+        ValueError: a file is damaged, or the index and the files disagree.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        finish_replacing(path.parent)
+        index = _read_index(path)
+        self.metadata = dict(index.get("metadata") or {})
+        weight_map = index["weight_map"]
+        shards = [open_safetensors(path.with_name(n)) for n in sorted(set(weight_map.values()))]
+        self._places = {tensor: shard for shard in shards for tensor in shard}
+        differing = {(t, s.path.name) for s in shards for t in s} ^ set(weight_map.items())
+        if differing:
+            raise ValueError(f"{path} and its files disagree about {sorted(differing)!r:.200}.")
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._places[name][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor without reading it."""
+        return self._places[name].shape(name)
+
+    def release(self, name: str) -> None:
+        """Give the memory of a tensor back to the system, once its values were copied."""
+        self._places[name].release(name)
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    try:
+        index = json.loads(path.read_text())
+        shards = list(index["weight_map"].values())
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is no index of shards ({error!r:.100}).") from error
+    for shard in shards:
+        if not isinstance(shard, str) or not re.fullmatch(r"\w[\w.-]*\.safetensors", shard):
+            raise ValueError(
+                f"{path} names {shard!r:.60}, expected the name of a .safetensors file beside it."
+            )
+    return index
+
+
+def _save_shards(path: Path, variables: dict[str, Variable], max_shard_size: float) -> None:
+    if not path.name.endswith(_INDEX_ENDINGS):
+        raise ValueError(
+            f"With max_shard_size the file is an index, whose name must end with "
+            f"{' or '.join(_INDEX_ENDINGS)}, got {path.name!r}."
+        )
+    sizes = {n: math.prod(v.shape) * np.dtype(v.dtype).itemsize for n, v in variables.items()}
+    shards = _shards(sizes, max_shard_size)
+    stem = path.name.removesuffix(_INDEX_ENDINGS[0]).removesuffix(".json")
+    names = [f"{stem}-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
+    index = {
+        "metadata": {"total_size": sum(sizes.values()), **WEIGHTS_METADATA},
+        "weight_map": {t: name for name, shard in zip(names, shards, strict=True) for t in shard},
+    }
+    with replacing_folder(path.parent) as folder:
+        for name, shard in zip(names, shards, strict=True):
+            tensors = {tensor: variables[tensor] for tensor in shard}
+            save_safetensors(folder / name, tensors, WEIGHTS_METADATA)
+        (folder / path.name).write_text(json.dumps(index, indent=2))
+    pattern = re.compile(re.escape(stem) + r"-\d{5}-of-\d{5}\.safetensors")
+    for file in path.parent.iterdir():  # those of an earlier save, which had another number
+        if pattern.fullmatch(file.name) and file.name not in names:
+            file.unlink(missing_ok=True)
+
+
+def _shards(sizes: dict[str, int], max_shard_size: float) -> list[list[str]]:
+    """Return the names of tensors in groups that are not larger than a shard."""
+    if not max_shard_size > 0:
+        raise ValueError(f"max_shard_size must be a positive number of GB, got {max_shard_size!r}.")
+    room = limit = max_shard_size * _GIGABYTE
+    shards: list[list[str]] = [[]]
+    for name, size in sizes.items():
+        if size > limit:
+            raise ValueError(
+                f"{name} has {size / _GIGABYTE:.3g} GB, more than a shard of max_shard_size="
+                f"{max_shard_size}: give a larger max_shard_size."
+            )
+        if size > room:
+            shards.append([])
+            room = limit
+        shards[-1].append(name)
+        room -= size
+    return shards
