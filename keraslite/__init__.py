@@ -26,7 +26,7 @@ from keraslite import (
     tree,
     utils,
 )
-from keraslite.backend import no_grad, to_backend, use_backend
+from keraslite.backend import device, no_grad, to_backend, use_backend
 from keraslite.dtype_policies import DTypePolicy, FloatDTypePolicy
 from keraslite.initializers import Initializer
 from keraslite.layers import Input, InputSpec, Layer
@@ -71,8 +71,8 @@ __all__ = [
     "Input", "InputSpec", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Operation",
     "Optimizer", "Quantizer", "Regularizer", "SeedGenerator", "Sequential", "StatelessScope",
     "Variable", "activations", "backend", "callbacks", "checkpoint", "cond", "config",
-    "constraints", "custom_gradient", "dtype_policies", "grad", "initializers", "jit", "jvp",
-    "layers", "losses", "metrics", "models", "name_scope", "no_grad", "ops", "optimizers",
+    "constraints", "custom_gradient", "device", "dtype_policies", "grad", "initializers", "jit",
+    "jvp", "layers", "losses", "metrics", "models", "name_scope", "no_grad", "ops", "optimizers",
     "quantizers", "random", "regularizers", "remat", "saving", "scan", "stop_gradient",
     "to_backend", "tree", "use_backend", "utils", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 
 class _Scopes(threading.local):
     backend: str | None = None  # the backend of the layer being called
+    device: str | None = None  # where new tensors go, such as "gpu:0", if somebody says so
     state: Any = None  # the innermost StatelessScope
     autocast: str | None = None  # the dtype that float variables read as
     path: str = ""  # the names of the layers and name scopes around, each followed by a slash

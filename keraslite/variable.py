@@ -6,6 +6,7 @@ assigned array waits as it is (a view of a memory map, say) and becomes a tensor
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,7 @@ class Variable:
         self.overwrite_with_gradient = False
         self.backend = backends.backend()
         self._raw: Any = None
+        self._device = scopes.device
         self._pending: Any = None  # an assigned value that has not become a tensor yet
         if isinstance(initializer, str):
             initializer = _initializer_of_name[-1](initializer)
@@ -141,8 +143,10 @@ class Variable:
             if value is None:
                 value = self._initial()
             array = value.take() if isinstance(value, Pending) else value
-            tensor = module.new_value(array, module.canonical(self.storage_dtype))
-            self._raw, self._pending = module.new_variable(tensor, self.trainable, self.path), None
+            with module.device_scope(self._device) if self._device else nullcontext():
+                tensor = module.new_value(array, module.canonical(self.storage_dtype))
+                raw = module.new_variable(tensor, self.trainable, self.path)
+            self._raw, self._pending = raw, None
             if isinstance(value, Pending):
                 value.done()
             return self._raw
@@ -321,7 +325,7 @@ class Variable:
             if not module.FUNCTIONAL:  # it will be written in place, and others may hold it
                 value = module.copy(value)
             self._raw, self._lent = module.new_variable(value, self.trainable, self.path), True
-        self.backend = name
+        self.backend, self._device = name, None
 
     __hash__ = object.__hash__  # by identity, though `==` compares values
 

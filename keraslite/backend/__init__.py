@@ -24,6 +24,7 @@ from keraslite.backend.dispatch import (
     backend_scope,
     compiles,
     current,
+    device,
     host_call,
     in_graph,
     is_tensor,

@@ -7,11 +7,12 @@ current backend; tensors of two frameworks never mix inside one operation.
 
 import json
 import random
+import re
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -320,6 +321,46 @@ def compiles(name: str | None = None) -> bool:
     (True, False)
     """
     return load(name or backend()).COMPILES
+
+
+_DEVICE = re.compile(r"/?(?:device:)?([a-z]+(?::\d+)?)")
+
+
+@contextmanager
+def device(device_name: str) -> Iterator[None]:
+    """Let new tensors and variables go to a device, inside a block.
+
+    The block holds for its own thread, and for the current backend and those that were used
+    before, where they have such a device.
+
+    Args:
+        device_name: "cpu", "gpu" or "tpu" with a number ("gpu:1"); 0 by default.
+
+    Raises:
+        ValueError: the current backend has no such device.
+
+    >>> with device("cpu:0"):
+    ...     outer = scopes.device
+    >>> outer
+    'cpu:0'
+    """
+    match = _DEVICE.fullmatch(device_name.lower()) if isinstance(device_name, str) else None
+    if match is None:
+        raise ValueError(
+            f"device_name must be a string such as 'gpu:0' or 'cpu', got {device_name!r}."
+        )
+    name, outer = match[1].replace("cuda", "gpu"), scopes.device
+    with ExitStack() as stack:
+        stack.enter_context(current().device_scope(name))
+        for other, module in list(MODULES.items()):
+            if other != backend():
+                with suppress(ValueError):
+                    stack.enter_context(module.device_scope(name))
+        scopes.device = name
+        try:
+            yield
+        finally:
+            scopes.device = outer
 
 
 def no_grad() -> Any:

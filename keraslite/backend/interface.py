@@ -39,6 +39,13 @@ class Backend(Protocol):
     def accelerated(self) -> bool:
         """Return whether new tensors go to a GPU or TPU."""
 
+    def device_scope(self, name: str) -> AbstractContextManager:
+        """Return a context in which new tensors go to a device, such as "gpu:0".
+
+        Raises:
+            ValueError: there is no such device.
+        """
+
     def allow_tensor_float_32(self, allowed: bool) -> None:
         """Let products of float32 on a GPU round their inputs to 10 bits, or not."""
 

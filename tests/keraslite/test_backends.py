@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from backends import BACKENDS
 
 import keraslite as keras
-from keraslite import ops
+from keraslite import layers, ops
+from keraslite.scopes import scopes
 
 CLEAN = {k: v for k, v in os.environ.items() if not k.endswith("_BACKEND")}
 NAMES = ("jax", "torch", "tensorflow", "numpy")
@@ -319,3 +322,79 @@ def test_variables_compare_by_value_and_hash_by_identity(backend):
     assert ops.convert_to_numpy(v != np.array([0.0, 0.0], "float32")).tolist() == [False, True]
     assert ops.convert_to_numpy(v == w).all() and len({v, w}) == 2
     assert v != None and (v == None) is False  # noqa: E711
+
+
+# -- devices --------------------------------------------------------------------------------------
+
+DEVICES = """
+import sys, numpy as np
+name = sys.argv[1]
+if name == "tensorflow":
+    import tensorflow as tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    where = lambda x: x.device.rpartition("/")[2].removeprefix("device:")
+elif name == "jax":
+    import jax
+    jax.config.update("jax_num_cpu_devices", 2)
+    where = lambda x: "CPU:%d" % next(iter(x.devices())).id
+import keraslite as keras
+from keraslite import layers, ops
+
+def model():
+    made = keras.Sequential([layers.Input((200,)), layers.Dense(200), layers.Dropout(0.1)])
+    made.compile("adam", "mse")
+    return made
+
+outside = model()
+with keras.device("cpu:1"):
+    x = ops.ones((2, 200))
+    inside = model()
+    inside.fit(np.ones((4, 200)), np.ones((4, 200)), verbose=0)
+    late = model()
+assert where(x) == "CPU:1", where(x)
+assert where(ops.ones((2,))) == "CPU:0"
+for m, place in ((outside, "CPU:0"), (inside, "CPU:1"), (late, "CPU:1")):
+    places = [where(v.value) for v in m.weights]  # made now, placed where it was decided
+    assert places == [place] * len(places), places
+assert {where(v.value) for v in inside.optimizer.variables[2:]} == {"CPU:1"}
+print(inside.predict(np.ones((4, 200)), verbose=0).shape)
+"""
+
+
+@pytest.mark.parametrize("name", [n for n in BACKENDS if n in ("jax", "tensorflow")])
+def test_tensors_go_to_the_device_of_a_block(name):
+    """On machines of two CPUs, as the framework believes."""
+    run = subprocess.run(
+        [sys.executable, "-c", DEVICES, name], capture_output=True, text=True, check=False,
+        env=os.environ | {"KERASLITE_BACKEND": name},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.split("\n")[-2] == "(4, 200)"
+
+
+@pytest.mark.skipif("torch" not in BACKENDS, reason="torch has devices without data")
+def test_tensors_and_variables_go_to_a_device_of_torch():
+    with keras.use_backend("torch"):
+        with keras.device("meta"):
+            x, layer = ops.ones((2, 3)), layers.Dense(2)
+            layer.build((2, 3))
+            with keras.device("CPU"):
+                assert ops.convert_to_tensor([1.0]).device.type == "cpu"
+            with ThreadPoolExecutor(1) as pool:
+                elsewhere = pool.submit(lambda: tensor("torch").device.type).result()
+        assert x.device.type == layer.kernel.value.device.type == "meta"
+        assert elsewhere == ops.ones(()).device.type != "meta"
+
+
+def test_devices_that_are_not_there_are_refused(backend):
+    for name in ("gpu:7", "cpu:99", "nonsense:0"):
+        with pytest.raises(ValueError, match=f"{backend} has no device '{name}'"):
+            keras.device(name).__enter__()
+    for name in (None, 0, "gpu:-1", "gpu 0"):
+        with pytest.raises(ValueError, match="must be a string such as 'gpu:0'"):
+            keras.device(name).__enter__()
+    for name in ("cpu", "cpu:0", "CPU:0", "/CPU:0", "/device:CPU:0"):
+        with keras.device(name):
+            np.testing.assert_array_equal(keras.backend.to_numpy(ops.ones((2,))), [1, 1])
+    assert scopes.device is None

@@ -1,6 +1,7 @@
 """TENSORS: making, casting and reading JAX arrays."""
 
 import sys
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -15,9 +16,9 @@ from keraslite.backend.memory import owned
 
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
-    "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
-    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "shape_of",
-    "take_rows", "to_numpy",
+    "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of", "from_coo",
+    "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits",
+    "shape_of", "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (jax.Array,)
@@ -27,7 +28,19 @@ FLOATING = {dtypes.to_numpy(n) for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
 
 def accelerated() -> bool:
     """Whether new tensors go to an accelerator."""
-    return jax.default_backend() != "cpu"
+    device = jax.config.jax_default_device
+    return getattr(device, "platform", device or jax.default_backend()) != "cpu"
+
+
+def device_scope(name: str) -> AbstractContextManager:
+    """A context in which new arrays go to a device."""
+    platform, _, number = name.partition(":")
+    try:
+        devices = jax.local_devices(backend=platform)
+        return jax.default_device(devices[int(number or 0)])
+    except (RuntimeError, IndexError):
+        there = [f"{d.platform}:{d.id}" for d in jax.local_devices()]
+        raise ValueError(f"jax has no device {name!r}, expected one of {there}.") from None
 
 
 def allow_tensor_float_32(allowed: bool) -> None:
@@ -120,13 +133,19 @@ def to_numpy(x: jax.Array) -> np.ndarray:
     return np.asarray(x)
 
 
+def _on_first_cpu() -> bool:
+    """Whether new arrays go to the first CPU."""
+    device = jax.config.jax_default_device
+    return not accelerated() and getattr(device, "id", 0) == 0
+
+
 def new_value(value: Any, dtype: str) -> jax.Array:
     """The first value of a variable, outside any trace that is under way."""
     with jax.ensure_compile_time_eval():
         large = isinstance(value, np.ndarray) and value.nbytes > 1 << 16
         if large and not value.flags.c_contiguous:
             array = owned(value, native(dtype or value.dtype.name))
-            if not accelerated() and array.dtype.isbuiltin:  # jax takes this memory over
+            if _on_first_cpu() and array.dtype.isbuiltin:  # jax takes this memory over
                 return jax.dlpack.from_dlpack(array)
             return jnp.asarray(array)
         return convert(value, dtype)

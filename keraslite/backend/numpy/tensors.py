@@ -1,5 +1,6 @@
 """TENSORS: numpy arrays under this backend."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import ml_dtypes  # noqa: F401 - registers bfloat16 and float8 with numpy
@@ -10,9 +11,9 @@ from keraslite.backend.counter import MASK, hashed, keys
 
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
-    "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
-    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "shape_of",
-    "take_rows", "to_numpy",
+    "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of", "from_coo",
+    "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits",
+    "shape_of", "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (np.ndarray, np.generic)
@@ -23,6 +24,13 @@ FLOATING = {dtypes.to_numpy(n) for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
 def accelerated() -> bool:
     """Whether new tensors go to an accelerator: numpy's never do."""
     return False
+
+
+def device_scope(name: str) -> AbstractContextManager:
+    """A context in which nothing changes: numpy's arrays are on the CPU."""
+    if name not in ("cpu", "cpu:0"):
+        raise ValueError(f"numpy has no device {name!r}, expected 'cpu:0'.")
+    return nullcontext()
 
 
 def allow_tensor_float_32(allowed: bool) -> None:

@@ -1,6 +1,7 @@
 """TENSORS: making, casting and reading TensorFlow tensors."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import cache, wraps
 from typing import Any
@@ -11,12 +12,13 @@ import tensorflow as tf
 from keraslite import dtypes
 from keraslite.backend.counter import hashed, keys
 from keraslite.backend.memory import owned
+from keraslite.scopes import scopes
 
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
-    "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
-    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "shape_of",
-    "take_rows", "to_numpy",
+    "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of", "from_coo",
+    "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits",
+    "shape_of", "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
@@ -51,9 +53,23 @@ def for_xla() -> bool:
 
 
 @cache
+def _has_accelerator() -> bool:
+    return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))
+
+
 def accelerated() -> bool:
     """Whether new tensors go to an accelerator."""
-    return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))
+    return _has_accelerator() and not (scopes.device or "").startswith("cpu")
+
+
+def device_scope(name: str) -> AbstractContextManager:
+    """A context in which new tensors go to a device."""
+    kind, _, number = name.partition(":")
+    device = f"{kind.upper()}:{number or 0}"
+    there = [d.name.removeprefix("/device:") for d in tf.config.list_logical_devices()]
+    if device not in there:
+        raise ValueError(f"tensorflow has no device {name!r}, expected one of {there}.")
+    return tf.device(f"/{device}")
 
 
 def allow_tensor_float_32(allowed: bool) -> None:

@@ -1,5 +1,8 @@
 """TENSORS: making, casting and reading torch tensors."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,9 +14,9 @@ from keraslite.backend.torch.tracing import traced
 
 __all__ = [
     "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
-    "convert", "coo_parts", "copy", "densify", "detach", "dtype_of", "from_coo", "from_dlpack",
-    "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits", "shape_of",
-    "take_rows", "to_numpy",
+    "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of", "from_coo",
+    "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits",
+    "shape_of", "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
@@ -27,23 +30,52 @@ FLOATING = {_NATIVE[n] for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
 _AS_BITS = {"bfloat16": "int16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 
 
-# Where new tensors go: the accelerator, if there is one; None leaves the choice to torch.
-_DEVICE = torch.device("cuda") if torch.cuda.is_available() else None
+class _Placement(threading.local):
+    """Where new tensors of a thread go."""
+
+    # The accelerator, if there is one; None leaves the choice to torch.
+    device = torch.device("cuda") if torch.cuda.is_available() else None
+
+
+_placement = _Placement()
 
 
 def default_device() -> torch.device | None:
     """The device of new tensors, as torch's factory functions take it."""
-    return _DEVICE
+    return _placement.device
 
 
 def accelerated() -> bool:
     """Whether new tensors go to an accelerator."""
-    return _DEVICE is not None
+    device = _placement.device
+    return device is not None and device.type != "cpu"
 
 
 def placed(x: torch.Tensor) -> torch.Tensor:
     """The tensor where new ones go."""
-    return x if _DEVICE is None else x.to(_DEVICE)
+    device = _placement.device
+    return x if device is None else x.to(device)
+
+
+def device_scope(name: str) -> AbstractContextManager:
+    """A context in which new tensors go to a device."""
+    try:
+        device = torch.device(name.replace("gpu", "cuda"))
+        torch.empty(0, device=device)
+        if device.type == "cpu" and device.index:  # torch takes any
+            raise RuntimeError("there is one CPU")
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"torch has no device {name!r}: {error}") from None
+    return _device_scope(device)
+
+
+@contextmanager
+def _device_scope(device: torch.device) -> Iterator[None]:
+    outer, _placement.device = _placement.device, device
+    try:
+        yield
+    finally:
+        _placement.device = outer
 
 
 def allow_tensor_float_32(allowed: bool) -> None:
