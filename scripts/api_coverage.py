@@ -3,7 +3,7 @@
     python scripts/api_coverage.py keras.ops keras.random keras.activations
 
 Parameters must agree in name, order and default; ours may have more after Keras's. Exits with 1
-where anything is missing or differs.
+where anything is missing or differs, and with 2 where Keras has no such namespace.
 """
 
 import importlib
@@ -17,18 +17,28 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 
 def public(module: Any) -> dict[str, Any]:
     """The public functions and classes of a module, and those of its public submodules."""
-    found = {}
+    names = {}
     for name in sorted(dir(module)):
         value = getattr(module, name)
-        if name.startswith("_"):
+        if name.startswith("_") or name == "src":  # Keras's own files
             continue
         if inspect.ismodule(value):
             inner = f"{module.__name__}.{name}"
             if value.__name__ == inner:
-                found |= {f"{name}.{k}": v for k, v in public(value).items()}
+                names |= {f"{name}.{k}": v for k, v in public(value).items()}
         elif callable(value):
-            found[name] = value
-    return found
+            names[name] = value
+    return names
+
+
+def imported(name: str) -> Any:
+    """The module of a name; None if there is none, though an error inside it is raised."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        return None
 
 
 def parameters(f: Any) -> list[tuple]:
@@ -44,35 +54,35 @@ def same_default(ours: Any, theirs: Any) -> bool:
 
 
 def differences(ours: Any, theirs: Any) -> list[str]:
-    """How the parameters of two functions differ, in words."""
+    """The differences of the parameters of two functions, in words."""
     left, right = parameters(ours), parameters(theirs)
-    said = []
+    lines = []
     for i, (name, kind, default) in enumerate(right):
         if i >= len(left) or left[i][0] != name:
             has = left[i][0] if i < len(left) else "nothing"
-            said.append(f"parameter {i} is {has!r}, Keras has {name!r}")
+            lines.append(f"parameter {i} is {has!r}, Keras has {name!r}")
             break
         if left[i][1] != kind:
-            said.append(f"{name!r} is {left[i][1].description}, Keras's is {kind.description}")
+            lines.append(f"{name!r} is {left[i][1].description}, Keras's is {kind.description}")
         if not same_default(left[i][2], default):
-            said.append(f"{name!r} defaults to {left[i][2]!r}, Keras has {default!r}")
+            lines.append(f"{name!r} defaults to {left[i][2]!r}, Keras has {default!r}")
     for name, kind, default in left[len(right) :]:
         variadic = kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         if default is inspect.Parameter.empty and not variadic:
-            said.append(f"{name!r} is required, Keras does not have it")
-    return said
+            lines.append(f"{name!r} is required, Keras does not have it")
+    return lines
 
 
 def compare(namespace: str) -> tuple[int, list[str], list[str]]:
-    """How many names Keras has in a namespace, those missing, and the signatures that differ."""
-    theirs = public(importlib.import_module(namespace))
-    inside = namespace.removeprefix("keras")
-    ours = public(importlib.import_module(f"keraslite{inside}"))
+    """The number of names of Keras in a namespace, those missing, the signatures that differ."""
+    theirs = public(imported(namespace))
+    module = imported(f"keraslite{namespace.removeprefix('keras')}")
+    ours = {} if module is None else public(module)
     missing = [f"{namespace}.{name}" for name in theirs if name not in ours]
     differing = [
-        f"{namespace}.{name}: {'; '.join(said)}"
+        f"{namespace}.{name}: {'; '.join(lines)}"
         for name in theirs
-        if name in ours and (said := differences(ours[name], theirs[name]))
+        if name in ours and (lines := differences(ours[name], theirs[name]))
     ]
     return len(theirs), missing, differing
 
@@ -80,6 +90,10 @@ def compare(namespace: str) -> tuple[int, list[str], list[str]]:
 def main(namespaces: list[str]) -> int:
     """Print a report of each namespace; 1 if anything is missing or differs."""
     bad = 0
+    for namespace in namespaces:
+        if namespace.partition(".")[0] != "keras" or imported(namespace) is None:
+            print(f"Keras has no namespace {namespace!r}: give one such as keras.layers.")
+            return 2
     for namespace in namespaces:
         count, missing, differing = compare(namespace)
         print(f"{namespace}: {count} names, {len(missing)} missing, {len(differing)} differ")

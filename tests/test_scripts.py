@@ -28,6 +28,15 @@ def test_no_name_of_keras_is_missing(namespace, capsys):
     assert script("api_coverage").main([namespace]) == 0, capsys.readouterr().out
 
 
+def test_a_namespace_that_is_missing_whole_is_reported(capsys):
+    main = script("api_coverage").main
+    assert main(["keras.datasets"]) == 1
+    assert "missing  keras.datasets.mnist.load_data" in capsys.readouterr().out
+    for name in ("keras.nonsense", "layers"):
+        assert main([name]) == 2
+        assert f"no namespace '{name}'" in capsys.readouterr().out
+
+
 def test_what_differs_in_a_signature_is_said():
     differences = script("api_coverage").differences
     assert not differences(lambda a, b=1, more=2: 0, lambda a, b=1: 0)
