@@ -345,17 +345,102 @@ class Orthogonal(RandomInitializer):
         return ops.cast(self.gain * ops.reshape(q, tuple(shape)), dtypes.standardize(dtype))
 
 
+_WINDOWS = {"hann": np.hanning, "hamming": np.hamming, "blackman": np.blackman,
+            "bartlett": np.bartlett}  # fmt: skip
+
+
+def _window(name: str, size: int, periodic: bool) -> np.ndarray:
+    """The numbers of a window; scipy, where it is installed, knows more names than numpy."""
+    if name in _WINDOWS:
+        return _WINDOWS[name](size + 1)[:-1] if periodic else _WINDOWS[name](size)
+    try:
+        from scipy.signal import get_window
+    except ImportError:
+        raise ValueError(
+            f"window must be one of {', '.join(_WINDOWS)} or an array, got {name!r}; with scipy "
+            "(pip install scipy) it may be any of scipy.signal.windows."
+        ) from None
+    return get_window(name, size, periodic)
+
+
+class STFT(Initializer):
+    """The kernel of a convolution that does a short-time Fourier transform.
+
+    The shape is (frame length, 1, frequencies), where the frequencies are those of half the
+    transform: fft_length // 2 + 1.
+
+    Args:
+        side: "real" or "imag", the part of the transform.
+        window: "hann", "hamming", "blackman", "bartlett", with scipy the name of any of its
+            windows, an array of the frame length, or None.
+        scaling: "density" or "spectrum": the window is divided by its L2 or its L1 norm; or None.
+        periodic: whether the window is periodic, not symmetric.
+
+    >>> STFT("imag", window=None)((4, 1, 3), "float32").shape[0]
+    4
+    """
+
+    def __init__(
+        self, side: str = "real", window: Any = "hann", scaling: str | None = "density",
+        periodic: bool = False,
+    ):  # fmt: skip
+        if side not in ("real", "imag"):
+            raise ValueError(f"side should be 'real' or 'imag', not {side}")
+        if scaling not in (None, "density", "spectrum"):
+            raise ValueError(
+                "Scaling is invalid, it must be `None`, 'density' or 'spectrum'. "
+                f"Received scaling={scaling}"
+            )
+        if isinstance(window, str):
+            _window(window, 1, periodic)  # an unknown name is an error now
+        self.side, self.window, self.scaling, self.periodic = side, window, scaling, periodic
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """Values of the given shape (frame length, 1, frequencies) and dtype."""
+        size, _, frequencies = shape
+        # In double precision: the angles grow to hundreds of turns.
+        turns = np.arange(size)[:, None, None] * np.arange(frequencies) / (2 * (frequencies - 1))
+        values = {"real": np.cos, "imag": np.sin}[self.side](-2 * np.pi * turns)
+        if self.window is not None:
+            values *= self._scaled_window(size)[:, None, None]
+        return ops.convert_to_tensor(values, dtypes.standardize(dtype))
+
+    def _scaled_window(self, size: int) -> np.ndarray:
+        if isinstance(self.window, str):
+            window = _window(self.window, size, self.periodic)
+        else:
+            window = backends.to_numpy(self.window)
+        if window.shape != (size,):
+            raise ValueError(
+                "The shape of `window` must be equal to [frame_length]. Received: window "
+                f"shape={window.shape}"
+            )
+        norms = {None: 1.0, "density": np.sqrt((window**2).sum()), "spectrum": abs(window).sum()}
+        return window / norms[self.scaling]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make it."""
+        window = registry.serialize_keras_object(self.window)
+        return {"side": self.side, "window": window, "periodic": self.periodic,
+                "scaling": self.scaling}  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "STFT":
+        """The initializer of a config."""
+        return cls(**config | {"window": registry.deserialize_keras_object(config["window"])})
+
+
 _CLASSES = (
     Initializer, Zeros, Ones, Constant, Identity, RandomNormal, TruncatedNormal, RandomUniform,
     VarianceScaling, GlorotUniform, GlorotNormal, LecunUniform, LecunNormal, HeUniform, HeNormal,
-    Orthogonal,
+    Orthogonal, STFT,
 )  # fmt: skip
 _TABLE = {cls.__name__: cls for cls in _CLASSES}
 _TABLE |= {to_snake_case(cls.__name__): cls for cls in _CLASSES}
 _TABLE |= {"zero": Zeros, "one": Ones, "normal": RandomNormal, "uniform": RandomUniform}
-_TABLE |= {"IdentityInitializer": Identity, "OrthogonalInitializer": Orthogonal}
-# Keras also offers the classes under their names in snake case, as attributes.
-globals().update({name: cls for name, cls in _TABLE.items() if name.islower()})
+_TABLE |= {f"{cls.__name__}Initializer": cls for cls in (Identity, Orthogonal, STFT)}
+# Keras also offers the classes under these names, as attributes.
+globals().update(_TABLE)
 
 
 def serialize(initializer: Any) -> Any:

@@ -193,3 +193,50 @@ def test_a_variable_takes_the_name_of_an_initializer(backend):
     np.testing.assert_array_equal(variable.numpy(), np.ones((2, 3)))
     with pytest.raises(ValueError, match="nonsense"):
         Variable("nonsense", shape=(2,))
+
+
+STFT_ROWS = [
+    {},
+    {"side": "imag"},
+    {"window": None},
+    {"window": "hamming", "scaling": "spectrum"},
+    {"window": "blackman", "scaling": None, "periodic": True},
+    {"window": "bartlett", "periodic": True},
+    {"window": "cosine"},
+    {"side": "imag", "window": [0.5, 1.0, 1.0, 0.5, 0.25, 0.0, 0.0, 1.0]},
+]
+
+
+@pytest.mark.parametrize("arguments", STFT_ROWS)
+def test_kernels_of_fourier_transforms_are_those_of_keras(backend, arguments):
+    shape = (8, 1, 9)
+    ours, theirs = initializers.STFT(**arguments), keras.initializers.STFT(**arguments)
+    want = np.asarray(theirs(shape, dtype="float64"))
+    np.testing.assert_allclose(numpy_of(ours(shape)), want, rtol=1e-5, atol=1e-6)
+    assert ops.dtype(ours(shape, "float16")) == "float16"
+    assert ours.get_config() == theirs.get_config()
+    again = initializers.deserialize(initializers.serialize(ours))
+    np.testing.assert_array_equal(numpy_of(again(shape)), numpy_of(ours(shape)))
+
+
+def test_a_kernel_transforms_a_frame():
+    frame = np.random.default_rng(0).normal(size=16)
+    real, imag = (
+        numpy_of(initializers.STFT(side, window=None)((16, 1, 9)))[:, 0]
+        for side in ("real", "imag")
+    )
+    want = np.fft.rfft(frame)
+    np.testing.assert_allclose(frame @ real + 1j * (frame @ imag), want, rtol=1e-5, atol=1e-5)
+
+
+def test_arguments_of_stft_are_checked():
+    for arguments, message in (
+        ({"side": "left"}, "side should be 'real' or 'imag'"),
+        ({"scaling": "l2"}, "Scaling is invalid"),
+        ({"window": "nonsense"}, "nonsense"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            initializers.STFT(**arguments)
+    with pytest.raises(ValueError, match="equal to .frame_length."):
+        initializers.STFT(window=[1.0, 2.0])((3, 1, 2))
+    assert isinstance(initializers.get("stft"), initializers.STFTInitializer)
