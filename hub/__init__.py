@@ -10,6 +10,8 @@ from typing import Any
 
 import keraslite as keras
 
+__version__ = keras.__version__
+
 # Where the names are that are no backbones and no tasks.
 _MODULES = {
     "hub.diffusion.schedulers": ("Scheduler",),
@@ -67,7 +69,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_public_names()})
+    return ["__version__", *_public_names()]
 
 
 keras.saving.register_package("hub", _class_named)

@@ -49,6 +49,7 @@ from hub.tokenizers.clip import CLIPTokenizer as CLIPTokenizer
 from hub.tokenizers.tokenizer import Tokenizer as Tokenizer
 from hub.tokenizers.unigram import UnigramTokenizer as UnigramTokenizer
 from hub.tokenizers.wordpiece import WordPieceTokenizer as WordPieceTokenizer
+from keraslite import __version__ as __version__
 
 class AlbertMaskedLM(MaskedLM): ...
 class AlbertTextClassifier(TextClassifier): ...

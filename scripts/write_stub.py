@@ -33,7 +33,7 @@ def is_defined(value: Any) -> bool:
 
 def stub() -> str:
     """Return the content of the file."""
-    imports, classes, aliases = [], [], []
+    imports, classes, aliases = ["from keraslite import __version__ as __version__"], [], []
     for name in sorted(hub.__all__):
         value = getattr(hub, name)
         if isinstance(value, ModuleType):

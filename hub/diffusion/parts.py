@@ -2,6 +2,7 @@
 or as single files in that of the authors' own code.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -15,8 +16,10 @@ from hub.models.safety_checker import StableDiffusionSafetyChecker
 from hub.models.unet import UNet2DConditionModel
 from hub.models.vae import AutoencoderKL
 from hub.preprocessing.image import ImagePreprocessor
+from hub.preprocessing.summary import preprocessor_table
 from hub.presets.files import PIPELINE, PresetFiles, resolve
 from hub.tokenizers import CLIPTokenizer
+from keraslite.naming import to_snake_case
 from keraslite.saving import replacing_folder
 
 _DEFAULT_PRESET = "stable_diffusion_v1.5"  # of the parts that are not passed
@@ -103,6 +106,54 @@ class DiffusionParts:
             current = getattr(self, "_scheduler", None)
             value = Scheduler.from_name(value) if current is None else current.with_method(value)
         self._scheduler = value
+
+    def __repr__(self) -> str:
+        count = sum(network.count_params() for network in self._networks().values())
+        return (
+            f"<{type(self).__name__} of {self.img_height}x{self.img_width} pixels, "
+            f"scheduler={self.scheduler.name!r}, {count:,} parameters, backend={self.unet.backend}>"
+        )
+
+    def summary(self, line_length: int | None = None, print_fn: Any = None) -> None:
+        """Print the tokenizer, and the networks with their output shapes and parameter counts.
+
+        Args:
+            line_length: the width in characters.
+            print_fn: a function of the text; `print` by default.
+        """
+        if line_length is None:
+            line_length = keras.utils.line_length_for(88)
+        show = print_fn or print
+        parts = [part for part in (self.tokenizer, self.feature_extractor) if part is not None]
+        show(preprocessor_table("preprocessors", parts, line_length))
+        size = (self.img_height, self.img_width)
+        latents = (None, *(edge // self.vae.factor for edge in size), self.vae.latent_channels)
+        shapes = {
+            "text_encoder": (
+                None, self.text_encoder.max_sequence_length, self.text_encoder.hidden_dim
+            ),
+            "unet": latents, "vae": (None, *size, 3), "safety_checker": (None,),
+        }  # fmt: skip
+        networks = self._networks()
+        rows = [
+            [f"{name} ({type(part).__name__})", str(shapes[name]), f"{part.count_params():,}"]
+            for name, part in networks.items()
+        ]
+        heads = ["Network (type)", "Output Shape", "Param #"]
+        table = keras.utils.text_table(heads, rows, [0.45, 0.35, 0.2], "llr", line_length)
+        variables = [v for part in networks.values() for v in part.trainable_variables]
+        trained = sum(math.prod(v.shape) for v in variables)
+        total = sum(part.count_params() for part in networks.values())
+        show(
+            f'Pipeline: "{to_snake_case(type(self).__name__)}"\n{table}\n'
+            f" Total params: {total:,}\n Trainable params: {trained:,}\n"
+            f" Scheduler: {self.scheduler.name}"
+        )
+
+    def _networks(self) -> dict[str, Any]:
+        """Return the networks by their names."""
+        names = ("text_encoder", "unet", "vae", "safety_checker")
+        return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     # -- presets ------------------------------------------------------------------------------
 

@@ -112,6 +112,14 @@ class Backbone(keras.Model):
         out = self(inputs, output_hidden_states=True)
         return out["hidden_states"]
 
+    def symbolic_inputs(self) -> list[Any]:
+        """Return symbolic inputs of `call`, of two sizes; none of a network that reads no text."""
+        if self.vocabulary_size is None:
+            return []
+        names = [n for n in self.input_names.values() if n != "segment_ids" or self.num_segments]
+        sizes = ((2, 4), (3, 5))
+        return [{name: keras.KerasTensor(size, "int32") for name in names} for size in sizes]
+
     def save_to_preset(self, preset_dir: Any) -> None:
         """Write config and weights in the layout of transformers or diffusers.
 

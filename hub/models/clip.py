@@ -85,6 +85,11 @@ class CLIPBackbone(Backbone):
         )
         self.built = True
 
+    def symbolic_inputs(self) -> list[Any]:
+        """Return symbolic inputs of `call`, of two sizes."""
+        texts, images = self.text_encoder.symbolic_inputs(), self.vision_encoder.symbolic_inputs()
+        return [{"images": x, **text} for x, text in zip(images, texts, strict=True)]
+
     def get_vision_embeddings(self, images: Any, training: bool = False) -> Any:
         """Return embeddings (images, projection_dim) of images, not normalised.
 

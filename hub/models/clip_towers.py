@@ -15,7 +15,7 @@ from hub.blocks.transformer import TransformerBlock
 from hub.families import Family, register
 from hub.models.backbone import Backbone
 from hub.weights.tables import WeightTable
-from keraslite import initializers, layers, ops
+from keraslite import KerasTensor, initializers, layers, ops
 
 _LEGACY_END_TOKEN = 2  # in configs that were written before the end token was used
 
@@ -223,6 +223,10 @@ class CLIPVisionEncoder(_Tower):
         self.patch_embedding.build((None, *self.image_shape))
         self.first_norm.build((None, None, self.hidden_dim))
         super().build()
+
+    def symbolic_inputs(self) -> list[Any]:
+        """Return symbolic inputs of `call`, of two sizes."""
+        return [KerasTensor((count, *self.image_shape)) for count in (1, 2)]
 
     def call(self, inputs: Any, training: bool = False, output_hidden_states: bool = False) -> Any:
         """Return the hidden states and the pooled output.

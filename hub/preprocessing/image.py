@@ -88,6 +88,15 @@ class ImagePreprocessor:
         self.settings: dict[str, Any] = values
         self._pixel_values = self._pixel_table()
 
+    @property
+    def image_size(self) -> tuple[int | None, int | None]:
+        """Height and width of the results; None where they depend on the image."""
+        settings = self.settings
+        size = settings["crop_size"] if settings["do_center_crop"] else settings["size"]
+        if not (settings["do_center_crop"] or settings["do_resize"]):
+            size = {}
+        return size.get("height"), size.get("width")
+
     def _pixel_table(self) -> np.ndarray:
         """Return the input of the model (256, 3) for each byte of each channel."""
         settings = self.settings
@@ -266,6 +275,11 @@ class ImageTextPreprocessor(TextPreprocessor):
         tokenizer: a tokenizer of `hub.tokenizers`.
         images: an `ImagePreprocessor`.
         sequence_length: the maximum number of tokens of a text; longer ones are truncated.
+
+    >>> tokenizer = hub.WordPieceTokenizer("[PAD] [UNK] [CLS] [SEP] [MASK] fox ran".split())
+    >>> preprocessor = hub.ImageTextPreprocessor(tokenizer, hub.ImagePreprocessor(size=8))
+    >>> preprocessor.encode(["fox"])[0][0].tolist()
+    [2, 5, 3]
     """
 
     def __init__(self, tokenizer: Any, images: ImagePreprocessor, sequence_length: int = 77):

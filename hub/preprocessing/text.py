@@ -90,6 +90,10 @@ class TextPreprocessor:
 
     Raises:
         ValueError: `sequence_length` is not a positive integer.
+
+    >>> tokenizer = hub.WordPieceTokenizer("[PAD] [UNK] [CLS] [SEP] [MASK] fox ran".split())
+    >>> hub.TextPreprocessor(tokenizer)(["fox ran", "fox"])["token_ids"][:, :4].tolist()
+    [[2, 5, 6, 3], [2, 5, 3, 0]]
     """
 
     def __init__(self, tokenizer: Any, sequence_length: int = 512, truncate: str = "longest_first"):
@@ -228,6 +232,11 @@ class MaskedLMPreprocessor(TextPreprocessor):
         mask_selection_length: the maximum number of tokens to select in a sequence.
         seed: the seed of the selection.
         truncate: as for `TextPreprocessor`.
+
+    >>> tokenizer = hub.WordPieceTokenizer("[PAD] [UNK] [CLS] [SEP] [MASK] fox ran".split())
+    >>> inputs, labels, weights = hub.MaskedLMPreprocessor(tokenizer)(["fox ran", "fox"])
+    >>> sorted(inputs), int(weights.sum())
+    (['mask_positions', 'padding_mask', 'segment_ids', 'token_ids'], 2)
     """
 
     def __init__(
@@ -302,6 +311,11 @@ class CausalLMPreprocessor(TextPreprocessor):
         tokenizer: a tokenizer of `hub.tokenizers`.
         sequence_length: the maximum number of tokens of a sequence.
         truncate: as for `TextPreprocessor`.
+
+    >>> letters = hub.BytePairTokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+    >>> inputs, labels, weights = hub.CausalLMPreprocessor(letters)(["abb"])
+    >>> inputs["token_ids"][0, :4].tolist(), labels[0, :4].tolist()
+    ([1, 2, 2, 0], [2, 2, 0, 0])
     """
 
     def columns(self, x: Any) -> Any:
@@ -389,6 +403,11 @@ class Seq2SeqLMPreprocessor(TextPreprocessor):
         sequence_length: the maximum number of tokens of a text, and of an answer.
         truncate: as for `TextPreprocessor`.
         start_token_id: the first token of the decoder; the padding token by default.
+
+    >>> tokenizer = hub.WordPieceTokenizer("[PAD] [UNK] [CLS] [SEP] [MASK] fox ran".split())
+    >>> inputs, labels, weights = hub.Seq2SeqLMPreprocessor(tokenizer)(["fox"], ["ran"])
+    >>> inputs["decoder_token_ids"][0, :4].tolist(), labels[0, :4].tolist()
+    ([0, 2, 6, 3], [2, 6, 3, 0])
     """
 
     def __init__(
@@ -477,6 +496,12 @@ class TokenClassifierPreprocessor(TextPreprocessor):
         tokenizer: a tokenizer of `hub.tokenizers`.
         sequence_length: the maximum number of tokens; longer texts are truncated.
         truncate: as for `TextPreprocessor`.
+
+    >>> tokenizer = hub.WordPieceTokenizer("[PAD] [UNK] [CLS] [SEP] [MASK] fox ran".split())
+    >>> preprocessor = hub.TokenClassifierPreprocessor(tokenizer)
+    >>> inputs, labels, weights = preprocessor([["fox", "ran"]], [[1, 2]])
+    >>> labels[0, :4].tolist(), weights[0, :4].tolist()
+    ([0, 1, 2, 0], [0.0, 1.0, 1.0, 0.0])
     """
 
     def encode_words(self, x: Any) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

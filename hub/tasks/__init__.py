@@ -20,4 +20,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from hub.tasks.registry import class_names
 
-    return sorted({*globals(), *class_names()})
+    return class_names()

@@ -7,12 +7,15 @@ from typing import Any, Self
 import keraslite as keras
 from hub.families import Family, Head, family_of
 from hub.models.inputs import check_ids, check_no_text, named_inputs
+from hub.preprocessing.summary import parts_of, preprocessor_table
 from hub.presets.build import Checkpoint, find_checkpoint, load
 from hub.presets.files import PresetFiles, resolve
 from hub.presets.save import config_of, write_preset
 from hub.tasks.discovery import all_tasks
+from hub.tasks.docstrings import class_docstring
 from hub.weights import adapters
 from hub.weights.tables import WeightTable
+from keraslite.naming import to_snake_case
 
 # Losses that take logits or probabilities, by the names that `compile` takes.
 _OF_LOGITS = {
@@ -226,6 +229,26 @@ class Task(keras.Model):
         """Return the keys of config.json that the task adds."""
         return {}
 
+    def summary(self, line_length: int | None = None, print_fn: Any = None, **kwargs: Any) -> None:
+        """Print the preprocessor, and the layers with their output shapes and parameter counts.
+
+        Args:
+            line_length: the width in characters.
+            print_fn: a function of the text; `print` by default.
+            kwargs: as for `Model.summary`.
+        """
+        if line_length is None:
+            line_length = keras.utils.line_length_for(88)
+        if self.preprocessor is not None:
+            name = to_snake_case(type(self.preprocessor).__name__)
+            table = preprocessor_table(name, parts_of(self.preprocessor), line_length)
+            (print_fn or print)(table)
+        super().summary(line_length, print_fn, **kwargs)
+
+    def symbolic_inputs(self) -> list[Any]:
+        """Return symbolic inputs of `call`, of two sizes."""
+        return self.backbone.symbolic_inputs()
+
     # -- the command line ---------------------------------------------------------------------
 
     def answers(self, inputs: list[str], options: Any) -> Iterable[dict[str, Any]]:
@@ -420,9 +443,11 @@ class Task(keras.Model):
 @functools.cache
 def _class_over(task: type[Task], model_type: str) -> type[Task]:
     """Make the class of a task for one family, which `hub` has under its name."""
-    name = family_of(model_type).backbone.__name__.removesuffix("Backbone") + task.task
-    about = f"A `{task.task}` over the backbone of {model_type} checkpoints; see there."
-    cls = type(task)(name, (task,), {"family": model_type, "__doc__": about, "__module__": "hub"})
+    backbone = family_of(model_type).backbone
+    name = backbone.__name__.removesuffix("Backbone") + task.task
+    attributes = {"family": model_type, "__module__": "hub"}
+    attributes["__doc__"] = class_docstring(task, name, backbone, model_type)
+    cls = type(task)(name, (task,), attributes)
     return keras.saving.register_keras_serializable("hub")(cls)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from keraslite import masking, quantizers, tree
 from keraslite.layers.base.building import (
+    build_shapes,
     map_shapes,
     restore_build_state,
     set_build_shapes,
@@ -162,6 +163,18 @@ class Model(Trainer, Layer):
             return []
         inputs = [x.node for x in self._graph.flat_inputs]
         return [node for node in inputs if node is not None] + self._graph.nodes
+
+    def symbolic_inputs(self) -> list[Any]:
+        """Return symbolic inputs of `call`, with which `summary` finds the output shapes of layers.
+
+        Sizes that differ between several of them are shown as None; by default there is one, of
+        the shape that the model was built with, and none before.
+        """
+        shapes = build_shapes(self)
+        if not shapes or len(shapes) > 1:
+            return []
+        (shape,) = shapes.values()
+        return [] if shape is None else [map_shapes(KerasTensor, shape)]
 
     @overridable
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

@@ -18,6 +18,7 @@ from keraslite.registry import (
 )
 from keraslite.utils.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from keraslite.utils.progress import Progbar
+from keraslite.utils.tables import line_length_for, text_table
 
 
 def set_random_seed(seed: int) -> None:
@@ -98,7 +99,9 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
 
 __all__ = [
     "CustomObjectScope", "Progbar", "clear_session", "custom_object_scope",
-    "deserialize_keras_object", "get_registered_name", "normalize", "pack_x_y_sample_weight",
-    "register_keras_serializable", "serialize_keras_object", "set_random_seed", "to_categorical",
+    "deserialize_keras_object", "get_registered_name", "line_length_for", "normalize",
+    "pack_x_y_sample_weight",
+    "register_keras_serializable", "serialize_keras_object", "set_random_seed", "text_table",
+    "to_categorical",
     "unpack_x_y_sample_weight",
 ]  # fmt: skip

@@ -1,17 +1,17 @@
 """The table behind `Model.summary()`: layers, output shapes, parameter counts."""
 
-import shutil
-import textwrap
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from keraslite import dtypes
+from keraslite import backend as backends
+from keraslite import dtypes, tree
 from keraslite.layers.base.building import build_shapes
 from keraslite.layers.base.layer import Layer
-from keraslite.symbolic import Node
+from keraslite.symbolic import KerasTensor, Node
 from keraslite.utils.progress import readable_size
+from keraslite.utils.tables import line_length_for, text_table
 
 
 def summary_table(
@@ -52,9 +52,7 @@ def summary_table(
         heads, shares = [*heads, "Trainable"], [*(s * 0.9 for s in shares), 0.1]
     right, center = {"Param #"}, {"Trainable"}
     if line_length is None:
-        wanted = (108 if branches else 88) + 12 * show_trainable
-        line_length = min(wanted, shutil.get_terminal_size((wanted + 4, 24)).columns - 4)
-    widths = _widths(shares, line_length, heads)
+        line_length = line_length_for((108 if branches else 88) + 12 * show_trainable)
 
     rows = []
     for depth, operation, shape, inputs in _rows(model, nodes, expand_nested):
@@ -62,9 +60,8 @@ def summary_table(
         cells += [inputs] * branches
         rows.append([*cells, _trained(operation)] if show_trainable else cells)
     aligns = ["r" if h in right else "c" if h in center else "l" for h in heads]
-    return "\n".join(
-        [f'Model: "{model.name}"', *_box(heads, rows, widths, aligns), *_totals(model)]
-    )
+    table = text_table(heads, rows, shares, aligns, line_length)
+    return "\n".join([f'Model: "{model.name}"', table, *_totals(model)])
 
 
 # -- what stands in the rows ----------------------------------------------------------------------
@@ -92,8 +89,9 @@ def _branches(nodes: list[Node]) -> bool:
 def _rows(model: Any, nodes: list[Node], expand: bool) -> Iterable[tuple[int, Any, str, str]]:
     """(depth, operation, output shape, connections) of each row."""
     if not nodes:
+        shapes = _shapes_inside(model)
         for layer in _children(model):
-            yield from _nested(layer, 0, _output_shape(layer), "-", expand)
+            yield from _nested(layer, 0, shapes.get(id(layer)) or _output_shape(layer), "-", expand)
         return
     calls: dict[int, list[Node]] = {}
     for node in nodes:
@@ -105,9 +103,7 @@ def _rows(model: Any, nodes: list[Node], expand: bool) -> Iterable[tuple[int, An
             f"{_name(x.node.operation)}[{number.get(id(x.node), 0)}][{x.index}]"
             for node in group for x in node.inputs if x.node is not None
         ]  # fmt: skip
-        shapes = [_shape(x.shape) for x in group[-1].outputs]
-        shape = shapes[0] if len(shapes) == 1 else f"[{', '.join(shapes)}]"
-        yield from _nested(operation, 0, shape, ", ".join(sources) or "-", expand)
+        yield from _nested(operation, 0, _node_shape(group[-1]), ", ".join(sources) or "-", expand)
 
 
 def _nested(
@@ -115,9 +111,7 @@ def _nested(
 ) -> Iterable[tuple[int, Any, str, str]]:
     yield depth, operation, shape, inputs
     if expand and isinstance(operation, Layer) and hasattr(operation, "layers"):
-        shapes = {
-            id(n.operation): _shape(n.outputs[0].shape) for n in _nodes(operation) if n.outputs
-        }
+        shapes = _shapes_inside(operation)
         for child in _children(operation):
             known = shapes.get(id(child)) or _output_shape(child)
             yield from _nested(child, depth + 1, known, "-", expand)
@@ -125,6 +119,45 @@ def _nested(
 
 def _children(model: Any) -> list[Any]:
     return model.layers if hasattr(model, "layers") else [x for _, x in model.own_layers()]
+
+
+def _shapes_inside(model: Any) -> dict[int, str]:
+    """Return the output shapes of the layers that a model calls, by their ids.
+
+    A model without a graph is called on symbolic inputs, where it says on which.
+    """
+    nodes = [[node] for node in _nodes(model)] or _drawn(model)
+    return {id(same[0].operation): _node_shape(*same) for same in nodes if same[0].outputs}
+
+
+def _drawn(model: Any) -> list[tuple[Node, ...]]:
+    """Return the calls inside of `call`, each for every symbolic input; none where it fails."""
+    graphs = []
+    for inputs in model.symbolic_inputs() if hasattr(model, "symbolic_inputs") else []:
+        try:
+            with backends.backend_scope(model.backend), backends.no_grad():
+                outputs = model.call(inputs)
+        except Exception:  # a `call` that needs values: the table says so and goes on
+            return []
+        nodes: dict[int, Node] = {}
+        tensors = [x for x in tree.flatten(outputs) if isinstance(x, KerasTensor)]
+        while tensors:
+            node = tensors.pop().node
+            if node is not None and id(node) not in nodes:
+                nodes[id(node)] = node
+                tensors.extend(node.inputs)
+        graphs.append(list(nodes.values()))
+    return list(zip(*graphs))
+
+
+def _node_shape(*nodes: Node) -> str:
+    """Return the output shapes of a call; what differs between several of it is None."""
+    outputs = zip(*(node.outputs for node in nodes))
+    shapes = [
+        _shape(tuple(a[0] if len({*a}) == 1 else None for a in zip(*(x.shape for x in same))))
+        for same in outputs
+    ]
+    return shapes[0] if len(shapes) == 1 else f"[{', '.join(shapes)}]"
 
 
 def _output_shape(layer: Any) -> str:
@@ -194,52 +227,3 @@ def _size(variables: list[Any]) -> str:
     counts = [int(np.prod(v.shape, dtype=np.int64)) for v in variables]
     sizes = [n * dtypes.to_numpy(v.dtype).itemsize for n, v in zip(counts, variables, strict=True)]
     return f"{sum(counts):,} ({readable_size(sum(sizes))})"
-
-
-# -- how it is drawn ------------------------------------------------------------------------------
-
-
-def _widths(shares: list[float], line_length: int, heads: list[str]) -> list[int]:
-    """The widths of the columns' texts: each has a blank on both sides, and lines stand between."""
-    room = line_length - 3 * len(shares) - 1
-    if room < 6 * len(shares):
-        raise ValueError(f"A line of {line_length} characters is too short for a summary.")
-    ends = [round(room * sum(shares[: i + 1])) for i in range(len(shares))]
-    widths = [end - begin for begin, end in zip([0, *ends], ends)]
-    for i, head in enumerate(heads):  # no heading is broken where another column has room
-        missing = len(head) - widths[i]
-        if missing > 0 and widths[0] - missing >= len(heads[0]):
-            widths[0], widths[i] = widths[0] - missing, len(head)
-    return widths
-
-
-def _box(
-    heads: list[str], rows: list[list[str]], widths: list[int], aligns: list[str]
-) -> Iterable[str]:
-    def rule(left: str, line: str, cross: str, right: str) -> str:
-        return left + cross.join(line * (w + 2) for w in widths) + right
-
-    yield rule("┏", "━", "┳", "┓")
-    yield from _cells(heads, widths, ["l" if a == "c" else a for a in aligns], "┃")
-    yield rule("┡", "━", "╇", "┩")
-    for i, row in enumerate(rows):
-        if i:
-            yield rule("├", "─", "┼", "┤")
-        yield from _cells(row, widths, aligns, "│")
-    yield rule("└", "─", "┴", "┘")
-
-
-def _cells(texts: list[str], widths: list[int], aligns: list[str], line: str) -> Iterable[str]:
-    put = {"l": str.ljust, "r": str.rjust, "c": str.center}
-    columns = [_wrap(t, w) for t, w in zip(texts, widths, strict=True)]
-    for i in range(max(map(len, columns))):
-        parts = [
-            put[a](c[i] if i < len(c) else "", w)
-            for c, w, a in zip(columns, widths, aligns, strict=True)
-        ]
-        yield f"{line} " + f" {line} ".join(parts) + f" {line}"
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    indent = " " * (len(text) - len(text.lstrip()))
-    return textwrap.wrap(text.lstrip(), width, initial_indent=indent, subsequent_indent=indent)

@@ -29,14 +29,24 @@ class ZeroShotImageClassifier(Task):
         backbone: one with `get_vision_embeddings`, `get_text_embeddings` and `compare`.
         preprocessor: an `ImageTextPreprocessor`.
 
-    >>> from hub import CLIPBackbone
-    >>> tower = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
-    >>> image_tower = {**tower, "image_size": 8, "patch_size": 4}
-    >>> backbone = CLIPBackbone(image_tower, {**tower, "vocabulary_size": 9}, projection_dim=6)
-    >>> model = ZeroShotImageClassifier(backbone)
-    >>> inputs = {"images": np.ones((2, 8, 8, 3), "float32"), "token_ids": np.ones((3, 5), "int32")}
-    >>> tuple(model(inputs).shape)
-    (2, 3)
+    Example:
+        >>> import hub
+        >>> model = hub.ZeroShotImageClassifier.from_preset(
+        ...     "clip_vit_base_patch32")  # doctest: +SKIP
+        >>> model.classify("cat.jpg", ["cat", "dog"])[0][0]["label"]  # doctest: +SKIP
+        'cat'
+
+        Without a checkpoint, on ready inputs:
+
+        >>> import numpy as np
+        >>> sizes = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
+        >>> backbone = hub.CLIPBackbone(
+        ...     {**sizes, "image_size": 8, "patch_size": 4}, {**sizes, "vocabulary_size": 9}, 6
+        ... )
+        >>> model = hub.ZeroShotImageClassifier(backbone)
+        >>> images, ids = np.ones((2, 8, 8, 3), "float32"), np.ones((3, 5), "int32")
+        >>> tuple(model({"images": images, "token_ids": ids}).shape)
+        (2, 3)
     """
 
     task = "ZeroShotImageClassifier"

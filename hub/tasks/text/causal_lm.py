@@ -20,11 +20,19 @@ class CausalLM(LanguageModel):
         preprocessor: what turns texts into inputs.
         sampling: how tokens are chosen: a `hub.Sampling`.
 
-    >>> from hub import GPT2Backbone
-    >>> model = CausalLM(GPT2Backbone(9, num_layers=1, num_heads=2, hidden_dim=8))
-    >>> ids = np.ones((1, 3), "int32")
-    >>> model.generate({"token_ids": ids, "padding_mask": ids}, max_length=5)["token_ids"].shape
-    (1, 5)
+    Example:
+        >>> import hub
+        >>> model = hub.CausalLM.from_preset("gpt2_base_en")  # doctest: +SKIP
+        >>> model.generate("Once upon a time", max_new_tokens=20)  # doctest: +SKIP
+
+        Without a checkpoint, on ready inputs:
+
+        >>> backbone = hub.GPT2Backbone(
+        ...     9, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=8
+        ... )
+        >>> model = hub.CausalLM(backbone)
+        >>> model.generate({"token_ids": [[1, 2, 3]]}, max_length=5)["token_ids"].shape
+        (1, 5)
     """
 
     task = "CausalLM"

@@ -55,6 +55,19 @@ class MaskedLM(TextTask):
     Args:
         backbone: a text backbone with a `sequence_output`.
         preprocessor: a `MaskedLMPreprocessor`.
+
+    Example:
+        >>> import hub
+        >>> model = hub.MaskedLM.from_preset("bert_base_en_uncased")  # doctest: +SKIP
+        >>> model.fill_mask("An [MASK] movie.", top_k=3)[0][0]  # doctest: +SKIP
+
+        Without a checkpoint, on ready inputs:
+
+        >>> import numpy as np
+        >>> backbone = hub.BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8)
+        >>> model = hub.MaskedLM(backbone)
+        >>> model.predict({"token_ids": np.ones((2, 4), "int32")}, verbose=0).shape
+        (2, 4, 9)
     """
 
     task = "MaskedLM"

@@ -24,11 +24,18 @@ class PreTraining(TextTask):
         backbone: a text backbone with a `pooled_output`.
         preprocessor: a `TextPreprocessor`.
 
-    >>> from hub import BertBackbone
-    >>> backbone = BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8)
-    >>> out = PreTraining(backbone)({"token_ids": np.ones((1, 3), "int32")})
-    >>> tuple(out["token_logits"].shape), tuple(out["next_sentence_logits"].shape)
-    ((1, 3, 9), (1, 2))
+    Example:
+        >>> import hub
+        >>> model = hub.PreTraining.from_preset("bert_base_en_uncased")  # doctest: +SKIP
+        >>> model.follows(["It rains."], ["Take an umbrella."])  # doctest: +SKIP
+
+        Without a checkpoint, on ready inputs:
+
+        >>> import numpy as np
+        >>> backbone = hub.BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8)
+        >>> out = hub.PreTraining(backbone)({"token_ids": np.ones((1, 3), "int32")})
+        >>> tuple(out["token_logits"].shape), tuple(out["next_sentence_logits"].shape)
+        ((1, 3, 9), (1, 2))
     """
 
     task = "PreTraining"

@@ -23,14 +23,17 @@ class Seq2SeqLM(LanguageModel):
         tied: whether the head is the token embedding, transposed, over scaled hidden states.
         start_token_id: what the decoder begins with.
 
-    >>> from hub import T5Backbone
-    >>> model = Seq2SeqLM(T5Backbone(9, 1, 2, hidden_dim=8, intermediate_dim=8))
-    >>> ids = np.ones((1, 3), "int32")
-    >>> out = model.generate(
-    ...     {"encoder_token_ids": ids, "encoder_padding_mask": ids}, max_new_tokens=4
-    ... )
-    >>> out["token_ids"].shape
-    (1, 5)
+    Example:
+        >>> import hub
+        >>> model = hub.Seq2SeqLM.from_preset("t5_small_multi")  # doctest: +SKIP
+        >>> model.generate("translate English to German: Good morning.")  # doctest: +SKIP
+
+        Without a checkpoint, on ready inputs:
+
+        >>> model = hub.Seq2SeqLM(hub.T5Backbone(9, 1, 2, hidden_dim=8, intermediate_dim=8))
+        >>> out = model.generate({"encoder_token_ids": [[1, 2, 3]]}, max_new_tokens=4)
+        >>> out["token_ids"].shape
+        (1, 5)
     """
 
     task = "Seq2SeqLM"

@@ -36,11 +36,20 @@ class TextClassifier(TextTask):
         dropout: before the dense layer.
         labels: the names of the classes; those of the checkpoint, or of `fit`, by default.
 
-    >>> from hub import BertBackbone
-    >>> model = TextClassifier(BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8), 3)
-    >>> ids = np.ones((2, 4), "int32")
-    >>> model.predict({"token_ids": ids, "segment_ids": ids, "padding_mask": ids}, verbose=0).shape
-    (2, 3)
+    Example:
+        >>> import hub
+        >>> model = hub.TextClassifier.from_preset("minilm_l6_en")  # doctest: +SKIP
+        >>> model.fit(["Good.", "Not bad.", "Bad."], ["yes", "yes", "no"])  # doctest: +SKIP
+        >>> model.classify("Very good.")["label"]  # doctest: +SKIP
+        'yes'
+
+        Without a checkpoint, on ready inputs:
+
+        >>> import numpy as np
+        >>> backbone = hub.BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8)
+        >>> model = hub.TextClassifier(backbone, num_classes=3)
+        >>> model.predict({"token_ids": np.ones((2, 4), "int32")}, verbose=0).shape
+        (2, 3)
     """
 
     task = "TextClassifier"

@@ -25,6 +25,21 @@ class TextEmbedder(TextTask):
         preprocessor: what turns texts into inputs.
         pooling: "mean" over the tokens, or "cls", the first one.
         normalize: whether the vectors have length 1.
+
+    Example:
+        >>> import hub
+        >>> model = hub.TextEmbedder.from_preset("minilm_l6_en")  # doctest: +SKIP
+        >>> model.predict(["A small dog.", "A puppy."]).shape  # doctest: +SKIP
+        (2, 384)
+
+        Without a checkpoint, on ready inputs:
+
+        >>> import numpy as np
+        >>> backbone = hub.BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8)
+        >>> ids = np.ones((2, 4), "int32")
+        >>> inputs = {"token_ids": ids, "padding_mask": ids}
+        >>> hub.TextEmbedder(backbone).predict(inputs, verbose=0).shape
+        (2, 8)
     """
 
     task = "TextEmbedder"

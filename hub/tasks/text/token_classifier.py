@@ -31,11 +31,20 @@ class TokenClassifier(TextTask):
         preprocessor: what turns texts into inputs.
         dropout: before the dense layer.
 
-    >>> from hub import BertBackbone
-    >>> model = TokenClassifier(BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8), 3)
-    >>> ids = np.ones((2, 4), "int32")
-    >>> tuple(model({"token_ids": ids, "segment_ids": ids, "padding_mask": ids}).shape)
-    (2, 4, 3)
+    Example:
+        >>> import hub
+        >>> model = hub.TokenClassifier.from_preset("minilm_l6_en", num_classes=3)  # doctest: +SKIP
+        >>> model.fit([["Ada", "sings"]], [[1, 0]])  # doctest: +SKIP
+        >>> model.predict(["Bob sings"])[0].shape  # doctest: +SKIP
+        (2, 3)
+
+        Without a checkpoint, on ready inputs:
+
+        >>> import numpy as np
+        >>> backbone = hub.BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8)
+        >>> model = hub.TokenClassifier(backbone, num_classes=3)
+        >>> model.predict({"token_ids": np.ones((2, 4), "int32")}, verbose=0).shape
+        (2, 4, 3)
     """
 
     task = "TokenClassifier"
