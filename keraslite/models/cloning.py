@@ -117,7 +117,7 @@ def _clone_sequential(model: Sequential, inputs: Any, clone_of: Callable) -> Mod
 def _clone_functional(
     model: Model, inputs: Any, clone_of: Callable, call_function: Callable | None
 ) -> Model:
-    graph: Graph = model.graph
+    graph: Graph = model.get_graph()
     if inputs is None:
         new = [InputLayer.from_config(x.get_config()).output for x in graph.input_layers]
         inputs = tree.pack_sequence_as(graph.inputs, new)

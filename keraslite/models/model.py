@@ -105,8 +105,7 @@ class Model(Trainer, Layer):
         """Whether the model holds a graph."""
         return self._graph is not None
 
-    @property
-    def graph(self) -> Graph | None:
+    def get_graph(self) -> Graph | None:
         """The calls that a functional model runs; None for another."""
         return self._graph
 

@@ -100,8 +100,6 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
 __all__ = [
     "CustomObjectScope", "Progbar", "clear_session", "custom_object_scope",
     "deserialize_keras_object", "get_registered_name", "line_length_for", "normalize",
-    "pack_x_y_sample_weight",
-    "register_keras_serializable", "serialize_keras_object", "set_random_seed", "text_table",
-    "to_categorical",
-    "unpack_x_y_sample_weight",
+    "pack_x_y_sample_weight", "register_keras_serializable", "serialize_keras_object",
+    "set_random_seed", "text_table", "to_categorical", "unpack_x_y_sample_weight",
 ]  # fmt: skip
