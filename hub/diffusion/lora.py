@@ -183,7 +183,7 @@ def _read(weights: Weights, location: str, modules: Mapping[Module, Any]) -> dic
         shapes = {side: weights.shape(name) for side, name in sides.items()}
         if not _fits(shapes, modules[module]):
             words = " ".join(f"{side}{shape}" for side, shape in sorted(shapes.items()))
-            shape = tuple(modules[module].kernel.shape)
+            shape = tuple(modules[module].base_weight.shape)
             wrong.append(f"{module.part}.{module.name}: {words} for a kernel {shape}")
             continue
         a, b = (np.array(weights[sides[side]], "float32") for side in "ab")
@@ -211,7 +211,7 @@ def _fits(shapes: Mapping[str, tuple], layer: Any) -> bool:
     """Return whether matrices are an update of a layer."""
     if len(shapes["a"]) < 2 or not shapes["a"][0] or shapes.get("alpha", ()) not in ((), (1,)):
         return False
-    (*window, outputs), rank = layer.kernel.shape, shapes["a"][0]
+    (*window, outputs), rank = layer.base_weight.shape, shapes["a"][0]
     ours = {"a": (*window, rank), "b": (rank, outputs)}
     return all(x.fits(ours[side], shapes[side]) for side, x in _storages(layer).items())
 

@@ -43,7 +43,7 @@ def adaptable(model: Any, table: WeightTable) -> Iterator[tuple[str, str, Any]]:
         model: a backbone or a task.
         table: the names of its weights.
     """
-    owners = {id(layer.kernel): layer for layer in model.flatten_layers() if _is_dense(layer)}
+    owners = {id(layer.base_weight): layer for layer in model.flatten_layers() if _is_dense(layer)}
     for path, variable in model.named_weights():
         layer = owners.get(id(variable))
         row = None if layer is None else table.find(path)
@@ -57,7 +57,8 @@ def _layers(task: Any) -> Iterator[tuple[str, str, Any]]:
 
 
 def _is_dense(layer: Any) -> bool:
-    return hasattr(layer, "enable_lora") and getattr(layer, "kernel", None) is not None
+    adapted = getattr(layer, "adapted_weight", None)  # an embedding's is no kernel
+    return adapted == "kernel" and layer.base_weight is not None
 
 
 def enable_lora(
@@ -188,7 +189,7 @@ def load_adapter(task: Any, files: Files) -> None:
     rank = int(config["r"])
     variables = {}  # tensor -> (shape of ours, how it is stored)
     for module in sorted(updates):
-        inputs, outputs = modules[module].kernel.shape
+        inputs, outputs = modules[module].base_weight.shape
         variables[f"{_ROOT}{module}.lora_A.weight"] = (inputs, rank), DENSE
         variables[f"{_ROOT}{module}.lora_B.weight"] = (rank, outputs), DENSE
     variables |= {name: (v.shape, storage) for name, (v, storage) in head.items() if name in read}

@@ -79,8 +79,8 @@ def layer_storages(model: Any, variables: Mapping[str, Any]) -> dict[str, Storag
     owners = {
         id(weight): (layer, name)
         for layer in model.flatten_layers()
-        for name in _ORDERED
-        if (weight := getattr(layer, name, None)) is not None
+        for name, weight in layer.own_variables()
+        if name in _ORDERED
     }
     return {
         path: _storage(*owners[id(weight)]) if id(weight) in owners else AS_IS
@@ -224,8 +224,7 @@ def merged_weights(model: Any) -> dict[str, Any]:
         id(weight): layer
         for layer in model.flatten_layers()
         if getattr(layer, "lora_enabled", False) or layer.quantization_mode
-        for name in ("kernel", "embeddings")
-        if (weight := getattr(layer, name, None)) is not None
+        if (weight := getattr(layer, "base_weight", None)) is not None
     }
     return {
         path: _MergedWeight(changed[id(v)], v) if id(v) in changed else v

@@ -76,7 +76,7 @@ class BatchNormalization(Affine):
     def build(self, input_shape: Shape) -> None:
         """Make gamma, beta and the moving statistics."""
         shape = (input_shape[self.axis],)
-        self.add_gamma_and_beta(shape)
+        self.add_gamma_and_beta(shape, self.scale, self.center)
 
         def state(name: str, initializer: Any) -> Any:
             return self.add_weight(
@@ -191,7 +191,10 @@ class SpectralNormalization(Wrapper):
         """Build the layer, and make the vector that the power method keeps."""
         super().build(input_shape)
         self.input_spec = InputSpec(min_ndim=1, axes={-1: input_shape[-1]})
-        self.kernel = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
+        names = ("base_weight", "kernel", "embeddings")
+        self.kernel = next(
+            (v for n in names if (v := getattr(self.layer, n, None)) is not None), None
+        )
         if self.kernel is None:
             raise ValueError(f"{self.layer!r} has no attribute 'kernel' nor 'embeddings'.")
         self.vector_u = self.add_weight(

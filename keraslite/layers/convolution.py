@@ -4,9 +4,9 @@ from typing import Any
 
 from keraslite import activations, ops
 from keraslite.declare import REQUIRED, declare
-from keraslite.layers.base.config_layer import to_sizes
+from keraslite.layers.base.config_layer import ConfigLayer, to_sizes
 from keraslite.layers.base.input_spec import InputSpec
-from keraslite.layers.base.lora import LoRA
+from keraslite.layers.base.lora import AdaptedWeight, LoRA
 from keraslite.typing import Shape, Tensor
 
 _WORDS = ("valid", "same")
@@ -20,7 +20,7 @@ def _padding(value: Any, words: tuple[str, ...]) -> Any:
     return value.lower()
 
 
-class _Convolution(LoRA):
+class _Convolution(ConfigLayer):
     """The base of convolutions; subclasses differ in their kernels and in the operation."""
 
     _rank = 0
@@ -56,7 +56,6 @@ class _Convolution(LoRA):
         self.input_spec = InputSpec(min_ndim=self.rank + 2, axes={axis: channels})
         outputs = self._kernels(channels)
         self.bias = self.add_named_weight("bias", (outputs,)) if self.use_bias else None
-        self.build_lora()
 
     def call(self, inputs: Tensor) -> Tensor:
         """Convolve."""
@@ -75,7 +74,9 @@ class _Convolution(LoRA):
         return self.activation(out)
 
 
-class _Plain(_Convolution):
+class _Plain(_Convolution, LoRA):
+    kernel = AdaptedWeight()
+
     def setup(self, **arguments: Any) -> None:
         super().setup(**arguments)
         if self.filters is not None and self.filters % self.groups:
@@ -83,6 +84,11 @@ class _Plain(_Convolution):
                 "The number of filters must be evenly divisible by the number of groups. Received: "
                 f"groups={self.groups}, filters={self.filters}."
             )
+
+    def build(self, input_shape: Shape) -> None:
+        """Make the kernel and the bias."""
+        super().build(input_shape)
+        self.build_lora()
 
     def _kernels(self, channels: int) -> int:
         if channels % self.groups:

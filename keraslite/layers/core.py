@@ -9,6 +9,7 @@ from keraslite import activations, initializers, ops, registry
 from keraslite.layers.base.config_layer import ConfigLayer, check_positive
 from keraslite.layers.base.input_spec import InputSpec
 from keraslite.layers.base.layer import Layer
+from keraslite.layers.base.lora import AdaptedWeight
 from keraslite.layers.base.quantized import Quantized, int8_linear
 from keraslite.layers.equation import Equation, contracted_axes, einsum_shapes
 from keraslite.typing import Shape, Tensor
@@ -49,6 +50,8 @@ class Dense(Quantized):
     True
     """
 
+    kernel = AdaptedWeight()
+
     def __init__(
         self,
         units: int,
@@ -82,7 +85,7 @@ class Dense(Quantized):
         bias = None if self.bias is None else self.bias.value
         if self.quantization_mode is None:
             return _linear(inputs, self.effective_weight(), bias, self.activation)
-        kernel, scale = self.kernel.value, self.kernel_scale.value
+        kernel, scale = self.base_weight.value, self.kernel_scale.value
         out = int8_linear(inputs, kernel, scale, self.inputs_quantizer)
         return self.finish_call(inputs, out, bias, self.activation)
 
@@ -117,6 +120,7 @@ class EinsumDense(Quantized):
 
     saves_activity_regularizer = True
     unsaved_arguments = (*Quantized.unsaved_arguments, "gptq_unpacked_column_size")
+    kernel = AdaptedWeight()
 
     def __init__(
         self,
@@ -179,7 +183,7 @@ class EinsumDense(Quantized):
 
     def _in_int8(self, inputs: Any) -> Any:
         multiply = partial(int8_linear, quantizer=self.inputs_quantizer)
-        kernel, scale = self.kernel.value, self.kernel_scale.value
+        kernel, scale = self.base_weight.value, self.kernel_scale.value
         return self._axes().apply(inputs, kernel, scale, multiply)
 
     def apply_update(self, inputs: Any, a: Any, b: Any) -> Any:
@@ -197,7 +201,7 @@ class EinsumDense(Quantized):
         return self._axes().reduced
 
     def scale_shape(self, name: str) -> tuple[int, ...]:
-        return tuple(1 if i < 0 else self.kernel.shape[i] for i in self._axes().places)
+        return tuple(1 if i < 0 else self.base_weight.shape[i] for i in self._axes().places)
 
     def stored_scale(self, name: str, scale: Any) -> Any:
         outer = [i for i in self._axes().places if i >= 0]
@@ -205,7 +209,7 @@ class EinsumDense(Quantized):
 
     def broadcast_scale(self, name: str) -> Any:
         outer = [i for i in self._axes().places if i >= 0]
-        scale = ops.reshape(self.kernel_scale.value, [self.kernel.shape[i] for i in outer])
+        scale = ops.reshape(self.kernel_scale.value, [self.base_weight.shape[i] for i in outer])
         scale = ops.transpose(scale, [outer.index(i) for i in sorted(outer)])
         return ops.expand_dims(scale, self._axes().reduced)
 

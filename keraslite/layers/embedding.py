@@ -4,6 +4,7 @@ from typing import Any
 
 from keraslite import masking, ops
 from keraslite.layers.base.config_layer import check_positive
+from keraslite.layers.base.lora import AdaptedWeight
 from keraslite.layers.base.quantized import Quantized, int8_linear
 from keraslite.typing import Shape, Tensor
 
@@ -30,6 +31,7 @@ class Embedding(Quantized):
     """
 
     adapted_weight = "embeddings"
+    embeddings = AdaptedWeight()
     saves_activity_regularizer = True
 
     def __init__(
@@ -68,7 +70,7 @@ class Embedding(Quantized):
             inputs = ops.cast(inputs, "int32")
         if self.quantization_mode is None:
             return ops.cast(ops.take(self.effective_weight(), inputs, axis=0), self.compute_dtype)
-        rows = ops.cast(ops.take(self.embeddings, inputs, axis=0), self.compute_dtype)
+        rows = ops.cast(ops.take(self.base_weight, inputs, axis=0), self.compute_dtype)
         scale = ops.expand_dims(ops.take(self.embeddings_scale, inputs, axis=0), -1)
         return self.finish_call(inputs, ops.cast(ops.divide(rows, scale), self.compute_dtype))
 
@@ -155,7 +157,7 @@ class ReversibleEmbedding(Embedding):
             table = ops.transpose(self.effective_weight()) if tied else self.reverse_embeddings
             return ops.linear(inputs, ops.cast(table, dtype))
         name = self.large_weights()[-1]
-        table, scale = (getattr(self, n).value for n in (name, f"{name}_scale"))
+        table, scale = (self.__dict__[n].value for n in (name, f"{name}_scale"))
         table = ops.transpose(table) if self.tie_weights else table
         out = int8_linear(inputs, table, ops.cast(scale, dtype), self.inputs_quantizer)
         if not (self.tie_weights and self.lora_enabled):

@@ -29,9 +29,10 @@ def value_of(variable: Any, dtype: str | None = None) -> Any:
 class Affine(ConfigLayer):
     """A normalization with a learned scale gamma and offset beta, kept in float32."""
 
-    def add_gamma_and_beta(self, shape: tuple) -> None:
-        self.gamma = self.add_named_weight("gamma", shape, autocast=False) if self.scale else None
-        self.beta = self.add_named_weight("beta", shape, autocast=False) if self.center else None
+    def add_gamma_and_beta(self, shape: tuple, scale: bool, center: bool) -> None:
+        """Make gamma where the result is scaled, and beta where it is shifted."""
+        self.gamma = self.add_named_weight("gamma", shape, autocast=False) if scale else None
+        self.beta = self.add_named_weight("beta", shape, autocast=False) if center else None
 
 
 class LayerNormalization(Affine):
@@ -79,9 +80,8 @@ class LayerNormalization(Affine):
         axes = [self.axis] if isinstance(self.axis, int) else sorted(self.axis)
         shape = tuple(input_shape[a] for a in axes)
         self._axes = axes
-        self.add_gamma_and_beta(shape)
-        if self.rms_scaling:
-            self.beta = None
+        rms = self.rms_scaling  # always scaled and never shifted, as in Keras
+        self.add_gamma_and_beta(shape, self.scale or rms, self.center and not rms)
 
     def call(self, inputs: Tensor) -> Tensor:
         """Normalize."""
@@ -193,7 +193,7 @@ class GroupNormalization(Affine):
                 f"({self.groups})."
             )
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
-        self.add_gamma_and_beta((channels,))
+        self.add_gamma_and_beta((channels,), self.scale, self.center)
 
     def call(self, inputs: Tensor, activation: str | None = None) -> Tensor:
         """Normalize.

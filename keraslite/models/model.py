@@ -293,7 +293,7 @@ class Model(Trainer, Layer):
             if isinstance(layer, Quantized) and _chosen(layer, filters):
                 try:
                     layer.check_quantizable(config.mode, check, config)
-                    if any(uses[id(getattr(layer, name))] > 1 for name in layer.large_weights()):
+                    if any(uses[id(layer.__dict__[name])] > 1 for name in layer.large_weights()):
                         raise NotImplementedError(f"Layer {layer.name!r} shares its weight.")
                 except NotImplementedError as error:
                     warnings.warn(f"{error} It is left as it is.", stacklevel=2)

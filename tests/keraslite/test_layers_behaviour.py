@@ -349,13 +349,15 @@ def test_lora_changes_nothing_at_first_and_trains_two_small_matrices(name, args,
     merged = getattr(layers, name)(*args)
     merged(data)
     rest = [v.numpy() for v in layer.weights if v.name == "bias"]
-    merged.set_weights([getattr(layer, big).numpy() + a @ b * 2, *rest])
+    merged.set_weights([layer.base_weight.numpy() + a @ b * 2, *rest])
     assert_close(changed, numpy_of(merged(data)))
+    assert_close(numpy_of(getattr(layer, big)), numpy_of(getattr(merged, big)))
     assert layer.get_config()["lora_rank"] == 2
     with pytest.raises(ValueError, match="already enabled"):
         layer.enable_lora(2)
     layer.disable_lora(merge=True)
     assert_close(numpy_of(layer(data)), changed)
+    assert getattr(layer, big) is layer.base_weight
     assert big in {v.name for v in layer.trainable_variables}
     assert len(layer.weights) == len(merged.weights)
     assert "lora_rank" not in layer.get_config()
@@ -366,6 +368,77 @@ def test_lora_changes_nothing_at_first_and_trains_two_small_matrices(name, args,
     layer.disable_lora()
     assert_close(numpy_of(layer(data)), changed)
     assert big not in {v.name for v in layer.trainable_variables}
+
+
+def test_code_that_reads_a_kernel_takes_the_update_along(trains):
+    class Scaled(layers.Dense):
+        def call(self, x):
+            return ops.matmul(x, self.kernel) * 2.0
+
+    layer, data = Scaled(3, use_bias=False), x(2, 4)
+    with pytest.raises(AttributeError, match="has no 'kernel' before it is built"):
+        layer.kernel
+    assert not hasattr(layer, "kernel")
+    layer(data)
+    layer.enable_lora(2, b_initializer="ones")
+    want = data @ (layer.base_weight.numpy() + layer.lora_kernel_a.numpy() @ np.ones((2, 3))) * 2.0
+    assert_close(numpy_of(layer(data)), want.astype("float32"))
+    model = keraslite.Sequential([layer])
+    model.compile("sgd", "mse")
+    before = layer.base_weight.numpy()
+    update = layer.lora_kernel_b.numpy()
+    model.fit(data, np.ones((2, 3)), verbose=0)
+    assert_close(layer.base_weight, before)
+    assert np.abs(layer.lora_kernel_b.numpy() - update).min() > 0
+    layer.base_weight.assign(np.zeros((4, 3)))
+    assert_close(numpy_of(layer.kernel), numpy_of(layer.weight_update()))
+
+
+def test_int8_weights_are_read_in_floats_with_an_update(backend):
+    layer = layers.Dense(3)
+    layer(x(2, 4))
+    before = layer.kernel.numpy()
+    layer.quantize("int8")
+    assert layer.kernel.dtype == "int8"
+    layer.enable_lora(2)
+    assert layer.base_weight.dtype == "int8"
+    assert_close(numpy_of(layer.kernel), before, rtol=0, atol=np.abs(before).max() / 127)
+
+
+def test_convolutions_that_would_not_use_an_update_have_none(backend):
+    for name in ("DepthwiseConv1D", "SeparableConv1D", "Conv1DTranspose"):
+        args = (2,) if name == "DepthwiseConv1D" else (3, 2)
+        assert not hasattr(getattr(layers, name)(*args), "enable_lora")
+        with pytest.raises(TypeError, match="lora_rank"):
+            getattr(layers, name)(*args, lora_rank=2)
+        with pytest.raises((TypeError, ValueError), match="lora_rank"):
+            getattr(keras.layers, name)(*args, lora_rank=2)
+
+
+def test_spectral_normalization_takes_the_weight_itself(trains):
+    inner = layers.Dense(3)
+    inner(x(2, 4))
+    inner.enable_lora(2)
+    layer, before = (
+        layers.SpectralNormalization(inner, power_iterations=50),
+        inner.base_weight.numpy(),
+    )
+    layer(x(2, 4), training=True)
+    assert layer.kernel is inner.base_weight
+    assert_close(inner.base_weight.numpy(), before / np.linalg.norm(before, 2))
+
+
+@pytest.mark.parametrize("options", [{}, {"center": False}, {"scale": False}])
+def test_rms_scaling_scales_and_never_shifts(backend, options):
+    data = x(2, 4)
+    with pytest.warns(UserWarning, match="rms_scaling"):
+        theirs = keras.layers.LayerNormalization(rms_scaling=True, **options)
+    with pytest.warns(UserWarning, match="rms_scaling"):
+        want = theirs(data)
+    ours = layers.LayerNormalization(rms_scaling=True, **options)
+    assert_close(numpy_of(ours(data)), np.asarray(want))
+    assert [w.name for w in ours.weights] == [w.name for w in theirs.weights] == ["gamma"]
+    assert ours.beta is None and ours.get_config()["center"] == theirs.get_config()["center"]
 
 
 # ---- functions as layers ----

@@ -507,15 +507,15 @@ def test_lora_over_int8_trains_and_the_base_stays(first, backend):
         layer.enable_lora(4)
     if first == "lora":
         model.quantize("int8")
-    base = [layer.kernel.numpy().copy() for layer in model.layers]
+    base = [layer.base_weight.numpy() for layer in model.layers]
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
     model.compile("adam", "mse")
     model.optimizer.learning_rate = 0.03
     losses = fitted(model, 30)
     assert losses[-1] < 0.2 * losses[0]
     for layer, before in zip(model.layers, base, strict=True):
-        assert layer.kernel.dtype == "int8"
-        np.testing.assert_array_equal(layer.kernel.numpy(), before)
+        assert layer.base_weight.dtype == "int8"
+        np.testing.assert_array_equal(layer.base_weight.numpy(), before)
 
 
 def test_lora_rank_in_the_constructor_of_a_quantized_layer(backend, tmp_path):

@@ -7,13 +7,30 @@ from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.base.tracking import forget_variable
 
 
+class AdaptedWeight:
+    """The attribute of a weight: the variable, or while there is an update the merged tensor."""
+
+    def __set_name__(self, owner: type, name: str):
+        self.name = name
+
+    def __get__(self, layer: Any, owner: type) -> Any:
+        if layer is None:
+            return self
+        if self.name not in layer.__dict__:
+            raise AttributeError(f"{layer.name!r} has no {self.name!r} before it is built.")
+        return layer.effective_weight() if layer.lora_enabled else layer.__dict__[self.name]
+
+    def __set__(self, layer: Any, variable: Any) -> None:
+        layer.__dict__[self.name] = variable
+
+
 class LoRA(ConfigLayer):
     """A layer with one large weight that can be frozen and trained through a low-rank update.
 
     Source: https://arxiv.org/abs/2106.09685
     """
 
-    adapted_weight = "kernel"  # the attribute with the weight
+    adapted_weight = "kernel"  # its attribute, an `AdaptedWeight`
 
     unsaved_arguments = ("lora_rank", "lora_alpha")  # saved while there is an update
 
@@ -49,7 +66,7 @@ class LoRA(ConfigLayer):
             a_initializer: of the first matrix.
             b_initializer: of the second one; zeros, so that nothing changes at first.
         """
-        weight, name = self.__dict__.get(self.adapted_weight), f"lora_{self.adapted_weight}"
+        weight, name = self.base_weight, f"lora_{self.adapted_weight}"
         if weight is None or not self.built:
             raise ValueError("Cannot enable lora on a layer that isn't yet built.")
         if weight.constraint is not None:
@@ -80,7 +97,7 @@ class LoRA(ConfigLayer):
         """
         if not self.lora_enabled:
             raise ValueError("lora is not enabled on this layer.")
-        weight = self.__dict__[self.adapted_weight]
+        weight = self.base_weight
         if merge and self.quantization_mode:
             raise ValueError("An update cannot be merged into a quantized weight.")
         if merge:
@@ -89,6 +106,11 @@ class LoRA(ConfigLayer):
             forget_variable(self, self.__dict__.pop(f"lora_{self.adapted_weight}_{side}"))
         weight.trainable = self.__dict__.pop("_kl_was_trainable")
         self.lora_enabled, self.lora_rank, self.lora_alpha = False, None, None
+
+    @property
+    def base_weight(self) -> Any:
+        """The variable of the weight, without the update; None before it is built."""
+        return self.__dict__.get(self.adapted_weight)
 
     def effective_weight(self) -> Any:
         """The weight's value, with the update if there is one."""
