@@ -96,6 +96,27 @@ def public_class(cls: type) -> type:
     return cls.__dict__.get("_kl_public", cls)
 
 
+_derived: dict[tuple[type, type], type] = {}
+
+
+def derived_class(cls: type, base: type | None) -> type:
+    """Return the class that is one of a framework's as well; the public one without a base.
+
+    Args:
+        cls: a class that a user wrote, or one that was derived from it.
+        base: the framework's class.
+    """
+    public = public_class(cls)
+    if base is None:
+        return public
+    if (public, base) not in _derived:
+        body = {"__module__": public.__module__, "__qualname__": public.__qualname__,
+                "__doc__": public.__doc__, "_kl_public": public}  # fmt: skip
+        # One for all threads: the first that is made.
+        _derived.setdefault((public, base), type(public.__name__, (public, base), body))
+    return _derived[public, base]
+
+
 def serialize_keras_object(item: Any) -> Any:
     """A plain, JSON-able form of numbers, structures, arrays, and objects with `get_config`.
 

@@ -27,6 +27,7 @@ class Backend(Protocol):
     SCALARS: frozenset[str]  # ops whose primitive takes a Python number beside a tensor
     FUSED: dict[str, Callable]  # optimizer formula -> a whole step in place
     LAYER_BASE: type | None  # the class that layers are derived from as well
+    OPTIMIZER_BASE: type | None  # likewise optimizers
     ABSTRACT: bool  # `abstract` computes no values
     COMPILES: bool  # `jit` compiles unless it is told not to, once for each shape
     FUNCTIONAL: bool  # a compiled step takes and returns variables; else it writes them in place

@@ -8,12 +8,20 @@ from keraslite import backend as backends
 from keraslite import config, initializers, ops
 from keraslite.optimizers.formulas import Formula
 from keraslite.optimizers.schedules import LearningRateSchedule
+from keraslite.registry import derived_class, public_class
 from keraslite.variable import Variable
 
 
 def _check_rate(value: float) -> None:
     if not value >= 0:
         raise ValueError(f"`learning_rate` must not be negative. Received: learning_rate={value}")
+
+
+def _new(cls: type, backend: str) -> "OptimizerState":
+    """Make an optimizer without running its constructor, for a copy's state to fill."""
+    optimizer = cls.__new__(cls)
+    optimizer._belong_to(backend)
+    return optimizer
 
 
 class OptimizerState:
@@ -32,7 +40,8 @@ class OptimizerState:
     gradient_accumulation_steps: int | None = None
 
     def __init__(self, learning_rate: Any, name: str):
-        self.name, self.backend, self.built = name, backends.backend(), False
+        self.name, self.built = name, False
+        self._belong_to(backends.backend())
         self._variables: list[Variable] = []
         self._trainable_variables: list[Variable] = []
         self.variable_indices: dict[Variable, int] = {}  # where a parameter stands
@@ -62,11 +71,27 @@ class OptimizerState:
                 f"Received instead: learning_rate={learning_rate}"
             )
 
+    def _belong_to(self, backend: str) -> None:
+        """Make it one of a backend, whose own class its class is derived from as well."""
+        self.backend = backend
+        base = backends.load(backend).OPTIMIZER_BASE
+        object.__setattr__(self, "__class__", derived_class(type(self), base))
+
+    def __reduce__(self) -> tuple:
+        return _new, (public_class(type(self)), self.backend), self.__dict__.copy()
+
     def _track(self, variable: Variable, path: bool = True) -> Variable:
         if path:
             variable.path = f"{self.name}/{variable.name}"
         self._variables.append(variable)
+        if self.__dict__.get("_has_slots"):  # added by a subclass
+            self._tell_of_state()
         return variable
+
+    def _tell_of_state(self) -> None:
+        """Let the backend's class give new variables what was restored before they were made."""
+        if hasattr(self, "_kl_state_added"):
+            self._kl_state_added()
 
     @property
     def variables(self) -> list[Variable]:
@@ -152,6 +177,8 @@ class OptimizerState:
             for name, value in self.formula.shared.items():
                 variable = Variable(value, dtype=dtype, trainable=False, autocast=False)
                 self.shared_variables[name] = self._track(variable, path=False)
+        self._has_slots = True
+        self._tell_of_state()
 
     def _add_slots(self, variables: list[Variable]) -> None:
         for group in self.formula.slots(self):
@@ -246,7 +273,7 @@ class OptimizerState:
 
     def to_backend(self, name: str) -> None:
         """Move the state to another backend, values kept."""
-        self.backend = name
+        self._belong_to(name)
         self.fused_cache = {}
         for variable in self._variables:
             variable.to_backend(name)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from keraslite.backend.jax.tensors import native
 
 __all__ = [
-    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS",
+    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
+    "OPTIMIZER_BASE", "PURE_GRADS",
     "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
     "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
     "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
@@ -25,6 +26,7 @@ TRAINS = True
 FUSED: dict[str, Callable] = {}  # formulas of optimizers that have a form in place
 no_grad = nullcontext  # gradients are asked for by a call, never recorded
 LAYER_BASE = None
+OPTIMIZER_BASE = None
 
 
 def new_variable(value: jax.Array, trainable: bool, name: str) -> jax.Array:

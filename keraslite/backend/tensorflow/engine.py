@@ -8,10 +8,12 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import record
 
+from keraslite.backend.tensorflow.module import TensorFlowLayer, TensorFlowOptimizer
 from keraslite.backend.tensorflow.tensors import convert, native, under_xla
 
 __all__ = [
-    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS",
+    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
+    "OPTIMIZER_BASE", "PURE_GRADS",
     "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
     "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
     "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
@@ -25,7 +27,8 @@ LOOPS_IN_PYTHON = False  # a loop of known length is a `for`, never traced as on
 TRAINS = True
 FUSED: dict[str, Callable] = {}  # formulas of optimizers that have a form in place
 no_grad = nullcontext  # gradients are asked for by a call, never recorded
-LAYER_BASE = tf.Module
+LAYER_BASE = TensorFlowLayer
+OPTIMIZER_BASE = TensorFlowOptimizer
 
 
 def new_variable(value: tf.Tensor, trainable: bool, name: str) -> tf.Variable:

@@ -21,13 +21,15 @@ from keraslite.backend.torch.tracing import in_transform, levels
 from keraslite.scopes import scopes
 
 __all__ = [
-    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON", "PURE_GRADS",
+    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
+    "OPTIMIZER_BASE", "PURE_GRADS",
     "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
     "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
     "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 LAYER_BASE = TorchLayer
+OPTIMIZER_BASE = None
 ABSTRACT = True
 COMPILES = False  # unless it is asked to
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place

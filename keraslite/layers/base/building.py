@@ -41,6 +41,8 @@ def set_build_shapes(layer: Any, shapes: dict[str, Any]) -> None:
     """Note that a layer is built, and with which shapes."""
     layer.__dict__["_kl_build_shapes"] = shapes
     layer.built = True
+    if hasattr(layer, "_kl_state_added"):  # of a backend's class
+        layer._kl_state_added()
 
 
 def build_shapes(layer: Any) -> dict[str, Any] | None:

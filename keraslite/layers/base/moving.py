@@ -4,9 +4,7 @@ from typing import Any
 
 from keraslite import backend as backends
 from keraslite.layers.base.tracking import all_metrics, all_variables, flatten_layers
-from keraslite.registry import public_class
-
-_derived: dict[tuple[type, str], type] = {}
+from keraslite.registry import derived_class
 
 
 def class_for_backend(cls: type, name: str) -> type:
@@ -15,18 +13,7 @@ def class_for_backend(cls: type, name: str) -> type:
     Under torch a layer is a torch.nn.Module and under TensorFlow a tf.Module. The class that a
     user wrote stays free of frameworks: one derived from it and the framework's is made once.
     """
-    public = public_class(cls)
-    base = backends.load(name).LAYER_BASE
-    if base is None:
-        return public
-    key = (public, name)
-    derived = _derived.get(key)
-    if derived is None:
-        body = {"__module__": public.__module__, "__qualname__": public.__qualname__,
-                "__doc__": public.__doc__, "_kl_public": public}  # fmt: skip
-        # One for all threads: the first that is made.
-        derived = _derived.setdefault(key, type(public.__name__, (public, base), body))
-    return derived
+    return derived_class(cls, backends.load(name).LAYER_BASE)
 
 
 def new_layer(cls: type, backend: str) -> Any:

@@ -1,0 +1,48 @@
+"""Layers and optimizers as tf.train.Checkpoint sees them: it saves and restores their state."""
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.trackable.base import Trackable
+
+
+class _Checkpointed(Trackable):
+    """The base of objects whose `_kl_state` is part of a checkpoint.
+
+    State is found by looking at the object: TensorFlow would have noted it where it was set.
+    """
+
+    def _kl_state(self) -> dict[str, Any]:
+        """Return the variables and objects inside by name; subclasses write it."""
+        raise NotImplementedError
+
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
+        return super()._trackable_children(save_type, **kwargs) | self._kl_state()
+
+    def _lookup_dependency(self, name: str, cached_dependencies: Any = None) -> Any:
+        return (cached_dependencies or self._kl_state()).get(name)
+
+    def _kl_state_added(self) -> None:
+        """Give new variables the values of a checkpoint that was restored before they were made."""
+        if self.__dict__.get("_self_unconditional_deferred_dependencies"):
+            for name, child in self._kl_state().items():
+                self._handle_deferred_dependencies(name, child)
+
+
+class TensorFlowLayer(_Checkpointed, tf.Module):
+    """The base of layers on TensorFlow."""
+
+    def _kl_state(self) -> dict[str, Any]:
+        """Return the layer's variables, the layers inside and the optimizer."""
+        state: dict[str, Any] = dict(self.own_layers())
+        state |= {name: v._kl_raw for name, v in self.own_variables()}
+        optimizer = self.__dict__.get("optimizer")
+        return state | {"optimizer": optimizer} if isinstance(optimizer, Trackable) else state
+
+
+class TensorFlowOptimizer(_Checkpointed):
+    """The base of optimizers on TensorFlow."""
+
+    def _kl_state(self) -> dict[str, Any]:
+        """Return the variables, by number: their names have those of parameters in them."""
+        return {f"variables/{i}": v._kl_raw for i, v in enumerate(self.variables)}
