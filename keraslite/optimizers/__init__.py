@@ -8,6 +8,7 @@ from keraslite.optimizers import schedules
 from keraslite.optimizers.formulas import FORMULAS
 from keraslite.optimizers.loss_scale import LossScaleOptimizer
 from keraslite.optimizers.matrices import MatrixOptimizer
+from keraslite.optimizers.multi import MultiOptimizer, OptimizerMap
 from keraslite.optimizers.optimizer import ARGUMENTS, Optimizer
 
 _ABOUT = """{summary}
@@ -211,6 +212,7 @@ def get(identifier: Any) -> Any:
 
 __all__ = [
     "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
-    "LossScaleOptimizer", "MatrixOptimizer", "Muon", "Nadam", "Optimizer", "RMSprop", "SGD",
-    "ScheduleFreeAdamW", "deserialize", "get", "schedules", "serialize",
+    "LossScaleOptimizer", "MatrixOptimizer", "MultiOptimizer", "Muon", "Nadam", "Optimizer",
+    "OptimizerMap", "RMSprop", "SGD", "ScheduleFreeAdamW", "deserialize", "get",
+    "schedules", "serialize",
 ]  # fmt: skip

@@ -133,7 +133,7 @@ class Optimizer(OptimizerState):
             return
         variables = self.checked_variables(grads, trainable_variables)
         if any(g is None for g in grads):
-            grads, variables = self._without_missing(grads, variables)
+            grads, variables = self.without_missing(grads, variables)
         live = not in_stateless_scope()
         with backends.load(self.backend).no_grad() if live else nullcontext():
             if any(v.overwrite_with_gradient for v in variables):
@@ -179,7 +179,16 @@ class Optimizer(OptimizerState):
             )
         return self._trainable_variables
 
-    def _without_missing(self, grads: Sequence[Any], variables: list) -> tuple[list, list]:
+    def without_missing(self, grads: Sequence[Any], variables: list) -> tuple[list, list]:
+        """Return the gradients that are not None, and their parameters, with a warning.
+
+        Args:
+            grads: a gradient or None each.
+            variables: the parameters.
+
+        Raises:
+            ValueError: all are None.
+        """
         missing = [v.path for g, v in zip(grads, variables, strict=True) if g is None]
         if len(missing) == len(variables):
             raise ValueError("No gradients provided for any variable.")

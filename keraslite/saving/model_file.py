@@ -83,6 +83,8 @@ def save_model(
     compile_config, problem = _compile_config(model)
     config = {
         "model": serialize_keras_object(model),
+        # What optimizers choose by: a loaded layer is built before the model around it.
+        "paths": {name: v.path for name, v in weights.items()},
         "compile": compile_config,
         "compile_problem": problem,
     }
@@ -154,7 +156,10 @@ def load_model(
             )
         if version == 1:
             restore_quantized_v1(model, config["model"].get("build_config"))
-        assign_strictly(weights_of(model, version), members.tensors(WEIGHTS), where=path)
+        weights = weights_of(model, version)
+        assign_strictly(weights, members.tensors(WEIGHTS), where=path)
+        for name, variable in weights.items():
+            variable.path = (config.get("paths") or {}).get(name, variable.path)
         problem = config.get("compile_problem")
         if compile and config.get("compile"):
             problem = _compile(model, config["compile"])

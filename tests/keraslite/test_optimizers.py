@@ -239,6 +239,11 @@ def test_configs(name):
     if name == "LossScaleOptimizer":
         ours = optimizers.LossScaleOptimizer(optimizers.SGD(name="i"), name="o")
         theirs = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(name="i"), name="o")
+    elif name == "MultiOptimizer":
+        ours, theirs = (
+            o.MultiOptimizer(o.OptimizerMap(o.SGD(name="i"), {"a": o.SGD(name="j")}), name="o")
+            for o in (optimizers, keras.optimizers)
+        )
     else:
         ours = getattr(optimizers, name)(name="o")
         theirs = getattr(keras.optimizers, name)(name="o")
