@@ -16,6 +16,7 @@ from keraslite import (
     layers,
     losses,
     metrics,
+    mixed_precision,
     models,
     ops,
     optimizers,
@@ -66,13 +67,24 @@ else:
 
 __version__ = "0.1.0"
 
+
+def version() -> str:
+    """Return the version of this package.
+
+    >>> version() == __version__
+    True
+    """
+    return __version__
+
+
 __all__ = [
     "AutocastScope", "DTypePolicy", "FloatDTypePolicy", "Function", "Functional", "Initializer",
     "Input", "InputSpec", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Operation",
     "Optimizer", "Quantizer", "Regularizer", "SeedGenerator", "Sequential", "StatelessScope",
     "Variable", "activations", "backend", "callbacks", "checkpoint", "cond", "config",
     "constraints", "custom_gradient", "device", "dtype_policies", "grad", "initializers", "jit",
-    "jvp", "layers", "losses", "metrics", "models", "name_scope", "no_grad", "ops", "optimizers",
-    "quantizers", "random", "regularizers", "remat", "saving", "scan", "stop_gradient",
-    "to_backend", "tree", "use_backend", "utils", "value_and_grad", "vjp", "vmap", "while_loop",
+    "jvp", "layers", "losses", "metrics", "mixed_precision", "models", "name_scope", "no_grad",
+    "ops", "optimizers", "quantizers", "random", "regularizers", "remat", "saving", "scan",
+    "stop_gradient", "to_backend", "tree", "use_backend", "utils", "value_and_grad", "version",
+    "vjp", "vmap", "while_loop",
 ]  # fmt: skip

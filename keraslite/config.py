@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ _settings: dict[str, Any] = {
     "floatx": _FILE.get("floatx", "float32"),
     "epsilon": float(_FILE.get("epsilon", 1e-7)),
     "image_data_format": _FILE.get("image_data_format", "channels_last"),
+    "flash_attention": None,
+    "interactive_logging": True,
     "max_epochs": int(os.environ.get("KERAS_MAX_EPOCHS") or 0) or None,
     "max_steps_per_epoch": int(os.environ.get("KERAS_MAX_STEPS_PER_EPOCH") or 0) or None,
 }
@@ -126,6 +129,70 @@ def set_max_steps_per_epoch(max_steps_per_epoch: int | None) -> None:
         max_steps_per_epoch: the limit; None for none.
     """
     _settings["max_steps_per_epoch"] = _limit("max_steps_per_epoch", max_steps_per_epoch)
+
+
+def enable_flash_attention() -> None:
+    """Let attention use a fused kernel wherever the backend has one, as it does by default."""
+    _settings["flash_attention"] = None
+
+
+def disable_flash_attention() -> None:
+    """Keep attention that is not told otherwise from using a fused kernel."""
+    _settings["flash_attention"] = False
+
+
+def is_flash_attention_enabled() -> bool | None:
+    """Return False if fused attention is disabled, else None, as Keras does.
+
+    >>> is_flash_attention_enabled()
+    """
+    return _settings["flash_attention"]
+
+
+def enable_interactive_logging() -> None:
+    """Print progress and messages, as is done by default."""
+    _settings["interactive_logging"] = True
+
+
+def disable_interactive_logging() -> None:
+    """Send progress and messages to the logger "keraslite" in the place of the standard output."""
+    _settings["interactive_logging"] = False
+
+
+def is_interactive_logging_enabled() -> bool:
+    """Return whether progress and messages are printed.
+
+    >>> is_interactive_logging_enabled()
+    True
+    """
+    return _settings["interactive_logging"]
+
+
+def enable_traceback_filtering() -> None:
+    """Warn that tracebacks are whole: they are not filtered here."""
+    warnings.warn("keraslite does not filter tracebacks: they are shown whole.", stacklevel=2)
+
+
+def disable_traceback_filtering() -> None:
+    """Show tracebacks whole, as is always done; there for Keras code."""
+
+
+def is_traceback_filtering_enabled() -> bool:
+    """Return False: tracebacks are shown whole.
+
+    >>> is_traceback_filtering_enabled()
+    False
+    """
+    return False
+
+
+def is_nnx_enabled() -> bool:
+    """Return False: variables are not those of flax.nnx.
+
+    >>> is_nnx_enabled()
+    False
+    """
+    return False
 
 
 def _limit(name: str, value: int | None) -> int | None:

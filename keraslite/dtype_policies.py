@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keraslite import config, dtypes
+from keraslite import config, dtypes, registry
 
 _MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 QUANTIZATION_MODES = ("int8",)
@@ -120,6 +120,20 @@ def get(identifier: Any) -> DTypePolicy:
     name = identifier if isinstance(identifier, str) else dtypes.standardize(identifier)
     mode, quantized, source = name.partition("_from_")
     return QuantizedDTypePolicy(mode, source) if quantized else DTypePolicy(name)
+
+
+def serialize(dtype_policy: DTypePolicy) -> dict[str, Any]:
+    """Return the config of a policy."""
+    return registry.serialize_keras_object(dtype_policy)
+
+
+def deserialize(config: dict[str, Any], custom_objects: Any = None) -> DTypePolicy:
+    """Return the policy of a config.
+
+    >>> deserialize(serialize(DTypePolicy("bfloat16"))).name
+    'bfloat16'
+    """
+    return registry.deserialize_keras_object(config, custom_objects)
 
 
 # Where Keras has them, too.

@@ -6,9 +6,11 @@ from collections.abc import Container
 from itertools import count
 from typing import Any
 
+from keraslite import backend as backends
 from keraslite.scopes import scopes
 
 _counts: defaultdict[str, count] = defaultdict(count)  # which threads may share
+_uids: defaultdict[str, int] = defaultdict(int)
 
 
 def to_snake_case(name: str) -> str:
@@ -26,6 +28,16 @@ def auto_name(prefix: str) -> str:
     """Return a name no other object has: the prefix, and a number from the second use on."""
     number = next(_counts[prefix])
     return f"{prefix}_{number}" if number else prefix
+
+
+def get_uid(prefix: str = "") -> int:
+    """Return how often it was called with a prefix, this time included.
+
+    >>> get_uid("doc"), get_uid("doc")
+    (1, 2)
+    """
+    _uids[prefix] += 1
+    return _uids[prefix]
 
 
 def is_automatic_name(name: str, prefix: str) -> bool:
@@ -54,6 +66,10 @@ def free_name(name: str, taken: Container[str]) -> str:
 def reset_names() -> None:
     """Start the automatic numbers again."""
     _counts.clear()
+    _uids.clear()
+
+
+backends.get_uid = get_uid  # type: ignore[attr-defined]
 
 
 class name_scope:  # noqa: N801 - used like the function it is in Keras
@@ -61,9 +77,10 @@ class name_scope:  # noqa: N801 - used like the function it is in Keras
 
     Args:
         name: the name.
+        caller: whose scope it is; kept for Keras code.
     """
 
-    def __init__(self, name: str, **kwargs: Any):
+    def __init__(self, name: str, caller: Any = None, **kwargs: Any):
         self.name = name
 
     def __enter__(self) -> "name_scope":

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from keraslite import backend as backends
 from keraslite import config, dtype_policies, dtypes, ops, registry
 from keraslite.naming import to_snake_case
@@ -259,9 +261,61 @@ _TABLE = {cls.__name__: cls for cls in _CLASSES}
 _TABLE |= {to_snake_case(cls.__name__): cls for cls in _CLASSES}
 
 
-def serialize(quantizer: Any) -> Any:
-    """The config of a quantizer."""
-    return registry.serialize_keras_object(quantizer)
+def _check_packing(arr: Any, dtype: str) -> None:
+    if dtype not in ("int8", "uint8"):
+        raise ValueError(f"Expected dtype to be 'int8' or 'uint8', but got '{dtype}'.")
+    if dtypes.standardize(arr.dtype) != dtype:
+        raise TypeError(f"Expected a tensor of {dtype}, got {dtypes.standardize(arr.dtype)}.")
+
+
+def pack_int4(arr: Any, axis: int = 0, dtype: str = "int8") -> tuple[Any, tuple[int, ...], int]:
+    """Pack integers of four bits in pairs into bytes.
+
+    Args:
+        arr: a tensor of int8 or uint8 with values of four bits.
+        axis: the axis along which two neighbours share a byte, the first in its lower half.
+        dtype: of `arr` and of the result.
+
+    Returns:
+        The bytes, their shape, and the size of the axis before.
+
+    >>> packed, shape, size = pack_int4(np.array([-3, 2, 1], "int8"))
+    >>> packed.tolist(), shape, size
+    ([45, 1], (2,), 3)
+    """
+    _check_packing(arr, dtype)
+    rows = np.moveaxis(backends.to_numpy(arr), axis, 0)
+    size = rows.shape[0]
+    rows = np.concatenate([rows, np.zeros((size % 2, *rows.shape[1:]), rows.dtype)])
+    low, high = rows[::2].astype("uint8") & 15, rows[1::2].astype("uint8") & 15
+    packed = np.moveaxis((low | high << 4).astype(dtype), 0, axis)
+    return backends.module_of(arr).convert(np.ascontiguousarray(packed)), packed.shape, size
+
+
+def unpack_int4(packed: Any, orig_len: int, axis: int = 0, dtype: str = "int8") -> Any:
+    """Unpack what `pack_int4` packed.
+
+    Args:
+        packed: the bytes.
+        orig_len: the size of the axis before.
+        axis: the axis along which they were packed.
+        dtype: of the bytes and of the result: int8 gives -8 to 7, uint8 0 to 15.
+
+    >>> unpack_int4(np.array([45, 1], "int8"), 3).tolist()
+    [-3, 2, 1]
+    """
+    _check_packing(packed, dtype)
+    packed = ops.moveaxis(ops.cast(packed, "int32"), axis, 0)
+    halves = [ops.bitwise_and(packed, 15), ops.bitwise_and(ops.right_shift(packed, 4), 15)]
+    if dtype == "int8":
+        halves = [ops.where(x > 7, x - 16, x) for x in halves]
+    rows = ops.reshape(ops.stack(halves, axis=1), (-1, *packed.shape[1:]))[:orig_len]
+    return ops.moveaxis(ops.cast(rows, dtype), 0, axis)
+
+
+def serialize(initializer: Any) -> Any:
+    """The config of a quantizer, whose parameter has the name that it has in Keras."""
+    return registry.serialize_keras_object(initializer)
 
 
 def deserialize(config: Any, custom_objects: Any = None) -> Any:

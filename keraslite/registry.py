@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from keraslite import backend as backends
-from keraslite import dtypes
+from keraslite import config, dtypes
 
 _MODULES = (
     "layers", "models", "losses", "metrics", "optimizers", "optimizers.schedules", "initializers",
@@ -33,6 +33,9 @@ safe_mode: ContextVar[bool] = ContextVar("keraslite_safe_mode", default=True)
 def enable_unsafe_deserialization() -> None:
     """Let configs that hold Python bytecode be read, as `safe_mode=False` does for one file."""
     safe_mode.set(False)
+
+
+config.enable_unsafe_deserialization = enable_unsafe_deserialization  # type: ignore[attr-defined]
 
 
 def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable:
@@ -73,15 +76,46 @@ def register_package(package: str, find: Callable[[str], Any]) -> None:
     _packages[package] = find
 
 
-def get_registered_name(item: Any) -> str:
+def get_registered_name(obj: Any) -> str:
     """The name under which a class or function was registered, else its own."""
-    return _names.get(item, item.__name__)
+    return _names.get(obj, obj.__name__)
+
+
+def get_registered_object(
+    name: str,
+    custom_objects: Mapping[str, Any] | None = None,
+    module_objects: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return the class or function that was registered under a name, or None.
+
+    Args:
+        name: the name, with its package: "Custom>Name".
+        custom_objects: where it is looked up after the registered ones.
+        module_objects: where it is looked up last.
+
+    >>> get_registered_object("half", {"half": float})
+    <class 'float'>
+    """
+    for table in (_custom.get(), _registered, custom_objects or {}, module_objects or {}):
+        if name in table:
+            return table[name]
+    return None
+
+
+def get_custom_objects() -> dict[str, Any]:
+    """Return the live dict of registered classes and functions, by their names.
+
+    >>> get_custom_objects()["doc>Half"] = float
+    >>> get_registered_object("doc>Half")
+    <class 'float'>
+    """
+    return _registered
 
 
 @contextmanager
-def custom_object_scope(objects: Mapping[str, Any] | None) -> Any:
+def custom_object_scope(custom_objects: Mapping[str, Any] | None) -> Any:
     """A block in which configs may also name these classes and functions; None adds none."""
-    token = _custom.set({**_custom.get(), **(objects or {})})
+    token = _custom.set({**_custom.get(), **(custom_objects or {})})
     try:
         yield
     finally:
@@ -117,42 +151,42 @@ def derived_class(cls: type, base: type | None) -> type:
     return _derived[public, base]
 
 
-def serialize_keras_object(item: Any) -> Any:
+def serialize_keras_object(obj: Any) -> Any:
     """A plain, JSON-able form of numbers, structures, arrays, and objects with `get_config`.
 
     >>> serialize_keras_object({"a": (1, 2)})
     {'a': [1, 2]}
     """
-    if item is None or isinstance(item, str | bool | int | float):
-        return item
-    if isinstance(item, list | tuple):
-        return [serialize_keras_object(x) for x in item]
-    if isinstance(item, dict):
-        return {k: serialize_keras_object(v) for k, v in item.items()}
-    if isinstance(item, np.generic):
-        return item.item()
-    if hasattr(item, "get_config"):
-        cls = public_class(type(item))
+    if obj is None or isinstance(obj, str | bool | int | float):
+        return obj
+    if isinstance(obj, list | tuple):
+        return [serialize_keras_object(x) for x in obj]
+    if isinstance(obj, dict):
+        return {k: serialize_keras_object(v) for k, v in obj.items()}
+    if isinstance(obj, np.generic):
+        return obj.obj()
+    if hasattr(obj, "get_config"):
+        cls = public_class(type(obj))
         entry = {
             "module": _public_module(cls),
             "class_name": cls.__name__,
-            "config": serialize_keras_object(item.get_config()),
+            "config": serialize_keras_object(obj.get_config()),
             "registered_name": _names.get(cls),
         }
-        if getattr(item, "built", False) and hasattr(item, "get_build_config"):
-            entry["build_config"] = serialize_keras_object(item.get_build_config())
+        if getattr(obj, "built", False) and hasattr(obj, "get_build_config"):
+            entry["build_config"] = serialize_keras_object(obj.get_build_config())
         return entry
-    if callable(item) and getattr(item, "__name__", "<lambda>") != "<lambda>":
-        return get_registered_name(item)
-    array = getattr(item, "__array__", None)
-    if array is not None or backends.of(item) is not None:
-        values = backends.to_numpy(item)
+    if callable(obj) and getattr(obj, "__name__", "<lambda>") != "<lambda>":
+        return get_registered_name(obj)
+    array = getattr(obj, "__array__", None)
+    if array is not None or backends.of(obj) is not None:
+        values = backends.to_numpy(obj)
         return {
             "class_name": "__numpy__",
             "config": {"value": values.tolist(), "dtype": values.dtype.name},
         }
     raise TypeError(
-        f"Cannot make a config of {item!r}: give its class a get_config(), or register the "
+        f"Cannot make a config of {obj!r}: give its class a get_config(), or register the "
         "function with keraslite.saving.register_keras_serializable()."
     )
 

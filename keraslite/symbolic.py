@@ -148,6 +148,18 @@ def _operators() -> None:
 _operators()
 
 
+def is_keras_tensor(x: Any) -> bool:
+    """Return whether a value is a KerasTensor.
+
+    >>> is_keras_tensor(KerasTensor((2,))), is_keras_tensor(1.0)
+    (True, False)
+    """
+    return isinstance(x, KerasTensor)
+
+
+backends.is_keras_tensor = is_keras_tensor  # type: ignore[attr-defined]
+
+
 def is_symbolic(structure: Any) -> bool:
     """Whether any leaf of a structure is a symbolic tensor."""
     return any(isinstance(x, KerasTensor) for x in tree.flatten(structure))

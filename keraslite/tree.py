@@ -18,34 +18,39 @@ def flatten(structure: Any) -> list[Any]:
     return optree.tree_leaves(structure, none_is_leaf=True, namespace=_SPACE)
 
 
-def map_structure(function: Callable[..., Any], *structures: Any) -> Any:
+def map_structure(func: Callable[..., Any], *structures: Any, none_is_leaf: bool = True) -> Any:
     """Apply a function leaf by leaf over structures of the same form.
+
+    Args:
+        func: of a leaf of each structure.
+        structures: the structures.
+        none_is_leaf: whether the function is called with None too, or None is left as it is.
 
     >>> map_structure(lambda x, y: x + y, {"a": 1}, {"a": 2})
     {'a': 3}
     """
-    return optree.tree_map(function, *structures, none_is_leaf=True, namespace=_SPACE)
+    return optree.tree_map(func, *structures, none_is_leaf=none_is_leaf, namespace=_SPACE)
 
 
-def map_structure_up_to(shallow: Any, function: Callable[..., Any], *structures: Any) -> Any:
-    """Apply a function to the parts of structures that stand where `shallow` has leaves.
+def map_structure_up_to(shallow_structure: Any, func: Callable[..., Any], *structures: Any) -> Any:
+    """Apply a function to the parts of structures that stand where the shallow one has leaves.
 
     >>> map_structure_up_to({"a": 0}, len, {"a": [1, 2]})
     {'a': 2}
     """
-    spec = optree.tree_structure(shallow, none_is_leaf=True, namespace=_SPACE)
+    spec = optree.tree_structure(shallow_structure, none_is_leaf=True, namespace=_SPACE)
     parts = [spec.flatten_up_to(s) for s in structures]
-    return spec.unflatten(map(function, *parts))
+    return spec.unflatten(map(func, *parts))
 
 
-def pack_sequence_as(structure: Any, flat: list[Any]) -> Any:
+def pack_sequence_as(structure: Any, flat_sequence: list[Any]) -> Any:
     """Put leaves into the form of `structure`.
 
     >>> pack_sequence_as({"a": 0, "b": (0, 0)}, [1, 2, 3])
     {'a': 1, 'b': (2, 3)}
     """
     spec = optree.tree_structure(structure, none_is_leaf=True, namespace=_SPACE)
-    return spec.unflatten(flat)
+    return spec.unflatten(flat_sequence)
 
 
 def is_nested(structure: Any) -> bool:
@@ -57,8 +62,13 @@ def is_nested(structure: Any) -> bool:
     return isinstance(structure, _NESTED)
 
 
-def assert_same_structure(a: Any, b: Any) -> None:
+def assert_same_structure(a: Any, b: Any, check_types: Any = None) -> None:
     """Raise ValueError unless two structures have the same form.
+
+    Args:
+        a: a structure.
+        b: another.
+        check_types: without effect, as in Keras; `assert_same_paths` is the looser check.
 
     >>> assert_same_structure([1, (2,)], [3, (4,)])
     """
@@ -68,14 +78,15 @@ def assert_same_structure(a: Any, b: Any) -> None:
         raise ValueError(f"The structures differ: {spec_a} and {spec_b}.")
 
 
-MAP_TO_NONE = object()  # what a function of `traverse` returns to put None in a place
+class MAP_TO_NONE:  # noqa: N801 - Keras's name
+    """What a function of `traverse` returns to put None in a place."""
 
 
-def traverse(function: Callable[[Any], Any], structure: Any, top_down: bool = True) -> Any:
+def traverse(func: Callable[[Any], Any], structure: Any, top_down: bool = True) -> Any:
     """Apply a function to a structure and to all parts of it, whether leaves or not.
 
     Args:
-        function: of a part; None leaves the part as it is, `MAP_TO_NONE` makes it None, and
+        func: of a part; None leaves the part as it is, `MAP_TO_NONE` makes it None, and
             anything else takes its place.
         structure: the structure.
         top_down: whether a part comes before what is inside it, which is left out where the part
@@ -85,17 +96,26 @@ def traverse(function: Callable[[Any], Any], structure: Any, top_down: bool = Tr
     {'a': 3, 'b': 3}
     """
     if top_down:
-        out = function(structure)
+        out = func(structure)
     if not top_down or out is None:
         parts, spec = optree.tree_flatten(
             structure, lambda x: x is not structure, none_is_leaf=True, namespace=_SPACE
         )
         if not spec.is_leaf():
-            structure = spec.unflatten([traverse(function, x, top_down) for x in parts])
-        out = structure if top_down else function(structure)
+            structure = spec.unflatten([traverse(func, x, top_down) for x in parts])
+        out = structure if top_down else func(structure)
     if out is MAP_TO_NONE:
         return None
     return structure if out is None else out
+
+
+def lists_to_tuples(structure: Any) -> Any:
+    """Make tuples of the lists in a structure.
+
+    >>> lists_to_tuples({"a": [1, [2]]})
+    {'a': (1, (2,))}
+    """
+    return traverse(lambda x: tuple(x) if type(x) is list else None, structure, top_down=False)
 
 
 def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
@@ -122,7 +142,7 @@ def assert_same_paths(a: Any, b: Any) -> None:
         )
 
 
-def map_shape_structure(function: Callable[[tuple], Any], structure: Any) -> Any:
+def map_shape_structure(func: Callable[[tuple], Any], structure: Any) -> Any:
     """Apply a function to the shapes in a structure: lists or tuples of ints and None.
 
     >>> map_shape_structure(len, {"a": (2, None), "b": [(1,)]})
@@ -132,6 +152,4 @@ def map_shape_structure(function: Callable[[tuple], Any], structure: Any) -> Any
     def is_shape(x: Any) -> bool:
         return isinstance(x, list | tuple) and all(e is None or isinstance(e, int) for e in x)
 
-    return optree.tree_map(
-        function, structure, is_leaf=is_shape, none_is_leaf=True, namespace=_SPACE
-    )
+    return optree.tree_map(func, structure, is_leaf=is_shape, none_is_leaf=True, namespace=_SPACE)

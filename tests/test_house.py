@@ -28,7 +28,7 @@ FLOORS = {
         ["ops", "probing", "symbolic", "operation"],
         ["random"],
         ["initializers", "regularizers", "constraints", "activations", "losses", "metrics"],
-        ["optimizers", "quantizers"],
+        ["optimizers", "quantizers", "mixed_precision"],
         ["layers"],
         ["saving"],
         ["utils"],

@@ -10,7 +10,9 @@ in a file for each topic of `ops/` (`primitives.py` says which small topics shar
 
 import sys
 from types import ModuleType
+from typing import Any
 
+from keraslite import config, dtypes
 from keraslite.backend.dispatch import (
     FLOATING,
     MODULES,
@@ -40,6 +42,36 @@ from keraslite.backend.dispatch import (
     use_backend,
 )
 
+# Where Keras has them, too.
+from keraslite.config import (
+    epsilon,
+    floatx,
+    image_data_format,
+    set_epsilon,
+    set_floatx,
+    set_image_data_format,
+)
+from keraslite.dtypes import result_type
+from keraslite.dtypes import standardize as standardize_dtype
+
+
+def is_float_dtype(dtype: Any) -> bool:
+    """Return whether a data type, in any form, is a floating-point one.
+
+    >>> is_float_dtype("bfloat16"), is_float_dtype("int8")
+    (True, False)
+    """
+    return dtypes.is_float(standardize_dtype(dtype))
+
+
+def is_int_dtype(dtype: Any) -> bool:
+    """Return whether a data type, in any form, is a signed or unsigned integer.
+
+    >>> is_int_dtype("uint8"), is_int_dtype("bool")
+    (True, False)
+    """
+    return dtypes.is_int(standardize_dtype(dtype))
+
 
 class CallableModule(ModuleType):
     """`keraslite.backend()` names the current backend; `keraslite.backend` is this module too."""
@@ -49,3 +81,16 @@ class CallableModule(ModuleType):
 
 
 sys.modules[__name__].__class__ = CallableModule
+
+
+def set_backend(backend: str) -> None:
+    """Make a backend the current one, as `use_backend` does; nothing is reloaded.
+
+    Args:
+        backend: its name.
+    """
+    use_backend(backend)
+
+
+config.backend = backend  # type: ignore[attr-defined]
+config.set_backend = set_backend  # type: ignore[attr-defined]

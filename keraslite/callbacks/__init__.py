@@ -1,5 +1,6 @@
 """Callbacks: hooks into training, evaluation and prediction, under their Keras names."""
 
+from keraslite.callbacks.averages import SwapEMAWeights
 from keraslite.callbacks.backup import BackupAndRestore
 from keraslite.callbacks.base import Callback, History
 from keraslite.callbacks.callback_list import CallbackList
@@ -20,5 +21,6 @@ from keraslite.callbacks.simple import (
 __all__ = [
     "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
     "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "MonitorCallback",
-    "ProgbarLogger", "ProgressBar", "ReduceLROnPlateau", "TerminateOnNaN",
+    "ProgbarLogger", "ProgressBar", "ReduceLROnPlateau", "SwapEMAWeights",
+    "TerminateOnNaN",
 ]  # fmt: skip

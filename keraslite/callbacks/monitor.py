@@ -8,6 +8,7 @@ from typing import Any
 from keraslite import ops
 from keraslite.callbacks.base import Callback, number
 from keraslite.saving.weight_files import check_filename
+from keraslite.utils.progress import message
 
 
 class MonitorCallback(Callback):
@@ -73,7 +74,7 @@ class MonitorCallback(Callback):
 
     def _tell(self, epoch: int, text: str) -> None:
         if getattr(self, "verbose", 0):
-            print(f"\nEpoch {epoch + 1}: {text}")
+            message(f"\nEpoch {epoch + 1}: {text}")
 
 
 def _named_metrics(model: Any) -> list[tuple[str, Any]]:

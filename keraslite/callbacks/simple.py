@@ -9,6 +9,7 @@ import numpy as np
 
 from keraslite.callbacks.base import Callback, Logs, number
 from keraslite.callbacks.monitor import learning_rate
+from keraslite.utils.progress import message
 
 
 class LambdaCallback(Callback):
@@ -75,7 +76,7 @@ class LearningRateScheduler(Callback):
             raise ValueError(f"The schedule must give a number, got {rate!r}.")
         optimizer.learning_rate = float(rate)
         if self.verbose:
-            print(f"\nEpoch {epoch + 1}: the learning rate is {float(rate):g}.")
+            message(f"\nEpoch {epoch + 1}: the learning rate is {float(rate):g}.")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Note the learning rate in the logs."""
@@ -128,7 +129,7 @@ class TerminateOnNaN(Callback):
                 )
                 if self.raise_error:
                     raise RuntimeError(text)
-                print(f"\n{text}")
+                message(f"\n{text}")
                 self.model.stop_training = True
                 return
 

@@ -336,7 +336,7 @@ def circle(
     ref_labels: Tensor = None,
     ref_embeddings: Tensor = None,
     remove_diagonal: bool = True,
-    gamma: float = 80.0,
+    gamma: float = 80,
     margin: float = 0.4,
 ) -> Tensor:
     """Circle loss, which draws embeddings of a class together (Sun et al., 2020).

@@ -40,6 +40,7 @@ from keraslite.saving.weight_files import load_weights, save_weights
 from keraslite.symbolic import KerasTensor, Node
 from keraslite.training.trainer import Trainer
 from keraslite.typing import overridable
+from keraslite.utils.progress import message
 from keraslite.utils.summary import summary_table
 
 
@@ -326,7 +327,7 @@ class Model(Trainer, Layer):
             expand_nested: whether the layers inside layers are listed too.
             show_trainable: whether a column says which layers are trained.
         """
-        (print_fn or print)(summary_table(self, line_length, expand_nested, show_trainable))
+        (print_fn or message)(summary_table(self, line_length, expand_nested, show_trainable))
 
     def save(
         self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any

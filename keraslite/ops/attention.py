@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keraslite import backend as backends
+from keraslite import config
 from keraslite.ops import numpy as k
 from keraslite.ops.activation import softmax
 from keraslite.ops.common import positions
@@ -68,6 +69,8 @@ def dot_product_attention(
             f"dot_product_attention takes a dropout_rate from [0, 1), got {dropout_rate}."
         )
     seed = seed_pair(seed) if dropout_rate else None
+    if flash_attention is None:
+        flash_attention = config.is_flash_attention_enabled()
     fusible = flash_attention is not False and attn_logits_soft_cap is None and not dropout_rate
     out: Any = NotImplemented
     if fusible:

@@ -5,7 +5,9 @@ from keraslite.registry import (
     custom_object_scope,
     deserialize_keras_object,
     enable_unsafe_deserialization,
+    get_custom_objects,
     get_registered_name,
+    get_registered_object,
     register_keras_serializable,
     register_package,
     serialize_keras_object,
@@ -24,8 +26,9 @@ from keraslite.variable import Pending
 
 __all__ = [
     "CustomObjectScope", "Pending", "custom_object_scope", "deserialize_keras_object",
-    "enable_unsafe_deserialization", "finish_replacing", "get_registered_name", "is_temporary",
-    "load_model", "load_weights", "open_safetensors", "register_keras_serializable",
-    "register_package", "remove_abandoned", "replacing", "replacing_folder", "save_model",
-    "save_safetensors", "save_weights", "serialize_keras_object",
+    "enable_unsafe_deserialization", "finish_replacing", "get_custom_objects",
+    "get_registered_name", "get_registered_object", "is_temporary", "load_model", "load_weights",
+    "open_safetensors", "register_keras_serializable", "register_package", "remove_abandoned",
+    "replacing", "replacing_folder", "save_model", "save_safetensors", "save_weights",
+    "serialize_keras_object",
 ]  # fmt: skip

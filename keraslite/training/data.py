@@ -18,7 +18,7 @@ from keraslite import tree
 from keraslite.backend.counter import MASK, hashed, keys
 from keraslite.random import make_default_seed
 from keraslite.scopes import scopes
-from keraslite.utils.data import unpack_x_y_sample_weight
+from keraslite.utils.data import PyDataset, unpack_x_y_sample_weight
 
 
 def permutation(count: int, seed: int, counter: int) -> np.ndarray:
@@ -181,7 +181,7 @@ class StreamData:
         self._source = source
         self._begun: tuple[tuple, Iterator] | None = None  # an epoch whose first batch was taken
         try:
-            self.num_batches = len(source)
+            self.num_batches = source.num_batches if isinstance(source, PyDataset) else len(source)
         except TypeError:  # data sets of unknown or no end say so when they are asked
             self.num_batches = None
 
@@ -213,8 +213,12 @@ class StreamData:
         source = self._source
         if callable(source) and not hasattr(source, "__iter__"):
             source = source()
-        if hasattr(source, "__getitem__") and hasattr(source, "__len__"):  # a PyDataset
-            items: Iterable = (source[i] for i in range(len(source)))
+        items: Iterable
+        if isinstance(source, PyDataset):
+            source.on_epoch_begin()
+            items, end = source, source.on_epoch_end
+        elif hasattr(source, "__getitem__") and hasattr(source, "__len__"):  # of the same form
+            items = (source[i] for i in range(len(source)))
             end = getattr(source, "on_epoch_end", None)
         else:
             items, end = source, None
@@ -391,9 +395,15 @@ def prefetch(items: Iterator, depth: int = 2) -> Iterator:
         thread.join()
 
 
+def _limited(source: Iterator, limit: int, length: int | None) -> Iterator:
+    yield from islice(source, limit)
+    if limit == length:  # so that a data set does what is to be done at the end of an epoch
+        next(source, None)
+
+
 def batches(data: Any, epoch: int, limit: int | None = None, live: Any = None) -> Iterator:
     """Return the batches of one epoch, made ahead in a thread where that takes host work."""
     source = data.epoch(epoch)
     if limit is not None:
-        source = (b for _, b in zip(range(limit), source))
+        source = _limited(source, limit, data.num_batches)
     return prefetch(source) if data.host_work else source

@@ -7,16 +7,31 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import naming
+from keraslite.config import (
+    disable_interactive_logging,
+    enable_interactive_logging,
+    is_interactive_logging_enabled,
+)
+from keraslite.dtypes import standardize as standardize_dtype
 from keraslite.random import forget_global_seed_generators
 from keraslite.registry import (
     CustomObjectScope,
     custom_object_scope,
     deserialize_keras_object,
+    get_custom_objects,
     get_registered_name,
+    get_registered_object,
     register_keras_serializable,
     serialize_keras_object,
 )
-from keraslite.utils.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
+from keraslite.symbolic import is_keras_tensor
+from keraslite.utils.config import Config
+from keraslite.utils.data import (
+    PyDataset,
+    pack_x_y_sample_weight,
+    pad_sequences,
+    unpack_x_y_sample_weight,
+)
 from keraslite.utils.progress import Progbar
 from keraslite.utils.tables import line_length_for, text_table
 
@@ -49,6 +64,10 @@ def clear_session(free_memory: bool = True) -> None:
     """
     naming.reset_names()
     forget_global_seed_generators()
+
+
+Sequence = PyDataset  # its name in older code
+backends.clear_session = clear_session  # type: ignore[attr-defined]
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> Any:
@@ -98,8 +117,11 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
 
 
 __all__ = [
-    "CustomObjectScope", "Progbar", "clear_session", "custom_object_scope",
-    "deserialize_keras_object", "get_registered_name", "line_length_for", "normalize",
-    "pack_x_y_sample_weight", "register_keras_serializable", "serialize_keras_object",
-    "set_random_seed", "text_table", "to_categorical", "unpack_x_y_sample_weight",
+    "Config", "CustomObjectScope", "Progbar", "PyDataset", "Sequence", "clear_session",
+    "custom_object_scope", "deserialize_keras_object", "disable_interactive_logging",
+    "enable_interactive_logging", "get_custom_objects", "get_registered_name",
+    "get_registered_object", "is_interactive_logging_enabled", "is_keras_tensor",
+    "line_length_for", "normalize", "pack_x_y_sample_weight", "pad_sequences",
+    "register_keras_serializable", "serialize_keras_object", "set_random_seed",
+    "standardize_dtype", "text_table", "to_categorical", "unpack_x_y_sample_weight",
 ]  # fmt: skip

@@ -1,6 +1,74 @@
-"""Batches as tuples of inputs, targets and sample weights."""
+"""Data sets of batches, batches as tuples, and sequences of one length."""
 
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count, islice
 from typing import Any
+
+import numpy as np
+
+
+class PyDataset:
+    """Batches by their numbers: the base of data sets that users write for `fit`.
+
+    Subclasses write `__getitem__(index)`, which returns a batch, and `__len__` or `num_batches`.
+
+    Args:
+        workers: how many threads make batches at the same time.
+        use_multiprocessing: kept for Keras code; threads are used in any case.
+        max_queue_size: how many batches the threads are ahead at most.
+
+    >>> class Squares(PyDataset):
+    ...     def __len__(self):
+    ...         return 3
+    ...     def __getitem__(self, index):
+    ...         return index**2
+    >>> list(Squares(workers=2))
+    [0, 1, 4]
+    """
+
+    workers, use_multiprocessing, max_queue_size = 1, False, 10
+
+    def __init__(
+        self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10
+    ):
+        self.workers, self.use_multiprocessing = workers, use_multiprocessing
+        self.max_queue_size = max_queue_size
+
+    def __getitem__(self, index: int) -> Any:
+        """Return a batch."""
+        raise NotImplementedError(f"{type(self).__name__} must implement __getitem__(index).")
+
+    @property
+    def num_batches(self) -> int | None:
+        """The number of batches; None where they have no end."""
+        if hasattr(self, "__len__"):
+            return len(self)
+        raise NotImplementedError(f"{type(self).__name__} must implement num_batches or __len__.")
+
+    def __iter__(self) -> Iterator[Any]:
+        end = self.num_batches
+        indices = iter(count() if end is None else range(end))
+        if self.workers <= 1:
+            yield from map(self.__getitem__, indices)
+            return
+        pool = ThreadPoolExecutor(self.workers)
+        try:
+            ahead = islice(indices, max(self.max_queue_size, 1))
+            waiting = deque(pool.submit(self.__getitem__, i) for i in ahead)
+            while waiting:
+                batch = waiting.popleft().result()
+                waiting.extend(pool.submit(self.__getitem__, i) for i in islice(indices, 1))
+                yield batch
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def on_epoch_begin(self) -> None:
+        """Do what is to be done before an epoch; nothing by default."""
+
+    def on_epoch_end(self) -> None:
+        """Do what is to be done after an epoch, such as another order; nothing by default."""
 
 
 def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
@@ -37,3 +105,57 @@ def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> 
     if y is None:
         return x if not isinstance(x, tuple | list) else (x,)
     return (x, y) if sample_weight is None else (x, y, sample_weight)
+
+
+def pad_sequences(
+    sequences: Sequence[Any], maxlen: int | None = None, dtype: Any = "int32",
+    padding: str = "pre", truncating: str = "pre", value: Any = 0.0,
+) -> np.ndarray:  # fmt: skip
+    """Return sequences of several lengths as the rows of one array.
+
+    Args:
+        sequences: lists or arrays; of arrays with more axes the first is that of the steps.
+        maxlen: the length of the rows; that of the longest sequence by default.
+        dtype: of the array; `object` for strings of several lengths.
+        padding: "pre" or "post": at which end shorter ones are filled.
+        truncating: "pre" or "post": at which end longer ones are cut.
+        value: what they are filled with.
+
+    Raises:
+        ValueError: an argument or a sequence is of another form.
+
+    >>> pad_sequences([[1], [2, 3, 4]], maxlen=2)
+    array([[0, 1],
+           [3, 4]], dtype=int32)
+    """
+    if not hasattr(sequences, "__len__"):
+        raise ValueError("`sequences` must be iterable.")
+    for name, at in (("Padding", padding), ("Truncating", truncating)):
+        if at not in ("pre", "post"):
+            raise ValueError(f'{name} type "{at}" not understood: it must be "pre" or "post".')
+    for x in sequences:
+        if not hasattr(x, "__len__"):
+            raise ValueError(f"`sequences` must be a list of iterables. Found non-iterable: {x}")
+    text = np.issubdtype(dtype, np.str_) or np.issubdtype(dtype, np.bytes_)
+    if isinstance(value, str) and dtype is not object and not text:
+        raise ValueError(
+            f"`dtype` {dtype} is not compatible with `value`'s type: {type(value)}. You should "
+            "set `dtype=object` for variable length strings."
+        )
+    length = max(map(len, sequences), default=0) if maxlen is None else maxlen
+    first = next((x for x in sequences if len(x)), [])
+    rows = np.full((len(sequences), length, *np.shape(first)[1:]), value, dtype=dtype)
+    for i, x in enumerate(sequences):
+        if not len(x) or not length:
+            continue
+        part = np.asarray(x[-length:] if truncating == "pre" else x[:length], dtype=dtype)
+        if part.shape[1:] != rows.shape[2:]:
+            raise ValueError(
+                f"Shape of sample {part.shape[1:]} of sequence at position {i} is different from "
+                f"expected shape {rows.shape[2:]}"
+            )
+        if padding == "post":
+            rows[i, : len(part)] = part
+        else:
+            rows[i, length - len(part) :] = part
+    return rows

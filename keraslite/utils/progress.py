@@ -1,5 +1,6 @@
 """Progbar: how far a loop is, as a bar on a terminal and as a line in a log."""
 
+import logging
 import math
 import os
 import shutil
@@ -9,6 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from keraslite import config
 
 
 def readable_size(count: float) -> str:
@@ -189,6 +192,8 @@ def _clock(seconds: float) -> str:
 
 
 def _is_terminal() -> bool:
+    if not config.is_interactive_logging_enabled():
+        return False
     # A notebook draws over its line as a terminal does.
     if "ipykernel" in sys.modules:
         return True
@@ -196,6 +201,18 @@ def _is_terminal() -> bool:
     return bool(isatty and isatty()) and os.environ.get("TERM") != "dumb"
 
 
+def message(text: str) -> None:
+    """Print a message, or log it where interactive logging is off.
+
+    Args:
+        text: the message.
+    """
+    _write(f"{text}\n")
+
+
 def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    if config.is_interactive_logging_enabled():
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    elif text.strip():
+        logging.getLogger("keraslite").info(text.strip())

@@ -720,3 +720,62 @@ def test_vectors_are_normalized_as_in_keras(backend):
         np.testing.assert_allclose(utils.normalize(x, axis, order), want, rtol=1e-6)
         got = utils.normalize(ops.convert_to_tensor(x), axis, order)
         np.testing.assert_allclose(backends.to_numpy(got), want, rtol=1e-6)
+
+
+class Recorder(callbacks.Callback):
+    """The kernel at each test and each end of an epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.tested, self.ended = [], []
+
+    def on_test_begin(self, logs=None):
+        self.tested.append(self.model.layers[0].kernel.numpy())
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.ended.append(self.model.layers[0].kernel.numpy())
+
+
+def averaged(optimizer, callback, epochs=3):
+    """Train one kernel; return what the recorder saw, and the weights at the end."""
+    model = keraslite.Sequential([layers.Input((2,)), layers.Dense(1, use_bias=False)])
+    model.layers[0].kernel.assign(np.array([[1.0], [2.0]], "float32"))
+    model.compile(optimizer, "mse")
+    x = np.array([[1.0, 0.5], [0.5, -1.0]], "float32")
+    recorder = Recorder()
+    model.fit(
+        x, x[:, :1], batch_size=2, epochs=epochs, verbose=0, validation_data=(x, x[:, :1]),
+        callbacks=[callback, recorder],
+    )  # fmt: skip
+    return recorder, model.layers[0].kernel.numpy()
+
+
+def steps_by_hand(epochs=3, rate=0.1, momentum=0.5):
+    """Weights and averages after each step, in numpy."""
+    x = np.array([[1.0, 0.5], [0.5, -1.0]])
+    kernel, average, path = np.array([[1.0], [2.0]]), np.zeros((2, 1)), []
+    for step in range(epochs):
+        kernel = kernel - rate * x.T @ (x @ kernel - x[:, :1])
+        average = kernel if step == 0 else momentum * average + (1 - momentum) * kernel
+        path.append((kernel, average))
+    return path
+
+
+@pytest.mark.parametrize("on_epoch", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+def test_averages_are_swapped_in_for_tests_and_checkpoints(trains, on_epoch, several):
+    optimizer = optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    if several:
+        optimizer = optimizers.MultiOptimizer(optimizers.OptimizerMap(optimizer))
+    recorder, last = averaged(optimizer, callbacks.SwapEMAWeights(swap_on_epoch=on_epoch))
+    path = steps_by_hand()
+    for seen, (_, average) in zip(recorder.tested, path, strict=True):
+        np.testing.assert_allclose(seen, average, rtol=1e-5)
+    for seen, (kernel, average) in zip(recorder.ended, path, strict=True):
+        np.testing.assert_allclose(seen, average if on_epoch else kernel, rtol=1e-5)
+    np.testing.assert_allclose(last, path[-1][1], rtol=1e-5)  # as `fit` ends with use_ema
+
+
+def test_swapping_needs_averages(trains):
+    with pytest.raises(ValueError, match="use_ema=True"):
+        averaged("sgd", callbacks.SwapEMAWeights())

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import pytest
@@ -338,3 +338,73 @@ def test_streams_hold_work_and_arrays_do_not():
     assert next(data_module.batches(ArrayData(ROWS, batch_size=4), 0, 1))[0].tolist() == [
         0, 1, 2, 3
     ]  # fmt: skip
+
+
+class Rows(utils.PyDataset):
+    """Batches of numbers, and who asked for them."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.calls, self.threads = [], set()
+
+    @property
+    def num_batches(self):
+        return 6
+
+    def __getitem__(self, index):
+        self.threads.add(threading.get_ident())
+        x = np.full((2, 3), index, "float32")
+        return x, x[:, :1]
+
+    def on_epoch_begin(self):
+        self.calls.append("begin")
+
+    def on_epoch_end(self):
+        self.calls.append("end")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_data_set_of_ones_own_trains(trains, workers):
+    rows = Rows(workers=workers, max_queue_size=2)
+    assert [int(x[0, 0]) for x, _ in rows] == list(range(6))
+    model = models.Sequential([layers.Input((3,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    rows.calls.clear()
+    history = model.fit(rows, epochs=2, verbose=0)
+    assert len(history.history["loss"]) == 2
+    assert int(model.optimizer.iterations) == 12
+    assert rows.calls == ["begin", "end"] * 2
+    assert model.predict(rows, verbose=0).shape == (12, 1)
+
+
+def test_workers_make_batches_at_the_same_time():
+    """Each waits for the other: one thread alone would never come to an end."""
+    barrier = threading.Barrier(2, timeout=30)
+
+    class Meeting(utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            barrier.wait()
+            return index
+
+    assert list(Meeting(workers=2)) == [0, 1, 2, 3]
+
+
+def test_a_data_set_without_an_end_and_with_an_error():
+    class Endless(utils.PyDataset):
+        num_batches = None
+
+        def __getitem__(self, index):
+            if index == 5:
+                raise OSError("row 5 cannot be read")
+            return index
+
+    for workers in (1, 2):
+        assert list(islice(Endless(workers=workers), 3)) == [0, 1, 2]
+        with pytest.raises(OSError, match="row 5"):
+            list(Endless(workers=workers))
+    with pytest.raises(NotImplementedError, match="num_batches or __len__"):
+        list(utils.PyDataset())
+    assert utils.Sequence is utils.PyDataset

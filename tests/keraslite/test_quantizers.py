@@ -573,3 +573,27 @@ def test_a_policy_without_a_name_is_the_global_one():
     finally:
         keraslite.config.set_dtype_policy(None)
     assert keraslite.FloatDTypePolicy("float32") == keraslite.dtype_policies.DTypePolicy()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((4, 3), 0), ((5, 3), 0), ((3, 5, 2), 1), ((2, 7), -1)]
+)
+def test_integers_of_four_bits_are_packed_as_by_keras(backend, shape, axis, dtype):
+    low = -8 if dtype == "int8" else 0
+    values = np.random.default_rng(0).integers(low, low + 16, shape).astype(dtype)
+    packed, packed_shape, size = quantizers.pack_int4(ops.convert_to_tensor(values), axis, dtype)
+    want, want_shape, want_size = keras.quantizers.pack_int4(values, axis, dtype)
+    np.testing.assert_array_equal(ops.convert_to_numpy(packed), want.numpy())
+    assert (packed_shape, size) == (want_shape, want_size)
+    again = quantizers.unpack_int4(packed, size, axis, dtype)
+    assert ops.dtype(again) == dtype
+    np.testing.assert_array_equal(ops.convert_to_numpy(again), values)
+
+
+def test_what_is_packed_is_checked():
+    with pytest.raises(ValueError, match="'int8' or 'uint8'"):
+        quantizers.pack_int4(np.ones(2, "int8"), dtype="int16")
+    for function in (quantizers.pack_int4, lambda x: quantizers.unpack_int4(x, 2)):
+        with pytest.raises(TypeError, match="a tensor of int8, got float32"):
+            function(np.ones(2, "float32"))

@@ -54,3 +54,17 @@ def test_remat_gives_the_same_gradient(backend):
         pytest.skip("numpy has no gradients")
     x = np.float32(2.0)
     assert float(keraslite.grad(keraslite.remat(lambda x: x**3))(x)) == 12.0
+
+
+def test_parameters_have_the_names_that_they_have_in_keras():
+    assert tree.map_shape_structure(func=len, structure=[(2, 3)]) == [2]
+    assert tree.map_structure(lambda x: x + 1, [1, None], none_is_leaf=False) == [2, None]
+    assert tree.pack_sequence_as(structure=[0, 0], flat_sequence=[1, 2]) == [1, 2]
+
+    def without_ones(x):
+        return tree.MAP_TO_NONE if x == 1 else None
+
+    assert tree.traverse(func=without_ones, structure=[1, 2]) == [None, 2]
+    nested = {"a": [1, (2, [3])]}
+    assert tree.lists_to_tuples(nested) == keras.tree.lists_to_tuples(nested)
+    tree.assert_same_structure([1], [2], check_types=None)
