@@ -42,6 +42,7 @@ class Task(keras.Model):
         family_aliases: what follows a family's name in other names of its class for the family.
         preprocessor_options: arguments of `from_preset` that `make_preprocessor` takes.
         command_options: options of `hub run` -> arguments for argparse.
+        head_options: the options that a family's `Head` for it may have.
         head_may_be_new: whether a checkpoint without the head can be loaded, to train one.
     """
 
@@ -54,14 +55,27 @@ class Task(keras.Model):
     family_aliases: tuple[str, ...] = ()
     preprocessor_options: tuple[str, ...] = ()
     command_options: Mapping[str, Mapping[str, Any]] = {}
+    head_options: tuple[str, ...] = ()
     head_may_be_new = True
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
+        self._check_head(getattr(backbone, "family", None))
         kwargs.setdefault("dtype", backbone.dtype_policy)
         super().__init__(**kwargs)
         self.backbone = backbone
         self._kl_preprocessor = preprocessor
         self._kl_new_weights: list[str] = []
+
+    @classmethod
+    def _check_head(cls, model_type: str | None) -> None:
+        """Refuse options of a family's head that the task would not look at."""
+        head = family_of(model_type).head(cls.task) if model_type else None
+        unknown = sorted(set(head.options) - set(cls.head_options)) if head else []
+        if unknown:
+            raise ValueError(
+                f"The head of {model_type} for {cls.task} has unknown options {unknown}: expected "
+                f"some of {list(cls.head_options)}."
+            )
 
     @property
     def new_weights(self) -> list[str]:

@@ -141,6 +141,31 @@ def test_a_family_of_a_user(tmp_path):
         np.testing.assert_allclose(again.predict(["good"], verbose=0), expected, rtol=1e-5)
 
 
+def test_options_of_a_head_that_its_task_does_not_have_are_refused():
+    class OddBackbone(hub.BertBackbone):
+        family = "odd"
+
+    bert = family_of("bert")
+    weights = bert.heads["TextClassifier"].weights
+    register(
+        Family(
+            model_type="odd", backbone=OddBackbone, config=bert.config, weights=bert.weights,
+            architecture="OddModel", tokenizer=bert.tokenizer, prefix="bert.",
+            heads={
+                "TextClassifier": Head("OddClassifier", weights, options={"hiden_activation": "x"}),
+                "MaskedLM": Head("OddForMaskedLM", options={"dropout_key": "dropout"}),
+            },
+        )
+    )  # fmt: skip
+    with keras.use_backend("numpy"):
+        backbone = OddBackbone(99, 1, 2, hidden_dim=8, intermediate_dim=8)
+        for task, arguments, option in (
+            (hub.TextClassifier, (3,), "hiden_activation"), (hub.MaskedLM, (), "dropout_key"),
+        ):  # fmt: skip
+            with pytest.raises(ValueError, match=rf"odd for {task.__name__} .*\['{option}'\]: exp"):
+                task(backbone, *arguments)
+
+
 def test_a_subclass_of_a_user_is_for_every_family(tmp_path):
     class Mine(hub.TextClassifier):
         pass

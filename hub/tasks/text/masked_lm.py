@@ -71,6 +71,7 @@ class MaskedLM(TextTask):
     """
 
     task = "MaskedLM"
+    head_options = ("activation",)
     pipeline = "fill-mask"
     transformers_class = "AutoModelForMaskedLM"
     default_preprocessor = MaskedLMPreprocessor

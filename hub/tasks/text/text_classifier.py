@@ -53,6 +53,7 @@ class TextClassifier(TextTask):
     """
 
     task = "TextClassifier"
+    head_options = ("hidden_activation", "dropout_before_hidden", "dropout_key")
     family_aliases = ("Classifier",)
     pipeline = "text-classification"
     transformers_class = "AutoModelForSequenceClassification"

@@ -48,6 +48,7 @@ class TokenClassifier(TextTask):
     """
 
     task = "TokenClassifier"
+    head_options = ("dropout_key",)
     pipeline = "token-classification"
     transformers_class = "AutoModelForTokenClassification"
     adapter_type = "TOKEN_CLS"
