@@ -7,7 +7,8 @@ from typing import Any
 
 from keraslite import ops
 from keraslite.callbacks.base import Callback, number
-from keraslite.saving.weight_files import check_filename
+from keraslite.saving.model_file import MODEL_ENDINGS
+from keraslite.saving.weight_files import WEIGHT_ENDINGS, check_ending
 from keraslite.utils.progress import message
 
 
@@ -184,7 +185,7 @@ class ModelCheckpoint(MonitorCallback):
     ):
         super().__init__(monitor, mode, initial_value_threshold)
         self.filepath, self.verbose = os.fspath(filepath), verbose
-        check_filename(self.filepath, ".safetensors" if save_weights_only else ".klm")
+        check_ending(self.filepath, WEIGHT_ENDINGS[:1] if save_weights_only else MODEL_ENDINGS)
         if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
             raise ValueError(f"save_freq is 'epoch' or a number of batches, got {save_freq!r}.")
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only

@@ -27,6 +27,8 @@ from keraslite.saving.safetensors import serialized
 from keraslite.saving.weight_files import assign_strictly, check_filename, target, weights_of
 from keraslite.variable import Variable
 
+MODEL_ENDINGS = (".klm",)
+
 
 def optimizer_state(model: Any) -> dict[str, Variable]:
     """Return the variables of a model's optimizers, by number."""
@@ -62,7 +64,7 @@ def save_model(
 
     Args:
         model: a built model, or a layer.
-        filepath: the file, `.klm` by custom, or the folder.
+        filepath: the file, which ends with `.klm`, or the folder.
         overwrite: whether an existing file is replaced.
         zipped: False for a folder of files in the place of one file.
         include_optimizer: whether the optimizer's state is saved, so that training can go on.
@@ -78,7 +80,10 @@ def save_model(
         ...     load_model(f"{folder}/model.klm", backend="numpy").backend
         'numpy'
     """
-    path = _folder(filepath, overwrite) if zipped is False else target(filepath, overwrite, ".klm")
+    if zipped is False:
+        path = _folder(filepath, overwrite)
+    else:
+        path = target(filepath, overwrite, MODEL_ENDINGS)
     weights = weights_of(model)
     compile_config, problem = _compile_config(model)
     config = {

@@ -20,6 +20,7 @@ from keraslite.variable import Pending, Variable
 
 WEIGHTS_METADATA = {"format": "keraslite", "version": str(VERSION)}  # of files of weights
 _INDEX_ENDINGS = (".safetensors.index.json", ".weights.json")  # transformers', and Keras's
+WEIGHT_ENDINGS = (".safetensors", *_INDEX_ENDINGS)
 _GIGABYTE = 2**30
 
 
@@ -106,18 +107,32 @@ def check_filename(path: Any, extension: str) -> None:
         )
 
 
-def target(filepath: Any, overwrite: bool, extension: str) -> Path:
+def check_ending(path: Any, endings: tuple[str, ...]) -> None:
+    """Refuse to save under a name that does not say what is in the file.
+
+    Args:
+        path: the file name.
+        endings: those that it may have, the usual one first.
+    """
+    check_filename(path, endings[0])
+    if not str(os.fspath(path)).endswith(endings):
+        raise ValueError(
+            f"The name of the file must end with {' or '.join(endings)}, got {os.fspath(path)!r}."
+        )
+
+
+def target(filepath: Any, overwrite: bool, endings: tuple[str, ...]) -> Path:
     """Return the path of a file to write; refuse folders, and what must not be overwritten.
 
     Args:
         filepath: the file name.
         overwrite: whether an existing file is replaced.
-        extension: what to use in the place of an ending of Keras's.
+        endings: those that the name may have.
     """
-    check_filename(filepath, extension)
     path = Path(filepath)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the name of a file.")
+    check_ending(filepath, endings)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; overwrite=True replaces it.")
     return path
@@ -141,7 +156,7 @@ def save_weights(
 
     Args:
         model: the model.
-        filepath: the file, `.safetensors` by custom; of shards the index, which ends with
+        filepath: the file, which ends with `.safetensors`; of shards the index, which ends with
             `.safetensors.index.json` or `.weights.json`.
         overwrite: whether an existing file is replaced.
         max_shard_size: the largest size of a file in GB (of 2**30 bytes); the weights are then
@@ -159,7 +174,7 @@ def save_weights(
         ...     sorted(open_safetensors(f"{folder}/w.safetensors"))
         ['dense/bias', 'dense/kernel']
     """
-    path = target(filepath, overwrite, ".safetensors")
+    path = target(filepath, overwrite, WEIGHT_ENDINGS)
     variables = _split(weights_of(model), objects_to_skip)[0]
     if max_shard_size is not None:
         _save_shards(path, variables, max_shard_size)

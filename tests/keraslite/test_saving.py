@@ -277,9 +277,9 @@ def test_what_fits_is_loaded_where_that_is_asked_for(backend, tmp_path):
 
 def test_an_unbuilt_model_says_that_it_has_no_weights(backend, tmp_path):
     model = models.Sequential([layers.Dense(2)])
-    for act in (model.save, model.save_weights):
+    for act, name in ((model.save, "m.klm"), (model.save_weights, "m.safetensors")):
         with pytest.raises(ValueError, match="is not built yet"):
-            act(tmp_path / "m.klm")
+            act(tmp_path / name)
     with pytest.raises(ValueError, match="is not built yet"):
         model.load_weights(tmp_path / "none.safetensors")
     assert os.listdir(tmp_path) == []
@@ -292,6 +292,18 @@ def test_the_endings_of_keras_are_refused(name, tmp_path):
     for act, ending in [(f, "klm") for f in whole] + [(f, "safetensors") for f in weights]:
         with pytest.raises(ValueError, match=rf"use a name that ends with '\.{ending}'"):
             act(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x.txt", "model", "m.klm.bak"])
+def test_names_say_what_is_in_a_file(name, tmp_path):
+    model = models.Sequential([layers.Input((4,)), layers.Dense(2)])
+    for act, ending in ((model.save, "klm"), (model.save_weights, "safetensors")):
+        with pytest.raises(ValueError, match=rf"must end with \.{ending}.*, got .*{name}"):
+            act(tmp_path / name)
+    for weights_only in (False, True):
+        with pytest.raises(ValueError, match="must end with"):
+            callbacks.ModelCheckpoint(tmp_path / name, save_weights_only=weights_only)
+    assert os.listdir(tmp_path) == []
 
 
 def test_files_are_not_overwritten_against_ones_will(tmp_path):
