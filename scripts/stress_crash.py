@@ -2,10 +2,10 @@
 
     python scripts/stress_crash.py [--moments 60] [--seed 0] [--only preset model fit pull]
 
-Four tasks are killed: `save_to_preset` over another model's folder, `Model.save` over a file, `fit`
-with BackupAndRestore, and `hub pull` of a new commit over a cached one, from a server of its own.
-After each kill what is there must be the old or the new, whole, and after the next call nothing
-may be left over. The exit status is 1 if anything was otherwise.
+Four tasks are killed: `save_to_preset` over another model's folder, `Model.save` over a file and
+over a folder, `fit` with BackupAndRestore, and `hub pull` of a new commit over a cached one, from a
+server of its own. After each kill what is there must be the old or the new, whole, and after the
+next call nothing may be left over. The exit status is 1 if anything was otherwise.
 """
 
 import argparse
@@ -50,6 +50,7 @@ while True:
     for model in models:
         model.save(sys.argv[1])
         model.save_weights(sys.argv[1] + ".safetensors")
+        model.save(sys.argv[1] + ".folder", zipped=False)
 """
 _FIT = """
 import sys, numpy as np, keraslite as keras
@@ -138,18 +139,22 @@ def preset(work: Path, moment: Callable[[float], float]) -> None:
 
 
 def model(work: Path, moment: Callable[[float], float]) -> None:
-    """Kill `Model.save` and `save_weights` over older files once; arguments as for `preset`."""
+    """Kill `Model.save`, to a file and a folder, and `save_weights` once, over older ones.
+
+    Arguments as for `preset`.
+    """
     import numpy as np
 
     import keraslite as keras
 
     path = work / "model.klm"
     _kill(_start(_MODEL, path), moment(0.1))
-    for file in (path, Path(f"{path}.safetensors")):
-        if not file.exists():
+    weights, folder = Path(f"{path}.safetensors"), Path(f"{path}.folder")
+    for file in (path, weights, folder):
+        if not file.exists() or (file == folder and not _saved_once(folder)):
             continue
-        if file == path:
-            loaded = keras.saving.load_model(path, backend="numpy")
+        if file != weights:
+            loaded = keras.saving.load_model(file, backend="numpy")
             kernel, bias = (np.asarray(w.numpy()) for w in loaded.layers[0].weights)
         else:
             tensors = keras.saving.open_safetensors(file)
@@ -157,8 +162,17 @@ def model(work: Path, moment: Callable[[float], float]) -> None:
         assert (kernel == 1).all()
         assert (bias == len(bias)).all()
     with keras.use_backend("numpy"):
-        keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]).save(work / "another.klm")
+        another = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        another.save(work / "another.klm")
+        if folder.exists():
+            another.save(folder, zipped=False)
     assert not _hidden(work), _hidden(work)
+    shutil.rmtree(folder, ignore_errors=True)  # the next child's are other models
+
+
+def _saved_once(folder: Path) -> bool:
+    """Return whether a save into a folder came as far as what decides."""
+    return (folder / "metadata.json").exists() or (folder / ".committed").exists()
 
 
 def fit(work: Path, moment: Callable[[float], float]) -> None:
