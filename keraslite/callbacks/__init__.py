@@ -11,6 +11,7 @@ from keraslite.callbacks.monitor import (
     ReduceLROnPlateau,
 )
 from keraslite.callbacks.progress import ProgbarLogger, ProgressBar
+from keraslite.callbacks.remote import RemoteMonitor
 from keraslite.callbacks.simple import (
     CSVLogger,
     LambdaCallback,
@@ -21,6 +22,6 @@ from keraslite.callbacks.simple import (
 __all__ = [
     "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
     "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "MonitorCallback",
-    "ProgbarLogger", "ProgressBar", "ReduceLROnPlateau", "SwapEMAWeights",
+    "ProgbarLogger", "ProgressBar", "ReduceLROnPlateau", "RemoteMonitor", "SwapEMAWeights",
     "TerminateOnNaN",
 ]  # fmt: skip

@@ -7,7 +7,10 @@ import os
 import random
 import signal
 import sys
+import threading
 import types
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -779,3 +782,46 @@ def test_averages_are_swapped_in_for_tests_and_checkpoints(trains, on_epoch, sev
 def test_swapping_needs_averages(trains):
     with pytest.raises(ValueError, match="use_ema=True"):
         averaged("sgd", callbacks.SwapEMAWeights())
+
+
+class Received(BaseHTTPRequestHandler):
+    """Keeps what is posted on the server."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.received.append((self.path, dict(self.headers), body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_logs_are_sent_to_a_server(trains, as_json, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Received)
+    server.received = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        monitor = callbacks.RemoteMonitor(
+            f"http://127.0.0.1:{server.server_port}", "/logs/", headers={"X-Run": "3"},
+            send_as_json=as_json,
+        )  # fmt: skip
+        model = keraslite.Sequential([layers.Input((2,)), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        x = np.ones((4, 2), "float32")
+        history = model.fit(x, x[:, :1], epochs=2, verbose=0, callbacks=[monitor])
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [path for path, _, _ in server.received] == ["/logs/"] * 2
+    for epoch, (_, headers, body) in enumerate(server.received):
+        assert headers["X-Run"] == "3"
+        assert headers["Content-Type"].endswith("json" if as_json else "x-www-form-urlencoded")
+        content = json.loads(body if as_json else parse_qs(body)["data"][0])
+        assert content == {"epoch": epoch, "loss": history.history["loss"][epoch]}
+    with pytest.warns(UserWarning, match="did not reach the server"):
+        monitor.on_epoch_end(2, {"loss": np.float32(1)})
+    with pytest.raises(ValueError, match="of http or https"):
+        callbacks.RemoteMonitor("file:///etc")
