@@ -4,12 +4,14 @@ Classifier-free guidance runs the prompt and the negative prompt in one batch (H
 2022, arXiv:2207.12598).
 """
 
+import sys
 from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
 
 import keraslite as keras
+from hub.diffusion.batches import batch_sizes, is_compiled, join_rows, split_rows
 from hub.diffusion.schedulers import Plan
 from keraslite import ops
 from keraslite.training import CompiledFunctions
@@ -53,7 +55,7 @@ class Denoiser:
         scale: float = 1.0,
         rescale: float = 0.0,
         callback: Callable[[int, int, Any], None] | None = None,
-        verbose: int = 0,
+        verbose: int | str = 0,
     ) -> Any:
         """Return the latents after the last step.
 
@@ -69,29 +71,53 @@ class Denoiser:
             scale: the scale of the guidance; there is none up to 1, as in diffusers.
             rescale: how much of the contrast that guidance adds is taken back.
             callback: called with each step's number, the number of steps, and the latents.
-            verbose: 1 for a progress bar.
+            verbose: 1 for a progress bar; "auto" to say only what is compiled; 0 for nothing.
         """
         key = (scheduler, plan.timesteps.tobytes(), scale, rescale)
-        step, loop = self._functions.get(
+        step, loop, compiled = self._functions.get(
             unet, key, lambda held: _compile(unet, plan, scale, rescale, held, self.compile)
         )
-        state = plan.init_state(x)
-        if callback is None and not verbose:
-            return loop(x, state, conditions)
-        bar = keras.utils.Progbar(len(plan), verbose=verbose)
+        sizes = batch_sizes(x.shape[0], unet.backend, self.compile)
+        batches = split_rows((x, plan.init_state(x), conditions), sizes)
+        at_once = callback is None and verbose in (0, "auto")
+        if verbose != 0:
+            _announce(compiled, at_once, batches, unet.backend, self.compile)
+        if at_once:
+            return join_rows([loop(*batch) for batch in batches])
+        bar = keras.utils.Progbar(len(plan), verbose=0 if verbose == "auto" else verbose)
         for i in range(len(plan)):
             number = ops.convert_to_tensor(np.int32(i))
-            x, state = step(number, x, state, conditions)
+            batches = [(*step(number, *batch), batch[2]) for batch in batches]
             if callback is not None:
-                callback(i, len(plan), x)
+                callback(i, len(plan), join_rows([batch[0] for batch in batches]))
             bar.update(i + 1)
-        return x
+        return join_rows([batch[0] for batch in batches])
+
+
+def _announce(
+    compiled: set, at_once: bool, batches: list, backend: str, compile: bool | str
+) -> None:
+    """Say that a program is compiled, once for each: it takes from seconds to minutes."""
+    for x, _, conditions in batches:
+        shapes = at_once, tuple(x.shape), tuple(conditions["context"].shape)
+        if shapes not in compiled and is_compiled(backend, compile):
+            images = "1 image" if x.shape[0] == 1 else f"{x.shape[0]} images"
+            height, width = x.shape[1:3]
+            print(
+                f"Compiling the denoising steps on {backend} for {images} with latents of "
+                f"{height} x {width}; the next images of this size need it no more.",
+                file=sys.stderr,
+            )
+        compiled.add(shapes)
 
 
 def _compile(
     unet: Any, plan: Plan, scale: float, rescale: float, variables: list, compile: bool | str
-) -> tuple[Callable, Callable]:
-    """Compile a step of a plan, and the loop over all of them, as functions of tensors alone."""
+) -> tuple[Callable, Callable, set]:
+    """Compile a step of a plan, and the loop over all of them, as functions of tensors alone.
+
+    The set is for the shapes that they have been compiled for.
+    """
 
     def run_step(i: Any, x: Any, state: dict, conditions: dict) -> tuple[Any, dict]:
         inputs = plan.scale_input(i, x)
@@ -120,7 +146,7 @@ def _compile(
             start, len(plan), lambda i, values: step(i, *values, conditions), (x, state)
         )[0]
 
-    return step, keras.jit(run_loop, variables, donate=False)
+    return step, keras.jit(run_loop, variables, donate=False), set()
 
 
 def _guide(out: Any, scale: float, rescale: float) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hub.diffusion.batches import run_in_batches
 from hub.diffusion.denoising import noise
 from keraslite import ops
 from keraslite.training import CompiledFunctions
@@ -121,6 +122,6 @@ class LatentCodec:
         if self.vae.tiling:  # a compiled program of all tiles would hold them all at once
             out = function(value)
         else:
-            out = self._functions.run(self._network, function, value)
+            out = run_in_batches(self._functions, self._network, function, value)
         out = ops.concatenate(out, axis=-1) if name == "encode" else out
         return ops.convert_to_numpy(ops.cast(out, "float32"))

@@ -12,6 +12,7 @@ from PIL import Image
 
 import keraslite as keras
 from hub.diffusion import lora as lora_files
+from hub.diffusion.batches import run_in_batches
 from hub.diffusion.denoising import Denoiser, noise
 from hub.diffusion.latents import LatentCodec, to_uint8
 from hub.diffusion.parts import DiffusionParts
@@ -147,7 +148,7 @@ class StableDiffusionPipeline(DiffusionParts):
         ]
         ids, weights = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
         with self._context():
-            hidden = self._encoder_functions.run(self.text_encoder, self._hidden, ids)
+            hidden = run_in_batches(self._encoder_functions, self.text_encoder, self._hidden, ids)
             hidden = apply_weights(hidden, weights)
             ends = np.cumsum([len(text_ids) for text_ids, _ in chunks])[:-1]
             contexts = [
@@ -214,7 +215,7 @@ class StableDiffusionPipeline(DiffusionParts):
         weighted: bool = False,
         max_pieces: int | None = None,
         callback: Callable[[int, int, Any], None] | None = None,
-        verbose: int = 0,
+        verbose: int | str = "auto",
         output: str = "image",
     ) -> Any:
         """Generate images of a context that `encode_text` returned.
@@ -239,7 +240,8 @@ class StableDiffusionPipeline(DiffusionParts):
             max_pieces: the number of pieces after which the negative prompt is cut off.
             callback: called with each step's number, the number of steps, and the latents, of which
                 `preview(latents)` makes images.
-            verbose: 1 for a progress bar.
+            verbose: 1 for a progress bar; 0 for nothing; by default a line says what is compiled,
+                which takes a while where the backend compiles.
             output: "image" for an array (batch, height, width, 3) of uint8, "float" for one of
                 float32 from 0 to 1, "pil" for a list of Pillow's images, "latent" for the latents.
 
@@ -315,7 +317,7 @@ class StableDiffusionPipeline(DiffusionParts):
             )
         with inference(checker.backend):
             pixels = preprocessor(images)
-            outputs = self._checker_functions.run(checker, checker.__call__, pixels)
+            outputs = run_in_batches(self._checker_functions, checker, checker.__call__, pixels)
             return ops.convert_to_numpy(outputs["flags"])
 
     # -- training -----------------------------------------------------------------------------
