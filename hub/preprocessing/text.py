@@ -31,13 +31,7 @@ def is_text(x: Any) -> bool:
     """
     if isinstance(x, dict):  # as a row or a batch of data sets has it
         return set(x) in TEXT_KEYS and all(is_text(value) for value in x.values())
-    if keras.backend.is_text(x):
-        return True
-    if isinstance(x, np.ndarray):
-        return x.dtype.kind in "SUO" and x.size > 0 and isinstance(x.flat[0], str | bytes)
-    if isinstance(x, list | tuple) and len(x):
-        return is_text(x[0])
-    return isinstance(x, str)
+    return keras.backend.is_text(x)
 
 
 def plain_texts(x: Any) -> Any:
@@ -50,11 +44,12 @@ def plain_texts(x: Any) -> Any:
         return {name: plain_texts(values) for name, values in x.items()}
     if isinstance(x, list | tuple):
         return type(x)(plain_texts(value) for value in x)
+    if isinstance(x, str | bytes):
+        return x.decode() if isinstance(x, bytes) else x
     if keras.backend.is_text(x):
-        x = keras.backend.to_numpy(x)
-    if isinstance(x, np.ndarray) and x.dtype.kind in "SUO":
+        x = x if isinstance(x, np.ndarray) else keras.backend.to_numpy(x)
         return plain_texts(x.tolist())
-    return x.decode() if isinstance(x, bytes) else x
+    return x
 
 
 def texts_and_pairs(x: Any) -> tuple[list[str], list[str] | None]:

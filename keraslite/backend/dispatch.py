@@ -387,11 +387,19 @@ def to_numpy(value: Any) -> np.ndarray:
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is a tensor of strings, which TensorFlow alone has.
+    """Whether a value is a text, a list or an array of texts, or a tensor of strings.
 
-    >>> is_text("a")
-    False
+    Of lists, also nested ones, the first element counts. TensorFlow alone has tensors of strings.
+
+    >>> is_text("a"), is_text([["a", "b"]]), is_text(np.array(["a"])), is_text([1])
+    (True, True, True, False)
     """
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    if isinstance(value, np.ndarray) and value.dtype.kind in "SUO" and value.size:
+        value = value.flat[0]
+    if isinstance(value, str | bytes):
+        return True
     return of(value) is not None and getattr(value.dtype, "name", None) == "string"
 
 

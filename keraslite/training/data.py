@@ -28,22 +28,16 @@ def permutation(count: int, seed: int, counter: int) -> np.ndarray:
         return np.argsort(hashed(np.arange(count, dtype=np.uint32), *key), kind="stable")
 
 
-def _is_text(x: Any) -> bool:
-    """Return whether a list holds strings, or rows of strings: such lists are single leaves."""
-    while isinstance(x, list | tuple) and x:
-        x = x[0]
-    return isinstance(x, str | bytes)
-
-
 def _leaf(x: Any) -> Any:
     """One array-like: a list of strings stays, tables become numpy, tensors stay tensors.
 
     Tensors of strings become arrays of str, which every backend's preprocessing reads.
     """
-    if x is None or _is_text(x):
+    if x is None:
         return x
     if backends.is_text(x):
-        return backends.to_numpy(x)
+        is_literal = isinstance(x, list | tuple | str | bytes | np.ndarray)
+        return x if is_literal else backends.to_numpy(x)
     if hasattr(x, "to_numpy") and not isinstance(x, np.ndarray):  # a pandas column or table
         return x.to_numpy()
     if isinstance(x, list | tuple) or not hasattr(x, "shape"):

@@ -1,12 +1,9 @@
 """ImageToImage: images from a text and another image, with the interface of KerasHub."""
 
-from typing import Any
-
-from hub.diffusion.pipeline import StableDiffusionPipeline
-from hub.tasks.both.text_to_image import generate_images
+from hub.tasks.both.text_to_image import ImageGenerator
 
 
-class ImageToImage(StableDiffusionPipeline):
+class ImageToImage(ImageGenerator):
     """Images that follow a text and another image.
 
     Args:
@@ -22,27 +19,5 @@ class ImageToImage(StableDiffusionPipeline):
     task = "ImageToImage"
     pipeline = ""
     aliases = ("StableDiffusionImageToImage",)
-
-    def generate(
-        self, inputs: Any, num_steps: int = 50, guidance_scale: float = 7.5, strength: float = 0.8,
-        seed: Any = None, **kwargs: Any,
-    ) -> Any:  # fmt: skip
-        """An image (height, width, 3) of uint8, or a batch of them for several; with a safety
-        checker (image, flag) or (images, flags).
-
-        Args:
-            inputs: a dict of `images`, `prompts` and perhaps `negative_prompts`; images as for
-                `generate_image`.
-            num_steps: from pure noise; the first ones are left out.
-            guidance_scale: as for `TextToImage`.
-            strength: how far from the image the new one may go: from just above 0 to 1.
-            seed: as for `generate_image`.
-            kwargs: as for `draw`.
-
-        Raises:
-            ValueError: the inputs have other parts.
-        """
-        return generate_images(
-            self, inputs, {"images": "image"}, guidance_scale, num_steps=num_steps,
-            strength=strength, seed=seed, **kwargs,
-        )  # fmt: skip
+    parts = {"images": "image"}
+    default_strength = 0.8

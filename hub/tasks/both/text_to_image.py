@@ -39,6 +39,45 @@ def generate_images(
     return images if flags is None else (images, flags)
 
 
+class ImageGenerator(StableDiffusionPipeline):
+    """The base of tasks that draw images from images and texts, with the interface of KerasHub.
+
+    Attributes:
+        parts: keys of the inputs beside those of texts -> arguments of `draw`.
+        default_strength: how far from the given image a new one goes.
+    """
+
+    parts: Mapping[str, str] = {}
+    default_strength = 1.0
+
+    def generate(
+        self, inputs: Any, num_steps: int = 50, guidance_scale: float = 7.5,
+        strength: float | None = None, seed: Any = None, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        """An image (height, width, 3) of uint8, or a batch of them for several; with a safety
+        checker (image, flag) or (images, flags).
+
+        Args:
+            inputs: a dict of `prompts`, perhaps `negative_prompts`, and `images`, as for
+                `generate_image`; to draw a part of them also `masks`, which are 1, True or white
+                there.
+            num_steps: from pure noise; with a smaller strength the first ones are left out.
+            guidance_scale: as for `TextToImage`.
+            strength: how far from the image the new one may go: from just above 0 to 1; the task's
+                `default_strength` by default.
+            seed: as for `generate_image`.
+            kwargs: as for `draw`.
+
+        Raises:
+            ValueError: the inputs have other parts.
+        """
+        strength = self.default_strength if strength is None else strength
+        return generate_images(
+            self, inputs, self.parts, guidance_scale, num_steps=num_steps, strength=strength,
+            seed=seed, **kwargs,
+        )  # fmt: skip
+
+
 class TextToImage(StableDiffusionPipeline):
     """Images of texts.
 
