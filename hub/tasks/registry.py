@@ -1,6 +1,6 @@
 """Task classes by name, by pipeline and by checkpoint; `load`, for any checkpoint."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from hub.families import class_prefixes, family_of
 from hub.models.backbone import Backbone
@@ -9,6 +9,11 @@ from hub.presets.build import read_config
 from hub.presets.files import PIPELINE, PresetFiles
 from hub.tasks.discovery import all_tasks, find_class
 from hub.tasks.task import Task
+
+if TYPE_CHECKING:
+    from hub.tasks.both.stable_diffusion import StableDiffusion
+
+_Model = TypeVar("_Model")
 
 # Files of other libraries that are for one task: diffusers and sentence-transformers.
 _TASK_FILES = {PIPELINE: "StableDiffusion", "modules.json": "TextEmbedder"}
@@ -118,21 +123,60 @@ def task_of(files: PresetFiles) -> Any:
     return task or Backbone
 
 
-def load(preset: Any, *, revision: str | None = None, token: Any = None, **kwargs: Any) -> Any:
+@overload
+def load(
+    preset: Any,
+    task: type[_Model],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    **kwargs: Any,
+) -> _Model: ...
+
+
+@overload
+def load(
+    preset: Any,
+    task: None = None,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    **kwargs: Any,
+) -> "Task | Backbone | StableDiffusion": ...
+
+
+def load(
+    preset: Any,
+    task: Any = None,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    **kwargs: Any,
+) -> Any:
     """Load the model of any supported checkpoint, as the task that its config names.
 
     Args:
         preset: a built-in name, `org/repo`, `hf://org/repo@revision/subfolder`, or a folder.
+        task: the class that the model must be of, which type checkers then know; any by default.
         revision: a branch, tag or commit of the repository.
         token: a token for the Hub.
         kwargs: as for the task's `from_preset`, such as `backend` and `dtype`.
 
     Raises:
         ValueError: the preset is unknown, its model type is not supported, or its files do not fit.
+        TypeError: the checkpoint is for another task.
 
     Example:
         >>> load("minilm_l6_en").predict(["a", "b"], verbose=0).shape  # doctest: +SKIP
         (2, 384)
     """
     files = resolve(preset, revision=revision, token=token)
-    return task_of(files).from_preset(files, **kwargs)
+    actual = task_of(files)
+    if task is not None:
+        if not (issubclass(actual, task) or issubclass(task, actual)):
+            raise TypeError(
+                f"{files.location} is for {actual.__name__}, expected {task.__name__}. "
+                f"{task.__name__}.from_preset(...) puts a new head on it."
+            )
+        actual = actual if issubclass(actual, task) else task
+    return actual.from_preset(files, **kwargs)

@@ -173,3 +173,13 @@ def test_a_subclass_of_a_user_is_for_every_family(tmp_path):
     tiny.make(tmp_path, "BertForSequenceClassification")
     with keras.use_backend("numpy"):
         assert type(Mine.from_preset(tmp_path)) is Mine
+
+
+def test_load_takes_the_class_that_is_expected(tmp_path):
+    tiny.make(tmp_path, "BertForSequenceClassification")
+    model = hub.load(tmp_path, hub.TextClassifier, backend="numpy")
+    assert type(model) is hub.BertTextClassifier
+    assert type(hub.load(tmp_path, hub.BertClassifier, backend="numpy")) is hub.BertTextClassifier
+    assert type(hub.load(tmp_path, hub.Task, backend="numpy")) is hub.BertTextClassifier
+    with pytest.raises(TypeError, match="is for TextClassifier, expected MaskedLM"):
+        hub.load(tmp_path, hub.MaskedLM)

@@ -608,3 +608,16 @@ def test_prompts_are_continued_in_parts(checkpoints):
         prompts = [*itertools.islice(itertools.cycle(tiny.PROMPTS), 5)]
         whole = model.generate(prompts, max_new_tokens=4)
         assert model.generate(prompts, max_new_tokens=4, batch_size=2) == whole
+
+
+def test_settings_are_typed_by_their_names():
+    import dataclasses
+    import inspect
+
+    from hub.generation.settings import GenerationSettings
+
+    signature = inspect.signature(hub.CausalLM.generate).parameters
+    ours = {*GenerationSettings.__annotations__, "max_length", "num_return_sequences"}
+    theirs = {field.name for field in dataclasses.fields(Sampling)} - {"eos_token_id"}
+    assert theirs <= ours
+    assert ours - theirs <= set(signature)

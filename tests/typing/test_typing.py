@@ -20,7 +20,11 @@ import keraslite as keras
 hub.BertClasifier  # attr-defined
 hub.MaskedLM.from_preset("bert_base_en").fill_masks("a")  # attr-defined
 hub.BertClassifier.from_preset("bert_base_en", bakend="jax", dtype=1, revision=2)  # arg-type
-hub.CausalLM.from_preset("gpt2_base_en").generate("a", batch_size="8")  # arg-type
+hub.CausalLM.from_preset("gpt2_base_en").generate("a", batch_size="8")  # call-overload
+hub.CausalLM.from_preset("gpt2_base_en").generate(["a"]).upper()  # attr-defined
+hub.BertClassifier.from_preset("bert_base_en").predict(["a"]).keys()  # attr-defined
+hub.load("bert_base_en", hub.TextEmbedder).fill_mask("a")  # attr-defined
+hub.load("bert_base_en").num_classes  # union-attr
 hub.StableDiffusion.from_preset("a").text_to_image("a", num_steps="20")  # arg-type
 keras.backend().use("jax")  # attr-defined
 keras.use_backend(torch=True)  # call-arg

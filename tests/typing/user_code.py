@@ -177,6 +177,14 @@ def generate(preset: str) -> list[str]:
     model.compile(sampler="top_p")
     sampling = hub.Sampling(do_sample=True, top_k=5, temperature=0.7)
     texts: list[str] = model.generate(["Once"], max_new_tokens=8, sampler=sampling, seed=1)
+    text: str = model.generate("Once", max_new_tokens=8, top_k=5)
+    several: list[list[str]] = model.generate(
+        ["Once"], max_new_tokens=8, do_sample=True, num_return_sequences=2
+    )
+    ids: dict[str, np.ndarray] = model.generate(["Once"], max_new_tokens=8, return_ids=True)
+    _, probability = model.generate("Once", max_new_tokens=8, return_scores=True)
+    assert len(text) >= len("Once") and len(several[0]) == 2 and float(probability) <= 0
+    assert ids["token_ids"].shape == ids["padding_mask"].shape
     for piece in model.generate("Once", max_new_tokens=8, stream=True):
         print(piece, end="")
     model.enable_lora(4)
@@ -189,8 +197,8 @@ def generate(preset: str) -> list[str]:
 
 def embed(preset: str) -> np.ndarray:
     """Vectors of texts, their likeness."""
-    embedder = hub.load(preset, backend="numpy")
-    vectors = embedder.predict(["a small dog", "a little puppy"], verbose=0)
+    embedder = hub.load(preset, hub.TextEmbedder, backend="numpy")
+    vectors: np.ndarray = embedder.predict(["a small dog", "a little puppy"], verbose=0)
     return vectors @ vectors.T
 
 

@@ -1,19 +1,23 @@
 """LanguageModel: the base of tasks that generate text: settings, prompts, streams, texts."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
 import keraslite as keras
 from hub.generation.loop import Generator
 from hub.generation.sampling import SAMPLERS, Sampling
+from hub.generation.settings import GenerationSettings
 from hub.generation.stream import TextStream, first_stop
 from hub.preprocessing.text import bucket
 from hub.tasks.text.text_task import TextTask, example_texts
 
 _NEW_TOKENS = 128  # where neither the caller nor generation_config.json says
+
+_Yes = Literal[True]
+_No = Literal[False]
 
 
 class LanguageModel(TextTask):
@@ -76,6 +80,102 @@ class LanguageModel(TextTask):
         return sampling.updated(**settings)
 
     # -- generation ---------------------------------------------------------------------------
+
+    @overload
+    def generate(
+        self, inputs: str, max_length: int | None = None, stop_token_ids: Any = "auto",
+        strip_prompt: bool = False, *, stream: _Yes, **settings: Unpack[GenerationSettings],
+    ) -> Iterator[str]: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: Sequence[str], max_length: int | None = None, stop_token_ids: Any = "auto",
+        strip_prompt: bool = False, *, stream: _Yes, **settings: Unpack[GenerationSettings],
+    ) -> Iterator[list[str]]: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: str, max_length: int | None = None, stop_token_ids: Any = "auto",
+        strip_prompt: bool = False, *, stream: _No = False, return_ids: _No = False,
+        return_scores: _No = False, **settings: Unpack[GenerationSettings],
+    ) -> str: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: str, max_length: int | None = None, stop_token_ids: Any = "auto",
+        strip_prompt: bool = False, *, num_return_sequences: int, stream: _No = False,
+        return_ids: _No = False, return_scores: _No = False, **settings: Unpack[GenerationSettings],
+    ) -> list[str]: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: Sequence[str], max_length: int | None = None, stop_token_ids: Any = "auto",
+        strip_prompt: bool = False, *, stream: _No = False, return_ids: _No = False,
+        return_scores: _No = False, **settings: Unpack[GenerationSettings],
+    ) -> list[str]: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: Sequence[str], max_length: int | None = None, stop_token_ids: Any = "auto",
+        strip_prompt: bool = False, *, num_return_sequences: int, stream: _No = False,
+        return_ids: _No = False, return_scores: _No = False, **settings: Unpack[GenerationSettings],
+    ) -> list[list[str]]: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: str, max_length: int | None = None, stop_token_ids: Any = "auto",
+        strip_prompt: bool = False, *, return_scores: _Yes, stream: _No = False,
+        return_ids: _No = False, **settings: Unpack[GenerationSettings],
+    ) -> tuple[str, np.ndarray]: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: Sequence[str], max_length: int | None = None, stop_token_ids: Any = "auto",
+        strip_prompt: bool = False, *, return_scores: _Yes, stream: _No = False,
+        return_ids: _No = False, **settings: Unpack[GenerationSettings],
+    ) -> tuple[list[str], np.ndarray]: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: str | Sequence[str] | Mapping[str, Any], max_length: int | None = None,
+        stop_token_ids: Any = "auto", strip_prompt: bool = False, *, return_ids: _Yes,
+        stream: _No = False, return_scores: _No = False, **settings: Unpack[GenerationSettings],
+    ) -> dict[str, np.ndarray]: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: str | Sequence[str] | Mapping[str, Any], max_length: int | None = None,
+        stop_token_ids: Any = "auto", strip_prompt: bool = False, *, return_ids: _Yes,
+        return_scores: _Yes, stream: _No = False, **settings: Unpack[GenerationSettings],
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: str, max_length: int | None = None, stop_token_ids: Any = "auto",
+        strip_prompt: bool = False, *, return_ids: Literal["ragged"], stream: _No = False,
+        return_scores: _No = False, **settings: Unpack[GenerationSettings],
+    ) -> np.ndarray: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: Sequence[str], max_length: int | None = None, stop_token_ids: Any = "auto",
+        strip_prompt: bool = False, *, return_ids: Literal["ragged"], stream: _No = False,
+        return_scores: _No = False, **settings: Unpack[GenerationSettings],
+    ) -> list[np.ndarray]: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: Mapping[str, Any], max_length: int | None = None,
+        stop_token_ids: Any = "auto", strip_prompt: bool = False, *, stream: _No = False,
+        return_ids: _No = False, return_scores: _No = False, **settings: Unpack[GenerationSettings],
+    ) -> dict[str, np.ndarray]: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, inputs: Mapping[str, Any], max_length: int | None = None,
+        stop_token_ids: Any = "auto", strip_prompt: bool = False, *, return_scores: _Yes,
+        stream: _No = False, return_ids: _No = False, **settings: Unpack[GenerationSettings],
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]: ...  # fmt: skip
 
     def generate(
         self,

@@ -138,14 +138,23 @@ class MaskedLM(TextTask):
             for masks in self.fill_mask(inputs)
         ]
 
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> np.ndarray:
         """Return logits for ready inputs; for texts, at all positions of the padded batch.
 
         Args:
             x: texts or ready inputs.
-            args: as for `Model.predict`.
-            kwargs: as for `Model.predict`.
+            batch_size: the most rows of a batch.
+            verbose: 0 silent, 1 a progress bar.
+            steps: as for `Model.predict`.
+            callbacks: as for `Model.predict`.
         """
         if self.preprocessor is not None and is_text(x):
             x = self.preprocessor.pack(self.preprocessor.encode(x))
-        return super().predict(x, *args, **kwargs)
+        return super().predict(x, batch_size, verbose, steps, callbacks)

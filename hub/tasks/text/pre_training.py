@@ -76,17 +76,26 @@ class PreTraining(TextTask):
             }
         }
 
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> dict[str, np.ndarray]:
         """Return the logits for ready inputs, or for pairs of texts in one padded batch.
 
         Args:
             x: pairs of texts, or ready inputs.
-            args: as for `Model.predict`.
-            kwargs: as for `Model.predict`.
+            batch_size: the most rows of a batch.
+            verbose: 0 silent, 1 a progress bar.
+            steps: as for `Model.predict`.
+            callbacks: as for `Model.predict`.
         """
         if self.preprocessor is not None and is_text(x):
             x = self.preprocessor.pack(self.preprocessor.encode(x))
-        return super().predict(x, *args, **kwargs)
+        return super().predict(x, batch_size, verbose, steps, callbacks)
 
     def follows(self, first: Any, second: Any, batch_size: int = 32) -> np.ndarray:
         """Return the probability that each second text follows the first one.

@@ -102,7 +102,7 @@ class TextTask(Task):
         verbose: str | int = "auto",
         steps: int | None = None,
         callbacks: Any = None,
-    ) -> Any:
+    ) -> np.ndarray:
         """Return the outputs for texts or ready inputs.
 
         Texts are sorted by length and put into batches of about equal numbers of tokens, which

@@ -1,6 +1,7 @@
 """TokenClassifier: classes of words, such as names and parts of speech."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 
@@ -119,6 +120,26 @@ class TokenClassifier(TextTask):
         pairs = [(row, np.zeros_like(row)) for row in ids]
         rows = self._predict_encoded(pairs, batch_size, verbose, ragged=True)
         return [np.asarray(row, "float32") for row in rows]
+
+    @overload
+    def predict(
+        self,
+        x: Mapping[str, Any],
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self,
+        x: Sequence[Any] | str,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> list[np.ndarray]: ...
 
     def predict(
         self,
