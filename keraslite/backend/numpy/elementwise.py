@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from keraslite.backend.numpy.indexing import nonzero
-from keraslite.backend.numpy.precision import in_float32, quiet
+from keraslite.backend.numpy.precision import in_float32, quiet_in_float32
 from keraslite.backend.primitives import primitive
 
 # numpy's functions taken as they are, but for half precision.
@@ -17,7 +17,7 @@ _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absol
     greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
     bitwise_not"""
 TABLE: dict[str, Any] = {
-    name: quiet(in_float32(getattr(np, name))) for name in _AS_THEY_ARE.split()
+    name: quiet_in_float32(getattr(np, name)) for name in _AS_THEY_ARE.split()
 } | {
     "bitwise_left_shift": np.left_shift,
     "bitwise_right_shift": np.right_shift,

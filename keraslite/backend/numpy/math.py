@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keraslite.backend.numpy.precision import in_float32, quiet
+from keraslite.backend.numpy.precision import quiet_in_float32
 from keraslite.backend.primitives import primitive
 
 
@@ -28,7 +28,7 @@ def _erfinv(x: float) -> float:
 
 
 TABLE: dict[str, Any] = {
-    name: quiet(in_float32(_one_by_one(name, fn)))
+    name: quiet_in_float32(_one_by_one(name, fn))
     for name, fn in {"erf": math.erf, "erfc": math.erfc, "erfinv": _erfinv}.items()
 }
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from keraslite.backend.integers import int8_product
-from keraslite.backend.numpy.precision import HALVES, in_float32, quiet
+from keraslite.backend.numpy.precision import HALVES, quiet, quiet_in_float32
 from keraslite.backend.primitives import primitive
 
 TABLE: dict[str, Any] = {
@@ -19,8 +19,7 @@ def _products(x: np.ndarray) -> Any:
 
 
 @primitive(TABLE)
-@quiet
-@in_float32
+@quiet_in_float32
 def matmul(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
     if x1.dtype == np.int8 and x1.ndim and x2.ndim > 1:
         return int8_product(x1, x2, _by_floats)
@@ -41,7 +40,6 @@ def einsum(subscripts: str, *operands: np.ndarray, **kwargs: Any) -> np.ndarray:
 
 
 @primitive(TABLE)
-@quiet
-@in_float32
+@quiet_in_float32
 def tensordot(x1: np.ndarray, x2: np.ndarray, axes: Any = 2) -> np.ndarray:
     return np.tensordot(x1, x2, axes)

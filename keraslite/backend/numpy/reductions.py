@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keraslite.backend.numpy.precision import in_float32, quiet
+from keraslite.backend.numpy.precision import in_float32, quiet_in_float32
 from keraslite.backend.numpy.tensors import native
 from keraslite.backend.primitives import primitive
 
@@ -15,8 +15,7 @@ def _axis(axis: Any) -> Any:
 
 
 def _reduction(fn: Callable) -> Callable:
-    @quiet
-    @in_float32
+    @quiet_in_float32
     def call(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
         return fn(x, axis=_axis(axis), keepdims=keepdims)
 
@@ -26,8 +25,7 @@ def _reduction(fn: Callable) -> Callable:
 def _moment(fn: Callable) -> Callable:
     """The mean or variance; of no elements it is NaN, without a warning."""
 
-    @quiet
-    @in_float32
+    @quiet_in_float32
     def call(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
         if not x.size:
             return np.sum(x, axis=_axis(axis), keepdims=keepdims) / x.dtype.type(0)
@@ -56,8 +54,7 @@ def _arg(fn: Callable) -> Callable:
 
 
 def _running(fn: Callable) -> Callable:
-    @quiet
-    @in_float32
+    @quiet_in_float32
     def call(x: np.ndarray, axis: Any = None, dtype: Any = None) -> np.ndarray:
         default = np.int32 if x.dtype == bool else x.dtype
         return fn(x, axis=axis, dtype=default if dtype is None else native(dtype))
@@ -89,14 +86,12 @@ def _sum_type(x: np.ndarray, dtype: Any) -> Any:
 
 
 @primitive(TABLE)
-@quiet
-@in_float32
+@quiet_in_float32
 def sum_(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
     return np.sum(x, axis=_axis(axis), keepdims=keepdims, dtype=_sum_type(x, None))
 
 
 @primitive(TABLE)
-@quiet
-@in_float32
+@quiet_in_float32
 def prod(x: np.ndarray, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> np.ndarray:
     return np.prod(x, axis=_axis(axis), keepdims=keepdims, dtype=_sum_type(x, dtype))
