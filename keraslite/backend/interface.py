@@ -22,6 +22,7 @@ class Backend(Protocol):
 
     TYPES: tuple[type, ...]  # the classes of its dense tensors
     FLOATING: set  # its native float and complex dtypes
+    NUMERIC: set  # these and its integers
     WIDER: dict[str, str]  # integers with few kernels, and the dtype that stands in for each
     PRIMITIVES: dict[str, Callable]  # op -> the function that runs it, in place of the op's body
     SCALARS: frozenset[str]  # ops whose primitive takes a Python number beside a tensor
@@ -67,6 +68,9 @@ class Backend(Protocol):
 
     def convert(self, value: Any, dtype: str | None = None) -> Tensor:
         """Make a tensor of a tensor, a literal, or a list with tensors inside."""
+
+    def number(self, value: float, like: Tensor) -> Tensor:
+        """Make a scalar of a Python number, of the dtype and device of the tensor beside it."""
 
     def copy(self, x: Tensor) -> Tensor:
         """Return a tensor that writes in place to `x` do not change."""

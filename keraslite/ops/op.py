@@ -14,15 +14,20 @@ from typing import Any, TypeVar
 import numpy as np
 
 from keraslite import backend as backends
-from keraslite.backend import OF
+from keraslite.backend import MODULES, OF
+from keraslite.backend import backend as current
 from keraslite.ops.errors import describe, recover
 from keraslite.ops.promotion import choose_backend, promote, promote_list, unwrap
 
 Function = TypeVar("Function", bound=Callable)  # an operation has the signature of its body
 
 TABLE: dict[str, "Op"] = {}
-# The float and complex dtypes of each backend, apart: Dynamo cannot hash the others' dtypes.
-FLOATING: dict[str, set] = {name: m.FLOATING for name, m in backends.MODULES.items()}
+# The float and complex dtypes of each backend, and these with the integers. They are apart, since
+# Dynamo cannot hash the others' dtypes.
+FLOATING: dict[str, set] = {}
+NUMERIC: dict[str, set] = {}
+# The classes of numpy's values: tensors under its backend, literals under the others.
+ARRAYS: dict[type, bool] = {}
 # Run an operation on tensors that no framework owns, as (row, args, kwargs): keraslite.symbolic
 # puts the function for symbolic tensors here.
 RUNNERS: dict[str, Callable] = {}
@@ -57,7 +62,7 @@ class Op:
         self.minima = False  # whether results have the smaller of two sizes of the arguments
         self.impls: dict[str, Callable] = {}
         self.scalars: set[str] = set()  # the backends whose primitive takes Python numbers as such
-        for name, module in backends.MODULES.items():
+        for name, module in MODULES.items():
             self.install(name, module)
 
     @property
@@ -118,29 +123,29 @@ def _run_prepared(row: Op, args: tuple, kwargs: dict) -> Any:
 
 
 def _load(backend: str) -> None:
-    if backend not in backends.MODULES:
+    if backend not in MODULES:
         backends.load(backend)
 
 
-def _arrays_lead() -> bool:
-    """Whether numpy arrays are tensors here; under the other backends they are literals."""
-    return "numpy" in backends.MODULES and backends.backend() == "numpy"
+def _dtypes_without_cast(lift: str | None) -> dict[str, set] | None:
+    """The dtypes of each backend that a rule leaves as they are; None for all of them."""
+    return {"float*": FLOATING, "int*": NUMERIC}[lift] if lift else None
 
 
 def _one(row: Op) -> Callable:
     """The wrapper of an operation on one tensor."""
-    impls, lift = row.impls, row.lift
+    impls, uncast = row.impls, _dtypes_without_cast(row.lift)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if args:
             x = args[0]
             cls = type(x)
             backend = OF.get(cls)
-            if cls is np.ndarray and _arrays_lead():
+            if backend is None and cls in ARRAYS and current() == "numpy":
                 backend = "numpy"
             if backend is not None:
                 impl = impls.get(backend)
-                if impl is not None and (not lift or x.dtype in FLOATING[backend]):
+                if impl is not None and (uncast is None or x.dtype in uncast[backend]):
                     try:
                         return impl(*args, **kwargs)
                     except Exception as error:
@@ -151,32 +156,43 @@ def _one(row: Op) -> Callable:
 
 
 def _two(row: Op) -> Callable:
-    """The wrapper of an operation on two tensors that promote together."""
+    """The wrapper of an operation on two tensors that promote together.
+
+    Python numbers take the dtype of the tensor beside them where it is of their sort.
+    """
     impls, lift, scalars = row.impls, row.lift, row.scalars
+    uncast = _dtypes_without_cast(lift)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if len(args) >= 2:
-            a, b = args[0], args[1]
-            cls = type(a)
-            backend = OF.get(cls)
-            other = type(b)
-            number = other is float or other is int
-            if cls is np.ndarray and (number or other is cls) and _arrays_lead():
-                backend = "numpy"
-                if number and a.dtype in FLOATING[backend]:
-                    b, other, number = np.asarray(b, a.dtype), cls, False
-                    args = (a, b, *args[2:])
-            if backend is not None and backend != "symbolic":
-                dtype = a.dtype
-                if (
-                    backend in scalars if number
-                    else (other is cls or OF.get(other) == backend)
+        if len(args) < 2:
+            args, kwargs = row.bind(args, kwargs)
+        a, b = args[0], args[1]
+        cls, other = type(a), type(b)
+        first = cls is float or cls is int  # whether the number, if there is one, is the first
+        tensor, number = (other, cls) if first else (cls, other)
+        backend = OF.get(tensor)
+        if backend is None and tensor in ARRAYS and current() == "numpy":
+            backend = "numpy"
+        if backend is not None and backend != "symbolic":
+            dtype = b.dtype if first else a.dtype
+            try:
+                if number is float or number is int:
+                    strict = number is float or lift == "float*"
+                    if dtype in (FLOATING if strict else NUMERIC)[backend]:
+                        if first:
+                            a = MODULES[backend].number(a, b)
+                        elif backend not in scalars:
+                            b = MODULES[backend].number(b, a)
+                        return impls[backend](a, b, *args[2:], **kwargs)
+                elif (
+                    (other is cls or OF.get(other) == backend
+                     or (backend == "numpy" and other in ARRAYS))
                     and (dtype is b.dtype or dtype == b.dtype)
-                ) and (not (lift or number) or dtype in FLOATING[backend]):  # fmt: skip
-                    try:
-                        return impls[backend](*args, **kwargs)
-                    except Exception as error:
-                        return recover(row, error, args, kwargs)
+                    and (uncast is None or dtype in uncast[backend])
+                ):  # fmt: skip
+                    return impls[backend](*args, **kwargs)
+            except Exception as error:
+                return recover(row, error, args, kwargs)
         return _run_prepared(row, args, kwargs)
 
     return call
@@ -187,47 +203,66 @@ def _many(row: Op) -> Callable:
     impls, lift, scalars, count = row.impls, row.lift, row.scalars, row.tensors
     promoted, required = row.promote, min(row.required, count)
     names = frozenset(row.positional[:count])
-    converted = [i for i in range(count) if i not in row.raw]
-    present = {n: [i for i in converted if i < n] for n in range(required, count)}
+    uncast = _dtypes_without_cast(lift)
+    converted = [(i, i in promoted) for i in range(count) if i not in row.raw]
+    present = {n: [pair for pair in converted if pair[0] < n] for n in range(required, count)}
 
     def call(*args: Any, **kwargs: Any) -> Any:
         length = len(args)
-        if length >= count or (length >= required and (not kwargs or names.isdisjoint(kwargs))):
-            backend = dtype = None
-            number = False
-            for i in present.get(length, converted):
-                x = args[i]
-                cls = type(x)
-                name = OF.get(cls)
-                if name is None:
-                    if x is None and i >= required:
-                        continue
-                    if i in promoted and (cls is float or cls is int):
-                        number = True
-                        continue
+        if length < count and (length < required or (kwargs and not names.isdisjoint(kwargs))):
+            args, kwargs = row.bind(args, kwargs)
+            length = len(args)
+        backend = dtype = number = like = None
+        for i, promotes in present.get(length, converted):
+            x = args[i]
+            cls = type(x)
+            name = OF.get(cls)
+            if name is None:
+                if x is None and i >= required:
+                    continue
+                if promotes and (cls is float or cls is int):
+                    number = float if number is float else cls
+                    continue
+                if cls in ARRAYS and current() == "numpy":
+                    name = "numpy"
+                else:
                     break
-                if name != backend:
-                    if backend is not None or name == "symbolic":
-                        break
-                    backend = name
-                if i in promoted:
-                    if dtype is None:
-                        dtype = x.dtype
-                    elif x.dtype != dtype:
-                        break
+            if name != backend:
+                if backend is not None or name == "symbolic":
+                    break
+                backend = name
+            if promotes:
+                if like is None:
+                    like, dtype = x, x.dtype
+                elif x.dtype != dtype:
+                    break
+        else:
+            if number is not None and like is not None:
+                strict = number is float or lift == "float*"
+                fits = dtype in (FLOATING if strict else NUMERIC)[backend]
             else:
-                if (
-                    backend is not None
-                    and (not number or backend in scalars)
-                    and (not (lift or number) or dtype in FLOATING[backend])
-                ):
-                    try:
+                fits = number is None and backend is not None
+                fits = fits and (uncast is None or dtype in uncast[backend])
+            if fits:
+                try:
+                    if number is None or (backend in scalars and like is args[0]):
                         return impls[backend](*args, **kwargs)
-                    except Exception as error:
-                        return recover(row, error, args, kwargs)
+                    return impls[backend](*_with_tensors(row, args, backend, like), **kwargs)
+                except Exception as error:
+                    return recover(row, error, args, kwargs)
         return _run_prepared(row, args, kwargs)
 
     return call
+
+
+def _with_tensors(row: Op, args: tuple, backend: str, like: Any) -> tuple:
+    """Make the numbers tensors that the primitive of a backend does not take as they are."""
+    number, native = MODULES[backend].number, backend in row.scalars
+    tensors = list(args)
+    for i in row.promote:
+        if i < len(args) and type(args[i]) in (float, int) and not (native and i):
+            tensors[i] = number(args[i], like)
+    return tuple(tensors)
 
 
 def _sequence(row: Op) -> Callable:
@@ -279,6 +314,8 @@ def _impl_for_alike(row: Op, items: Any) -> Callable | None:
     """Return the implementation for tensors of one class and one dtype; None for any others."""
     cls = type(items[0])
     impl = row.impls.get(OF.get(cls))
+    if impl is None and cls in ARRAYS and current() == "numpy":
+        impl = row.impls.get("numpy")
     if impl is not None:
         dtype = items[0].dtype
         for x in items:
@@ -312,8 +349,12 @@ def _creation(row: Op) -> Callable:
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        names = (OF.get(type(x)) for x in (*args, *kwargs.values()))
-        backend = next((n for n in names if n is not None), None) or backends.backend()
+        backend = None
+        for x in args:
+            backend = backend or OF.get(type(x))
+        for x in kwargs.values():
+            backend = backend or OF.get(type(x))
+        backend = backend or current()
         try:
             if backend in RUNNERS:
                 return RUNNERS[backend](row, args, kwargs)
@@ -375,16 +416,21 @@ def op(
 
 def _install(name: str, module: Any) -> None:
     """Give every operation the primitives of a backend that has just been loaded."""
-    FLOATING[name] = module.FLOATING
+    FLOATING[name], NUMERIC[name] = module.FLOATING, module.NUMERIC
+    if name == "numpy":
+        classes = (np.ndarray, np.bool_, *(dtype.type for dtype in module.NUMERIC))
+        ARRAYS.update(dict.fromkeys(classes, True))
     for row in TABLE.values():
         row.install(name, module)
 
 
+for _name, _module in MODULES.items():
+    _install(_name, _module)
 backends.ON_LOAD.append(_install)
 
 
 def primitive_only(name: str) -> Any:
     """The body of an op that cannot be written in terms of others."""
     raise NotImplementedError(
-        f"ops.{name} has no form on the backend {backends.backend()!r} yet; see the table of gaps."
+        f"ops.{name} has no form on the backend {current()!r} yet; see the table of gaps."
     )

@@ -3,9 +3,14 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
+
 from keraslite import backend as backends
 from keraslite import dtypes
 from keraslite.backend import OF
+
+# Classes of literals that hold neither tensors nor variables.
+_PLAIN = dict.fromkeys((type(None), bool, int, float, complex, str, np.ndarray))
 
 
 def unwrap(x: Any, backends_met: set) -> Any:
@@ -15,14 +20,19 @@ def unwrap(x: Any, backends_met: set) -> Any:
         x: an argument of an operation.
         backends_met: the set that the names of the backends are added to.
     """
-    name = OF.get(type(x)) or backends.of(x)
+    cls = type(x)
+    name = OF.get(cls)
+    if name is None:
+        if cls in _PLAIN:
+            return x
+        name = backends.of(x)
     if name is not None:
         backends_met.add(name)
         return x
     if hasattr(x, "_kl_value"):
         return unwrap(x._kl_value, backends_met)
-    if type(x) in (list, tuple) and any(type(y) not in (int, float, bool) for y in x):
-        return type(x)([unwrap(y, backends_met) for y in x])
+    if (cls is list or cls is tuple) and any(type(y) not in (int, float, bool) for y in x):
+        return cls([unwrap(y, backends_met) for y in x])
     return x
 
 
@@ -62,12 +72,13 @@ def promote(
         scalars: the backends whose primitive takes Python numbers beside the first tensor.
     """
     module = backends.load(backend)
-    names: list[str] = []
+    tensor_types, weak = module.TYPES, dtypes.weak
+    names: dict[int, str] = {}
     for i in together:
         x = tensors[i]
         if x is not None:
-            names.append(dtypes.weak(type(x)) or _dtype_name(module, x))
-    common = dtypes.join(*names) if names else None
+            names[i] = weak(type(x)) or _dtype_name(module, x)
+    common = dtypes.join(*names.values()) if names else None
     target = common and dtypes.strong(common)
     if target and lift and not target.startswith(("float", "bfloat", "complex")):
         target = dtypes.strong(dtypes.join(common, lift))
@@ -78,10 +89,10 @@ def promote(
         if i not in together:
             if OF.get(type(x)) is None:
                 tensors[i] = module.convert(x)
-        elif isinstance(x, module.TYPES):
-            if module.dtype_of(x) != target:
+        elif isinstance(x, tensor_types):
+            if names[i] != target:
                 tensors[i] = module.cast(x, target)
-        elif i and backend in scalars and type(x) in (int, float) and target in names:
+        elif i and backend in scalars and type(x) in (int, float) and target in names.values():
             pass  # a native number follows the tensor that already has the result's type
         else:
             tensors[i] = module.convert(x, target)

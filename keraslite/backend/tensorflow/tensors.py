@@ -15,10 +15,10 @@ from keraslite.backend.memory import owned
 from keraslite.scopes import scopes
 
 __all__ = [
-    "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
-    "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of", "from_coo",
-    "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits",
-    "shape_of", "take_rows", "to_numpy",
+    "FLOATING", "NUMERIC", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical",
+    "cast", "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of",
+    "from_coo", "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "number",
+    "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
@@ -28,6 +28,7 @@ _AS_BITS = {"bfloat16": np.int16, "float8_e4m3fn": np.int8, "float8_e5m2": np.in
 # Integers with few kernels, and the type that operations on them are done in where they lack one.
 WIDER = {"uint16": "int64", "uint32": "int64"}
 FLOATING = {_NATIVE[n] for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
+NUMERIC = FLOATING | {_NATIVE[n] for n in dtypes.INTS}
 
 
 _xla: ContextVar[bool] = ContextVar("xla", default=False)
@@ -119,6 +120,11 @@ def convert(value: Any, dtype: str | None = None) -> tf.Tensor:
     if array.dtype.kind in "SUO":
         return tf.constant(array)
     return tf.constant(array.astype(dtypes.to_numpy(dtype), copy=False) if dtype else array)
+
+
+def number(value: float, like: tf.Tensor) -> tf.Tensor:
+    """A Python number as a tensor of the dtype of the one beside it."""
+    return convert(value, like.dtype.name)
 
 
 def from_numpy(array: np.ndarray) -> tf.Tensor:

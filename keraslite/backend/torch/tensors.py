@@ -13,10 +13,10 @@ from keraslite.backend.counter import KEY_SALT, MASK, MIXERS, keys, signed
 from keraslite.backend.torch.tracing import traced
 
 __all__ = [
-    "FLOATING", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical", "cast",
-    "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of", "from_coo",
-    "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "placed", "random_bits",
-    "shape_of", "take_rows", "to_numpy",
+    "FLOATING", "NUMERIC", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical",
+    "cast", "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of",
+    "from_coo", "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "number",
+    "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
@@ -26,6 +26,7 @@ _NAMES = {native: name for name, native in _NATIVE.items()}
 # Integers with few kernels, and the type that operations on them are done in where they lack one.
 WIDER = {"uint16": "int64", "uint32": "int64"}
 FLOATING = {_NATIVE[n] for n in (*dtypes.FLOATS, *dtypes.COMPLEX)}
+NUMERIC = FLOATING | {_NATIVE[n] for n in dtypes.INTS}
 # numpy has no bfloat16 or float8 of its own: their bits travel as integers of the same width.
 _AS_BITS = {"bfloat16": "int16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 
@@ -127,9 +128,14 @@ def convert(value: Any, dtype: str | None = None) -> torch.Tensor:
         name = dtype or dtypes.strong(dtypes.weak(type(value)))
         if name == "int32" and not -(2**31) <= value < 2**31:
             name = "int64"
-        return torch.tensor(value, dtype=_NATIVE[name], device=default_device())
+        return torch.full((), value, dtype=_NATIVE[name], device=default_device())
     x = from_numpy(dtypes.of_literal(value))
     return x if dtype is None else x.to(native(dtype))
+
+
+def number(value: float, like: torch.Tensor) -> torch.Tensor:
+    """A Python number as a tensor of the dtype and device of the one beside it."""
+    return like.new_full((), value)
 
 
 def from_numpy(array: np.ndarray) -> torch.Tensor:
