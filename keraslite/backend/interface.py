@@ -26,6 +26,7 @@ class Backend(Protocol):
     WIDER: dict[str, str]  # integers with few kernels, and the dtype that stands in for each
     PRIMITIVES: dict[str, Callable]  # op -> the function that runs it, in place of the op's body
     SCALARS: frozenset[str]  # ops whose primitive takes a Python number beside a tensor
+    SCALARS_FIRST: frozenset[str]  # those that take it in front of the tensor too
     FUSED: dict[str, Callable]  # optimizer formula -> a whole step in place
     LAYER_BASE: type | None  # the class that layers are derived from as well
     OPTIMIZER_BASE: type | None  # likewise optimizers

@@ -21,8 +21,9 @@ MERGED = {
 }
 
 # Ops whose native function takes a Python number beside a tensor and follows the tensor's dtype.
-_NUMBERS = """add subtract multiply divide power mod fmod floor_divide equal not_equal less
-    less_equal greater greater_equal maximum minimum where clip"""
+_NUMBERS = """add subtract multiply divide power mod fmod floor_divide equal not_equal
+    less less_equal greater greater_equal maximum minimum where clip bitwise_and bitwise_or
+    bitwise_xor bitwise_left_shift bitwise_right_shift"""
 TAKE_NUMBERS = frozenset(_NUMBERS.split())
 
 

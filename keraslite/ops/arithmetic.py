@@ -44,7 +44,7 @@ def divide(x1: Tensor, x2: Tensor) -> Tensor:
     return primitive_only("divide")
 
 
-@op("promote_float", tensors=2)
+@op("promote_float", tensors=2, primitive="divide")
 def true_divide(x1: Tensor, x2: Tensor) -> Tensor:
     """Divide elementwise: the same as `divide`.
 
@@ -144,7 +144,7 @@ def absolute(x: Tensor) -> Tensor:
     return primitive_only("absolute")
 
 
-@op("same")
+@op("same", primitive="absolute")
 def abs(x: Tensor) -> Tensor:
     """The absolute value: the same as `absolute`.
 
@@ -154,7 +154,7 @@ def abs(x: Tensor) -> Tensor:
     return absolute(x)
 
 
-@op("float")
+@op("float", primitive="absolute")
 def fabs(x: Tensor) -> Tensor:
     """The absolute value as a float.
 

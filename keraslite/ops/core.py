@@ -56,8 +56,11 @@ def shape(x: Tensor) -> tuple:
     >>> shape([[1, 2, 3]])
     (1, 3)
     """
-    x = getattr(x, "_kl_value", x)
-    module = backends.MODULES.get(backends.of(x) or "")
+    name = backends.OF.get(type(x))
+    if name is None:
+        x = getattr(x, "_kl_value", x)
+        name = backends.of(x)
+    module = backends.MODULES.get(name or "")
     if module is not None:
         return module.shape_of(x)
     return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
@@ -69,6 +72,9 @@ def dtype(x: Tensor) -> str:
     >>> dtype(1.0)
     'float32'
     """
+    module = backends.MODULES.get(backends.OF.get(type(x)) or "")
+    if module is not None:
+        return module.dtype_of(x)
     return dtypes.standardize(x.dtype if hasattr(x, "dtype") else dtypes.of_literal(x).dtype)
 
 

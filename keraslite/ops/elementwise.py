@@ -272,7 +272,7 @@ def conjugate(x: Tensor) -> Tensor:
     return primitive_only("conjugate")
 
 
-@op("same")
+@op("same", primitive="conjugate")
 def conj(x: Tensor) -> Tensor:
     """The complex conjugate: the same as `conjugate`.
 

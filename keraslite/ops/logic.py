@@ -147,7 +147,7 @@ def bitwise_not(x: Tensor) -> Tensor:
     return primitive_only("bitwise_not")
 
 
-@op("same")
+@op("same", primitive="bitwise_not")
 def bitwise_invert(x: Tensor) -> Tensor:
     """Bitwise not: the same as `bitwise_not`.
 
@@ -167,7 +167,7 @@ def bitwise_left_shift(x: Tensor, y: Tensor) -> Tensor:
     return primitive_only("bitwise_left_shift")
 
 
-@op("promote_number", tensors=2)
+@op("promote_number", tensors=2, primitive="bitwise_left_shift")
 def left_shift(x: Tensor, y: Tensor) -> Tensor:
     """Shift to the left: the same as `bitwise_left_shift`.
 
@@ -187,7 +187,7 @@ def bitwise_right_shift(x: Tensor, y: Tensor) -> Tensor:
     return primitive_only("bitwise_right_shift")
 
 
-@op("promote_number", tensors=2)
+@op("promote_number", tensors=2, primitive="bitwise_right_shift")
 def right_shift(x: Tensor, y: Tensor) -> Tensor:
     """Shift to the right: the same as `bitwise_right_shift`.
 

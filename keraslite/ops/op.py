@@ -42,6 +42,7 @@ class Op:
         promote: the positions of those that are brought to one common dtype.
         lift: the weak type that the common dtype is at least: "float*", "int*" or none.
         raw: the positions of those that are left as they are: lists of numbers or tensors.
+        primitive: the name of the primitive; that of the body by default.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class Op:
         promote: tuple[int, ...],
         lift: str | None,
         raw: tuple[int, ...] = (),
+        primitive: str | None = None,
     ):
         self.name, self.body, self.tensors = body.__name__, body, tensors
         self.promote, self.lift, self.raw = promote, lift, raw
+        self.primitive = primitive or self.name
         # Read from the code: inspect.signature of every op would be a good part of the import.
         function = inspect.unwrap(body)
         self.positional = function.__code__.co_varnames[: function.__code__.co_argcount]
@@ -61,7 +64,9 @@ class Op:
         self.spec: Callable | None = None  # gives Specs of results whose size depends on the data
         self.minima = False  # whether results have the smaller of two sizes of the arguments
         self.impls: dict[str, Callable] = {}
-        self.scalars: set[str] = set()  # the backends whose primitive takes Python numbers as such
+        # The backends whose primitive takes Python numbers as such, behind a tensor and in front.
+        self.scalars: set[str] = set()
+        self.scalars_first: set[str] = set()
         for name, module in MODULES.items():
             self.install(name, module)
 
@@ -77,9 +82,11 @@ class Op:
 
     def install(self, name: str, module: Any) -> None:
         """Take the backend's primitive, or the composite body where it has none."""
-        self.impls[name] = module.PRIMITIVES.get(self.name, self.body)
-        if self.name in module.SCALARS:
+        self.impls[name] = module.PRIMITIVES.get(self.primitive, self.body)
+        if self.primitive in module.SCALARS:
             self.scalars.add(name)
+        if self.primitive in module.SCALARS_FIRST:
+            self.scalars_first.add(name)
 
     def bind(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Move tensors passed by keyword to their positions."""
@@ -160,7 +167,7 @@ def _two(row: Op) -> Callable:
 
     Python numbers take the dtype of the tensor beside them where it is of their sort.
     """
-    impls, lift, scalars = row.impls, row.lift, row.scalars
+    impls, lift, scalars, scalars_first = row.impls, row.lift, row.scalars, row.scalars_first
     uncast = _dtypes_without_cast(lift)
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -179,9 +186,9 @@ def _two(row: Op) -> Callable:
                 if number is float or number is int:
                     strict = number is float or lift == "float*"
                     if dtype in (FLOATING if strict else NUMERIC)[backend]:
-                        if first:
+                        if first and backend not in scalars_first:
                             a = MODULES[backend].number(a, b)
-                        elif backend not in scalars:
+                        elif not first and backend not in scalars:
                             b = MODULES[backend].number(b, a)
                         return impls[backend](a, b, *args[2:], **kwargs)
                 elif (
@@ -381,7 +388,11 @@ _RULES = {
 
 
 def op(
-    rule: str, tensors: int = 1, keep: tuple[int, ...] = (), raw: tuple[int, ...] = ()
+    rule: str,
+    tensors: int = 1,
+    keep: tuple[int, ...] = (),
+    raw: tuple[int, ...] = (),
+    primitive: str | None = None,
 ) -> Callable[[Function], Function]:
     """Make a function an operation.
 
@@ -394,13 +405,14 @@ def op(
         tensors: how many leading parameters are tensors.
         keep: the positions among them that do not take part in promotion (conditions, indices).
         raw: the positions among them that are not even converted (lists of sizes or starts).
+        primitive: the name of the primitives, for an operation with a second name.
     """
     make, promotes, lift = _RULES[rule]
 
     def decorate(body: Callable) -> Callable:
         count = 0 if rule in ("creation", "operands") else tensors
         positions = tuple(i for i in range(count) if promotes and i not in keep and i not in raw)
-        row = Op(body, count, positions, lift, raw)
+        row = Op(body, count, positions, lift, raw, primitive)
         wrapper = make
         if make in (_one, _many) and count > 1:
             wrapper = _two if positions == (0, 1) == tuple(range(count)) else _many

@@ -57,7 +57,8 @@ def dot(x1: Tensor, x2: Tensor) -> Tensor:
     if not rank1 or not rank2:
         return multiply(x1, x2)
     if rank2 == 1 or (rank1 <= 2 and rank2 == 2):
-        return cast(matmul(x1, x2), dtype_of(x1))  # matmul widens int8
+        product = matmul(x1, x2)
+        return cast(product, "int8") if dtype_of(x1) == "int8" else product  # matmul widens it
     return tensordot(x1, x2, [[-1], [-2]])
 
 
@@ -90,7 +91,7 @@ def vdot(x1: Tensor, x2: Tensor) -> Tensor:
     >>> convert_to_numpy(vdot([1, 2], [3, 4])).tolist()
     11
     """
-    return dot(ravel(conjugate(x1)), ravel(x2))
+    return dot(reshape(conjugate(x1), (-1,)), reshape(x2, (-1,)))
 
 
 @op("promote", tensors=2)

@@ -89,7 +89,7 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False, initial: Any = Non
     return primitive_only("min")
 
 
-@op("same")
+@op("same", primitive="max")
 def amax(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest element: the same as `max`.
 
@@ -99,7 +99,7 @@ def amax(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return max(x, axis, keepdims)
 
 
-@op("same")
+@op("same", primitive="min")
 def amin(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest element: the same as `min`.
 

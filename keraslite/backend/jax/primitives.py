@@ -23,3 +23,4 @@ PRIMITIVES = merged(
     math, products, reductions, shapes, signal, slicing,
 )  # fmt: skip
 SCALARS = TAKE_NUMBERS
+SCALARS_FIRST = TAKE_NUMBERS - {"clip", "where"}

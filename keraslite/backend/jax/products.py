@@ -8,7 +8,21 @@ import jax.numpy as jnp
 from keraslite.backend.primitives import primitive
 
 TABLE: dict[str, Any] = {
-    name: getattr(jnp, name) for name in ("tensordot", "trace", "diag", "diagonal", "tril", "triu")
+    name: getattr(jnp, name)
+    for name in (
+        "cross",
+        "diag",
+        "diagonal",
+        "dot",
+        "inner",
+        "kron",
+        "outer",
+        "tensordot",
+        "trace",
+        "tril",
+        "triu",
+        "vdot",
+    )
 } | {"slogdet": lambda x: tuple(jnp.linalg.slogdet(x))}
 
 

@@ -26,6 +26,8 @@ def _in_float32(fn: Callable) -> Callable:
 
     def call(x: jax.Array, axis: Any = None, keepdims: bool = False) -> jax.Array:
         wide = jnp.promote_types(x.dtype, jnp.float32)
+        if wide == x.dtype:
+            return fn(x, axis=_axis(axis), keepdims=keepdims)
         return fn(x, axis=_axis(axis), keepdims=keepdims, dtype=wide).astype(x.dtype)
 
     return call
@@ -40,10 +42,20 @@ def _extreme(fn: Callable) -> Callable:
     return call
 
 
-_PLAIN = ("sum", "all", "any", "argmax", "argmin")
+_PLAIN = ("sum", "all", "any", "argmax", "argmin", "ptp", "nansum", "nanprod")
 TABLE: dict[str, Any] = {name: _reduction(getattr(jnp, name)) for name in _PLAIN}
-TABLE |= {name: _in_float32(getattr(jnp, name)) for name in ("mean", "var")}
+TABLE |= {name: _in_float32(getattr(jnp, name)) for name in ("mean", "var", "std", "nanmean")}
 TABLE |= {"max": _extreme(jnp.max), "min": _extreme(jnp.min)}
+
+
+@primitive(TABLE)
+def quantile(
+    x: jax.Array, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False
+) -> jax.Array:
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    q = jnp.asarray(q, wide)
+    out = jnp.quantile(x.astype(wide), q, _axis(axis), method=method, keepdims=keepdims)
+    return out.astype(x.dtype)
 
 
 @primitive(TABLE)

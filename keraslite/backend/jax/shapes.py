@@ -10,7 +10,8 @@ from keraslite.backend.jax.tensors import native
 from keraslite.backend.primitives import primitive
 
 # jax.numpy's functions taken as they are.
-_AS_THEY_ARE = "transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack flip roll"
+_AS_THEY_ARE = """transpose moveaxis swapaxes squeeze expand_dims broadcast_to stack flip roll
+    hstack vstack dstack append array_split ravel rot90"""
 TABLE: dict[str, Any] = {name: getattr(jnp, name) for name in _AS_THEY_ARE.split()} | {
     "stop_gradient": jax.lax.stop_gradient,
 }

@@ -2,5 +2,5 @@
 
 from keraslite.backend.numpy.engine import *
 from keraslite.backend.numpy.errors import explain
-from keraslite.backend.numpy.primitives import PRIMITIVES, SCALARS
+from keraslite.backend.numpy.primitives import PRIMITIVES, SCALARS, SCALARS_FIRST
 from keraslite.backend.numpy.tensors import *

@@ -27,6 +27,21 @@ def ones_like(x: np.ndarray, dtype: Any = None) -> np.ndarray:
 
 
 @primitive(TABLE)
+def full_like(x: np.ndarray, fill_value: Any, dtype: Any = None) -> np.ndarray:
+    return np.full(np.shape(x), fill_value, x.dtype if dtype is None else native(dtype))
+
+
+@primitive(TABLE)
+def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> np.ndarray:  # noqa: N803
+    return np.eye(N, M, k, native(dtype))
+
+
+@primitive(TABLE)
+def tri(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> np.ndarray:  # noqa: N803
+    return np.tri(N, M, k, native(dtype))
+
+
+@primitive(TABLE)
 def copy(x: np.ndarray) -> np.ndarray:
     return np.copy(x)
 

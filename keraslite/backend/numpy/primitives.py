@@ -22,3 +22,4 @@ PRIMITIVES = merged(
 )  # fmt: skip
 # No op takes a Python number as such: beside bfloat16 numpy would make it float64.
 SCALARS: frozenset[str] = frozenset()
+SCALARS_FIRST: frozenset[str] = frozenset()

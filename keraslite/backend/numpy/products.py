@@ -11,6 +11,9 @@ from keraslite.backend.primitives import primitive
 TABLE: dict[str, Any] = {
     name: getattr(np, name) for name in ("diag", "diagonal", "tril", "triu")
 } | {"slogdet": lambda x: tuple(np.linalg.slogdet(x))}
+TABLE |= {
+    name: quiet_in_float32(getattr(np, name)) for name in ("dot", "inner", "kron", "outer", "vdot")
+}
 
 
 def _products(x: np.ndarray) -> Any:
@@ -30,13 +33,19 @@ def _by_floats(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
     return np.matmul(x1.astype(np.float32), x2.astype(np.float32)).astype(np.int32)
 
 
+_LARGE = 1024  # elements
+
+
 @primitive(TABLE)
 @quiet
 def einsum(subscripts: str, *operands: np.ndarray, **kwargs: Any) -> np.ndarray:
     first = operands[0]
     work_dtype = np.float32 if first.dtype in HALVES else _products(first)
-    out = np.einsum(subscripts, *(x.astype(work_dtype) for x in operands), optimize=True)
-    return np.asarray(out).astype(first.dtype if first.dtype in HALVES else work_dtype)
+    # To look for the best order, or for a form as products of matrices, takes 10 us.
+    large = len(operands) > 2 or max(x.size for x in operands) > _LARGE
+    operands = [x.astype(work_dtype, copy=False) for x in operands]
+    out = np.asarray(np.einsum(subscripts, *operands, optimize=large))
+    return out.astype(first.dtype if first.dtype in HALVES else work_dtype, copy=False)
 
 
 @primitive(TABLE)

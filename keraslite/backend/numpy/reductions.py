@@ -67,6 +67,7 @@ TABLE: dict[str, Any] = {
     "any": _reduction(np.any),
     "mean": _moment(np.mean),
     "var": _moment(np.var),
+    "std": _moment(np.std),
     "max": _extreme(np.max),
     "min": _extreme(np.min),
     "argmax": _arg(np.argmax),
@@ -74,6 +75,26 @@ TABLE: dict[str, Any] = {
     "cumsum": _running(np.cumsum),
     "cumprod": _running(np.cumprod),
 }
+
+
+@primitive(TABLE)
+@in_float32
+def ptp(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+    return np.ptp(x, axis=_axis(axis), keepdims=keepdims)
+
+
+@primitive(TABLE)
+def count_nonzero(x: np.ndarray, axis: Any = None) -> np.ndarray:
+    return np.asarray(np.count_nonzero(x, _axis(axis)), np.int32)
+
+
+@primitive(TABLE)
+@quiet_in_float32
+def quantile(
+    x: np.ndarray, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False
+) -> np.ndarray:
+    q = np.asarray(q, x.dtype)
+    return np.quantile(x, q, _axis(axis), method=method, keepdims=keepdims)
 
 
 _SUMS = {"b": np.int32, "i": np.int32, "u": np.uint32}

@@ -2,5 +2,5 @@
 
 from keraslite.backend.tensorflow.engine import *
 from keraslite.backend.tensorflow.errors import explain
-from keraslite.backend.tensorflow.primitives import PRIMITIVES, SCALARS
+from keraslite.backend.tensorflow.primitives import PRIMITIVES, SCALARS, SCALARS_FIRST
 from keraslite.backend.tensorflow.tensors import *

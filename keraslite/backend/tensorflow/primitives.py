@@ -23,3 +23,4 @@ PRIMITIVES = merged(
     normalization, products, reductions, shapes, signal, slicing,
 )  # fmt: skip
 SCALARS = TAKE_NUMBERS
+SCALARS_FIRST: frozenset[str] = frozenset()

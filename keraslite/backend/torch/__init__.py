@@ -2,5 +2,5 @@
 
 from keraslite.backend.torch.engine import *
 from keraslite.backend.torch.errors import explain
-from keraslite.backend.torch.primitives import PRIMITIVES, SCALARS
+from keraslite.backend.torch.primitives import PRIMITIVES, SCALARS, SCALARS_FIRST
 from keraslite.backend.torch.tensors import *

@@ -47,6 +47,28 @@ def ones_like(x: Tensor, dtype: Any = None) -> Tensor:
 
 
 @primitive(TABLE)
+def full_like(x: Tensor, fill_value: Any, dtype: Any = None) -> Tensor:
+    dtype = native_or(dtype, x.dtype)
+    if type(fill_value) in (int, float, bool):
+        return torch.full_like(x, fill_value, dtype=dtype)
+    return convert(fill_value, dtype).to(x.device).expand(x.shape).clone()
+
+
+@primitive(TABLE)
+def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Tensor:  # noqa: N803 - as in Keras
+    columns, dtype = N if M is None else M, native(dtype)
+    if not k:
+        return torch.eye(N, columns, dtype=dtype, device=default_device())
+    return torch.ones(N, columns, dtype=dtype, device=default_device()).tril_(k).triu_(k)
+
+
+@primitive(TABLE)
+def tri(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Tensor:  # noqa: N803 - as in Keras
+    columns = N if M is None else M
+    return torch.ones(N, columns, dtype=native(dtype), device=default_device()).tril_(k)
+
+
+@primitive(TABLE)
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Tensor:
     bounds = [v for v in (start, stop, step) if v is not None]
     dtype = native(dtype or dtypes.result_type(*(getattr(v, "dtype", type(v)) for v in bounds)))

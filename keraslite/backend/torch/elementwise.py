@@ -36,7 +36,7 @@ def _extremum(fn: Callable) -> Callable:
 
     def call(x1: Tensor, x2: Any) -> Tensor:
         if type(x2) in (float, int):
-            x2 = torch.full((), x2, dtype=x1.dtype, device=x1.device)
+            x2 = x1.new_full((), x2)
         return fn(x1, x2)
 
     return call
@@ -56,6 +56,11 @@ def sign(x: Tensor) -> Tensor:
     if not x.dtype.is_floating_point:
         return torch.sign(x)
     return torch.where(torch.isnan(x), x.detach(), torch.sign(x))  # torch makes NaN 0
+
+
+@primitive(TABLE)
+def heaviside(x1: Tensor, x2: Tensor) -> Tensor:
+    return torch.where(torch.isnan(x1), x1, torch.heaviside(x1, x2))  # torch makes NaN 0
 
 
 @primitive(TABLE)
@@ -82,7 +87,7 @@ def imag(x: Tensor) -> Tensor:
 
 @primitive(TABLE)
 def conjugate(x: Tensor) -> Tensor:
-    return torch.conj(x).resolve_conj()
+    return torch.conj(x).resolve_conj() if x.is_complex() else x
 
 
 @primitive(TABLE)

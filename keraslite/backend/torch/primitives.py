@@ -25,3 +25,4 @@ PRIMITIVES = merged(
     math, normalization, products, reductions, rnn, shapes, signal, slicing,
 )  # fmt: skip
 SCALARS = TAKE_NUMBERS
+SCALARS_FIRST: frozenset[str] = frozenset()

@@ -14,7 +14,7 @@ def _tuple(fn: Any) -> Any:
     return lambda x: tuple(fn(x))
 
 
-TABLE: dict[str, Any] = {"slogdet": _tuple(torch.linalg.slogdet)}
+TABLE: dict[str, Any] = {"kron": torch.kron, "slogdet": _tuple(torch.linalg.slogdet)}
 
 
 @primitive(TABLE)

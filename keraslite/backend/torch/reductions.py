@@ -66,6 +66,7 @@ def _running(fn: Callable) -> Callable:
 _SUM, _ANY, _ALL = _reduction(torch.sum), _reduction(torch.any), _reduction(torch.all)
 TABLE: dict[str, Any] = {
     "mean": _reduction(torch.mean),
+    "nanmean": _reduction(torch.nanmean),
     "max": _extreme(torch.amax, torch.maximum),
     "min": _extreme(torch.amin, torch.minimum),
     "argmax": _arg(torch.argmax),
@@ -89,6 +90,11 @@ def any_(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 @primitive(TABLE)
 def all_(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     return _ALL(x if x.dtype is torch.bool else x.bool(), axis, keepdims)
+
+
+@primitive(TABLE)
+def count_nonzero(x: Tensor, axis: Any = None) -> Tensor:
+    return torch.count_nonzero(x, axis).int()
 
 
 @primitive(TABLE)

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from keraslite.backend.primitives import primitive
 from keraslite.backend.torch.tensors import cast, native, sizes
 
-TABLE: dict[str, Any] = {"cast": cast}
+TABLE: dict[str, Any] = {
+    "cast": cast, "hstack": torch.hstack, "vstack": torch.vstack, "dstack": torch.dstack,
+}  # fmt: skip
 
 
 @primitive(TABLE)
@@ -82,6 +84,13 @@ def split(x: Tensor, indices_or_sections: Any, axis: int = 0) -> list:
     if isinstance(indices_or_sections, int) and x.shape[axis] % indices_or_sections:
         size = x.shape[axis]
         raise ValueError(f"an axis of size {size} has no {indices_or_sections} equal parts")
+    if not isinstance(indices_or_sections, int):
+        indices_or_sections = [int(i) for i in indices_or_sections]
+    return list(torch.tensor_split(x, indices_or_sections, axis))
+
+
+@primitive(TABLE)
+def array_split(x: Tensor, indices_or_sections: Any, axis: int = 0) -> list:
     if not isinstance(indices_or_sections, int):
         indices_or_sections = [int(i) for i in indices_or_sections]
     return list(torch.tensor_split(x, indices_or_sections, axis))
