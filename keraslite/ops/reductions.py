@@ -1,5 +1,6 @@
 """Sums, means, extrema and quantiles; axis is None (all of them), a number or a tuple."""
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any
@@ -412,10 +413,18 @@ def _quantile(x: Any, q: Any, axis: Any, method: str, keepdims: bool, count: Any
     axes = range(len(sizes)) if axis is None else [axis] if isinstance(axis, int) else axis
     axes = sorted(normalize_axis(a, len(sizes)) for a in axes)
     rest = [a for a in range(len(sizes)) if a not in axes]
-    flat = reshape(transpose(x, rest + axes), [*(sizes[a] for a in rest), -1])
-    flat = sort(cast(flat, dtypes.result_type(dtype_of(x), "float32")), -1)
-    q = cast(as_tensor_like(q, x), dtype_of(flat))
+    order = rest + axes
+    flat = x if order == [*range(len(sizes))] else transpose(x, order)
+    flat = reshape(flat, [*(sizes[a] for a in rest), -1]) if len(axes) != 1 else flat
+    name, wide = dtype_of(x), dtypes.result_type(dtype_of(x), "float32")
+    flat = sort(flat if name == wide else cast(flat, wide), -1)
     last = shape(flat)[-1] - 1
+    kept = [1 if a in axes else d for a, d in enumerate(sizes) if keepdims or a not in axes]
+    if count is None and isinstance(q, int | float) and isinstance(last, int) and last >= 0:
+        between = _between(flat, q, last, method, wide)
+        between = between if not keepdims else reshape(between, kept)
+        return between if name == wide else cast(between, name)
+    q = cast(as_tensor_like(q, x), wide)
     if count is not None:
         last = maximum(subtract(reshape(count, [*(sizes[a] for a in rest), 1]), 1), 0)
     place = broadcast_to(multiply(ravel(q), last), [*shape(flat)[:-1], size(q)])
@@ -428,8 +437,24 @@ def _quantile(x: Any, q: Any, axis: Any, method: str, keepdims: bool, count: Any
     between = add(below, where(equal(weight, 0), 0, multiply(weight, subtract(above, below))))
     if count is None:
         between = where(any(isnan(flat), -1, True), math.nan, between)
-    kept = [1 if a in axes else d for a, d in enumerate(sizes) if keepdims or a not in axes]
-    return cast(reshape(moveaxis(between, -1, 0), [*shape(q), *kept]), dtype_of(x))
+    return cast(reshape(moveaxis(between, -1, 0), [*shape(q), *kept]), name)
+
+
+def _between(flat: Any, q: float, last: int, method: str, dtype: str) -> Any:
+    """The quantile of one number along a sorted axis: its place is a number too."""
+    number = dtypes.to_numpy(dtype).type
+    place = float(number(q) * number(last))  # rounded as it is for tensors of several q
+    low = math.floor(place)
+    high = math.ceil(place)
+    if method == "nearest":
+        low = high = builtins.round(place)
+    weight = place - low
+    if method != "linear":
+        weight = {"higher": 1.0, "midpoint": 0.5}.get(method, 0.0) if low != high else 0.0
+    out = flat[..., low]
+    if weight:
+        out = add(out, multiply(subtract(flat[..., high], out), weight))
+    return where(any(isnan(flat), -1), math.nan, out)
 
 
 __all__ = [

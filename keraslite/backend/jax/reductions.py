@@ -49,16 +49,6 @@ TABLE |= {"max": _extreme(jnp.max), "min": _extreme(jnp.min)}
 
 
 @primitive(TABLE)
-def quantile(
-    x: jax.Array, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False
-) -> jax.Array:
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    q = jnp.asarray(q, wide)
-    out = jnp.quantile(x.astype(wide), q, _axis(axis), method=method, keepdims=keepdims)
-    return out.astype(x.dtype)
-
-
-@primitive(TABLE)
 def prod(x: jax.Array, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> jax.Array:
     return jnp.prod(x, axis=_axis(axis), keepdims=keepdims, dtype=native_or_none(dtype))
 
