@@ -9,7 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from keraslite import masking, ops, tree
+from keraslite.backend import OF
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.input_layer import InputLayer
 from keraslite.naming import free_name
@@ -45,7 +48,7 @@ class Graph:
     @property
     def flat_inputs(self) -> list[KerasTensor]:
         """The symbolic inputs in a flat list."""
-        return tree.flatten(self.inputs)
+        return [self.inputs] if isinstance(self.inputs, KerasTensor) else tree.flatten(self.inputs)
 
     @property
     def flat_outputs(self) -> list[KerasTensor]:
@@ -193,12 +196,21 @@ def _run(
         return values[id(x)] if isinstance(x, KerasTensor) else x
 
     for node in nodes:
-        args, kwargs = tree.map_structure(value_of, (node.args, node.kwargs))
         function = node.operation if calling is None else calling(node)
-        result = tree.flatten(function(*args, **kwargs))
+        if not node.kwargs and len(node.args) == 1 and type(node.args[0]) is KerasTensor:
+            result = function(values[id(node.args[0])])  # without a walk of the structure
+        else:
+            args, kwargs = tree.map_structure(value_of, (node.args, node.kwargs))
+            result = function(*args, **kwargs)
+        cls = type(result)
+        if len(node.outputs) == 1 and (cls is np.ndarray or OF.get(cls) is not None):
+            values[id(node.outputs[0])] = result
+            continue
+        result = tree.flatten(result)
         for symbol, place in zip(node.outputs, node.places, strict=True):
             values[id(symbol)] = result[place]
-    return tree.map_structure(value_of, outputs)
+    single = isinstance(outputs, KerasTensor)
+    return value_of(outputs) if single else tree.map_structure(value_of, outputs)
 
 
 def match_inputs(graph: Graph, inputs: Any, name: str) -> list[Any]:
@@ -215,7 +227,10 @@ def match_inputs(graph: Graph, inputs: Any, name: str) -> list[Any]:
         ValueError: an input is missing, is one too many, or has another shape.
     """
     symbols = graph.flat_inputs
-    flat = _by_name(graph, inputs, name) if isinstance(inputs, dict) else tree.flatten(inputs)
+    if OF.get(type(inputs)) is not None:
+        flat = [inputs]
+    else:
+        flat = _by_name(graph, inputs, name) if isinstance(inputs, dict) else tree.flatten(inputs)
     if len(flat) != len(symbols):
         raise ValueError(f"Model {name!r} expects {len(symbols)} inputs, got {len(flat)}.")
     return [_match(x, symbol, name) for x, symbol in zip(flat, symbols, strict=True)]
@@ -238,20 +253,24 @@ def _by_name(graph: Graph, inputs: dict[str, Any], name: str) -> list[Any]:
     return tree.flatten({k: inputs[k] for k in keys}) if by_key else [inputs[k] for k in keys]
 
 
+def _fits(sizes: tuple, expected: tuple) -> bool:
+    for size, other in zip(sizes, expected, strict=True):
+        if size != other and size is not None and other is not None:
+            return False
+    return True
+
+
 def _match(x: Any, symbol: KerasTensor, name: str) -> Any:
     """Return a value in the dtype and rank of a symbolic input."""
-    if not hasattr(x, "shape"):
+    shape, expected, given = getattr(x, "shape", None), symbol.shape, x
+    if shape is None:
         return x
-    given = x
-    if len(x.shape) == len(symbol.shape) + 1 and x.shape[-1] == 1:
+    if len(shape) == len(expected) + 1 and shape[-1] == 1:
         x = ops.squeeze(x, -1)
-    elif len(x.shape) == len(symbol.shape) - 1 and symbol.shape[-1] == 1:
+    elif len(shape) == len(expected) - 1 and expected[-1] == 1:
         x = ops.expand_dims(x, -1)
     shape = tuple(x.shape)
-    if len(shape) != len(symbol.shape) or any(
-        None not in sizes and sizes[0] != sizes[1]
-        for sizes in zip(shape, symbol.shape, strict=True)
-    ):
+    if len(shape) != len(expected) or not _fits(shape, expected):
         raise ValueError(
             f"Model {name!r} expects the input {symbol.name!r} to have shape "
             f"{symbol.shape}, got {tuple(given.shape)}."

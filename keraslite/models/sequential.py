@@ -127,10 +127,12 @@ class Sequential(Model):
         """Run the layers in order."""
         x = inputs
         if self.is_functional:
-            x = tree.pack_sequence_as(self.input, self.match_inputs(inputs))
+            expected, values = self.input, self.match_inputs(inputs)
+            single = isinstance(expected, KerasTensor)
+            x = values[0] if single else tree.pack_sequence_as(expected, values)
         for layer in self.layers:
-            extra = {"mask": mask} if mask is not None and accepts_mask(layer) else {}
-            x = layer(x, **extra)
+            takes_mask = mask is not None and accepts_mask(layer)
+            x = layer(x, mask=mask) if takes_mask else layer(x)
             mask = None
         return x
 

@@ -41,8 +41,8 @@ class InputSpec:
 
 def check_input_spec(specs: Any, inputs: Any, layer: str) -> None:
     """Raise ValueError unless the inputs have the shapes that a layer takes."""
-    specs = tree.flatten(specs)
-    inputs = tree.flatten(inputs)
+    specs = [specs] if isinstance(specs, InputSpec) else tree.flatten(specs)
+    inputs = [inputs] if hasattr(inputs, "shape") else tree.flatten(inputs)
     if len(specs) != len(inputs):
         raise ValueError(f"Layer {layer!r} expects {len(specs)} inputs, got {len(inputs)}.")
     for spec, x in zip(specs, inputs, strict=True):
