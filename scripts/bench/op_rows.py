@@ -27,9 +27,9 @@ f.negative(a) | | | |
 f.floor(a) | | | |
 f.log1p(a) | | | f.math.log1p(a) |
 f.relu(a) | | nn.relu(a) | f.nn.relu(a) | f.maximum(a, 0)
-f.sigmoid(a) | | nn.sigmoid(a) | f.sigmoid(a) | 1 / (1 + f.exp(-a))
-f.softmax(a) | f.softmax(a, -1) | nn.softmax(a) | f.nn.softmax(a) | f.exp(a) / f.exp(a).sum(-1)
-f.silu(a) | F.silu(a) | nn.silu(a) | f.nn.silu(a) | a / (1 + f.exp(-a))
+f.sigmoid(a) | | nn.sigmoid(a) | f.sigmoid(a) | f.where(a >= 0, 1 / (1 + (e := f.exp(-f.abs(a)))), e / (1 + e))
+f.softmax(a) | f.softmax(a, -1) | nn.softmax(a) | f.nn.softmax(a) | (e := f.exp(a - f.max(a, -1, keepdims=True))) / f.sum(e, -1, keepdims=True)
+f.silu(a) | F.silu(a) | nn.silu(a) | f.nn.silu(a) | a * f.where(a >= 0, 1 / (1 + (e := f.exp(-f.abs(a)))), e / (1 + e))
 f.sum(a, axis=-1) | f.sum(a, dim=-1) | | f.reduce_sum(a, axis=-1) |
 f.mean(a, axis=-1) | f.mean(a, dim=-1) | | f.reduce_mean(a, axis=-1) |
 f.max(a, axis=-1) | f.amax(a, dim=-1) | | f.reduce_max(a, axis=-1) |
@@ -120,7 +120,7 @@ f.fmax(a, b) | | | - |
 f.fmin(a, b) | | | - |
 f.lcm(n, k) | | | - |
 f.hypot(a, b) | | | - |
-f.heaviside(a, b) | | | - |
+f.heaviside(a, b) | f.where(f.isnan(a), a, f.heaviside(a, b)) | | - |
 f.logaddexp(a, b) | | | - |
 f.logaddexp2(a, b) | | | - |
 f.ceil(a) | | | f.math.ceil(a) |
@@ -189,7 +189,7 @@ f.ones_like(a) | | | |
 f.full_like(a, 2.0) | | | f.fill(a.shape, 2.0) |
 f.arange(8) | f.arange(8, dtype=f.int32) | | f.range(8) | f.arange(8, dtype="int32")
 f.arange(0.0, 1.0, 0.25) | | | f.range(0.0, 1.0, 0.25) | f.arange(0.0, 1.0, 0.25, dtype="float32")
-f.linspace(0.0, 1.0, 5) | | | f.linspace(0.0, 1.0, 5) | f.linspace(0.0, 1.0, 5, dtype="float32")
+f.linspace(0.0, 1.0, 5) | f.lerp(f.tensor(0.0), f.tensor(1.0), (f.arange(5) / 4)) | | f.linspace(0.0, 1.0, 5) | f.linspace(0.0, 1.0, 5, dtype="float32")
 f.eye(4) | | | f.eye(4) | f.eye(4, dtype="float32")
 f.eye(4, 6, 1) | - | f.eye(4, 6, 1) | - | f.eye(4, 6, 1, "float32")
 f.identity(4) | f.eye(4) | | f.eye(4) | f.identity(4, "float32")
@@ -224,7 +224,7 @@ f.count_nonzero(a, axis=1) | f.count_nonzero(a, 1).int() | | f.math.count_nonzer
 f.average(a, axis=0) | f.mean(a, 0) | | f.reduce_mean(a, axis=0) | f.mean(a, axis=0)
 f.nansum(a, axis=0) | f.nansum(a, 0) | | - |
 f.nanmean(a, axis=0) | f.nanmean(a, 0) | | - |
-f.nanmax(a, axis=0) | f.amax(f.where(f.isnan(a), -9.0, a), 0) | | - |
+f.nanmax(a, axis=0) | f.where(f.all(f.isnan(a), 0), float("nan"), f.amax(f.where(f.isnan(a), float("-inf"), a), 0)) | | - | f.where(f.all(f.isnan(a), 0), float("nan"), f.max(f.where(f.isnan(a), float("-inf"), a), 0))
 f.median(a, axis=0) | - | | - |
 f.quantile(a, 0.5, axis=0) | f.quantile(a, 0.5, 0) | | - |
 f.matmul(n, k) | | | | f.matmul(n, k)
@@ -259,12 +259,12 @@ f.erf(a) | | nn.gelu(a) | f.math.erf(a) | -
 f.logsumexp(a, axis=-1) | f.logsumexp(a, -1) | nn.logsumexp(a, axis=-1) | f.reduce_logsumexp(a, axis=-1) | f.log(f.exp(a - f.max(a, -1, keepdims=True)).sum(-1)) + f.max(a, -1)
 f.top_k(a, 3) | f.topk(a, 3) | lax.top_k(a, 3) | f.math.top_k(a, 3) | -
 f.gelu(a) | F.gelu(a, approximate="tanh") | nn.gelu(a) | f.nn.gelu(a, approximate=True) | -
-f.leaky_relu(a) | F.leaky_relu(a, 0.2) | nn.leaky_relu(a, 0.2) | f.nn.leaky_relu(a) | f.maximum(a, 0.2 * a)
-f.softplus(a) | F.softplus(a) | nn.softplus(a) | f.nn.softplus(a) | f.logaddexp(a, 0)
+f.leaky_relu(a) | F.leaky_relu(a, 0.2) | nn.leaky_relu(a, 0.2) | f.nn.leaky_relu(a) | f.where(a > 0, a, 0.2 * a)
+f.softplus(a) | F.softplus(a) | nn.softplus(a) | f.nn.softplus(a) | f.where(a > 0, a, 0.0) + f.log1p(f.exp(-f.abs(a)))
 f.elu(a) | F.elu(a) | nn.elu(a) | f.nn.elu(a) | -
 f.log_softmax(a) | f.log_softmax(a, -1) | nn.log_softmax(a) | f.nn.log_softmax(a) | -
 f.softmax(a, axis=0) | f.softmax(a, 0) | nn.softmax(a, 0) | f.nn.softmax(a, 0) | -
-f.relu6(a) | F.relu6(a) | nn.relu6(a) | f.nn.relu6(a) | f.minimum(f.maximum(a, 0), 6)
+f.relu6(a) | F.relu6(a) | nn.relu6(a) | f.nn.relu6(a) | f.where(a <= 0, 0, f.where(a >= 6, 6, a))
 f.one_hot(i, 8) | F.one_hot(i.long(), 8).float() | nn.one_hot(i, 8) | f.one_hot(i, 8) | f.eye(8, dtype="float32")[i]
 f.stop_gradient(a) | a.detach() | lax.stop_gradient(a) | f.stop_gradient(a) | a
 f.shape(a) | tuple(a.shape) | a.shape | tuple(a.shape) | a.shape
