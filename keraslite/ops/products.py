@@ -5,14 +5,23 @@ from typing import Any
 
 from keraslite.ops.arithmetic import add, clip, divide, multiply, sqrt, subtract
 from keraslite.ops.common import positions
-from keraslite.ops.core import cast, shape, stack
+from keraslite.ops.core import cast, shape
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.creation import zeros_like
 from keraslite.ops.elementwise import conjugate
 from keraslite.ops.indexing import take
 from keraslite.ops.op import op, primitive_only
 from keraslite.ops.reductions import mean, sum
-from keraslite.ops.shapes import expand_dims, flip, moveaxis, pad, ravel, reshape, transpose
+from keraslite.ops.shapes import (
+    concatenate,
+    expand_dims,
+    flip,
+    moveaxis,
+    pad,
+    ravel,
+    reshape,
+    transpose,
+)
 from keraslite.typing import Axis, Tensor
 
 
@@ -120,16 +129,23 @@ def cross(
     """
     if axis is not None:
         axisa = axisb = axisc = axis
-    x1, x2 = moveaxis(x1, axisa, 0), moveaxis(x2, axisb, 0)
-    if not (shape(x1)[0] in (2, 3) and shape(x2)[0] in (2, 3)):
+    x1 = x1 if axisa == -1 else moveaxis(x1, axisa, -1)
+    x2 = x2 if axisb == -1 else moveaxis(x2, axisb, -1)
+    sizes = shape(x1)[-1], shape(x2)[-1]
+    if not (sizes[0] in (2, 3) and sizes[1] in (2, 3)):
         raise ValueError("the vectors must have two or three components.")
-    if shape(x1)[0] == shape(x2)[0] == 2:
-        return subtract(multiply(x1[0], x2[1]), multiply(x1[1], x2[0]))
-    a, b = ([x[i] if i < shape(x)[0] else zeros_like(x[0]) for i in range(3)] for x in (x1, x2))
-    parts = [
-        subtract(multiply(a[i], b[j]), multiply(a[j], b[i])) for i, j in ((1, 2), (2, 0), (0, 1))
-    ]
-    return moveaxis(stack(parts), 0, axisc)
+    if sizes == (2, 2):
+        return subtract(multiply(x1[..., 0], x2[..., 1]), multiply(x1[..., 1], x2[..., 0]))
+    a, b = _twice(x1), _twice(x2)
+    out = subtract(multiply(a[..., 1:4], b[..., 2:5]), multiply(a[..., 2:5], b[..., 1:4]))
+    return out if axisc == -1 else moveaxis(out, -1, axisc)
+
+
+def _twice(x: Any) -> Any:
+    """The components x, y, z, x, y along the last axis; z is 0 where there are two."""
+    if shape(x)[-1] == 2:
+        return concatenate([x, zeros_like(x[..., :1]), x], -1)
+    return concatenate([x, x[..., :2]], -1)
 
 
 @op("same")

@@ -96,6 +96,8 @@ def promote(
             pass  # a native number follows the tensor that already has the result's type
         else:
             tensors[i] = module.convert(x, target)
+            if type(x) is float:
+                names[i] = target
 
 
 def promote_list(items: Sequence, backend: str, lift: str | None = None) -> list:

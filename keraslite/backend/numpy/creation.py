@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from keraslite import dtypes
+from keraslite.backend.numpy.precision import HALVES, quiet
 from keraslite.backend.numpy.tensors import native
 from keraslite.backend.primitives import primitive
 
@@ -39,6 +40,20 @@ def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> np.ndarray:  # 
 @primitive(TABLE)
 def tri(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> np.ndarray:  # noqa: N803
     return np.tri(N, M, k, native(dtype))
+
+
+@primitive(TABLE)
+@quiet
+def linspace(
+    start: np.ndarray, stop: np.ndarray, num: int = 50, endpoint: bool = True,
+    retstep: bool = False, dtype: Any = None, axis: int = 0,
+) -> Any:  # fmt: skip
+    half = start.dtype in HALVES
+    ends = (x.astype(np.float32) if half else x for x in (start, stop))
+    out, step = np.linspace(*ends, num, endpoint, True, axis=axis)
+    target = start.dtype if dtype is None else native(dtype)
+    out = (np.floor(out) if target.kind in "iu" else out).astype(target, copy=False)
+    return (out, np.asarray(step, start.dtype)) if retstep else out
 
 
 @primitive(TABLE)

@@ -68,6 +68,7 @@ TABLE: dict[str, Any] = {
     "mean": _moment(np.mean),
     "var": _moment(np.var),
     "std": _moment(np.std),
+    "median": _moment(np.median),
     "max": _extreme(np.max),
     "min": _extreme(np.min),
     "argmax": _arg(np.argmax),

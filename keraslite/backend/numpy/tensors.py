@@ -67,6 +67,8 @@ def cast(x: np.ndarray, dtype: str) -> np.ndarray:
 
 def convert(value: Any, dtype: str | None = None) -> np.ndarray:
     """An array of any value."""
+    if dtype is not None and type(value) is float:
+        return np.asarray(value, _NATIVE.get(dtype) or native(dtype))
     array = dtypes.of_literal(value)
     return array if dtype is None else cast(array, dtype)
 

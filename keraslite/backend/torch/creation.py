@@ -69,6 +69,23 @@ def tri(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Tensor:  # noqa
 
 
 @primitive(TABLE)
+def linspace(
+    start: Tensor, stop: Tensor, num: int = 50, endpoint: bool = True, retstep: bool = False,
+    dtype: Any = None, axis: int = 0,
+) -> Any:  # fmt: skip
+    parts = max(num - 1 if endpoint else num, 1)
+    gap = stop - start
+    places = torch.arange(num, dtype=torch.float64, device=start.device) / parts
+    places = places.to(start.dtype).reshape([-1] + [1] * gap.ndim)
+    out = torch.lerp(start, stop, places)  # exact at both ends
+    out = out.movedim(0, axis) if axis else out
+    if dtype is not None:
+        target = native(dtype)
+        out = (out if target.is_floating_point or target.is_complex else out.floor()).to(target)
+    return (out, gap / parts) if retstep else out
+
+
+@primitive(TABLE)
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Tensor:
     bounds = [v for v in (start, stop, step) if v is not None]
     dtype = native(dtype or dtypes.result_type(*(getattr(v, "dtype", type(v)) for v in bounds)))

@@ -15,6 +15,13 @@ TABLE: dict[str, Any] = {}
 
 
 @primitive(TABLE)
+def isclose(
+    x1: Tensor, x2: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    return torch.isclose(x1, x2, rtol, atol, equal_nan)
+
+
+@primitive(TABLE)
 def nonzero(x: Tensor) -> tuple:
     return tuple(i.int() for i in torch.nonzero(x, as_tuple=True))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from keraslite.backend.integers import int8_product
 from keraslite.backend.primitives import primitive
@@ -43,6 +44,24 @@ def _int8_kernel() -> bool:
 
 def _product(dtype: torch.dtype) -> torch.dtype:
     return torch.int32 if dtype is torch.int8 else dtype
+
+
+@primitive(TABLE)
+def cross(
+    x1: Tensor, x2: Tensor, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None
+) -> Tensor:
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    x1 = x1 if axisa == -1 else x1.movedim(axisa, -1)
+    x2 = x2 if axisb == -1 else x2.movedim(axisb, -1)
+    sizes = x1.shape[-1], x2.shape[-1]
+    if not (sizes[0] in (2, 3) and sizes[1] in (2, 3)):
+        raise ValueError("the vectors must have two or three components.")
+    if sizes == (2, 2):
+        return x1[..., 0] * x2[..., 1] - x1[..., 1] * x2[..., 0]
+    x1, x2 = (x if x.shape[-1] == 3 else F.pad(x, (0, 1)) for x in (x1, x2))
+    out = torch.linalg.cross(*((x1, x2) if x1.ndim == x2.ndim else torch.broadcast_tensors(x1, x2)))
+    return out if axisc == -1 else out.movedim(-1, axisc)
 
 
 @primitive(TABLE)

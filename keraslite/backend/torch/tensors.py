@@ -118,12 +118,13 @@ def convert(value: Any, dtype: str | None = None) -> torch.Tensor:
     """A tensor of any value: a tensor, a literal, a list with tensors inside."""
     if isinstance(value, torch.Tensor):
         return value if dtype is None else value.to(native(dtype))
-    if type(value) in (list, tuple) and any(isinstance(v, torch.Tensor) for v in value):
-        return torch.stack([convert(v, dtype) for v in value])
-    # `is` twice: Dynamo does not look a type up in a tuple.
-    plain = isinstance(value, list) and all(type(v) is int or type(v) is float for v in value)
-    if dtype is not None and plain:
-        return torch.tensor(value, dtype=native(dtype), device=default_device())
+    if type(value) is list or type(value) is tuple:
+        numbers = _numbers(value)
+        if numbers and (dtype or numbers == "float*" or _are_int32(value)):
+            name = dtype or dtypes.strong(numbers)
+            return torch.tensor(value, dtype=native(name), device=default_device())
+        if not numbers and any(isinstance(v, torch.Tensor) for v in value):
+            return torch.stack([convert(v, dtype) for v in value])
     if type(value) in (int, float, bool):
         name = dtype or dtypes.strong(dtypes.weak(type(value)))
         if name == "int32" and not -(2**31) <= value < 2**31:
@@ -131,6 +132,23 @@ def convert(value: Any, dtype: str | None = None) -> torch.Tensor:
         return torch.full((), value, dtype=_NATIVE[name], device=default_device())
     x = from_numpy(dtypes.of_literal(value))
     return x if dtype is None else x.to(native(dtype))
+
+
+def _are_int32(values: Any) -> bool:
+    return min(values) >= -(2**31) and max(values) < 2**31
+
+
+def _numbers(values: Any) -> str | None:
+    """The weak type of a list of Python numbers; None for any other, and an empty one."""
+    weak = None
+    for v in values:
+        if type(v) is float:  # `is`: Dynamo does not look a type up in a table
+            weak = "float*"
+        elif type(v) is int:
+            weak = weak or "int*"
+        else:
+            return None
+    return weak
 
 
 def number(value: float, like: torch.Tensor) -> torch.Tensor:
