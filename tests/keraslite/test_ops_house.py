@@ -182,6 +182,72 @@ def test_tensors_by_keyword(backend):
     assert ops.shape(ops.clip(x=x, x_min=0.0, x_max=1.0)) == (2, 3)
 
 
+INTS = np.ones((2, 3), "int32")
+# Calls with numbers, lists, integers, keywords: all of one framework and with one result dtype.
+SHORT_WAY = {
+    "add": lambda f, x, n, m: [
+        f.add(x, x), f.add(x, 2), f.add(x, 2.0), f.add(1.0, x), f.add(n, 1), f.add(x1=x, x2=x),
+    ],
+    "floor_divide": lambda f, x, n, m: [f.floor_divide(n, n), f.floor_divide(n, 2)],
+    "bitwise_or": lambda f, x, n, m: [f.bitwise_or(n, 3), f.left_shift(n, 2)],
+    "square": lambda f, x, n, m: [f.square(n), f.round(n), f.exp(x)],
+    "where": lambda f, x, n, m: [f.where(m, x, x), f.where(m, x, 0.0), f.where(m, 1.0, x),
+                                 f.where(m, n, 0), f.where(m)],
+    "clip": lambda f, x, n, m: [f.clip(x, 0.0, 1), f.clip(n, 0, 1), f.clip(x, x_min=0.0, x_max=x)],
+    "concatenate": lambda f, x, n, m: [f.concatenate([x, x]), f.stack((n, n)), f.hstack([x, x])],
+    "einsum": lambda f, x, n, m: [f.einsum("ij,ij->i", x, x), f.matmul(x, f.transpose(x))],
+    "take": lambda f, x, n, m: [f.take(x, n[0]), f.sum(x, axis=[0, 1]), f.reshape(x, [-1])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHORT_WAY)
+def test_common_arguments_are_not_converted(name, backend, monkeypatch):
+    """The general way, which converts and promotes each argument, takes several times as long."""
+    from keraslite.ops import op as dispatch
+
+    x, n, mask = (keraslite.to_backend(a, backend) for a in (X, INTS, X > 0))
+    SHORT_WAY[name](ops, x, n, mask)  # the first tensor of a class is looked at closely
+    calls, general = [], dispatch._run_prepared
+
+    def record(row, args, kwargs):
+        calls.append(row.name)
+        return general(row, args, kwargs)
+
+    monkeypatch.setattr(dispatch, "_run_prepared", record)
+    monkeypatch.setattr(dispatch, "_run_list", lambda row, *_: calls.append(row.name))
+    SHORT_WAY[name](ops, x, n, mask)
+    assert not calls
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "float16", "bfloat16", "float32"])
+def test_numbers_take_the_dtype_of_the_tensor_beside_them(dtype, backend):
+    import jax.numpy as jnp
+
+    x = ops.cast(keraslite.to_backend(INTS, backend), dtype)
+    want = jnp.asarray(INTS, dtype)
+    mask = keraslite.to_backend(X > 0, backend)
+    for got, expected in (
+        (ops.add(x, 2), want + 2), (ops.subtract(2, x), 2 - want), (ops.multiply(x, 2.5), want * 2.5),
+        (ops.maximum(3, x), jnp.maximum(3, want)), (ops.divide(1, x), 1 / want),
+        (ops.clip(x, 0, 1), jnp.clip(want, 0, 1)), (ops.where(mask, 2, x), jnp.where(X > 0, 2, want)),
+        (ops.where(mask, x, 0.5), jnp.where(X > 0, want, 0.5)), (ops.fmin(2.0, x), jnp.fmin(2.0, want)),
+    ):  # fmt: skip
+        assert ops.dtype(got) == expected.dtype.name
+        got = ops.convert_to_numpy(ops.cast(got, "float32"))
+        np.testing.assert_allclose(got, np.asarray(expected, "float32"), rtol=1e-2)
+
+
+def test_numpy_does_not_warn_and_keeps_the_error_state_of_the_user():
+    with keraslite.use_backend("numpy"), np.errstate(all="raise"):
+        x = np.float32([0.0, -1.0])
+        assert np.isinf(ops.divide(1.0, x)[0])
+        assert np.isnan(ops.sqrt(x)[1])
+        assert np.isinf(ops.exp(np.float16([1e4]))[0])
+        with pytest.raises(FloatingPointError):
+            np.sqrt(x)
+        assert np.geterr()["divide"] == "raise"
+
+
 def test_the_data_chooses_the_backend():
     with keraslite.use_backend("numpy"):
         for name in keraslite.backend.available():

@@ -8,7 +8,11 @@ import numpy as np
 
 from keraslite.backend.primitives import primitive
 
-TABLE: dict[str, Any] = {"searchsorted": jnp.searchsorted}
+TABLE: dict[str, Any] = {
+    "diff": lambda a, n=1, axis=-1: jnp.diff(a, n, axis),
+    "isclose": jnp.isclose,
+    "searchsorted": jnp.searchsorted,
+}
 
 
 @primitive(TABLE)

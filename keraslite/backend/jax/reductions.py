@@ -49,6 +49,22 @@ TABLE |= {"max": _extreme(jnp.max), "min": _extreme(jnp.min)}
 
 
 @primitive(TABLE)
+def quantile(
+    x: jax.Array, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False
+) -> jax.Array:
+    number = isinstance(q, int | float)
+    if number and not 0 <= q <= 1:
+        raise ValueError(f"q must lie within its range, got {q} of 1")
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    q = q if number else jnp.asarray(q, wide)
+    a = x if x.dtype == wide else x.astype(wide)
+    flat = q if number or q.ndim < 2 else q.reshape(-1)
+    out = jnp.quantile(a, flat, _axis(axis), method=method, keepdims=keepdims)
+    out = out if flat is q else out.reshape(q.shape + out.shape[1:])
+    return out if x.dtype == wide else out.astype(x.dtype)
+
+
+@primitive(TABLE)
 def prod(x: jax.Array, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> jax.Array:
     return jnp.prod(x, axis=_axis(axis), keepdims=keepdims, dtype=native_or_none(dtype))
 

@@ -34,8 +34,9 @@ def take_along_axis(x: tf.Tensor, indices: tf.Tensor, axis: Any = None) -> tf.Te
         x, indices, axis = tf.reshape(x, [-1]), tf.reshape(indices, [-1]), 0
     rank = x.shape.rank
     last = [a for a in range(rank) if a != axis % rank] + [axis % rank]
-    back = [last.index(a) for a in range(rank)]
-    x, indices = tf.transpose(x, last), tf.transpose(indices, last)
+    back, moves = [last.index(a) for a in range(rank)], last != [*range(indices.shape.rank)]
+    if moves:
+        x, indices = tf.transpose(x, last), tf.transpose(indices, last)
     indices = tf.cast(indices, tf.int32) if indices.dtype not in (tf.int32, tf.int64) else indices
     indices = tf.where(indices < 0, indices + tf.cast(shape_of(x)[-1], indices.dtype), indices)
     if x.shape[:-1] != indices.shape[:-1] or None in x.shape[:-1]:
@@ -43,7 +44,7 @@ def take_along_axis(x: tf.Tensor, indices: tf.Tensor, axis: Any = None) -> tf.Te
         x = tf.broadcast_to(x, tf.concat([lead, tf.shape(x)[-1:]], 0))
         indices = tf.broadcast_to(indices, tf.concat([lead, tf.shape(indices)[-1:]], 0))
     out = tf.gather(x, indices, axis=-1, batch_dims=rank - 1)
-    return tf.transpose(out, back)
+    return tf.transpose(out, back) if moves else out
 
 
 @primitive(TABLE)
@@ -54,7 +55,9 @@ def sort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
     # TensorFlow puts NaN anywhere: sort infinities in their place, and put them last.
     nan = tf.math.is_nan(x)
     ordered = tf.sort(tf.where(nan, np.inf, x), axis)
-    return tf.where(tf.sort(tf.cast(nan, tf.int32), axis) > 0, np.nan, ordered)
+    size, behind = shape_of(x)[axis], [1] * (x.shape.rank - 1 - axis % x.shape.rank)
+    first = size - tf.reduce_sum(tf.cast(nan, tf.int32), axis, keepdims=True)
+    return tf.where(tf.reshape(tf.range(size), [-1, *behind]) >= first, np.nan, ordered)
 
 
 @primitive(TABLE)

@@ -47,11 +47,15 @@ def _matmul(x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
     if rank1 == 1 and rank2 == 1:
         return tf.tensordot(x1, x2, 1)
     if rank1 == 1:
-        return tf.squeeze(tf.matmul(x1[None], x2), -2)
+        return tf.squeeze(_matmul(tf.expand_dims(x1, 0), x2), -2)
     if rank2 == 1:
-        return tf.squeeze(tf.matmul(x1, x2[:, None]), -1)
+        return tf.squeeze(_matmul(x1, tf.expand_dims(x2, 1)), -1)
     if rank2 == 2 and rank1 > 2:  # one large product instead of many small ones
-        return tf.tensordot(x1, x2, 1)
+        if not x1.shape.is_fully_defined():
+            return tf.tensordot(x1, x2, 1)
+        rows = tf.raw_ops.Reshape(tensor=x1, shape=[-1, x1.shape[-1]])
+        out = tf.raw_ops.MatMul(a=rows, b=x2)
+        return tf.raw_ops.Reshape(tensor=out, shape=[*x1.shape[:-1], shape_of(x2)[-1]])
     if rank1 == 2 and rank2 == 2:
         return tf.raw_ops.MatMul(a=x1, b=x2)
     return tf.matmul(x1, x2)
@@ -89,9 +93,13 @@ def _triangle(x: tf.Tensor, k: int) -> tf.Tensor:
 
 @primitive(TABLE)
 def tril(x: tf.Tensor, k: int = 0) -> tf.Tensor:
+    if type(k) is int and k >= 0:
+        return tf.linalg.band_part(x, -1, k)
     return tf.where(_triangle(x, k), x, tf.zeros((), x.dtype))
 
 
 @primitive(TABLE)
 def triu(x: tf.Tensor, k: int = 0) -> tf.Tensor:
+    if type(k) is int and k <= 0:
+        return tf.linalg.band_part(x, -k, -1)
     return tf.where(_triangle(x, k - 1), tf.zeros((), x.dtype), x)

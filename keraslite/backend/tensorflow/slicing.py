@@ -69,6 +69,14 @@ def _gathered(x: tf.Tensor, keys: tuple, arrays: list[bool]) -> tf.Tensor:
     return tf.transpose(out, order)
 
 
+def _inside(sizes: Any, start_indices: Any, shape: Any) -> list[int]:
+    """`_starts` of numbers alone."""
+    last = [size - n for size, n in zip(sizes, shape, strict=True)]
+    if min(last, default=0) < 0:
+        raise ValueError("the part is larger than the shape of the tensor")
+    return [min(max(i, 0), n) for i, n in zip(start_indices, last, strict=True)]
+
+
 def _starts(inputs: tf.Tensor, start_indices: Any, shape: Any) -> tf.Tensor:
     """Where a part begins, moved inside where it would reach beyond the end, as in JAX."""
     last = tf.shape(inputs) - tf.cast(tf.convert_to_tensor(shape), tf.int32)
@@ -84,6 +92,11 @@ def slice_(inputs: tf.Tensor, start_indices: Any, shape: Any) -> tf.Tensor:
         return tf.slice(inputs, _starts(inputs, start_indices, shape), shape)
     if -1 in shape:
         shape = with_remainders(shape, start_indices, shape_of(inputs))
+    numbers = isinstance(start_indices, list | tuple) and all(
+        type(n) is int for n in (*start_indices, *shape)
+    )
+    if numbers and inputs.shape.is_fully_defined():
+        return tf.slice(inputs, _inside(inputs.shape, start_indices, shape), shape)
     out = tf.slice(inputs, _starts(inputs, start_indices, shape), shape)
     return tf.ensure_shape(out, [None if isinstance(n, tf.Tensor) else n for n in shape])
 
