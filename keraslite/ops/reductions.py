@@ -392,15 +392,17 @@ def nanpercentile(
 def _nan_extremum(of: Callable, worst: float, x: Any, axis: Any, keepdims: bool) -> Any:
     if not dtypes.is_float(dtype_of(x)):
         return of(x, axis, keepdims)
-    empty = all(isnan(x), axis, keepdims)
-    return where(empty, math.nan, of(where(isnan(x), worst, x), axis, keepdims))
+    nan = isnan(x)
+    empty = all(nan, axis, keepdims)
+    return where(empty, math.nan, of(where(nan, worst, x), axis, keepdims))
 
 
 def _nan_arg(of: Callable, worst: float, x: Any, axis: Any, keepdims: bool) -> Any:
     if not dtypes.is_float(dtype_of(x)):
         return of(x, axis, keepdims)
-    empty = all(isnan(x), axis, keepdims)
-    return where(empty, -1, of(where(isnan(x), worst, x), axis, keepdims))
+    nan = isnan(x)
+    empty = all(nan, axis, keepdims)
+    return where(empty, -1, of(where(nan, worst, x), axis, keepdims))
 
 
 def _quantile(x: Any, q: Any, axis: Any, method: str, keepdims: bool, count: Any) -> Any:

@@ -15,17 +15,26 @@ def nonzero(x: np.ndarray) -> tuple:
     return tuple(i.astype(np.int32) for i in np.nonzero(x))
 
 
+def _signed(indices: np.ndarray) -> np.ndarray:
+    return indices if indices.dtype.kind == "i" else indices.astype(np.int64)
+
+
 @primitive(TABLE)
 def take(x: np.ndarray, indices: np.ndarray, axis: Any = None) -> np.ndarray:
-    return np.take(x, indices.astype(np.int64), axis)
+    return np.take(x, _signed(indices), axis)
 
 
 @primitive(TABLE)
 def take_along_axis(x: np.ndarray, indices: np.ndarray, axis: Any = None) -> np.ndarray:
-    indices = indices.astype(np.int64)
+    indices = _signed(indices)
     if axis is None:
         return np.take_along_axis(x, indices.reshape(-1), None)
     sizes = [np.shape(x), indices.shape]
+    if len(sizes[0]) == len(sizes[1]):
+        place = range(len(sizes[0]))[axis]
+        before, behind = slice(place), slice(place + 1, None)
+        if sizes[0][before] == sizes[1][before] and sizes[0][behind] == sizes[1][behind]:
+            return np.take_along_axis(x, indices, axis)
     whole = np.broadcast_shapes(*((*s[: axis % x.ndim], 1, *s[axis % x.ndim + 1 :]) for s in sizes))
     x, indices = (
         np.broadcast_to(a, (*whole[: axis % x.ndim], a.shape[axis], *whole[axis % x.ndim + 1 :]))

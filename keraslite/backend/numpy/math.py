@@ -34,6 +34,17 @@ TABLE: dict[str, Any] = {
 
 
 @primitive(TABLE)
+@quiet_in_float32
+def logsumexp(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+    axis = tuple(axis) if type(axis) is list else axis
+    largest = np.max(x, axis, keepdims=True)
+    largest = np.where(np.isfinite(largest), largest, np.zeros((), x.dtype))
+    total = np.sum(np.exp(x - largest), axis, keepdims=True)
+    out = np.log(total) + largest
+    return out if keepdims else np.squeeze(out, axis)
+
+
+@primitive(TABLE)
 def top_k(x: np.ndarray, k: int, sorted: bool = True) -> tuple:
     if k > x.shape[-1]:
         raise ValueError(f"k={k} is more than the size {x.shape[-1]} of the last axis")
