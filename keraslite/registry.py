@@ -164,7 +164,7 @@ def serialize_keras_object(obj: Any) -> Any:
     if isinstance(obj, dict):
         return {k: serialize_keras_object(v) for k, v in obj.items()}
     if isinstance(obj, np.generic):
-        return obj.obj()
+        return obj.item()
     if hasattr(obj, "get_config"):
         cls = public_class(type(obj))
         entry = {

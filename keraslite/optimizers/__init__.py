@@ -213,6 +213,6 @@ def get(identifier: Any) -> Any:
 __all__ = [
     "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
     "LossScaleOptimizer", "MatrixOptimizer", "MultiOptimizer", "Muon", "Nadam", "Optimizer",
-    "OptimizerMap", "RMSprop", "SGD", "ScheduleFreeAdamW", "deserialize", "get",
-    "schedules", "serialize",
+    "OptimizerMap", "RMSprop", "SGD", "ScheduleFreeAdamW", "deserialize", "get", "schedules",
+    "serialize",
 ]  # fmt: skip
