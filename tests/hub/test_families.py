@@ -10,6 +10,7 @@ import pytest
 
 import hub
 import keraslite as keras
+from hub import families
 from hub.families import Family, Head, family_of, model_types, places, register
 from hub.tasks.discovery import all_tasks, task_modules
 from hub.tasks.registry import pipelines
@@ -111,6 +112,13 @@ def test_a_task_takes_a_variant_of_the_weights(tmp_path):
             hub.TextClassifier.from_preset(folder, variant="fp8")
 
 
+@pytest.fixture
+def own_families(monkeypatch):
+    """Let families that a test registers be gone behind it."""
+    monkeypatch.setattr(families, "_families", dict(families._families))
+
+
+@pytest.mark.usefixtures("own_families")
 def test_a_family_of_a_user(tmp_path):
     """One `register` brings an architecture: its presets, its tasks and their classes."""
 
@@ -141,6 +149,7 @@ def test_a_family_of_a_user(tmp_path):
         np.testing.assert_allclose(again.predict(["good"], verbose=0), expected, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("own_families")
 def test_options_of_a_head_that_its_task_does_not_have_are_refused():
     class OddBackbone(hub.BertBackbone):
         family = "odd"

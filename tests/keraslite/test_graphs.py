@@ -59,10 +59,10 @@ def over(part, *args, **kwargs):
 
 
 def copies(model, folder):
-    saving.save_model(model, folder / "model.keraslite")
+    saving.save_model(model, folder / "model.klm")
     yield model
     yield models.clone_model(model)
-    yield saving.load_model(folder / "model.keraslite")
+    yield saving.load_model(folder / "model.klm")
 
 
 def moved(model):
@@ -238,8 +238,8 @@ def test_a_model_may_begin_in_the_middle_of_a_graph(backend, tmp_path):
     assert_close(numbers(model(x, training=True)), want)
     assert [type(x).__name__ for x in model.layers] == ["InputLayer", "Dropout", "Dense"]
     assert len(model.weights) == 2 and model.input_shape == (None, 4)
-    saving.save_model(model, tmp_path / "model.keraslite")
-    assert_close(numbers(saving.load_model(tmp_path / "model.keraslite")(x)), want)
+    saving.save_model(model, tmp_path / "model.klm")
+    assert_close(numbers(saving.load_model(tmp_path / "model.klm")(x)), want)
     assert models.Model(i, end(drop(middle))).layers[1] is not None  # the first graph is whole
 
 
@@ -349,8 +349,8 @@ def test_a_sequence_takes_dicts_and_lists(trains, tmp_path):
         model.compile("sgd", "mse")
         assert_close(model.predict(data, verbose=0), want)
         model.fit(data, np.ones((4, 1)), verbose=0)
-        saving.save_model(model, tmp_path / "model.keraslite")
-        loaded = saving.load_model(tmp_path / "model.keraslite")
+        saving.save_model(model, tmp_path / "model.klm")
+        loaded = saving.load_model(tmp_path / "model.klm")
         assert_close(numbers(loaded(data)), numbers(model(data)))
 
 
