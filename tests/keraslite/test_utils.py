@@ -94,6 +94,15 @@ def test_registered_objects_are_looked_up():
         del saving.get_custom_objects()["Other"]
 
 
+def test_numbers_of_numpy_are_plain_in_configs():
+    structure = {"rate": np.float32(0.5), "size": [np.int64(3), (np.bool_(True),)], "name": "a"}
+    assert saving.serialize_keras_object(structure) == {
+        "rate": 0.5, "size": [3, [True]], "name": "a",
+    }  # fmt: skip
+    config_of = saving.serialize_keras_object(layers.Dropout(np.float32(0.5)))
+    assert saving.deserialize_keras_object(config_of).rate == 0.5
+
+
 def test_names_of_the_backend_module(backend):
     assert config.backend() == keraslite.backend() == backend
     assert keraslite.backend.floatx() == "float32"
