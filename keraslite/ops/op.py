@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from keraslite import backend as backends
+from keraslite import config
 from keraslite.backend import MODULES, OF
 from keraslite.backend import backend as current
 from keraslite.ops.errors import describe, recover
@@ -184,8 +185,11 @@ def _two(row: Op) -> Callable:
             dtype = b.dtype if first else a.dtype
             try:
                 if number is float or number is int:
-                    strict = number is float or lift == "float*"
-                    if dtype in (FLOATING if strict else NUMERIC)[backend]:
+                    if dtype in NUMERIC[backend]:
+                        strict = number is float or lift == "float*"
+                        if strict and dtype not in FLOATING[backend]:  # integers become floats
+                            cast, name = MODULES[backend].cast, config.floatx()
+                            a, b = (a, cast(b, name)) if first else (cast(a, name), b)
                         if first and backend not in scalars_first:
                             a = MODULES[backend].number(a, b)
                         elif not first and backend not in scalars:
