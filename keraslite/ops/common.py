@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from keraslite import backend as backends
 from keraslite.ops.op import Spec, op, primitive_only
 
@@ -41,3 +43,16 @@ def as_tensor_like(value: Any, x: Any) -> Any:
 def indices_spec(x: Any) -> tuple:
     """The specs of one int32 vector of unknown length for each axis of x."""
     return tuple(Spec((None,), "int32") for _ in x.shape)
+
+
+def check_size(name: str, size: Any) -> Any:
+    """Return a size; raise TypeError if it is no integer and no integer tensor.
+
+    Args:
+        name: of the argument.
+        size: the size.
+    """
+    is_integer = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    if not is_integer and "int" not in str(getattr(size, "dtype", "")):
+        raise TypeError(f"{name} must be an integer or an integer tensor, got {size!r}.")
+    return size

@@ -7,7 +7,7 @@ import numpy as np
 
 from keraslite import dtypes
 from keraslite.ops.arithmetic import absolute, add, divide, multiply, power, sign, subtract
-from keraslite.ops.common import as_tensor_like, positions
+from keraslite.ops.common import as_tensor_like, check_size, positions
 from keraslite.ops.core import cast, convert_to_tensor, shape
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.elementwise import floor
@@ -192,7 +192,8 @@ def eye(N: int, M: Any = None, k: int = 0, dtype: DType | None = None) -> Tensor
     >>> convert_to_numpy(eye(2)).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    rows, columns = arange(N), arange(N if M is None else M)
+    N, M = check_size("N", N), check_size("M", N if M is None else M)  # noqa: N806
+    rows, columns = arange(N), arange(M)
     return cast(equal(add(expand_dims(rows, 1), k), columns), dtype)
 
 
@@ -213,7 +214,8 @@ def tri(N: int, M: Any = None, k: int = 0, dtype: DType | None = None) -> Tensor
     >>> convert_to_numpy(tri(2)).tolist()
     [[1.0, 0.0], [1.0, 1.0]]
     """
-    rows, columns = arange(N), arange(N if M is None else M)
+    N, M = check_size("N", N), check_size("M", N if M is None else M)  # noqa: N806
+    rows, columns = arange(N), arange(M)
     return cast(greater_equal(add(expand_dims(rows, 1), k), columns), dtype)
 
 

@@ -15,10 +15,13 @@ from keraslite.ops.numpy import (
     exp,
     expand_dims,
     greater,
+    greater_equal,
     isfinite,
     isnan,
+    less,
     less_equal,
     log,
+    logical_and,
     max,
     multiply,
     reshape,
@@ -173,8 +176,11 @@ def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: 
     low, high = dtypes.limits(dtype_of(data), infinite=True)
     start = {"add": 0, "mul": 1, "max": low, "min": high}[reduction]
     base = cast(as_tensor_like(start, data), dtype_of(data))
-    base = broadcast_to(base, (num_segments, *shape(data)[1:]))
-    return scatter_update(base, expand_dims(segment_ids, -1), data, reduction)
+    # Rows of other numbers than those of segments go to one more, which is dropped.
+    base = broadcast_to(base, (num_segments + 1, *shape(data)[1:]))
+    is_segment = logical_and(greater_equal(segment_ids, 0), less(segment_ids, num_segments))
+    places = where(is_segment, segment_ids, num_segments)
+    return scatter_update(base, expand_dims(places, -1), data, reduction)[:num_segments]
 
 
 def _segments_spec(

@@ -14,12 +14,13 @@ from keraslite.ops.arithmetic import (
     multiply,
     power,
     subtract,
+    true_divide,
 )
 from keraslite.ops.common import as_tensor_like, normalize_axis, positions
 from keraslite.ops.control_flow import scan
 from keraslite.ops.core import cast, shape
 from keraslite.ops.core import dtype as dtype_of
-from keraslite.ops.creation import linspace, ones_like
+from keraslite.ops.creation import arange, ones_like
 from keraslite.ops.elementwise import isfinite, isnan
 from keraslite.ops.indexing import argsort, nonzero, take
 from keraslite.ops.logic import (
@@ -206,7 +207,10 @@ def histogram(x: Tensor, bins: int = 10, range: Any = None) -> tuple[Tensor, Ten
     """
     x = cast(ravel(x), dtypes.result_type(dtype_of(x), float))
     low, high = (min(x), max(x)) if range is None or range[0] == range[1] else range
-    edges = cast(linspace(as_tensor_like(low, x), high, bins + 1), dtype_of(x))
+    low, high = (cast(as_tensor_like(edge, x), dtype_of(x)) for edge in (low, high))
+    # Not by linspace, whose steps are rounded in other ways on each backend.
+    steps = multiply(arange(bins, dtype=dtype_of(x)), true_divide(subtract(high, low), bins))
+    edges = concatenate([add(low, steps), expand_dims(high, 0)])
     inside = logical_and(greater_equal(x, edges[0]), less_equal(x, edges[-1]))
     place = clip(subtract(searchsorted(edges, x, "right"), 1), 0, bins - 1)
     hits = logical_and(expand_dims(inside, 1), equal(expand_dims(place, 1), positions(x, bins)))

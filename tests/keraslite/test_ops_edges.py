@@ -66,3 +66,69 @@ def test_a_masked_row_of_softmax(backend):
     x = keraslite.to_backend(f32([-1e9, -1e9], [-INF, 0.0]), backend)
     out = keraslite.backend.to_numpy(ops.softmax(x))
     np.testing.assert_allclose(out, [[0.5, 0.5], [0.0, 1.0]])
+
+
+MIXED = [np.nan, np.inf, 1, -np.inf, np.nan, np.inf]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_nan_is_the_largest(dtype, compiled, backend):
+    """In the order of JAX: the first of equal values first, and NaN behind infinity."""
+    x = ops.convert_to_tensor(MIXED, dtype=dtype)
+
+    def run(function):
+        outputs = (keraslite.jit(function) if compiled else function)(x)
+        return [ops.convert_to_numpy(y).tolist() for y in keraslite.tree.flatten(outputs)]
+
+    assert run(ops.argsort) == [[3, 2, 1, 5, 0, 4]]
+    np.testing.assert_array_equal(run(ops.sort), [[-np.inf, 1, np.inf, np.inf, np.nan, np.nan]])
+    values, indices = run(lambda x: ops.top_k(x, 3))
+    np.testing.assert_array_equal(values, [np.nan, np.nan, np.inf])
+    assert indices == [0, 4, 1]
+    assert np.isnan(run(ops.median)).all()
+
+
+def test_equal_values_keep_their_order(backend):
+    rows = np.array([[4, 4, 2, 4, 0], [1, 2, 3, 4, 5], [0, 3, 3, 3, 3]])
+    for dtype in ("int32", "float32", "float64"):
+        values, indices = ops.top_k(ops.convert_to_tensor(rows, dtype=dtype), 3)
+        assert ops.convert_to_numpy(indices).tolist() == [[0, 1, 3], [4, 3, 2], [1, 2, 3]]
+        assert ops.convert_to_numpy(values).tolist() == [[4, 4, 4], [5, 4, 3], [3, 3, 3]]
+
+
+def test_gradients_flow_through_sorted_values(backend):
+    if backend == "numpy":
+        pytest.skip("numpy has no gradients")
+    x = ops.convert_to_tensor([[3.0, 1.0, 2.0], [5.0, 6.0, 4.0]])
+    weights = ops.convert_to_tensor([[1.0, 10.0, 100.0]])
+    by_sort = keraslite.grad(lambda x: ops.sum(ops.sort(x) * weights))(x)
+    assert ops.convert_to_numpy(by_sort).tolist() == [[100, 1, 10], [10, 100, 1]]
+    by_columns = keraslite.grad(lambda x: ops.sum(ops.sort(x, axis=0)[0]))(x)
+    assert ops.convert_to_numpy(by_columns).tolist() == [[1, 1, 1], [0, 0, 0]]
+    largest = keraslite.grad(lambda x: ops.sum(ops.top_k(x, 2)[0] * weights[:, :2]))(x)
+    assert ops.convert_to_numpy(largest).tolist() == [[1, 0, 10], [10, 1, 0]]
+
+
+def test_rows_of_no_segment_are_dropped(backend):
+    data, ids = np.array([1.0, 2, 3, 4], "float32"), np.array([0, -1, 1, 5])
+    expected = {"sum": 0, "prod": 1, "max": -np.inf, "min": np.inf}
+    for name, empty in expected.items():
+        out = getattr(ops, f"segment_{name}")(data, ids, num_segments=3)
+        assert ops.convert_to_numpy(out).tolist() == [1, 3, empty]
+
+
+def test_a_value_on_an_edge_counts_in_the_bin_that_begins_there(backend):
+    counts, edges = ops.histogram(np.array([0, 2, 4, 8, 10], "float32"), bins=5)
+    assert ops.convert_to_numpy(edges).tolist() == [0, 2, 4, 6, 8, 10]
+    assert ops.convert_to_numpy(counts).tolist() == [1, 1, 1, 0, 2]
+
+
+@pytest.mark.parametrize("call", [
+    lambda: ops.eye(3.0), lambda: ops.eye(2, 1.5), lambda: ops.tri(3.0), lambda: ops.tri(2, 1.5),
+    lambda: ops.identity(3.0),
+])  # fmt: skip
+def test_sizes_are_integers(call, backend):
+    with pytest.raises((TypeError, ValueError), match=r"ops\.(eye|tri|identity)\("):
+        call()
+    assert ops.shape(ops.eye(np.int64(2))) == (2, 2)

@@ -1,5 +1,6 @@
 """New arrays on numpy."""
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,8 @@ def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> np.ndarray:  # 
 
 @primitive(TABLE)
 def tri(N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> np.ndarray:  # noqa: N803
-    return np.tri(N, M, k, native(dtype))
+    columns = N if M is None else operator.index(M)  # np.tri takes floats
+    return np.tri(operator.index(N), columns, k, native(dtype))
 
 
 @primitive(TABLE)

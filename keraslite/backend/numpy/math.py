@@ -48,6 +48,7 @@ def logsumexp(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.nda
 def top_k(x: np.ndarray, k: int, sorted: bool = True) -> tuple:
     if k > x.shape[-1]:
         raise ValueError(f"k={k} is more than the size {x.shape[-1]} of the last axis")
-    falling = np.argsort(np.flip(x, -1), -1, stable=True)[..., ::-1][..., :k]
+    keys = x.astype("float32") if x.dtype.kind == "V" else x  # bfloat16, whose NaN is anywhere
+    falling = np.argsort(np.flip(keys, -1), -1, stable=True)[..., ::-1][..., :k]
     indices = x.shape[-1] - 1 - falling
     return np.take_along_axis(x, indices, -1), indices.astype(np.int32)

@@ -52,21 +52,33 @@ def sort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
     x, axis = (tf.reshape(x, [-1]), 0) if axis is None else (x, axis)
     if not x.dtype.is_floating:
         return in_int32(tf.sort)(x, axis)
-    # TensorFlow puts NaN anywhere: sort infinities in their place, and put them last.
-    nan = tf.math.is_nan(x)
-    ordered = tf.sort(tf.where(nan, np.inf, x), axis)
-    size, behind = shape_of(x)[axis], [1] * (x.shape.rank - 1 - axis % x.shape.rank)
-    first = size - tf.reduce_sum(tf.cast(nan, tf.int32), axis, keepdims=True)
-    return tf.where(tf.reshape(tf.range(size), [-1, *behind]) >= first, np.nan, ordered)
+    axis %= x.shape.rank  # gather's batch axes are those before it
+    x = tf.experimental.numpy.moveaxis(x, axis, -1)
+    order = tf.argsort(ranked(x), -1, stable=True)  # by which gradients flow
+    ordered = tf.gather(x, order, batch_dims=x.shape.rank - 1)
+    return tf.experimental.numpy.moveaxis(ordered, -1, axis)
 
 
 @primitive(TABLE)
 def argsort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
     x = tf.cast(x, tf.int32) if x.dtype in SHORT else x
     x, axis = (tf.reshape(x, [-1]), 0) if axis is None or not x.shape.rank else (x, axis)
-    if x.dtype.is_floating:
-        x = tf.where(tf.math.is_nan(x), np.inf, x)
-    return tf.argsort(x, axis, stable=True)
+    return tf.argsort(ranked(x) if x.dtype.is_floating else x, axis, stable=True)
+
+
+def ranked(x: tf.Tensor) -> tf.Tensor:
+    """Return integers in the order of floats, NaN last: TensorFlow's kernels put NaN anywhere.
+
+    The bits of positive floats are in order as integers; those of negative ones are reversed.
+    """
+    x = tf.cast(x, tf.float32) if x.dtype in HALVES else x
+    integers = tf.int64 if x.dtype == tf.float64 else tf.int32
+    nan, zero = tf.constant(np.nan, x.dtype), tf.constant(0, x.dtype)  # -0.0 equals 0.0
+    x = tf.where(tf.math.is_nan(x), nan, tf.where(x == zero, zero, x))
+    bits = tf.bitcast(x, integers)
+    return tf.where(
+        bits < 0, tf.bitwise.bitwise_xor(bits, tf.constant(integers.max, integers)), bits
+    )
 
 
 @primitive(TABLE)
