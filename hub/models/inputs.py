@@ -22,15 +22,21 @@ def named_inputs(inputs: Any, names: Mapping[str, str]) -> Any:
     """Return inputs under our names; those that transformers' tokenizers return have others.
 
     Args:
-        inputs: a dict of arrays or tensors; other inputs are returned as they are.
+        inputs: a dict of arrays, lists or tensors; other inputs are returned as they are.
         names: transformers' names -> ours.
+
+    Returns:
+        The dict, with arrays in place of lists.
 
     >>> named_inputs({"input_ids": 1, "segment_ids": 2}, ONE_SEQUENCE)
     {'token_ids': 1, 'segment_ids': 2}
     """
-    if not isinstance(inputs, Mapping) or not any(name in inputs for name in names):
+    if not isinstance(inputs, Mapping):
         return inputs
-    return {names.get(name, name): value for name, value in inputs.items()}
+    return {
+        names.get(name, name): np.asarray(value) if isinstance(value, list) else value
+        for name, value in inputs.items()
+    }
 
 
 def check_no_text(model: Any, inputs: Any) -> None:
@@ -45,6 +51,18 @@ def check_no_text(model: Any, inputs: Any) -> None:
             f"{type(model).__name__} must be called on arrays of ids, got texts: give texts to "
             "`predict`, or turn them into arrays with the preprocessor of the task."
         )
+
+
+def check_not_none(inputs: Any) -> None:
+    """Raise ValueError if there are no inputs, or a text among them is missing.
+
+    Args:
+        inputs: texts, or other inputs.
+    """
+    rows = list(inputs) if isinstance(inputs, list | tuple) else []
+    if inputs is None or any(value is None for value in rows):
+        row = "" if inputs is None else f" in row {[v is None for v in rows].index(True)}"
+        raise ValueError(f"The input must be texts or ready inputs, got None{row}.")
 
 
 def check_ids(inputs: Any, vocabulary_size: int | None, num_segments: int = 0) -> None:

@@ -230,6 +230,14 @@ def detect_prefix(family: Family, names: Iterable[str]) -> str:
     )
 
 
+def _check_layers(overrides: Mapping[str, Any]) -> None:
+    """Raise ValueError if the number of layers that a caller asks for is no positive integer."""
+    for name in ("num_layers", "num_decoder_layers"):
+        value = overrides.get(name)
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+
+
 def _later_blocks(
     family: Family, table: WeightTable, config: Mapping[str, Any], kwargs: Mapping[str, Any]
 ) -> list[str]:
@@ -343,6 +351,7 @@ def load(
         weights, prefix = None, ""
         where = f"config.json of {checkpoint.files.location}"
         kwargs = {**arguments(family, checkpoint.config, where), **(overrides or {})}
+        _check_layers(overrides or {})
         if load_weights:
             weights = open_weights(checkpoint.files, variant)
             check_depth(family, kwargs, weights, where)

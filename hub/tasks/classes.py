@@ -107,13 +107,14 @@ def distinct_labels(y: Any) -> list[str] | None:
     return sorted({v for v in values if isinstance(v, str)})
 
 
-def encode_labels(y: Any, names: list[str], sparse: bool = True) -> Any:
+def encode_labels(y: Any, names: list[str], sparse: bool = True, place: str = "row") -> Any:
     """Return labels as class numbers; what is no column of labels is returned as it is.
 
     Args:
         y: names out of `names` or class numbers, one a row.
         names: the names of the classes, in order.
         sparse: whether numbers must be those of classes, as a sparse loss takes them.
+        place: what a label belongs to, in errors.
 
     Raises:
         ValueError: a label is missing, unknown, fractional or out of range; the message has its
@@ -131,17 +132,17 @@ def encode_labels(y: Any, names: list[str], sparse: bool = True) -> Any:
     numbers = {name: i for i, name in enumerate(names)}
     for row, value in enumerate(values):
         if value is None or value != value:
-            raise ValueError(f"The label of row {row} is missing, got {value!r}.")
+            raise ValueError(f"The label of {place} {row} is missing, got {value!r}.")
         if isinstance(value, str):
             if value not in numbers:
                 raise ValueError(
-                    f"The label of row {row} must be one of {names}, got {value!r}. Give "
+                    f"The label of {place} {row} must be one of {names}, got {value!r}. Give "
                     "num_classes or labels for other classes."
                 )
         elif sparse and not (value == int(value) and 0 <= value < len(names)):
             raise ValueError(
-                f"The label of row {row} must be a whole number from 0 to {len(names) - 1}, got "
-                f"{value!r}."
+                f"The label of {place} {row} must be a whole number from 0 to {len(names) - 1}, "
+                f"got {value!r}."
             )
     if any(isinstance(v, str) for v in values):
         return np.array([numbers.get(v, v) for v in values], "int32")

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import keraslite as keras
 from hub.families import Family, Head, family_of
-from hub.models.inputs import check_ids, check_no_text, named_inputs
+from hub.models.inputs import check_ids, check_no_text, check_not_none, named_inputs
 from hub.preprocessing.summary import parts_of, preprocessor_table
 from hub.presets.build import Checkpoint, find_checkpoint, load
 from hub.presets.files import PresetFiles, resolve
@@ -345,8 +345,8 @@ class Task(keras.Model):
             own_loss = defaults.pop("loss", None)
             if isinstance(loss, str) and loss == "auto":
                 loss = own_loss
-            elif isinstance(loss, str) and loss in _OF_LOGITS and self._gives_logits():
-                loss = getattr(keras.losses, _OF_LOGITS[loss])(from_logits=True)
+            elif self._gives_logits():
+                loss = _of_logits(loss)
             if type(loss) is type(own_loss) or loss == getattr(own_loss, "name", None):
                 for key, value in defaults.items():
                     kwargs.setdefault(key, value)
@@ -361,6 +361,7 @@ class Task(keras.Model):
             y: targets.
             kwargs: as for `Model.fit`.
         """
+        check_not_none(x)
         if not self.compiled:
             self.compile()
         held_out = kwargs.get("validation_data")
@@ -378,6 +379,7 @@ class Task(keras.Model):
             args: as for `Model.evaluate`.
             kwargs: as for `Model.evaluate`.
         """
+        check_not_none(x)
         return super().evaluate(*self._columns(x, y), *args, **kwargs)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -471,6 +473,18 @@ def _has_another_head(checkpoint: Checkpoint, head: Head) -> bool:
     family = checkpoint.family
     others = {family.architecture, *(head.architecture for head in family.heads.values())}
     return own in others - {None, head.architecture, *head.included_in}
+
+
+def _of_logits(loss: Any) -> Any:
+    """Return losses with those of logits for the names and functions of crossentropies."""
+    if isinstance(loss, Mapping):
+        return {name: _of_logits(value) for name, value in loss.items()}
+    if isinstance(loss, list | tuple):
+        return [_of_logits(value) for value in loss]
+    for name, cls in _OF_LOGITS.items():
+        if (isinstance(loss, str) and loss in (name, cls)) or loss is getattr(keras.losses, name):
+            return getattr(keras.losses, cls)(from_logits=True)
+    return loss
 
 
 def _claims(table: WeightTable, tensor: str) -> bool:

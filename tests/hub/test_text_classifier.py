@@ -107,3 +107,48 @@ def test_sizes_must_be_positive_integers(checkpoints, arguments):
     name = next(iter(arguments))
     with keras.use_backend("numpy"), pytest.raises(ValueError, match=f"{name} must be"):
         hub.BertTextClassifier.from_preset(checkpoints("BertModel")[0], **arguments)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        ["sparse_categorical_crossentropy"],
+        "SparseCategoricalCrossentropy",
+        keras.losses.sparse_categorical_crossentropy,
+    ],
+)
+def test_a_loss_in_any_form_of_its_name_is_that_of_logits(named, loss):
+    named.compile("adam")
+    expected = named.evaluate(tiny.TEXTS, [0, 1, 2], verbose=0, return_dict=True)["loss"]
+    named.compile("adam", loss=loss)
+    found = named.evaluate(tiny.TEXTS, [0, 1, 2], verbose=0, return_dict=True)["loss"]
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_missing_inputs_are_named(named):
+    named.compile()
+    for run in (named.predict, named.evaluate, named.fit, named.classify):
+        with pytest.raises(ValueError, match="texts or ready inputs, got None"):
+            run(None)
+    with pytest.raises(ValueError, match="got None in row 1"):
+        named.fit(["a", None, "b"], [0, 1, 2], verbose=0)
+    with pytest.raises(ValueError, match="batch_size must be a positive integer, got 'a'"):
+        named.predict(tiny.TEXTS, batch_size="a")
+
+
+def test_ids_in_lists_are_taken_and_checked(named):
+    ids = [[2, 5, 3]]
+    expected = named.predict({"token_ids": np.array(ids)}, verbose=0)
+    found = keras.ops.convert_to_numpy(named({"token_ids": ids}))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="got 99 at"):
+        named({"token_ids": [[2, 99, 3]]})
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5])
+def test_a_number_of_layers_is_positive(checkpoints, count):
+    folder = checkpoints("BertModel")[0]
+    with pytest.raises(
+        ValueError, match=f"num_layers must be an integer of at least 1, got {count}"
+    ):
+        hub.BertBackbone.from_preset(folder, num_layers=count)

@@ -137,7 +137,7 @@ def test_training_on_words(backend, bert):
     named = [[LABELS[i] for i in row] for row in TAGS]
     assert model.evaluate(WORDS, TAGS, verbose=0)[0] < losses[0] / 2
     model.fit(WORDS, named, epochs=1, verbose=0)
-    with pytest.raises(ValueError, match=r"Text 0 has the label 'X'; there are: \['O'"):
+    with pytest.raises(ValueError, match=r"text 0, word 0 must be one of \['O'.*'X'"):
         model.fit(WORDS[:1], [["X"] * 4])
     with pytest.raises(ValueError, match="Text 0 has 4 words but 2 labels"):
         model.fit(WORDS[:1], [[0, 1]])
@@ -150,3 +150,14 @@ def test_a_head_for_texts_is_not_taken_for_one_for_tokens(tmp_path):
         texts = hub.TextClassifier.from_preset(tmp_path)
     new, old = (m.head.kernel.numpy() for m in (model, texts))
     assert np.abs(new - old).max() > 0.01
+
+
+@pytest.mark.parametrize("label", [None, float("nan"), 0.5, 9, "other"])
+def test_a_label_that_is_none_of_a_word_is_refused(label):
+    with keras.use_backend("numpy"):
+        model = hub.TokenClassifier(hub.BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8), 3)
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]
+        model.preprocessor = hub.TokenClassifierPreprocessor(hub.WordPieceTokenizer(words))
+        model.compile()
+        with pytest.raises(ValueError, match="label of text 1, word 0"):
+            model.evaluate([["a"], ["b", "a"]], [[0], [label, 1]], verbose=0)

@@ -11,7 +11,8 @@ from hub.generation.loop import Generator
 from hub.generation.sampling import SAMPLERS, Sampling
 from hub.generation.settings import GenerationSettings
 from hub.generation.stream import TextStream, first_stop
-from hub.preprocessing.text import bucket
+from hub.models.inputs import check_not_none
+from hub.preprocessing.text import bucket, plain_texts
 from hub.tasks.text.text_task import TextTask, example_texts
 
 _NEW_TOKENS = 128  # where neither the caller nor generation_config.json says
@@ -252,6 +253,8 @@ class LanguageModel(TextTask):
         if seed is None:
             with keras.backend.backend_scope(self.backend):
                 seed = keras.random.SeedGenerator().get_config()["seed"]
+        check_not_none(inputs)
+        inputs = inputs if isinstance(inputs, Mapping) else plain_texts(inputs)
         single = isinstance(inputs, str)
         if isinstance(inputs, Mapping):
             inputs = self._named_inputs({k: np.asarray(v) for k, v in inputs.items()})
@@ -429,7 +432,8 @@ class LanguageModel(TextTask):
         Returns:
             (texts,) float32: sums over the tokens that `fit` would learn.
         """
-        inputs, _ = self._columns(inputs, None)
+        check_not_none(inputs)
+        inputs, _ = self._columns(plain_texts(inputs), None)
         count = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
         bar = keras.utils.Progbar(count, unit_name="text") if verbose else None
         out = []

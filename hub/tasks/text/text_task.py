@@ -9,6 +9,7 @@ import numpy as np
 import keraslite as keras
 from hub import tokenizers
 from hub.families import Family
+from hub.models.inputs import check_not_none
 from hub.preprocessing.text import BUCKETS, TextPreprocessor, is_text
 from hub.presets.files import PresetFiles
 from hub.tasks.batches import padded, round_up
@@ -115,9 +116,7 @@ class TextTask(Task):
             steps: as for `Model.predict`, for ready inputs.
             callbacks: as for `Model.predict`, for ready inputs.
         """
-        if x is None or (isinstance(x, list | tuple) and any(value is None for value in x)):
-            row = "" if x is None else f" in row {list(x).index(None)}"
-            raise ValueError(f"The input must be texts or ready inputs, got None{row}.")
+        check_not_none(x)
         if self.preprocessor is None or not is_text(x):
             return super().predict(x, batch_size, verbose, steps, callbacks)
         encodings = self.preprocessor.encode(x)
@@ -127,7 +126,8 @@ class TextTask(Task):
         self, encodings: list, batch_size: int | None, verbose: Any, ragged: bool = False
     ) -> Any:
         """Return outputs in the order of encodings; ragged, a list of each one's tokens."""
-        if batch_size is not None and (int(batch_size) != batch_size or batch_size < 1):
+        integer = isinstance(batch_size, int | np.integer) and batch_size >= 1
+        if batch_size is not None and not integer:
             raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}.")
         lengths = np.array([len(ids) for ids, _ in encodings])
         bar = None

@@ -13,6 +13,7 @@ from hub.tasks.classes import (
     check_classes,
     check_num_classes,
     class_arguments,
+    encode_labels,
     label_config,
 )
 from hub.tasks.text.text_task import TextTask
@@ -104,15 +105,9 @@ class TokenClassifier(TextTask):
     def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
         if not self._takes(x) or y is None:
             return x, y
-        numbers = {name: i for i, name in enumerate(self.labels)}
         rows = np.empty(len(y), object)  # of different lengths
         for i, row in enumerate(y):
-            unknown = [v for v in row if isinstance(v, str) and v not in numbers]
-            if unknown:
-                raise ValueError(
-                    f"Text {i} has the label {unknown[0]!r}; there are: {list(numbers)}."
-                )
-            rows[i] = [numbers.get(v, v) for v in row]
+            rows[i] = encode_labels(row, self.labels, place=f"text {i}, word")
         return x, rows
 
     def _scores(self, ids: list[np.ndarray], batch_size: int | None, verbose: Any) -> list:
