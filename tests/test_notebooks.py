@@ -1,6 +1,7 @@
 """The notebooks, cell by cell: with the small model that is installed, or a tiny one made here."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,13 @@ def test_notebook(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("EXAMPLE_TEXTS", "240")
     monkeypatch.setenv("EXAMPLE_EPOCHS", "3")
     notebook = json.loads((FOLDER / f"{name}.ipynb").read_text())
-    assert not any(cell.get("outputs") for cell in notebook["cells"])
     names: dict = {}
     with keras.use_backend("torch"):
         for cell in notebook["cells"]:
-            if cell["cell_type"] == "code":
-                exec(compile("".join(cell["source"]), name, "exec"), names)
+            code = "".join(cell["source"])
+            draws = "import matplotlib" in code  # of the extra `notebook`, not of the tests
+            if cell["cell_type"] == "code" and not (draws and find_spec("matplotlib") is None):
+                exec(compile(code, name, "exec"), names)
     assert SAYS[name] in capsys.readouterr().out
     if name == "text_classification":
         assert names["whole"]["loss"] < names["frozen"]["loss"]
