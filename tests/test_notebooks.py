@@ -19,10 +19,20 @@ SAYS = {
     "causal_lm_lora": "the same scores again: True",
     "text_to_image_lora": "the same images again: True",
 }
+STORED = ("token_classification",)
 
 
 def test_all_are_run():
     assert {p.stem for p in FOLDER.glob("*.ipynb")} == set(SAYS)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_outputs_and_curves_are_stored(name):
+    notebook = json.loads((FOLDER / f"{name}.ipynb").read_text())
+    outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
+    assert not [o for o in outputs if o["output_type"] == "error"]
+    assert any("image/png" in o.get("data", {}) for o in outputs)
+    assert SAYS[name] in "".join("".join(o.get("text", "")) for o in outputs)
 
 
 @pytest.mark.slow
