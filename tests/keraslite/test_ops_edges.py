@@ -95,6 +95,9 @@ def test_equal_values_keep_their_order(backend):
         values, indices = ops.top_k(ops.convert_to_tensor(rows, dtype=dtype), 3)
         assert ops.convert_to_numpy(indices).tolist() == [[0, 1, 3], [4, 3, 2], [1, 2, 3]]
         assert ops.convert_to_numpy(values).tolist() == [[4, 4, 4], [5, 4, 3], [3, 3, 3]]
+    values, indices = ops.top_k(ops.convert_to_tensor([False, True, False, True]), 3)
+    assert ops.convert_to_numpy(values).tolist() == [True, True, False]
+    assert ops.convert_to_numpy(indices).tolist() == [1, 3, 0]
 
 
 def test_gradients_flow_through_sorted_values(backend):

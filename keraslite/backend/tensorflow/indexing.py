@@ -1,5 +1,6 @@
 """Indexing by tensors, sorting and searching on TensorFlow."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -52,18 +53,35 @@ def sort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
     x, axis = (tf.reshape(x, [-1]), 0) if axis is None else (x, axis)
     if not x.dtype.is_floating:
         return in_int32(tf.sort)(x, axis)
-    axis %= x.shape.rank  # gather's batch axes are those before it
-    x = tf.experimental.numpy.moveaxis(x, axis, -1)
-    order = tf.argsort(ranked(x), -1, stable=True)  # by which gradients flow
-    ordered = tf.gather(x, order, batch_dims=x.shape.rank - 1)
-    return tf.experimental.numpy.moveaxis(ordered, -1, axis)
+    # TensorFlow puts NaN anywhere: sort infinities in their place, and put them last.
+    nan = tf.math.is_nan(x)
+    ordered = tf.sort(tf.where(nan, tf.constant(np.inf, x.dtype), x), axis)
+    size, behind = shape_of(x)[axis], [1] * (x.shape.rank - 1 - axis % x.shape.rank)
+    first = size - tf.reduce_sum(tf.cast(nan, tf.int32), axis, keepdims=True)
+    last = tf.reshape(tf.range(size), [-1, *behind]) >= first
+    return tf.where(last, tf.constant(np.nan, x.dtype), ordered)
 
 
 @primitive(TABLE)
 def argsort(x: tf.Tensor, axis: Any = -1) -> tf.Tensor:
     x = tf.cast(x, tf.int32) if x.dtype in SHORT else x
     x, axis = (tf.reshape(x, [-1]), 0) if axis is None or not x.shape.rank else (x, axis)
-    return tf.argsort(ranked(x) if x.dtype.is_floating else x, axis, stable=True)
+    return unless_nan(x, lambda x: tf.argsort(x, axis, stable=True))
+
+
+def unless_nan(x: tf.Tensor, function: Callable[[tf.Tensor], Any]) -> Any:
+    """Return a function of a tensor, or of its ranks where it has NaN, whose kernels are slower.
+
+    Args:
+        x: a tensor.
+        function: gives the same for floats and for integers in their order.
+    """
+    if not x.dtype.is_floating:
+        return function(x)
+    nan = tf.reduce_any(tf.math.is_nan(x))
+    if tf.executing_eagerly():
+        return function(ranked(x) if nan else x)
+    return tf.cond(nan, lambda: function(ranked(x)), lambda: function(x))
 
 
 def ranked(x: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keraslite.backend.primitives import primitive
 from keraslite.backend.tensorflow.elementwise import raw_kernel
-from keraslite.backend.tensorflow.indexing import ranked
+from keraslite.backend.tensorflow.indexing import unless_nan
 
 TABLE: dict[str, Any] = {
     name: raw_kernel(name.capitalize()) for name in ("rsqrt", "erf", "erfc", "erfinv")
@@ -20,7 +20,8 @@ def logsumexp(x: tf.Tensor, axis: Any = None, keepdims: bool = False) -> tf.Tens
 
 @primitive(TABLE)
 def top_k(x: tf.Tensor, k: int, sorted: bool = True) -> tuple:
-    if not x.dtype.is_floating:
-        return tuple(tf.math.top_k(x, k, sorted))
-    _, indices = tf.math.top_k(ranked(x), k, sorted)
+    if x.dtype == tf.bool:
+        values, indices = tf.math.top_k(tf.cast(x, tf.uint8), k, sorted)
+        return tf.cast(values, tf.bool), indices
+    indices = unless_nan(x, lambda x: tf.math.top_k(x, k, sorted).indices)
     return tf.gather(x, indices, batch_dims=x.shape.rank - 1), indices

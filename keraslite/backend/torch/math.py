@@ -18,22 +18,24 @@ def logsumexp(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 @primitive(TABLE)
 def top_k(x: Tensor, k: int, sorted: bool = True) -> tuple:
-    # Its topk takes equal values in any order, where the others take the first.
-    if not (x.is_cuda or traced() or in_transform()):
-        values, indices = torch.topk(x, k, sorted=sorted)
-        if not _has_ties(x, values):
-            return values, indices.int()
-    values, indices = (y[..., :k] for y in torch.sort(x, descending=True, stable=True))
-    return values, indices.int()
+    numbers = x.byte() if x.dtype == torch.bool else x
+    indices = _first_largest(numbers, k)
+    return x.gather(-1, indices), indices.int()
 
 
-def _has_ties(x: Tensor, largest: Tensor) -> bool:
-    """Return whether some of the largest values are equal, or equal to one that was left out."""
-    if not largest.shape[-1]:
-        return False
-    last = largest.amin(-1, keepdim=True)
-    if x.is_floating_point():
-        x, last, largest = (v.nan_to_num(nan=torch.inf) for v in (x, last, largest))
-    ordered = largest.sort(-1).values
-    among = bool((ordered[..., 1:] == ordered[..., :-1]).any())
-    return among or bool(((x == last).sum(-1) > 1).any())
+def _first_largest(x: Tensor, k: int) -> Tensor:
+    """Return the places of the largest values; of equal ones torch's own takes any."""
+    size = x.shape[-1]
+    if not traced() and not in_transform():
+        values, indices = torch.topk(x, min(k + 1, size))
+        if bool((values[..., 1:] < values[..., :-1]).all()):  # all differ, and none is NaN
+            return indices[..., :k]
+    least = torch.topk(x, k).values[..., -1:]
+    nan, least_is_nan = x != x, least != least  # NaN counts as the largest
+    above = (x > least) | (nan & ~least_is_nan)
+    equal = (x == least) | (nan & least_is_nan)
+    # Different integers: those above the least first, then its equals, each by their places.
+    rank = torch.where(above, 2 * size, torch.where(equal, size, 0))
+    indices = torch.topk(rank - torch.arange(size, device=x.device), k).indices
+    order = torch.sort(x.gather(-1, indices), dim=-1, descending=True, stable=True).indices
+    return indices.gather(-1, order)
