@@ -44,11 +44,15 @@ def sequential():
 
 def compiled(make, optimizer):
     model = make()
-    model.compile(optimizers.get(optimizer), "mse")
+    model.compile(optimizer() if callable(optimizer) else optimizer, "mse")
     return model
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
+def scaled():
+    return optimizers.LossScaleOptimizer(optimizers.Adam())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", scaled])
 @pytest.mark.parametrize("make", [sequential, Named])
 def test_a_checkpoint_restores_a_model_and_its_optimizer(make, optimizer, tmp_path):
     model = compiled(make, optimizer)

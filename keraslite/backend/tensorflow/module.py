@@ -44,5 +44,13 @@ class TensorFlowOptimizer(_Checkpointed):
     """The base of optimizers on TensorFlow."""
 
     def _kl_state(self) -> dict[str, Any]:
-        """Return the variables, by number: their names have those of parameters in them."""
-        return {f"variables/{i}": v._kl_raw for i, v in enumerate(self.variables)}
+        """Return its variables, by number (their names have layers' in them), and those inside."""
+        inner: dict[str, Any] = {}
+        for name, value in self.__dict__.items():
+            several = value if isinstance(value, list) else [value]
+            for i, x in enumerate(several):
+                if isinstance(x, TensorFlowOptimizer):
+                    inner[f"{name}/{i}"] = x
+        theirs = {id(v) for optimizer in inner.values() for v in optimizer.variables}
+        own = [v for v in self.variables if id(v) not in theirs]
+        return inner | {f"variables/{i}": v._kl_raw for i, v in enumerate(own)}
