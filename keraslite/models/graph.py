@@ -34,7 +34,8 @@ class Graph:
         nodes: the calls, in an order in which they can run.
         outputs: nested KerasTensors.
         input_layers: the layers of the inputs, in the order of the flat inputs.
-        layers: the layers that are called, each once, in the order in which they run.
+        layers: the layers of the inputs and those that are called, each once, in Keras's order:
+            by the number of calls to the outputs.
     """
 
     # The calls stand before the outputs: who copies the fields in this order finds what a call
@@ -111,9 +112,53 @@ def make_graph(inputs: Any, outputs: Any, own_inputs: bool = True) -> Graph:
     if own_inputs and any(map(_is_called, flat)):  # out of the middle of a graph
         inputs, outputs = _behind_inputs(inputs, nodes, outputs)
         return make_graph(inputs, outputs)
-    called = {id(n.operation): n.operation for n in nodes if isinstance(n.operation, Layer)}
     input_layers = [_input_layer(x) for x in flat if not _is_called(x)]
-    return Graph(inputs, nodes, outputs, input_layers, list(called.values()))
+    layers = _by_depth(flat, input_layers, nodes, tree.flatten(outputs))
+    return Graph(inputs, nodes, outputs, input_layers, layers)
+
+
+def _by_depth(
+    inputs: list[KerasTensor],
+    input_layers: list[Layer],
+    nodes: list[Node],
+    outputs: list[KerasTensor],
+) -> list[Layer]:
+    """Return layers by their distance from the outputs, equal ones as a search from there meets
+    them: the order of Keras's `model.layers` and weights.
+    """
+    # An input that a call gave has no layer, and stands for itself.
+    named = iter(input_layers)
+    places: dict[int, Any] = {id(x): x if _is_called(x) else next(named) for x in inputs}
+
+    def calls(tensors: list[KerasTensor]) -> list[tuple[Any, Any, list[KerasTensor]]]:
+        """Return what made each tensor: the call, the operation, what it was called on."""
+        made = [(x, places.get(id(x))) for x in tensors]
+        return [
+            (x.node, x.node.operation, x.node.inputs) if layer is None else (layer, layer, [])
+            for x, layer in made
+        ]
+
+    call_depths: dict[int, int] = {}
+    depths: dict[int, int] = {}
+    for node in reversed(nodes):
+        key = id(node.operation)
+        # A layer that is called twice counts at its farthest call.
+        depth = depths[key] = max(call_depths.get(id(node), 0), depths.get(key, 0))
+        for call, _, _ in calls(node.inputs):
+            call_depths[id(call)] = max(call_depths.get(id(call), 0), depth + 1)
+    depths |= {id(layer): call_depths.get(id(layer), 0) for layer in input_layers}
+    visited: set[int] = set()
+    operations: dict[int, Any] = {}
+    stack = calls(outputs)[::-1]
+    while stack:
+        call, operation, tensors = stack.pop()
+        if id(call) not in visited:
+            visited.add(id(call))
+            operations.setdefault(id(operation), operation)
+            stack.extend(calls(tensors)[::-1])
+    operations |= {id(layer): layer for layer in input_layers}
+    layers = [x for x in operations.values() if isinstance(x, Layer)]
+    return sorted(layers, key=lambda layer: -depths[id(layer)])
 
 
 def _is_called(x: KerasTensor) -> bool:

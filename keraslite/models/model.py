@@ -99,7 +99,8 @@ class Model(Trainer, Layer):
         super().__init__(name=name, **kwargs)
         if inputs is not None:
             self.set_graph(make_graph(inputs, outputs))
-            self._layers_in_order = LayerList(self._graph.layers)
+            inputs = self._graph.input_layers
+            self._layers_in_order = LayerList(x for x in self._graph.layers if x not in inputs)
 
     @property
     def is_functional(self) -> bool:
@@ -230,10 +231,16 @@ class Model(Trainer, Layer):
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers directly inside; of a graph, input layers come first."""
+        """The layers directly inside; of a graph in the order of their distance from the outputs."""
         if self._graph is None:
             return [layer for _, layer in self.own_layers()]
-        return [*self._graph.input_layers, *self._graph.layers]
+        return list(self._graph.layers)
+
+    def layers_in_call_order(self) -> list[Layer]:
+        """The layers that a graph calls, in the order in which they run; none without a graph."""
+        nodes = [] if self._graph is None else self._graph.nodes
+        called = dict.fromkeys(node.operation for node in nodes)
+        return [operation for operation in called if isinstance(operation, Layer)]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of a name, or the one at an index."""

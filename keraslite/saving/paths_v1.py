@@ -45,10 +45,13 @@ def restore_quantized_v1(model: Any, build_config: dict[str, Any] | None) -> Non
 
 
 def _state_v1(layer: Any) -> Iterator[tuple[str, Any]]:
+    in_order = getattr(layer, "layers_in_call_order", list)()
+    places = {id(called): str(i) for i, called in enumerate(in_order)}
     for key, value in attribute_state(layer):
         attribute, _, rest = key.partition("/")
-        listed = type(layer.__dict__[attribute]) is LayerList
-        yield (f"_layers_in_order/{rest}" if listed else key), value
+        if type(layer.__dict__[attribute]) is LayerList:
+            key = f"_layers_in_order/{places.get(id(value), rest)}"
+        yield key, value
 
 
 def _layers_v1(layer: Any) -> list[tuple[str, Any]]:

@@ -1,0 +1,1 @@
+"""The image networks of `keras.applications`, a file a family."""
