@@ -45,12 +45,14 @@ def restore_quantized_v1(model: Any, build_config: dict[str, Any] | None) -> Non
 
 
 def _state_v1(layer: Any) -> Iterator[tuple[str, Any]]:
-    in_order = getattr(layer, "layers_in_call_order", list)()
-    places = {id(called): str(i) for i, called in enumerate(in_order)}
+    called = getattr(layer, "layers_in_call_order", list)()
+    places = {id(x): str(i) for i, x in enumerate(called)}
     for key, value in attribute_state(layer):
         attribute, _, rest = key.partition("/")
-        if type(layer.__dict__[attribute]) is LayerList:
-            key = f"_layers_in_order/{places.get(id(value), rest)}"
+        layers = layer.__dict__[attribute]
+        if type(layers) is LayerList:  # that of a Sequential begins with the layer of its input
+            place = places[id(value)] if len(layers) == len(places) else rest
+            key = f"_layers_in_order/{place}"
         yield key, value
 
 
