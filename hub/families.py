@@ -7,6 +7,7 @@ model type is asked for, and registers its `Family`.
 import functools
 import importlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -43,7 +44,8 @@ class Family:
         model_type: its name in a config.json; of diffusers, the `_class_name` there.
         backbone: its class.
         config: our argument -> the key of config.json, or (key, what config.json adds to it).
-        weights: the `WeightTable` of the backbone.
+        weights: the `WeightTable` of the backbone, or a function of the backbone's arguments that
+            returns it.
         architecture: the name of the backbone in config.json.
         tokenizer: the name of its tokenizer in `hub.tokenizers`; None if it reads no text.
         defaults: keys of config.json -> the values of those it leaves out.
@@ -58,7 +60,7 @@ class Family:
         other_heads: patterns of tensors of heads, which a model without them may leave unread.
         optional: paths of layers of the backbone that some checkpoints lack.
         heads: task name -> `Head`.
-        library: whose files it has, "transformers" or "diffusers".
+        library: whose files it has: "transformers", "diffusers" or "timm".
         config_type: the model type in config.json where that is another family's; `model_type` is
             then the architecture in config.json.
     """
@@ -91,15 +93,24 @@ class Family:
         """
         return self.heads.get(task) or _task_heads.get(task, {}).get(self.model_type)
 
-    def task_weights(self, task: str) -> Any:
+    def table(self, arguments: Mapping[str, Any]) -> Any:
+        """The `WeightTable` of a backbone.
+
+        Args:
+            arguments: of the backbone.
+        """
+        return self.weights(arguments) if callable(self.weights) else self.weights
+
+    def task_weights(self, task: str, backbone: Any) -> Any:
         """The `WeightTable` of a task's model, whose backbone is its `backbone`.
 
         Args:
             task: the name of the task; its checkpoints are the backbone's where there is no head.
+            backbone: the backbone.
         """
         head = self.head(task) or Head()
         prefix = self.own_prefix if head.architecture is None else self.prefix
-        table = self.weights.prefixed("backbone/", prefix)
+        table = self.table(backbone.get_config()).prefixed("backbone/", prefix)
         return table if head.weights is None else head.weights.joined(table)
 
 
@@ -136,7 +147,7 @@ def places() -> dict[str, tuple[str, str]]:
     ('hub.models.bert', 'BertBackbone')
     """
     rows = json.loads(resources.files(__package__).joinpath("families.json").read_text("utf-8"))
-    split = {model_type: place.split(".") for model_type, place in rows.items()}
+    split = {model_type: place.rsplit(".", 1) for model_type, place in rows.items()}
     return {k: (f"hub.models.{module}", name) for k, (module, name) in split.items()}
 
 
@@ -152,14 +163,41 @@ def backbones() -> dict[str, str]:
 
 
 def class_prefixes() -> dict[str, str]:
-    """Return the prefix of the class names of each family -> its model type.
+    """Return the prefix of the class names of each backbone -> its first model type.
 
     >>> class_prefixes()["Bert"]
     'bert'
     """
-    names = {name: model_type for model_type, (_, name) in places().items()}
-    names |= {family.backbone.__name__: model_type for model_type, family in _families.items()}
+    names = {name: model_type for model_type, (_, name) in reversed(places().items())}
+    for model_type, family in _families.items():
+        names.setdefault(family.backbone.__name__, model_type)
     return {name.removesuffix("Backbone"): model_type for name, model_type in names.items()}
+
+
+@functools.cache
+def _timm_rows() -> dict[str, str]:
+    return json.loads(resources.files(__package__).joinpath("timm.json").read_text("utf-8"))
+
+
+def timm_model_type(architecture: str) -> str:
+    """Return the model type of an architecture of timm.
+
+    Args:
+        architecture: as in a config.json of timm.
+
+    Raises:
+        ValueError: it is not supported.
+
+    >>> timm_model_type("resnet50")
+    'timm_resnet'
+    """
+    for pattern, model_type in _timm_rows().items():
+        if re.fullmatch(pattern, architecture):
+            return model_type
+    raise ValueError(
+        f"The architecture {architecture!r} of timm is not supported; supported are the patterns "
+        f"{list(_timm_rows())}."
+    )
 
 
 def model_types() -> list[str]:

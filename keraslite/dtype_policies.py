@@ -1,8 +1,11 @@
 """Dtype policies: the dtype in which a layer keeps its variables and the one it computes in."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from keraslite import config, dtypes, registry
+from keraslite.scopes import scopes
 
 _MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 QUANTIZATION_MODES = ("int8",)
@@ -95,7 +98,26 @@ def dtype_policy() -> DTypePolicy:
     >>> dtype_policy().name
     'float32'
     """
-    return _policy or DTypePolicy(config.floatx())
+    return scopes.dtype_policy or _policy or DTypePolicy(config.floatx())
+
+
+@contextmanager
+def dtype_policy_scope(policy: Any) -> Iterator[None]:
+    """Set the policy of layers that are made in a block, in this thread, and are given none.
+
+    Args:
+        policy: a policy, its name or a dtype; None for the policy around the block.
+
+    >>> with dtype_policy_scope("bfloat16"):
+    ...     layers.Dense(1).compute_dtype
+    'bfloat16'
+    """
+    before = scopes.dtype_policy
+    scopes.dtype_policy = get(policy)
+    try:
+        yield
+    finally:
+        scopes.dtype_policy = before
 
 
 def set_dtype_policy(policy: Any) -> None:

@@ -12,6 +12,7 @@ class _Scopes(threading.local):
     backend: str | None = None  # the backend of the layer being called
     device: str | None = None  # where new tensors go, such as "gpu:0", if somebody says so
     state: Any = None  # the innermost StatelessScope
+    dtype_policy: Any = None  # the policy of layers that are given none, if somebody says so
     autocast: str | None = None  # the dtype that float variables read as
     path: str = ""  # the names of the layers and name scopes around, each followed by a slash
     call: Any = None  # what the outermost call hands to the layers inside it

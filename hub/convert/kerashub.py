@@ -216,7 +216,7 @@ def _model(
         if task == "Seq2SeqLM":
             settings = {**settings, "start_token_id": ids.get("pad_token_id", 0)}
         model = find_class(task).for_family(family.model_type)(backbone, **settings)
-        table, extra = family.task_weights(task), model.config_json()
+        table, extra = family.task_weights(task, backbone), model.config_json()
     architecture = None if task == "Backbone" else family.heads[task].architecture
     config = save.config_of(family, backbone, architecture, extra)
     said = build.arguments(family, config)

@@ -27,6 +27,11 @@ _COMMON = {
     "do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True,
     "rescale_factor": 1 / 255,
 }  # fmt: skip
+_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+_MOBILENET = {
+    **_COMMON, "size": 256, "square": False, "do_center_crop": True, "crop_size": 224,
+    "resample": 2, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+}  # fmt: skip
 PROCESSORS: dict[str, dict[str, Any]] = {
     "CLIP": {
         **_COMMON, "size": 224, "square": False, "do_center_crop": True, "crop_size": 224,
@@ -37,6 +42,30 @@ PROCESSORS: dict[str, dict[str, Any]] = {
         **_COMMON, "size": 224, "square": True, "do_center_crop": False, "crop_size": 224,
         "resample": 2, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
     },
+    "DeiT": {
+        **_COMMON, **_IMAGENET, "size": 256, "square": True, "do_center_crop": True,
+        "crop_size": 224, "resample": 3,
+    },
+    "ConvNext": {
+        **_COMMON, **_IMAGENET, "size": 384, "square": False, "do_center_crop": False,
+        "crop_size": 224, "resample": 3, "crop_pct": 224 / 256,
+    },
+    "BiT": {
+        **_COMMON, "size": 224, "square": False, "do_center_crop": True, "crop_size": 224,
+        "resample": 3, "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+    },
+    "MobileNetV1": _MOBILENET,
+    "MobileNetV2": _MOBILENET,
+    "EfficientNet": {
+        **_COMMON, **_IMAGENET, "size": 346, "square": True, "do_center_crop": False,
+        "crop_size": 289, "resample": 3, "rescale_offset": False, "include_top": True,
+    },
+    # Of timm, whose settings are the pretrained_cfg of a config.json.
+    "timm": {
+        **_COMMON, **_IMAGENET, "size": 224, "square": True, "do_center_crop": True,
+        "crop_size": 224, "resample": 3, "crop_pct": 0.875, "crop_mode": "center",
+    },
 }  # fmt: skip
 _SIZE_KEYS = ({"shortest_edge"}, {"height", "width"})
 
@@ -45,11 +74,14 @@ class ImagePreprocessor:
     """A preprocessor from images to a model's inputs.
 
     Args:
-        processor: the image processor with the default settings: "CLIP" or "ViT".
+        processor: the image processor of transformers with the default settings, such as "CLIP",
+            "ViT" or "ConvNext", or "timm".
         settings: settings that differ, by the keys of a preprocessor_config.json: `do_resize`,
             `size` (a number, `{"shortest_edge": n}` or `{"height": n, "width": n}`), `resample` (a
             filter of Pillow's, by its number), `do_center_crop`, `crop_size`, `do_rescale`,
-            `rescale_factor`, `do_normalize`, `image_mean`, `image_std`, `do_convert_rgb`.
+            `rescale_factor`, `do_normalize`, `image_mean`, `image_std`, `do_convert_rgb`; of
+            "ConvNext" and "timm" `crop_pct`, the part of the resized image that is left by the
+            crop, of "timm" `crop_mode` ("center" or "squash").
 
     Raises:
         ValueError: a setting is unknown, or has a value that is not valid.
@@ -86,6 +118,7 @@ class ImagePreprocessor:
                 f"resample must be one of {filters}, got {values['resample']!r}."
             ) from error
         self.settings: dict[str, Any] = values
+        self._resized, self._cropped = _geometry(processor, values)
         self._pixel_values = self._pixel_table()
 
     @property
@@ -104,12 +137,16 @@ class ImagePreprocessor:
         values = (values * (settings["rescale_factor"] if settings["do_rescale"] else 1)).astype(
             "float32"
         )
+        if settings.get("rescale_offset"):
+            values = values - 1
         if settings["do_normalize"]:
             mean, std = (
                 np.broadcast_to(np.asarray(settings[key], "float32"), (3,))
                 for key in ("image_mean", "image_std")
             )
             values = (values - mean) / std
+            if settings.get("include_top"):  # of EfficientNet, whose weights expect it twice
+                values = values / std
         return np.ascontiguousarray(np.broadcast_to(values, (256, 3)))
 
     # -- files --------------------------------------------------------------------------------
@@ -151,7 +188,36 @@ class ImagePreprocessor:
         """
         if FILE not in files and _COMBINED_FILE in files:
             return cls.from_config(files.json(_COMBINED_FILE).get("image_processor") or {})
+        if FILE not in files and "config.json" in files:
+            config = files.json("config.json")
+            if "pretrained_cfg" in config or "architecture" in config:
+                return cls.from_timm(config.get("pretrained_cfg") or {})
         return cls.from_config(files.json(FILE))
+
+    @classmethod
+    def from_timm(cls, config: Mapping[str, Any]) -> "ImagePreprocessor":
+        """Return the evaluation transform of a pretrained_cfg of timm.
+
+        Args:
+            config: its content.
+
+        Raises:
+            ValueError: it has a setting that is not supported.
+
+        >>> ImagePreprocessor.from_timm({"input_size": [3, 8, 8]})(np.ones((9, 12))).shape
+        (1, 8, 8, 3)
+        """
+        size = config.get("test_input_size") or config.get("input_size") or (3, 224, 224)
+        names = {"bilinear": 2, "bicubic": 3, "lanczos": 1, "nearest": 0, "box": 4, "hamming": 5}
+        name = config.get("interpolation") or "bicubic"
+        if name not in names:
+            raise ValueError(f"interpolation must be one of {list(names)}, got {name!r}.")
+        return cls(
+            "timm", size=list(size[1:]), crop_size=list(size[1:]), resample=names[name],
+            crop_pct=config.get("test_crop_pct") or config.get("crop_pct"),
+            crop_mode=config.get("crop_mode"), image_mean=config.get("mean"),
+            image_std=config.get("std"),
+        )  # fmt: skip
 
     def to_config(self) -> dict[str, Any]:
         """Return the content of a preprocessor_config.json, as transformers reads it."""
@@ -210,13 +276,14 @@ class ImagePreprocessor:
                 f"{name} must be of mode 'RGB', got mode {image.mode!r}; convert it, or set "
                 "do_convert_rgb."
             )
-        if settings["do_resize"]:
-            height, width = _resized_shape(image.height, image.width, settings["size"])
+        if self._resized is not None:
+            height, width = _resized_shape(image.height, image.width, self._resized)
             image = image.resize((width, height), settings["resample"])
         pixels = np.asarray(image)
-        if settings["do_center_crop"]:
+        if self._cropped is not None:
+            # Of an odd rest timm cuts half, rounded to even, where transformers rounds down.
             pixels = _center_crop(
-                pixels, settings["crop_size"]["height"], settings["crop_size"]["width"]
+                pixels, self._cropped["height"], self._cropped["width"], self.processor == "timm"
             )
         return np.stack([self._pixel_values[pixels[..., c], c] for c in range(3)], axis=-1)
 
@@ -238,6 +305,33 @@ def _parse_size(name: str, value: Any, square: bool) -> dict[str, int]:
     )
 
 
+def _geometry(
+    processor: str, settings: Mapping[str, Any]
+) -> tuple[dict[str, int] | None, dict[str, int] | None]:
+    """Return the size to resize to and that of the crop, each None where it is left out."""
+    size, share = settings["size"], settings.get("crop_pct")
+    if processor == "ConvNext" and settings["do_resize"]:
+        edge = size.get("shortest_edge")
+        if edge is None:
+            raise ValueError(f"size must be {{'shortest_edge': n}}, got {size}.")
+        whole = {"height": edge, "width": edge}
+        return ({"shortest_edge": int(edge / share)}, whole) if edge < 384 else (whole, None)
+    if processor == "timm":
+        mode, (height, width) = settings["crop_mode"], (size["height"], size["width"])
+        if mode not in ("center", "squash") or (mode == "center" and height != width):
+            raise ValueError(
+                "crop_mode must be 'center', of squares, or 'squash', got "
+                f"{mode!r} for {height} x {width}."
+            )
+        scaled = {"height": int(height / share), "width": int(width / share)}
+        resized = {"shortest_edge": scaled["height"]} if mode == "center" else scaled
+        return resized, {"height": height, "width": width}
+    return (
+        size if settings["do_resize"] else None,
+        settings["crop_size"] if settings["do_center_crop"] else None,
+    )
+
+
 def _resized_shape(height: int, width: int, size: dict[str, int]) -> tuple[int, int]:
     """Return height and width after resizing; the longer edge is rounded down."""
     if "height" in size:
@@ -247,10 +341,10 @@ def _resized_shape(height: int, width: int, size: dict[str, int]) -> tuple[int, 
     return (short, long) if height < width else (long, short)
 
 
-def _center_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+def _center_crop(pixels: np.ndarray, height: int, width: int, to_even: bool) -> np.ndarray:
     """Return the center of an image, padded with black where the image is smaller."""
     (top, bottom, pad_top), (left, right, pad_left) = (
-        _window(*pair) for pair in zip(pixels.shape, (height, width), strict=False)
+        _window(*pair, to_even) for pair in zip(pixels.shape, (height, width), strict=False)
     )
     cropped = pixels[top:bottom, left:right]
     if cropped.shape[:2] == (height, width):
@@ -260,9 +354,10 @@ def _center_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return out
 
 
-def _window(size: int, target: int) -> tuple[int, int, int]:
+def _window(size: int, target: int, to_even: bool) -> tuple[int, int, int]:
     """Return start and end of the center along an axis, and the padding before it."""
-    offset = (size - target) // 2  # rounded down: odd padding is larger before than after
+    # Rounded down, odd padding is larger before than after.
+    offset = round((size - target) / 2) if to_even else (size - target) // 2
     start = max(offset, 0)
     return start, start + min(target, size), max(-offset, 0)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keraslite as keras
-from hub.families import Family, family_of, model_types
+from hub.families import Family, family_of, model_types, timm_model_type
 from hub.presets.files import PresetFiles, resolve
 from hub.weights.loading import absent_patterns, load_into
 from hub.weights.reader import Weights, open_weights
@@ -34,6 +34,8 @@ def read_config(files: PresetFiles) -> dict[str, Any]:
     config = files.json("config.json") if "config.json" in files or not row else {}
     default = row.get("family") or config.get("_class_name")  # the latter by diffusers
     config = {"model_type": default, **row.get("config", {}), **config}
+    if "architecture" in config:  # timm's, alone or wrapped by transformers
+        config["model_type"] = timm_model_type(str(config["architecture"]))
     if not config.get("model_type"):
         if "registered_name" in config:
             raise ValueError(
@@ -208,17 +210,18 @@ def _of_part(family: Family, config: dict[str, Any], cls: type) -> tuple[Family,
     return family, config
 
 
-def detect_prefix(family: Family, names: Iterable[str]) -> str:
+def detect_prefix(family: Family, table: WeightTable, names: Iterable[str]) -> str:
     """Return the prefix of the backbone's names in a checkpoint: the family's, or none.
 
     Args:
         family: the family.
+        table: the names of the backbone's weights.
         names: of the tensors.
 
     Raises:
         ValueError: no tensor has the name of the backbone's first layer.
     """
-    first = next(iter(family.weights.rows.values()))
+    first = next(iter(table.rows.values()))
     starts = {family.prefix: f"{family.prefix}{first}.", "": f"{first}."}
     for prefix, start in starts.items():
         if any(name.startswith(start) for name in names):
@@ -261,10 +264,10 @@ def _later_blocks(
     return patterns
 
 
-def _tied(family: Family, names: Iterable[str]) -> dict[str, str]:
+def _tied(family: Family, table: WeightTable, names: Iterable[str]) -> dict[str, str]:
     """Return the tied tensors of a family and its heads, by their names in a checkpoint."""
     has_prefix = any(name.startswith(family.prefix) for name in names)
-    tables = [family.weights, *(head.weights for head in family.heads.values() if head.weights)]
+    tables = [table, *(head.weights for head in family.heads.values() if head.weights)]
     return {
         copy: original if has_prefix else original.removeprefix(family.prefix)
         for table in tables
@@ -353,20 +356,20 @@ def load(
         kwargs = {**arguments(family, checkpoint.config, where), **(overrides or {})}
         _check_layers(overrides or {})
         if load_weights:
-            weights = open_weights(checkpoint.files, variant)
+            weights, table = open_weights(checkpoint.files, variant), family.table(kwargs)
             check_depth(family, kwargs, weights, where)
             weights.rename(family.renamed)
-            weights.restore_tied(_tied(family, weights))
-            prefix = detect_prefix(family, weights)
+            weights.restore_tied(_tied(family, table, weights))
+            prefix = detect_prefix(family, table, weights)
             for path in () if all_layers else family.optional:
-                start = prefix + family.weights.rows[path] + "."
+                start = prefix + table.rows[path] + "."
                 kwargs.setdefault(path, any(name.startswith(start) for name in weights))
         backbone = family.backbone(**kwargs, dtype=dtype)
         backbone.source_config = checkpoint.config
         model = backbone if assemble is None else assemble(backbone, weights)
         if weights is None:
             return model, []
-        table = family.weights.prefixed(path_prefix, prefix)
+        table = table.prefixed(path_prefix, prefix)
         ignored = (
             *family.other_heads, *absent_patterns(backbone, table, path_prefix),
             *_later_blocks(family, table, checkpoint.config, kwargs),

@@ -26,9 +26,10 @@ def config_of(
         extra: keys that the task adds.
     """
     config = _updated_config(family, getattr(backbone, "source_config", {}), backbone.get_config())
-    if family.library == "diffusers":
+    if family.library != "transformers":
         config.pop("model_type", None)
-        return {**config, "_class_name": family.model_type, **extra}
+        name = {"_class_name": family.model_type} if family.library == "diffusers" else {}
+        return {**config, **name, **extra}
     dtype = backbone.variable_dtype
     return config | {
         "model_type": family.config_type or family.model_type,
@@ -94,5 +95,5 @@ def save_backbone(model: Any, directory: Any) -> None:
     family = family_of(model.family)
     config = config_of(family, model, None, {})
     file = DIFFUSION_WEIGHTS if family.library == "diffusers" else WEIGHTS
-    table = family.weights.prefixed("", family.own_prefix)
+    table = family.table(model.get_config()).prefixed("", family.own_prefix)
     write_preset(directory, model, table, config, None, file)

@@ -15,15 +15,28 @@ def class_arguments(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         config: its content.
         task: the name of the task.
     """
-    if config.get("id2label"):
-        classes = len(config["id2label"])
-    else:
-        classes = config.get("num_labels")
+    names = class_names(config)
     dropout = config.get(dropout_key(config["model_type"], task))
+    default = family_of(config["model_type"]).head(task).options.get("dropout", 0.1)
     return {
-        "num_classes": classes,
-        "dropout": config.get("hidden_dropout_prob", 0.1) if dropout is None else dropout,
+        "num_classes": len(names) or config.get("num_labels") or config.get("num_classes"),
+        "dropout": config.get("hidden_dropout_prob", default) if dropout is None else dropout,
     }
+
+
+def class_names(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of the classes by their numbers; none where a config.json has none.
+
+    Args:
+        config: its content: `id2label` of transformers, or `label_names` of timm.
+
+    >>> class_names({"label_names": ["cat", "dog"]})
+    {'0': 'cat', '1': 'dog'}
+    """
+    names = config.get("label_names") or []
+    descriptions = config.get("label_descriptions") or {}
+    listed = {str(i): str(descriptions.get(name, name)) for i, name in enumerate(names)}
+    return dict(config.get("id2label") or listed)
 
 
 def dropout_key(model_type: str, task: str) -> str:
@@ -62,7 +75,7 @@ def label_config(task: Any) -> dict[str, Any]:
     Args:
         task: a classifier; the names of its checkpoint stay, if their number is right.
     """
-    names = getattr(task.backbone, "source_config", {}).get("id2label") or {}
+    names = class_names(getattr(task.backbone, "source_config", {}))
     if getattr(task, "label_names", None):
         names = {str(i): name for i, name in enumerate(task.label_names)}
     if len(names) != task.num_classes:

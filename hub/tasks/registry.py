@@ -107,6 +107,8 @@ def task_of(files: PresetFiles) -> Any:
     for name, task in _TASK_FILES.items():
         if name in files:
             return find_class(task)
+    if family.library == "timm" and config.get("num_classes") != 0:
+        return find_class("ImageClassifier")
     architecture = (config.get("architectures") or [None])[0]
     if architecture is None:
         tasks = (files.row or {}).get("tasks") or ["Backbone"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import keraslite as keras
-from hub.families import Family, Head, family_of
+from hub.families import Family, Head, class_prefixes, family_of
 from hub.models.inputs import check_ids, check_no_text, check_not_none, named_inputs
 from hub.preprocessing.summary import parts_of, preprocessor_table
 from hub.presets.build import Checkpoint, find_checkpoint, load
@@ -177,13 +177,16 @@ class Task(keras.Model):
         'BertTextClassifier'
         """
         family = family_of(model_type)
-        if cls.family not in (None, model_type) or family.head(cls.task) is None:
+        is_other = cls.family is not None and family_of(cls.family).backbone is not family.backbone
+        if is_other or family.head(cls.task) is None:
             names = [task.task for task in all_tasks() if family.head(task.task) is not None]
             raise ValueError(
                 f"There is no {cls.__name__} for {model_type} checkpoints; expected one of "
                 f"{sorted(names)}."
             )
-        return _class_over(cls, model_type) if cls.__name__ == cls.task else cls
+        if cls.__name__ != cls.task:
+            return cls
+        return _class_over(cls, class_prefixes()[family.backbone.__name__.removesuffix("Backbone")])
 
     @classmethod
     def needs_all_layers(cls, family: Family) -> bool:
@@ -237,7 +240,9 @@ class Task(keras.Model):
         architecture = None if head is None else head.architecture
         config = config_of(family, self.backbone, architecture, self.config_json())
         tokenizer = getattr(self.preprocessor, "tokenizer", None)
-        write_preset(preset_dir, self, family.task_weights(self.task), config, tokenizer)
+        write_preset(
+            preset_dir, self, family.task_weights(self.task, self.backbone), config, tokenizer
+        )
 
     def config_json(self) -> dict[str, Any]:
         """Return the keys of config.json that the task adds."""

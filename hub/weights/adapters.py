@@ -33,7 +33,7 @@ _SUPPORTED = {
 
 def _table(task: Any) -> WeightTable:
     """Return the names of a task's weights in memory of transformers."""
-    return family_of(task.backbone.family).task_weights(task.task)
+    return family_of(task.backbone.family).task_weights(task.task, task.backbone)
 
 
 def adaptable(model: Any, table: WeightTable) -> Iterator[tuple[str, str, Any]]:

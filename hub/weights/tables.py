@@ -110,6 +110,10 @@ class WeightTable:
         Args:
             path: of the variable.
         """
+        layer, _, leaf = path.rpartition("/")
+        if layer in self.rows and leaf in LEAVES:
+            names = tuple(f"{self.rows[layer]}.{name}" for name in LEAVES[leaf])
+            return TensorNames(names, self.storage.get(path))
         for ours, theirs in self.rows.items():
             match = row_pattern(ours).fullmatch(path)
             if match is None:

@@ -231,7 +231,7 @@ class Model(Trainer, Layer):
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers directly inside; of a graph in the order of their distance from the outputs."""
+        """The layers directly inside; of a graph by their distance from the outputs."""
         if self._graph is None:
             return [layer for _, layer in self.own_layers()]
         return list(self._graph.layers)

@@ -5,12 +5,19 @@ first convolution of a bottleneck; timm and transformers have no biases and the 
 convolution ("V1.5"). Keras's V2 has the stride in the last block of a stage, timm in the first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from hub.models.applications.frame import activate, application, batch_norm
-from keraslite import layers
+import numpy as np
+
+from hub.families import Family, Head, register
+from hub.models.applications.frame import activate, application, batch_norm, channel_axis
+from hub.models.image_backbone import ImageBackbone, timm_arguments, timm_config
+from hub.weights.storage import DENSE_AS_CONV
+from hub.weights.tables import WeightTable
+from keraslite import layers, ops
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,8 @@ class Layout:
         use_bias: whether convolutions that are not followed by a normalisation alone have biases.
         epsilon: of the normalisations.
         strided_first_conv: whether the stride is in the first convolution of a bottleneck.
-        strided_last_block: whether the stride is in the last block of a stage.
+        strided_last_block: whether the stride is in the last block of a stage, and images are
+            padded with zeros before the first pooling, as in Keras's V2.
         stem_filters: of the first convolution.
     """
 
@@ -54,7 +62,12 @@ def features(x: Any, layout: Layout) -> dict[str, Any]:
     )(x)
     if not v2:
         x = _normalize(x, "conv1", layout)
-    x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
+    if v2 and not layout.strided_last_block:  # values may be negative, and Keras pads with zeros
+        height = 1 if channel_axis() == 3 else 2
+        padding = [(1, 1) if axis in (height, height + 1) else (0, 0) for axis in range(4)]
+        x = ops.pad(x, padding, constant_values=-np.inf)
+    else:
+        x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
     pyramid = {}
     for stage, (filters, count) in enumerate(zip(layout.filters, layout.blocks, strict=True)):
@@ -90,7 +103,7 @@ def _block_v1(x: Any, filters: int, stride: int, first: bool, name: str, layout:
     sizes = (1, 3, 1) if layout.bottleneck else (3, 3)
     strided = 1 if layout.bottleneck and not layout.strided_first_conv else 0
     shortcut, bias = x, layout.use_bias
-    if first and (layout.bottleneck or stride > 1):
+    if first and (stride > 1 or x.shape[channel_axis()] != width):
         shortcut = _convolve(x, width, 1, stride, f"{name}_0", use_bias=bias)
         shortcut = batch_norm(shortcut, f"{name}_0_bn", layout.epsilon)
     for i, size in enumerate(sizes):
@@ -134,3 +147,180 @@ def _application(depth: str, version: str) -> Any:
 
 ResNet50, ResNet101, ResNet152 = (_application(depth, "") for depth in _DEPTHS)
 ResNet50V2, ResNet101V2, ResNet152V2 = (_application(depth, "V2") for depth in _DEPTHS)
+
+
+# -- the backbone ---------------------------------------------------------------------------------
+
+
+class ResNetBackbone(ImageBackbone):
+    """ResNet without a classifier: images (batch, height, width, channels) to features.
+
+    Args:
+        stackwise_num_filters: the filters of the 3 x 3 convolutions of each stage.
+        stackwise_num_blocks: the blocks of each stage.
+        block_type: "basic_block" or "bottleneck_block".
+        use_pre_activation: whether normalisation and activation precede the convolutions (V2).
+        input_conv_filters: of the first convolution.
+        use_bias: whether convolutions have biases, as Keras's have.
+        epsilon: of the normalisations.
+        downsample_in_bottleneck: whether the stride is in the first convolution of a bottleneck.
+        downsample_in_last_block: whether the stride is in the last block of a stage, as in Keras's
+            V2.
+        image_shape: of an image.
+
+    >>> model = ResNetBackbone((4, 8, 8, 8), (1, 1, 1, 1), "basic_block", input_conv_filters=4)
+    >>> tuple(model(np.ones((1, 64, 64, 3), "float32")).shape), list(model.pyramid_outputs)
+    ((1, 2, 2, 8), ['P2', 'P3', 'P4', 'P5'])
+    """
+
+    default_family = "resnet"
+
+    def __init__(
+        self,
+        stackwise_num_filters: Sequence[int] = (64, 128, 256, 512),
+        stackwise_num_blocks: Sequence[int] = (3, 4, 6, 3),
+        block_type: str = "bottleneck_block",
+        use_pre_activation: bool = False,
+        input_conv_filters: int = 64,
+        use_bias: bool = False,
+        epsilon: float = 1e-5,
+        downsample_in_bottleneck: bool = False,
+        downsample_in_last_block: bool = False,
+        image_shape: Sequence[int | None] = (None, None, 3),
+        **kwargs: Any,
+    ):
+        if block_type not in ("basic_block", "bottleneck_block"):
+            raise ValueError(
+                f"block_type must be 'basic_block' or 'bottleneck_block', got {block_type!r}."
+            )
+        self.keep_config(locals())
+        layout = Layout(
+            stackwise_num_filters, stackwise_num_blocks, block_type == "bottleneck_block",
+            use_pre_activation, use_bias, epsilon, downsample_in_bottleneck,
+            downsample_in_last_block, input_conv_filters,
+        )  # fmt: skip
+        super().__init__(lambda x: features(x, layout), image_shape, **kwargs)
+
+
+# -- checkpoints ----------------------------------------------------------------------------------
+
+_TIMM_DEPTHS = {
+    "18": ("basic_block", (2, 2, 2, 2)), "26": ("bottleneck_block", (2, 2, 2, 2)),
+    "34": ("basic_block", (3, 4, 6, 3)),
+    **{depth: ("bottleneck_block", blocks) for depth, blocks in _DEPTHS.items()},
+}  # fmt: skip
+_VARIANTS = {
+    f"resnet{depth}": {"stackwise_num_blocks": blocks, "block_type": block}
+    for depth, (block, blocks) in _TIMM_DEPTHS.items()
+}
+_VARIANTS_V2 = {
+    f"resnetv2_{depth}": {"stackwise_num_blocks": blocks, "use_pre_activation": True}
+    for depth, blocks in _DEPTHS.items()
+}
+
+
+def _block_rows(arguments: Mapping[str, Any], block: str, parts: Mapping[str, str]) -> dict:
+    """Return the rows of the blocks: their paths here and in a checkpoint.
+
+    Args:
+        arguments: of the backbone.
+        block: the name of a block in a checkpoint, with the numbers of the stage and of the block.
+        parts: the ends of names here and there.
+    """
+    return {
+        f"conv{stage + 2}_block{i + 1}_{ours}": f"{block.format(stage, i)}.{theirs}"
+        for stage, count in enumerate(arguments["stackwise_num_blocks"])
+        for i in range(count)
+        for ours, theirs in parts.items()
+    }
+
+
+def _timm_weights(arguments: Mapping[str, Any]) -> WeightTable:
+    parts = {"0_conv": "downsample.0", "0_bn": "downsample.1"}
+    parts |= {f"{n}_{part}": f"{part}{n}" for n in (1, 2, 3) for part in ("conv", "bn")}
+    rows = _block_rows(arguments, "layer{}.{}", parts)
+    # timm counts the stages from one.
+    rows = {k: f"layer{int(v[5]) + 1}{v[6:]}" for k, v in rows.items()}
+    return WeightTable({"conv1_conv": "conv1", "conv1_bn": "bn1", **rows})
+
+
+def _timm_weights_v2(arguments: Mapping[str, Any]) -> WeightTable:
+    parts = {
+        "0_conv": "downsample.conv", "preact_bn": "norm1", "1_conv": "conv1", "1_bn": "norm2",
+        "2_conv": "conv2", "2_bn": "norm3", "3_conv": "conv3",
+    }  # fmt: skip
+    rows = _block_rows(arguments, "stages.{}.blocks.{}", parts)
+    return WeightTable({"conv1_conv": "stem.conv", **rows, "post_bn": "norm"})
+
+
+def _transformers_weights(arguments: Mapping[str, Any]) -> WeightTable:
+    ends = {"conv": "convolution", "bn": "normalization"}
+    parts = {f"0_{part}": f"shortcut.{end}" for part, end in ends.items()}
+    parts |= {f"{n + 1}_{part}": f"layer.{n}.{end}" for n in range(3) for part, end in ends.items()}
+    rows = _block_rows(arguments, "encoder.stages.{}.layers.{}", parts)
+    stem = {f"conv1_{part}": f"embedder.embedder.{end}" for part, end in ends.items()}
+    return WeightTable({**stem, **rows})
+
+
+def _read(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that a config.json of transformers has in another form."""
+    bottleneck = config["layer_type"] == "bottleneck"
+    return {
+        "block_type": "bottleneck_block" if bottleneck else "basic_block",
+        "stackwise_num_filters": [n // 4 if bottleneck else n for n in config["hidden_sizes"]],
+    }
+
+
+def _write(arguments: dict[str, Any]) -> dict[str, Any]:
+    bottleneck = arguments["block_type"] == "bottleneck_block"
+    filters = arguments["stackwise_num_filters"]
+    return {
+        "layer_type": "bottleneck" if bottleneck else "basic",
+        "hidden_sizes": [4 * n if bottleneck else n for n in filters],
+    }
+
+
+register(
+    Family(
+        "timm_resnet", ResNetBackbone, {}, _timm_weights, library="timm",
+        read=partial(timm_arguments, _VARIANTS), write=partial(timm_config, _VARIANTS),
+        other_heads=(r"fc\..*",),
+        heads={"ImageClassifier": Head(weights=WeightTable({"head": "fc"}))},
+    )
+)  # fmt: skip
+register(
+    Family(
+        "timm_resnetv2", ResNetBackbone, {}, _timm_weights_v2, library="timm",
+        read=partial(timm_arguments, _VARIANTS_V2), write=partial(timm_config, _VARIANTS_V2),
+        other_heads=(r"head\..*",),
+        heads={
+            "ImageClassifier": Head(
+                weights=WeightTable({"head": "head.fc"}, storage={"head/kernel": DENSE_AS_CONV})
+            )
+        },
+    )
+)  # fmt: skip
+register(
+    Family(
+        "resnet", ResNetBackbone,
+        {
+            "input_conv_filters": "embedding_size", "stackwise_num_blocks": "depths",
+            "downsample_in_bottleneck": "downsample_in_bottleneck",
+        },
+        _transformers_weights, "ResNetModel", prefix="resnet.", read=_read, write=_write,
+        defaults={
+            "embedding_size": 64, "hidden_sizes": [256, 512, 1024, 2048], "depths": [3, 4, 6, 3],
+            "layer_type": "bottleneck", "hidden_act": "relu", "num_channels": 3,
+            "downsample_in_first_stage": False, "downsample_in_bottleneck": False,
+        },
+        fixed={
+            "hidden_act": ("relu",), "downsample_in_first_stage": (False,), "num_channels": (3,),
+        },
+        other_heads=(r"classifier\..*",),
+        heads={
+            "ImageClassifier": Head(
+                "ResNetForImageClassification", WeightTable({"head": "classifier.1"})
+            )
+        },
+    )
+)  # fmt: skip

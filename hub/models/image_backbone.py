@@ -1,0 +1,99 @@
+"""ImageBackbone: a network from images to features, as a graph."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keraslite as keras
+from hub.models.backbone import Backbone
+from keraslite.dtype_policies import dtype_policy_scope
+
+
+class ImageBackbone(Backbone):
+    """A network from images to features, without a classifier.
+
+    Args:
+        features: a function of the symbolic images that returns the features of the stages by
+            their level ("P2" at a quarter of the size of the images, "P3" at an eighth ...), the
+            last stage last.
+        image_shape: the shape of an image, None where sizes vary.
+        dtype: a dtype or policy.
+
+    Attributes:
+        default_family: the model type of checkpoints that a new model is saved as.
+        pyramid_outputs: the symbolic features of each level, for detectors and segmenters:
+            `keras.Model(backbone.inputs, backbone.pyramid_outputs)`.
+        hidden_dim: the channels of the features.
+    """
+
+    default_family: str
+    input_names: Mapping[str, str] = {}
+
+    def __init__(
+        self,
+        features: Callable[[Any], dict[str, Any]],
+        image_shape: Sequence[int | None],
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        with dtype_policy_scope(dtype):
+            images = keras.Input(tuple(image_shape), name="images")
+            levels = features(images)
+        outputs = list(levels.values())[-1]
+        super().__init__(images, outputs, dtype=dtype, **kwargs)
+        self.pyramid_outputs = levels
+        first = keras.config.image_data_format() == "channels_first"
+        self.hidden_dim = outputs.shape[1 if first else -1]
+
+    @property
+    def family(self) -> str:
+        """The model type of its checkpoint, or that of new ones."""
+        return getattr(self, "source_config", {}).get("model_type", self.default_family)
+
+
+def timm_arguments(
+    variants: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a backbone from a config.json of timm.
+
+    Args:
+        variants: name of an architecture of timm -> arguments.
+        config: the content of the config.json.
+
+    Raises:
+        ValueError: the architecture is not supported, or the config changes it.
+    """
+    name = config["architecture"]
+    if name not in variants:
+        raise ValueError(
+            f"The architecture {name!r} of timm is not supported; supported: {sorted(variants)}."
+        )
+    changes = {k: v for k, v in (config.get("model_args") or {}).items() if v is not None}
+    if changes:
+        raise ValueError(f"The model_args {changes} of a config of timm are not supported.")
+    return dict(variants[name])
+
+
+def timm_config(
+    variants: Mapping[str, Mapping[str, Any]], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the keys of a config.json of timm for the arguments of a backbone.
+
+    Args:
+        variants: name of an architecture of timm -> arguments.
+        arguments: of the backbone.
+
+    Raises:
+        ValueError: timm has no architecture with these arguments.
+    """
+    for name, values in variants.items():
+        if all(_plain(arguments[key]) == _plain(value) for key, value in values.items()):
+            return {"architecture": name}
+    raise ValueError(
+        f"timm has no architecture with the arguments {dict(arguments)}: save the model with "
+        "`Model.save` or `Model.save_weights` instead."
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return sequences as tuples, so that those of a JSON file compare."""
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value

@@ -1,0 +1,119 @@
+"""ImageClassifier: classes of images."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hub.families import family_of
+from hub.preprocessing.image_inputs import list_images
+from hub.tasks.classes import label_config
+from hub.tasks.classifier import Classifier
+from hub.tasks.image.image_task import ImageTask
+from keraslite import layers, ops
+
+
+class ImageClassifier(Classifier, ImageTask):
+    """A backbone with a dense layer over its features, averaged or of its first token.
+
+    Args:
+        backbone: an image backbone.
+        num_classes: the number of classes; where it is None that of `labels`, or of the names among
+            the first labels of `fit`, and 2 until then.
+        preprocessor: a `hub.ImagePreprocessor`; None if inputs are ready arrays.
+        activation: of the outputs; None for logits.
+        dropout: before the dense layer.
+        labels: the names of the classes; those of the checkpoint, or of `fit`, by default.
+
+    >>> from hub import ResNetBackbone
+    >>> backbone = ResNetBackbone((4, 8, 8, 8), (1, 1, 1, 1), "basic_block", input_conv_filters=4)
+    >>> model = ImageClassifier(backbone, 3)
+    >>> model.predict(np.ones((2, 32, 32, 3), "float32"), verbose=0).shape
+    (2, 3)
+    """
+
+    task = "ImageClassifier"
+    pipeline = "image-classification"
+    transformers_class = "AutoModelForImageClassification"
+    command_options = {
+        "--top-k": {"type": int, "default": 5, "help": "the number of classes of each image"}
+    }
+
+    def __init__(
+        self,
+        backbone: Any,
+        num_classes: int | None = None,
+        preprocessor: Any = None,
+        activation: Any = "softmax",
+        dropout: float = 0.0,
+        labels: Sequence[str] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(backbone, preprocessor, **kwargs)
+        self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.pooling = layers.GlobalAveragePooling2D(dtype=self.dtype_policy)
+        self.set_classes(num_classes, labels, activation)
+        self.built = True
+
+    def new_head(self) -> layers.Dense:
+        """Return the dense layer of the classes, built."""
+        head = layers.Dense(
+            self.num_classes, activation=self.activation, dtype=self.dtype_policy, name="logits"
+        )
+        head.build((None, self.backbone.hidden_dim))
+        return head
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Return the scores of a batch of ready images."""
+        features = self.backbone(inputs, training=training)
+        pooled = self.pooling(features) if ops.ndim(features) == 4 else features[:, 0]
+        return self.head(self.dropout(pooled, training=training))
+
+    def classify(
+        self,
+        images: Any,
+        top_k: int | None = None,
+        batch_size: int | None = None,
+        verbose: int = 0,
+    ) -> Any:
+        """Return the likeliest labels of each image and their probabilities.
+
+        Args:
+            images: an image, or images as for `predict`.
+            top_k: the number of labels of an image; None for the best alone.
+            batch_size: the number of images of a batch.
+            verbose: 1 shows a progress bar.
+
+        Returns:
+            A dict of `label` and `score` for each image, with `top_k` a list of them, the best
+            first; of a single image not in a list.
+        """
+        scores = self._probabilities(images, batch_size, verbose)
+        answers = self.label_scores(scores, top_k)
+        single = not isinstance(images, list | tuple) and getattr(images, "ndim", 0) != 4
+        return answers[0] if single else answers
+
+    def _probabilities(
+        self, images: Any, batch_size: int | None = None, verbose: int = 0
+    ) -> np.ndarray:
+        scores = np.asarray(self.predict(images, batch_size, verbose), "float32")
+        if not self._gives_logits():
+            return scores
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        return scores / scores.sum(-1, keepdims=True)
+
+    def config_json(self) -> dict[str, Any]:
+        """Return the keys of config.json that name the classes."""
+        if family_of(self.backbone.family).library != "timm":
+            return label_config(self)
+        source = getattr(self.backbone, "source_config", {})
+        pretrained = {**source.get("pretrained_cfg", {}), "num_classes": self.num_classes}
+        return {
+            "num_classes": self.num_classes, "label_names": self.labels,
+            "num_features": self.backbone.hidden_dim, "pretrained_cfg": pretrained,
+        }  # fmt: skip
+
+    def answers(self, inputs: list[str], options: Any) -> list[dict[str, Any]]:
+        """Return the likeliest labels of each image, with their scores."""
+        best = self.classify(list_images(inputs), top_k=options.top_k)
+        return [{"label": row[0]["label"], "top_k": row} for row in best]
