@@ -52,13 +52,20 @@ class ImageClassifier(Classifier, ImageTask):
         super().__init__(backbone, preprocessor, **kwargs)
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
         self.pooling = layers.GlobalAveragePooling2D(dtype=self.dtype_policy)
+        self.head_dist = None
         self.set_classes(num_classes, labels, activation)
         self.built = True
 
     def new_head(self) -> layers.Dense:
-        """Return the dense layer of the classes, built."""
+        """Return the dense layer of the classes, built; a distilled DeiT has a second one."""
+        if getattr(self.backbone, "use_distillation_token", False):
+            self.head_dist = self._dense("distillation_logits", None)
+            return self._dense("logits", None)
+        return self._dense("logits", self.activation)
+
+    def _dense(self, name: str, activation: Any) -> layers.Dense:
         head = layers.Dense(
-            self.num_classes, activation=self.activation, dtype=self.dtype_policy, name="logits"
+            self.num_classes, activation=activation, dtype=self.dtype_policy, name=name
         )
         head.build((None, self.backbone.hidden_dim))
         return head
@@ -67,7 +74,11 @@ class ImageClassifier(Classifier, ImageTask):
         """Return the scores of a batch of ready images."""
         features = self.backbone(inputs, training=training)
         pooled = self.pooling(features) if ops.ndim(features) == 4 else features[:, 0]
-        return self.head(self.dropout(pooled, training=training))
+        scores = self.head(self.dropout(pooled, training=training))
+        if self.head_dist is None:
+            return scores
+        distilled = self.head_dist(self.dropout(features[:, 1], training=training))
+        return self.activation((scores + distilled) / 2)
 
     def classify(
         self,
