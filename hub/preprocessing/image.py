@@ -50,7 +50,7 @@ PROCESSORS: dict[str, dict[str, Any]] = {
         **_COMMON, **_IMAGENET, "size": 384, "square": False, "do_center_crop": False,
         "crop_size": 224, "resample": 3, "crop_pct": 224 / 256,
     },
-    "BiT": {
+    "Bit": {
         **_COMMON, "size": 224, "square": False, "do_center_crop": True, "crop_size": 224,
         "resample": 3, "image_mean": [0.48145466, 0.4578275, 0.40821073],
         "image_std": [0.26862954, 0.26130258, 0.27577711],
@@ -70,6 +70,7 @@ PROCESSORS: dict[str, dict[str, Any]] = {
 _SIZE_KEYS = ({"shortest_edge"}, {"height", "width"})
 
 
+@keras.saving.register_keras_serializable("hub")
 class ImagePreprocessor:
     """A preprocessor from images to a model's inputs.
 
@@ -227,6 +228,10 @@ class ImagePreprocessor:
             **copy.deepcopy(self.settings),
             "image_processor_type": name, "feature_extractor_type": extractor,
         }  # fmt: skip
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` reads."""
+        return self.to_config()
 
     def save(self, folder: Any) -> None:
         """Write a preprocessor_config.json.

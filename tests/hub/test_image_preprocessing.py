@@ -1,5 +1,6 @@
 """Images to pixels, against the processors of transformers that use Pillow."""
 
+import importlib
 import json
 import warnings
 
@@ -66,6 +67,57 @@ def test_pixels_are_those_of_transformers(said, tmp_path):
     ours.save(tmp_path)
     again = CLIPImageProcessorPil.from_pretrained(tmp_path)
     np.testing.assert_array_equal(theirs(again, image), expected)
+
+
+OTHERS = {
+    "convnext": {"size": {"shortest_edge": 24}, "crop_pct": 0.8},
+    "large convnext": {"size": {"shortest_edge": 384}},
+    "deit": {"size": {"height": 30, "width": 30}, "crop_size": {"height": 24, "width": 24}},
+    "bit": {"size": {"shortest_edge": 30}, "crop_size": {"height": 24, "width": 24}},
+    "mobilenet_v2": {"size": {"shortest_edge": 30}, "crop_size": {"height": 24, "width": 24}},
+    "efficientnet": {"size": {"height": 30, "width": 30}},
+    "offset efficientnet": {
+        "size": {"height": 30, "width": 30}, "rescale_offset": True, "rescale_factor": 1 / 127.5,
+        "include_top": False,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_pixels_are_those_of_other_processors(name, tmp_path):
+    family = name.split()[-1]
+    module = importlib.import_module(f"transformers.models.{family}.image_processing_pil_{family}")
+    cls = next(v for k, v in vars(module).items() if k.endswith("ImageProcessorPil"))
+    processor = cls(**OTHERS[name])
+    processor.save_pretrained(tmp_path)
+    ours = hub.ImagePreprocessor.from_files(resolve(tmp_path))
+    for height, width in ((37, 53), (80, 31), (24, 24)):
+        image = Image.fromarray(pixels(height, width))
+        np.testing.assert_allclose(ours(image), theirs(processor, image), rtol=0, atol=2e-6)
+    ours.save(tmp_path)
+    again = cls.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(theirs(again, image), theirs(processor, image))
+
+
+@pytest.mark.parametrize("mode", ["center", "squash"])
+def test_pixels_are_those_of_the_evaluation_transform_of_timm(mode):
+    """The transform by its definition: the shorter edge becomes size / crop_pct, and the center of
+    it is cut out; "squash" resizes both edges.
+    """
+    settings = {
+        "input_size": [3, 20, 20], "test_input_size": [3, 25, 25], "crop_pct": 0.9,
+        "interpolation": "bilinear", "crop_mode": mode, "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.3, 0.4],
+    }  # fmt: skip
+    ours = hub.ImagePreprocessor.from_timm(settings)
+    for height, width, resized in ((37, 53, (27, 38)), (80, 31, (69, 27)), (25, 25, (27, 27))):
+        image = Image.fromarray(pixels(height, width))
+        resized = resized if mode == "center" else (27, 27)
+        whole = np.asarray(image.resize(resized[::-1], Image.Resampling.BILINEAR))
+        top, left = (round((edge - 25) / 2) for edge in resized)
+        cut = whole[top : top + 25, left : left + 25] / 255
+        expected = (cut - settings["mean"]) / settings["std"]
+        np.testing.assert_allclose(ours(image)[0], expected, rtol=0, atol=2e-6)
 
 
 def test_transparency_of_every_strength():

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-import keraslite as keras
 from hub.blocks.transformer import bert_initializer
 from hub.families import Family, family_of
 from hub.tasks.classes import dropout_key, label_config

@@ -1,0 +1,216 @@
+"""Classifiers of images, against transformers and timm."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from image_checkpoints import (
+    CLASSES,
+    OF_TIMM,
+    OF_TRANSFORMERS,
+    timm_checkpoint,
+    transformers_checkpoint,
+)
+from PIL import Image
+from safetensors.torch import load_file
+from timm_oracle import import_timm
+
+import hub
+import keraslite as keras
+from hub.cli import main
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Return (folder, model of the oracle) of a name, each written once."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp("images") / "checkpoint"
+            write = transformers_checkpoint if name in OF_TRANSFORMERS else timm_checkpoint
+            made[name] = folder, write(folder, name)
+        return made[name]
+
+    return get
+
+
+def pictures(count=3):
+    random = np.random.default_rng(0)
+    return [
+        Image.fromarray(random.integers(0, 256, (70 + i, 91, 3), dtype=np.uint8))
+        for i in range(count)
+    ]
+
+
+def scores_of(model, pixels):
+    with torch.no_grad():
+        outputs = model(torch.tensor(pixels).permute(0, 3, 1, 2))
+    return getattr(outputs, "logits", outputs).numpy()
+
+
+@pytest.mark.parametrize("name", [*OF_TRANSFORMERS, *OF_TIMM])
+def test_scores_are_those_of_the_library_that_wrote_the_weights(backend, name, checkpoint):
+    folder, oracle = checkpoint(name)
+    model = hub.load(folder, activation=None)
+    assert isinstance(model, hub.ImageClassifier)
+    images = pictures()
+    scores = model.predict(images, verbose=0)
+    expected = scores_of(oracle, model.preprocessor(images))
+    assert np.ptp(expected, axis=0).min() > 1e-3 * np.abs(expected).max(), (
+        "images make no difference"
+    )
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    assert model.labels == [f"class {i}" for i in range(CLASSES)]
+
+
+@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+def test_transformers_opens_what_is_saved(name, checkpoint, tmp_path):
+    folder, oracle = checkpoint(name)
+    hub.load(folder).save_to_preset(tmp_path / "saved")
+    theirs = getattr(transformers, OF_TRANSFORMERS[name][0]).from_pretrained(tmp_path / "saved")
+    pixels = hub.load(folder).preprocessor(pictures())
+    np.testing.assert_array_equal(scores_of(theirs.eval(), pixels), scores_of(oracle, pixels))
+    again = hub.load(tmp_path / "saved")
+    np.testing.assert_array_equal(again.preprocessor(pictures()), pixels)
+
+
+@pytest.mark.parametrize("name", OF_TIMM)
+def test_timm_opens_what_is_saved(name, checkpoint, tmp_path):
+    folder, oracle = checkpoint(name)
+    hub.load(folder).save_to_preset(tmp_path / "saved")
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert (config["architecture"], config["num_classes"]) == (name, CLASSES)
+    theirs = import_timm().create_model(name, num_classes=CLASSES).eval()
+    tensors = load_file(tmp_path / "saved" / "model.safetensors")
+    # Batches are counted by PyTorch alone.
+    counts = {k: v for k, v in oracle.state_dict().items() if k.endswith("num_batches_tracked")}
+    theirs.load_state_dict(tensors | counts)
+    pixels = hub.load(folder).preprocessor(pictures())
+    np.testing.assert_array_equal(scores_of(theirs, pixels), scores_of(oracle, pixels))
+
+
+@pytest.mark.parametrize("name", ["vit", "deit"])
+def test_positions_are_interpolated_for_images_of_another_size(backend, name, checkpoint):
+    folder, oracle = checkpoint(name)
+    model = hub.ImageClassifier.from_preset(folder, activation=None)
+    pixels = np.random.default_rng(0).normal(size=(2, 48, 40, 3)).astype("float32")
+    with torch.no_grad():
+        inputs = torch.tensor(pixels).permute(0, 3, 1, 2)
+        expected = oracle(inputs, interpolate_pos_encoding=True).logits.numpy()
+    scores = keras.ops.convert_to_numpy(model(pixels))
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_images_come_in_every_form(checkpoint, tmp_path):
+    model = hub.ImageClassifier.from_preset(checkpoint("vit")[0])
+    images = pictures(2)
+    for i, image in enumerate(images):
+        image.save(tmp_path / f"{i}.png")
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(expected.sum(-1), 1, rtol=1e-5)
+    paths = [str(tmp_path / "0.png"), tmp_path / "1.png"]
+    same_size = np.stack([np.asarray(images[0])] * 3)
+    for x, rows in (
+        (paths, [0, 1]),
+        ([np.asarray(i) for i in images], [0, 1]),
+        (paths[0], [0]),
+        (images[1], [1]),
+        (same_size, [0, 0, 0]),
+        ([paths[1], images[0]], [1, 0]),
+    ):
+        np.testing.assert_allclose(model.predict(x, verbose=0), expected[rows], rtol=1e-5)
+    ready = model.preprocessor(images)
+    model.preprocessor = None
+    np.testing.assert_allclose(model.predict(ready, verbose=0), expected, rtol=1e-5)
+
+
+def test_labels_are_given_with_their_scores(checkpoint):
+    model = hub.load(checkpoint("vit")[0])
+    images = pictures(2)
+    scores = model.predict(images, verbose=0)
+    best = model.classify(images)
+    assert [row["label"] for row in best] == [f"class {i}" for i in scores.argmax(-1)]
+    row = model.classify(images[1], top_k=2)
+    best_scores = sorted(scores[1].tolist(), reverse=True)[:2]
+    assert [answer["score"] for answer in row] == pytest.approx(best_scores, rel=1e-5)
+    with pytest.raises(ValueError, match="top_k must be a positive integer or None, got 0"):
+        model.classify(images, top_k=0)
+
+
+def test_a_new_head_learns_names_of_classes(backend, checkpoint):
+    if backend == "numpy":
+        pytest.skip("numpy has no gradients")
+    random = np.random.default_rng(0)
+    dark = [random.integers(0, 90, (40, 40, 3), dtype=np.uint8) for _ in range(12)]
+    light = [random.integers(160, 256, (44, 36, 3), dtype=np.uint8) for _ in range(12)]
+    model = hub.ImageClassifier.from_preset(checkpoint("vit")[0], load_head=False, num_classes=2)
+    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    names = ["dark"] * 12 + ["light"] * 12
+    history = model.fit(dark + light, names, epochs=12, batch_size=8, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0] / 2
+    assert model.labels == ["dark", "light"]
+    assert [answer["label"] for answer in model.classify([dark[0], light[0]])] == ["dark", "light"]
+
+
+def test_a_task_is_saved_whole(backend, checkpoint, tmp_path):
+    model = hub.load(checkpoint("resnet, basic")[0])
+    model.save(tmp_path / "model.klm")
+    again = keras.saving.load_model(tmp_path / "model.klm")
+    expected = model.predict(pictures(), verbose=0)
+    np.testing.assert_array_equal(again.predict(pictures(), verbose=0), expected)
+    assert again.labels == model.labels
+
+
+def test_batch_normalisation_moves_its_statistics_unless_frozen(backend, checkpoint):
+    if backend == "numpy":
+        pytest.skip("numpy has no gradients")
+    folder, _ = checkpoint("resnet, basic")
+    for frozen in (False, True):
+        model = hub.ImageClassifier.from_preset(folder)
+        model.backbone.trainable = not frozen
+        layer = model.backbone.get_layer("conv1_bn")
+        before = keras.ops.convert_to_numpy(layer.moving_mean)
+        model.fit(pictures(4), [0, 1, 2, 3], epochs=1, verbose=0)
+        moved = np.abs(keras.ops.convert_to_numpy(layer.moving_mean) - before).max()
+        assert (moved == 0) == frozen
+
+
+def test_levels_of_a_backbone_are_outputs(backend, checkpoint):
+    backbone = hub.ResNetBackbone.from_preset(checkpoint("resnet, bottleneck")[0])
+    levels = keras.Model(backbone.inputs, backbone.pyramid_outputs)
+    outputs = levels(np.ones((1, 64, 64, 3), "float32"))
+    shapes = {name: tuple(value.shape[1:]) for name, value in outputs.items()}
+    assert shapes == {
+        "P2": (16, 16, 16), "P3": (8, 8, 32), "P4": (4, 4, 32), "P5": (2, 2, 64),
+    }  # fmt: skip
+
+
+def test_the_command_line_classifies_files(checkpoint, tmp_path, capsys):
+    pictures(1)[0].save(tmp_path / "a.png")
+    command = ["run", "image-classification", str(checkpoint("vit")[0]), str(tmp_path / "a.png")]
+    assert main([*command, "--top-k", "2"]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(line["top_k"]) == 2
+    assert line["label"] == line["top_k"][0]["label"]
+
+
+def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
+    folder, _ = checkpoint("resnet, basic")
+    with pytest.raises(ValueError, match="classifies into 5 classes, but num_classes=3"):
+        hub.ImageClassifier.from_preset(folder, num_classes=3)
+    config = json.loads((checkpoint("resnet18")[0] / "config.json").read_text())
+    for change, message in (
+        ({"architecture": "resnet50d"}, "resnet50d' of timm is not supported"),
+        ({"model_args": {"stem_width": 32}}, "model_args {'stem_width': 32}"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ValueError, match=message):
+            hub.load(tmp_path, load_weights=False)
+    with pytest.raises(ValueError, match="block_type must be 'basic_block'"):
+        hub.ResNetBackbone(block_type="basic")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"bad\.png"):
+        hub.load(folder).predict([tmp_path / "bad.png"], verbose=0)

@@ -1,0 +1,69 @@
+"""Checkpoints of image classifiers, written by transformers and by timm, with random weights."""
+
+import json
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from timm_oracle import import_timm
+from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+CLASSES = 5
+_VIT = {
+    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+    "image_size": 32, "patch_size": 8,
+}  # fmt: skip
+_RESNET = {"embedding_size": 8, "hidden_sizes": [16, 32, 32, 64], "depths": [1, 2, 1, 1]}
+# name -> (class of transformers, arguments of its config)
+OF_TRANSFORMERS = {
+    "resnet, basic": ("ResNetForImageClassification", {**_RESNET, "layer_type": "basic"}),
+    "resnet, bottleneck": ("ResNetForImageClassification", _RESNET),
+    "vit": ("ViTForImageClassification", _VIT),
+    "deit": ("DeiTForImageClassificationWithTeacher", _VIT),
+}
+OF_TIMM = ("resnet18", "resnetv2_50", "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224")
+
+
+def randomize(model):
+    """Give a model weights whose features vary from image to image."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, value in (*model.named_parameters(), *model.named_buffers()):
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 1.5)
+            elif value.ndim == 2 or (value.ndim < 2 and not name.endswith(("weight", "tracked"))):
+                value.normal_(std=0.1)  # the heads of timm are zero
+    return model.eval()
+
+
+def transformers_checkpoint(folder, name):
+    """Write a classifier of transformers with its image processor; return the model."""
+    cls = getattr(transformers, OF_TRANSFORMERS[name][0])
+    labels = {i: f"class {i}" for i in range(CLASSES)}
+    config = cls.config_class(**OF_TRANSFORMERS[name][1], id2label=labels)
+    model = randomize(cls(config))
+    model.save_pretrained(folder)
+    if "resnet" in name:
+        ConvNextImageProcessorPil(size={"shortest_edge": 64}).save_pretrained(folder)
+    else:
+        ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return model
+
+
+def timm_checkpoint(folder, architecture):
+    """Write a classifier in the layout of timm; return the model."""
+    model = randomize(import_timm().create_model(architecture, num_classes=CLASSES))
+    folder.mkdir()
+    save_file(model.state_dict(), folder / "model.safetensors")
+    size = 224 if "it_" in architecture else 64
+    config = {
+        "architecture": architecture, "num_classes": CLASSES,
+        "label_names": [f"class {i}" for i in range(CLASSES)],
+        "pretrained_cfg": {
+            "input_size": [3, size, size], "crop_pct": 0.9, "interpolation": "bicubic",
+            "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+        },
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    return model
