@@ -10,7 +10,14 @@ _FLOAT_TYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 _VARIABLES = ("KERASLITE_BACKEND", "KERAS_BACKEND")
-CONFIG_FILE = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
+
+
+def keras_home() -> Path:
+    """Return the folder of Keras's settings and downloads: KERAS_HOME, or .keras at home."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+
+
+CONFIG_FILE = keras_home() / "keras.json"
 
 
 def _config_file() -> dict[str, Any]:

@@ -24,7 +24,7 @@ from keraslite.registry import (
     register_keras_serializable,
     serialize_keras_object,
 )
-from keraslite.symbolic import is_keras_tensor
+from keraslite.symbolic import KerasTensor, is_keras_tensor
 from keraslite.utils.config import Config
 from keraslite.utils.data import (
     PyDataset,
@@ -32,6 +32,7 @@ from keraslite.utils.data import (
     pad_sequences,
     unpack_x_y_sample_weight,
 )
+from keraslite.utils.files import get_file
 from keraslite.utils.progress import Progbar
 from keraslite.utils.tables import line_length_for, text_table
 
@@ -116,12 +117,36 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
     return x / np.expand_dims(norm, axis)
 
 
+def get_source_inputs(tensor: Any) -> list[KerasTensor]:
+    """Return the inputs that a symbolic tensor is computed from.
+
+    Args:
+        tensor: a KerasTensor.
+
+    >>> x, y = layers.Input((2,)), layers.Input((2,))
+    >>> [source is x for source in get_source_inputs(ops.relu(x))]
+    [True]
+    """
+    sources, waiting, seen = [], [tensor], set()
+    while waiting:
+        x = waiting.pop()
+        if id(x) in seen:
+            continue
+        seen.add(id(x))
+        inputs = [] if x.node is None else x.node.inputs
+        if inputs:
+            waiting += reversed(inputs)
+        else:
+            sources.append(x)
+    return sources
+
+
 __all__ = [
     "Config", "CustomObjectScope", "Progbar", "PyDataset", "Sequence", "clear_session",
     "custom_object_scope", "deserialize_keras_object", "disable_interactive_logging",
-    "enable_interactive_logging", "get_custom_objects", "get_registered_name",
-    "get_registered_object", "is_interactive_logging_enabled", "is_keras_tensor",
-    "line_length_for", "normalize", "pack_x_y_sample_weight", "pad_sequences",
+    "enable_interactive_logging", "get_custom_objects", "get_file", "get_registered_name",
+    "get_registered_object", "get_source_inputs", "is_interactive_logging_enabled",
+    "is_keras_tensor", "line_length_for", "normalize", "pack_x_y_sample_weight", "pad_sequences",
     "register_keras_serializable", "serialize_keras_object", "set_random_seed",
     "standardize_dtype", "text_table", "to_categorical", "unpack_x_y_sample_weight",
 ]  # fmt: skip
