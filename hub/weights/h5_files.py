@@ -36,6 +36,7 @@ class H5Tensors(Mapping[str, np.ndarray]):
 
     Args:
         paths: the files.
+        exact: whether paths are kept as they are, with the colons of Keras 2 (`kernel:0`).
 
     Raises:
         ImportError: h5py is not installed.
@@ -47,8 +48,9 @@ class H5Tensors(Mapping[str, np.ndarray]):
         (12, 12)
     """
 
-    def __init__(self, paths: Iterable[Path]):
+    def __init__(self, paths: Iterable[Path], exact: bool = False):
         self._h5py = _library()
+        self._exact = exact
         self._files: list[Any] = []
         self._tensors: dict[str, tuple[Path, Any, str]] = {}
         self.held: dict[str, set[str]] = {}
@@ -67,7 +69,7 @@ class H5Tensors(Mapping[str, np.ndarray]):
         left, seen = size, {_address(self._h5py, file)}
         held = self.held[path.name] = set()
         for where, dataset in self._walk(file, (), seen):
-            name = "/".join(part.lstrip("_") for part in where)
+            name = "/".join(part if self._exact else part.lstrip("_") for part in where)
             if name in self._tensors:
                 raise _RefusedError(f"it holds {name} twice")
             dtype = _check(dataset, name)
@@ -79,9 +81,10 @@ class H5Tensors(Mapping[str, np.ndarray]):
 
     def _walk(self, group: Any, where: tuple, seen: set) -> Iterator[tuple[tuple, Any]]:
         """(path, dataset) of every dataset below a group."""
+        names = r"[\w.:-]{1,200}" if self._exact else r"[\w.-]{1,200}"
         for name in group:
             at, spelled = (*where, name), "/".join(map(str, (*where, name)))
-            if not re.fullmatch(r"[\w.-]{1,200}", name, re.ASCII):
+            if not re.fullmatch(names, name, re.ASCII):
                 raise _RefusedError(f"the name {spelled!r:.100} is none that Keras gives")
             link = group.get(name, getlink=True)
             if not isinstance(link, self._h5py.HardLink):
@@ -131,6 +134,39 @@ class H5Tensors(Mapping[str, np.ndarray]):
         """
         return self._tensors[name][2]
 
+    def strings(self, group: str, attribute: str) -> list[str] | None:
+        """Return the list of strings in an attribute of a group, None if there is none.
+
+        Keras splits long lists: into `layer_names0`, `layer_names1` ...
+
+        Args:
+            group: the path of the group, in the file as it is written; "" for the file.
+            attribute: its name.
+
+        Raises:
+            ValueError: the attribute holds something else.
+        """
+        (path,) = self.held
+        with _explained(Path(path)):
+            item = self._files[0].get(group or "/")
+            if not isinstance(item, self._h5py.Group):
+                return None
+            if attribute in item.attrs:
+                return self._strings(item.attrs, attribute)
+            parts: list[list[str]] = []
+            while (name := f"{attribute}{len(parts)}") in item.attrs:
+                parts.append(self._strings(item.attrs, name))
+            return [name for part in parts for name in part] if parts else None
+
+    def _strings(self, attributes: Any, name: str) -> list[str]:
+        stored = attributes.get_id(name)
+        if stored.shape == (0,):
+            return []
+        is_text = self._h5py.check_string_dtype(stored.dtype) is not None
+        if not is_text or len(stored.shape) != 1 or stored.shape[0] > _OBJECTS:
+            raise _RefusedError(f"its attribute {name} must be a list of names")
+        return [str(s, "utf-8") if isinstance(s, bytes) else str(s) for s in attributes[name]]
+
     def close(self) -> None:
         """Close the files; arrays that were read stay valid."""
         for file in self._files:
@@ -148,7 +184,7 @@ def _library() -> Any:
         import h5py
     except ImportError as error:
         raise ImportError(
-            f"the weights of KerasHub's presets are HDF5 files, which h5py reads: {INSTALL}"
+            f"weights that Keras saved are HDF5 files, which h5py reads: {INSTALL}"
         ) from error
     return h5py
 
