@@ -1,4 +1,4 @@
-"""What the applications of Keras share: arguments, the classifier on top, weights, preprocessing."""
+"""What applications share: arguments, the classifier on top, weights, preprocessing."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import numpy as np
 
 import keraslite as keras
 from hub.weights.legacy_h5 import load_legacy_weights
-from keraslite import layers, ops
+from keraslite import dtypes, layers, ops
 
 CLASSES = 1000
 _CLASS_INDEX = (
@@ -301,9 +301,18 @@ def image_shape(
 def fetch_weights(files: Mapping[str, Any] | str | None, include_top: bool) -> Path:
     """Download the weights that Keras has for an application; return the file.
 
+    The rows of weights.json have the names of the constructors, but for those of MobileNet with the
+    width and the size of images: MobileNet_0.25_128, MobileNetV2_1.4_224; MobileNetV3Small_0.75 and
+    MobileNetV3Large_1.0_minimalistic, always of size 224. A width is written as a float.
+
     Args:
-        files: as for `assemble`.
+        files: as for `assemble`. A third item beside address and hash is the name of the file in
+            the cache of Keras.
         include_top: whether with those of the classifier.
+
+    Raises:
+        ValueError: there are none.
+        OSError: they cannot be downloaded.
     """
     if isinstance(files, str):
         rows = json.loads(
@@ -312,10 +321,8 @@ def fetch_weights(files: Mapping[str, Any] | str | None, include_top: bool) -> P
         files = rows.get(files)
     if files is None:
         raise ValueError("Keras has no weights for this application: use weights=None or a file.")
-    address, digest = files["top" if include_top else "no_top"]
-    path = keras.utils.get_file(
-        address.rpartition("/")[2], address, cache_subdir="models", file_hash=digest
-    )
+    address, digest, *name = files["top" if include_top else "no_top"]
+    path = keras.utils.get_file(*name, origin=address, cache_subdir="models", file_hash=digest)
     return Path(path)
 
 
@@ -363,7 +370,10 @@ def preprocess_input(x: Any, data_format: str | None = None, mode: str = "caffe"
             x = x.astype(keras.config.floatx())
         axis = -1 if data_format == "channels_last" else -3
         return _preprocess_array(np.moveaxis(x, axis, -1), mode, axis)
-    x = ops.convert_to_tensor(x)
+    if not isinstance(x, keras.KerasTensor):
+        x = ops.convert_to_tensor(x)
+    if not dtypes.is_float(dtypes.standardize(x.dtype)):
+        x = ops.cast(x, keras.config.floatx())
     if mode == "tf":
         return x / 127.5 - 1.0
     axis = len(x.shape) - (1 if data_format == "channels_last" else 3)
@@ -411,8 +421,6 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, fl
 def imagenet_classes() -> list[tuple[str, str]]:
     """Return (WordNet id, name) of the 1000 classes; the list of Keras is downloaded once."""
     address, digest = _CLASS_INDEX
-    path = keras.utils.get_file(
-        address.rpartition("/")[2], address, cache_subdir="models", file_hash=digest
-    )
+    path = keras.utils.get_file(origin=address, cache_subdir="models", file_hash=digest)
     rows = json.loads(Path(path).read_text(encoding="utf-8"))
     return [tuple(rows[str(i)]) for i in range(CLASSES)]
