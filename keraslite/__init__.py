@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from keraslite import (
     activations,
+    applications,
     callbacks,
     config,
     constraints,
@@ -81,10 +82,10 @@ __all__ = [
     "AutocastScope", "DTypePolicy", "FloatDTypePolicy", "Function", "Functional", "Initializer",
     "Input", "InputSpec", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Operation",
     "Optimizer", "Quantizer", "Regularizer", "SeedGenerator", "Sequential", "StatelessScope",
-    "Variable", "activations", "backend", "callbacks", "checkpoint", "cond", "config",
-    "constraints", "custom_gradient", "device", "dtype_policies", "grad", "initializers", "jit",
-    "jvp", "layers", "losses", "metrics", "mixed_precision", "models", "name_scope", "no_grad",
-    "ops", "optimizers", "quantizers", "random", "regularizers", "remat", "saving", "scan",
-    "stop_gradient", "to_backend", "tree", "use_backend", "utils", "value_and_grad", "version",
-    "vjp", "vmap", "while_loop",
+    "Variable", "activations", "applications", "backend", "callbacks", "checkpoint", "cond",
+    "config", "constraints", "custom_gradient", "device", "dtype_policies", "grad", "initializers",
+    "jit", "jvp", "layers", "losses", "metrics", "mixed_precision", "models", "name_scope",
+    "no_grad", "ops", "optimizers", "quantizers", "random", "regularizers", "remat", "saving",
+    "scan", "stop_gradient", "to_backend", "tree", "use_backend", "utils", "value_and_grad",
+    "version", "vjp", "vmap", "while_loop",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ exception that is no longer needed fails as well.
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ FLOORS = {
         ["callbacks"],
         ["training"],
         ["models"],
+        ["applications"],
     ],
     "hub": [
         ["datasets", "families", "files"],
@@ -180,9 +182,18 @@ def test_no_files_import_each_other_in_a_circle(package):
     assert cycles(graph) == []
 
 
+# The file that imports hub by name, when a network is asked for.
+FORWARDER = ROOT / "keraslite" / "applications" / "__init__.py"
+
+
 def test_keraslite_knows_nothing_of_hub():
+    naming = set()
     for path in sources("keraslite"):
         assert not any(m.partition(".")[0] == "hub" for m, _ in imported_names(path)), path
+        texts = (n.value for n in ast.walk(tree_of(path)) if isinstance(n, ast.Constant))
+        if any(isinstance(text, str) and re.fullmatch(r"hub(\.\w*)*", text) for text in texts):
+            naming.add(path)
+    assert naming == {FORWARDER}
 
 
 def private(name: str | None) -> bool:
@@ -266,6 +277,8 @@ def test_an_import_brings_no_framework_and_no_architecture(package):
     modules = json.loads(run(f"import {package}, json, sys; print(json.dumps([*sys.modules]))"))
     heavy = {*FRAMEWORKS, "keras", "transformers", "huggingface_hub", "tokenizers", "PIL", "h5py"}
     assert not heavy & set(modules)
+    if package == "keraslite":
+        assert not any(module.partition(".")[0] == "hub" for module in modules)
     if package == "hub":
         loaded = {m for m in modules if m.startswith(("hub.models.", "hub.tasks."))}
         assert loaded == set()
