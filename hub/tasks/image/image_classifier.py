@@ -35,6 +35,7 @@ class ImageClassifier(Classifier, ImageTask):
     task = "ImageClassifier"
     pipeline = "image-classification"
     transformers_class = "AutoModelForImageClassification"
+    head_options = ("dropout", "dropout_key")
     command_options = {
         "--top-k": {"type": int, "default": 5, "help": "the number of classes of each image"}
     }

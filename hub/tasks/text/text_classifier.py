@@ -44,7 +44,7 @@ class TextClassifier(Classifier, TextTask):
     """
 
     task = "TextClassifier"
-    head_options = ("hidden_activation", "dropout_before_hidden", "dropout_key")
+    head_options = ("hidden_activation", "dropout_before_hidden", "dropout", "dropout_key")
     family_aliases = ("Classifier",)
     pipeline = "text-classification"
     transformers_class = "AutoModelForSequenceClassification"
