@@ -86,26 +86,23 @@ def _by_layers(
     missing = [name for names in saved.values() for name in names if name not in tensors]
     if missing:
         raise _MisfitError(f"it lists {abbreviate(missing)}, which it does not hold")
+    expected = [(x.name, x.trainable_weights + x.non_trainable_weights) for x in model.layers]
     if by_name:
-        matches = [(x, x.name, saved[x.name]) for x in model.layers if x.name in saved]
+        matches = [(*row, row[0], saved[row[0]]) for row in expected if row[0] in saved]
     else:
-        expected = [layer for layer in model.layers if _legacy_order(layer)]
+        expected = [(name, weights) for name, weights in expected if weights]
         saved = {name: names for name, names in saved.items() if names}
         if len(expected) != len(saved):
             raise _MisfitError(
                 f"the model has {len(expected)} layers with weights, the file {len(saved)}"
             )
-        matches = [(x, *row) for x, row in zip(expected, saved.items(), strict=True)]
-    for layer, name, names in matches:
-        yield from _pair(_legacy_order(layer), names, f"layer {layer.name!r}", name)
+        matches = [(*row, *group) for row, group in zip(expected, saved.items(), strict=True)]
+    for layer, weights, name, names in matches:
+        yield from _pair(weights, names, f"layer {layer!r}", name)
     names = tensors.strings(prefix + _TOP_LEVEL, "weight_names") or []
     if names:
         top = [f"{prefix}{_TOP_LEVEL}/{name}" for name in names]
         yield from _pair(_own_weights(model), top, "the model itself", _TOP_LEVEL)
-
-
-def _legacy_order(layer: Any) -> list[Any]:
-    return layer.trainable_weights + layer.non_trainable_weights
 
 
 def _own_weights(layer: Any) -> list[Any]:
