@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from keraslite import config
 from keraslite.saving.atomic import replacing
-from keraslite.utils.progress import Progbar
+from keraslite.utils.progress import Progbar, message
 
 _CHUNK = 2**18
 _TIMEOUT = 60.0  # seconds without a byte
@@ -139,7 +139,7 @@ def _is_sound(path: Path, hasher: Any, digest: str | None) -> bool:
     with open(path, "rb") as file:
         sound = hashlib.file_digest(file, hasher).hexdigest() == digest.lower()
     if not sound:
-        print(f"{path} has another hash than {digest}: it is downloaded again.")
+        message(f"{path} has another hash than {digest}: it is downloaded again.")
     return sound
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from keraslite import layers, utils
+from keraslite import config, layers, utils
 
 DATA = b"the weights" * 100
 MD5, SHA256 = hashlib.md5(DATA).hexdigest(), hashlib.sha256(DATA).hexdigest()
@@ -161,6 +161,21 @@ def test_hashes(server, cache, arguments):
     path.write_bytes(b"damaged")
     utils.get_file(origin=url, **arguments)
     assert len(server.requests) == 2 and path.read_bytes() == DATA
+
+
+def test_messages_are_logged_where_interactive_logging_is_off(server, cache, capsys, caplog):
+    url = f"{server.url}/file.h5"
+    Path(utils.get_file(origin=url)).write_bytes(b"damaged")
+    capsys.readouterr()
+    config.disable_interactive_logging()
+    try:
+        with caplog.at_level("INFO", logger="keraslite"):
+            utils.get_file(origin=url, file_hash=MD5)
+    finally:
+        config.enable_interactive_logging()
+    assert capsys.readouterr().out == ""
+    assert f"has another hash than {MD5}" in caplog.messages[0]
+    assert f"Downloading data from {url}" in caplog.messages[1]
 
 
 def test_a_wrong_hash_leaves_no_file(server, cache):
