@@ -130,6 +130,14 @@ def test_a_fixed_batch_size_can_be_trained(trains):
     assert model([layers.Input((4,))] * 2).shape == (2, 1)
 
 
+def test_convolutions_are_not_computed_for_their_shapes(backend):
+    """Here their outputs would take a hundred gigabytes."""
+    x = KerasTensor((None, 4096, 4096, 64))
+    for padding, size in (("same", 2048), ("valid", 2047)):
+        layer = layers.Conv2D(64, 3, 2, padding, groups=2, use_bias=False)
+        assert layer(x).shape == (None, size, size, 64)
+
+
 def test_bad_shapes_of_symbolic_tensors_are_refused():
     for bad in ((2, -1), (2.0,), (True,), ("a",)):
         with pytest.raises(ValueError, match="ints of at least 0"):

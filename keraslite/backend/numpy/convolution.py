@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from keraslite.backend.numpy.engine import zeros
 from keraslite.backend.primitives import primitive
 from keraslite.backend.windows import output_size, padding_pairs
+from keraslite.scopes import scopes
 
 TABLE: dict[str, Any] = {}
 
@@ -43,9 +45,14 @@ def _conv(
     x: np.ndarray, kernel: np.ndarray, strides: tuple, padding: Any, dilation: tuple, groups: int
 ) -> np.ndarray:
     window, dtype = kernel.shape[:-2], x.dtype
+    pairs = padding_pairs(padding, x.shape[1:-1], window, strides, dilation)
+    if scopes.abstract:  # zeros of which the shape alone is asked
+        sizes = (n + a + b for n, (a, b) in zip(x.shape[1:-1], pairs, strict=True))
+        out = [output_size(*v) for v in zip(sizes, window, strides, dilation, strict=True)]
+        return zeros((len(x), *out, kernel.shape[-1]), dtype.name)
     if dtype.itemsize < 4:
         x, kernel = x.astype("float32"), kernel.astype("float32")
-    x = _padded(x, padding_pairs(padding, x.shape[1:-1], window, strides, dilation))
+    x = _padded(x, pairs)
     out = 0.0
     for tap, where in _taps(window, strides, dilation, x.shape[1:-1]):
         out = out + _product(x[where], kernel[tap], groups)
