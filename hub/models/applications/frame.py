@@ -101,6 +101,32 @@ def pool(
     return x
 
 
+def unnamed_pool(x: Any, pooling: str | None) -> Any:
+    """Pool the features of a model in a layer that is named by its number.
+
+    Args:
+        x: the features.
+        pooling: "avg", "max", or None for none.
+    """
+    return pool(x, pooling, None, None)
+
+
+def require_channels_last(family: str) -> None:
+    """Check the format of images for a family that Keras has with the channels last only.
+
+    Args:
+        family: its name.
+
+    Raises:
+        ValueError: the format is "channels_first".
+    """
+    if channel_axis() == 1:
+        raise ValueError(
+            f"image_data_format must be 'channels_last' for {family}, got 'channels_first'. Call "
+            "keraslite.config.set_image_data_format('channels_last')."
+        )
+
+
 def assemble(
     features: Callable[[Any], Any],
     *,
