@@ -14,9 +14,16 @@ from typing import Any
 _HUB = "hub.models.applications"
 # Module -> where its networks are built, how their pixels are preprocessed, and their names.
 _MODULES: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
+    "densenet": ("densenet", "torch", ("DenseNet121", "DenseNet169", "DenseNet201")),
+    "inception_resnet_v2": ("inception_resnet_v2", "tf", ("InceptionResNetV2",)),
+    "inception_v3": ("inception_v3", "tf", ("InceptionV3",)),
+    "nasnet": ("nasnet", "tf", ("NASNetLarge", "NASNetMobile")),
     "resnet": ("resnet", "caffe", ("ResNet50", "ResNet101", "ResNet152")),
     "resnet50": ("resnet", "caffe", ("ResNet50",)),
     "resnet_v2": ("resnet", "tf", ("ResNet50V2", "ResNet101V2", "ResNet152V2")),
+    "vgg16": ("vgg", "caffe", ("VGG16",)),
+    "vgg19": ("vgg", "caffe", ("VGG19",)),
+    "xception": ("xception", "tf", ("Xception",)),
 }  # fmt: skip
 _HELPERS = ("decode_predictions", "preprocess_input")
 

@@ -1,0 +1,233 @@
+"""The applications of hub against the installed Keras's: structure of each, numbers of families."""
+
+import importlib
+import inspect
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pytest
+from backends import BACKENDS
+from compare import assert_close
+
+import keraslite
+from keraslite import layers
+
+
+class Row(NamedTuple):
+    """An application.
+
+    Attributes:
+        name: of its function.
+        module: of hub, in which it is.
+        size: the least height and width.
+        numbers: whether its outputs are compared.
+        slow: whether building it, or running it, takes seconds.
+        channels_first: whether it can be built in that format.
+    """
+
+    name: str
+    module: str
+    size: int = 32
+    numbers: bool = False
+    slow: bool = False
+    channels_first: bool = True
+
+
+ROWS = [
+    Row("ResNet50", "resnet", numbers=True),
+    Row("ResNet101", "resnet"),
+    Row("ResNet152", "resnet", slow=True),
+    Row("ResNet50V2", "resnet", numbers=True),
+    Row("ResNet101V2", "resnet"),
+    Row("ResNet152V2", "resnet", slow=True),
+    Row("VGG16", "vgg", numbers=True),
+    Row("VGG19", "vgg"),
+    Row("DenseNet121", "densenet", numbers=True, channels_first=False),
+    Row("DenseNet169", "densenet", channels_first=False, slow=True),
+    Row("DenseNet201", "densenet", channels_first=False, slow=True),
+    Row("Xception", "xception", 71, numbers=True),
+    Row("InceptionV3", "inception_v3", 75, numbers=True),
+    Row("InceptionResNetV2", "inception_resnet_v2", 75, numbers=True, slow=True),
+    Row("NASNetMobile", "nasnet", numbers=True, channels_first=False),
+    Row("NASNetLarge", "nasnet", channels_first=False, slow=True),
+]
+
+
+def rows(condition=lambda row: True):
+    return [
+        pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.slow else [])
+        for row in ROWS if condition(row)
+    ]  # fmt: skip
+
+
+def ours(row):
+    return getattr(importlib.import_module(f"hub.models.applications.{row.module}"), row.name)
+
+
+def build(row, **arguments):
+    """Return our model and Keras's, without weights, of images of the least size."""
+    arguments = {"weights": None, "input_shape": (row.size, row.size, 3), **arguments}
+    keras.utils.clear_session()
+    keraslite.utils.clear_session()
+    return ours(row)(**arguments), getattr(keras.applications, row.name)(**arguments)
+
+
+def plain(layer):
+    """Return the numbers, flags and words of a layer's config: what its outputs depend on."""
+    config = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in layer.get_config().items()
+        if isinstance(value, str | int | float | tuple | list) and key not in ("dtype", "trainable")
+    }
+    if type(layer).__name__ in ("BatchNormalization", "Concatenate"):
+        config["axis"] %= 4
+    if np.prod(config.get("kernel_size", 0)) == 1:
+        config.pop("padding")  # nothing is padded
+    return config
+
+
+def last_names(model):
+    """Return the layer and the name of each weight, without the scopes that Keras has in NASNet."""
+    return [weight.path.split("/")[-2:] for weight in model.weights]
+
+
+def assert_same_structure(model, expected):
+    assert [layer.name for layer in model.layers] == [layer.name for layer in expected.layers]
+    for layer, theirs in zip(model.layers, expected.layers, strict=True):
+        assert type(layer).__name__ == type(theirs).__name__, layer.name
+        config, their_config = plain(layer), plain(theirs)
+        shared = config.keys() & their_config.keys()
+        assert {key: config[key] for key in shared} == {key: their_config[key] for key in shared}
+    assert last_names(model) == last_names(expected)
+    assert [tuple(w.shape) for w in model.weights] == [tuple(w.shape) for w in expected.weights]
+    assert model.count_params() == expected.count_params()
+    assert model.input_shape == expected.input_shape
+    assert model.output_shape == expected.output_shape
+    assert model.name == expected.name
+
+
+@pytest.mark.parametrize("row", rows())
+def test_structure(row):
+    """On one backend: the graph does not depend on it."""
+    with keraslite.use_backend(BACKENDS[0]):
+        assert_same_structure(*build(row, classes=10))
+        assert_same_structure(*build(row, include_top=False, input_shape=None))
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
+@pytest.mark.slow
+def test_structure_by_arguments(row):
+    with keraslite.use_backend(BACKENDS[0]):
+        assert_same_structure(*build(row, input_shape=None, name="mine"))
+        for pooling in ("avg", "max"):
+            assert_same_structure(*build(row, include_top=False, pooling=pooling, classes=3))
+
+
+@pytest.mark.parametrize("row", rows(lambda row: row.numbers))
+def test_channels_first(row):
+    with keraslite.use_backend(BACKENDS[0]):
+        keras.config.set_image_data_format("channels_first")
+        keraslite.config.set_image_data_format("channels_first")
+        try:
+            if row.channels_first:
+                shape = (3, row.size, row.size)
+                assert_same_structure(*build(row, classes=10, input_shape=shape))
+                return
+            with pytest.raises(ValueError, match="channels_first"):
+                getattr(keras.applications, row.name)(weights=None)
+            with pytest.raises(ValueError, match="must be 'channels_last'"):
+                ours(row)(weights=None)
+        finally:
+            keras.config.set_image_data_format("channels_last")
+            keraslite.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.parametrize("row", rows(lambda row: row.numbers))
+def test_outputs(row, backend):
+    model, expected = build(row, classes=10, classifier_activation=None)
+    rng = np.random.default_rng(0)
+    weights = []
+    for variable in expected.weights:
+        shape, kind = variable.shape, variable.path.rpartition("/")[2]
+        if "variance" in kind or "gamma" in kind:
+            weights.append(rng.uniform(0.5, 1.5, shape))
+        elif "kernel" in kind:  # of outputs as large as inputs
+            deviation = np.prod(shape[:2] if "depthwise" in kind else shape[:-1]) ** -0.5
+            weights.append(rng.normal(0, 2**0.5 * deviation, shape))
+        else:
+            weights.append(rng.normal(0, 0.1, shape))
+    model.set_weights(weights)
+    expected.set_weights(weights)
+    x = rng.normal([[[[-2.0]]], [[[2.0]]]], 1.0, (2, row.size, row.size, 3)).astype("float32")
+    outputs = expected.predict(x, verbose=0)
+    # The images make a difference that is a hundred times the tolerance and more.
+    assert np.ptp(outputs, axis=0).max() > 2e-3 * np.abs(outputs).max()
+    # Sums in another order: the rounding of a hundred layers one after the other.
+    assert_close(model.predict(x, verbose=0), outputs, rtol=1e-5, share=2e-5)
+
+
+@pytest.mark.parametrize("row", rows())
+def test_arguments(row):
+    parameters = inspect.signature(getattr(keras.applications, row.name)).parameters.values()
+    expected = [(parameter.name, parameter.default) for parameter in parameters]
+    function = ours(row)
+    parameters = inspect.signature(function).parameters.values()
+    assert [(parameter.name, parameter.default) for parameter in parameters] == expected
+    assert function.__name__ == row.name and row.name in function.__doc__
+
+
+@pytest.mark.parametrize("row", rows(lambda row: row.numbers))
+def test_bad_arguments(row):
+    least = row.size
+    cases = [
+        ({"weights": "imagenets"}, "weights must be None, 'imagenet' or the path"),
+        ({"weights": "imagenet", "classes": 10}, "classes must be 1000"),
+        ({"input_shape": (least - 1, least, 3)}, f"at least {least} x {least}"),
+        ({"input_shape": (None, None, 3)}, "no None"),
+        ({"input_shape": (least, least)}, "three numbers"),
+        ({"weights": "imagenet", "input_shape": (least, least, 3)}, "input_shape must be"),
+        (
+            {"weights": "imagenet", "include_top": False, "input_shape": (least, least, 1)},
+            "must have 3 channels",
+        ),
+        (
+            {"weights": "imagenet", "classifier_activation": "relu"},
+            "classifier_activation must be None or 'softmax'",
+        ),
+    ]
+    for arguments, message in cases:
+        arguments = {"weights": None, **arguments}
+        with pytest.raises(ValueError, match=message):
+            ours(row)(**arguments)
+        if "classifier_activation" in arguments:
+            continue  # Keras says so only when the graph is built
+        with pytest.raises(ValueError, match="."):  # in words of its own
+            getattr(keras.applications, row.name)(**arguments)
+
+
+@pytest.mark.parametrize("row", rows(lambda row: row.numbers))
+def test_input_tensor(row):
+    """A graph that goes on from other layers is one model with them."""
+    with keraslite.use_backend(BACKENDS[0]):
+        image = layers.Input((row.size, row.size, 1))
+        colours = layers.Conv2D(3, 1, name="colours")(image)
+        model = ours(row)(
+            weights=None, include_top=False, input_tensor=colours, pooling="avg",
+            input_shape=(row.size, row.size, 3),
+        )  # fmt: skip
+        assert [layer.name for layer in model.layers[:2]] == [model.layers[0].name, "colours"]
+        assert [tuple(x.shape) for x in model.inputs] == [(None, row.size, row.size, 1)]
+        assert model.outputs[0].ndim == 2
+
+
+def test_scaled_sums_are_rebuilt(backend):
+    from hub.models.applications.inception_resnet_v2 import CustomScaleLayer
+
+    layer = CustomScaleLayer(0.25, name="scale")
+    again = keraslite.saving.deserialize_keras_object(
+        keraslite.saving.serialize_keras_object(layer)
+    )
+    assert isinstance(again, CustomScaleLayer) and again.name == "scale"
+    x, y = np.ones((2, 3), "float32"), np.full((2, 3), 4.0, "float32")
+    assert_close(again([x, y]), np.full((2, 3), 2.0))
