@@ -36,10 +36,10 @@ class Row(NamedTuple):
 
 ROWS = [
     Row("ResNet50", "resnet", numbers=True),
-    Row("ResNet101", "resnet"),
+    Row("ResNet101", "resnet", slow=True),
     Row("ResNet152", "resnet", slow=True),
     Row("ResNet50V2", "resnet", numbers=True),
-    Row("ResNet101V2", "resnet"),
+    Row("ResNet101V2", "resnet", slow=True),
     Row("ResNet152V2", "resnet", slow=True),
     Row("VGG16", "vgg", numbers=True),
     Row("VGG19", "vgg"),
@@ -49,7 +49,7 @@ ROWS = [
     Row("Xception", "xception", 71, numbers=True),
     Row("InceptionV3", "inception_v3", 75, numbers=True),
     Row("InceptionResNetV2", "inception_resnet_v2", 75, numbers=True, slow=True),
-    Row("NASNetMobile", "nasnet", numbers=True, channels_first=False),
+    Row("NASNetMobile", "nasnet", numbers=True, slow=True, channels_first=False),
     Row("NASNetLarge", "nasnet", channels_first=False, slow=True),
 ]
 
