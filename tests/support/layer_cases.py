@@ -272,3 +272,8 @@ row("AdditiveAttention", [Q, V], use_scale=False)
 # ---- preprocessing ----
 row("Rescaling", ids(2, 3, 4, high=255), scale=1 / 255)
 row("Rescaling", x(2, 3, 4), scale=[1.0, 2.0, 3.0, 4.0], offset=-1.0)
+row("Normalization", x(2, 3, 4), mean=0.5, variance=2.0)
+row("Normalization", x(2, 3, 4), mean=[1.0, 2.0, 3.0, 4.0], variance=[1.0, 2.0, 0.0, 4.0])
+row("Normalization", x(2, 3, 4), axis=(1, -1), mean=[[1.0], [2.0], [3.0]],
+    variance=[[4.0], [5.0], [6.0]], invert=True)  # fmt: skip
+row("Normalization", ids(2, 3), axis=None, mean=3, variance=2)
