@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 
 from keraslite import backend as backends
+from keraslite import dtypes
+from keraslite.ops.core import cast
+from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.op import Spec, op, primitive_only
 
 
@@ -38,6 +41,12 @@ def as_tensor_like(value: Any, x: Any) -> Any:
     """Convert a literal to a tensor of the backend of x; tensors stay as they are."""
     value = getattr(value, "_kl_value", value)
     return value if backends.of(value) else backends.module_of(x).convert(value)
+
+
+def to_common_float(x: Any, y: Any) -> tuple:
+    """Cast two tensors to the float dtype that they promote to."""
+    name = dtypes.result_type(dtype_of(x), dtype_of(y), float)
+    return cast(x, name), cast(y, name)
 
 
 def indices_spec(x: Any) -> tuple:

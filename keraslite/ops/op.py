@@ -18,7 +18,7 @@ from keraslite import config
 from keraslite.backend import MODULES, OF
 from keraslite.backend import backend as current
 from keraslite.ops.errors import describe, recover
-from keraslite.ops.promotion import choose_backend, promote, promote_list, unwrap
+from keraslite.ops.promotion import choose_backend, promote, unwrap
 
 Function = TypeVar("Function", bound=Callable)  # an operation has the signature of its body
 
@@ -64,6 +64,8 @@ class Op:
         self.defaults = function.__defaults__ or ()
         self.spec: Callable | None = None  # gives Specs of results whose size depends on the data
         self.minima = False  # whether results have the smaller of two sizes of the arguments
+        # Called as (result, dtypes) after a promotion of tensors of these dtypes.
+        self.finish_mixed: Callable | None = None
         self.impls: dict[str, Callable] = {}
         # The backends whose primitive takes Python numbers as such, behind a tensor and in front.
         self.scalars: set[str] = set()
@@ -124,8 +126,9 @@ def _run_prepared(row: Op, args: tuple, kwargs: dict) -> Any:
         if backend in RUNNERS:
             return RUNNERS[backend](row, (*tensors, *rest), kwargs)
         _load(backend)
-        promote(tensors, backend, row.promote, row.lift, row.raw, row.scalars)
-        return row.impls[backend](*tensors, *rest, **kwargs)
+        names = promote(tensors, backend, row.promote, row.lift, row.raw, row.scalars)
+        out = row.impls[backend](*tensors, *rest, **kwargs)
+        return out if row.finish_mixed is None else row.finish_mixed(out, names)
     except Exception as error:
         return recover(row, error, args, kwargs)
 
@@ -348,8 +351,9 @@ def _run_list(row: Op, items: Any, place: Callable, kwargs: dict) -> Any:
         if backend in RUNNERS:
             return RUNNERS[backend](row, place(tensors), kwargs)
         _load(backend)
-        tensors = promote_list(tensors, backend, row.lift)
-        return row.impls[backend](*place(tensors), **kwargs)
+        dtype_names = promote(tensors, backend, range(len(tensors)), row.lift)
+        out = row.impls[backend](*place(tensors), **kwargs)
+        return out if row.finish_mixed is None else row.finish_mixed(out, dtype_names)
     except Exception as error:
         return recover(row, error, place(items), kwargs)
 

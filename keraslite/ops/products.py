@@ -1,6 +1,7 @@
 """Products of matrices, and what lies on their diagonals."""
 
 import builtins
+from collections.abc import Collection
 from typing import Any
 
 from keraslite.ops.arithmetic import add, clip, divide, multiply, sqrt, subtract
@@ -43,6 +44,14 @@ def einsum(subscripts: str, *operands: Tensor, **kwargs: Any) -> Tensor:
     [3, 7]
     """
     return primitive_only("einsum")
+
+
+def _undo_widening(product: Tensor, names: Collection[str]) -> Tensor:
+    """Give booleans and int8 together the dtype int8: only two int8 tensors are widened."""
+    return cast(product, "int8") if set(names) == {"bool", "int8"} else product
+
+
+matmul.op.finish_mixed = einsum.op.finish_mixed = _undo_widening
 
 
 @op("promote", tensors=2)
@@ -235,12 +244,12 @@ def corrcoef(x: Tensor) -> Tensor:
     )
 
 
-@op("promote", tensors=2)
+@op("promote_float", tensors=2)
 def correlate(x1: Tensor, x2: Tensor, mode: str = "valid") -> Tensor:
-    """The cross-correlation of two vectors.
+    """The cross-correlation of two vectors; integers become floats.
 
     >>> convert_to_numpy(correlate([1, 2, 3], [0, 1, 1])).tolist()
-    [5]
+    [5.0]
     """
     n, m = shape(x1)[0], shape(x2)[0]
     if m > n:  # correlate(a, b) is the mirror image of correlate(b, a)

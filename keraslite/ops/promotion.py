@@ -60,7 +60,7 @@ def promote(
     lift: str | None = None,
     raw: Collection[int] = (),
     scalars: Collection[str] = (),
-) -> None:
+) -> list[str]:
     """Convert literals to tensors and bring them to their common dtype, in place.
 
     Args:
@@ -70,6 +70,9 @@ def promote(
         lift: the weak type that the common dtype is at least.
         raw: the positions of those that are left as they are.
         scalars: the backends whose primitive takes Python numbers beside the first tensor.
+
+    Returns:
+        The dtypes that those that promote to one had before.
     """
     module = backends.load(backend)
     tensor_types, weak = module.TYPES, dtypes.weak
@@ -78,7 +81,8 @@ def promote(
         x = tensors[i]
         if x is not None:
             names[i] = weak(type(x)) or _dtype_name(module, x)
-    common = dtypes.join(*names.values()) if names else None
+    before = [*names.values()]
+    common = dtypes.join(*before) if names else None
     target = common and dtypes.strong(common)
     if target and lift and not target.startswith(("float", "bfloat", "complex")):
         target = dtypes.strong(dtypes.join(common, lift))
@@ -98,13 +102,7 @@ def promote(
             tensors[i] = module.convert(x, target)
             if type(x) is float:
                 names[i] = target
-
-
-def promote_list(items: Sequence, backend: str, lift: str | None = None) -> list:
-    """A list of tensors and literals of one backend, brought to their common dtype."""
-    items = list(items)
-    promote(items, backend, range(len(items)), lift)
-    return items
+    return before
 
 
 def _dtype_name(module: Any, x: Any) -> str:

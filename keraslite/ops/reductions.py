@@ -7,7 +7,7 @@ from typing import Any
 
 from keraslite import dtypes
 from keraslite.ops.arithmetic import add, divide, maximum, multiply, sqrt, square, subtract
-from keraslite.ops.common import as_tensor_like, normalize_axis
+from keraslite.ops.common import as_tensor_like, normalize_axis, to_common_float
 from keraslite.ops.core import cast, shape
 from keraslite.ops.core import dtype as dtype_of
 from keraslite.ops.elementwise import ceil, floor, isnan, round
@@ -190,16 +190,16 @@ def count_nonzero(x: Tensor, axis: Axis = None) -> Tensor:
     return sum(cast(not_equal(x, 0), "int32"), axis)
 
 
-@op("float")
+@op("same")
 def average(x: Tensor, axis: Axis = None, weights: Any = None) -> Tensor:
-    """The mean, weighted if there are weights.
+    """The mean, weighted if there are weights, with which x promotes to a float.
 
     >>> convert_to_numpy(average([1.0, 3.0], weights=[3.0, 1.0])).tolist()
     1.5
     """
     if weights is None:
         return mean(x, axis)
-    weights = cast(as_tensor_like(weights, x), dtype_of(x))
+    x, weights = to_common_float(x, as_tensor_like(weights, x))
     if isinstance(axis, int) and len(shape(weights)) == 1 and len(shape(x)) > 1:
         sizes = [1] * len(shape(x))
         sizes[axis] = -1

@@ -16,7 +16,7 @@ from keraslite.ops.arithmetic import (
     subtract,
     true_divide,
 )
-from keraslite.ops.common import as_tensor_like, normalize_axis, positions
+from keraslite.ops.common import as_tensor_like, normalize_axis, positions, to_common_float
 from keraslite.ops.control_flow import scan
 from keraslite.ops.core import cast, shape
 from keraslite.ops.core import dtype as dtype_of
@@ -247,18 +247,19 @@ def diff(a: Tensor, n: int = 1, axis: int = -1) -> Tensor:
     return a
 
 
-@op("float")
+@op("same")
 def trapezoid(y: Tensor, x: Tensor = None, dx: float = 1.0, axis: int = -1) -> Tensor:
     """The integral by the trapezoidal rule.
 
     >>> convert_to_numpy(trapezoid([1.0, 2.0, 3.0])).tolist()
     4.0
     """
+    if x is None:
+        y = cast(y, dtypes.result_type(dtype_of(y), float))
+    else:
+        y, x = to_common_float(y, as_tensor_like(x, y))
     y = moveaxis(y, axis, -1)
-    steps = dx
-    if x is not None:
-        x = cast(as_tensor_like(x, y), dtype_of(y))
-        steps = diff(x if len(shape(x)) == 1 else moveaxis(x, axis, -1))
+    steps = dx if x is None else diff(x if len(shape(x)) == 1 else moveaxis(x, axis, -1))
     return multiply(sum(multiply(add(y[..., 1:], y[..., :-1]), steps), -1), 0.5)
 
 
