@@ -12,7 +12,7 @@ from keraslite.ops.precision import in_float32
 from keraslite.typing import Tensor
 
 
-@op("same")
+@op("number")
 def relu(x: Tensor) -> Tensor:
     """The positive part, `max(x, 0)`; its derivative at 0 is 0.
 
@@ -22,7 +22,7 @@ def relu(x: Tensor) -> Tensor:
     return k.where(x <= 0, 0, x)  # NaN stays NaN, here and below
 
 
-@op("same")
+@op("float")
 def relu6(x: Tensor) -> Tensor:
     """`min(max(x, 0), 6)`.
 

@@ -173,7 +173,8 @@ def _segments(data: Any, segment_ids: Any, num_segments: int | None, reduction: 
     _check_segment_ids(segment_ids)
     if num_segments is None:
         num_segments = int(max(segment_ids)) + 1
-    low, high = dtypes.limits(dtype_of(data), infinite=True)
+    boolean = dtype_of(data) == "bool"
+    low, high = (False, True) if boolean else dtypes.limits(dtype_of(data), infinite=True)
     start = {"add": 0, "mul": 1, "max": low, "min": high}[reduction]
     base = cast(as_tensor_like(start, data), dtype_of(data))
     # Rows of other numbers than those of segments go to one more, which is dropped.

@@ -313,6 +313,47 @@ def test_float8_is_for_storage(name, backend):
     assert ops.dtype(ops.reshape(half, (5, 1))) == name
 
 
+# What booleans become, on every backend: None where the op is refused.
+BOOLEANS = {
+    "subtract": None, "negative": None, "sign": None, "ptp": None, "bitwise_not": "bool",
+    "absolute": "bool", "add": "bool", "multiply": "bool", "maximum": "bool", "square": "int32",
+    "relu": "int32", "relu6": "float32", "sigmoid": "float32", "cumsum": "int32", "max": "bool",
+    "power": "int32", "divide": "float32", "sort": "bool", "mean": "float32",
+    "softmax": "float32", "trunc": "bool", "floor": "float32", "top_k": "bool",
+    "searchsorted": "int32", "digitize": "int32", "segment_max": "bool", "segment_min": "bool",
+}  # fmt: skip
+_BOOLEAN_CALLS = {
+    "top_k": lambda f, x, y: f(x, 2)[0], "ptp": lambda f, x, y: f(x),
+    "searchsorted": lambda f, x, y: f(y, x), "digitize": lambda f, x, y: f(x, y),
+    "segment_max": lambda f, x, y: f(x, np.int32([0, 1, 1]), 3),
+    "segment_min": lambda f, x, y: f(x, np.int32([0, 1, 1]), 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOOLEANS)
+def test_booleans_have_one_answer_or_one_error(name, backend):
+    x, y = np.array([True, False, True]), np.array([False, True, True])
+    tensors = [keraslite.to_backend(v, backend) for v in (x, y)]
+    fn, oracle = getattr(ops, name), getattr(jnp, name, None)
+    two = name in _BINARY.split()
+    call = _BOOLEAN_CALLS.get(name) or ((lambda f, x, y: f(x, y)) if two else lambda f, x, y: f(x))
+    if BOOLEANS[name] is None:
+        with pytest.raises(TypeError, match=rf"ops\.{name}\(bool"):
+            call(fn, *tensors)
+        with pytest.raises(TypeError):
+            call(oracle, x, y)
+        return
+    got = keraslite.backend.to_numpy(call(fn, *tensors))
+    oracle = oracle or {
+        "relu": jax.nn.relu, "relu6": jax.nn.relu6, "sigmoid": lambda x: jax.nn.sigmoid(x * 1.0),
+        "softmax": lambda x: jax.nn.softmax(x * 1.0), "top_k": jax.lax.top_k,
+        "segment_max": jax.ops.segment_max, "segment_min": jax.ops.segment_min,
+    }[name]  # fmt: skip
+    want = np.asarray(call(oracle, *(jnp.asarray(v) for v in (x, y))))
+    assert got.dtype == BOOLEANS[name]
+    np.testing.assert_allclose(got.astype("float32"), want.astype("float32"), 1e-6)
+
+
 # What has no meaning for a type: an error that names the op, on every backend.
 MEANINGLESS = [
     *((op, kind) for op in ("bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "gcd", "lcm")

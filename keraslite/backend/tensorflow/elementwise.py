@@ -34,12 +34,15 @@ _RAW = {
 
 
 _RAW_WIDE = {
-    "add": "AddV2", "subtract": "Sub", "multiply": "Mul", "power": "Pow", "mod": "FloorMod",
-    "floor_divide": "FloorDiv", "maximum": "Maximum", "minimum": "Minimum", "sign": "Sign",
-    "negative": "Neg", "square": "Square", "bitwise_and": "BitwiseAnd", "bitwise_or": "BitwiseOr",
+    "add": "AddV2", "multiply": "Mul", "power": "Pow", "mod": "FloorMod",
+    "floor_divide": "FloorDiv", "maximum": "Maximum", "minimum": "Minimum",
+    "square": "Square", "bitwise_and": "BitwiseAnd", "bitwise_or": "BitwiseOr",
     "bitwise_xor": "BitwiseXor", "bitwise_left_shift": "LeftShift",
     "bitwise_right_shift": "RightShift",
 }  # fmt: skip
+
+
+_NO_BOOLEANS = {"subtract": "Sub", "sign": "Sign", "negative": "Neg"}
 
 
 _COMPARE = {"less": "Less", "less_equal": "LessEqual", "greater": "Greater",
@@ -63,6 +66,7 @@ def _logical(fn: Callable) -> Callable:
 
 TABLE: dict[str, Any] = {name: raw_kernel(kernel) for name, kernel in _RAW.items()}
 TABLE |= {name: in_int32(raw_kernel(kernel)) for name, kernel in _RAW_WIDE.items()}
+TABLE |= {name: in_int32(raw_kernel(k), booleans=False) for name, k in _NO_BOOLEANS.items()}
 TABLE |= {name: in_int32(raw_kernel(kernel), back=False) for name, kernel in _COMPARE.items()}
 TABLE |= {
     name: _logical(getattr(tf.math, name))

@@ -126,6 +126,11 @@ def scatter_update(
     sizes = tf.cast(tf.shape(inputs)[: indices.shape[-1]], indices.dtype)
     indices = tf.where(indices < 0, indices + sizes, indices)
     updates = tf.cast(updates, inputs.dtype)
+    if inputs.dtype == tf.bool and reduction in ("max", "min"):
+        out = scatter_update(
+            tf.cast(inputs, tf.int32), indices, tf.cast(updates, tf.int32), reduction
+        )
+        return tf.cast(out, tf.bool)
     if reduction == "mul":
         row = tf.reduce_sum(indices * tf.math.cumprod(sizes, exclusive=True, reverse=True), -1)
         rows = tf.reduce_prod(sizes)

@@ -53,6 +53,8 @@ def absolute(x: Tensor) -> Tensor:
 
 @primitive(TABLE)
 def sign(x: Tensor) -> Tensor:
+    if x.dtype is torch.bool:
+        raise TypeError("booleans must be cast to a number, or be used in a logical op")
     if not x.dtype.is_floating_point:
         return torch.sign(x)
     return torch.where(torch.isnan(x), x.detach(), torch.sign(x))  # torch makes NaN 0

@@ -7,7 +7,7 @@ from keraslite.backend.errors import mistake
 _OWN = (torch.linalg.LinAlgError,)
 _ABOUT_DTYPES = (
     "dtype", "data type", "scalar type", "implemented for", "of type", "not supported for",
-    "does not support complex", "must be integers",
+    "does not support complex", "must be integers", "bool tensor",
 )  # fmt: skip
 
 

@@ -92,6 +92,8 @@ def argsort(x: Tensor, axis: Any = -1) -> Tensor:
 def searchsorted(sorted_sequence: Tensor, values: Tensor, side: str = "left") -> Tensor:
     if sorted_sequence.ndim != 1:
         raise ValueError("the sorted sequence must have one dimension")
+    if sorted_sequence.dtype is torch.bool:
+        sorted_sequence, values = sorted_sequence.byte(), values.byte()
     if sorted_sequence.dtype in HALVES:
         sorted_sequence, values = sorted_sequence.float(), values.float()
     return torch.searchsorted(

@@ -85,7 +85,7 @@ ACTIVATIONS = [
     *(row(name, half(X), oracle=wide(fn), **VALUE) for name, fn in _PLAIN.items()),
     row("relu", KINK, oracle=jnn.relu, grad=0),
     row("relu", np.array([-1, 0, 2], "int32"), oracle=jnn.relu),
-    row("relu6", np.array([-1, 0, 9], "int32"), oracle=lambda x: jnp.clip(x, 0, 6)),
+    row("relu6", np.array([-1, 0, 9], "int32"), oracle=jnn.relu6),
     row("sigmoid", np.array([-1, 0, 2], "int32"),
         oracle=lambda x: jnn.sigmoid(x.astype("float32"))),
     row("leaky_relu", X, 0.1, oracle=lambda x, s: jnp.where(x > 0, x, s * x), grad=0),
