@@ -185,6 +185,18 @@ def test_python_numbers_are_weak(name, backend):
     assert _dtypes_of(lambda x: ops.multiply(x, True), array) == [name]
 
 
+def test_dtypes_that_lack_kernels_of_their_own(backend):
+    for name in ("float16", "bfloat16"):
+        x = np.array([0.0, 0.5], dtypes.to_numpy(name))
+        got = ops.erfinv(keraslite.to_backend(x, backend))
+        assert ops.dtype(got) == name
+        values = keraslite.backend.to_numpy(got).astype("float32")
+        np.testing.assert_allclose(values, [0.0, 0.4769], 1e-2)
+    for name in INTS:
+        got = ops.one_hot(keraslite.to_backend(np.array([2, 0], name), backend), 3)
+        np.testing.assert_array_equal(keraslite.backend.to_numpy(got), [[0, 0, 1], [1, 0, 0]])
+
+
 def test_literals_alone(backend):
     assert ops.dtype(ops.add(1, 2)) == "int32"
     assert ops.dtype(ops.add(1, 2.0)) == "float32"

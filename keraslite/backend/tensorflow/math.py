@@ -7,10 +7,11 @@ import tensorflow as tf
 from keraslite.backend.primitives import primitive
 from keraslite.backend.tensorflow.elementwise import raw_kernel
 from keraslite.backend.tensorflow.indexing import unless_nan
+from keraslite.backend.tensorflow.precision import in_float32
 
 TABLE: dict[str, Any] = {
-    name: raw_kernel(name.capitalize()) for name in ("rsqrt", "erf", "erfc", "erfinv")
-}
+    name: raw_kernel(name.capitalize()) for name in ("rsqrt", "erf", "erfc")
+} | {"erfinv": in_float32(raw_kernel("Erfinv"))}
 
 
 @primitive(TABLE)

@@ -17,6 +17,7 @@ TABLE: dict[str, Any] = {}
 @primitive(TABLE)
 def _one_hot(x: Tensor, num_classes: int, axis: int, dtype: Any) -> Tensor:
     place = axis % (x.ndim + 1)
+    x = x.long() if x.dtype in (torch.uint16, torch.uint32) else x
     classes = torch.arange(num_classes, device=x.device).view(-1, *[1] * (x.ndim - place))
     return (x.unsqueeze(place) == classes).to(native(dtype))
 
