@@ -64,8 +64,7 @@ def _at(x: Any, indices: Any, shape: tuple) -> Any:
 
 def _multiply(x1: Any, x2: Any) -> Any:
     x, other = (x1, x2) if sparse_module(x1) is not None else (x2, x1)
-    if sparse_module(other) is not None:
-        raise _refusal("multiply", "two sparse tensors")
+    other = dense(other)
     indices, values = parts(x)
     shape = tuple(x.shape)
     scalar = isinstance(other, int | float) or not len(np.shape(other))
@@ -88,6 +87,18 @@ def _add(x1: Any, x2: Any) -> Any:
 
 def _subtract(x1: Any, x2: Any) -> Any:
     return k.subtract(dense(x1), dense(x2))
+
+
+def _maximum(x1: Any, x2: Any) -> Any:
+    return k.maximum(dense(x1), dense(x2))
+
+
+def _minimum(x1: Any, x2: Any) -> Any:
+    return k.minimum(dense(x1), dense(x2))
+
+
+def _einsum(subscripts: str, *operands: Any) -> Any:
+    return k.einsum(subscripts, *(dense(x) for x in operands))
 
 
 def _matmul(x1: Any, x2: Any) -> Any:
@@ -221,7 +232,8 @@ SPARSE.update(
     {name: _on_values(name) for name in _KEEP_ZERO.split()}
     | {
         "multiply": _multiply, "divide": _divide, "true_divide": _divide, "add": _add,
-        "subtract": _subtract, "matmul": _matmul, "dot": _matmul, "take": _take,
+        "subtract": _subtract, "maximum": _maximum, "minimum": _minimum, "einsum": _einsum,
+        "matmul": _matmul, "dot": _matmul, "take": _take,
         "linear": _linear, "sum": _sum,
         "transpose": _transpose, "reshape": _reshape, "expand_dims": _expand_dims,
         "squeeze": _squeeze, "concatenate": _concatenate, "cast": _cast,

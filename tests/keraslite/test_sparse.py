@@ -130,6 +130,18 @@ def test_a_dense_layer(x, backend):
         np.testing.assert_allclose(numbers(layer(x)), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_extrema_products_and_einsum_take_sparse_tensors_on_either_side(x):
+    other = np.float32([[1, -1, 0], [2, 0, 1], [0, 1, -5], [0, 0, 0]])
+    for name in ("maximum", "minimum", "multiply"):
+        op, want = getattr(ops, name), getattr(np, name)
+        np.testing.assert_array_equal(numbers(op(x, other)), want(X, other))
+        np.testing.assert_array_equal(numbers(op(other, x)), want(other, X))
+        np.testing.assert_array_equal(numbers(op(x, x)), want(X, X))
+        np.testing.assert_array_equal(numbers(op(x, 2.0)), want(X, np.float32(2)))
+    np.testing.assert_allclose(numbers(ops.einsum("ab,bc->ac", x, W)), X @ W)
+    np.testing.assert_allclose(numbers(ops.einsum("ab,cb->ac", x, x)), X @ X.T)
+
+
 @pytest.mark.parametrize("name", ["exp", "cos", "sort", "argmax", "cumsum", "flip", "log_softmax"])
 def test_no_form_is_said_so(name, x):
     with pytest.raises(TypeError, match=rf"ops\.{name} has no form for sparse.*sparse=False"):
