@@ -113,6 +113,8 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
         for i in range(lower, upper):
             init_val = body_fun(i, init_val)
         return init_val
+    # One dtype for both ends, whatever ints they are: frameworks refuse to compare two.
+    upper = module.convert(upper, "int32")
     state = (module.convert(lower, "int32"), init_val)
     return while_loop(lambda i, _: i < upper, lambda i, v: (i + 1, body_fun(i, v)), state)[1]
 

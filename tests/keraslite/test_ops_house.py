@@ -287,6 +287,10 @@ def test_control_flow(backend):
     np.testing.assert_allclose(
         ops.convert_to_numpy(ops.fori_loop(0, 3, lambda i, v: v + 1.0, x)), X + 3
     )
+    for lower, upper in ((np.int32(0), np.int64(3)), (np.int64(0), np.int32(3))):
+        ends = (keraslite.to_backend(v, backend) for v in (lower, upper))
+        got = ops.fori_loop(*ends, lambda i, v: v + 1.0, x)
+        np.testing.assert_allclose(ops.convert_to_numpy(got), X + 3)
     doubled = ops.convert_to_numpy(ops.map(lambda row: row * 2, x))
     np.testing.assert_allclose(doubled, X * 2)
     np.testing.assert_allclose(ops.convert_to_numpy(ops.vectorized_map(lambda r: r * 2, x)), X * 2)

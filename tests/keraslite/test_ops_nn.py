@@ -79,6 +79,24 @@ def test_values_are_keras(op, backend):
                 )  # fmt: skip
 
 
+def test_ctc_loss_takes_float64(backend):
+    target, output, *rest = KERAS[-1][1:]
+    want = ops.convert_to_numpy(ops.ctc_loss(*of(backend, target, output, *rest)))
+    got = ops.ctc_loss(*of(backend, target, np.float64(output), *rest))
+    np.testing.assert_allclose(ops.convert_to_numpy(got), want, rtol=1e-5)
+    assert backend == "jax" or ops.dtype(got) == "float64"  # jax has no float64 unless asked
+
+
+@pytest.mark.parametrize("op", [None, "relu"])
+def test_linear_with_a_vector_as_the_kernel(op, backend):
+    x, kernel = np.float32([[1, 2], [-3, 1]]), np.float32([1, 2])
+    got = ops.linear(*of(backend, x, kernel), activation=op)
+    want = np.float32([5, -1 if op is None else 0])
+    np.testing.assert_allclose(ops.convert_to_numpy(got), want)
+    deep = ops.linear(*of(backend, np.stack([x, x]), kernel), activation=op)
+    np.testing.assert_allclose(ops.convert_to_numpy(deep), np.stack([want, want]))
+
+
 @pytest.mark.parametrize("op", ["conv_transpose", "ctc_loss"])
 def test_gradients_of_written_forms(op, backend):
     """These have no oracle in jax: the backends agree with jax's, and that with differences."""

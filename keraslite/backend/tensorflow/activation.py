@@ -50,6 +50,9 @@ def linear(
     x: tf.Tensor, kernel: tf.Tensor, bias: Any = None, activation: str | None = None
 ) -> tf.Tensor:
     """One matrix product: tf.matmul would make it a product a sample, and so the gradient."""
+    if len(kernel.shape) == 1:  # tf.matmul takes matrices only
+        bias = None if bias is None else tf.reshape(bias, (1,))
+        return tf.squeeze(linear(x, kernel[:, None], bias, activation), -1)
     rows = x if len(x.shape) == 2 else tf.reshape(x, (-1, shape_of(x)[-1]))
     out = tf.matmul(rows, kernel)
     out = out if bias is None else tf.nn.bias_add(out, bias)

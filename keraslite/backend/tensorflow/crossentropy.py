@@ -39,4 +39,8 @@ def _ctc(
     output_length: tf.Tensor,
     blank: int,
 ) -> tf.Tensor:
-    return tf.nn.ctc_loss(target, logs, target_length, output_length, False, blank_index=blank)
+    # tf.nn.ctc_loss is written for float32 only.
+    out = tf.nn.ctc_loss(
+        target, tf.cast(logs, tf.float32), target_length, output_length, False, blank_index=blank
+    )
+    return tf.cast(out, logs.dtype)
