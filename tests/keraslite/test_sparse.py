@@ -142,6 +142,20 @@ def test_extrema_products_and_einsum_take_sparse_tensors_on_either_side(x):
     np.testing.assert_allclose(numbers(ops.einsum("ab,cb->ac", x, x)), X @ X.T)
 
 
+@pytest.mark.parametrize(
+    "name", ["add", "subtract", "multiply", "divide", "power", "mod", "floor_divide", "maximum",
+             "minimum"],
+)  # fmt: skip
+def test_ragged_tensors_of_tensorflow_in_arithmetic(name):
+    tf = pytest.importorskip("tensorflow")
+    x = tf.ragged.constant([[1.0, 2.0], [3.0]])
+    op, want = getattr(ops, name), getattr(np, name)
+    for other, flat in ((x, x.flat_values.numpy()), (2.0, np.float32(2))):
+        got = op(x, other)
+        assert got.row_lengths().numpy().tolist() == [2, 1]
+        np.testing.assert_allclose(got.flat_values.numpy(), want(x.flat_values.numpy(), flat))
+
+
 @pytest.mark.parametrize("name", ["exp", "cos", "sort", "argmax", "cumsum", "flip", "log_softmax"])
 def test_no_form_is_said_so(name, x):
     with pytest.raises(TypeError, match=rf"ops\.{name} has no form for sparse.*sparse=False"):

@@ -10,6 +10,12 @@ from keraslite.backend.primitives import primitive
 from keraslite.backend.tensorflow.indexing import nonzero
 from keraslite.backend.tensorflow.precision import in_float32, in_int32
 
+# The functions around the kernels that take ragged tensors, where the kernels refuse them.
+_OF_RAGGED = {
+    "AddV2": tf.add, "Sub": tf.subtract, "Mul": tf.multiply, "RealDiv": tf.divide, "Pow": tf.pow,
+    "FloorMod": tf.math.floormod, "FloorDiv": tf.math.floordiv,
+}  # fmt: skip
+
 
 def raw_kernel(name: str) -> Callable:
     """A kernel without the dispatch around tf.math's functions, which costs as much as the kernel:
@@ -19,7 +25,17 @@ def raw_kernel(name: str) -> Callable:
     first, *rest = [p for p in inspect.signature(kernel).parameters if p != "name"]
     if rest:
         second = rest[0]  # Atan2's are y and x, NextAfter's x1 and x2
-        return lambda x1, x2: kernel(**{first: x1, second: x2})
+        dispatched = _OF_RAGGED.get(name)
+
+        def call(x1: Any, x2: Any) -> Any:
+            try:
+                return kernel(**{first: x1, second: x2})
+            except (TypeError, ValueError):
+                if dispatched and any(isinstance(x, tf.RaggedTensor) for x in (x1, x2)):
+                    return dispatched(x1, x2)
+                raise
+
+        return call
     return lambda x: kernel(**{first: x})
 
 
