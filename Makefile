@@ -25,9 +25,11 @@ env: .venv/.env
 	$(PYTHON) -m venv .venv
 
 # torch is installed by its exact version first: a range may bring gigabytes of CUDA libraries.
+# timm, an oracle of the tests, would bring torchvision, which the tests do without.
 .venv/.env: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
 	$(PIP) -e '.[jax,torch,tensorflow,demo,test]'
+	$(PIP) --no-deps timm==$$(sed -n 's/^timm==//p' constraints.txt)
 	touch $@
 
 .venv/.demo-$(BACKEND): pyproject.toml constraints.txt | .venv/bin/python

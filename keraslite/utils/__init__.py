@@ -142,11 +142,12 @@ def get_source_inputs(tensor: Any) -> list[KerasTensor]:
 
 
 __all__ = [
-    "Config", "CustomObjectScope", "Progbar", "PyDataset", "Sequence", "clear_session",
-    "custom_object_scope", "deserialize_keras_object", "disable_interactive_logging",
-    "enable_interactive_logging", "get_custom_objects", "get_file", "get_registered_name",
-    "get_registered_object", "get_source_inputs", "is_interactive_logging_enabled",
-    "is_keras_tensor", "line_length_for", "normalize", "pack_x_y_sample_weight", "pad_sequences",
-    "register_keras_serializable", "serialize_keras_object", "set_random_seed",
-    "standardize_dtype", "text_table", "to_categorical", "unpack_x_y_sample_weight",
+    "Config", "CustomObjectScope", "KerasTensor", "Progbar", "PyDataset", "Sequence",
+    "clear_session", "custom_object_scope", "deserialize_keras_object",
+    "disable_interactive_logging", "enable_interactive_logging", "get_custom_objects", "get_file",
+    "get_registered_name", "get_registered_object", "get_source_inputs",
+    "is_interactive_logging_enabled", "is_keras_tensor", "line_length_for", "normalize",
+    "pack_x_y_sample_weight", "pad_sequences", "register_keras_serializable",
+    "serialize_keras_object", "set_random_seed", "standardize_dtype", "text_table",
+    "to_categorical", "unpack_x_y_sample_weight",
 ]  # fmt: skip
