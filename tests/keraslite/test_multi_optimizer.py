@@ -228,7 +228,7 @@ def test_a_model_of_mixed_precision_trains(trains):
     model = models.Sequential([layers.Input((3,)), dense, layers.Dense(1, name="head")])
     model.dtype_policy = "mixed_float16"
     model.compile(shared(), "mse")
-    assert type(model.optimizer) is optimizers.LossScaleOptimizer
+    assert isinstance(model.optimizer, optimizers.LossScaleOptimizer)
     losses = [float(model.train_on_batch(X, X[:, :1])) for _ in range(30)]
     assert losses[-1] < losses[0] / 2
 
