@@ -19,7 +19,7 @@ SAYS = {
     "causal_lm_lora": "the same scores again: True",
     "text_to_image_lora": "the same images again: True",
 }
-STORED = ("token_classification",)
+STORED = ("text_classification", "token_classification")
 
 
 def test_all_are_run():
