@@ -79,7 +79,7 @@ def assert_same_structure(a: Any, b: Any, check_types: Any = None) -> None:
 
 
 class MAP_TO_NONE:  # noqa: N801 - Keras's name
-    """What a function of `traverse` returns to put None in a place."""
+    """A marker that a function of `traverse` returns to put None in a place."""
 
 
 def traverse(func: Callable[[Any], Any], structure: Any, top_down: bool = True) -> Any:

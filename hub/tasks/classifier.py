@@ -1,4 +1,4 @@
-"""What classifiers of texts and of images share: classes, their names, labels and answers."""
+"""Common code of classifiers of texts and of images: classes, labels and scores."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,8 @@ from keraslite import layers
 class Classifier:
     """The part of a task that classifies: a base class beside that of its modality.
 
-    A subclass calls `set_classes` in its constructor, and writes `new_head`.
+    A subclass calls `set_classes` in its constructor, and writes `new_head`. It stands before the
+    task among the bases; mypy, which reads this class alone, does not know what `super()` is.
 
     Attributes:
         num_classes: the number of classes.

@@ -9,7 +9,7 @@ from keraslite.symbolic import KerasTensor
 
 
 class Function(Operation):
-    """What leads from symbolic inputs to outputs, to be computed for other inputs.
+    """A computation from symbolic inputs to outputs, which can be run on other inputs.
 
     Unlike a model it is no layer, and holds no state.
 
@@ -45,7 +45,7 @@ class Function(Operation):
 
     @property
     def operations(self) -> list[Operation]:
-        """What is called, each once: the input layers first, then layers and ops."""
+        """The operations, each once: the input layers first, then layers and ops."""
         return self._graph.operations
 
     def call(self, inputs: Any) -> Any:

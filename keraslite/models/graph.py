@@ -63,7 +63,7 @@ class Graph:
 
     @property
     def operations(self) -> list[Operation]:
-        """What is called, each once: the input layers first, then layers and ops."""
+        """The operations, each once: the input layers first, then layers and ops."""
         taken = {layer.name for layer in self.input_layers}
         operations: dict[int, Operation] = {id(x): x for x in self.input_layers}
         for node in self.nodes:

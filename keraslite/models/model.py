@@ -155,7 +155,7 @@ class Model(Trainer, Layer):
 
     @graph_property
     def operations(self) -> list[Operation]:
-        """What the graph calls, each once: the input layers first, then layers and ops."""
+        """The operations of the graph, each once: input layers first, then layers and ops."""
         return self._graph.operations
 
     def graph_nodes(self) -> list[Node]:

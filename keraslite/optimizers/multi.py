@@ -194,7 +194,7 @@ class MultiOptimizer(Optimizer):
 
     @property
     def loss_scale_factor(self) -> float | None:
-        """What the loss is multiplied by, of this optimizer and of those in it."""
+        """The loss scale of this optimizer and of those in it."""
         return self.__dict__["loss_scale_factor"]
 
     @loss_scale_factor.setter

@@ -1,4 +1,4 @@
-"""What applications share: pixels, predictions, shapes, arguments, and where weights come from."""
+"""Common code of the applications: pixels, predictions, shapes, arguments, sources of weights."""
 
 import contextlib
 import hashlib
@@ -324,7 +324,7 @@ class Anything:
 
 
 def asked_for(name, include_top, arguments):
-    """What a constructor of the installed Keras downloads: [address, hash, name]."""
+    """Return [address, hash, name] of the file that a constructor of Keras downloads."""
     constructor = getattr(keras.applications, name)
     replaced = (
         "layers", "Functional", "Sequential", "operation_utils", "LayerScale", "StochasticDepth",

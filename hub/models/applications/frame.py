@@ -1,4 +1,4 @@
-"""What applications share: arguments, the classifier on top, weights, preprocessing."""
+"""Common code of the applications: arguments, classifiers, weights, preprocessing."""
 
 import json
 import os
