@@ -154,6 +154,8 @@ def test_a_new_head_learns_names_of_classes(backend, checkpoint):
     history = model.fit(dark + light, names, epochs=12, batch_size=8, verbose=0).history
     assert history["loss"][-1] < history["loss"][0] / 2
     assert model.labels == ["dark", "light"]
+    split = model.fit(light + dark, names[::-1], validation_split=0.25, epochs=1, verbose=0).history
+    assert 0 <= split["val_accuracy"][0] <= 1
     assert [answer["label"] for answer in model.classify([dark[0], light[0]])] == ["dark", "light"]
 
 
