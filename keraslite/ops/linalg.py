@@ -19,7 +19,7 @@ from keraslite.ops.transforms import jvp  # noqa: F401 - a name of this module t
 from keraslite.typing import Axis, Tensor
 
 
-@op("float")
+@op("float", in_float32=True)
 def cholesky(x: Tensor, upper: bool = False) -> Tensor:
     """The Cholesky factor of positive definite matrices.
 
@@ -29,7 +29,7 @@ def cholesky(x: Tensor, upper: bool = False) -> Tensor:
     return primitive_only("cholesky")
 
 
-@op("float")
+@op("float", in_float32=True)
 def cholesky_inverse(x: Tensor, upper: bool = False) -> Tensor:
     """The inverse of matrices from their Cholesky factors.
 
@@ -42,7 +42,7 @@ def cholesky_inverse(x: Tensor, upper: bool = False) -> Tensor:
     return matmul(inverse, turned) if upper else matmul(turned, inverse)
 
 
-@op("float")
+@op("float", in_float32=True)
 def det(x: Tensor) -> Tensor:
     """The determinants.
 
@@ -52,7 +52,7 @@ def det(x: Tensor) -> Tensor:
     return primitive_only("det")
 
 
-@op("float")
+@op("float", in_float32=True)
 def eig(x: Tensor) -> tuple:
     """The eigenvalues and, as columns, the eigenvectors; complex numbers.
 
@@ -62,7 +62,7 @@ def eig(x: Tensor) -> tuple:
     return primitive_only("eig")
 
 
-@op("float")
+@op("float", in_float32=True)
 def eigh(x: Tensor) -> tuple:
     """The rising eigenvalues and, as columns, the eigenvectors of symmetric matrices.
 
@@ -72,7 +72,7 @@ def eigh(x: Tensor) -> tuple:
     return primitive_only("eigh")
 
 
-@op("float")
+@op("float", in_float32=True)
 def inv(x: Tensor) -> Tensor:
     """The inverses.
 
@@ -82,7 +82,7 @@ def inv(x: Tensor) -> Tensor:
     return primitive_only("inv")
 
 
-@op("float")
+@op("float", in_float32=True)
 def pinv(x: Tensor, rcond: Any = None) -> Tensor:
     """The Moore-Penrose pseudo-inverses.
 
@@ -102,7 +102,7 @@ def _tolerance(x: Any) -> float:
     return max(shape(x)[-2:]) * {"float64": 2.0**-52}.get(dtype_of(x), 2.0**-23)
 
 
-@op("float")
+@op("float", in_float32=True)
 def matrix_rank(x: Tensor, tol: Any = None) -> Tensor:
     """The ranks: the numbers of singular values above `tol`.
 
@@ -114,7 +114,7 @@ def matrix_rank(x: Tensor, tol: Any = None) -> Tensor:
     return knp.sum(knp.greater(values, tol), -1)
 
 
-@op("float")
+@op("float", in_float32=True)
 def lu_factor(x: Tensor) -> tuple:
     """The LU factors in one matrix, and the rows exchanged at each step.
 
@@ -163,7 +163,7 @@ def _vector_norm(x: Any, ord: float, axis: int, keepdims: bool) -> Any:
     return knp.power(knp.sum(knp.power(x, ord), axis, keepdims), 1.0 / ord)
 
 
-@op("float")
+@op("float", in_float32=True)
 def qr(x: Tensor, mode: str = "reduced") -> tuple:
     """The QR decomposition, "reduced" or "complete".
 
@@ -173,7 +173,7 @@ def qr(x: Tensor, mode: str = "reduced") -> tuple:
     return primitive_only("qr")
 
 
-@op("promote_float", tensors=2)
+@op("promote_float", tensors=2, in_float32=True)
 def solve(a: Tensor, b: Tensor) -> Tensor:
     """Solve a x = b; b holds a vector, or columns, for each matrix.
 
@@ -183,7 +183,7 @@ def solve(a: Tensor, b: Tensor) -> Tensor:
     return primitive_only("solve")
 
 
-@op("promote_float", tensors=2)
+@op("promote_float", tensors=2, in_float32=True)
 def solve_triangular(a: Tensor, b: Tensor, lower: bool = False) -> Tensor:
     """Solve a x = b for triangular matrices; the other triangle is not read.
 
@@ -193,7 +193,7 @@ def solve_triangular(a: Tensor, b: Tensor, lower: bool = False) -> Tensor:
     return solve(knp.tril(a) if lower else knp.triu(a), b)
 
 
-@op("promote_float", tensors=2)
+@op("promote_float", tensors=2, in_float32=True)
 def lstsq(a: Tensor, b: Tensor, rcond: Any = None) -> Tensor:
     """The least-squares solution of a x = b.
 
@@ -203,7 +203,7 @@ def lstsq(a: Tensor, b: Tensor, rcond: Any = None) -> Tensor:
     return matmul(pinv(a, rcond), b)
 
 
-@op("float")
+@op("float", in_float32=True)
 def svd(x: Tensor, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     """The singular value decomposition: (u, s, v transposed), or the singular values alone.
 

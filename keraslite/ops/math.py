@@ -220,7 +220,7 @@ def extract_sequences(x: Tensor, sequence_length: int, sequence_stride: int) -> 
     return take(x, add(starts, positions(x, sequence_length)), -1)
 
 
-@op("float")
+@op("float", in_float32=True)
 def logdet(x: Tensor) -> Tensor:
     """The logarithm of the absolute determinant.
 

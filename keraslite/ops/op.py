@@ -44,6 +44,7 @@ class Op:
         lift: the weak type that the common dtype is at least: "float*", "int*" or none.
         raw: the positions of those that are left as they are: lists of numbers or tensors.
         primitive: the name of the primitive; that of the body by default.
+        in_float32: whether half precision is computed in float32.
     """
 
     def __init__(
@@ -54,15 +55,17 @@ class Op:
         lift: str | None,
         raw: tuple[int, ...] = (),
         primitive: str | None = None,
+        in_float32: bool = False,
     ):
         self.name, self.body, self.tensors = body.__name__, body, tensors
         self.promote, self.lift, self.raw = promote, lift, raw
-        self.primitive = primitive or self.name
+        self.primitive, self.in_float32 = primitive or self.name, in_float32
         # Read from the code: inspect.signature of every op would be a good part of the import.
         function = inspect.unwrap(body)
         self.positional = function.__code__.co_varnames[: function.__code__.co_argcount]
         self.defaults = function.__defaults__ or ()
         self.spec: Callable | None = None  # gives Specs of results whose size depends on the data
+        self.promotes = False  # whether tensors are brought to one common dtype
         self.minima = False  # whether results have the smaller of two sizes of the arguments
         # Called as (result, dtypes) after a promotion of tensors of these dtypes.
         self.finish_mixed: Callable | None = None
@@ -85,7 +88,8 @@ class Op:
 
     def install(self, name: str, module: Any) -> None:
         """Take the backend's primitive, or the composite body where it has none."""
-        self.impls[name] = module.PRIMITIVES.get(self.primitive, self.body)
+        impl = module.PRIMITIVES.get(self.primitive, self.body)
+        self.impls[name] = _widened(impl, module) if self.in_float32 else impl
         if self.primitive in module.SCALARS:
             self.scalars.add(name)
         if self.primitive in module.SCALARS_FIRST:
@@ -103,6 +107,28 @@ class Op:
             else:
                 args.append(self.defaults[i - self.required])
         return tuple(args), kwargs
+
+
+def _widened(impl: Callable, module: Any) -> Callable:
+    """Return an implementation that computes half precision in float32 and casts results back."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        dtypes = [module.dtype_of(x) if isinstance(x, module.TYPES) else None for x in args]
+        half = next((name for name in dtypes if name in ("float16", "bfloat16")), None)
+        if half is None:
+            return impl(*args, **kwargs)
+
+        def narrow(x: Any) -> Any:
+            return module.cast(x, half) if module.dtype_of(x) == "float32" else x
+
+        wide = [
+            module.cast(x, "float32") if name == half else x
+            for x, name in zip(args, dtypes, strict=True)
+        ]
+        out = impl(*wide, **kwargs)
+        return tuple(map(narrow, out)) if isinstance(out, tuple) else narrow(out)
+
+    return call
 
 
 class Spec:
@@ -339,7 +365,7 @@ def _impl_for_alike(row: Op, items: Any) -> Callable | None:
 
 
 def _run_list(row: Op, items: Any, place: Callable, kwargs: dict) -> Any:
-    """Run an operation on a list of tensors and literals that promote together.
+    """Run an operation on a list of tensors and literals.
 
     Args:
         place: gives the positional arguments, with a list of tensors in the place of `items`.
@@ -351,7 +377,9 @@ def _run_list(row: Op, items: Any, place: Callable, kwargs: dict) -> Any:
         if backend in RUNNERS:
             return RUNNERS[backend](row, place(tensors), kwargs)
         _load(backend)
-        dtype_names = promote(tensors, backend, range(len(tensors)), row.lift)
+        dtype_names = promote(
+            tensors, backend, range(len(tensors)) if row.promotes else (), row.lift
+        )
         out = row.impls[backend](*place(tensors), **kwargs)
         return out if row.finish_mixed is None else row.finish_mixed(out, dtype_names)
     except Exception as error:
@@ -389,8 +417,9 @@ _RULES = {
     "promote": (_many, True, None),
     "promote_float": (_many, True, "float*"),
     "promote_number": (_many, True, "int*"),
-    "sequence": (_sequence, False, None),
-    "operands": (_operands, False, None),
+    "sequence": (_sequence, True, None),
+    "operands": (_operands, True, None),
+    "mixed_operands": (_operands, False, None),
     "creation": (_creation, False, None),
 }
 
@@ -401,6 +430,7 @@ def op(
     keep: tuple[int, ...] = (),
     raw: tuple[int, ...] = (),
     primitive: str | None = None,
+    in_float32: bool = False,
 ) -> Callable[[Function], Function]:
     """Make a function an operation.
 
@@ -409,18 +439,20 @@ def op(
             integers), "promote" (to a common dtype), "promote_float" (to a common float),
             "promote_number" (to a common type, at least an integer), "sequence" (the first argument
             is a list that promotes together), "operands" (so do the arguments from `*` on),
-            "creation" (no tensor arguments).
+            "mixed_operands" (these keep their dtypes), "creation" (no tensor arguments).
         tensors: how many leading parameters are tensors.
         keep: the positions among them that do not take part in promotion (conditions, indices).
         raw: the positions among them that are not even converted (lists of sizes or starts).
         primitive: the name of the primitives, for an operation with a second name.
+        in_float32: whether float16 and bfloat16 are computed in float32; results are cast back.
     """
     make, promotes, lift = _RULES[rule]
 
     def decorate(body: Callable) -> Callable:
-        count = 0 if rule in ("creation", "operands") else tensors
+        count = 0 if make in (_creation, _operands) else tensors
         positions = tuple(i for i in range(count) if promotes and i not in keep and i not in raw)
-        row = Op(body, count, positions, lift, raw, primitive)
+        row = Op(body, count, positions, lift, raw, primitive, in_float32)
+        row.promotes = promotes
         wrapper = make
         if make in (_one, _many) and count > 1:
             wrapper = _two if positions == (0, 1) == tuple(range(count)) else _many

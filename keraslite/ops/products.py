@@ -217,7 +217,7 @@ def triu(x: Tensor, k: int = 0) -> Tensor:
     return primitive_only("triu")
 
 
-@op("float")
+@op("float", in_float32=True)
 def slogdet(x: Tensor) -> tuple:
     """The signs and the logarithms of the absolute values of the determinants.
 

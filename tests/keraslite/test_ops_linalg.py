@@ -49,3 +49,30 @@ def test_bad_input_is_a_value_error_with_the_name(backend, name, args):
     args = [keraslite.to_backend(x, backend) if isinstance(x, np.ndarray) else x for x in args]
     with pytest.raises(ValueError, match=f"ops.{name}"):
         getattr(ops, name)(*args)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", [
+    "cholesky", "cholesky_inverse", "det", "eigh", "inv", "logdet", "lu_factor", "matrix_rank",
+    "pinv", "qr", "slogdet", "svd",
+])  # fmt: skip
+def test_half_precision_is_computed_in_float32(name, dtype, backend):
+    """numpy's float32 results, rounded; results that were floats have the dtype of the input."""
+    x = ops.cast(keraslite.to_backend(SPD, backend), dtype)
+    call = getattr(ops, name, None) or getattr(ops.linalg, name)
+    got, want = (result if isinstance(result, tuple) else (result,)
+                 for result in (call(x), call(ops.cast(x, "float32"))))  # fmt: skip
+    for half, wide in zip(got, want, strict=True):
+        is_float = ops.dtype(wide) == "float32"
+        assert ops.dtype(half) == (dtype if is_float else ops.dtype(wide))
+        rounded = ops.cast(wide, dtype) if is_float else wide
+        np.testing.assert_array_equal(*numpy_of([half, rounded]))
+
+
+@pytest.mark.parametrize("name", ["solve", "solve_triangular", "lstsq"])
+def test_half_precision_is_solved_in_float32(name, backend):
+    a, b = (ops.cast(keraslite.to_backend(x, backend), "float16") for x in (SPD, SPD))
+    got = getattr(ops, name)(a, b)
+    assert ops.dtype(got) == "float16"
+    wide = [ops.cast(x, "float32") for x in (a, b)]
+    np.testing.assert_array_equal(*numpy_of([got, ops.cast(getattr(ops, name)(*wide), "float16")]))
