@@ -209,7 +209,7 @@ def tanh_shrink(x: Tensor) -> Tensor:
     return x - k.tanh(x)
 
 
-@op("float")
+@op("number")
 @in_float32
 def hard_tanh(x: Tensor) -> Tensor:
     """x clipped to [-1, 1].
@@ -217,7 +217,7 @@ def hard_tanh(x: Tensor) -> Tensor:
     >>> print(convert_to_numpy(hard_tanh([-3.0, 0.5])))
     [-1.   0.5]
     """
-    return k.where(x <= -1, -1.0, k.where(x >= 1, 1.0, x))
+    return k.where(x <= -1, -1, k.where(x >= 1, 1, x))
 
 
 @op("float")
@@ -243,15 +243,15 @@ def soft_shrink(x: Tensor, threshold: float = 0.5) -> Tensor:
     return k.where(k.absolute(x) <= threshold, 0.0, shrunk)
 
 
-@op("float")
+@op("number")
 @in_float32
 def threshold(x: Tensor, threshold: float, default_value: float) -> Tensor:
-    """x where it exceeds `threshold`, else `default_value`.
+    """x where it exceeds `threshold`, else `default_value`, in the dtype of x.
 
     >>> print(convert_to_numpy(threshold([-1.0, 2.0], 1, 0)))
     [0. 2.]
     """
-    return k.where(x <= threshold, default_value, x)
+    return k.where(x <= threshold, k.full_like(x, default_value), x)
 
 
 @op("float")

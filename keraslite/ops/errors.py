@@ -7,6 +7,8 @@ its arguments in the message.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from keraslite import backend as backends
 from keraslite import dtypes, tree
 from keraslite.backend.errors import first_line
@@ -79,7 +81,8 @@ def _module_of(args: tuple, kwargs: dict) -> Any:
 def _in_wider_dtype(module: Any, row: Any, args: tuple, kwargs: dict) -> Any:
     """Run the operation on integers of a dtype without kernels in a wider dtype that has them.
 
-    Results of the wider dtype are cast back to the integers' own; they wrap around as theirs would.
+    Results of the wider dtype are cast back to the integers' own, or to the first tensor's where
+    the operation does not promote; they wrap around as theirs would.
     """
     wider, narrow_dtypes = module.WIDER, []
 
@@ -88,16 +91,18 @@ def _in_wider_dtype(module: Any, row: Any, args: tuple, kwargs: dict) -> Any:
         if isinstance(x, str) and x in wider:  # dtype=
             narrow_dtypes.append(x)
             return wider[x]
-        name = module.dtype_of(x) if isinstance(x, module.TYPES) else None
+        if not isinstance(x, (*module.TYPES, np.ndarray)):
+            return x
+        name = dtypes.standardize(x.dtype)
         if name not in wider:
             return x
         narrow_dtypes.append(name)
-        return module.cast(x, wider[name])
+        return module.cast(module.convert(x), wider[name])
 
     wide_args, wide_kwargs = tree.map_structure(widen, (args, kwargs))
     if not narrow_dtypes:
         return NotImplemented
-    target = dtypes.join(*narrow_dtypes)
+    target = dtypes.join(*narrow_dtypes) if row.promotes else narrow_dtypes[0]
 
     def narrow(x: Any) -> Any:
         is_wide = isinstance(x, module.TYPES) and module.dtype_of(x) == wider[narrow_dtypes[0]]

@@ -190,6 +190,7 @@ def bincount(x: Tensor, weights: Any = None, minlength: int = 0, sparse: bool = 
     [1, 0, 2]
     """
     _check_bincount(x, minlength, sparse)
+    x = cast(x, "int32") if dtype_of(x) == "bool" else x
     length = builtins.max(int(max(x)) + 1 if math.prod(shape(x)) else 0, minlength)
     hits = equal(expand_dims(x, -1), positions(x, length))
     if weights is None:
@@ -281,7 +282,7 @@ def _check_bincount(x: Any, minlength: int, sparse: bool) -> None:
         raise NotImplementedError("ops.bincount: sparse results are not supported.")
     if minlength < 0:
         raise ValueError(f"minlength must not be negative, got {minlength}")
-    if not dtypes.is_int(dtype_of(x)):
+    if not dtypes.is_int(dtype_of(x)) and dtype_of(x) != "bool":
         raise TypeError(f"the numbers to count must be integers, got dtype {dtype_of(x)}")
 
 

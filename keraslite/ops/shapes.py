@@ -399,7 +399,7 @@ def _border(x: Any, size: Any, before: int, after: int, mode: str) -> Any:
     return (last - builtins.abs(2 * (i % period) - last)) // 2
 
 
-@op("operands")
+@op("mixed_operands")
 def meshgrid(*x: Tensor, indexing: str = "xy") -> list[Tensor]:
     """Coordinate grids of vectors.
 

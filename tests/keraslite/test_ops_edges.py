@@ -7,6 +7,7 @@ from ops_tables.edges import EMPTY, INF, PRODUCTS, REDUCTIONS, A, C, f32, rng
 
 import keraslite
 from keraslite import ops
+from keraslite.dtypes import to_numpy
 
 VIEWS = {
     "turned": lambda f, x: f.transpose(x), "every second": lambda f, x: x[:, ::2],
@@ -135,3 +136,38 @@ def test_sizes_are_integers(call, backend):
     with pytest.raises((TypeError, ValueError), match=r"ops\.(eye|tri|identity)\("):
         call()
     assert ops.shape(ops.eye(np.int64(2))) == (2, 2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_nextafter_at_the_edges(dtype, backend):
+    numbers = np.array([0, -0.0, 1, -1, 1, -1, 1e-7, INF, np.nan, 6.0e4]).astype(to_numpy(dtype))
+    toward = np.array([1, -1, 2, -2, 0, 0, 0, 0, 1, INF]).astype(to_numpy(dtype))
+    got = ops.nextafter(*(keraslite.to_backend(x, backend) for x in (numbers, toward)))
+    got, want = keraslite.backend.to_numpy(got), np.nextafter(numbers, toward)
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got.astype("float64"), want.astype("float64"))
+
+
+def test_dtypes_that_jax_keeps(backend):
+    """Grids and activations without fractions have the dtypes of their tensors."""
+    integers, floats = (
+        keraslite.to_backend(np.array([-3, 2], t), backend) for t in ("int8", "float32")
+    )
+    assert [ops.dtype(x) for x in ops.meshgrid(integers, floats)] == ["int8", "float32"]
+    for got, want in ((ops.hard_tanh(integers), [-1, 1]), (ops.threshold(integers, 1, 0), [0, 2])):
+        assert ops.dtype(got) == "int8"
+        np.testing.assert_array_equal(keraslite.backend.to_numpy(got), want)
+    np.testing.assert_array_equal(
+        keraslite.backend.to_numpy(
+            ops.bincount(keraslite.to_backend(np.array([True, False, True]), backend))
+        ),
+        [1, 2],
+    )
+
+
+def test_updates_of_a_wider_dtype_are_cast(backend):
+    """Arrays of numpy too, where the framework has no kernel for the dtype."""
+    with keraslite.use_backend(backend):
+        got = ops.scatter_update(np.zeros(3, "uint16"), [[1]], np.array([5], "uint32"))
+    assert ops.dtype(got) == "uint16"
+    np.testing.assert_array_equal(keraslite.backend.to_numpy(got), [0, 5, 0])

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keraslite.backend.primitives import primitive
 from keraslite.backend.tensorflow.indexing import nonzero
-from keraslite.backend.tensorflow.precision import in_float32, in_int32
+from keraslite.backend.tensorflow.precision import HALVES, in_float32, in_int32
 
 # The functions around the kernels that take ragged tensors, where the kernels refuse them.
 _OF_RAGGED = {
@@ -44,7 +44,7 @@ _RAW = {
     "tan": "Tan", "sinh": "Sinh", "cosh": "Cosh", "tanh": "Tanh", "sqrt": "Sqrt", "floor": "Floor",
     "ceil": "Ceil", "reciprocal": "Reciprocal", "arcsin": "Asin", "arccos": "Acos",
     "arctan": "Atan", "arcsinh": "Asinh", "arccosh": "Acosh", "arctanh": "Atanh",
-    "arctan2": "Atan2", "nextafter": "NextAfter", "divide": "RealDiv", "equal": "Equal",
+    "arctan2": "Atan2", "divide": "RealDiv", "equal": "Equal",
     "not_equal": "NotEqual",
 }  # fmt: skip
 
@@ -141,6 +141,19 @@ def real(x: tf.Tensor) -> tf.Tensor:
 @primitive(TABLE)
 def imag(x: tf.Tensor) -> tf.Tensor:
     return tf.math.imag(x) if x.dtype.is_complex else tf.zeros_like(x)
+
+
+@primitive(TABLE)
+def nextafter(x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
+    if x1.dtype not in HALVES:
+        return tf.math.nextafter(x1, x2)
+    bits = tf.bitcast(x1, tf.int16)
+    away = tf.equal(x2 > x1, x1 > 0)  # the bits of a number without its sign grow with it
+    after = tf.where(away, bits + 1, bits - 1)
+    smallest = tf.where(x2 > 0, tf.ones_like(bits), tf.constant(1 - 2**15, tf.int16))
+    after = tf.bitcast(tf.where(tf.equal(x1, 0), smallest, after), x1.dtype)
+    after = tf.where(tf.equal(x1, x2), x2, after)
+    return tf.where(tf.math.is_nan(x1) | tf.math.is_nan(x2), x1 + x2, after)
 
 
 @primitive(TABLE)
