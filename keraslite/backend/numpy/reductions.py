@@ -71,6 +71,8 @@ TABLE: dict[str, Any] = {
     "median": _moment(np.median),
     "max": _extreme(np.max),
     "min": _extreme(np.min),
+    "nanmax": _reduction(np.fmax.reduce),
+    "nanmin": _reduction(np.fmin.reduce),
     "argmax": _arg(np.argmax),
     "argmin": _arg(np.argmin),
     "cumsum": _running(np.cumsum),

@@ -16,6 +16,10 @@ def logsumexp(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     return torch.logsumexp(x, tuple(range(x.ndim)) if axis is None else axis, keepdims)
 
 
+# Of so few numbers sorting all is faster than finding the largest and comparing them.
+_FEW = 64
+
+
 @primitive(TABLE)
 def top_k(x: Tensor, k: int, sorted: bool = True) -> tuple:
     numbers = x.byte() if x.dtype == torch.bool else x
@@ -27,6 +31,8 @@ def _first_largest(x: Tensor, k: int) -> Tensor:
     """Return the places of the largest values; of equal ones torch's own takes any."""
     size = x.shape[-1]
     if not traced() and not in_transform():
+        if k <= size and x.numel() <= _FEW:
+            return torch.sort(x, dim=-1, descending=True, stable=True).indices[..., :k]
         values, indices = torch.topk(x, min(k + 1, size))
         if bool((values[..., 1:] < values[..., :-1]).all()):  # all differ, and none is NaN
             return indices[..., :k]
