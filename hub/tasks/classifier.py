@@ -82,10 +82,18 @@ class Classifier:
         Raises:
             ValueError: a label is missing, unknown, fractional or out of range, with its row.
         """
-        names = distinct_labels(y)
+        names = self.distinct_names(y)
         if names is not None and not self._is_named():
             self._take_names(names)
         return super().fit(x, y, **kwargs)  # type: ignore[misc]
+
+    def distinct_names(self, y: Any) -> list[str] | None:
+        """Return the names among labels in sorted order; None where labels are no strings.
+
+        Args:
+            y: labels, as for `fit`.
+        """
+        return distinct_labels(y)
 
     def _is_named(self) -> bool:
         """Return whether the classes have names, of the caller or of the checkpoint."""

@@ -11,6 +11,7 @@ import pytest
 import text_checkpoints
 import torch
 import transformers
+from backends import TRAINABLE
 from checkpoints import cached
 from encoder_checkpoints import CONFIGS, inputs
 
@@ -161,3 +162,32 @@ def test_a_label_that_is_none_of_a_word_is_refused(label):
         model.compile()
         with pytest.raises(ValueError, match="label of text 1, word 0"):
             model.evaluate([["a"], ["b", "a"]], [[0], [label, 1]], verbose=0)
+
+
+@pytest.mark.parametrize("backend", TRAINABLE, indirect=True)
+def test_classes_are_taken_from_the_labels_of_words(backend, tmp_path):
+    tags = [["O", "B-PER", "I-PER", "O"], ["B-ORG", "B-PER", "O"], ["O", "I-PER", "B-PER"]]
+    tiny.make(tmp_path / "bert", "BertModel")
+    model = hub.TokenClassifier.from_preset(tmp_path / "bert")
+    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    model.fit(WORDS, tags, epochs=1, verbose=0)
+    assert model.labels == ["B-ORG", "B-PER", "I-PER", "O"]
+    assert model.predict(WORDS, verbose=0)[1].shape == (3, 4)
+    model.save_to_preset(tmp_path / "saved")
+    again = hub.load(tmp_path / "saved")
+    assert again.labels == model.labels
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "saved")
+    assert config.id2label == dict(enumerate(model.labels))
+    with pytest.raises(ValueError, match="text 0, word 1 must be one of"):
+        again.fit([WORDS[0]], [["O", "B-LOC", "O", "O"]], verbose=0)
+
+
+def test_names_of_classes_are_given(tmp_path):
+    tiny.make(tmp_path / "bert", "BertModel")
+    with keras.use_backend("numpy"):
+        model = hub.TokenClassifier.from_preset(tmp_path / "bert", labels=["O", "B-PER"])
+        assert (model.num_classes, model.labels) == (2, ["O", "B-PER"])
+        model.compile()
+        assert model.evaluate(WORDS[:1], [["O", "B-PER", "O", "O"]], verbose=0, return_dict=True)
+        with pytest.raises(ValueError, match="labels must be 3 names"):
+            hub.TokenClassifier.from_preset(tmp_path / "bert", num_classes=3, labels=["O", "B-PER"])

@@ -8,19 +8,13 @@ import numpy as np
 import keraslite as keras
 from hub.blocks.transformer import bert_initializer
 from hub.preprocessing.text import TokenClassifierPreprocessor
-from hub.tasks.classes import (
-    DEFAULT_CLASSES,
-    check_classes,
-    check_num_classes,
-    class_arguments,
-    encode_labels,
-    label_config,
-)
+from hub.tasks.classes import distinct_labels, encode_labels, label_config
+from hub.tasks.classifier import Classifier
 from hub.tasks.text.text_task import TextTask
 from keraslite import layers
 
 
-class TokenClassifier(TextTask):
+class TokenClassifier(Classifier, TextTask):
     """A backbone with a dense layer over every token.
 
     `fit` takes texts as lists of words (or strings, whose words are what spaces separate), and for
@@ -29,16 +23,18 @@ class TokenClassifier(TextTask):
 
     Args:
         backbone: a text backbone with a `sequence_output`.
-        num_classes: the number of classes.
+        num_classes: the number of classes; where it is None that of `labels`, or of the names among
+            the first labels of `fit`, and 2 until then.
         preprocessor: what turns texts into inputs.
         dropout: before the dense layer.
+        labels: the names of the classes; those of the checkpoint, or of `fit`, by default.
 
     Example:
         >>> import hub
-        >>> model = hub.TokenClassifier.from_preset("minilm_l6_en", num_classes=3)  # doctest: +SKIP
-        >>> model.fit([["Ada", "sings"]], [[1, 0]])  # doctest: +SKIP
+        >>> model = hub.TokenClassifier.from_preset("minilm_l6_en")  # doctest: +SKIP
+        >>> model.fit([["Ada", "sings"]], [["B-PER", "O"]])  # doctest: +SKIP
         >>> model.predict(["Bob sings"])[0].shape  # doctest: +SKIP
-        (2, 3)
+        (2, 2)
 
         Without a checkpoint, on ready inputs:
 
@@ -59,20 +55,25 @@ class TokenClassifier(TextTask):
     def __init__(
         self,
         backbone: Any,
-        num_classes: int,
+        num_classes: int | None = None,
         preprocessor: Any = None,
         dropout: float = 0.1,
+        labels: Sequence[str] | None = None,
         **kwargs: Any,
     ):
         super().__init__(backbone, preprocessor, **kwargs)
-        self.num_classes = check_num_classes(num_classes)
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
-        self.head = layers.Dense(
+        self.set_classes(num_classes, labels, activation=None)
+        self.built = True
+
+    def new_head(self) -> layers.Dense:
+        """Return the dense layer of the classes, built."""
+        head = layers.Dense(
             self.num_classes, kernel_initializer=bert_initializer(), dtype=self.dtype_policy,
             name="logits",
         )  # fmt: skip
-        self.head.build((None, None, backbone.hidden_dim))
-        self.built = True
+        head.build((None, None, self.backbone.hidden_dim))
+        return head
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return logits (batch, length, classes)."""
@@ -85,30 +86,22 @@ class TokenClassifier(TextTask):
             "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         }
 
-    @classmethod
-    def checkpoint_arguments(cls, files: Any, config: dict) -> dict[str, Any]:
-        arguments = class_arguments(config, cls.task)
-        return {**arguments, "num_classes": arguments["num_classes"] or DEFAULT_CLASSES}
-
-    def check_head(self, weights: Any, head: Any) -> None:
-        check_classes(weights, head, self.num_classes)
-
     def config_json(self) -> dict[str, Any]:
         return label_config(self)
 
-    @property
-    def labels(self) -> list[str]:
-        """The names of the classes."""
-        names = label_config(self)["id2label"]
-        return [names[i] for i in sorted(names, key=int)]
+    def distinct_names(self, y: Any) -> list[str] | None:
+        """Return the names among the labels of all words; None where they are numbers."""
+        if not _is_ragged(y):
+            return None
+        return distinct_labels([label for row in y if row is not None for label in row])
 
-    def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
-        if not self._takes(x) or y is None:
-            return x, y
+    def _encoded(self, y: Any) -> Any:
+        if not _is_ragged(y):
+            return y
         rows = np.empty(len(y), object)  # of different lengths
         for i, row in enumerate(y):
             rows[i] = encode_labels(row, self.labels, place=f"text {i}, word")
-        return x, rows
+        return rows
 
     def _scores(self, ids: list[np.ndarray], batch_size: int | None, verbose: Any) -> list:
         """Return logits (tokens, classes) of each text."""
@@ -198,9 +191,14 @@ class TokenClassifier(TextTask):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the task."""
-        return {
-            **super().get_config(), "num_classes": self.num_classes, "dropout": self.dropout.rate,
-        }  # fmt: skip
+        config = super().get_config()
+        del config["activation"]  # scores are always logits
+        return config
+
+
+def _is_ragged(y: Any) -> bool:
+    """Return whether labels are lists, one a text."""
+    return isinstance(y, list | tuple) or (isinstance(y, np.ndarray) and y.dtype == object)
 
 
 def _parts(logits: np.ndarray, spans: np.ndarray, labels: list[str]) -> list[dict[str, Any]]:
