@@ -15,6 +15,7 @@ _HUB = "hub.models.applications"
 # Module -> where its networks are built, how their pixels are preprocessed, and their names.
 _MODULES: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
     "densenet": ("densenet", "torch", ("DenseNet121", "DenseNet169", "DenseNet201")),
+    "efficientnet": ("efficientnet", None, tuple(f"EfficientNetB{i}" for i in range(8))),
     "inception_resnet_v2": ("inception_resnet_v2", "tf", ("InceptionResNetV2",)),
     "inception_v3": ("inception_v3", "tf", ("InceptionV3",)),
     "nasnet": ("nasnet", "tf", ("NASNetLarge", "NASNetMobile")),

@@ -4,11 +4,13 @@ import importlib
 import inspect
 from typing import NamedTuple
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from backends import BACKENDS
 from compare import assert_close
+from keras.src.legacy.saving import legacy_h5_format
 
 import keraslite
 from keraslite import layers
@@ -24,6 +26,7 @@ class Row(NamedTuple):
         numbers: whether its outputs are compared.
         slow: whether building it, or running it, takes seconds.
         channels_first: whether it can be built in that format.
+        pixels: whether it takes pixels from 0 to 255.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Row(NamedTuple):
     numbers: bool = False
     slow: bool = False
     channels_first: bool = True
+    pixels: bool = False
 
 
 ROWS = [
@@ -51,6 +55,8 @@ ROWS = [
     Row("InceptionResNetV2", "inception_resnet_v2", 75, numbers=True, slow=True),
     Row("NASNetMobile", "nasnet", numbers=True, slow=True, channels_first=False),
     Row("NASNetLarge", "nasnet", channels_first=False, slow=True),
+    Row("EfficientNetB0", "efficientnet", numbers=True, pixels=True),
+    *(Row(f"EfficientNetB{i}", "efficientnet", slow=True) for i in range(1, 8)),
 ]
 
 
@@ -143,23 +149,39 @@ def test_channels_first(row):
             keraslite.config.set_image_data_format("channels_last")
 
 
+def random_weights(model, rng):
+    """Return weights of a model of Keras with which outputs are about as large as inputs."""
+    weights = []
+    for variable in model.weights:
+        shape, kind = variable.shape, variable.path.rpartition("/")[2]
+        if "variance" in kind or "gamma" in kind:
+            weights.append(rng.uniform(0.5, 1.5, shape))
+        elif "kernel" in kind:
+            depthwise = "depthwise" in kind or "dwconv" in variable.path
+            deviation = np.prod(shape[:2] if depthwise else shape[:-1]) ** -0.5
+            weights.append(rng.normal(0, 2**0.5 * deviation, shape))
+        else:
+            weights.append(rng.normal(0, 0.1, shape))
+    return weights
+
+
+def images(row, rng):
+    """Return a dark and a bright image."""
+    x = rng.normal([[[[-2.0]]], [[[2.0]]]], 1.0, (2, row.size, row.size, 3))
+    return (x * 32 + 128 if row.pixels else x).astype("float32")
+
+
 @pytest.mark.parametrize("row", rows(lambda row: row.numbers))
 def test_outputs(row, backend):
     model, expected = build(row, classes=10, classifier_activation=None)
     rng = np.random.default_rng(0)
-    weights = []
-    for variable in expected.weights:
-        shape, kind = variable.shape, variable.path.rpartition("/")[2]
-        if "variance" in kind or "gamma" in kind:
-            weights.append(rng.uniform(0.5, 1.5, shape))
-        elif "kernel" in kind:  # of outputs as large as inputs
-            deviation = np.prod(shape[:2] if "depthwise" in kind else shape[:-1]) ** -0.5
-            weights.append(rng.normal(0, 2**0.5 * deviation, shape))
-        else:
-            weights.append(rng.normal(0, 0.1, shape))
+    weights = random_weights(expected, rng)
     model.set_weights(weights)
     expected.set_weights(weights)
-    x = rng.normal([[[[-2.0]]], [[[2.0]]]], 1.0, (2, row.size, row.size, 3)).astype("float32")
+    for layer in expected.layers:
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()  # Keras's Normalization keeps its old statistics until then
+    x = images(row, rng)
     outputs = expected.predict(x, verbose=0)
     # The images make a difference that is a hundred times the tolerance and more.
     assert np.ptp(outputs, axis=0).max() > 2e-3 * np.abs(outputs).max()
@@ -219,6 +241,27 @@ def test_input_tensor(row):
         assert [layer.name for layer in model.layers[:2]] == [model.layers[0].name, "colours"]
         assert [tuple(x.shape) for x in model.inputs] == [(None, row.size, row.size, 1)]
         assert model.outputs[0].ndim == 2
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")
+def test_colours_for_the_weights_of_imagenet(tmp_path, monkeypatch):
+    """EfficientNet divides them once more for Keras's weights alone."""
+    row = next(row for row in ROWS if row.name == "EfficientNetB0")
+    rng, path = np.random.default_rng(0), tmp_path / "published.h5"
+    arguments = {"include_top": False, "pooling": "avg"}
+    plain_model, published = build(row, **arguments)
+    published.set_weights(random_weights(published, rng))
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, published)
+    for place in ("keras.src.utils.file_utils.get_file", "keraslite.utils.get_file"):
+        monkeypatch.setattr(place, lambda *names, **where: str(path))
+    with keraslite.use_backend(BACKENDS[0]):
+        model, expected = build(row, weights="imagenet", **arguments)
+        assert_same_structure(model, expected)
+        assert len(model.layers) == len(plain_model.layers) + 1
+        x = images(row, rng)
+        outputs = expected.predict(x, verbose=0)
+        assert_close(model.predict(x, verbose=0), outputs, rtol=1e-5, share=2e-5)
 
 
 def test_scaled_sums_are_rebuilt(backend):

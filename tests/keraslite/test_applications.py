@@ -19,7 +19,7 @@ MODULES = sorted(
 )  # fmt: skip
 # Families that hub does not have yet.
 MISSING = {
-    name for name in MODULES if name.startswith(("convnext", "efficientnet", "mobilenet"))
+    name for name in MODULES if name.startswith(("convnext", "efficientnet_v2", "mobilenet"))
 }  # fmt: skip
 HELPERS = {"decode_predictions", "preprocess_input"}
 

@@ -68,7 +68,7 @@ def strided_padding(x: Any, kernel_size: int) -> tuple[tuple[int, int], tuple[in
 # -- building a model -----------------------------------------------------------------------------
 
 
-def average_top(x: Any, classes: int, activation: Any, dropout: float = 0.0) -> Any:
+def average_top(x: Any, classes: int, activation: Any, dropout: float = 0.0, **kwargs: Any) -> Any:
     """Classify the average over all positions.
 
     Args:
@@ -76,11 +76,12 @@ def average_top(x: Any, classes: int, activation: Any, dropout: float = 0.0) -> 
         classes: their number.
         activation: of the outputs.
         dropout: before the dense layer.
+        kwargs: further arguments of the dense layer.
     """
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     if dropout > 0:
         x = layers.Dropout(dropout, name="top_dropout")(x)
-    return layers.Dense(classes, activation=activation, name="predictions")(x)
+    return layers.Dense(classes, activation=activation, name="predictions", **kwargs)(x)
 
 
 def pool(
@@ -218,15 +219,19 @@ def application(
     return describe(constructor, function)
 
 
-def describe(constructor: Callable[..., keras.Model], function: str) -> Callable[..., keras.Model]:
+def describe(
+    constructor: Callable[..., keras.Model], function: str, **arguments: str
+) -> Callable[..., keras.Model]:
     """Give the constructor of an application its name and its documentation.
 
     Args:
         constructor: the function, of any signature.
         function: its name.
+        arguments: what its further arguments mean.
     """
+    further = "".join(f"\n        {name}: {text}" for name, text in arguments.items())
     constructor.__name__ = constructor.__qualname__ = function
-    constructor.__doc__ = _DOCUMENTATION.format(function=function)
+    constructor.__doc__ = _DOCUMENTATION.format(function=function, further=further)
     return constructor
 
 
@@ -239,7 +244,7 @@ _DOCUMENTATION = """Return {function} as `keras.applications` builds it.
         input_shape: the shape of an image; needed only where it is not the default size.
         pooling: of the features without a classifier: None, "avg" or "max".
         classes: their number.
-        classifier_activation: of the outputs; None for logits.
+        classifier_activation: of the outputs; None for logits.{further}
         name: of the model.
 
     Raises:
