@@ -16,6 +16,9 @@ _HUB = "hub.models.applications"
 _MODULES: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
     "densenet": ("densenet", "torch", ("DenseNet121", "DenseNet169", "DenseNet201")),
     "efficientnet": ("efficientnet", None, tuple(f"EfficientNetB{i}" for i in range(8))),
+    "efficientnet_v2": ("efficientnet_v2", None, tuple(
+        f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", "L", "M", "S")
+    )),
     "inception_resnet_v2": ("inception_resnet_v2", "tf", ("InceptionResNetV2",)),
     "inception_v3": ("inception_v3", "tf", ("InceptionV3",)),
     "nasnet": ("nasnet", "tf", ("NASNetLarge", "NASNetMobile")),

@@ -27,6 +27,7 @@ class Row(NamedTuple):
         slow: whether building it, or running it, takes seconds.
         channels_first: whether it can be built in that format.
         pixels: whether it takes pixels from 0 to 255.
+        any_name: whether Keras builds it under any name.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Row(NamedTuple):
     slow: bool = False
     channels_first: bool = True
     pixels: bool = False
+    any_name: bool = True
 
 
 ROWS = [
@@ -57,6 +59,11 @@ ROWS = [
     Row("NASNetLarge", "nasnet", channels_first=False, slow=True),
     Row("EfficientNetB0", "efficientnet", numbers=True, pixels=True),
     *(Row(f"EfficientNetB{i}", "efficientnet", slow=True) for i in range(1, 8)),
+    Row("EfficientNetV2B0", "efficientnet_v2", numbers=True, pixels=True, any_name=False),
+    *(
+        Row(f"EfficientNetV2{size}", "efficientnet_v2", slow=True, any_name=False)
+        for size in ("B1", "B2", "B3", "S", "M", "L")
+    ),
 ]
 
 
@@ -125,7 +132,12 @@ def test_structure(row):
 @pytest.mark.slow
 def test_structure_by_arguments(row):
     with keraslite.use_backend(BACKENDS[0]):
-        assert_same_structure(*build(row, input_shape=None, name="mine"))
+        if row.any_name:
+            assert_same_structure(*build(row, input_shape=None, name="mine"))
+        else:
+            with pytest.raises(KeyError, match="mine"):
+                getattr(keras.applications, row.name)(weights=None, name="mine")
+            assert ours(row)(weights=None, name="mine").name == "mine"
         for pooling in ("avg", "max"):
             assert_same_structure(*build(row, include_top=False, pooling=pooling, classes=3))
 
@@ -262,6 +274,15 @@ def test_colours_for_the_weights_of_imagenet(tmp_path, monkeypatch):
         x = images(row, rng)
         outputs = expected.predict(x, verbose=0)
         assert_close(model.predict(x, verbose=0), outputs, rtol=1e-5, share=2e-5)
+
+
+@pytest.mark.parametrize(("channels", "include"), [(1, True), (3, False)])
+def test_preprocessing_of_efficientnet_v2(channels, include):
+    row = next(row for row in ROWS if row.name == "EfficientNetV2B0")
+    with keraslite.use_backend(BACKENDS[0]):
+        shape = (row.size, row.size, channels)
+        arguments = {"input_shape": shape, "include_preprocessing": include}
+        assert_same_structure(*build(row, **arguments))
 
 
 def test_scaled_sums_are_rebuilt(backend):
