@@ -14,6 +14,9 @@ from typing import Any
 _HUB = "hub.models.applications"
 # Module -> where its networks are built, how their pixels are preprocessed, and their names.
 _MODULES: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
+    "convnext": ("convnext", None, (
+        "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge",
+    )),
     "densenet": ("densenet", "torch", ("DenseNet121", "DenseNet169", "DenseNet201")),
     "efficientnet": ("efficientnet", None, tuple(f"EfficientNetB{i}" for i in range(8))),
     "efficientnet_v2": ("efficientnet_v2", None, tuple(

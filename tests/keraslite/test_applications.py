@@ -18,7 +18,7 @@ MODULES = sorted(
     and getattr(keras.applications, name).__name__ == f"keras.applications.{name}"
 )  # fmt: skip
 # Families that hub does not have yet.
-MISSING = {name for name in MODULES if name.startswith(("convnext", "mobilenet"))}
+MISSING = {name for name in MODULES if name.startswith("mobilenet")}
 HELPERS = {"decode_predictions", "preprocess_input"}
 
 
