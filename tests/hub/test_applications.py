@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from typing import NamedTuple
 
 import h5py
@@ -52,6 +53,11 @@ ROWS = [
     Row("DenseNet121", "densenet", numbers=True, channels_first=False),
     Row("DenseNet169", "densenet", channels_first=False, slow=True),
     Row("DenseNet201", "densenet", channels_first=False, slow=True),
+    Row("ConvNeXtTiny", "convnext", numbers=True, channels_first=False),
+    *(
+        Row(f"ConvNeXt{size}", "convnext", channels_first=False, slow=True)
+        for size in ("Small", "Base", "Large", "XLarge")
+    ),
     Row("Xception", "xception", 71, numbers=True),
     Row("InceptionV3", "inception_v3", 75, numbers=True),
     Row("InceptionResNetV2", "inception_resnet_v2", 75, numbers=True, slow=True),
@@ -95,23 +101,39 @@ def plain(layer):
     }
     if type(layer).__name__ in ("BatchNormalization", "Concatenate"):
         config["axis"] %= 4
+    if type(layer).__name__ == "LayerNormalization":
+        config["axis"] = np.atleast_1d(config["axis"]).tolist()
+    if type(layer).__name__ == "Sequential":
+        config.pop("layers")  # compared one by one
     if np.prod(config.get("kernel_size", 0)) == 1:
         config.pop("padding")  # nothing is padded
     return config
 
 
 def last_names(model):
-    """Return the layer and the name of each weight, without the scopes that Keras has in NASNet."""
-    return [weight.path.split("/")[-2:] for weight in model.weights]
+    """Return the layer and the name of each weight, without the scopes that Keras has in NASNet.
+
+    Weights without a name are numbered in Keras, and "variable" here.
+    """
+    return [
+        [layer, re.sub(r"^variable_\d+$", "variable", name)]
+        for layer, name in (weight.path.split("/")[-2:] for weight in model.weights)
+    ]
 
 
-def assert_same_structure(model, expected):
+def assert_same_layers(model, expected):
     assert [layer.name for layer in model.layers] == [layer.name for layer in expected.layers]
     for layer, theirs in zip(model.layers, expected.layers, strict=True):
         assert type(layer).__name__ == type(theirs).__name__, layer.name
         config, their_config = plain(layer), plain(theirs)
         shared = config.keys() & their_config.keys()
         assert {key: config[key] for key in shared} == {key: their_config[key] for key in shared}
+        if type(layer).__name__ == "Sequential":
+            assert_same_layers(layer, theirs)
+
+
+def assert_same_structure(model, expected):
+    assert_same_layers(model, expected)
     assert last_names(model) == last_names(expected)
     assert [tuple(w.shape) for w in model.weights] == [tuple(w.shape) for w in expected.weights]
     assert model.count_params() == expected.count_params()
@@ -295,3 +317,29 @@ def test_scaled_sums_are_rebuilt(backend):
     assert isinstance(again, CustomScaleLayer) and again.name == "scale"
     x, y = np.ones((2, 3), "float32"), np.full((2, 3), 4.0, "float32")
     assert_close(again([x, y]), np.full((2, 3), 2.0))
+
+
+def test_scaled_channels_are_rebuilt(backend):
+    from hub.models.applications.convnext import LayerScale
+
+    layer = LayerScale(0.25, 3, name="scale")
+    again = keraslite.saving.deserialize_keras_object(
+        keraslite.saving.serialize_keras_object(layer)
+    )
+    assert isinstance(again, LayerScale) and again.name == "scale"
+    assert_close(again(np.full((2, 3), 4.0, "float32")), np.ones((2, 3)))
+    assert len(again.trainable_weights) == 1
+
+
+def test_names_of_convnext_with_the_weights_of_imagenet():
+    row = next(row for row in ROWS if row.name == "ConvNeXtTiny")
+    with pytest.raises(ValueError, match="name must contain 'convnext_tiny'"):
+        ours(row)(name="mine")
+
+
+@pytest.mark.parametrize(("channels", "include"), [(1, True), (3, False)])
+def test_preprocessing_of_convnext(channels, include):
+    row = next(row for row in ROWS if row.name == "ConvNeXtTiny")
+    with keraslite.use_backend(BACKENDS[0]):
+        shape = (row.size, row.size, channels)
+        assert_same_structure(*build(row, input_shape=shape, include_preprocessing=include))
