@@ -29,6 +29,7 @@ class Row(NamedTuple):
         channels_first: whether it can be built in that format.
         pixels: whether it takes pixels from 0 to 255.
         any_name: whether Keras builds it under any name.
+        projection: the factor of random weights behind gates, so that features do not vanish.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Row(NamedTuple):
     channels_first: bool = True
     pixels: bool = False
     any_name: bool = True
+    projection: float = 1.0
 
 
 ROWS = [
@@ -63,7 +65,7 @@ ROWS = [
     Row("InceptionResNetV2", "inception_resnet_v2", 75, numbers=True, slow=True),
     Row("NASNetMobile", "nasnet", numbers=True, slow=True, channels_first=False),
     Row("NASNetLarge", "nasnet", channels_first=False, slow=True),
-    Row("EfficientNetB0", "efficientnet", numbers=True, pixels=True),
+    Row("EfficientNetB0", "efficientnet", numbers=True, pixels=True, projection=2.0),
     *(Row(f"EfficientNetB{i}", "efficientnet", slow=True) for i in range(1, 8)),
     Row("EfficientNetV2B0", "efficientnet_v2", numbers=True, pixels=True, any_name=False),
     *(
@@ -103,6 +105,9 @@ def plain(layer):
         config["axis"] %= 4
     if type(layer).__name__ == "LayerNormalization":
         config["axis"] = np.atleast_1d(config["axis"]).tolist()
+    if type(layer).__name__ == "Normalization":  # Keras writes them as float32
+        for key in config.keys() & {"mean", "variance"}:
+            config[key] = np.asarray(config[key], "float32").tolist()
     if type(layer).__name__ == "Sequential":
         config.pop("layers")  # compared one by one
     if np.prod(config.get("kernel_size", 0)) == 1:
@@ -183,7 +188,7 @@ def test_channels_first(row):
             keraslite.config.set_image_data_format("channels_last")
 
 
-def random_weights(model, rng):
+def random_weights(row, model, rng):
     """Return weights of a model of Keras with which outputs are about as large as inputs."""
     weights = []
     for variable in model.weights:
@@ -193,6 +198,10 @@ def random_weights(model, rng):
         elif "kernel" in kind:
             depthwise = "depthwise" in kind or "dwconv" in variable.path
             deviation = np.prod(shape[:2] if depthwise else shape[:-1]) ** -0.5
+            if "se_expand" in variable.path:
+                deviation *= 0.1  # gates that jump between 0 and 1 amplify rounding
+            elif "project_conv" in variable.path:
+                deviation *= row.projection
             weights.append(rng.normal(0, 2**0.5 * deviation, shape))
         else:
             weights.append(rng.normal(0, 0.1, shape))
@@ -209,7 +218,7 @@ def images(row, rng):
 def test_outputs(row, backend):
     model, expected = build(row, classes=10, classifier_activation=None)
     rng = np.random.default_rng(0)
-    weights = random_weights(expected, rng)
+    weights = random_weights(row, expected, rng)
     model.set_weights(weights)
     expected.set_weights(weights)
     for layer in expected.layers:
@@ -284,7 +293,7 @@ def test_colours_for_the_weights_of_imagenet(tmp_path, monkeypatch):
     rng, path = np.random.default_rng(0), tmp_path / "published.h5"
     arguments = {"include_top": False, "pooling": "avg"}
     plain_model, published = build(row, **arguments)
-    published.set_weights(random_weights(published, rng))
+    published.set_weights(random_weights(row, published, rng))
     with h5py.File(path, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, published)
     for place in ("keras.src.utils.file_utils.get_file", "keraslite.utils.get_file"):
