@@ -74,15 +74,16 @@ def linspace(
     dtype: Any = None, axis: int = 0,
 ) -> Any:  # fmt: skip
     parts = max(num - 1 if endpoint else num, 1)
-    gap = stop - start
     places = torch.arange(num, dtype=torch.float64, device=start.device) / parts
-    places = places.to(start.dtype).reshape([-1] + [1] * gap.ndim)
+    places = places.to(start.dtype)
+    if start.ndim or stop.ndim:
+        places = places.reshape([-1] + [1] * max(start.ndim, stop.ndim))
     out = torch.lerp(start, stop, places)  # exact at both ends
     out = out.movedim(0, axis) if axis else out
     if dtype is not None:
         target = native(dtype)
         out = (out if target.is_floating_point or target.is_complex else out.floor()).to(target)
-    return (out, gap / parts) if retstep else out
+    return (out, (stop - start) / parts) if retstep else out
 
 
 @primitive(TABLE)
