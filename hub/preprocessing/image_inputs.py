@@ -1,24 +1,39 @@
 """Images as arguments: paths, Pillow images, arrays."""
 
+import io
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 _EXPECTED = (
-    "Expected images: paths, Pillow images, arrays (height, width), (height, width, channels) or "
-    "(images, height, width, channels), or a list of these"
+    "Expected images: paths, bytes, files, Pillow images, arrays (height, width), (height, width, "
+    "channels) or (images, height, width, channels), or a list of these"
 )
+
+
+def is_single_image(x: Any) -> bool:
+    """Return whether an argument is one image that is no array: encoded, or of Pillow's.
+
+    Args:
+        x: the argument.
+
+    >>> is_single_image("a.jpg"), is_single_image(b"..."), is_single_image(["a.jpg"])
+    (True, True, False)
+    """
+    return isinstance(x, str | os.PathLike | bytes | Image.Image) or hasattr(x, "read")
 
 
 def list_images(images: Any) -> list[Any]:
     """Return a list of the images of an argument, without reading files.
 
     Args:
-        images: a path, a Pillow image, an array of one or several images, or a list of these.
+        images: a path, the bytes of a file, an open file, a Pillow image, an array of one or
+            several images, or a list of these.
 
     Raises:
         TypeError: the argument is of another type.
@@ -27,9 +42,9 @@ def list_images(images: Any) -> list[Any]:
     >>> len(list_images(np.zeros((2, 4, 6, 3))))
     2
     """
-    if isinstance(images, str | os.PathLike | Image.Image):
+    if is_single_image(images):
         return [images]
-    if isinstance(images, Mapping | bytes) or not hasattr(images, "__iter__"):
+    if isinstance(images, Mapping) or not hasattr(images, "__iter__"):
         raise TypeError(f"{_EXPECTED}, got {type(images).__name__}.")
     dimensions = len(getattr(images, "shape", (0,)))
     if dimensions in (2, 3):
@@ -46,9 +61,9 @@ def open_image(image: Any, name: str = "The image") -> Image.Image:
     """Return a Pillow image, rotated by the orientation in its metadata.
 
     Args:
-        image: a path, a Pillow image, or an array of integers from 0 to 255, of uint16 from 0 to
-            65535, or of floats from 0 to 1: (height, width), or (height, width, 1, 3 or 4). Grey
-            images of these types are scaled to 8 bits.
+        image: a path, the bytes of a file, an open file, a Pillow image, or an array of integers
+            from 0 to 255, of uint16 from 0 to 65535, or of floats from 0 to 1: (height, width), or
+            (height, width, 1, 3 or 4). Grey images of these types are scaled to 8 bits.
         name: the name of the image in error messages.
 
     Raises:
@@ -58,21 +73,8 @@ def open_image(image: Any, name: str = "The image") -> Image.Image:
     >>> open_image(np.zeros((4, 6, 3), "uint8")).size
     (6, 4)
     """
-    if isinstance(image, str | os.PathLike):
-        path = os.fspath(image)
-        if re.match(r"https?://", str(path)):
-            raise ValueError(f"{name} must be a file, got the URL {path}: download it first.")
-        try:
-            with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file)
-                image.load()
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{name}: there is no file {path}.") from None
-        except (OSError, SyntaxError) as error:  # Pillow's own errors have no errno
-            if getattr(error, "errno", None) is not None:
-                raise
-            raise ValueError(f"{name}: Pillow cannot read {path}: {error}") from error
-        return _to_8_bits(image, name)
+    if is_single_image(image) and not isinstance(image, Image.Image):
+        return _to_8_bits(_decoded(image, name), name)
     if isinstance(image, Image.Image):
         return _to_8_bits(ImageOps.exif_transpose(image), name)
     shape = getattr(image, "shape", None)
@@ -83,6 +85,52 @@ def open_image(image: Any, name: str = "The image") -> Image.Image:
             f"width, 1, 3 or 4), channels last; got {got}."
         )
     return Image.fromarray(_to_uint8(np.asarray(image), name))
+
+
+def readable_images(images: Sequence[Any]) -> tuple[list[int], list[str]]:
+    """Open images, several at once, and return which of them can be read.
+
+    Args:
+        images: as for `open_image`.
+
+    Returns:
+        The positions of those that can be read, and the errors of the others.
+
+    >>> readable_images([np.zeros((4, 6, 3), "uint8"), "missing.jpg"])
+    ([0], ['Image 1: there is no file missing.jpg.'])
+    """
+
+    def error_of(place: int) -> str | None:
+        try:
+            open_image(images[place], f"Image {place}")
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor() as threads:
+        errors = list(threads.map(error_of, range(len(images))))
+    readable = [place for place, error in enumerate(errors) if error is None]
+    return readable, [error for error in errors if error is not None]
+
+
+def _decoded(file: Any, name: str) -> Image.Image:
+    """Return the first image of a file: its path, its bytes, or the open file."""
+    path = "a file" if hasattr(file, "read") else "the bytes"
+    if isinstance(file, str | os.PathLike):
+        path = str(os.fspath(file))
+        if re.match(r"https?://", path):
+            raise ValueError(f"{name} must be a file, got the URL {path}: download it first.")
+    try:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
+            image = ImageOps.exif_transpose(opened)
+            image.load()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{name}: there is no file {path}.") from None
+    except (OSError, SyntaxError) as error:  # Pillow's own errors have no errno
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise ValueError(f"{name}: Pillow cannot read {path}: {error}") from error
+    return image
 
 
 def _to_8_bits(image: Image.Image, name: str) -> Image.Image:

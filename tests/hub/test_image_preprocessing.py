@@ -1,6 +1,7 @@
 """Images to pixels, against the processors of transformers that use Pillow."""
 
 import importlib
+import io
 import json
 import warnings
 
@@ -244,7 +245,8 @@ WRONG = [
     ([], ValueError, "Expected images: .*got none"),
     (5, TypeError, "got int"),
     ({"a": 1}, TypeError, "got dict"),
-    (b"abc", TypeError, "got bytes"),
+    (b"abc", ValueError, "Image 0: Pillow cannot read the bytes"),
+    (io.BytesIO(b"abc"), ValueError, "Image 0: Pillow cannot read a file"),
     (np.zeros((3, 20, 20)), ValueError, r"channels last; got an array of shape \(3, 20, 20\)"),
     (np.zeros((2, 3, 4, 4, 3)), ValueError, r"shape \(2, 3, 4, 4, 3\)"),
     (np.zeros((0, 4, 3)), ValueError, "must have pixels"),
@@ -267,6 +269,16 @@ WRONG = [
 def test_bad_images(given, error, problem):
     with pytest.raises(error, match=problem):
         hub.ImagePreprocessor("CLIP", size=4, crop_size=4)(given)
+
+
+def test_encoded_images(tmp_path):
+    ours = hub.ImagePreprocessor("ViT", size=8)
+    Image.fromarray(pixels(9, 12)).save(tmp_path / "a.png")
+    expected, content = ours(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes()
+    np.testing.assert_array_equal(ours(content), expected)
+    np.testing.assert_array_equal(ours(io.BytesIO(content)), expected)
+    with open(tmp_path / "a.png", "rb") as file:
+        np.testing.assert_array_equal(ours([content, file]), np.concatenate([expected] * 2))
 
 
 def test_bad_files(tmp_path):
