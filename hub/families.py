@@ -91,7 +91,7 @@ class Family:
         Args:
             task: the name of the task, such as "TextClassifier".
         """
-        return self.heads.get(task) or _task_heads.get(task, {}).get(self.model_type)
+        return self.heads.get(task) or _task_heads.get(task, _none)(self)
 
     def table(self, arguments: Mapping[str, Any]) -> Any:
         """The `WeightTable` of a backbone.
@@ -115,7 +115,11 @@ class Family:
 
 
 _families: dict[str, Family] = {}
-_task_heads: dict[str, Mapping[str, Head]] = {}
+_task_heads: dict[str, Callable[[Family], Head | None]] = {}
+
+
+def _none(family: Family) -> None:
+    return None
 
 
 def register(family: Family) -> Family:
@@ -129,14 +133,14 @@ def register(family: Family) -> Family:
     return family
 
 
-def register_heads(task: str, heads: Mapping[str, Head]) -> None:
+def register_heads(task: str, head_of: Callable[[Family], Head | None]) -> None:
     """Let families have a head that their own files do not name.
 
     Args:
         task: the name of the task; its file calls this.
-        heads: model type -> head.
+        head_of: returns the head of a family, or None.
     """
-    _task_heads[task] = heads
+    _task_heads[task] = head_of
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from typing import Any
 
 import keraslite as keras
 from hub.models.backbone import Backbone
+from keraslite import ops
 from keraslite.dtype_policies import dtype_policy_scope
 
 
@@ -23,6 +24,7 @@ class ImageBackbone(Backbone):
         pyramid_outputs: the symbolic features of each level, for detectors and segmenters:
             `keras.Model(backbone.inputs, backbone.pyramid_outputs)`.
         hidden_dim: the channels of the features.
+        spatial_axes: those of the height and the width of features.
     """
 
     default_family: str
@@ -43,6 +45,15 @@ class ImageBackbone(Backbone):
         self.pyramid_outputs = levels
         first = keras.config.image_data_format() == "channels_first"
         self.hidden_dim = outputs.shape[1 if first else -1]
+        self.spatial_axes = (2, 3) if first else (1, 2)
+
+    def pool(self, features: Any) -> Any:
+        """Return one vector of each image: the average over all positions.
+
+        Args:
+            features: the output.
+        """
+        return ops.mean(features, axis=self.spatial_axes)
 
     @property
     def family(self) -> str:

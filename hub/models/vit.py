@@ -148,6 +148,16 @@ class ViTBackbone(Backbone):
             return {"sequence_output": hidden, "hidden_states": states}
         return hidden
 
+    def pool(self, features: Any) -> Any:
+        """Return the class token (batch, hidden_dim); of a distilled DeiT the mean of both.
+
+        Args:
+            features: the output.
+        """
+        if self.use_distillation_token:
+            return ops.mean(features[:, : self.num_tokens], axis=1)
+        return features[:, 0]
+
     def _positions(self, height: int, width: int) -> Any:
         """Return the position embeddings of a grid of patches."""
         positions = ops.cast(self.position_embedding.value, self.compute_dtype)

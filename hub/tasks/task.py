@@ -387,6 +387,16 @@ class Task(keras.Model):
         check_not_none(x)
         return super().evaluate(*self._columns(x, y), *args, **kwargs)
 
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the outputs of what `fit` takes.
+
+        Args:
+            x: as for `fit`.
+            args: as for `Model.predict`.
+            kwargs: as for `Model.predict`.
+        """
+        return super().predict(self._columns(x, None)[0], *args, **kwargs)
+
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the outputs of ready inputs.
 

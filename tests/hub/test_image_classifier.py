@@ -218,3 +218,37 @@ def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"bad\.png"):
         hub.load(folder).predict([tmp_path / "bad.png"], verbose=0)
+
+
+def test_damaged_files_are_left_out(checkpoint, tmp_path):
+    with keras.use_backend("torch"):
+        model = hub.ImageClassifier.from_preset(
+            checkpoint("vit")[0], num_classes=2, load_head=False
+        )
+        paths, labels = [], []
+        for i, image in enumerate(pictures(6)):
+            paths.append(tmp_path / f"{i}.png")
+            labels.append(i % 2)
+            image.save(paths[-1])
+        paths[1].write_bytes(paths[1].read_bytes()[:500])
+        paths[4].unlink()
+        seen = []
+        log = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: seen.append(batch)
+        )
+        with pytest.raises(ValueError, match="on_error must be"):
+            model.fit(paths, labels, on_error="ignore")
+        with pytest.warns(UserWarning, match="cannot be read") as warned:
+            model.fit(
+                paths, labels, batch_size=1, verbose=0, on_error="skip", callbacks=[log],
+                sample_weight=np.ones(6), validation_data=(paths[:3], labels[:3]),
+            )  # fmt: skip
+        texts = [str(w.message) for w in warned]
+        assert "2 of the 6 images of x" in texts[0] and "Pillow cannot read" in texts[0]
+        assert str(paths[4]) in texts[0]
+        assert "1 of the 3 images of validation_data" in texts[1]
+        assert len(seen) == 4
+        with pytest.raises((ValueError, FileNotFoundError), match=r"[14]\.png"):
+            model.fit(paths, labels, batch_size=6, verbose=0)
+        with pytest.raises(ValueError, match="1 of the 1 images of x"):
+            model.fit(paths[4:5], labels[4:5], verbose=0, on_error="skip")

@@ -10,7 +10,7 @@ from hub.preprocessing.image_inputs import list_images
 from hub.tasks.classes import label_config
 from hub.tasks.classifier import Classifier
 from hub.tasks.image.image_task import ImageTask
-from keraslite import layers, ops
+from keraslite import layers
 
 
 class ImageClassifier(Classifier, ImageTask):
@@ -52,7 +52,6 @@ class ImageClassifier(Classifier, ImageTask):
     ):
         super().__init__(backbone, preprocessor, **kwargs)
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
-        self.pooling = layers.GlobalAveragePooling2D(dtype=self.dtype_policy)
         self.head_dist = None
         self.set_classes(num_classes, labels, activation)
         self.built = True
@@ -74,10 +73,9 @@ class ImageClassifier(Classifier, ImageTask):
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return the scores of a batch of ready images."""
         features = self.backbone(inputs, training=training)
-        pooled = self.pooling(features) if ops.ndim(features) == 4 else features[:, 0]
-        scores = self.head(self.dropout(pooled, training=training))
         if self.head_dist is None:
-            return scores
+            return self.head(self.dropout(self.backbone.pool(features), training=training))
+        scores = self.head(self.dropout(features[:, 0], training=training))
         distilled = self.head_dist(self.dropout(features[:, 1], training=training))
         return self.activation((scores + distilled) / 2)
 

@@ -1,18 +1,19 @@
 """ImageTask: a task that reads images."""
 
-import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from hub.families import Family
 from hub.preprocessing.image import ImagePreprocessor
-from hub.preprocessing.image_inputs import list_images
+from hub.preprocessing.image_inputs import is_single_image, list_images, readable_images
 from hub.presets.files import PresetFiles
 from hub.tasks.task import Task
 from keraslite.saving import replacing_folder
+
+_SHOWN_ERRORS = 5  # in a warning
 
 
 class ImageTask(Task):
@@ -47,6 +48,53 @@ class ImageTask(Task):
                 self.preprocessor.save(folder)
             super().save_to_preset(folder)
 
+    def fit(self, x: Any = None, y: Any = None, on_error: str = "raise", **kwargs: Any) -> Any:
+        """Train on images, or on ready inputs.
+
+        Args:
+            x: images: paths, Pillow images or arrays; or data as for `Model.fit`.
+            y: targets, one an image.
+            on_error: "raise" for an error at the first image that cannot be read; "skip" to leave
+                such images out, with one warning that names them. To find them, all files are
+                opened before training.
+            kwargs: as for `Model.fit`.
+
+        Raises:
+            ValueError: an image cannot be read, or none can.
+        """
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
+        if on_error == "skip":
+            weights = kwargs.get("sample_weight")
+            x, y, kwargs["sample_weight"] = self._readable(x, y, weights, "x")
+            held_out = kwargs.get("validation_data")
+            if isinstance(held_out, tuple):
+                held_out = (*held_out, None, None)[:3]
+                kwargs["validation_data"] = self._readable(*held_out, "validation_data")
+        return super().fit(x, y, **kwargs)
+
+    def _readable(self, x: Any, y: Any, sample_weight: Any, name: str) -> tuple[Any, Any, Any]:
+        """Leave out the rows whose images cannot be read, with a warning."""
+        if self.preprocessor is None or not is_images(x):
+            return x, y, sample_weight
+        images = list_images(x)
+        readable, errors = readable_images(images)
+        if not errors:
+            return x, y, sample_weight
+        shown = "\n  ".join(errors[:_SHOWN_ERRORS])
+        message = f"{len(errors)} of the {len(images)} images of {name} cannot be read:\n  {shown}"
+        if not readable:
+            raise ValueError(message)
+        warnings.warn(f"{message}\nThey are left out.", stacklevel=3)
+        return (
+            [images[i] for i in readable],
+            *(
+                rows if rows is None else [rows[i] for i in readable] if isinstance(rows, list)
+                else np.asarray(rows)[readable]
+                for rows in (y, sample_weight)
+            ),
+        )  # fmt: skip
+
     def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
         if self.preprocessor is None or not is_images(x):
             return x, y
@@ -63,27 +111,6 @@ class ImageTask(Task):
             return self.preprocessor(list(x)), y, sample_weight
 
         return prepare
-
-    def predict(
-        self,
-        x: Any,
-        batch_size: int | None = None,
-        verbose: str | int = "auto",
-        steps: int | None = None,
-        callbacks: Any = None,
-    ) -> Any:
-        """Return the outputs for images or ready inputs.
-
-        Args:
-            x: images as for `hub.ImagePreprocessor`, or data as for `Model.predict`; ready arrays
-                where there is no preprocessor.
-            batch_size: the number of images of a batch.
-            verbose: 0 silent, 1 a progress bar.
-            steps: as for `Model.predict`.
-            callbacks: as for `Model.predict`.
-        """
-        x, _ = self._columns(x, None)
-        return super().predict(x, batch_size, verbose, steps, callbacks)
 
     def workload(self, count: int) -> tuple[Any, int, str]:
         """Return a prediction of images, their number, and the unit.
@@ -104,7 +131,7 @@ def is_images(x: Any) -> bool:
     >>> is_images(["a.jpg"]), is_images(iter([]))
     (True, False)
     """
-    if isinstance(x, str | os.PathLike | Image.Image):
+    if is_single_image(x):
         return True
     if isinstance(x, list | tuple):
         return bool(x) and all(map(_is_image, x))
@@ -112,6 +139,6 @@ def is_images(x: Any) -> bool:
 
 
 def _is_image(x: Any) -> bool:
-    if isinstance(x, str | os.PathLike | Image.Image):
+    if is_single_image(x):
         return True
     return not isinstance(x, Mapping) and len(getattr(x, "shape", ())) in (2, 3)

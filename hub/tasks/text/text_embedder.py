@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hub.families import Head, register_heads
+from hub.families import Family, Head, register_heads
 from hub.files import write_json
 from hub.tasks.text.text_task import TextTask
 from keraslite import ops
@@ -144,5 +144,9 @@ class TextEmbedder(TextTask):
         return {**super().get_config(), "pooling": self.pooling, "normalize": self.normalize}
 
 
-_ENCODERS = ("albert", "bert", "distilbert", "electra", "roberta", "xlm-roberta")
-register_heads(TextEmbedder.task, dict.fromkeys(_ENCODERS, Head()))
+def _head(family: Family) -> Head | None:
+    """Return an empty head for the families that classify texts."""
+    return Head() if "TextClassifier" in family.heads else None
+
+
+register_heads(TextEmbedder.task, _head)
