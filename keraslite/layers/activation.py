@@ -8,6 +8,14 @@ from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.base.input_spec import InputSpec
 from keraslite.typing import Shape, Tensor
 
+_ELEMENTWISE = [
+    activations.get(name)
+    for name in (
+        "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "mish", "relu",
+        "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh",
+    )
+]  # fmt: skip
+
 
 class Activation(ConfigLayer):
     """An activation function as a layer.
@@ -26,6 +34,10 @@ class Activation(ConfigLayer):
     def call(self, inputs: Tensor) -> Tensor:
         """Apply the function."""
         return self.activation(inputs)
+
+    def keeps_shape(self) -> bool:
+        """Whether the output has the shape of the input: of Keras's functions of single numbers."""
+        return type(self).call is Activation.call and self.activation in _ELEMENTWISE
 
 
 def _not_negative(layer: str, **values: Any) -> None:

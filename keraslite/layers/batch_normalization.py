@@ -127,6 +127,10 @@ class BatchNormalization(Affine):
         out = ops.batch_normalization(x, mean, variance, self.axis, beta, gamma, self.epsilon)
         return ops.cast(out, self.compute_dtype)
 
+    def keeps_shape(self) -> bool:
+        """Whether the output has the shape of the input: unless a subclass computes another."""
+        return type(self).call is BatchNormalization.call
+
     def _moments(self, x: Any, mask: Any) -> tuple[Any, Any]:
         axis = self.axis % len(x.shape)
         axes = [i for i in range(len(x.shape)) if i != axis]

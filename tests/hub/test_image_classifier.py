@@ -53,8 +53,6 @@ def scores_of(model, pixels):
 
 @pytest.mark.parametrize("name", [*OF_TRANSFORMERS, *OF_TIMM])
 def test_scores_are_those_of_the_library_that_wrote_the_weights(backend, name, checkpoint):
-    if (backend, name) == ("numpy", "resnetv2_50"):
-        pytest.skip("numpy draws graphs of unknown sizes by computing: this one takes a minute")
     folder, oracle = checkpoint(name)
     model = hub.load(folder, activation=None)
     assert isinstance(model, hub.ImageClassifier)

@@ -32,8 +32,6 @@ def embeddings_of(oracle, pixels):
 
 @pytest.mark.parametrize("name", [*OF_TRANSFORMERS, *OF_TIMM])
 def test_vectors_are_those_of_the_library_that_wrote_the_weights(backend, name, tmp_path):
-    if (backend, name) == ("numpy", "resnetv2_50"):
-        pytest.skip("numpy draws graphs of unknown sizes by computing: this one takes a minute")
     write = transformers_checkpoint if name in OF_TRANSFORMERS else timm_checkpoint
     oracle = write(tmp_path / "all", name)
     model = hub.ImageEmbedder.from_preset(tmp_path / "all", normalize=False)

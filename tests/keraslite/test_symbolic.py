@@ -394,3 +394,32 @@ def test_layers_are_operations(backend):
         Scale(1.0, name="a/b")
     with pytest.raises(NotImplementedError, match=r"call\(\)"):
         keras.Operation()(X)
+
+
+class Halved(layers.BatchNormalization):
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=training, mask=mask)[:, ::2]
+
+
+@pytest.mark.parametrize(("make", "dtypes"), [
+    (layers.BatchNormalization, ("float32", "int32")),
+    (Halved, ("float32",)),
+    (lambda **kwargs: layers.Activation("relu", **kwargs), ("float32", "int32")),
+    (lambda **kwargs: layers.Activation(keras.activations.glu, **kwargs), ("float32",)),
+])  # fmt: skip
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_layers_that_keep_shapes(make, dtypes, policy, backend):
+    """What is said without a look at the call is what the call gives; of subclasses too."""
+    for dtype in dtypes:
+        layer = make(dtype=policy)
+        symbol, out = layer(KerasTensor((None, None, 6), dtype)), layer(ops.ones((3, 4, 6), dtype))
+        assert (symbol.shape[0], symbol.shape[-1]) == (None, out.shape[-1])
+        assert symbol.dtype == ops.dtype(out)
+
+
+def test_large_results_are_not_computed_for_their_shapes(backend):
+    """numpy has no abstract values: 10 GB would be written here."""
+    x = KerasTensor((None, None, None, 2**14))
+    for out in (x + 1.0, ops.exp(x), x * ops.ones((2**14,)), layers.Add()([x, x])):
+        assert (out.shape, out.dtype) == ((None, None, None, 2**14), "float32")
+    assert (x > 0).dtype == "bool"

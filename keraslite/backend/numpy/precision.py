@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from keraslite import dtypes
+from keraslite.scopes import scopes
 
+_LARGE = 2**16  # elements, whose values nothing depends on where a shape alone is asked
 HALVES = frozenset([np.dtype("float16"), dtypes.to_numpy("bfloat16")])
 
 
@@ -55,10 +57,12 @@ def in_float32(fn: Callable) -> Callable:
 
 def quiet_in_float32(fn: Callable) -> Callable:
     """Both of the above, in one call."""
-    widened = quiet(partial(_widened, fn))
+    widened, elementwise = quiet(partial(_widened, fn)), isinstance(fn, np.ufunc)
 
     @wraps(fn)
     def call(x: np.ndarray, *args: Any, **kwargs: Any) -> Any:
+        if elementwise and scopes.abstract and x.size > _LARGE:
+            return _outline(widened if x.dtype in HALVES else fn, x, *args)
         if x.dtype in HALVES:
             return widened(x, *args, **kwargs)
         token = _STATE.set(_IGNORED)
@@ -68,6 +72,12 @@ def quiet_in_float32(fn: Callable) -> Callable:
             _STATE.reset(token)
 
     return call
+
+
+def _outline(fn: Callable, *args: Any) -> np.ndarray:
+    """Return a result of the right shape and dtype, out of the first element of each argument."""
+    first = [a[(slice(1),) * a.ndim] if isinstance(a, np.ndarray) else a for a in args]
+    return np.broadcast_to(fn(*first), np.broadcast_shapes(*map(np.shape, args)))
 
 
 def _widened(fn: Callable, x: np.ndarray, *args: Any, **kwargs: Any) -> Any:

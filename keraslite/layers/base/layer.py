@@ -33,13 +33,14 @@ from keraslite.layers.base.symbolic_call import (
     infer_masks,
     infer_output_shape,
     infer_outputs,
+    is_plain_call,
 )
 from keraslite.layers.base.tracking import Tracked
 from keraslite.naming import auto_name, fix_path, layer_scope, to_snake_case
 from keraslite.operation import Operation
 from keraslite.registry import deserialize_keras_object, public_class
 from keraslite.scopes import scopes, state_lock
-from keraslite.symbolic import values_of
+from keraslite.symbolic import KerasTensor, values_of
 from keraslite.typing import Tensor
 from keraslite.variable import Variable
 
@@ -335,12 +336,20 @@ class Layer(Tracked, Operation):
             return self(*args, **kwargs)
         if type(self).compute_output_spec is not Layer.compute_output_spec:
             outputs = self.compute_output_spec(*args, **kwargs)
+        elif self.keeps_shape() and is_plain_call(self, args, kwargs):
+            outputs = KerasTensor(args[0].dims, self.compute_dtype)
         else:
             outputs = infer_outputs(self, args, kwargs, training)
         add_node(self, args, kwargs, outputs, asked)
         if masking.any_masks() or self._kl_spec.makes_masks:
             infer_masks(self, args, kwargs, training, outputs)
         return outputs
+
+    def keeps_shape(self) -> bool:
+        """Whether the output has the shape of the input, so that graphs are built without a look
+        at `call`.
+        """
+        return False
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The symbolic outputs for symbolic inputs, by abstract evaluation of `call`."""

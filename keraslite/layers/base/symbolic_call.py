@@ -21,6 +21,25 @@ def infer_outputs(layer: Any, args: tuple, kwargs: dict[str, Any], training: boo
     return _infer(layer, lambda args, kwargs: layer.call(*args, **kwargs), args, kwargs, training)
 
 
+def is_plain_call(layer: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Return whether a layer is called on one tensor of floats, dense and without masks.
+
+    Args:
+        layer: the layer.
+        args: the positional arguments.
+        kwargs: the keyword arguments.
+    """
+    x = args[0] if len(args) == 1 else None
+    return (
+        isinstance(x, KerasTensor)
+        and layer.autocast
+        and x.dtype.startswith(("float", "bfloat"))
+        and not x.sparse
+        and not masking.any_masks()
+        and not any(isinstance(v, KerasTensor) for v in tree.flatten(kwargs))
+    )
+
+
 def infer_masks(
     layer: Any, args: tuple, kwargs: dict[str, Any], training: bool | None, outputs: Any
 ) -> None:
