@@ -1,5 +1,6 @@
 """The applications of hub against the installed Keras's: structure of each, numbers of families."""
 
+import contextlib
 import importlib
 import inspect
 import re
@@ -30,6 +31,7 @@ class Row(NamedTuple):
         pixels: whether it takes pixels from 0 to 255.
         any_name: whether Keras builds it under any name.
         projection: the factor of random weights behind gates, so that features do not vanish.
+        any_size: whether a classifier, and Keras's weights, take images of any size.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Row(NamedTuple):
     pixels: bool = False
     any_name: bool = True
     projection: float = 1.0
+    any_size: bool = False
 
 
 ROWS = [
@@ -72,6 +75,10 @@ ROWS = [
         Row(f"EfficientNetV2{size}", "efficientnet_v2", slow=True, any_name=False)
         for size in ("B1", "B2", "B3", "S", "M", "L")
     ),
+    Row("MobileNet", "mobilenet", numbers=True),
+    Row("MobileNetV2", "mobilenet_v2", numbers=True),
+    Row("MobileNetV3Small", "mobilenet_v3", numbers=True, pixels=True, any_size=True),
+    Row("MobileNetV3Large", "mobilenet_v3", pixels=True, any_size=True),
 ]
 
 
@@ -196,9 +203,9 @@ def random_weights(row, model, rng):
         if "variance" in kind or "gamma" in kind:
             weights.append(rng.uniform(0.5, 1.5, shape))
         elif "kernel" in kind:
-            depthwise = "depthwise" in kind or "dwconv" in variable.path
+            depthwise = any(name in variable.path for name in ("depthwise", "dwconv", "conv_dw"))
             deviation = np.prod(shape[:2] if depthwise else shape[:-1]) ** -0.5
-            if "se_expand" in variable.path:
+            if "se_expand" in variable.path or "squeeze_excite_conv_1" in variable.path:
                 deviation *= 0.1  # gates that jump between 0 and 1 amplify rounding
             elif "project_conv" in variable.path:
                 deviation *= row.projection
@@ -249,18 +256,21 @@ def test_bad_arguments(row):
         ({"weights": "imagenets"}, "weights must be None, 'imagenet' or the path"),
         ({"weights": "imagenet", "classes": 10}, "classes must be 1000"),
         ({"input_shape": (least - 1, least, 3)}, f"at least {least} x {least}"),
-        ({"input_shape": (None, None, 3)}, "no None"),
         ({"input_shape": (least, least)}, "three numbers"),
-        ({"weights": "imagenet", "input_shape": (least, least, 3)}, "input_shape must be"),
-        (
-            {"weights": "imagenet", "include_top": False, "input_shape": (least, least, 1)},
-            "must have 3 channels",
-        ),
         (
             {"weights": "imagenet", "classifier_activation": "relu"},
             "classifier_activation must be None or 'softmax'",
         ),
     ]
+    if not row.any_size:
+        cases += [
+            ({"input_shape": (None, None, 3)}, "no None"),
+            ({"weights": "imagenet", "input_shape": (least, least, 3)}, "input_shape must be"),
+            (
+                {"weights": "imagenet", "include_top": False, "input_shape": (least, least, 1)},
+                "must have 3 channels",
+            ),
+        ]
     for arguments, message in cases:
         arguments = {"weights": None, **arguments}
         with pytest.raises(ValueError, match=message):
@@ -352,3 +362,110 @@ def test_preprocessing_of_convnext(channels, include):
     with keraslite.use_backend(BACKENDS[0]):
         shape = (row.size, row.size, channels)
         assert_same_structure(*build(row, input_shape=shape, include_preprocessing=include))
+
+
+MOBILE = {row.name: row for row in ROWS if row.name.startswith("MobileNet")}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("MobileNet", {"alpha": 0.3, "depth_multiplier": 2, "dropout": 0.5}),
+        ("MobileNet", {"input_shape": (50, 71, 3), "include_top": False}),
+        ("MobileNetV2", {"alpha": 0.35, "input_shape": (50, 71, 3)}),
+        ("MobileNetV2", {"alpha": 1.3, "input_shape": None, "include_top": False}),
+        *(
+            (f"MobileNetV3{size}", arguments)
+            for size in ("Small", "Large")
+            for arguments in (
+                {"minimalistic": True, "alpha": 0.5, "input_shape": (50, 71, 3)},
+                {"alpha": 1.3, "dropout_rate": 0.0, "include_preprocessing": False},
+                {"input_shape": None},
+                {"minimalistic": True, "include_top": False, "pooling": "avg"},
+            )
+        ),
+    ],
+)
+def test_variants_of_mobilenets(name, arguments):
+    with keraslite.use_backend(BACKENDS[0]):
+        assert_same_structure(*build(MOBILE[name], **arguments))
+
+
+class Asked(Exception):
+    """A file is asked for; its arguments are the name, the address and the hash."""
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "warns"),
+    [
+        ("MobileNet", {"alpha": 0.25, "input_shape": (160, 160, 3)}, False),
+        ("MobileNet", {"alpha": 0.5, "input_shape": None, "include_top": False}, True),
+        ("MobileNetV2", {"alpha": 1.4, "input_shape": None}, False),
+        ("MobileNetV2", {"alpha": 0.35, "input_shape": (96, 96, 3), "include_top": False}, False),
+        ("MobileNetV2", {"alpha": 1, "input_shape": (50, 71, 3), "include_top": False}, True),
+        ("MobileNetV3Small", {"alpha": 0.75, "input_shape": (224, 224, 3)}, False),
+        ("MobileNetV3Large", {"minimalistic": True, "input_shape": (224, 224, 3)}, False),
+    ],
+)
+def test_weights_of_mobilenets(name, arguments, warns, monkeypatch):
+    """Their file depends on the width, and on the size of images."""
+
+    def get_file(*names, origin=None, cache_subdir=None, file_hash=None):
+        origin = origin or names[1]
+        raise Asked(names[0] if names else origin.rpartition("/")[2], origin, file_hash)
+
+    for place in ("keras.src.utils.file_utils.get_file", "keraslite.utils.get_file"):
+        monkeypatch.setattr(place, get_file)
+    asked = []
+    for constructor in (ours(MOBILE[name]), getattr(keras.applications, name)):
+        expected = pytest.warns(UserWarning, match="224") if warns else contextlib.nullcontext()
+        with expected, pytest.raises(Asked) as error, keraslite.use_backend(BACKENDS[0]):
+            constructor(**arguments)
+        asked.append(error.value.args)
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("MobileNet", {"alpha": 0.3}, "alpha must be one of"),
+        ("MobileNet", {"depth_multiplier": 2}, "depth_multiplier must be 1"),
+        ("MobileNetV2", {"alpha": 0.25}, "alpha must be one of"),
+        ("MobileNetV3Small", {"alpha": 0.5}, "alpha must be one of"),
+        ("MobileNetV3Large", {"alpha": 0.75, "minimalistic": True}, "alpha must be one of"),
+    ],
+)
+def test_widths_without_weights_of_mobilenets(name, arguments, message):
+    arguments = {"input_shape": (224, 224, 3), **arguments}
+    with pytest.raises(ValueError, match=message):
+        ours(MOBILE[name])(**arguments)
+    with pytest.raises(ValueError, match="imagenet weights are being loaded"):
+        getattr(keras.applications, name)(**arguments)
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "MobileNetV3Small"])
+def test_input_tensors_of_mobilenets(name):
+    """Their size names the network, or is checked where a shape is given too."""
+    row = MOBILE[name]
+    with keraslite.use_backend(BACKENDS[0]):
+        keras.utils.clear_session()
+        keraslite.utils.clear_session()
+        arguments = {"weights": None, "classes": 3}
+        model = ours(row)(input_tensor=layers.Input((96, 96, 3), name="image"), **arguments)
+        theirs = keras.layers.Input((96, 96, 3), name="image")
+        expected = getattr(keras.applications, name)(input_tensor=theirs, **arguments)
+        assert_same_layers(model, expected)
+        assert model.name == expected.name
+        tensor, their_tensor = layers.Input((32, 32, 3)), keras.layers.Input((32, 32, 3))
+        bad = [({"input_shape": (48, 48, 3)}, tensor, their_tensor, "must be of images of the")]
+        bad += [({"input_shape": (32, 32, 3)}, np.ones(3), np.ones(3), "must be a KerasTensor")]
+        if name == "MobileNetV3Small":
+            small = layers.Input((16, 16, 3)), keras.layers.Input((16, 16, 3))
+            bad += [({}, *small, "at least 32 x 32")]
+        for arguments, tensor, their_tensor, message in bad:
+            with pytest.raises(ValueError, match=message):
+                ours(row)(input_tensor=tensor, weights=None, **arguments)
+            with pytest.raises(ValueError, match="."):
+                getattr(keras.applications, name)(
+                    input_tensor=their_tensor, weights=None, **arguments
+                )
