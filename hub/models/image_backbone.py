@@ -97,12 +97,25 @@ def timm_config(
         ValueError: timm has no architecture with these arguments.
     """
     for name, values in variants.items():
-        if all(_plain(arguments[key]) == _plain(value) for key, value in values.items()):
+        if has_arguments(arguments, values):
             return {"architecture": name}
     raise ValueError(
         f"timm has no architecture with the arguments {dict(arguments)}: save the model with "
         "`Model.save` or `Model.save_weights` instead."
     )
+
+
+def has_arguments(arguments: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Return whether arguments have certain values.
+
+    Args:
+        arguments: of a backbone; sequences may be lists or tuples.
+        values: of some of the arguments.
+
+    >>> has_arguments({"filters": [8, 16], "epsilon": 1e-5}, {"filters": (8, 16)})
+    True
+    """
+    return all(_plain(arguments[key]) == _plain(value) for key, value in values.items())
 
 
 def _plain(value: Any) -> Any:

@@ -17,8 +17,8 @@ from hub.models.applications.mobilenet import check_width, image_size
 from keraslite import layers
 
 # (expansion, filters, blocks, stride of the first block) of each stage.
-_STAGES = (
-    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+STAGES = (
+    (None, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
     (6, 320, 1, 1),
 )  # fmt: skip
 _SIZES = (96, 128, 160, 192, 224)  # of images, for which Keras has weights
@@ -42,21 +42,41 @@ class Block(NamedTuple):
     """An inverted residual block.
 
     Attributes:
-        expansion: the channels of the depthwise convolution, as a multiple of the inputs'; 1 for no
-            convolution before it.
+        expansion: the channels of the depthwise convolution, as a multiple of the inputs'; None for
+            no convolution before it.
         filters: of the projection.
         size: of the depthwise kernel.
         strides: of the depthwise convolution.
         activation: as for `activate`.
-        excite: whether the channels are weighted before the projection.
+        se_ratio: the channels that those of the depthwise convolution are squeezed into, as a share
+            of them, to weight them; None for no weights.
     """
 
-    expansion: float
+    expansion: float | None
     filters: int
     size: int = 3
     strides: int = 1
     activation: str = "relu6"
-    excite: bool = False
+    se_ratio: float | None = None
+
+
+class Style(NamedTuple):
+    """What the blocks of a network have in common.
+
+    Attributes:
+        named: whether activations have names, and normalisations those of Keras's V2.
+        epsilon: of the normalisations.
+        padding: of strided convolutions: "zeros" by a layer of its own as in Keras, "same" as in
+            TensorFlow, or "symmetric" as in PyTorch.
+        activate_projection: whether the projection is activated, as in V1.
+        depthwise_residual: whether a block without an expansion adds its inputs where it can.
+    """
+
+    named: bool = False
+    epsilon: float = 1e-3
+    padding: str = "zeros"
+    activate_projection: bool = False
+    depthwise_residual: bool = True
 
 
 def activate(x: Any, activation: str, name: str | None = None) -> Any:
@@ -74,50 +94,66 @@ def activate(x: Any, activation: str, name: str | None = None) -> Any:
     return layers.Activation(activation, name=name)(x)
 
 
-def inverted_residual(x: Any, block: Block, name: str, v2: bool = False) -> Any:
+def pad(x: Any, size: int, padding: str, name: str) -> tuple[Any, str]:
+    """Return images for a convolution with stride 2, and the padding of the convolution itself.
+
+    Args:
+        x: images.
+        size: of the kernel.
+        padding: as in `Style`.
+        name: of the layer.
+    """
+    if padding == "same":
+        return x, "same"
+    edges = size // 2 if padding == "symmetric" else strided_padding(x, size)
+    return layers.ZeroPadding2D(edges, name=name)(x), "valid"
+
+
+def inverted_residual(x: Any, block: Block, name: str, style: Style) -> Any:
     """Expand the channels, convolve each of them and project them.
 
     Args:
         x: images.
         block: its sizes.
         name: the prefix of the layers.
-        v2: whether the layers have the names of Keras's V2, rather than V3.
+        style: of the network.
     """
-    inputs, channels, bn = x, x.shape[channel_axis()], "BN" if v2 else "bn"
-    width = divisible(channels * block.expansion)
+    inputs, channels, bn = x, x.shape[channel_axis()], "BN" if style.named else "bn"
 
     def normalize(x: Any, part: str) -> Any:
-        return batch_norm(x, f"{name}{part}_{bn}", momentum=0.999)
+        return batch_norm(x, f"{name}{part}_{bn}", style.epsilon, momentum=0.999)
 
     def normalize_and_activate(x: Any, part: str) -> Any:
-        relu = f"{name}{part}_relu" if v2 else None
+        relu = f"{name}{part}_relu" if style.named else None
         return activate(normalize(x, part), block.activation, relu)
 
-    if block.expansion != 1:
+    if block.expansion is not None:
+        width = divisible(channels * block.expansion)
         x = layers.Conv2D(width, 1, use_bias=False, name=f"{name}expand")(x)
         x = normalize_and_activate(x, "expand")
     padding = "same"
     if block.strides == 2:
-        pad = f"{name}pad" if v2 else f"{name}depthwise_pad"
-        x, padding = layers.ZeroPadding2D(strided_padding(x, block.size), name=pad)(x), "valid"
+        layer = f"{name}pad" if style.named else f"{name}depthwise_pad"
+        x, padding = pad(x, block.size, style.padding, layer)
     x = layers.DepthwiseConv2D(
         block.size, block.strides, padding, use_bias=False, name=f"{name}depthwise"
     )(x)
     x = normalize_and_activate(x, "depthwise")
-    if block.excite:
-        x = _excite(x, f"{name}squeeze_excite")
+    if block.se_ratio is not None:
+        x = _excite(x, block.se_ratio, f"{name}squeeze_excite")
     x = layers.Conv2D(block.filters, 1, use_bias=False, name=f"{name}project")(x)
-    x = normalize(x, "project")
-    if block.strides == 1 and channels == block.filters:
+    x = (normalize_and_activate if style.activate_projection else normalize)(x, "project")
+    adds = style.depthwise_residual or block.expansion is not None
+    if adds and block.strides == 1 and channels == block.filters:
         x = layers.Add(name=f"{name}add")([inputs, x])
     return x
 
 
-def _excite(x: Any, name: str) -> Any:
+def _excite(x: Any, ratio: float, name: str) -> Any:
     """Weight the channels by what all positions have in common (squeeze and excitation)."""
     channels = x.shape[channel_axis()]
     y = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_avg_pool")(x)
-    y = layers.Conv2D(divisible(channels / 4), 1, name=f"{name}_conv")(y)
+    y = layers.Conv2D(divisible(channels * ratio), 1, name=f"{name}_conv")(y)
     y = layers.ReLU(name=f"{name}_relu")(y)
     y = layers.Conv2D(channels, 1, name=f"{name}_conv_1")(y)
     y = layers.ReLU(6.0)(y + 3.0) * (1 / 6)  # which "hard_sigmoid" computes as well
@@ -158,12 +194,13 @@ def features(x: Any, alpha: float) -> Any:
     )(x)
     x = activate(batch_norm(x, "bn_Conv1", momentum=0.999), "relu6", "Conv1_relu")
     i = 0
-    for expansion, filters, count, strides in _STAGES:
+    for expansion, filters, count, strides in STAGES:
         for first in (True, *(False,) * (count - 1)):
             block = Block(
                 expansion, divisible(int(filters * alpha)), strides=strides if first else 1
             )
-            x = inverted_residual(x, block, f"block_{i}_" if i else "expanded_conv_", v2=True)
+            name = f"block_{i}_" if i else "expanded_conv_"
+            x = inverted_residual(x, block, name, Style(named=True))
             i += 1
     last = divisible(1280 * max(1.0, alpha))
     x = layers.Conv2D(last, 1, use_bias=False, name="Conv_1")(x)

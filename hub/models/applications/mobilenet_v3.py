@@ -9,6 +9,7 @@ from hub.models.applications.frame import CLASSES, assemble, batch_norm, channel
 from hub.models.applications.mobilenet import check_width
 from hub.models.applications.mobilenet_v2 import (
     Block,
+    Style,
     activate,
     check_input_tensor,
     divisible,
@@ -18,28 +19,28 @@ from keraslite import layers
 
 _WIDTHS = {False: (0.75, 1.0), True: (1.0,)}  # minimalistic -> widths for which Keras has weights
 _HARD = "hard_swish"
-_SMALL = (
-    Block(1, 16, 3, 2, "relu", excite=True),
+SMALL = (
+    Block(None, 16, 3, 2, "relu", 0.25),
     Block(72 / 16, 24, 3, 2, "relu"),
     Block(88 / 24, 24, 3, 1, "relu"),
-    Block(4, 40, 5, 2, _HARD, excite=True),
-    *(Block(6, 40, 5, 1, _HARD, excite=True),) * 2,
-    *(Block(3, 48, 5, 1, _HARD, excite=True),) * 2,
-    Block(6, 96, 5, 2, _HARD, excite=True),
-    *(Block(6, 96, 5, 1, _HARD, excite=True),) * 2,
+    Block(4, 40, 5, 2, _HARD, 0.25),
+    *(Block(6, 40, 5, 1, _HARD, 0.25),) * 2,
+    *(Block(3, 48, 5, 1, _HARD, 0.25),) * 2,
+    Block(6, 96, 5, 2, _HARD, 0.25),
+    *(Block(6, 96, 5, 1, _HARD, 0.25),) * 2,
 )
-_LARGE = (
-    Block(1, 16, 3, 1, "relu"),
+LARGE = (
+    Block(None, 16, 3, 1, "relu"),
     Block(4, 24, 3, 2, "relu"),
     Block(3, 24, 3, 1, "relu"),
-    Block(3, 40, 5, 2, "relu", excite=True),
-    *(Block(3, 40, 5, 1, "relu", excite=True),) * 2,
+    Block(3, 40, 5, 2, "relu", 0.25),
+    *(Block(3, 40, 5, 1, "relu", 0.25),) * 2,
     Block(6, 80, 3, 2, _HARD),
     Block(2.5, 80, 3, 1, _HARD),
     *(Block(2.3, 80, 3, 1, _HARD),) * 2,
-    *(Block(6, 112, 3, 1, _HARD, excite=True),) * 2,
-    Block(6, 160, 5, 2, _HARD, excite=True),
-    *(Block(6, 160, 5, 1, _HARD, excite=True),) * 2,
+    *(Block(6, 112, 3, 1, _HARD, 0.25),) * 2,
+    Block(6, 160, 5, 2, _HARD, 0.25),
+    *(Block(6, 160, 5, 1, _HARD, 0.25),) * 2,
 )
 
 
@@ -61,7 +62,7 @@ def features(
     x = activate(batch_norm(x, "conv_bn", momentum=0.999), activation)
     for i, block in enumerate(blocks):
         block = block._replace(filters=divisible(block.filters * alpha))
-        x = inverted_residual(x, block, f"expanded_conv_{i}_" if i else "expanded_conv_")
+        x = inverted_residual(x, block, f"expanded_conv_{i}_" if i else "expanded_conv_", Style())
     last = divisible(6 * x.shape[channel_axis()])
     x = layers.Conv2D(last, 1, use_bias=False, name="conv_1")(x)
     return activate(batch_norm(x, "conv_1_bn", momentum=0.999), activation)
@@ -102,7 +103,7 @@ def _application(function: str, full: Sequence[Block], filters: int) -> Any:
             input_shape = tuple(input_tensor.shape[1:])
         blocks, activation = full, _HARD
         if minimalistic:
-            blocks = [block._replace(size=3, activation="relu", excite=False) for block in full]
+            blocks = [block._replace(size=3, activation="relu", se_ratio=None) for block in full]
             activation = "relu"
         top = partial(
             _classify, filters=divisible(filters * max(1.0, alpha)), activation=activation,
@@ -124,5 +125,5 @@ def _application(function: str, full: Sequence[Block], filters: int) -> Any:
     )  # fmt: skip
 
 
-MobileNetV3Small = _application("MobileNetV3Small", _SMALL, 1024)
-MobileNetV3Large = _application("MobileNetV3Large", _LARGE, 1280)
+MobileNetV3Small = _application("MobileNetV3Small", SMALL, 1024)
+MobileNetV3Large = _application("MobileNetV3Large", LARGE, 1280)
