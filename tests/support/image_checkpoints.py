@@ -7,6 +7,9 @@ import transformers
 from safetensors.torch import save_file
 from timm_oracle import import_timm
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+from transformers.models.mobilenet_v2.image_processing_pil_mobilenet_v2 import (
+    MobileNetV2ImageProcessorPil,
+)
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 CLASSES = 5
@@ -15,23 +18,44 @@ _VIT = {
     "image_size": 32, "patch_size": 8,
 }  # fmt: skip
 _RESNET = {"embedding_size": 8, "hidden_sizes": [16, 32, 32, 64], "depths": [1, 2, 1, 1]}
+_MOBILENET = {"depth_multiplier": 0.25, "image_size": 64}
 # name -> (class of transformers, arguments of its config)
 OF_TRANSFORMERS = {
     "resnet, basic": ("ResNetForImageClassification", {**_RESNET, "layer_type": "basic"}),
     "resnet, bottleneck": ("ResNetForImageClassification", _RESNET),
     "vit": ("ViTForImageClassification", _VIT),
     "deit": ("DeiTForImageClassificationWithTeacher", _VIT),
-}
-OF_TIMM = ("resnet18", "resnetv2_50", "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224")
+    "mobilenet_v1": ("MobileNetV1ForImageClassification", _MOBILENET),
+    "mobilenet_v1, symmetric padding": (
+        "MobileNetV1ForImageClassification",
+        {**_MOBILENET, "tf_padding": False, "layer_norm_eps": 1e-2, "depth_multiplier": 0.33},
+    ),
+    "mobilenet_v2": ("MobileNetV2ForImageClassification", _MOBILENET),
+    "mobilenet_v2, other sizes": (
+        "MobileNetV2ForImageClassification",
+        {
+            **_MOBILENET, "tf_padding": False, "layer_norm_eps": 1e-2, "expand_ratio": 3.0,
+            "finegrained_output": False, "depth_multiplier": 0.3,
+        },
+    ),
+}  # fmt: skip
+OF_TIMM = (
+    "resnet18", "resnetv2_50", "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224",
+    "mobilenetv1_100h", "mobilenetv2_035", "mobilenetv3_small_050",
+    "tf_mobilenetv3_small_minimal_100",
+)  # fmt: skip
 
 
 def randomize(model):
     """Give a model weights whose features vary from image to image."""
+    small = "MobileNet" in type(model).__name__ or "EfficientNet" in type(model).__name__
     torch.manual_seed(0)
     with torch.no_grad():
         for name, value in (*model.named_parameters(), *model.named_buffers()):
             if name.endswith("running_var"):
                 value.uniform_(0.5, 1.5)
+            elif value.ndim == 4 and small:  # at first their features vanish from layer to layer
+                value.normal_(std=(2 / value[0].numel()) ** 0.5)
             elif value.ndim == 2 or (value.ndim < 2 and not name.endswith(("weight", "tracked"))):
                 value.normal_(std=0.1)  # the heads of timm are zero
     return model.eval()
@@ -44,7 +68,12 @@ def transformers_checkpoint(folder, name):
     config = cls.config_class(**OF_TRANSFORMERS[name][1], id2label=labels)
     model = randomize(cls(config))
     model.save_pretrained(folder)
-    if "resnet" in name:
+    if "mobilenet" in name:
+        processor = MobileNetV2ImageProcessorPil(
+            size={"shortest_edge": 72}, crop_size={"height": 64, "width": 64}
+        )
+        processor.save_pretrained(folder)
+    elif "resnet" in name:
         ConvNextImageProcessorPil(size={"shortest_edge": 64}).save_pretrained(folder)
     else:
         ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
