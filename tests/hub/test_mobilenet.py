@@ -1,0 +1,145 @@
+"""MobileNetBackbone: networks of timm by name, its form, the layer before the classes, refusals."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from backends import BACKENDS
+from image_checkpoints import CLASSES, timm_checkpoint
+from timm_oracle import import_timm
+
+import hub
+import keraslite as keras
+
+V3 = "mobilenetv3_small_050"
+FORM = {
+    "stackwise_expansion": [[None], [48, 96]], "stackwise_num_filters": [[8], [16, 16]],
+    "stackwise_kernel_size": [[3], [5, 5]], "stackwise_num_strides": [[1], [2, 1]],
+    "stackwise_se_ratio": [[None], [0.25, 0.25]],
+    "stackwise_activation": [["relu"], ["hard_swish", "hard_swish"]],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mobilenet") / "checkpoint"
+    timm_checkpoint(folder, V3)
+    return folder
+
+
+def preset(folder, **config):
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.slow
+def test_networks_of_timm_have_their_layers(tmp_path):
+    """Of every network, at its real size: names, shapes and epsilon, without any values."""
+    names = import_timm().list_models(["mobilenetv[123]_*", "tf_mobilenetv3_*"])
+    unsupported = {"mobilenetv3_large_150d", "mobilenetv3_rw"}
+    assert len(names) == 23 and unsupported <= set(names)
+    for name in names:
+        folder = preset(tmp_path, architecture=name, num_classes=CLASSES)
+        if name in unsupported:
+            with pytest.raises(ValueError, match=f"{name!r} of timm is not supported"):
+                hub.load(folder, load_weights=False)
+            continue
+        with torch.device("meta"):
+            theirs = import_timm().create_model(name, num_classes=CLASSES)
+        with keras.use_backend(BACKENDS[0]):
+            model = hub.load(folder, load_weights=False)
+        model.save_to_preset(tmp_path / "saved")
+        with open(tmp_path / "saved" / "model.safetensors", "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        shapes = {k: v["shape"] for k, v in header.items() if k != "__metadata__"}
+        tensors = {k: list(v.shape) for k, v in theirs.state_dict().items()}
+        assert shapes == {k: v for k, v in tensors.items() if not k.endswith("tracked")}, name
+        epsilons = {layer.eps for layer in theirs.modules() if hasattr(layer, "eps")}
+        assert epsilons == {model.backbone.get_config()["epsilon"]}
+
+
+def test_a_backbone_has_the_parameters_of_kerashub(small):
+    """278,784 is the number that KerasHub states for it."""
+    assert hub.MobileNetBackbone.from_preset(small).count_params() == 278_784
+
+
+def test_levels(backend):
+    backbone = hub.MobileNetBackbone(**FORM, output_num_filters=24)
+    levels = keras.Model(backbone.inputs, backbone.pyramid_outputs)
+    x = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype("float32")
+    outputs = levels(x)
+    shapes = {name: tuple(value.shape[1:]) for name, value in outputs.items()}
+    assert shapes == {"P1": (16, 16, 8), "P2": (8, 8, 24)}
+    assert backbone.hidden_dim == 24
+    again = hub.MobileNetBackbone.from_config(backbone.get_config())
+    again.set_weights(backbone.get_weights())
+    same = [keras.ops.convert_to_numpy(value) for value in (again(x), outputs["P2"])]
+    np.testing.assert_allclose(*same, rtol=1e-5)
+
+
+def test_forms_that_differ_are_refused():
+    form = {**FORM, "stackwise_kernel_size": [[3], [5]]}
+    with pytest.raises(ValueError, match="must have the same numbers of blocks"):
+        hub.MobileNetBackbone(**form)
+
+
+def test_the_layer_before_the_classes_is_saved(backend, small, tmp_path):
+    model = hub.load(small)
+    assert model.hidden.units == 1024
+    model.save(tmp_path / "model.klm")
+    again = keras.saving.load_model(tmp_path / "model.klm")
+    x = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    np.testing.assert_allclose(again.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-5)
+
+
+def test_a_new_head_begins_with_a_new_layer_before_it(backend, small):
+    if backend == "numpy":
+        pytest.skip("numpy has no gradients")
+    model = hub.ImageClassifier.from_preset(small, load_head=False, num_classes=2)
+    stored = hub.load(small)
+    old, new = (keras.ops.convert_to_numpy(m.hidden.kernel) for m in (stored, model))
+    assert old.shape == new.shape and np.abs(old - new).max() > 0.01
+    stem = [
+        keras.ops.convert_to_numpy(m.backbone.get_layer("stem").kernel) for m in (stored, model)
+    ]
+    np.testing.assert_array_equal(*stem)
+    x = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    model.fit(x, [0, 1, 0, 1], epochs=1, verbose=0)
+    assert np.abs(keras.ops.convert_to_numpy(model.hidden.kernel) - new).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("cls", "change", "message"),
+    [
+        ("V1", {"min_depth": 16}, "min_depth=16, which is not supported"),
+        ("V1", {"hidden_act": "relu"}, "hidden_act='relu', which is not supported"),
+        ("V2", {"output_stride": 16}, "output_stride=16, which is not supported"),
+        ("V2", {"first_layer_is_expansion": False}, "first_layer_is_expansion=False"),
+        ("V2", {"layer_norm_eps": -1.0}, "layer_norm_eps=-1.0: expected a number of at least 0"),
+    ],
+)
+def test_configs_of_transformers_that_are_not_supported(cls, change, message, tmp_path):
+    config = getattr(transformers, f"MobileNet{cls}Config")(**change)
+    config.architectures = [f"MobileNet{cls}ForImageClassification"]
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        hub.load(tmp_path, load_weights=False)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_networks_that_transformers_lacks_are_not_saved_as_such(version, tmp_path):
+    config = getattr(transformers, f"MobileNet{version.upper()}Config")(depth_multiplier=0.25)
+    config.save_pretrained(tmp_path)
+    with keras.use_backend(BACKENDS[0]):
+        backbone = hub.MobileNetBackbone.from_preset(tmp_path, load_weights=False)
+        backbone.save_to_preset(tmp_path / "saved")
+        saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+        assert saved["depth_multiplier"] == 0.25
+        other = hub.MobileNetBackbone(
+            **{**backbone.get_config(), "name": None, "input_num_filters": 16}
+        )
+        other.source_config = backbone.source_config  # from which it has its family
+        with pytest.raises(ValueError, match="transformers has no MobileNet"):
+            other.save_to_preset(tmp_path / "other")
