@@ -6,13 +6,16 @@ from typing import Any
 from keraslite import activations, ops
 from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.base.input_spec import InputSpec
+from keraslite.layers.base.symbolic_call import keeps_shape
 from keraslite.typing import Shape, Tensor
 
 _ELEMENTWISE = [
     activations.get(name)
     for name in (
-        "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "mish", "relu",
-        "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh",
+        "celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu",
+        "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "mish", "relu", "relu6", "selu",
+        "sigmoid", "silu", "soft_shrink", "softplus", "softsign", "squareplus", "tanh",
+        "tanh_shrink",
     )
 ]  # fmt: skip
 
@@ -31,13 +34,14 @@ class Activation(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
+    @keeps_shape
     def call(self, inputs: Tensor) -> Tensor:
         """Apply the function."""
         return self.activation(inputs)
 
     def keeps_shape(self) -> bool:
         """Whether the output has the shape of the input: of Keras's functions of single numbers."""
-        return type(self).call is Activation.call and self.activation in _ELEMENTWISE
+        return super().keeps_shape() and self.activation in _ELEMENTWISE
 
 
 def _not_negative(layer: str, **values: Any) -> None:
@@ -70,6 +74,7 @@ class ReLU(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
+    @keeps_shape
     def call(self, inputs: Tensor) -> Tensor:
         """Apply the function."""
         return activations.relu(
@@ -96,6 +101,7 @@ class LeakyReLU(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
+    @keeps_shape
     def call(self, inputs: Tensor) -> Tensor:
         """Apply the function."""
         return ops.leaky_relu(inputs, self.negative_slope)
@@ -158,6 +164,7 @@ class ELU(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
+    @keeps_shape
     def call(self, inputs: Tensor) -> Tensor:
         """Apply the function."""
         return ops.elu(inputs, self.alpha)
@@ -179,6 +186,7 @@ class GELU(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
+    @keeps_shape
     def call(self, inputs: Tensor) -> Tensor:
         """Apply the function."""
         return ops.gelu(inputs, self.approximate)

@@ -4,6 +4,7 @@ from typing import Any
 
 from keraslite import config, initializers, ops
 from keraslite.layers.base.input_spec import InputSpec
+from keraslite.layers.base.symbolic_call import keeps_shape
 from keraslite.layers.core import Wrapper
 from keraslite.layers.normalization import HALF, Affine, value_of
 from keraslite.typing import Shape, Tensor
@@ -94,6 +95,7 @@ class BatchNormalization(Affine):
             self.renorm_stddev = state("renorm_stddev", deviation)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: shape[0]})
 
+    @keeps_shape
     def call(
         self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
     ) -> Tensor:
@@ -126,10 +128,6 @@ class BatchNormalization(Affine):
             )
         out = ops.batch_normalization(x, mean, variance, self.axis, beta, gamma, self.epsilon)
         return ops.cast(out, self.compute_dtype)
-
-    def keeps_shape(self) -> bool:
-        """Whether the output has the shape of the input: unless a subclass computes another."""
-        return type(self).call is BatchNormalization.call
 
     def _moments(self, x: Any, mask: Any) -> tuple[Any, Any]:
         axis = self.axis % len(x.shape)

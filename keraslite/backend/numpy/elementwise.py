@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from keraslite.backend.numpy.indexing import nonzero
-from keraslite.backend.numpy.precision import in_float32, quiet_in_float32
+from keraslite.backend.numpy.precision import LARGE, in_float32, outline, quiet_in_float32
 from keraslite.backend.primitives import primitive
+from keraslite.scopes import scopes
 
 # numpy's functions taken as they are, but for half precision.
 _AS_THEY_ARE = """add subtract multiply divide power mod fmod floor_divide absolute negative sign
@@ -53,4 +54,6 @@ def nan_to_num(
 def where(condition: np.ndarray, x1: Any = None, x2: Any = None) -> Any:
     if x1 is None and x2 is None:
         return nonzero(condition)
+    if scopes.abstract and condition.size > LARGE:
+        return outline(np.where, condition, x1, x2)
     return np.where(condition, x1, x2)

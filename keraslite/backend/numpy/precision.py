@@ -10,7 +10,7 @@ import numpy as np
 from keraslite import dtypes
 from keraslite.scopes import scopes
 
-_LARGE = 2**16  # elements, whose values nothing depends on where a shape alone is asked
+LARGE = 2**16  # elements, whose values nothing depends on where a shape alone is asked
 HALVES = frozenset([np.dtype("float16"), dtypes.to_numpy("bfloat16")])
 
 
@@ -61,8 +61,8 @@ def quiet_in_float32(fn: Callable) -> Callable:
 
     @wraps(fn)
     def call(x: np.ndarray, *args: Any, **kwargs: Any) -> Any:
-        if elementwise and scopes.abstract and x.size > _LARGE:
-            return _outline(widened if x.dtype in HALVES else fn, x, *args)
+        if elementwise and scopes.abstract and x.size > LARGE:
+            return outline(widened if x.dtype in HALVES else fn, x, *args)
         if x.dtype in HALVES:
             return widened(x, *args, **kwargs)
         token = _STATE.set(_IGNORED)
@@ -74,8 +74,13 @@ def quiet_in_float32(fn: Callable) -> Callable:
     return call
 
 
-def _outline(fn: Callable, *args: Any) -> np.ndarray:
-    """Return a result of the right shape and dtype, out of the first element of each argument."""
+def outline(fn: Callable, *args: Any) -> np.ndarray:
+    """Return a result of the right shape and dtype, out of the first element of each argument.
+
+    Args:
+        fn: an elementwise function.
+        args: arrays and numbers.
+    """
     first = [a[(slice(1),) * a.ndim] if isinstance(a, np.ndarray) else a for a in args]
     return np.broadcast_to(fn(*first), np.broadcast_shapes(*map(np.shape, args)))
 

@@ -346,10 +346,8 @@ class Layer(Tracked, Operation):
         return outputs
 
     def keeps_shape(self) -> bool:
-        """Whether the output has the shape of the input, so that graphs are built without a look
-        at `call`.
-        """
-        return False
+        """Whether the output has the shape of the input, as the `call` of the class says."""
+        return getattr(type(self).call, "keeps_shape", False)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The symbolic outputs for symbolic inputs, by abstract evaluation of `call`."""

@@ -21,6 +21,18 @@ def infer_outputs(layer: Any, args: tuple, kwargs: dict[str, Any], training: boo
     return _infer(layer, lambda args, kwargs: layer.call(*args, **kwargs), args, kwargs, training)
 
 
+def keeps_shape(call: Callable) -> Callable:
+    """Say of the `call` of a layer that one input of floats gives one output of its shape.
+
+    Graphs are then built without a look at the call. A subclass with another `call` says nothing.
+
+    Args:
+        call: the method.
+    """
+    call.keeps_shape = True  # type: ignore[attr-defined]
+    return call
+
+
 def is_plain_call(layer: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
     """Return whether a layer is called on one tensor of floats, dense and without masks.
 
