@@ -24,6 +24,7 @@ class ImageBackbone(Backbone):
         pyramid_outputs: the symbolic features of each level, for detectors and segmenters:
             `keras.Model(backbone.inputs, backbone.pyramid_outputs)`.
         hidden_dim: the channels of the features.
+        pooled_dim: the size of the vectors that `pool` returns.
         spatial_axes: those of the height and the width of features.
     """
 
@@ -44,11 +45,13 @@ class ImageBackbone(Backbone):
         super().__init__(images, outputs, dtype=dtype, **kwargs)
         self.pyramid_outputs = levels
         first = keras.config.image_data_format() == "channels_first"
-        self.hidden_dim = outputs.shape[1 if first else -1]
+        self.hidden_dim = self.pooled_dim = outputs.shape[1 if first else -1]
         self.spatial_axes = (2, 3) if first else (1, 2)
 
     def pool(self, features: Any) -> Any:
-        """Return one vector of each image: the average over all positions.
+        """Return the vector of each image that a classifier reads: the average over positions.
+
+        Families with layers between pooling and classes have them here.
 
         Args:
             features: the output.

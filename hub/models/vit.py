@@ -72,7 +72,8 @@ class ViTBackbone(Backbone):
         if not 0 < patch_size <= image_size:
             raise ValueError(f"patch_size must be from 1 to {image_size}, got {patch_size}.")
         super().__init__(dtype=dtype, **kwargs)
-        self.hidden_dim, self.patch_size = hidden_dim, patch_size
+        self.hidden_dim = self.pooled_dim = hidden_dim
+        self.patch_size = patch_size
         self.image_shape = (image_size, image_size, num_channels)
         self.use_distillation_token = use_distillation_token
         self.num_tokens = 1 + use_distillation_token  # before the patches

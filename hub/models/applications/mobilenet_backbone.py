@@ -5,7 +5,7 @@ They differ from Keras's networks, and from each other. The weights that come fr
 timm's own are padded on all sides alike and have 1e-5. The number of filters is rounded to a
 multiple of 8 by timm, and in V1 cut off by transformers. The first block of transformers' V2 adds
 nothing to its outputs, timm's does where the filters are as many. The dense layer before V3's
-classes (`last_layer_filter`) is of the checkpoint's classifier.
+classes (`last_layer_filter`) stands behind pooling.
 """
 
 import math
@@ -81,8 +81,7 @@ class MobileNetBackbone(ImageBackbone):
         input_activation: of the first convolution.
         output_num_filters: of the last convolution; None for none.
         output_activation: of the last convolution, and of the layer of `last_layer_filter`.
-        last_layer_filter: the width of a dense layer that a classifier has before its classes; None
-            for none.
+        last_layer_filter: the width of a dense layer behind pooling; None for none.
         activate_projection: whether projections are activated (V1).
         depthwise_residual: whether blocks without an expansion add their inputs where they can.
         tf_padding: whether strided convolutions are padded as in TensorFlow, rather than on all
@@ -149,7 +148,22 @@ class MobileNetBackbone(ImageBackbone):
         )  # fmt: skip
         stem, last = (input_num_filters, input_activation), (output_num_filters, output_activation)
         super().__init__(lambda x: _features(x, stem, stages, last, style), image_shape, **kwargs)
-        self.last_layer_filter, self.output_activation = last_layer_filter, output_activation
+        self.hidden = None
+        if last_layer_filter is not None:
+            self.hidden = layers.Dense(
+                last_layer_filter, output_activation, dtype=self.dtype_policy, name="hidden"
+            )
+            self.hidden.build((None, self.hidden_dim))
+            self.pooled_dim = last_layer_filter
+
+    def pool(self, features: Any) -> Any:
+        """Return one vector of each image, by V3 through a dense layer.
+
+        Args:
+            features: the output.
+        """
+        pooled = super().pool(features)
+        return pooled if self.hidden is None else self.hidden(pooled)
 
 
 # -- networks as arguments ------------------------------------------------------------------------
@@ -383,7 +397,8 @@ def _timm_weights(arguments: Mapping[str, Any]) -> WeightTable:
 def _timm_weights_v3(arguments: Mapping[str, Any]) -> WeightTable:
     table = _timm_weights(arguments)
     last = f"blocks.{len(arguments['stackwise_expansion'])}.0"
-    return WeightTable({**table.rows, "last": f"{last}.conv", "last_BN": f"{last}.bn1"})
+    rows = {**table.rows, "last": f"{last}.conv", "last_BN": f"{last}.bn1", "hidden": "conv_head"}
+    return WeightTable(rows, storage={"hidden/kernel": DENSE_AS_CONV})
 
 
 def _transformers_rows(names: Mapping[str, str]) -> dict[str, str]:
@@ -456,15 +471,8 @@ register(
     Family(
         "timm_mobilenetv3", MobileNetBackbone, {}, _timm_weights_v3, library="timm",
         read=partial(timm_arguments, _VARIANTS_V3), write=partial(timm_config, _VARIANTS_V3),
-        other_heads=(r"(classifier|conv_head)\..*",),
-        heads={
-            "ImageClassifier": Head(
-                weights=WeightTable(
-                    {"head": "classifier", "hidden": "conv_head"},
-                    storage={"hidden/kernel": DENSE_AS_CONV},
-                )
-            )
-        },
+        other_heads=(r"classifier\..*",),
+        heads={"ImageClassifier": Head(weights=WeightTable({"head": "classifier"}))},
     )
 )  # fmt: skip
 register(

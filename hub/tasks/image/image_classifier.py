@@ -16,8 +16,6 @@ from keraslite import layers
 class ImageClassifier(Classifier, ImageTask):
     """A backbone with a dense layer over its features, averaged or of its first token.
 
-    A backbone with a `last_layer_filter` (MobileNetV3) has a further dense layer before that one.
-
     Args:
         backbone: an image backbone.
         num_classes: the number of classes; where it is None that of `labels`, or of the names among
@@ -55,21 +53,8 @@ class ImageClassifier(Classifier, ImageTask):
         super().__init__(backbone, preprocessor, **kwargs)
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
         self.head_dist = None
-        self.hidden = self._new_hidden()
         self.set_classes(num_classes, labels, activation)
         self.built = True
-
-    def _new_hidden(self) -> layers.Dense | None:
-        """Return the layer between the pooled features and the head, built; None without one."""
-        width = getattr(self.backbone, "last_layer_filter", None)
-        if width is None:
-            return None
-        hidden = layers.Dense(
-            width, activation=self.backbone.output_activation, dtype=self.dtype_policy,
-            name="hidden",
-        )  # fmt: skip
-        hidden.build((None, self.backbone.hidden_dim))
-        return hidden
 
     def new_head(self) -> layers.Dense:
         """Return the dense layer of the classes, built; a distilled DeiT has a second one."""
@@ -82,18 +67,14 @@ class ImageClassifier(Classifier, ImageTask):
         head = layers.Dense(
             self.num_classes, activation=activation, dtype=self.dtype_policy, name=name
         )
-        width = self.backbone.hidden_dim if self.hidden is None else self.hidden.units
-        head.build((None, width))
+        head.build((None, self.backbone.pooled_dim))
         return head
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return the scores of a batch of ready images."""
         features = self.backbone(inputs, training=training)
         if self.head_dist is None:
-            pooled = self.backbone.pool(features)
-            if self.hidden is not None:
-                pooled = self.hidden(pooled)
-            return self.head(self.dropout(pooled, training=training))
+            return self.head(self.dropout(self.backbone.pool(features), training=training))
         scores = self.head(self.dropout(features[:, 0], training=training))
         distilled = self.head_dist(self.dropout(features[:, 1], training=training))
         return self.activation((scores + distilled) / 2)

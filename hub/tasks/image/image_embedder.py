@@ -40,7 +40,7 @@ class ImageEmbedder(ImageTask):
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Return vectors (images, hidden_dim) of a batch of ready images."""
+        """Return vectors (images, pooled_dim) of a batch of ready images."""
         features = self.backbone(inputs, training=training)
         pooled = ops.cast(self.backbone.pool(features), "float32")
         return ops.normalize(pooled, axis=-1, order=2, epsilon=1e-12) if self.normalize else pooled
