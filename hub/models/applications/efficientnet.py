@@ -1,10 +1,12 @@
 """EfficientNet (Tan and Le, 2019, arXiv:1905.11946): width, depth and image size grow together.
 
-The networks take pixels from 0 to 255. What V2 has in common with V1 stands here as well.
+The networks of Keras take pixels from 0 to 255. V2 (`efficientnet_v2.py`) has the same blocks, but
+for plain convolutions in its first stages; both have checkpoints in `efficientnet_backbone.py`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,72 +23,229 @@ from hub.models.applications.frame import (
 )
 from keraslite import initializers, layers
 
-_DROP_RATE = 0.2  # which the last block of the network nearly reaches
-# (kernel, blocks, filters, expansion, stride) of each stage of B0.
-_STAGES = (
-    (3, 1, 16, 1, 1), (3, 2, 24, 6, 2), (5, 2, 40, 6, 2), (3, 3, 80, 6, 2),
-    (5, 3, 112, 6, 1), (5, 4, 192, 6, 2), (3, 1, 320, 6, 1),
-)  # fmt: skip
 
-
-def scaled(filters: int, width: float) -> int:
-    """Return a number of filters times a width, rounded to a multiple of 8.
+def scaled(filters: int, width: float, divisor: int = 8) -> int:
+    """Return a number of filters times a width, rounded to a multiple of a number.
 
     Args:
         filters: of the smallest network.
         width: the factor.
+        divisor: the number.
 
     >>> scaled(40, 1.1), scaled(112, 1.1)
     (48, 120)
     """
-    return max(8, int(filters * width + 4) // 8 * 8)
+    return max(divisor, int(filters * width + divisor / 2) // divisor * divisor)
 
 
-def _scaled(filters: int, width: float) -> int:
-    """Return the same, but never less than 90 % of what it is rounded from."""
-    rounded = scaled(filters, width)
-    return rounded + 8 if rounded < 0.9 * (filters * width) else rounded
+@dataclass(frozen=True)
+class Stage:
+    """A stage of blocks that have the same shape.
+
+    Attributes:
+        filters: of the outputs.
+        blocks: their number.
+        size: of the kernel.
+        expansion: the channels inside a block, as a multiple of its inputs'.
+        strides: of the first block.
+        fused: whether one plain convolution stands for the expansion and the depthwise convolution,
+            without squeeze and excitation.
+        squeeze: the channels of squeeze and excitation, as a share of the block's inputs'.
+    """
+
+    filters: int
+    blocks: int
+    size: int = 3
+    expansion: int = 6
+    strides: int = 1
+    fused: bool = False
+    squeeze: float = 0.25
 
 
-def kernel_initializer() -> Any:
+STAGES = (
+    Stage(16, 1, expansion=1), Stage(24, 2, strides=2), Stage(40, 2, 5, strides=2),
+    Stage(80, 3, strides=2), Stage(112, 3, 5), Stage(192, 4, 5, strides=2), Stage(320, 1),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the blocks of an EfficientNet are laid out.
+
+    Attributes:
+        stages: the blocks of the network before it is scaled.
+        stem_filters: of the first convolution, before it is scaled.
+        width: the factor of all filters.
+        depth: the factor of the number of blocks of each stage.
+        divisor: numbers of filters are rounded to a multiple of it.
+        capped: whether rounding takes away less than 10 % of the filters.
+        activation: of the convolutions.
+        epsilon: of the normalisations.
+        momentum: of the normalisations.
+        padding: of a convolution with a stride: "same" as TensorFlow's, "symmetric" on all sides,
+            "bottom_right" with one row and column less above and on the left, and "keras", which is
+            as "same", in a layer of its own that is made for the size of the images.
+        symmetric_blocks: the numbers of the blocks with "symmetric" where it is "bottom_right".
+        drop_rate: the share of the images for which the last block is dropped in training.
+        scheduled_blocks: the number of blocks at which the rate is that; all by default.
+        suffix: of the names of depthwise convolutions.
+    """
+
+    stages: Sequence[Stage] = STAGES
+    stem_filters: int = 32
+    width: float = 1.0
+    depth: float = 1.0
+    divisor: int = 8
+    capped: bool = True
+    activation: str = "swish"
+    epsilon: float = 1e-3
+    momentum: float = 0.99
+    padding: str = "keras"
+    symmetric_blocks: Collection[int] = ()
+    drop_rate: float = 0.2
+    scheduled_blocks: int | None = None
+    suffix: str = ""
+
+    def scaled(self, filters: int) -> int:
+        """Return a number of filters times the width, rounded.
+
+        Args:
+            filters: before.
+        """
+        rounded = scaled(filters, self.width, self.divisor)
+        too_few = rounded < 0.9 * (filters * self.width)
+        return rounded + self.divisor if self.capped and too_few else rounded
+
+    def count(self, stage: Stage) -> int:
+        """Return the number of blocks of a stage.
+
+        Args:
+            stage: the stage.
+        """
+        return math.ceil(self.depth * stage.blocks)
+
+
+def block_name(stage: int, block: int) -> str:
+    """Return the prefix of the layers of a block.
+
+    Args:
+        stage: its number, from 0.
+        block: its number in the stage, from 0.
+
+    >>> block_name(0, 1)
+    'block1b_'
+    """
+    return f"block{stage + 1}{chr(ord('a') + block)}_"
+
+
+def features(x: Any, layout: Layout) -> dict[str, Any]:
+    """Return the outputs of the stages, P1 to P4, and P5, that of the last convolution.
+
+    Args:
+        x: images.
+        layout: of the blocks.
+    """
+    x = _convolve(x, layout.scaled(layout.stem_filters), "stem_", layout, 3, 2)
+    total = layout.scheduled_blocks or sum(map(layout.count, layout.stages))
+    pyramid, level, done = {}, 1, 0
+    for number, stage in enumerate(layout.stages):
+        level += stage.strides == 2
+        for i in range(layout.count(stage)):
+            strides, rate = stage.strides if i == 0 else 1, layout.drop_rate * done / total
+            name, padding = block_name(number, i), layout.padding
+            if padding == "bottom_right" and done in layout.symmetric_blocks:
+                padding = "symmetric"
+            inputs, block = x, _fused_block if stage.fused else _block
+            x = block(x, stage, strides, name, layout, padding)
+            x = _residual(x, inputs, strides, rate, name)
+            done += 1
+        pyramid[f"P{level}"] = x
+    pyramid[f"P{level}"] = _convolve(x, layout.scaled(1280), "top_", layout)
+    return pyramid
+
+
+def _kernel_initializer() -> Any:
     """Return the initializer of convolutions, with a seed of its own."""
     return initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
 
 
-def convolve(
-    x: Any, filters: int, name: str, size: int = 1, strides: int = 1, padding: str = "same",
-    activation: Any = "swish", momentum: float = 0.99,
+def _pad(x: Any, size: int, strides: int, padding: str, name: str) -> tuple[Any, str]:
+    """Return the images and the padding that is left to a convolution."""
+    if strides == 1 or padding == "same":
+        return x, "same"
+    half = size // 2
+    amount = {
+        "symmetric": half,
+        "bottom_right": ((half - 1, half),) * 2,
+        "keras": strided_padding(x, size),
+    }[padding]
+    return layers.ZeroPadding2D(amount, name=f"{name}conv_pad")(x), "valid"
+
+
+def _normalize(x: Any, name: str, layout: Layout, activation: Any = None) -> Any:
+    x = batch_norm(x, f"{name}bn", layout.epsilon, momentum=layout.momentum)
+    return x if activation is None else activate(x, f"{name}activation", activation)
+
+
+def _convolve(
+    x: Any, filters: int, name: str, layout: Layout, size: int = 1, strides: int = 1,
+    padding: str | None = None, activates: bool = True,
 ) -> Any:  # fmt: skip
-    """Convolve, normalise and activate.
-
-    Args:
-        x: images.
-        filters: of the convolution.
-        name: the prefix of the layers.
-        size: of the kernel.
-        strides: of the convolution.
-        padding: of the convolution.
-        activation: None for no layer of an activation.
-        momentum: of the normalisation.
-    """
+    """Convolve, normalise and activate."""
+    x, padding = _pad(x, size, strides, padding or layout.padding, name)
     x = layers.Conv2D(
-        filters, size, strides, padding, use_bias=False, kernel_initializer=kernel_initializer(),
-        name=f"{name}_conv",
+        filters, size, strides, padding, use_bias=False, kernel_initializer=_kernel_initializer(),
+        name=f"{name}conv",
     )(x)  # fmt: skip
-    x = batch_norm(x, f"{name}_bn", momentum=momentum)
-    return x if activation is None else activate(x, f"{name}_activation", activation)
+    return _normalize(x, name, layout, layout.activation if activates else None)
 
 
-def residual(x: Any, inputs: Any, strides: int, drop_rate: float, name: str) -> Any:
-    """Add the inputs of a block to its outputs where both have one shape.
+def _block(x: Any, stage: Stage, strides: int, name: str, layout: Layout, padding: str) -> Any:
+    """Expand the channels, convolve each of them, weight them and project them ("MBConv")."""
+    width = x.shape[channel_axis()]
+    if stage.expansion != 1:
+        x = _convolve(x, width * stage.expansion, f"{name}expand_", layout)
+    x, padding = _pad(x, stage.size, strides, padding, f"{name}dw")
+    x = layers.DepthwiseConv2D(
+        stage.size, strides, padding, use_bias=False, depthwise_initializer=_kernel_initializer(),
+        name=f"{name}dwconv{layout.suffix}",
+    )(x)  # fmt: skip
+    x = _normalize(x, name, layout, layout.activation)
+    x = _excite(x, max(1, int(width * stage.squeeze)), name, layout)
+    return _convolve(x, layout.scaled(stage.filters), f"{name}project_", layout, activates=False)
 
-    Args:
-        x: the outputs, which are dropped for some images of a batch in training.
-        inputs: of the block.
-        strides: of the block.
-        drop_rate: the share of the images; no layer drops them where it is 0.
-        name: the prefix of the layers.
-    """
+
+def _excite(x: Any, squeezed: int, name: str, layout: Layout) -> Any:
+    """Weight the channels by what all positions have in common (squeeze and excitation)."""
+    filters = x.shape[channel_axis()]
+    shape = (1, 1, filters) if channel_axis() == 3 else (filters, 1, 1)
+    y = layers.GlobalAveragePooling2D(name=f"{name}se_squeeze")(x)
+    y = layers.Reshape(shape, name=f"{name}se_reshape")(y)
+    for part, width, activation in (
+        ("reduce", squeezed, layout.activation),
+        ("expand", filters, "sigmoid"),
+    ):
+        y = layers.Conv2D(
+            width, 1, padding="same", activation=activation,
+            kernel_initializer=_kernel_initializer(), name=f"{name}se_{part}",
+        )(y)  # fmt: skip
+    return layers.Multiply(name=f"{name}se_excite")([x, y])
+
+
+def _fused_block(
+    x: Any, stage: Stage, strides: int, name: str, layout: Layout, padding: str
+) -> Any:
+    """Expand the channels by a plain convolution and project them ("Fused-MBConv")."""
+    filters = layout.scaled(stage.filters)
+    if stage.expansion == 1:
+        return _convolve(x, filters, f"{name}project_", layout, stage.size, strides, padding)
+    width = x.shape[channel_axis()] * stage.expansion
+    x = _convolve(x, width, f"{name}expand_", layout, stage.size, strides, padding)
+    return _convolve(x, filters, f"{name}project_", layout, activates=False)
+
+
+def _residual(x: Any, inputs: Any, strides: int, drop_rate: float, name: str) -> Any:
+    """Add the inputs of a block to its outputs where both have one shape."""
     if strides > 1 or x.shape[channel_axis()] != inputs.shape[channel_axis()]:
         return x
     if drop_rate > 0:
@@ -94,71 +253,7 @@ def residual(x: Any, inputs: Any, strides: int, drop_rate: float, name: str) -> 
     return layers.Add(name=f"{name}add")([x, inputs])
 
 
-def _excite(x: Any, squeezed: int, name: str) -> Any:
-    """Weight the channels by what all positions have in common (squeeze and excitation)."""
-    filters = x.shape[channel_axis()]
-    shape = (1, 1, filters) if channel_axis() == 3 else (filters, 1, 1)
-    y = layers.GlobalAveragePooling2D(name=f"{name}se_squeeze")(x)
-    y = layers.Reshape(shape, name=f"{name}se_reshape")(y)
-    for part, width, activation in (("reduce", squeezed, "swish"), ("expand", filters, "sigmoid")):
-        y = layers.Conv2D(
-            width, 1, padding="same", activation=activation,
-            kernel_initializer=kernel_initializer(), name=f"{name}se_{part}",
-        )(y)  # fmt: skip
-    return layers.Multiply(name=f"{name}se_excite")([x, y])
-
-
-def inverted_residual(
-    x: Any, strides: int, drop_rate: float, name: str, *, filters: int, size: int, expansion: int,
-    momentum: float = 0.99, suffix: str = "", pad: bool = True,
-) -> Any:  # fmt: skip
-    """Expand the channels, convolve each of them, weight them and project them ("MBConv").
-
-    Args:
-        x: images.
-        strides: of the block.
-        drop_rate: the share of the images for which the block is dropped in training.
-        name: the prefix of the layers.
-        filters: of the projection.
-        size: of the kernel.
-        expansion: the channels of the depthwise convolution, as a multiple of the inputs'.
-        momentum: of the normalisations.
-        suffix: of the name of the depthwise convolution.
-        pad: whether a layer of its own pads a convolution with a stride.
-    """
-    inputs, width = x, x.shape[channel_axis()]
-    if expansion != 1:
-        x = convolve(x, width * expansion, f"{name}expand", momentum=momentum)
-    padding = "same"
-    if strides == 2 and pad:
-        x = layers.ZeroPadding2D(strided_padding(x, size), name=f"{name}dwconv_pad")(x)
-        padding = "valid"
-    x = layers.DepthwiseConv2D(
-        size, strides, padding, use_bias=False, depthwise_initializer=kernel_initializer(),
-        name=f"{name}dwconv{suffix}",
-    )(x)  # fmt: skip
-    x = activate(batch_norm(x, f"{name}bn", momentum=momentum), f"{name}activation", "swish")
-    x = _excite(x, max(1, width // 4), name)
-    x = convolve(x, filters, f"{name}project", activation=None, momentum=momentum)
-    return residual(x, inputs, strides, drop_rate, name)
-
-
-def stack(x: Any, stages: Sequence[tuple[Callable[..., Any], int, int]], total: int) -> Any:
-    """Run blocks one after the other, dropped the more often the later they come.
-
-    Args:
-        x: images.
-        stages: of each, the block as a function of (x, strides, drop rate, name), the stride of the
-            first block, and the number of blocks.
-        total: the number of blocks at which the rate would be 0.2.
-    """
-    done = 0
-    for stage, (block, strides, count) in enumerate(stages, 1):
-        for i in range(count):
-            name = f"block{stage}{chr(ord('a') + i)}_"
-            x = block(x, strides if i == 0 else 1, _DROP_RATE * done / total, name)
-            done += 1
-    return x
+# -- applications of Keras ------------------------------------------------------------------------
 
 
 def classify(x: Any, classes: int, activation: Any, dropout: float = 0.2) -> Any:
@@ -174,36 +269,18 @@ def classify(x: Any, classes: int, activation: Any, dropout: float = 0.2) -> Any
     return average_top(x, classes, activation, dropout, kernel_initializer=initializer)
 
 
-def features(x: Any, width: float, depth: float, imagenet: bool) -> Any:
-    """Return the output of the last convolution, a 32nd of the image's size.
-
-    Args:
-        x: images, with pixels from 0 to 255.
-        width: the factor of all filters.
-        depth: the factor of the number of blocks of each stage.
-        imagenet: whether for Keras's weights of ImageNet, which expect channels that are divided by
-            the root of their deviation as well.
-    """
+def _preprocess(x: Any, imagenet: bool) -> Any:
+    """Normalise pixels; Keras's weights of ImageNet expect one more division."""
     x = layers.Rescaling(1 / 255)(x)
     x = layers.Normalization(axis=channel_axis())(x)
     if imagenet:
         x = layers.Rescaling([1 / math.sqrt(std) for std in (0.229, 0.224, 0.225)])(x)
-    x = layers.ZeroPadding2D(strided_padding(x, 3), name="stem_conv_pad")(x)
-    x = convolve(x, _scaled(32, width), "stem", 3, 2, "valid")
-    stages = []
-    for size, count, filters, expansion, strides in _STAGES:
-        block = partial(
-            inverted_residual, filters=_scaled(filters, width), size=size, expansion=expansion
-        )
-        stages.append((block, strides, math.ceil(depth * count)))
-    x = stack(x, stages, total=sum(count for _, _, count in stages))
-    return convolve(x, _scaled(1280, width), "top")
-
-
-# -- applications of Keras ------------------------------------------------------------------------
+    return x
 
 
 def _application(function: str, width: float, depth: float, size: int, dropout: float) -> Any:
+    layout = Layout(width=width, depth=depth)
+
     def constructor(
         include_top: bool = True,
         weights: Any = "imagenet",
@@ -215,7 +292,7 @@ def _application(function: str, width: float, depth: float, size: int, dropout: 
         name: str = function.lower(),
     ) -> keras.Model:
         return assemble(
-            lambda x: features(x, width, depth, weights == "imagenet"), name=name,
+            lambda x: features(_preprocess(x, weights == "imagenet"), layout)["P5"], name=name,
             include_top=include_top, weights=weights, input_tensor=input_tensor,
             input_shape=input_shape, pooling=pooling, classes=classes,
             classifier_activation=classifier_activation, default_size=size,
@@ -225,11 +302,13 @@ def _application(function: str, width: float, depth: float, size: int, dropout: 
     return describe(constructor, function)
 
 
-EfficientNetB0 = _application("EfficientNetB0", 1.0, 1.0, 224, 0.2)
-EfficientNetB1 = _application("EfficientNetB1", 1.0, 1.1, 240, 0.2)
-EfficientNetB2 = _application("EfficientNetB2", 1.1, 1.2, 260, 0.3)
-EfficientNetB3 = _application("EfficientNetB3", 1.2, 1.4, 300, 0.3)
-EfficientNetB4 = _application("EfficientNetB4", 1.4, 1.8, 380, 0.4)
-EfficientNetB5 = _application("EfficientNetB5", 1.6, 2.2, 456, 0.4)
-EfficientNetB6 = _application("EfficientNetB6", 1.8, 2.6, 528, 0.5)
-EfficientNetB7 = _application("EfficientNetB7", 2.0, 3.1, 600, 0.5)
+# (width, depth, image size, dropout) of each.
+SIZES = {
+    "B0": (1.0, 1.0, 224, 0.2), "B1": (1.0, 1.1, 240, 0.2), "B2": (1.1, 1.2, 260, 0.3),
+    "B3": (1.2, 1.4, 300, 0.3), "B4": (1.4, 1.8, 380, 0.4), "B5": (1.6, 2.2, 456, 0.4),
+    "B6": (1.8, 2.6, 528, 0.5), "B7": (2.0, 3.1, 600, 0.5),
+}  # fmt: skip
+(
+    EfficientNetB0, EfficientNetB1, EfficientNetB2, EfficientNetB3, EfficientNetB4, EfficientNetB5,
+    EfficientNetB6, EfficientNetB7,
+) = (_application(f"EfficientNet{size}", *SIZES[size]) for size in SIZES)  # fmt: skip
