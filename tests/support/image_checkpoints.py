@@ -30,6 +30,7 @@ _EFFICIENTNET = {
     "depthwise_padding": [5], "batch_norm_eps": 0.01,
 }  # fmt: skip
 _MOBILENET = {"depth_multiplier": 0.25, "image_size": 64}
+_REGNET = {"embedding_size": 8, "hidden_sizes": [8, 20, 24, 48], "depths": [1, 2, 1, 1]}
 # name -> (class of transformers, arguments of its config)
 OF_TRANSFORMERS = {
     "resnet, basic": ("ResNetForImageClassification", {**_RESNET, "layer_type": "basic"}),
@@ -42,6 +43,14 @@ OF_TRANSFORMERS = {
         "ConvNextForImageClassification", {**_CONVNEXT, "layer_scale_init_value": 0.0}
     ),
     "efficientnet": ("EfficientNetForImageClassification", _EFFICIENTNET),
+    "regnet, x": (
+        "RegNetForImageClassification",
+        {**_REGNET, "groups_width": 8, "layer_type": "x"},
+    ),
+    "regnet, y": (
+        "RegNetForImageClassification",
+        {**_REGNET, "groups_width": 4, "downsample_in_first_stage": False},
+    ),
     "vit": ("ViTForImageClassification", _VIT),
     "deit": ("DeiTForImageClassificationWithTeacher", _VIT),
     "mobilenet_v1": ("MobileNetV1ForImageClassification", _MOBILENET),
@@ -63,6 +72,7 @@ OF_TIMM = (
     "mobilenetv1_100h", "mobilenetv2_035", "mobilenetv3_small_050",
     "tf_mobilenetv3_small_minimal_100", "convnext_tiny", "convnext_atto", "efficientnet_b0",
     "tf_efficientnet_b1", "tf_efficientnetv2_b1",
+    "regnetx_002", "regnety_002",
 )  # fmt: skip
 
 
@@ -75,8 +85,8 @@ def randomize(model, gated=False):
     torch.manual_seed(0)
     with torch.no_grad():
         for name, value in (*model.named_parameters(), *model.named_buffers()):
-            gamma = gated and value.ndim == 1 and name.endswith("weight")
-            if name.endswith("running_var") or gamma:
+            is_scale = value.ndim == 1 and name.endswith("weight")  # zero in blocks of timm
+            if name.endswith("running_var") or (is_scale and (gated or not small)):
                 value.uniform_(0.5, 1.5)
             elif value.ndim == 4 and gated:
                 gate = name.endswith(("se.conv_expand.weight", "squeeze_excite.expand.weight"))
@@ -104,7 +114,7 @@ def transformers_checkpoint(folder, name):
         processor.save_pretrained(folder)
     elif "efficientnet" in name:
         EfficientNetImageProcessorPil(size={"height": 75, "width": 75}).save_pretrained(folder)
-    elif "resnet" in name or "convnext" in name:
+    elif "resnet" in name or "convnext" in name or "regnet" in name:
         ConvNextImageProcessorPil(size={"shortest_edge": 64}).save_pretrained(folder)
     else:
         ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)

@@ -52,6 +52,40 @@ def activate(x: Any, name: str | None, activation: Any = "relu") -> Any:
     return layers.Activation(activation, name=name)(x)
 
 
+def padded_conv(
+    x: Any, filters: int, size: int, stride: int, name: str, **kwargs: Any
+) -> Any:  # fmt: skip
+    """Convolve, padded on all sides alike where the stride is 2, as in PyTorch.
+
+    Args:
+        x: images.
+        filters: of the convolution.
+        size: of its kernel.
+        stride: of the convolution.
+        name: the prefix of the layers.
+        kwargs: further arguments of `layers.Conv2D`.
+    """
+    padding = "same"
+    if size > 1 and stride > 1:
+        x, padding = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x), "valid"
+    return layers.Conv2D(filters, size, stride, padding, name=f"{name}_conv", **kwargs)(x)
+
+
+def excite(x: Any, squeezed: int, name: str) -> Any:
+    """Weight channels by what all positions have in common (Hu et al., 2018, arXiv:1709.01507).
+
+    Args:
+        x: images.
+        squeezed: the filters of the first of two convolutions of the averages.
+        name: the prefix of the layers.
+    """
+    y = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_se_squeeze")(x)
+    y = layers.Conv2D(squeezed, 1, activation="relu", name=f"{name}_se_reduce")(y)
+    filters = x.shape[channel_axis()]
+    y = layers.Conv2D(filters, 1, activation="sigmoid", name=f"{name}_se_expand")(y)
+    return layers.Multiply(name=f"{name}_se_scale")([x, y])
+
+
 def strided_padding(x: Any, kernel_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the padding of a convolution with stride 2 that gives the output size of "same".
 

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from hub.families import Family, Head, register
-from hub.models.applications.frame import activate, application, batch_norm, channel_axis
+from hub.models.applications.frame import (
+    activate,
+    application,
+    batch_norm,
+    channel_axis,
+    padded_conv,
+)
 from hub.models.image_backbone import ImageBackbone, timm_arguments, timm_config
 from hub.weights.storage import DENSE_AS_CONV
 from hub.weights.tables import WeightTable
@@ -89,14 +95,6 @@ def _normalize(x: Any, name: str, layout: Layout) -> Any:
     return activate(batch_norm(x, f"{name}_bn", layout.epsilon), f"{name}_relu")
 
 
-def _convolve(x: Any, filters: int, size: int, stride: int, name: str, **kwargs: Any) -> Any:
-    """Convolve, padded on all sides alike where the stride is 2."""
-    padding = "same"
-    if size > 1 and stride > 1:
-        x, padding = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x), "valid"
-    return layers.Conv2D(filters, size, stride, padding, name=f"{name}_conv", **kwargs)(x)
-
-
 def _block_v1(x: Any, filters: int, stride: int, first: bool, name: str, layout: Layout) -> Any:
     """Add the convolutions of a block to its input, or to a projection of it."""
     width = 4 * filters if layout.bottleneck else filters
@@ -104,12 +102,12 @@ def _block_v1(x: Any, filters: int, stride: int, first: bool, name: str, layout:
     strided = 1 if layout.bottleneck and not layout.strided_first_conv else 0
     shortcut, bias = x, layout.use_bias
     if first and (stride > 1 or x.shape[channel_axis()] != width):
-        shortcut = _convolve(x, width, 1, stride, f"{name}_0", use_bias=bias)
+        shortcut = padded_conv(x, width, 1, stride, f"{name}_0", use_bias=bias)
         shortcut = batch_norm(shortcut, f"{name}_0_bn", layout.epsilon)
     for i, size in enumerate(sizes):
         outputs = width if i == len(sizes) - 1 else filters
         part = f"{name}_{i + 1}"
-        x = _convolve(x, outputs, size, stride if i == strided else 1, part, use_bias=bias)
+        x = padded_conv(x, outputs, size, stride if i == strided else 1, part, use_bias=bias)
         x = batch_norm(x, f"{part}_bn", layout.epsilon)
         if i < len(sizes) - 1:
             x = activate(x, f"{part}_relu")
@@ -120,7 +118,7 @@ def _block_v2(x: Any, filters: int, stride: int, first: bool, name: str, layout:
     """Add the convolutions of a normalised input to the input, or to a projection of it."""
     normalized, bias = _normalize(x, f"{name}_preact", layout), layout.use_bias
     if first:
-        shortcut = _convolve(normalized, 4 * filters, 1, stride, f"{name}_0", use_bias=bias)
+        shortcut = padded_conv(normalized, 4 * filters, 1, stride, f"{name}_0", use_bias=bias)
     else:
         shortcut = layers.MaxPooling2D(1, stride)(x) if stride > 1 else x
     x = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_1_conv")(normalized)
