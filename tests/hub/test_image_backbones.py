@@ -1,9 +1,12 @@
 """Backbones of images: weights of the published networks, and the levels, against the originals."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
-from image_checkpoints import transformers_checkpoint
+from image_checkpoints import randomize, transformers_checkpoint
+from safetensors.torch import load_file, save_file
 from timm_oracle import import_timm
 
 import hub
@@ -19,7 +22,11 @@ REGNETS = {
     "y": ("002", "004", "006", "008", "016", "032", "040", "064", "080", "120", "160", "320",
           "640", "1280", "2560", "008_tv", "080_tv"),
 }  # fmt: skip
-PUBLISHED = [f"regnet{kind}_{size}" for kind, sizes in REGNETS.items() for size in sizes]
+RESNETS = ("18", "26", "34", "50", "101", "152", "rs50", "rs101", "rs152", "rs200", "rs270",
+           "rs350", "rs420", "v2_50", "v2_101", "v2_152")  # fmt: skip
+PUBLISHED = [*(f"resnet{name}" for name in RESNETS)] + [
+    f"regnet{kind}_{size}" for kind, sizes in REGNETS.items() for size in sizes
+]
 
 
 @pytest.mark.parametrize("architecture", PUBLISHED)
@@ -93,3 +100,53 @@ def test_sizes_of_a_regnet_must_fit():
             hub.RegNetBackbone((8, 14), (1, 1), group_width=4)
         with pytest.raises(ValueError, match="must have a number for each stage"):
             hub.RegNetBackbone((8, 16), (1, 1, 1), group_width=4)
+
+
+def tiny_resnet_rs():
+    sizes = {"channels": (8, 8, 16, 16), "layers": (1, 2, 1, 1), "stem_width": 4}
+    return randomize(import_timm().create_model("resnetrs50", num_classes=0, **sizes))
+
+
+TINY_RS = {
+    "stackwise_num_filters": (8, 8, 16, 16), "stackwise_num_blocks": (1, 2, 1, 1),
+    "input_conv_filters": 8,
+}  # fmt: skip
+
+
+def test_levels_of_a_resnet_rs_are_those_of_timm(backend, tmp_path):
+    """Of a size that is odd at every level, where the last row of a pooling is half outside."""
+    oracle, pixels = tiny_resnet_rs(), pixels_of(71, 101)
+    save_file(oracle.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnetrs50"}))
+    with torch.no_grad():
+        inputs = torch.tensor(pixels).permute(0, 3, 1, 2)
+        expected = oracle.forward_intermediates(inputs, intermediates_only=True)[1:]
+    backbone = hub.ResNetBackbone.from_preset(tmp_path, **TINY_RS)
+    assert_levels_equal(backbone, pixels, expected)
+
+
+def test_a_new_resnet_is_saved_as_the_architecture_of_timm(tmp_path):
+    rs = {"use_deep_stem": True, "pool_in_shortcut": True, "se_ratio": 0.25}
+    with keras.use_backend("jax"):
+        for name, arguments in (
+            ("resnetrs50", rs), ("resnetv2_50", {"use_pre_activation": True}),
+        ):  # fmt: skip
+            backbone = hub.ResNetBackbone(**arguments)
+            hub.ResNetBackbone.from_config(backbone.get_config()).save_to_preset(tmp_path / name)
+            config = json.loads((tmp_path / name / "config.json").read_text())
+            assert config["architecture"] == name
+            theirs = import_timm().create_model(name, num_classes=0)
+            loaded = theirs.load_state_dict(
+                load_file(tmp_path / name / "model.safetensors"), strict=False
+            )
+            assert not loaded.unexpected_keys
+            assert all(key.endswith("num_batches_tracked") for key in loaded.missing_keys)
+            for change in (
+                {"epsilon": 1e-3}, {"stackwise_num_blocks": (1, 1, 1, 1)},
+                {"downsample_in_last_block": True},
+            ):  # fmt: skip
+                other = hub.ResNetBackbone(**{**arguments, **change})
+                with pytest.raises(ValueError, match="timm has no architecture"):
+                    other.save_to_preset(tmp_path / "other")
+        with pytest.raises(ValueError, match="use_pre_activation must be False with"):
+            hub.ResNetBackbone(use_pre_activation=True, se_ratio=0.25)

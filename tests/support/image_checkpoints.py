@@ -72,7 +72,7 @@ OF_TIMM = (
     "mobilenetv1_100h", "mobilenetv2_035", "mobilenetv3_small_050",
     "tf_mobilenetv3_small_minimal_100", "convnext_tiny", "convnext_atto", "efficientnet_b0",
     "tf_efficientnet_b1", "tf_efficientnetv2_b1",
-    "regnetx_002", "regnety_002",
+    "regnetx_002", "regnety_002", "resnetrs50",
 )  # fmt: skip
 
 

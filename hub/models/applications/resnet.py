@@ -1,4 +1,5 @@
-"""ResNet and ResNet V2 (He et al., 2015, arXiv:1512.03385; 2016, arXiv:1603.05027).
+"""ResNet and ResNet V2 (He et al., 2015, arXiv:1512.03385; 2016, arXiv:1603.05027), and ResNet-RS
+(Bello et al., 2021, arXiv:2103.07579): V1 with a deep stem, pooled shortcuts and weighted channels.
 
 The networks of Keras, timm and transformers differ. Keras's V1 has biases and the stride in the
 first convolution of a bottleneck; timm and transformers have no biases and the stride in the 3 x 3
@@ -18,6 +19,7 @@ from hub.models.applications.frame import (
     application,
     batch_norm,
     channel_axis,
+    excite,
     padded_conv,
 )
 from hub.models.image_backbone import ImageBackbone, timm_arguments, timm_config
@@ -41,6 +43,11 @@ class Layout:
         strided_last_block: whether the stride is in the last block of a stage, and images are
             padded with zeros before the first pooling, as in Keras's V2.
         stem_filters: of the first convolution.
+        deep_stem: whether four 3 x 3 convolutions, the first two with half the filters, replace the
+            first convolution and the pooling behind it.
+        pooled_shortcut: whether shortcuts are halved by average pooling instead of a stride.
+        se_ratio: the channels of squeeze and excitation, as a share of those of the block; 0 for
+            none.
     """
 
     filters: Sequence[int] = (64, 128, 256, 512)
@@ -52,6 +59,9 @@ class Layout:
     strided_first_conv: bool = False
     strided_last_block: bool = False
     stem_filters: int = 64
+    deep_stem: bool = False
+    pooled_shortcut: bool = False
+    se_ratio: float = 0.0
 
 
 def features(x: Any, layout: Layout) -> dict[str, Any]:
@@ -62,19 +72,7 @@ def features(x: Any, layout: Layout) -> dict[str, Any]:
         layout: of the blocks.
     """
     v2 = layout.pre_activation
-    x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
-    x = layers.Conv2D(
-        layout.stem_filters, 7, strides=2, use_bias=layout.use_bias, name="conv1_conv"
-    )(x)
-    if not v2:
-        x = _normalize(x, "conv1", layout)
-    if v2 and not layout.strided_last_block:  # values may be negative, and Keras pads with zeros
-        height = 1 if channel_axis() == 3 else 2
-        padding = [(1, 1) if axis in (height, height + 1) else (0, 0) for axis in range(4)]
-        x = ops.pad(x, padding, constant_values=-np.inf)
-    else:
-        x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
-    x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+    x = (_deep_stem if layout.deep_stem else _stem)(x, layout)
     pyramid = {}
     for stage, (filters, count) in enumerate(zip(layout.filters, layout.blocks, strict=True)):
         # Keras's V2 halves the size at the end of the first three stages, the others at the start
@@ -91,6 +89,34 @@ def features(x: Any, layout: Layout) -> dict[str, Any]:
     return pyramid
 
 
+def _stem(x: Any, layout: Layout) -> Any:
+    """Quarter the size by a convolution and by pooling."""
+    x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
+    x = layers.Conv2D(
+        layout.stem_filters, 7, strides=2, use_bias=layout.use_bias, name="conv1_conv"
+    )(x)
+    if not layout.pre_activation:
+        x = _normalize(x, "conv1", layout)
+    if layout.pre_activation and not layout.strided_last_block:
+        # Values may be negative, and Keras pads with zeros.
+        height = 1 if channel_axis() == 3 else 2
+        padding = [(1, 1) if axis in (height, height + 1) else (0, 0) for axis in range(4)]
+        x = ops.pad(x, padding, constant_values=-np.inf)
+    else:
+        x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
+    return layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+
+
+def _deep_stem(x: Any, layout: Layout) -> Any:
+    """Quarter the size by convolutions alone."""
+    filters = layout.stem_filters
+    convolutions = ((filters // 2, 2), (filters // 2, 1), (filters, 1), (filters, 2))
+    for i, (width, stride) in enumerate(convolutions, 1):
+        x = padded_conv(x, width, 3, stride, f"conv1_{i}", use_bias=layout.use_bias)
+        x = _normalize(x, f"conv1_{i}", layout)
+    return x
+
+
 def _normalize(x: Any, name: str, layout: Layout) -> Any:
     return activate(batch_norm(x, f"{name}_bn", layout.epsilon), f"{name}_relu")
 
@@ -102,7 +128,10 @@ def _block_v1(x: Any, filters: int, stride: int, first: bool, name: str, layout:
     strided = 1 if layout.bottleneck and not layout.strided_first_conv else 0
     shortcut, bias = x, layout.use_bias
     if first and (stride > 1 or x.shape[channel_axis()] != width):
-        shortcut = padded_conv(x, width, 1, stride, f"{name}_0", use_bias=bias)
+        remaining = 1 if layout.pooled_shortcut else stride
+        if remaining < stride:
+            shortcut = layers.AveragePooling2D(stride, padding="same", name=f"{name}_0_pool")(x)
+        shortcut = padded_conv(shortcut, width, 1, remaining, f"{name}_0", use_bias=bias)
         shortcut = batch_norm(shortcut, f"{name}_0_bn", layout.epsilon)
     for i, size in enumerate(sizes):
         outputs = width if i == len(sizes) - 1 else filters
@@ -111,6 +140,8 @@ def _block_v1(x: Any, filters: int, stride: int, first: bool, name: str, layout:
         x = batch_norm(x, f"{part}_bn", layout.epsilon)
         if i < len(sizes) - 1:
             x = activate(x, f"{part}_relu")
+    if layout.se_ratio > 0:
+        x = excite(x, round(width * layout.se_ratio), name)
     return activate(layers.Add(name=f"{name}_add")([shortcut, x]), f"{name}_out")
 
 
@@ -164,7 +195,15 @@ class ResNetBackbone(ImageBackbone):
         downsample_in_bottleneck: whether the stride is in the first convolution of a bottleneck.
         downsample_in_last_block: whether the stride is in the last block of a stage, as in Keras's
             V2.
+        use_deep_stem: whether four 3 x 3 convolutions replace the first convolution and the pooling
+            behind it, as in ResNet-RS.
+        pool_in_shortcut: whether shortcuts are halved by average pooling, as in ResNet-RS.
+        se_ratio: the channels of squeeze and excitation, as a share of those of the block; 0 for
+            none. ResNet-RS has 0.25.
         image_shape: of an image.
+
+    Raises:
+        ValueError: an argument is not valid, or V2 has parts of ResNet-RS.
 
     >>> model = ResNetBackbone((4, 8, 8, 8), (1, 1, 1, 1), "basic_block", input_conv_filters=4)
     >>> tuple(model(np.ones((1, 64, 64, 3), "float32")).shape), list(model.pyramid_outputs)
@@ -184,6 +223,9 @@ class ResNetBackbone(ImageBackbone):
         epsilon: float = 1e-5,
         downsample_in_bottleneck: bool = False,
         downsample_in_last_block: bool = False,
+        use_deep_stem: bool = False,
+        pool_in_shortcut: bool = False,
+        se_ratio: float = 0.0,
         image_shape: Sequence[int | None] = (None, None, 3),
         **kwargs: Any,
     ):
@@ -192,10 +234,17 @@ class ResNetBackbone(ImageBackbone):
                 f"block_type must be 'basic_block' or 'bottleneck_block', got {block_type!r}."
             )
         self.keep_config(locals())
+        is_rs = use_deep_stem or pool_in_shortcut or se_ratio > 0
+        if use_pre_activation and is_rs:
+            raise ValueError(
+                "use_pre_activation must be False with use_deep_stem, pool_in_shortcut or se_ratio."
+            )
+        if use_pre_activation or is_rs:  # transformers has neither
+            self.default_family = "timm_resnetv2" if use_pre_activation else "timm_resnet"
         layout = Layout(
             stackwise_num_filters, stackwise_num_blocks, block_type == "bottleneck_block",
             use_pre_activation, use_bias, epsilon, downsample_in_bottleneck,
-            downsample_in_last_block, input_conv_filters,
+            downsample_in_last_block, input_conv_filters, use_deep_stem, pool_in_shortcut, se_ratio,
         )  # fmt: skip
         super().__init__(lambda x: features(x, layout), image_shape, **kwargs)
 
@@ -207,12 +256,27 @@ _TIMM_DEPTHS = {
     "34": ("basic_block", (3, 4, 6, 3)),
     **{depth: ("bottleneck_block", blocks) for depth, blocks in _DEPTHS.items()},
 }  # fmt: skip
+_RS_BLOCKS = {
+    "50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3), "200": (3, 24, 36, 3),
+    "270": (4, 29, 53, 4), "350": (4, 36, 72, 4), "420": (4, 44, 87, 4),
+}  # fmt: skip
+# What all networks of timm have in common, but for those that say otherwise.
+_COMMON = {
+    "stackwise_num_filters": (64, 128, 256, 512), "block_type": "bottleneck_block",
+    "use_pre_activation": False, "input_conv_filters": 64, "use_bias": False, "epsilon": 1e-5,
+    "downsample_in_bottleneck": False, "downsample_in_last_block": False, "use_deep_stem": False,
+    "pool_in_shortcut": False, "se_ratio": 0.0,
+}  # fmt: skip
+_RS = {"use_deep_stem": True, "pool_in_shortcut": True, "se_ratio": 0.25}
 _VARIANTS = {
-    f"resnet{depth}": {"stackwise_num_blocks": blocks, "block_type": block}
+    f"resnet{depth}": {**_COMMON, "stackwise_num_blocks": blocks, "block_type": block}
     for depth, (block, blocks) in _TIMM_DEPTHS.items()
+} | {
+    f"resnetrs{depth}": {**_COMMON, **_RS, "stackwise_num_blocks": blocks}
+    for depth, blocks in _RS_BLOCKS.items()
 }
 _VARIANTS_V2 = {
-    f"resnetv2_{depth}": {"stackwise_num_blocks": blocks, "use_pre_activation": True}
+    f"resnetv2_{depth}": {**_COMMON, "stackwise_num_blocks": blocks, "use_pre_activation": True}
     for depth, blocks in _DEPTHS.items()
 }
 
@@ -234,12 +298,23 @@ def _block_rows(arguments: Mapping[str, Any], block: str, parts: Mapping[str, st
 
 
 def _timm_weights(arguments: Mapping[str, Any]) -> WeightTable:
-    parts = {"0_conv": "downsample.0", "0_bn": "downsample.1"}
+    first = 1 if arguments["pool_in_shortcut"] else 0  # behind the pooling
+    parts = {"0_conv": f"downsample.{first}", "0_bn": f"downsample.{first + 1}"}
+    parts |= {"se_reduce": "se.fc1", "se_expand": "se.fc2"}
     parts |= {f"{n}_{part}": f"{part}{n}" for n in (1, 2, 3) for part in ("conv", "bn")}
     rows = _block_rows(arguments, "layer{}.{}", parts)
     # timm counts the stages from one.
     rows = {k: f"layer{int(v[5]) + 1}{v[6:]}" for k, v in rows.items()}
-    return WeightTable({"conv1_conv": "conv1", "conv1_bn": "bn1", **rows})
+    stem = {"conv1_conv": "conv1", "conv1_bn": "bn1"}
+    if arguments["use_deep_stem"]:
+        places = (("conv1.0", "conv1.1"), ("conv1.3", "conv1.4"), ("conv1.6", "bn1"),
+                  ("maxpool.0", "maxpool.1"))  # fmt: skip
+        stem = {
+            f"conv1_{i}_{part}": place
+            for i, pair in enumerate(places, 1)
+            for part, place in zip(("conv", "bn"), pair, strict=True)
+        }
+    return WeightTable({**stem, **rows})
 
 
 def _timm_weights_v2(arguments: Mapping[str, Any]) -> WeightTable:
