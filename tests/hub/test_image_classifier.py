@@ -27,7 +27,6 @@ from hub.weights.loading import layer_storages, weight_variables
 from hub.weights.tables import name_tensors
 
 
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """Return (folder, model of the oracle) of a name, each written once."""
