@@ -36,6 +36,7 @@ class Graph:
         input_layers: the layers of the inputs, in the order of the flat inputs.
         layers: the layers of the inputs and those that are called, each once, in Keras's order:
             by the number of calls to the outputs.
+        last_uses: for each node the tensors whose values nothing needs after it.
     """
 
     # The calls stand before the outputs: who copies the fields in this order finds what a call
@@ -45,6 +46,7 @@ class Graph:
     outputs: Any
     input_layers: list[Layer]
     layers: list[Layer]
+    last_uses: list[list[KerasTensor]]
 
     @property
     def flat_inputs(self) -> list[KerasTensor]:
@@ -114,7 +116,18 @@ def make_graph(inputs: Any, outputs: Any, own_inputs: bool = True) -> Graph:
         return make_graph(inputs, outputs)
     input_layers = [_input_layer(x) for x in flat if not _is_called(x)]
     layers = _by_depth(flat, input_layers, nodes, tree.flatten(outputs))
-    return Graph(inputs, nodes, outputs, input_layers, layers)
+    return Graph(inputs, nodes, outputs, input_layers, layers, _last_uses(nodes, outputs))
+
+
+def _last_uses(nodes: list[Node], outputs: Any) -> list[list[KerasTensor]]:
+    """Return for each node the tensors that no later node takes, and that are no outputs."""
+    needed = {id(x) for x in tree.flatten(outputs)}
+    uses: list[list[KerasTensor]] = []
+    for node in reversed(nodes):
+        tensors = {id(x): x for x in (*node.inputs, *node.outputs) if id(x) not in needed}
+        uses.append(list(tensors.values()))
+        needed |= tensors.keys()
+    return uses[::-1]
 
 
 def _by_depth(
@@ -173,7 +186,8 @@ def _behind_inputs(inputs: Any, nodes: list[Node], outputs: Any) -> tuple[Any, A
         return InputLayer(batch_shape=x.shape, dtype=x.dtype).output if _is_called(x) else x
 
     new = tree.map_structure(replaced, inputs)
-    return new, _run(nodes, tree.flatten(inputs), tree.flatten(new), outputs)
+    uses = _last_uses(nodes, outputs)
+    return new, _run(nodes, uses, tree.flatten(inputs), tree.flatten(new), outputs)
 
 
 def nodes_between(inputs: list[KerasTensor], outputs: list[KerasTensor]) -> list[Node]:
@@ -224,11 +238,13 @@ def run_graph(graph: Graph, inputs: list[Any], calling: Callable | None = None) 
         inputs: a value for each symbolic input, as `match_inputs` orders them.
         calling: gives what is called at a node; its operation by default.
     """
-    return _run(graph.nodes, graph.flat_inputs, inputs, graph.outputs, calling)
+    uses = graph.last_uses
+    return _run(graph.nodes, uses, graph.flat_inputs, inputs, graph.outputs, calling)
 
 
 def _run(
     nodes: list[Node],
+    last_uses: list[list[KerasTensor]],
     symbols: list[KerasTensor],
     inputs: list[Any],
     outputs: Any,
@@ -240,7 +256,7 @@ def _run(
     def value_of(x: Any) -> Any:
         return values[id(x)] if isinstance(x, KerasTensor) else x
 
-    for node in nodes:
+    for node, last in zip(nodes, last_uses, strict=True):
         function = node.operation if calling is None else calling(node)
         if not node.kwargs and len(node.args) == 1 and type(node.args[0]) is KerasTensor:
             result = function(values[id(node.args[0])])  # without a walk of the structure
@@ -250,10 +266,12 @@ def _run(
         cls = type(result)
         if len(node.outputs) == 1 and (cls is np.ndarray or OF.get(cls) is not None):
             values[id(node.outputs[0])] = result
-            continue
-        result = tree.flatten(result)
-        for symbol, place in zip(node.outputs, node.places, strict=True):
-            values[id(symbol)] = result[place]
+        else:
+            result = tree.flatten(result)
+            for symbol, place in zip(node.outputs, node.places, strict=True):
+                values[id(symbol)] = result[place]
+        for symbol in last:  # what is held until the end takes memory
+            del values[id(symbol)]
     single = isinstance(outputs, KerasTensor)
     return value_of(outputs) if single else tree.map_structure(value_of, outputs)
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -477,3 +478,27 @@ def test_add_variable_is_add_weight(backend):
     v = layer.add_variable((2,), "ones", "float32", False, name="v")
     assert (v.path, v.shape, v.trainable) == ("own/v", (2,), False)
     assert layer.non_trainable_variables == [v]
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+def test_values_of_a_graph_are_dropped_after_their_last_use(backend):
+    alive, kept = [], []
+
+    class Watched(layers.Layer):
+        def call(self, x):
+            alive.append(sum(ref() is not None for ref in kept))
+            x = x + 1.0
+            kept.append(weakref.ref(x))
+            return x
+
+    i = layers.Input((4,))
+    x = first = Watched()(i)
+    for _ in range(5):
+        x = Watched()(x)
+    model = models.Model(i, layers.Add()([first, x]))
+    alive.clear(), kept.clear()
+    out = model(ops.convert_to_tensor(X))
+    assert alive == [0, 1, 2, 2, 2, 2]  # the first one, which is added at the end, and the last
+    assert_close(numbers(out), 2 * X + 7)
