@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from keraslite.backend.primitives import primitive
 from keraslite.backend.torch.fast.linear import linear
+from keraslite.backend.torch.tracing import in_transform
 from keraslite.backend.windows import output_size, padding_pairs
 
 TABLE: dict[str, Any] = {}
@@ -71,14 +72,25 @@ def _filters(kernel: Tensor) -> Tensor:
 
     Torch needs it contiguous in a memory format. One transposition of a matrix gives channels_last,
     several times faster than the general copy that torch would make. A checkpoint's weight seen as
-    our kernel is in order already.
+    our kernel is in order already. A variable is laid out in this order once, for all steps.
     """
-    kernel = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
+    planes = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
     if kernel.is_contiguous() and kernel.numel() >= 2**15:
-        *inner, outputs = kernel.shape
-        matrix = kernel.reshape(-1, outputs).t().contiguous()
-        return matrix.view(outputs, *inner).movedim(-1, 1)
-    return kernel.movedim((-1, -2), (0, 1))
+        *inner, outputs = planes.shape
+        matrix = kernel.detach() if _is_variable(kernel) else kernel
+        filters = matrix.reshape(-1, outputs).t().contiguous().view(outputs, *inner).movedim(-1, 1)
+        if matrix is kernel:
+            return filters
+        kernel.data = filters.movedim((0, 1), (-1, -2)).view(kernel.shape)
+        planes = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
+    return planes.movedim((-1, -2), (0, 1))
+
+
+def _is_variable(x: Tensor) -> bool:
+    """Whether a tensor is a variable of this process alone, outside transforms and traces."""
+    if torch.compiler.is_compiling() or type(x) is not torch.nn.Parameter:
+        return False
+    return not in_transform() and not x.is_shared()
 
 
 @primitive(TABLE)
