@@ -111,6 +111,8 @@ class BatchNormalization(Affine):
                 "The mask provided should be one dimension less than the inputs. Received: "
                 f"mask.shape={tuple(mask.shape)}, inputs.shape={tuple(inputs.shape)}"
             )
+        if training and self.trainable and mask is None and not self.renorm:
+            return self._normalize_batch(inputs)
         x = ops.cast(inputs, "float32") if ops.dtype(inputs) in HALF else inputs
         dtype = ops.dtype(x)
         gamma, beta = value_of(self.gamma, dtype), value_of(self.beta, dtype)
@@ -119,8 +121,7 @@ class BatchNormalization(Affine):
             if self.renorm:
                 gamma, beta = self._renormalize(mean, variance, gamma, beta)
             else:
-                _follow(self.moving_mean, mean, self.momentum)
-                _follow(self.moving_variance, variance, self.momentum)
+                self._follow_batch(mean, variance)
         else:
             mean, variance = (
                 value_of(self.moving_mean, dtype),
@@ -128,6 +129,17 @@ class BatchNormalization(Affine):
             )
         out = ops.batch_normalization(x, mean, variance, self.axis, beta, gamma, self.epsilon)
         return ops.cast(out, self.compute_dtype)
+
+    def _normalize_batch(self, x: Any) -> Any:
+        """Normalize by the batch's statistics, in one kernel where the backend has it."""
+        gamma, beta = value_of(self.gamma), value_of(self.beta)
+        out, mean, variance = ops.normalize_batch(x, gamma, beta, self.axis, self.epsilon)
+        self._follow_batch(mean, variance)
+        return ops.cast(out, self.compute_dtype)
+
+    def _follow_batch(self, mean: Any, variance: Any) -> None:
+        _follow(self.moving_mean, mean, self.momentum)
+        _follow(self.moving_variance, variance, self.momentum)
 
     def _moments(self, x: Any, mask: Any) -> tuple[Any, Any]:
         axis = self.axis % len(x.shape)
