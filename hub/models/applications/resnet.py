@@ -39,6 +39,7 @@ class Layout:
         pre_activation: whether normalisation and activation stand before the convolutions (V2).
         use_bias: whether convolutions that are not followed by a normalisation alone have biases.
         epsilon: of the normalisations.
+        momentum: of the normalisations' averages.
         strided_first_conv: whether the stride is in the first convolution of a bottleneck.
         strided_last_block: whether the stride is in the last block of a stage, and images are
             padded with zeros before the first pooling, as in Keras's V2.
@@ -56,6 +57,7 @@ class Layout:
     pre_activation: bool = False
     use_bias: bool = False
     epsilon: float = 1e-5
+    momentum: float = 0.9
     strided_first_conv: bool = False
     strided_last_block: bool = False
     stem_filters: int = 64
@@ -118,7 +120,11 @@ def _deep_stem(x: Any, layout: Layout) -> Any:
 
 
 def _normalize(x: Any, name: str, layout: Layout) -> Any:
-    return activate(batch_norm(x, f"{name}_bn", layout.epsilon), f"{name}_relu")
+    return activate(_batch_norm(x, name, layout), f"{name}_relu")
+
+
+def _batch_norm(x: Any, name: str, layout: Layout) -> Any:
+    return batch_norm(x, f"{name}_bn", layout.epsilon, momentum=layout.momentum)
 
 
 def _block_v1(x: Any, filters: int, stride: int, first: bool, name: str, layout: Layout) -> Any:
@@ -132,12 +138,12 @@ def _block_v1(x: Any, filters: int, stride: int, first: bool, name: str, layout:
         if remaining < stride:
             shortcut = layers.AveragePooling2D(stride, padding="same", name=f"{name}_0_pool")(x)
         shortcut = padded_conv(shortcut, width, 1, remaining, f"{name}_0", use_bias=bias)
-        shortcut = batch_norm(shortcut, f"{name}_0_bn", layout.epsilon)
+        shortcut = _batch_norm(shortcut, f"{name}_0", layout)
     for i, size in enumerate(sizes):
         outputs = width if i == len(sizes) - 1 else filters
         part = f"{name}_{i + 1}"
         x = padded_conv(x, outputs, size, stride if i == strided else 1, part, use_bias=bias)
-        x = batch_norm(x, f"{part}_bn", layout.epsilon)
+        x = _batch_norm(x, part, layout)
         if i < len(sizes) - 1:
             x = activate(x, f"{part}_relu")
     if layout.se_ratio > 0:
@@ -169,7 +175,7 @@ _DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
 def _application(depth: str, version: str) -> Any:
     layout = Layout(
         blocks=_DEPTHS[depth], pre_activation=version == "V2", use_bias=True, epsilon=1.001e-5,
-        strided_first_conv=True, strided_last_block=version == "V2",
+        momentum=0.99, strided_first_conv=True, strided_last_block=version == "V2",
     )  # fmt: skip
     return application(f"ResNet{depth}{version}", lambda x: features(x, layout)["P5"])
 
@@ -243,8 +249,10 @@ class ResNetBackbone(ImageBackbone):
             self.default_family = "timm_resnetv2" if use_pre_activation else "timm_resnet"
         layout = Layout(
             stackwise_num_filters, stackwise_num_blocks, block_type == "bottleneck_block",
-            use_pre_activation, use_bias, epsilon, downsample_in_bottleneck,
-            downsample_in_last_block, input_conv_filters, use_deep_stem, pool_in_shortcut, se_ratio,
+            use_pre_activation, use_bias, epsilon,
+            strided_first_conv=downsample_in_bottleneck,
+            strided_last_block=downsample_in_last_block, stem_filters=input_conv_filters,
+            deep_stem=use_deep_stem, pooled_shortcut=pool_in_shortcut, se_ratio=se_ratio,
         )  # fmt: skip
         super().__init__(lambda x: features(x, layout), image_shape, **kwargs)
 
