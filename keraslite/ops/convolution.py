@@ -8,8 +8,10 @@ import numpy as np
 from keraslite import dtypes
 from keraslite.backend.windows import transposed_crops
 from keraslite.ops import numpy as k
+from keraslite.ops.activation import relu, relu6, silu
 from keraslite.ops.core import dtype
 from keraslite.ops.layout import as_tuple, channels_to_first, channels_to_last, is_channels_first
+from keraslite.ops.normalization import batch_normalization
 from keraslite.ops.op import op, primitive_only
 from keraslite.typing import Tensor
 
@@ -176,6 +178,76 @@ def _conv_transpose(x: Any, kernel: Any, strides: tuple, crops: list, dilation: 
     return primitive_only("conv_transpose")
 
 
+# What may stand behind a convolution in one kernel.
+CONV_ACTIVATIONS = {None: lambda x: x, "relu": relu, "relu6": relu6, "silu": silu}
+
+
+@op("float", tensors=8, keep=(2, 3, 5, 6))
+def normalized_conv(
+    x: Tensor, kernel: Tensor, mean: Tensor, variance: Tensor, bias: Tensor = None,
+    offset: Tensor = None, scale: Tensor = None, residual: Tensor = None,
+    strides: int | Sequence[int] = 1, padding: str | Sequence = "valid",
+    dilation_rate: int | Sequence[int] = 1, epsilon: float = 1e-3, activation: str | None = None,
+    depthwise: bool = False,
+) -> Tensor:  # fmt: skip
+    """`conv`, `batch_normalization`, a residual and an activation: a network's block at inference.
+
+    A backend that has one kernel for it folds the normalization into the kernel and the bias, and
+    keeps those until one of the five changes.
+
+    Args:
+        x: (batch, *spatial, channels).
+        kernel: (*spatial, channels / groups, filters).
+        mean: of each filter.
+        variance: of each filter.
+        bias: of the convolution.
+        offset: of the normalization.
+        scale: of the normalization.
+        residual: what is added to the result, before the activation.
+        strides: as for `conv`.
+        padding: as for `conv`.
+        dilation_rate: as for `conv`.
+        epsilon: added to the variance.
+        activation: None, "relu", "relu6" or "silu".
+        depthwise: whether it is `depthwise_conv`, with its kernel.
+
+    Raises:
+        ValueError: there is no such activation.
+
+    >>> out = normalized_conv([[[3.0]]], [[[2.0]]], [1.0], [4.0], epsilon=0.0, activation="relu")
+    >>> print(convert_to_numpy(out))
+    [[[2.5]]]
+    """
+    if activation not in CONV_ACTIVATIONS:
+        raise ValueError(
+            f"normalized_conv: activation must be one of {list(CONV_ACTIVATIONS)}, "
+            f"got {activation!r}."
+        )
+    rank = len(x.shape) - 2
+    steps, dilation = (as_tuple(v, rank, "strides") for v in (strides, dilation_rate))
+    out = _normalized_conv(
+        x, kernel, mean, variance, bias, offset, scale, residual, steps, padding, dilation,
+        epsilon, activation, depthwise,
+    )  # fmt: skip
+    if out is not NotImplemented:
+        return out
+    convolve = depthwise_conv if depthwise else conv
+    out = convolve(x, kernel, strides, padding, "channels_last", dilation_rate)
+    out = out if bias is None else out + bias
+    out = batch_normalization(out, mean, variance, -1, offset, scale, epsilon)
+    return CONV_ACTIVATIONS[activation](out if residual is None else out + residual)
+
+
+@op("same", tensors=8)
+def _normalized_conv(
+    x: Any, kernel: Any, mean: Any, variance: Any, bias: Any, offset: Any, scale: Any,
+    residual: Any, strides: tuple, padding: Any, dilation: tuple, epsilon: float,
+    activation: str | None, depthwise: bool,
+) -> Any:  # fmt: skip
+    """`normalized_conv` with settled arguments, or NotImplemented."""
+    return NotImplemented
+
+
 def _pool(
     name: str, inputs: Any, pool_size: Any, strides: Any, padding: Any, data_format: str | None
 ) -> Any:
@@ -284,5 +356,5 @@ def adaptive_max_pool(
 
 __all__ = [
     "adaptive_average_pool", "adaptive_max_pool", "average_pool", "conv", "conv_transpose",
-    "depthwise_conv", "max_pool", "separable_conv",
+    "depthwise_conv", "max_pool", "normalized_conv", "separable_conv",
 ]  # fmt: skip

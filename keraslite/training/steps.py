@@ -9,6 +9,7 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite import ops, tree
 from keraslite.ops.transforms import threaded_jit
+from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor
 from keraslite.training.stateless_steps import is_stateless, with_live_state
 from keraslite.variable import Variable
@@ -35,6 +36,8 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
         variable.materialize()
     if name != "predict":
         step = _with_values(module, step)
+    if name == "predict":
+        step = _predicting(step)
     if name != "train":
         step = _without_gradients(module, step)
     repeat = 1 if name == "predict" else getattr(model, "steps_per_execution", 1)
@@ -52,6 +55,19 @@ def _with_values(module: Any, step: Callable) -> Callable:
                 if isinstance(value, Variable):
                     logs[name] = module.copy(value.value)
         return logs
+
+    return call
+
+
+def _predicting(step: Callable) -> Callable:
+    """A step during which models may fold normalizations into convolutions."""
+
+    def call(data: Any) -> Any:
+        outer, scopes.predicting = scopes.predicting, True
+        try:
+            return step(data)
+        finally:
+            scopes.predicting = outer
 
     return call
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from keraslite.backend.primitives import primitive
+from keraslite.backend.torch.fast.convolution import fused_conv
 from keraslite.backend.torch.fast.linear import linear
 from keraslite.backend.torch.tracing import in_transform
 from keraslite.backend.windows import output_size, padding_pairs
@@ -65,6 +66,25 @@ def _conv(
         _planes(x), _filters(kernel), None, _two(strides, 1), before, _two(dilation, 1), groups
     )
     return _rows(out, rank)
+
+
+@primitive(TABLE)
+def _normalized_conv(
+    x: Tensor, kernel: Tensor, mean: Tensor, variance: Tensor, bias: Tensor | None,
+    offset: Tensor | None, scale: Tensor | None, residual: Tensor | None, strides: tuple,
+    padding: Any, dilation: tuple, epsilon: float, activation: str | None, depthwise: bool,
+) -> Any:  # fmt: skip
+    if x.ndim != 4:
+        return NotImplemented
+    pairs = padding_pairs(padding, x.shape[1:-1], kernel.shape[:-2], strides, dilation)
+    if any(a != b for a, b in pairs):
+        x, pairs = _pad(x, pairs), [(0, 0)] * 2
+    steps = [a for a, _ in pairs], strides, dilation
+    groups = x.shape[-1] // (1 if depthwise else kernel.shape[-2])
+    other = None if residual is None else _planes(residual)
+    moments = [mean, variance, bias, offset, scale]
+    out = fused_conv(_planes(x), kernel, moments, epsilon, other, steps, groups, activation)
+    return out if out is NotImplemented else _rows(out, 2)
 
 
 def _filters(kernel: Tensor) -> Tensor:

@@ -438,6 +438,18 @@ _CONVS = [  # strides, padding, dilation, groups
 ]  # fmt: skip
 _ODD = ((3,), (3, 2), (2, 3, 2))
 _POOLS = [(2, None, "valid"), (3, 1, "same"), (3, 2, "same"), (2, 3, "valid")]
+
+
+def normalized_conv(
+    x, w, mean, variance, bias=None, offset=None, scale=None, residual=None, strides=1,
+    padding="valid", dilation=1, epsilon=1e-3, activation=None, depthwise_=False,
+):  # fmt: skip
+    out = (depthwise if depthwise_ else conv)(x, w, strides, padding, None, dilation)
+    out = bn(out if bias is None else out + bias, mean, variance, -1, offset, scale, epsilon)
+    out = out if residual is None else out + residual
+    return out if activation is None else _PLAIN[activation](out)
+
+
 MAX, MEAN = functools.partial(windows, "max"), functools.partial(windows, "average")
 PAIRS = ((1, 1), (0, 2))
 WINDOWS = [
@@ -455,6 +467,16 @@ WINDOWS = [
         graph=False, rtol=1e-4, atol=1e-4),
     row("conv", image(1, 96), kernel(4, 96, 90), oracle=conv, graph=False, rtol=1e-4, atol=1e-4),
     row("conv", half(image(2)), half(kernel(3, 3, 4, 6)), oracle=wide(conv), **VALUE),
+    row("normalized_conv", image(2), kernel(3, 3, 4, 4), M4, V4, B4, G4, V4, image(2), 1, "same", 1,
+        1e-5, "relu", oracle=normalized_conv, grad=(0, 1, 4, 5, 6), graph=False, rtol=3e-5,
+        atol=2e-5),
+    row("normalized_conv", image(2), kernel(3, 3, 2, 4), M4, V4, None, None, None, None, 2, PAIRS,
+        oracle=normalized_conv, grad=(0, 1), graph=False, rtol=3e-5, atol=2e-5),
+    row("normalized_conv", image(1), kernel(3, 4, 4), M4, V4, B4, G4, None, None, 1, "valid", 2,
+        1e-3, "silu", oracle=normalized_conv, grad=(0, 1), graph=False, rtol=3e-5, atol=2e-5),
+    row("normalized_conv", image(2), kernel(3, 3, 4, 1), M4, V4, B4, None, None, None, 2, "same", 1,
+        1e-3, "relu6", True, oracle=normalized_conv, grad=(0, 1), graph=False, rtol=3e-5,
+        atol=2e-5),
     *(row("depthwise_conv", image(2), kernel(3, 3, 4, 2), s, p, None, d, oracle=depthwise,
           grad=(0, 1), graph=False, atol=1e-5)
       for s, p, d in ((1, "same", 1), (2, "valid", 1), ((1, 2), "same", 1), (1, "same", 2),

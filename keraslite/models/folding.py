@@ -1,0 +1,160 @@
+"""Convolutions, the normalization behind them, a sum and an activation, run as one operation.
+
+What a graph calls at its nodes is replaced: the last node of such a chain does all its work, and
+the others hand on what they are given.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from keraslite import activations, layers, masking, ops
+from keraslite.backend import MODULES
+from keraslite.layers.base.layer import Layer
+from keraslite.models.graph import Graph
+from keraslite.registry import public_class
+from keraslite.scopes import scopes
+from keraslite.symbolic import KerasTensor, Node
+
+_CONVOLUTIONS = {layers.Conv2D: False, layers.DepthwiseConv2D: True}  # whether it is depthwise
+_ACTIVATIONS = {activations.relu: "relu", activations.relu6: "relu6", activations.silu: "silu"}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # of torch modules
+_calls: WeakKeyDictionary[Graph, dict[Node, Callable]] = WeakKeyDictionary()
+
+
+def folding(backend: str) -> bool:
+    """Return whether the call under way is one of `predict` on a backend where folding pays.
+
+    Args:
+        backend: of the model.
+    """
+    call = scopes.call
+    return (
+        scopes.predicting
+        and not (call is not None and call.training)
+        and not masking.any_masks()
+        and "_normalized_conv" in MODULES[backend].PRIMITIVES
+    )
+
+
+def folded_calls(graph: Graph) -> Callable[[Node], Callable]:
+    """Return the function that says what to call at a node of a graph, in inference.
+
+    Args:
+        graph: the graph.
+    """
+    if graph not in _calls:
+        _calls[graph] = _find(graph)
+    calls = _calls[graph]
+    return lambda node: calls.get(node, node.operation)
+
+
+def _find(graph: Graph) -> dict[Node, Callable]:
+    """Return what is called in place of the operations of chains."""
+    users: dict[int, list[Node]] = {}
+    for node in graph.nodes:
+        for x in node.inputs:
+            users.setdefault(id(x), []).append(node)
+    outputs = {id(x) for x in graph.flat_outputs}
+
+    def only_user(node: Node) -> Node | None:
+        """The node that takes what a node gives, if it is the only one."""
+        x = node.outputs[0]
+        candidates = users.get(id(x), [])
+        return candidates[0] if len(candidates) == 1 and id(x) not in outputs else None
+
+    calls: dict[Node, Callable] = {}
+    for node in graph.nodes:
+        norm = only_user(node) if public_class(type(node.operation)) in _CONVOLUTIONS else None
+        if norm is None or not _is_normalized(node, norm):
+            continue
+        total = only_user(norm)
+        if total is None or total in calls or not _is_sum(total):
+            total = None
+        place = None if total is None else int(total.inputs[1] is norm.outputs[0])
+        last = only_user(total or norm)
+        activation = None if last is None else _activation(last)
+        operations = [x.operation for x in (node, norm, total, activation and last) if x]
+        calls[node] = calls[norm] = _same
+        calls[total or norm] = partial(_run, operations, activation, place)
+        if activation:
+            calls[last] = _same
+    return calls
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+def _run(operations: list[Layer], activation: str | None, place: int | None, x: Any) -> Any:
+    """Run a chain.
+
+    Args:
+        operations: of the chain.
+        activation: the name of the last one, if there is one.
+        place: which of the summands is the convolution's, if there is a sum.
+        x: the input of the convolution; those of the sum if there is one.
+    """
+    residual = None if place is None else x[1 - place]
+    x = x if place is None else x[place]
+    conv, norm, *rest = operations
+    if any(map(_is_changed, operations)):
+        x = norm(conv(x))
+        for layer in rest:
+            x = layer([x, residual] if isinstance(layer, layers.Add) else x)
+        return x
+    values = [None if v is None else v.value for v in (
+        conv.kernel, norm.moving_mean, norm.moving_variance, conv.bias, norm.beta, norm.gamma,
+    )]  # fmt: skip
+    return ops.normalized_conv(
+        x, *values, residual, conv.strides, conv.padding, conv.dilation_rate, norm.epsilon,
+        activation, _CONVOLUTIONS[public_class(type(conv))],
+    )  # fmt: skip
+
+
+def _is_changed(layer: Layer) -> bool:
+    """Whether a call of a layer does more than its operation, by what was done to it since."""
+    hooks = any(getattr(layer, name, None) for name in _HOOKS)
+    return hooks or getattr(layer, "lora_enabled", False) or layer.activity_regularizer is not None
+
+
+def _is_normalized(node: Node, norm: Node) -> bool:
+    """Whether a convolution without an activation has a plain normalization behind it."""
+    conv, layer = node.operation, norm.operation
+    return (
+        public_class(type(layer)) is layers.BatchNormalization
+        and conv.activation in (None, activations.linear)
+        and conv.data_format == "channels_last"
+        and layer.axis in (-1, 3)
+        and all(x.compute_dtype == x.variable_dtype == "float32" for x in (conv, layer))
+        and _is_plain(node) and _is_plain(norm)
+    )  # fmt: skip
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether a node calls its operation on one tensor, and says nothing else."""
+    return not node.kwargs and len(node.args) == 1 and type(node.args[0]) is KerasTensor
+
+
+def _is_sum(node: Node) -> bool:
+    """Whether a node adds two tensors of one shape."""
+    shapes = [x.shape for x in node.inputs]
+    return (
+        public_class(type(node.operation)) is layers.Add and not node.kwargs
+        and len(shapes) == 2 and shapes[0] == shapes[1]
+    )  # fmt: skip
+
+
+def _activation(node: Node) -> str | None:
+    """The name of a node's activation, if it is one that may stand in a chain."""
+    layer = node.operation
+    if not _is_plain(node):
+        return None
+    cls = public_class(type(layer))
+    if cls is layers.Activation:
+        return _ACTIVATIONS.get(layer.activation)
+    plain = {"negative_slope": 0, "threshold": 0}
+    if cls is layers.ReLU and all(getattr(layer, k) == v for k, v in plain.items()):
+        return {None: "relu", 6: "relu6"}.get(layer.max_value)
+    return None

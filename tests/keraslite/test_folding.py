@@ -1,0 +1,169 @@
+"""Convolutions folded with the normalization behind them: `predict` gives what a call gives."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from compare import assert_close
+
+import keraslite as keras
+from keraslite import backend as backends
+from keraslite import layers, models, ops
+from keraslite.backend.torch.fast import convolution
+
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(2, 12, 10, 4)).astype("float32")
+
+
+def normalize(x, **kwargs):
+    return layers.BatchNormalization(**kwargs)(x)
+
+
+def residual(x):
+    y = normalize(layers.Conv2D(8, 3, padding="same")(x))
+    y = layers.ReLU()(layers.Add()([y, normalize(layers.Conv2D(8, 1)(x), epsilon=1e-5)]))
+    z = layers.Activation("relu")(normalize(layers.Conv2D(8, 3, padding="same")(y)))
+    return layers.Activation("relu")(layers.Add()([y, normalize(layers.Conv2D(8, 1)(z))]))
+
+
+def branches(x):
+    """The first sum takes what the second convolution reads after it."""
+    y = layers.Activation("silu")(normalize(layers.Conv2D(8, 3, padding="same")(x)))
+    late = normalize(layers.Conv2D(8, 1)(y))
+    first = layers.Add()([normalize(layers.Conv2D(8, 1, use_bias=False)(y)), y])
+    return layers.Add()([late, first])
+
+
+def shared(x):
+    conv = layers.Conv2D(4, 3, padding="same")
+    return normalize(conv(normalize(conv(x))))
+
+
+def other_axes(x):
+    x = layers.Conv2D(6, 3, data_format="channels_first")(x)
+    return normalize(layers.Conv2D(10, 3, padding="same")(x), axis=1)
+
+
+# What stands behind an Input, and how many of its convolutions are folded on torch.
+NETWORKS = {
+    "a residual block": (residual, 4),
+    "branches": (branches, 3),
+    "strides": (lambda x: normalize(layers.Conv2D(6, 3, 2, "same", groups=2)(x), scale=False), 1),
+    "dilation": (lambda x: normalize(layers.Conv2D(6, 3, dilation_rate=2)(x), center=False), 1),
+    "pairs": (lambda x: normalize(layers.Conv2D(6, 3, 2, ((0, 1), (1, 1)))(x)), 1),
+    "relu6": (lambda x: layers.ReLU(6.0)(normalize(layers.DepthwiseConv2D(
+        3, padding="same", depth_multiplier=2)(x), gamma_initializer="he_normal")), 1),
+    "an activation before": (lambda x: normalize(layers.Conv2D(6, 3, activation="relu")(x)), 0),
+    "one convolution twice": (shared, 2),
+    "channels that come first": (other_axes, 0),
+    "a sum that broadcasts": (lambda x: layers.Add()([
+        normalize(layers.Conv2D(6, 3, padding="same")(x)),
+        layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(6, 1)(x))]), 1),
+}  # fmt: skip
+
+
+def network(name, size=(12, 10, 4)):
+    keras.utils.set_random_seed(1)
+    i = layers.Input(size)
+    model = models.Model(i, NETWORKS[name][0](i))
+    random = np.random.default_rng(2)
+    for variable in model.weights:
+        value = random.normal(size=variable.shape).astype("float32") / 3
+        variable.assign(abs(value) + 0.5 if "variance" in variable.name else value)
+    return model
+
+
+@pytest.fixture
+def folds(monkeypatch):
+    """How many convolutions were folded, not counting those that were kept."""
+    count = []
+    folded = convolution._folded
+    monkeypatch.setattr(convolution, "_folded", lambda *a: count.append(1) or folded(*a))
+    return count
+
+
+@pytest.mark.parametrize("size", [(12, 10, 4), (None, None, 4)])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_predict_gives_what_a_call_gives(backend, name, size, folds):
+    if name == "channels that come first" and size[0] is None:
+        return
+    model = network(name, size)
+    weights = [w.numpy() for w in model.weights]
+    with backends.no_grad():
+        expected = backends.to_numpy(model(X))
+    for _ in range(2):  # what was folded is kept
+        assert_close(model.predict(X, verbose=0), expected, rtol=1e-5, atol=1e-5)
+    assert len(folds) == (NETWORKS[name][1] if backend == "torch" else 0)
+    for before, after in zip(weights, model.weights, strict=True):
+        np.testing.assert_array_equal(before, after.numpy())
+    assert_close(model.predict(X[:1], verbose=0), expected[:1], rtol=1e-5, atol=1e-5)
+
+
+def assert_predicts_as_called(model):
+    with backends.no_grad():
+        expected = backends.to_numpy(model(X))
+    assert_close(model.predict(X, verbose=0), expected, rtol=1e-5, atol=1e-5)
+    return expected
+
+
+def test_what_is_folded_follows_the_weights(backend):
+    model = network("a residual block")
+    results = [assert_predicts_as_called(model)]
+    for variable in model.weights:
+        variable.assign(variable.numpy() * 1.1)
+        results.append(assert_predicts_as_called(model))
+    assert all(abs(a - b).max() > 1e-4 for a, b in pairwise(results))
+    if backend != "numpy":
+        model.compile(keras.optimizers.SGD(0.01), "mse")
+        model.fit(X, results[0], epochs=2, verbose=0)
+        assert abs(assert_predicts_as_called(model) - results[-1]).max() > 1e-4
+    next(x for x in model.layers if isinstance(x, layers.Conv2D)).enable_lora(2)
+    assert_predicts_as_called(model)
+    model.to_backend("torch")
+    assert_predicts_as_called(model)
+
+
+def test_a_model_that_predicts_in_training_mode_is_not_folded(backend, folds):
+    class Trains(models.Model):
+        def predict_step(self, data):
+            return self(data, training=True)
+
+    i = layers.Input((12, 10, 4))
+    model = Trains(i, residual(i))
+    out = model.predict(X, verbose=0)
+    if backend == "numpy":
+        out = backends.to_numpy(model(X, training=True))
+    assert not folds and not np.allclose(out, backends.to_numpy(model(X)), atol=1e-2)
+
+
+def test_hooks_of_torch_run(folds):
+    with keras.use_backend("torch"):
+        model, seen = network("a residual block"), []
+        conv = next(x for x in model.layers if isinstance(x, layers.Conv2D))
+        conv.register_forward_hook(lambda *a: seen.append(1))
+        before = len(seen)
+        assert_predicts_as_called(model)
+        assert len(seen) >= before
+        assert len(folds) == 3
+
+
+def test_under_compile_and_in_transforms_the_composite_runs(folds):
+    with keras.use_backend("torch"):
+        model = network("a residual block")
+        x = torch.from_numpy(X)
+        conv, norm = (next(y for y in model.layers if isinstance(y, cls))
+                      for cls in (layers.Conv2D, layers.BatchNormalization))  # fmt: skip
+        arguments = [v.value for v in (conv.kernel, norm.moving_mean, norm.moving_variance)]
+        plain = ops.normalized_conv(x, *(v.detach() for v in arguments), padding="same")
+        mapped = torch.func.vmap(
+            lambda row: ops.normalized_conv(row[None], *arguments, padding="same")[0]
+        )(x)
+        out = ops.normalized_conv(x, *arguments, padding="same")
+        assert out.requires_grad  # a gradient is asked for
+        assert not folds
+        with torch.no_grad():
+            fused = ops.normalized_conv(x, *arguments, padding="same")
+        assert len(folds) == 1
+        for other in (mapped, out, fused):
+            assert_close(other, plain, rtol=1e-5, atol=1e-5)
