@@ -331,7 +331,7 @@ def linear(x: Tensor, kernel: Tensor, bias: Tensor = None, activation: str | Non
     [[3.5]]
     """
     out = k.matmul(x, kernel)
-    out = out if bias is None else out + bias
+    out = out if bias is None else k.add(out, bias)
     return _activate(out, activation)
 
 

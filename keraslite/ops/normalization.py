@@ -182,9 +182,9 @@ def layer_normalization(
     axes = _axes(axis, len(x.shape))
     epsilon = config.epsilon() if epsilon is None else epsilon
     x, name = to_float32(x)
-    deviation = x - k.mean(x, axis=axes, keepdims=True)
+    deviation = k.subtract(x, k.mean(x, axis=axes, keepdims=True))
     factor = m.rsqrt(k.mean(k.square(deviation), axis=axes, keepdims=True) + epsilon)
-    out = (deviation if centred else x) * factor
+    out = k.multiply(deviation if centred else x, factor)
     return from_float32(_affine(out, gamma, beta if centred else None, axes), name)
 
 

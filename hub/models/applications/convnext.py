@@ -24,7 +24,7 @@ from hub.models.applications.frame import (
 from hub.models.image_backbone import ImageBackbone, timm_arguments, timm_config
 from hub.weights.storage import DENSE_AS_CONV
 from hub.weights.tables import WeightTable
-from keraslite import layers
+from keraslite import layers, ops
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, pixels up to 1
 
@@ -64,7 +64,7 @@ class LayerScale(layers.Layer):
         Args:
             inputs: a tensor, channels last.
         """
-        return inputs * self.gamma
+        return ops.multiply(inputs, self.gamma)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""

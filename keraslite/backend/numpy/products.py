@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from keraslite.backend.integers import int8_product
-from keraslite.backend.numpy.precision import HALVES, quiet, quiet_in_float32
+from keraslite.backend.numpy.precision import HALVES, LARGE, quiet, quiet_in_float32
 from keraslite.backend.primitives import primitive
+from keraslite.scopes import scopes
 
 TABLE: dict[str, Any] = {
     name: getattr(np, name) for name in ("diag", "diagonal", "tril", "triu")
@@ -24,6 +25,9 @@ def _products(x: np.ndarray) -> Any:
 @primitive(TABLE)
 @quiet_in_float32
 def matmul(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    if scopes.abstract and x1.size > LARGE and x1.ndim > 1 and x2.ndim > 1:
+        first = np.matmul(x1[..., :1, :], x2[..., :1])  # raises for sizes that do not fit
+        return np.broadcast_to(first, (*first.shape[:-2], x1.shape[-2], x2.shape[-1]))
     if x1.dtype == np.int8 and x1.ndim and x2.ndim > 1:
         return int8_product(x1, x2, _by_floats)
     return np.matmul(x1, x2, dtype=_products(x1))
