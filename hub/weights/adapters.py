@@ -5,8 +5,8 @@ with it: a file of a few megabytes beside a checkpoint that stays as it was publ
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,6 +98,23 @@ def enable_lora(
     return [path for path, _, _ in chosen]
 
 
+class _Member(NamedTuple):
+    """A layer whose weight is a module's of a checkpoint, or one of several equal parts of it."""
+
+    layer: Any
+    part: int
+    parts: int
+
+
+def _modules(task: Any, rows: Iterable[tuple[str, str, Any]]) -> dict[str, list[_Member]]:
+    """Return the layers of each module of a checkpoint; timm has one for query, key and value."""
+    table, modules = _table(task), {}
+    for path, module, layer in rows:
+        storage = table.find(f"{path}/kernel").storage or DENSE
+        modules.setdefault(module, []).append(_Member(layer, storage.part, storage.parts))
+    return modules
+
+
 def _adapted(task: Any) -> list[tuple[str, str, Any]]:
     rows = [row for row in _layers(task) if row[2].lora_enabled]
     if not rows:
@@ -120,6 +137,8 @@ def _head(task: Any) -> dict[str, tuple[Any, Storage]]:
 def save_adapter(task: Any, directory: str | os.PathLike) -> None:
     """Write a task's adapter and its head as PEFT reads them.
 
+    The updates of layers that are one module of the checkpoint become one, of their ranks together.
+
     Args:
         task: a task with `enable_lora`.
         directory: a folder, made if need be.
@@ -129,20 +148,27 @@ def save_adapter(task: Any, directory: str | os.PathLike) -> None:
         OSError: the folder cannot be written.
     """
     rows, tensors = _adapted(task), {}
-    for _, module, layer in rows:
-        for letter, variable in (("A", layer.lora_kernel_a), ("B", layer.lora_kernel_b)):
-            tensor = DENSE.to_checkpoint(variable.numpy())
-            tensors[f"{_ROOT}{module}.lora_{letter}.weight"] = tensor
+    modules, layer = _modules(task, rows), rows[0][2]
+    joined = max(map(len, modules.values()))  # all modules have one rank: others end with zeros
+    for module, members in modules.items():
+        inputs, outputs = members[0].layer.base_weight.shape
+        down = np.zeros((joined, layer.lora_rank, inputs), "float32")
+        up = np.zeros((members[0].parts, outputs, joined, layer.lora_rank), "float32")
+        for i, member in enumerate(members):
+            down[i] = DENSE.to_checkpoint(member.layer.lora_kernel_a.numpy())
+            up[member.part, :, i] = DENSE.to_checkpoint(member.layer.lora_kernel_b.numpy())
+        rank = joined * layer.lora_rank
+        tensors[f"{_ROOT}{module}.lora_A.weight"] = down.reshape(rank, inputs)
+        tensors[f"{_ROOT}{module}.lora_B.weight"] = up.reshape(-1, rank)
     head = _head(task)
     for name, (variable, storage) in head.items():
         tensors[_ROOT + name] = storage.to_checkpoint(variable.numpy())
     table = _table(task)
     as_is = [table.find(f"{path}/kernel").storage == AS_IS for path, *_ in rows]
     source = getattr(task.backbone, "source_config", {})
-    layer = rows[0][2]
     config = {
-        "peft_type": "LORA", "task_type": task.adapter_type, "r": layer.lora_rank,
-        "lora_alpha": layer.lora_alpha, "lora_dropout": 0.0, "bias": "none",
+        "peft_type": "LORA", "task_type": task.adapter_type, "r": joined * layer.lora_rank,
+        "lora_alpha": joined * layer.lora_alpha, "lora_dropout": 0.0, "bias": "none",
         "target_modules": sorted({module.split(".")[-1] for _, module, _ in rows}),
         "modules_to_save": sorted({name.split(".")[0] for name in head}) or None,
         "fan_in_fan_out": any(as_is), "inference_mode": True,
@@ -170,7 +196,7 @@ def load_adapter(task: Any, files: Files) -> None:
         weights = Weights([open_safetensors(files.path(_WEIGHTS))])
     else:
         weights = Weights([open_torch(files.path("adapter_model.bin"))])
-    modules = {module: layer for _, module, layer in _layers(task)}
+    modules = _modules(task, _layers(task))
     updates = {n.removeprefix(_ROOT).rpartition(".lora_A.")[0] for n in weights if ".lora_A." in n}
     head = {f"{_ROOT}{name}": row for name, row in _head(task).items()}
     expected = {f"{_ROOT}{m}.lora_{x}.weight" for m in updates for x in "AB"}
@@ -189,9 +215,10 @@ def load_adapter(task: Any, files: Files) -> None:
     rank = int(config["r"])
     variables = {}  # tensor -> (shape of ours, how it is stored)
     for module in sorted(updates):
-        inputs, outputs = modules[module].base_weight.shape
+        layer, _, parts = modules[module][0]
+        inputs, outputs = layer.base_weight.shape
         variables[f"{_ROOT}{module}.lora_A.weight"] = (inputs, rank), DENSE
-        variables[f"{_ROOT}{module}.lora_B.weight"] = (rank, outputs), DENSE
+        variables[f"{_ROOT}{module}.lora_B.weight"] = (rank, parts * outputs), DENSE
     variables |= {name: (v.shape, storage) for name, (v, storage) in head.items() if name in read}
     wrong = [
         f"{name}: {storage.mismatch(shape, read[name].shape)}"
@@ -200,14 +227,16 @@ def load_adapter(task: Any, files: Files) -> None:
     ]
     if wrong:
         raise ValueError(f"The adapter of {files.location} has other shapes: {wrong[:4]}.")
-    layers = [modules[m] for m in sorted(updates)]
+    layers = [member.layer for module in sorted(updates) for member in modules[module]]
     if not all(layer.lora_enabled for layer in layers):
         _enable(task, layers, rank, float(config.get("lora_alpha", rank)))
     for module in updates:
-        layer = modules[module]
-        for letter, variable in (("A", layer.lora_kernel_a), ("B", layer.lora_kernel_b)):
-            tensor = read[f"{_ROOT}{module}.lora_{letter}.weight"]
-            variable.assign(DENSE.from_checkpoint(tensor, variable.shape))
+        down, up = (read[f"{_ROOT}{module}.lora_{letter}.weight"] for letter in "AB")
+        for layer, part, parts in modules[module]:
+            for variable, tensor in (
+                (layer.lora_kernel_a, down), (layer.lora_kernel_b, np.split(up, parts)[part]),
+            ):  # fmt: skip
+                variable.assign(DENSE.from_checkpoint(tensor, variable.shape))
     for name, (variable, storage) in head.items():
         if name in read:
             variable.assign(storage.from_checkpoint(read[name], variable.shape))

@@ -12,6 +12,7 @@ import pytest
 import text_checkpoints
 import torch
 from checkpoints import cached
+from image_checkpoints import timm_checkpoint
 from text_checkpoints import IDS, MASK, bare, long
 
 import hub
@@ -201,3 +202,31 @@ def test_a_language_model_learns_with_an_adapter(backend, checkpoints):
     losses = model.fit(text_checkpoints.TEXTS, epochs=6, verbose=0, batch_size=4).history["loss"]
     assert losses[-1] < losses[0]
     model.generate("The", max_new_tokens=3)
+
+
+def test_a_module_that_several_layers_share(backend, tmp_path):
+    """timm has one weight for query, key and value: three updates are saved as one."""
+    folder = tmp_path / "vit"
+    theirs = timm_checkpoint(folder, "deit_tiny_distilled_patch16_224")
+    images = np.random.default_rng(0).normal(size=(2, 224, 224, 3)).astype("float32")
+
+    def new():
+        return hub.ImageClassifier.from_preset(folder, preprocessor=None, activation=None)
+
+    model = new()
+    assert len(model.enable_lora(2, alpha=6, targets=["qkv", "fc1"])) == 4 * 12
+    random = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        if "lora" in variable.path:
+            variable.assign(random.normal(size=variable.shape, scale=0.05))
+    model.head_dist.bias.assign(np.ones(model.num_classes))
+    before, expected = new().predict(images, verbose=0), model.predict(images, verbose=0)
+    assert abs(before - expected).max() > 0.1
+    model.save_adapter(tmp_path / "adapter")
+    again = new()
+    again.load_adapter(tmp_path / "adapter")
+    assert_close(again.predict(images, verbose=0), expected, rtol=1e-5, share=1e-5)
+    adapted = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
+    with torch.no_grad():
+        inputs = torch.from_numpy(images).permute(0, 3, 1, 2)
+        assert_close(expected, adapted(inputs).numpy(), rtol=1e-4, share=1e-4)
