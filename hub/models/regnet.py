@@ -93,7 +93,7 @@ def _convolve(
 ) -> Any:  # fmt: skip
     """Convolve, normalise and activate."""
     x = padded_conv(x, filters, size, stride, name, groups=groups, use_bias=False)
-    x = batch_norm(x, f"{name}_bn", epsilon)
+    x = batch_norm(x, f"{name}_bn", epsilon, momentum=0.9)
     return activate(x, f"{name}_relu") if activates else x
 
 

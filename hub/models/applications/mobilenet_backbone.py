@@ -46,7 +46,8 @@ def _features(
     """
 
     def normalize(x: Any, name: str, activation: str) -> Any:
-        return activate(batch_norm(x, f"{name}_BN", style.epsilon), activation, f"{name}_relu")
+        x = batch_norm(x, f"{name}_BN", style.epsilon, momentum=style.momentum)
+        return activate(x, activation, f"{name}_relu")
 
     x, padding = pad(x, 3, style.padding, "stem_pad")
     x = layers.Conv2D(stem[0], 3, 2, padding, use_bias=False, name="stem")(x)
@@ -144,7 +145,7 @@ class MobileNetBackbone(ImageBackbone):
             stages.append(blocks)
         style = Style(
             True, epsilon, "same" if tf_padding else "symmetric", activate_projection,
-            depthwise_residual,
+            depthwise_residual, momentum=0.9,
         )  # fmt: skip
         stem, last = (input_num_filters, input_activation), (output_num_filters, output_activation)
         super().__init__(lambda x: _features(x, stem, stages, last, style), image_shape, **kwargs)

@@ -70,6 +70,7 @@ class Style(NamedTuple):
             TensorFlow, or "symmetric" as in PyTorch.
         activate_projection: whether the projection is activated, as in V1.
         depthwise_residual: whether a block without an expansion adds its inputs where it can.
+        momentum: of the normalisations' averages.
     """
 
     named: bool = False
@@ -77,6 +78,7 @@ class Style(NamedTuple):
     padding: str = "zeros"
     activate_projection: bool = False
     depthwise_residual: bool = True
+    momentum: float = 0.999
 
 
 def activate(x: Any, activation: str, name: str | None = None) -> Any:
@@ -121,7 +123,7 @@ def inverted_residual(x: Any, block: Block, name: str, style: Style) -> Any:
     inputs, channels, bn = x, x.shape[channel_axis()], "BN" if style.named else "bn"
 
     def normalize(x: Any, part: str) -> Any:
-        return batch_norm(x, f"{name}{part}_{bn}", style.epsilon, momentum=0.999)
+        return batch_norm(x, f"{name}{part}_{bn}", style.epsilon, momentum=style.momentum)
 
     def normalize_and_activate(x: Any, part: str) -> Any:
         relu = f"{name}{part}_relu" if style.named else None
