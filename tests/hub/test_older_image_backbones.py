@@ -1,0 +1,147 @@
+"""DenseNet as timm has it: tiny networks under the names of the published ones."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from image_checkpoints import CLASSES, randomize
+from safetensors.torch import load_file, save_file
+from timm_oracle import import_timm
+
+import hub
+import keraslite as keras
+from hub.families import family_of, timm_model_type
+from hub.presets.build import arguments
+from hub.weights.loading import layer_storages, weight_variables
+from hub.weights.tables import name_tensors
+
+# architecture -> (sizes of timm, arguments here)
+TINY = {
+    "densenet121": (
+        {"growth_rate": 8, "block_config": (2, 3, 1, 2)},
+        {"growth_rate": 8, "stackwise_num_repeats": (2, 3, 1, 2)},
+    ),
+}
+PUBLISHED = [f"densenet{depth}" for depth in (121, 161, 169, 201)]
+
+
+def tiny_oracle(architecture):
+    """Return a small network of timm with random weights, in evaluation."""
+    sizes = TINY[architecture][0]
+    return randomize(import_timm().create_model(architecture, num_classes=CLASSES, **sizes))
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Return (folder, model of timm) of an architecture, whose name stands for tiny sizes here."""
+
+    def write(architecture):
+        variants = family_of(timm_model_type(architecture)).read.args[0]
+        monkeypatch.setitem(
+            variants, architecture, {**variants[architecture], **TINY[architecture][1]}
+        )
+        oracle, folder = tiny_oracle(architecture), tmp_path / "checkpoint"
+        folder.mkdir()
+        save_file(oracle.state_dict(), folder / "model.safetensors")
+        config = {
+            "architecture": architecture, "num_classes": CLASSES,
+            "pretrained_cfg": {"input_size": [3, 75, 75], "crop_pct": 0.9},
+        }  # fmt: skip
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder, oracle
+
+    return write
+
+
+def images(height=75, width=75):
+    return np.random.default_rng(0).normal(size=(2, height, width, 3)).astype("float32")
+
+
+def run(function, pixels):
+    with torch.no_grad():
+        return function(torch.tensor(pixels).permute(0, 3, 1, 2))
+
+
+def assert_close(actual, expected):
+    """Compare outputs, which must differ from image to image."""
+    actual, expected = keras.ops.convert_to_numpy(actual), expected.numpy()
+    assert np.ptp(expected, axis=0).max() > 1e-2 * np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_scores_and_vectors_are_those_of_timm(backend, architecture, tiny):
+    folder, oracle = tiny(architecture)
+    model = hub.ImageClassifier.from_preset(folder, activation=None, preprocessor=None)
+    embedder = hub.ImageEmbedder.from_preset(folder, normalize=False, preprocessor=None)
+    assert model.backbone.pooled_dim == oracle.head_hidden_size
+    for shape in ((75, 75), (96, 118)):
+        pixels = images(*shape)
+        assert_close(model.predict(pixels, verbose=0), run(oracle, pixels))
+        vectors = run(
+            lambda x: oracle.forward_head(oracle.forward_features(x), pre_logits=True), pixels
+        )
+        assert_close(embedder.predict(pixels, verbose=0), vectors)
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_levels_are_those_of_timm(backend, architecture, tiny):
+    folder, oracle = tiny(architecture)
+    backbone = hub.Backbone.from_preset(folder)
+    for shape in ((75, 75), (96, 118)):
+        pixels = images(*shape)
+        levels = keras.Model(backbone.inputs, backbone.pyramid_outputs)(pixels)
+        expected = run(lambda x: oracle.forward_intermediates(x, intermediates_only=True), pixels)
+        expected = expected[-len(levels) :]  # without the stem of some
+        assert [f"P{round(np.log2(shape[0] / x.shape[2]))}" for x in expected] == list(levels)
+        for level, value in zip(levels.values(), expected, strict=True):
+            assert_close(level, value.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_timm_opens_what_is_saved(architecture, tiny, tmp_path):
+    folder, oracle = tiny(architecture)
+    with keras.use_backend("numpy"):
+        hub.load(folder).save_to_preset(tmp_path / "saved")
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert (config["architecture"], config["num_classes"]) == (architecture, CLASSES)
+    tensors = load_file(tmp_path / "saved" / "model.safetensors")
+    expected = oracle.state_dict()
+    counts = {k: v for k, v in expected.items() if k.endswith("num_batches_tracked")}
+    tiny_oracle(architecture).load_state_dict(tensors | counts)
+    for name, value in tensors.items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_a_backbone_is_rebuilt_from_its_config(backend, architecture, tiny, tmp_path):
+    backbone = hub.Backbone.from_preset(tiny(architecture)[0])
+    backbone.save(tmp_path / "model.klm")
+    again, x = keras.saving.load_model(tmp_path / "model.klm"), images()
+    for outputs in (lambda model: model(x), lambda model: model.pool(model(x))):
+        expected = keras.ops.convert_to_numpy(outputs(backbone))
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(outputs(again)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", PUBLISHED)
+def test_weights_have_the_names_and_shapes_of_timm(architecture):
+    with torch.device("meta"):
+        theirs = import_timm().create_model(architecture)
+    family = family_of(timm_model_type(architecture))
+    with keras.use_backend("jax"):
+        backbone = family.backbone(**arguments(family, {"architecture": architecture}))
+    config = backbone.get_config()
+    assert family.write(config) == {"architecture": architecture}
+    weights = weight_variables(backbone)
+    matches = name_tensors(layer_storages(backbone, weights), family.table(config))
+    shapes = {m.tensor: m.storage.stored_shape(weights[m.path].shape) for m in matches}
+    assert all(variable._raw is None for variable in backbone.weights)
+    classifier = theirs.default_cfg["classifier"] + "."
+    assert shapes == {
+        name: tuple(value.shape)
+        for name, value in theirs.state_dict().items()
+        if not name.startswith(classifier) and not name.endswith("num_batches_tracked")
+    }
+    epsilons = {module.eps for module in theirs.modules() if hasattr(module, "eps")}
+    assert epsilons == ({config["epsilon"]} if epsilons else set())
