@@ -1,4 +1,4 @@
-"""DenseNet as timm has it: tiny networks under the names of the published ones."""
+"""DenseNet and VGG as timm has it: tiny networks under the names of the published ones."""
 
 import json
 
@@ -22,14 +22,39 @@ TINY = {
         {"growth_rate": 8, "block_config": (2, 3, 1, 2)},
         {"growth_rate": 8, "stackwise_num_repeats": (2, 3, 1, 2)},
     ),
+    **{
+        f"vgg{layers}": (
+            {"filters": (8, 8, 16, 16, 32), "hidden": 12},
+            {"stackwise_num_filters": (8, 8, 16, 16, 32), "pooling_hidden_dim": 12},
+        )
+        for layers in ("11", "13_bn")
+    },
 }
-PUBLISHED = [f"densenet{depth}" for depth in (121, 161, 169, 201)]
+PUBLISHED = [f"densenet{depth}" for depth in (121, 161, 169, 201)] + [
+    f"vgg{depth}{end}" for depth in (11, 13, 16, 19) for end in ("", "_bn")
+]
 
 
 def tiny_oracle(architecture):
     """Return a small network of timm with random weights, in evaluation."""
-    sizes = TINY[architecture][0]
-    return randomize(import_timm().create_model(architecture, num_classes=CLASSES, **sizes))
+    timm, sizes = import_timm(), TINY[architecture][0]
+    if architecture.startswith("vgg"):
+        return randomize(tiny_vgg(timm, architecture, **sizes))
+    return randomize(timm.create_model(architecture, num_classes=CLASSES, **sizes))
+
+
+def tiny_vgg(timm, architecture, filters, hidden):
+    """Return a VGG with other filters, and with other widths of its large layers."""
+    vgg = timm.models.vgg
+    new = dict(zip((64, 128, 256, 512), filters, strict=False))
+    rows = [new.get(row, row) for row in vgg.cfgs[architecture.partition("_")[0]]]
+    last = max(i for i, row in enumerate(rows[:-1]) if row == "M")
+    rows[last + 1 : -1] = [filters[-1]] * (len(rows) - last - 2)
+    norm = torch.nn.BatchNorm2d if architecture.endswith("_bn") else None
+    model = vgg.VGG(rows, num_classes=CLASSES, norm_layer=norm, mlp_ratio=1e-3)
+    model.pre_logits = vgg.ConvMlp(filters[-1], hidden, 7, drop_rate=0.0)
+    model.head, model.head_hidden_size = vgg.ClassifierHead(hidden, CLASSES), hidden
+    return model
 
 
 @pytest.fixture
@@ -76,7 +101,8 @@ def test_scores_and_vectors_are_those_of_timm(backend, architecture, tiny):
     model = hub.ImageClassifier.from_preset(folder, activation=None, preprocessor=None)
     embedder = hub.ImageEmbedder.from_preset(folder, normalize=False, preprocessor=None)
     assert model.backbone.pooled_dim == oracle.head_hidden_size
-    for shape in ((75, 75), (96, 118)):
+    # Features of VGG that are smaller than 7 x 7 are resized.
+    for shape in ((75, 75), (96, 118), (235, 270)):
         pixels = images(*shape)
         assert_close(model.predict(pixels, verbose=0), run(oracle, pixels))
         vectors = run(
