@@ -1,6 +1,7 @@
-"""DenseNet and VGG as timm has it: tiny networks under the names of the published ones."""
+"""DenseNet, VGG and Xception as timm has them: tiny networks under the names of the published ones."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from hub.presets.build import arguments
 from hub.weights.loading import layer_storages, weight_variables
 from hub.weights.tables import name_tensors
 
+XCEPTION = {
+    "filters": ((4, 8), (12, 12), (16, 16), (20, 20), *(8 * [(20, 20, 20)]), (20, 24), (28, 32))
+}
 # architecture -> (sizes of timm, arguments here)
 TINY = {
     "densenet121": (
@@ -29,10 +33,13 @@ TINY = {
         )
         for layers in ("11", "13_bn")
     },
+    "legacy_xception": (XCEPTION, {"stackwise_conv_filters": XCEPTION["filters"]}),
 }
-PUBLISHED = [f"densenet{depth}" for depth in (121, 161, 169, 201)] + [
-    f"vgg{depth}{end}" for depth in (11, 13, 16, 19) for end in ("", "_bn")
-]
+PUBLISHED = (
+    [f"densenet{depth}" for depth in (121, 161, 169, 201)]
+    + [f"vgg{depth}{end}" for depth in (11, 13, 16, 19) for end in ("", "_bn")]
+    + ["legacy_xception"]
+)
 
 
 def tiny_oracle(architecture):
@@ -40,6 +47,8 @@ def tiny_oracle(architecture):
     timm, sizes = import_timm(), TINY[architecture][0]
     if architecture.startswith("vgg"):
         return randomize(tiny_vgg(timm, architecture, **sizes))
+    if architecture == "legacy_xception":
+        return randomize(tiny_xception(timm, **sizes))
     return randomize(timm.create_model(architecture, num_classes=CLASSES, **sizes))
 
 
@@ -54,6 +63,36 @@ def tiny_vgg(timm, architecture, filters, hidden):
     model = vgg.VGG(rows, num_classes=CLASSES, norm_layer=norm, mlp_ratio=1e-3)
     model.pre_logits = vgg.ConvMlp(filters[-1], hidden, 7, drop_rate=0.0)
     model.head, model.head_hidden_size = vgg.ClassifierHead(hidden, CLASSES), hidden
+    return model
+
+
+def tiny_xception(timm, filters):
+    """Return an Xception with other filters."""
+    model, nn = timm.create_model("legacy_xception", num_classes=CLASSES), torch.nn
+    xception = sys.modules[type(model).__module__]
+    channels, widths = 3, (*filters[0], *filters[-1])
+    for i, width in enumerate(widths, 1):
+        if i == 3:
+            channels = filters[-2][-1]
+        if i < 3:
+            conv = nn.Conv2d(channels, width, 3, 2 if i == 1 else 1, bias=False)
+        else:
+            conv = xception.SeparableConv2d(channels, width, 3, padding=1)
+        setattr(model, f"conv{i}", conv)
+        setattr(model, f"bn{i}", nn.BatchNorm2d(width))
+        channels = width
+    channels = filters[0][-1]
+    for i, row in enumerate(filters[1:-1], 1):
+        block = xception.Block(
+            channels, row[-1], len(row), 1 if len(row) == 3 else 2, i > 1, row[0] == row[-1]
+        )
+        setattr(model, f"block{i}", block)
+        channels = row[-1]
+    model.num_features = model.head_hidden_size = widths[-1]
+    model.fc = nn.Linear(widths[-1], CLASSES)
+    for value in model.parameters():
+        if value.ndim == 4:  # at first features vanish from layer to layer
+            nn.init.kaiming_normal_(value, nonlinearity="relu")
     return model
 
 
@@ -171,3 +210,10 @@ def test_weights_have_the_names_and_shapes_of_timm(architecture):
     }
     epsilons = {module.eps for module in theirs.modules() if hasattr(module, "eps")}
     assert epsilons == ({config["epsilon"]} if epsilons else set())
+
+
+def test_blocks_of_an_xception_must_fit():
+    with pytest.raises(ValueError, match="stackwise_pooling must have a truth value for each"):
+        hub.XceptionBackbone([[4], [8], [8]], [True, True, True])
+    with pytest.raises(ValueError, match=r"got \[8\] after \[4\]"):
+        hub.XceptionBackbone([[4], [8], [8]], [True, False, False])

@@ -71,6 +71,19 @@ def padded_conv(
     return layers.Conv2D(filters, size, stride, padding, name=f"{name}_conv", **kwargs)(x)
 
 
+def padded_max_pool(x: Any, name: str) -> Any:
+    """Halve the size by the maxima of 3 x 3 values, padded on all sides alike, as in PyTorch.
+
+    Args:
+        x: images, whose values may be negative.
+        name: of the pooling.
+    """
+    height = 1 if channel_axis() == 3 else 2
+    padding = [(1, 1) if axis in (height, height + 1) else (0, 0) for axis in range(4)]
+    x = ops.pad(x, padding, constant_values=-np.inf)
+    return layers.MaxPooling2D(3, strides=2, name=name)(x)
+
+
 def excite(x: Any, squeezed: int, name: str) -> Any:
     """Weight channels by what all positions have in common (Hu et al., 2018, arXiv:1709.01507).
 

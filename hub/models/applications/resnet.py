@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from hub.families import Family, Head, register
 from hub.models.applications.frame import (
     activate,
@@ -21,11 +19,12 @@ from hub.models.applications.frame import (
     channel_axis,
     excite,
     padded_conv,
+    padded_max_pool,
 )
 from hub.models.image_backbone import ImageBackbone, timm_arguments, timm_config
 from hub.weights.storage import DENSE_AS_CONV
 from hub.weights.tables import WeightTable
-from keraslite import layers, ops
+from keraslite import layers
 
 
 @dataclass(frozen=True)
@@ -100,12 +99,9 @@ def _stem(x: Any, layout: Layout) -> Any:
     if not layout.pre_activation:
         x = _normalize(x, "conv1", layout)
     if layout.pre_activation and not layout.strided_last_block:
-        # Values may be negative, and Keras pads with zeros.
-        height = 1 if channel_axis() == 3 else 2
-        padding = [(1, 1) if axis in (height, height + 1) else (0, 0) for axis in range(4)]
-        x = ops.pad(x, padding, constant_values=-np.inf)
-    else:
-        x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
+        return padded_max_pool(x, "pool1_pool")
+    # Keras pads with zeros, even where values may be negative.
+    x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
     return layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
 
 
