@@ -28,6 +28,15 @@ def _taps(window: tuple, strides: tuple, dilation: tuple, sizes: tuple) -> Any:
         ))  # fmt: skip
 
 
+def _shape_alone(
+    x: np.ndarray, window: tuple, strides: tuple, dilation: tuple, pairs: list, channels: int
+) -> np.ndarray:
+    """Zeros in the shape of the output, where that alone is asked."""
+    sizes = (n + a + b for n, (a, b) in zip(x.shape[1:-1], pairs, strict=True))
+    out = [output_size(*v) for v in zip(sizes, window, strides, dilation, strict=True)]
+    return zeros((len(x), *out, channels), x.dtype.name)
+
+
 def _product(x: np.ndarray, matrix: np.ndarray, groups: int) -> np.ndarray:
     """The channels of x times a matrix (channels / groups, filters), group by group."""
     if groups == 1:
@@ -46,10 +55,8 @@ def _conv(
 ) -> np.ndarray:
     window, dtype = kernel.shape[:-2], x.dtype
     pairs = padding_pairs(padding, x.shape[1:-1], window, strides, dilation)
-    if scopes.abstract:  # zeros of which the shape alone is asked
-        sizes = (n + a + b for n, (a, b) in zip(x.shape[1:-1], pairs, strict=True))
-        out = [output_size(*v) for v in zip(sizes, window, strides, dilation, strict=True)]
-        return zeros((len(x), *out, kernel.shape[-1]), dtype.name)
+    if scopes.abstract:
+        return _shape_alone(x, window, strides, dilation, pairs, kernel.shape[-1])
     if dtype.itemsize < 4:
         x, kernel = x.astype("float32"), kernel.astype("float32")
     x = _padded(x, pairs)
@@ -82,6 +89,8 @@ def _conv_transpose(
 def _window(x: np.ndarray, kind: str, size: tuple, strides: tuple, padding: Any) -> np.ndarray:
     one, dtype = (1,) * len(size), x.dtype
     pairs = padding_pairs(padding, x.shape[1:-1], size, strides, one)
+    if scopes.abstract:
+        return _shape_alone(x, size, strides, one, pairs, x.shape[-1])
     if kind == "max_pool":
         low = np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
         padded = _padded(x, pairs, low)
