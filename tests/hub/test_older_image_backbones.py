@@ -1,4 +1,4 @@
-"""DenseNet, VGG and Xception as timm has them: tiny networks under the names of the published ones."""
+"""DenseNet, VGG, Xception and Inception as timm has them, tiny ones where they can be."""
 
 import json
 import sys
@@ -34,11 +34,12 @@ TINY = {
         for layers in ("11", "13_bn")
     },
     "legacy_xception": (XCEPTION, {"stackwise_conv_filters": XCEPTION["filters"]}),
+    "inception_v3": ({}, {}),
 }
 PUBLISHED = (
     [f"densenet{depth}" for depth in (121, 161, 169, 201)]
     + [f"vgg{depth}{end}" for depth in (11, 13, 16, 19) for end in ("", "_bn")]
-    + ["legacy_xception"]
+    + ["legacy_xception", "inception_v3"]
 )
 
 
@@ -49,7 +50,10 @@ def tiny_oracle(architecture):
         return randomize(tiny_vgg(timm, architecture, **sizes))
     if architecture == "legacy_xception":
         return randomize(tiny_xception(timm, **sizes))
-    return randomize(timm.create_model(architecture, num_classes=CLASSES, **sizes))
+    model = timm.create_model(architecture, num_classes=CLASSES, **sizes)
+    if architecture == "inception_v3":
+        keep_features(model)
+    return randomize(model)
 
 
 def tiny_vgg(timm, architecture, filters, hidden):
@@ -90,10 +94,15 @@ def tiny_xception(timm, filters):
         channels = row[-1]
     model.num_features = model.head_hidden_size = widths[-1]
     model.fc = nn.Linear(widths[-1], CLASSES)
-    for value in model.parameters():
-        if value.ndim == 4:  # at first features vanish from layer to layer
-            nn.init.kaiming_normal_(value, nonlinearity="relu")
+    keep_features(model)
     return model
+
+
+def keep_features(model):
+    """Give convolutions weights with which features neither vanish nor grow from layer to layer."""
+    for value in model.parameters():
+        if value.ndim == 4:
+            torch.nn.init.kaiming_normal_(value, nonlinearity="relu")
 
 
 @pytest.fixture
@@ -159,7 +168,8 @@ def test_levels_are_those_of_timm(backend, architecture, tiny):
         levels = keras.Model(backbone.inputs, backbone.pyramid_outputs)(pixels)
         expected = run(lambda x: oracle.forward_intermediates(x, intermediates_only=True), pixels)
         expected = expected[-len(levels) :]  # without the stem of some
-        assert [f"P{round(np.log2(shape[0] / x.shape[2]))}" for x in expected] == list(levels)
+        halvings = [round(np.log2(row["reduction"])) for row in oracle.feature_info]
+        assert [f"P{n}" for n in halvings[-len(levels) :]] == list(levels)
         for level, value in zip(levels.values(), expected, strict=True):
             assert_close(level, value.permute(0, 2, 3, 1))
 
@@ -186,7 +196,10 @@ def test_a_backbone_is_rebuilt_from_its_config(backend, architecture, tiny, tmp_
     again, x = keras.saving.load_model(tmp_path / "model.klm"), images()
     for outputs in (lambda model: model(x), lambda model: model.pool(model(x))):
         expected = keras.ops.convert_to_numpy(outputs(backbone))
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(outputs(again)), expected, rtol=1e-5)
+        # The rounding of PyTorch depends on where in memory weights begin.
+        atol = 1e-6 * np.abs(expected).max()
+        actual = keras.ops.convert_to_numpy(outputs(again))
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=atol)
 
 
 @pytest.mark.parametrize("architecture", PUBLISHED)

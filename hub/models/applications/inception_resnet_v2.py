@@ -72,6 +72,7 @@ def features(x: Any) -> Any:
         x: images.
     """
     x = stem(x)
+    x = layers.MaxPooling2D(3, strides=2)(x)
     for name, branches, block, count, scale in _GROUPS:
         x = mixed(x, branches, name)
         for i in range(1, count + 1):
