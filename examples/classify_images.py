@@ -85,7 +85,7 @@ def sheet(images: list[Image.Image], answers: list[dict], columns: int = 8) -> I
 
 def main() -> None:
     """Train, evaluate and draw."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--backend", default="torch", choices=["jax", "torch", "tensorflow"])
     parser.add_argument("--network", default="resnet", choices=["resnet", "vit"])
     parser.add_argument("--epochs", type=int, help="4 of the ResNet, 10 of the ViT by default")

@@ -33,7 +33,6 @@ def folding(backend: str) -> bool:
     return (
         scopes.predicting
         and not (call is not None and call.training)
-        and not masking.any_masks()
         and "_normalized_conv" in MODULES[backend].PRIMITIVES
     )
 
@@ -99,7 +98,7 @@ def _run(operations: list[Layer], activation: str | None, place: int | None, x: 
     residual = None if place is None else x[1 - place]
     x = x if place is None else x[place]
     conv, norm, *rest = operations
-    if any(map(_is_changed, operations)):
+    if any(map(_is_changed, operations)) or masking.get_mask(x) is not None:
         x = norm(conv(x))
         for layer in rest:
             x = layer([x, residual] if isinstance(layer, layers.Add) else x)

@@ -84,7 +84,7 @@ class Model(Trainer, Layer):
 
     _graph: Graph | None = None
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Model":
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if public_class(cls) is not Model or not _is_functional(args, kwargs):
             return super().__new__(cls, *args, **kwargs)
         model = super().__new__(Functional, *args, **kwargs)
