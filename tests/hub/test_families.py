@@ -115,8 +115,12 @@ def test_a_task_takes_a_variant_of_the_weights(tmp_path):
 
 @pytest.fixture
 def own_families(monkeypatch):
-    """Let families that a test registers be gone behind it."""
+    """Let families that a test registers be gone behind it, and their classes in `hub`."""
     monkeypatch.setattr(families, "_families", dict(families._families))
+    before = set(vars(hub))
+    yield
+    for name in vars(hub).keys() - before:
+        delattr(hub, name)
 
 
 @pytest.mark.usefixtures("own_families")
@@ -137,6 +141,7 @@ def test_a_family_of_a_user(tmp_path):
     )  # fmt: skip
     assert "toy" in model_types()
     with keras.use_backend("numpy"):
+        keras.utils.set_random_seed(0)
         backbone = ToyBackbone(99, 1, 2, hidden_dim=8, intermediate_dim=8)
         tokenizer = hub.WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good"])
         model = hub.TextClassifier.for_family("toy")(
