@@ -27,7 +27,17 @@ def _fit_on_sparse(name):
         model.fit(x, np.ones((4, 1), "float32"), batch_size=2, verbose=0)
 
 
+def _forward_hook():
+    with keras.use_backend("torch"):
+        layer, calls = layers.Dense(2), []
+        layer.register_forward_hook(lambda *_: calls.append(1))
+        layer(STEPS)
+    if not calls:
+        raise NotImplementedError("hooks of torch.nn.Module are not run")
+
+
 GAPS = {
+    "hooks of torch.nn.Module": _forward_hook,
     **{
         f"fit on a sparse tensor on {name}": lambda name=name: _fit_on_sparse(name)
         for name in ("jax", "torch", "tensorflow")

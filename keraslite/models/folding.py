@@ -19,7 +19,6 @@ from keraslite.symbolic import KerasTensor, Node
 
 _CONVOLUTIONS = {layers.Conv2D: False, layers.DepthwiseConv2D: True}  # whether it is depthwise
 _ACTIVATIONS = {activations.relu: "relu", activations.relu6: "relu6", activations.silu: "silu"}
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # of torch modules
 _calls: WeakKeyDictionary[Graph, dict[Node, Callable]] = WeakKeyDictionary()
 
 
@@ -114,8 +113,7 @@ def _run(operations: list[Layer], activation: str | None, place: int | None, x: 
 
 def _is_changed(layer: Layer) -> bool:
     """Whether a call of a layer does more than its operation, by what was done to it since."""
-    hooks = any(getattr(layer, name, None) for name in _HOOKS)
-    return hooks or getattr(layer, "lora_enabled", False) or layer.activity_regularizer is not None
+    return getattr(layer, "lora_enabled", False) or layer.activity_regularizer is not None
 
 
 def _is_normalized(node: Node, norm: Node) -> bool:

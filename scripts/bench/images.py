@@ -11,6 +11,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from common import in_process, interleaved, ratio, report
@@ -187,9 +188,9 @@ def rate(which: str, backend: str, work: str, network: str, batch: int, size: in
     model = of_keras(network, size) if which == "keras" else ours(network, backend, size)
     x, y = pictures(batch, size), classes(batch)
     if work == "predict":
-        run = lambda: model.predict(x, batch_size=batch, verbose=0)  # noqa: E731
+        run = partial(model.predict, x, batch_size=batch, verbose=0)
     else:
-        run = lambda: model.train_on_batch(x, y)  # noqa: E731
+        run = partial(model.train_on_batch, x, y)
     seconds = interleaved({"model": run}, rounds)["model"]
     report(f"{network} {work} batch {batch} with {which} on {backend}", batch / seconds, "images/s")
 

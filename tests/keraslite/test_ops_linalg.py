@@ -57,7 +57,7 @@ def test_bad_input_is_a_value_error_with_the_name(backend, name, args):
     "pinv", "qr", "slogdet", "svd",
 ])  # fmt: skip
 def test_half_precision_is_computed_in_float32(name, dtype, backend):
-    """numpy's float32 results, rounded; results that were floats have the dtype of the input."""
+    """The float32 results, which are compared with jnp's elsewhere, rounded to the input's dtype."""
     x = ops.cast(keraslite.to_backend(SPD, backend), dtype)
     call = getattr(ops, name, None) or getattr(ops.linalg, name)
     got, want = (result if isinstance(result, tuple) else (result,)

@@ -409,7 +409,7 @@ class Halved(layers.BatchNormalization):
 ])  # fmt: skip
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_layers_that_keep_shapes(make, dtypes, policy, backend):
-    """What is said without a look at the call is what the call gives; of subclasses too."""
+    """Symbolic outputs have the shape and dtype of real ones, in subclasses with a call too."""
     for dtype in dtypes:
         layer = make(dtype=policy)
         symbol, out = layer(KerasTensor((None, None, 6), dtype)), layer(ops.ones((3, 4, 6), dtype))

@@ -61,7 +61,7 @@ class Block(NamedTuple):
 
 
 class Style(NamedTuple):
-    """What the blocks of a network have in common.
+    """The padding, normalisation and residuals that all blocks of a network share.
 
     Attributes:
         named: whether activations have names, and normalisations those of Keras's V2.

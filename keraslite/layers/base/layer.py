@@ -29,6 +29,7 @@ from keraslite.layers.base.inputs import any_symbolic, convert_input
 from keraslite.layers.base.masks import fill_masks, set_masks
 from keraslite.layers.base.stateless import stateless_call
 from keraslite.layers.base.symbolic_call import (
+    KEEP_SHAPE,
     add_node,
     infer_masks,
     infer_output_shape,
@@ -347,7 +348,7 @@ class Layer(Tracked, Operation):
 
     def keeps_shape(self) -> bool:
         """Whether the output has the shape of the input, as the `call` of the class says."""
-        return getattr(type(self).call, "keeps_shape", False)
+        return type(self).call in KEEP_SHAPE
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The symbolic outputs for symbolic inputs, by abstract evaluation of `call`."""

@@ -21,6 +21,10 @@ def infer_outputs(layer: Any, args: tuple, kwargs: dict[str, Any], training: boo
     return _infer(layer, lambda args, kwargs: layer.call(*args, **kwargs), args, kwargs, training)
 
 
+# The `call` methods that are marked with `keeps_shape`.
+KEEP_SHAPE: set[Callable] = set()
+
+
 def keeps_shape(call: Callable) -> Callable:
     """Say of the `call` of a layer that one input of floats gives one output of its shape.
 
@@ -29,7 +33,7 @@ def keeps_shape(call: Callable) -> Callable:
     Args:
         call: the method.
     """
-    call.keeps_shape = True  # type: ignore[attr-defined]
+    KEEP_SHAPE.add(call)
     return call
 
 
