@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from keraslite.backend.primitives import primitive
 
@@ -33,6 +34,10 @@ def _widened(x: jax.Array) -> Any:
 
 @primitive(TABLE)
 def matmul(x1: jax.Array, x2: jax.Array) -> jax.Array:
+    if x1.ndim > 2 and x2.ndim == 2 and jax.default_backend() == "cpu":
+        # As a product of matrices, whose gradient XLA computes without transposing copies.
+        rows = jnp.matmul(lax.collapse(x1, 0, -1), x2, preferred_element_type=_widened(x1))
+        return rows.reshape(*x1.shape[:-1], x2.shape[-1])
     return jnp.matmul(x1, x2, preferred_element_type=_widened(x1))
 
 

@@ -466,6 +466,11 @@ WINDOWS = [
     row("conv", image(2, 48), kernel(3, 3, 48, 80), 1, "same", oracle=conv, grad=(0, 1),
         graph=False, rtol=1e-4, atol=1e-4),
     row("conv", image(1, 96), kernel(4, 96, 90), oracle=conv, graph=False, rtol=1e-4, atol=1e-4),
+    # More outputs than jax computes by patches on a CPU, and fewer than the kernel has elements.
+    *(row("conv", np.tile(image(2), (1, 4, 4, 1)), kernel(3, 3, 4 // g, 6), 2, "same", None, 1,
+          oracle=conv, grad=(0, 1), graph=False, rtol=1e-4, atol=5e-5) for g in (1, 2)),
+    row("conv", image(2)[:, :2, :2], kernel(3, 3, 4, 6), 1, "same", oracle=conv, grad=(0, 1),
+        graph=False, rtol=3e-5, atol=1e-5),
     row("conv", half(image(2)), half(kernel(3, 3, 4, 6)), oracle=wide(conv), **VALUE),
     row("normalized_conv", image(2), kernel(3, 3, 4, 4), M4, V4, B4, G4, V4, image(2), 1, "same", 1,
         1e-5, "relu", oracle=normalized_conv, grad=(0, 1, 4, 5, 6), graph=False, rtol=3e-5,
