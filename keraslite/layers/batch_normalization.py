@@ -112,7 +112,7 @@ class BatchNormalization(Affine):
                 f"mask.shape={tuple(mask.shape)}, inputs.shape={tuple(inputs.shape)}"
             )
         if training and self.trainable and mask is None and not self.renorm:
-            return self._normalize_batch(inputs)
+            return self.normalize_batch(inputs)
         x = ops.cast(inputs, "float32") if ops.dtype(inputs) in HALF else inputs
         dtype = ops.dtype(x)
         gamma, beta = value_of(self.gamma, dtype), value_of(self.beta, dtype)
@@ -130,10 +130,20 @@ class BatchNormalization(Affine):
         out = ops.batch_normalization(x, mean, variance, self.axis, beta, gamma, self.epsilon)
         return ops.cast(out, self.compute_dtype)
 
-    def _normalize_batch(self, x: Any) -> Any:
-        """Normalize by the batch's statistics, in one kernel where the backend has it."""
+    def normalize_batch(
+        self, x: Tensor, residual: Tensor | None = None, activation: str | None = None
+    ) -> Tensor:
+        """Normalize by the batch's statistics, in one kernel where the backend has it.
+
+        Args:
+            x: the inputs of a layer without `renorm`.
+            residual: added to the result, of its shape.
+            activation: of the sum: None or "relu".
+        """
         gamma, beta = value_of(self.gamma), value_of(self.beta)
-        out, mean, variance = ops.normalize_batch(x, gamma, beta, self.axis, self.epsilon)
+        out, mean, variance = ops.normalize_batch(
+            x, gamma, beta, residual, self.axis, self.epsilon, activation
+        )
         self._follow_batch(mean, variance)
         return ops.cast(out, self.compute_dtype)
 

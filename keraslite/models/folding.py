@@ -1,7 +1,7 @@
-"""Convolutions, the normalization behind them, a sum and an activation, run as one operation.
+"""Normalizations of batches, a sum and an activation behind them, run as one operation.
 
-What a graph calls at its nodes is replaced: the last node of such a chain does all its work, and
-the others hand on what they are given.
+In `predict` the convolution before them is part of it. What a graph calls at its nodes is replaced:
+the last node of such a chain does all its work, and the others hand on what they are given.
 """
 
 from collections.abc import Callable
@@ -19,36 +19,27 @@ from keraslite.symbolic import KerasTensor, Node
 
 _CONVOLUTIONS = {layers.Conv2D: False, layers.DepthwiseConv2D: True}  # whether it is depthwise
 _ACTIVATIONS = {activations.relu: "relu", activations.relu6: "relu6", activations.silu: "silu"}
-_calls: WeakKeyDictionary[Graph, dict[Node, Callable]] = WeakKeyDictionary()
+_calls: WeakKeyDictionary[Graph, dict[bool, dict[Node, Callable]]] = WeakKeyDictionary()
 
 
-def folding(backend: str) -> bool:
-    """Return whether the call under way is one of `predict` on a backend where folding pays.
-
-    Args:
-        backend: of the model.
-    """
-    call = scopes.call
-    return (
-        scopes.predicting
-        and not (call is not None and call.training)
-        and "_normalized_conv" in MODULES[backend].PRIMITIVES
-    )
-
-
-def folded_calls(graph: Graph) -> Callable[[Node], Callable]:
-    """Return the function that says what to call at a node of a graph, in inference.
+def folded_calls(graph: Graph, backend: str) -> Callable[[Node], Callable] | None:
+    """Return the function that says what to call at a node; None where nothing is to be folded.
 
     Args:
         graph: the graph.
+        backend: of the model: what compiles graphs folds by itself.
     """
-    if graph not in _calls:
-        _calls[graph] = _find(graph)
-    calls = _calls[graph]
+    training = scopes.call is not None and bool(scopes.call.training)
+    if not (training or scopes.predicting) or "_normalized_conv" not in MODULES[backend].PRIMITIVES:
+        return None
+    kept = _calls.setdefault(graph, {})
+    if training not in kept:
+        kept[training] = _find(graph, training)
+    calls = kept[training]
     return lambda node: calls.get(node, node.operation)
 
 
-def _find(graph: Graph) -> dict[Node, Callable]:
+def _find(graph: Graph, training: bool) -> dict[Node, Callable]:
     """Return what is called in place of the operations of chains."""
     users: dict[int, list[Node]] = {}
     for node in graph.nodes:
@@ -64,8 +55,11 @@ def _find(graph: Graph) -> dict[Node, Callable]:
 
     calls: dict[Node, Callable] = {}
     for node in graph.nodes:
-        norm = only_user(node) if public_class(type(node.operation)) in _CONVOLUTIONS else None
-        if norm is None or not _is_normalized(node, norm):
+        if training:
+            norm = node
+        else:
+            norm = only_user(node) if _is_convolution(node) else None
+        if norm is None or not _is_normalization(norm):
             continue
         total = only_user(norm)
         if total is None or total in calls or not _is_sum(total):
@@ -73,9 +67,14 @@ def _find(graph: Graph) -> dict[Node, Callable]:
         place = None if total is None else int(total.inputs[1] is norm.outputs[0])
         last = only_user(total or norm)
         activation = None if last is None else _activation(last)
-        operations = [x.operation for x in (node, norm, total, activation and last) if x]
+        if training and activation != "relu":
+            activation = None
+        if training and total is None and activation is None:
+            continue
+        operations = [x.operation for x in (norm, total, activation and last) if x]
+        conv = None if training else node.operation
         calls[node] = calls[norm] = _same
-        calls[total or norm] = partial(_run, operations, activation, place)
+        calls[total or norm] = partial(_run, conv, operations, activation, place)
         if activation:
             calls[last] = _same
     return calls
@@ -85,23 +84,30 @@ def _same(x: Any) -> Any:
     return x
 
 
-def _run(operations: list[Layer], activation: str | None, place: int | None, x: Any) -> Any:
+def _run(
+    conv: Layer | None, operations: list[Layer], activation: str | None, place: int | None, x: Any
+) -> Any:
     """Run a chain.
 
     Args:
-        operations: of the chain.
+        conv: the convolution; None in training.
+        operations: the normalization and those behind it.
         activation: the name of the last one, if there is one.
-        place: which of the summands is the convolution's, if there is a sum.
-        x: the input of the convolution; those of the sum if there is one.
+        place: which of the summands is the normalization's, if there is a sum.
+        x: the input of the chain; those of the sum if there is one.
     """
     residual = None if place is None else x[1 - place]
     x = x if place is None else x[place]
-    conv, norm, *rest = operations
-    if any(map(_is_changed, operations)) or masking.get_mask(x) is not None:
-        x = norm(conv(x))
+    norm, *rest = operations
+    every = operations if conv is None else [conv, *operations]
+    unfit = conv is None and not (norm.trainable and not norm.renorm and norm.built)
+    if unfit or any(map(_is_changed, every)) or masking.get_mask(x) is not None:
+        x = norm(x if conv is None else conv(x))
         for layer in rest:
             x = layer([x, residual] if isinstance(layer, layers.Add) else x)
         return x
+    if conv is None:
+        return norm.normalize_batch(x, residual, activation)
     values = [None if v is None else v.value for v in (
         conv.kernel, norm.moving_mean, norm.moving_variance, conv.bias, norm.beta, norm.gamma,
     )]  # fmt: skip
@@ -116,17 +122,28 @@ def _is_changed(layer: Layer) -> bool:
     return getattr(layer, "lora_enabled", False) or layer.activity_regularizer is not None
 
 
-def _is_normalized(node: Node, norm: Node) -> bool:
-    """Whether a convolution without an activation has a plain normalization behind it."""
-    conv, layer = node.operation, norm.operation
+def _is_convolution(node: Node) -> bool:
+    """Whether a node is a convolution without an activation, of channels that come last."""
+    layer = node.operation
+    return (
+        public_class(type(layer)) in _CONVOLUTIONS
+        and layer.activation in (None, activations.linear)
+        and layer.data_format == "channels_last"
+        and layer.compute_dtype == layer.variable_dtype == "float32"
+        and _is_plain(node)
+    )
+
+
+def _is_normalization(node: Node) -> bool:
+    """Whether a node normalizes batches along the last axis of images."""
+    layer = node.operation
     return (
         public_class(type(layer)) is layers.BatchNormalization
-        and conv.activation in (None, activations.linear)
-        and conv.data_format == "channels_last"
         and layer.axis in (-1, 3)
-        and all(x.compute_dtype == x.variable_dtype == "float32" for x in (conv, layer))
-        and _is_plain(node) and _is_plain(norm)
-    )  # fmt: skip
+        and len(node.outputs[0].shape) == 4
+        and layer.compute_dtype == layer.variable_dtype == "float32"
+        and _is_plain(node)
+    )
 
 
 def _is_plain(node: Node) -> bool:

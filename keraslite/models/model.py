@@ -18,7 +18,7 @@ from keraslite.layers.base.building import (
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.base.quantized import Quantized
 from keraslite.layers.base.tracking import LayerList
-from keraslite.models.folding import folded_calls, folding
+from keraslite.models.folding import folded_calls
 from keraslite.models.graph import (
     Graph,
     graph_config,
@@ -187,8 +187,7 @@ class Model(Trainer, Layer):
         if mask is not None:
             for x, m in zip(values, tree.flatten(mask), strict=True):
                 masking.set_mask(x, m)
-        calling = folded_calls(self._graph) if folding(self.backend) else None
-        return run_graph(self._graph, values, calling)
+        return run_graph(self._graph, values, folded_calls(self._graph, self.backend))
 
     def match_inputs(self, inputs: Any) -> list[Any]:
         """Return the values of a call, flat, in the order, dtypes and ranks of the graph's inputs.

@@ -6,7 +6,7 @@ from typing import Any
 from keraslite import config
 from keraslite.ops import math as m
 from keraslite.ops import numpy as k
-from keraslite.ops.activation import silu
+from keraslite.ops.activation import relu, silu
 from keraslite.ops.core import cast, dtype, shape, stop_gradient
 from keraslite.ops.op import op
 from keraslite.ops.precision import from_float32, to_float32
@@ -76,33 +76,54 @@ def _batch_normalization(
     return from_float32(x * factor + shift, name)
 
 
-@op("float", tensors=3, keep=(1, 2))
+@op("float", tensors=4, keep=(1, 2))
 def normalize_batch(
-    x: Tensor, scale: Tensor = None, offset: Tensor = None, axis: int = -1, epsilon: float = 1e-3
-) -> tuple[Any, Any, Any]:
+    x: Tensor, scale: Tensor = None, offset: Tensor = None, residual: Tensor = None,
+    axis: int = -1, epsilon: float = 1e-3, activation: str | None = None,
+) -> tuple[Any, Any, Any]:  # fmt: skip
     """`batch_normalization` by the batch's own moments, in one kernel where the backend has it.
 
     No gradient flows through the mean and the variance that are returned.
 
+    Args:
+        x: a tensor of any shape.
+        scale: a vector over the channels.
+        offset: a vector over the channels.
+        residual: what is added to the normalized x, of its shape.
+        axis: the channels.
+        epsilon: added to the variance.
+        activation: None or "relu"; it and the sum then cost no memory of their own where they need
+            not.
+
     Returns:
         The normalized x; the mean and the variance, in float32 where x has half precision.
+
+    Raises:
+        ValueError: there is no such activation.
 
     >>> print(convert_to_numpy(normalize_batch([[1.0], [3.0]])[0])[:, 0].round(3))
     [-1.  1.]
     """
+    if activation not in (None, "relu"):
+        raise ValueError(f"normalize_batch: activation must be None or 'relu', got {activation!r}.")
     axis %= len(x.shape)
     if axis == len(x.shape) - 1:
-        out = _normalize_batch(x, scale, offset, epsilon)
+        out = _normalize_batch(x, scale, offset, residual, epsilon, activation)
         if out is not NotImplemented:
             return out
     wide, name = to_float32(x)
     mean, variance = moments(wide, [a for a in range(len(x.shape)) if a != axis])
     out = _batch_normalization(wide, mean, variance, offset, scale, axis, epsilon)
-    return from_float32(out, name), stop_gradient(mean), stop_gradient(variance)
+    out = from_float32(out, name)
+    out = out if residual is None else out + residual
+    out = out if activation is None else relu(out)
+    return out, stop_gradient(mean), stop_gradient(variance)
 
 
-@op("same", tensors=3)
-def _normalize_batch(x: Any, scale: Any, offset: Any, epsilon: float) -> Any:
+@op("same", tensors=4)
+def _normalize_batch(
+    x: Any, scale: Any, offset: Any, residual: Any, epsilon: float, activation: str | None
+) -> Any:
     """`normalize_batch` along the last axis, or NotImplemented."""
     return NotImplemented
 

@@ -137,6 +137,52 @@ def test_a_model_that_predicts_in_training_mode_is_not_folded(backend, folds):
     assert not folds and not np.allclose(out, backends.to_numpy(model(X)), atol=1e-2)
 
 
+@pytest.mark.parametrize("name", ["a residual block", "branches", "relu6", "one convolution twice"])
+def test_training_by_chains_is_training_by_layers(backend, name, monkeypatch):
+    if backend == "numpy":
+        return
+    weights, y = [], None
+    for chains in (True, False):
+        if not chains:
+            monkeypatch.setattr("keraslite.models.model.folded_calls", lambda *a: None)
+        model = network(name)
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        y = RNG.normal(size=(2, *model.output_shape[1:])).astype("float32") if y is None else y
+        model.fit(X, y, epochs=2, verbose=0)
+        weights.append([w.numpy() for w in model.weights])
+    for chained, layered in zip(*weights, strict=True):
+        assert_close(chained, layered, rtol=1e-5, atol=1e-6)
+
+
+def test_chains_of_training_keep_what_others_read_and_frozen_statistics():
+    with keras.use_backend("torch"):
+        i = layers.Input((12, 10, 4))
+        norm = layers.BatchNormalization()
+        normalized = norm(i)
+        out = layers.ReLU()(layers.Add()([normalized, i]))
+        seen = models.Model(i, [normalized, out])(X, training=True)
+        seen, expected = [x.detach() for x in seen], norm(X, training=True).detach()
+        assert_close(seen[0], expected, rtol=1e-6, atol=1e-6)
+        assert_close(seen[1], ops.relu(expected + torch.from_numpy(X)), rtol=1e-6, atol=1e-6)
+        norm.trainable = False
+        model = models.Model(i, out)
+        before = norm.moving_mean.numpy()
+        with torch.no_grad():
+            assert_close(model(X, training=True), model(X), rtol=1e-6, atol=1e-6)
+        np.testing.assert_array_equal(norm.moving_mean.numpy(), before)
+
+
+def test_folding_after_a_first_call_in_inference_mode(folds):
+    with keras.use_backend("torch"):
+        model = network("a residual block")
+        with torch.inference_mode():
+            out = model.predict(X, verbose=0)
+        assert len(folds) == NETWORKS["a residual block"][1]
+        assert_close(assert_predicts_as_called(model), out, rtol=1e-5, atol=1e-5)
+        model.compile("sgd", "mse")
+        model.fit(X, out, verbose=0)  # variables made in there are trained as well
+
+
 def test_masks_of_other_tensors_do_not_keep_from_folding(folds):
     with keras.use_backend("torch"):
         other = ops.ones((2, 3))

@@ -11,7 +11,9 @@ TABLE: dict[str, Any] = {}
 
 
 @primitive(TABLE)
-def _normalize_batch(x: tf.Tensor, scale: Any, offset: Any, epsilon: float) -> Any:
+def _normalize_batch(
+    x: tf.Tensor, scale: Any, offset: Any, residual: Any, epsilon: float, activation: str | None
+) -> Any:
     channels = x.shape[-1]
     if x.dtype != tf.float32 or channels is None or epsilon < 1.001e-5:
         return NotImplemented  # the kernel has a floor for epsilon
@@ -21,4 +23,7 @@ def _normalize_batch(x: tf.Tensor, scale: Any, offset: Any, epsilon: float) -> A
     out, mean, variance = tf.compat.v1.nn.fused_batch_norm(rows, scale, offset, epsilon=epsilon)
     count = tf.cast(tf.size(x) // channels, tf.float32)
     biased = variance * ((count - 1) / count)  # the kernel gives the unbiased variance
-    return tf.reshape(out, shape_of(x)), tf.stop_gradient(mean), tf.stop_gradient(biased)
+    out = tf.reshape(out, shape_of(x))
+    out = out if residual is None else out + residual
+    out = out if activation is None else tf.nn.relu(out)
+    return out, tf.stop_gradient(mean), tf.stop_gradient(biased)

@@ -53,8 +53,10 @@ def _conv(
     x: Tensor, kernel: Tensor, strides: tuple, padding: Any, dilation: tuple, groups: int
 ) -> Tensor:
     rank, window = len(strides), kernel.shape[:-2]
-    if x.is_cpu and groups == 1 and not any(k > 1 for k in window) and _no_padding(padding):
-        # A product over channels, which may go to the faster kernel.
+    pointwise = groups == 1 and not any(k > 1 for k in window) and _no_padding(padding)
+    if pointwise and x.is_cpu and (rank != 2 or torch.get_num_threads() == 1):
+        # A product over channels. Of images, torch's convolution has slow kernels in one thread,
+        # and faster ones in several.
         x = x[(slice(None), *(slice(None, None, s) for s in strides))]
         return linear(x, kernel.reshape(kernel.shape[-2:]))
     pairs = padding_pairs(padding, x.shape[1:-1], window, strides, dilation)

@@ -44,7 +44,9 @@ def new_variable(value: torch.Tensor, trainable: bool, name: str) -> torch.nn.Pa
     differentiable = value.dtype.is_floating_point or value.dtype.is_complex
     # Made inside torch.func.grad it would be of that transform, and die with it.
     outside = temporarily_clear_interpreter_stack if in_transform() else nullcontext
-    with outside():
+    # One made inside the caller's torch.inference_mode could not be trained later.
+    with outside(), torch.inference_mode(False):
+        value = value.clone() if value.is_inference() else value
         return torch.nn.Parameter(value.detach(), requires_grad=trainable and differentiable)
 
 

@@ -68,7 +68,10 @@ def _batch_normalization(
 
 
 @primitive(TABLE)
-def _normalize_batch(x: Tensor, scale: Tensor | None, offset: Tensor | None, epsilon: float) -> Any:
+def _normalize_batch(
+    x: Tensor, scale: Tensor | None, offset: Tensor | None, residual: Tensor | None,
+    epsilon: float, activation: str | None,
+) -> Any:  # fmt: skip
     channels = x.shape[-1]
     count = x.numel() // max(channels, 1)
     if count < 2 or epsilon <= 0 or in_transform():
@@ -77,8 +80,15 @@ def _normalize_batch(x: Tensor, scale: Tensor | None, offset: Tensor | None, eps
     scale, offset = (v if v is None else v.to(wide) for v in (scale, offset))
     # With momentum 1 the running moments become the batch's, the variance times n / (n - 1).
     mean, variance = torch.zeros(2, channels, dtype=wide, device=x.device).unbind()
-    planes = x if x.ndim == 2 else x.reshape(x.shape[0], -1, 1, channels).permute(0, 3, 1, 2)
+    planes, other = (
+        v if v is None or x.ndim == 2
+        else v.reshape(x.shape[0], -1, 1, channels).permute(0, 3, 1, 2)
+        for v in (x, residual)
+    )  # fmt: skip
     out = F.batch_norm(planes, mean, variance, scale, offset, True, 1.0, epsilon)
+    # Nothing else reads what was just made, its gradient neither: it is written over.
+    out = out if other is None else out.add_(other)
+    out = out if activation is None else out.relu_()
     out = out if x.ndim == 2 else out.permute(0, 2, 3, 1).reshape(x.shape)
     return out, mean, variance * ((count - 1) / count)
 

@@ -237,10 +237,12 @@ def unit(x, axis=-1, order=2, epsilon=EPS):
     return x / jnp.maximum(norm, epsilon)
 
 
-def batch(x, scale=None, offset=None, axis=-1, epsilon=1e-3):
+def batch(x, scale=None, offset=None, residual=None, axis=-1, epsilon=1e-3, activation=None):
     axes = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
     m, v = moment(x, axes)
     out = bn(x, m, v, axis, offset, scale, epsilon)
+    out = out if residual is None else out + residual
+    out = out if activation is None else jax.nn.relu(out)
     return out, lax.stop_gradient(m), lax.stop_gradient(v)
 
 
@@ -267,10 +269,16 @@ NORMS = [
     row("batch_normalization", half(CUBE), M4, V4, -1, B4, G4, oracle=wide(bn), **VALUE),
     row("normalize_batch", OFFSET, oracle=batch, grad=0),
     row("normalize_batch", OFFSET, G4, B4, oracle=batch, grad=(0, 1, 2), rtol=2e-5, atol=2e-6),
-    row("normalize_batch", OFFSET[None], G4, None, -1, 1e-6, oracle=batch, grad=(0, 1), rtol=5e-5,
-        atol=5e-6),
+    row("normalize_batch", OFFSET[None], G4, None, None, -1, 1e-6, oracle=batch, grad=(0, 1),
+        rtol=5e-5, atol=5e-6),
+    row("normalize_batch", OFFSET, G4, B4, CUBE, activation="relu", oracle=batch,
+        grad=(0, 1, 2, 3), rtol=2e-5, atol=2e-6),
+    row("normalize_batch", OFFSET[None], None, B4, None, -1, 1e-3, "relu", oracle=batch,
+        grad=(0, 2), rtol=2e-5, atol=2e-6),
+    row("normalize_batch", OFFSET, None, None, CUBE, 1, oracle=batch, grad=(0, 3), rtol=2e-5,
+        atol=2e-6),
     row("normalize_batch", OFFSET[0], G4, B4, oracle=batch, grad=(0, 1, 2), rtol=2e-5, atol=2e-6),
-    row("normalize_batch", OFFSET, G4[:3], B4[:3], 1, oracle=batch, grad=(0, 1, 2), rtol=2e-5,
+    row("normalize_batch", OFFSET, G4[:3], B4[:3], None, 1, oracle=batch, grad=(0, 1, 2), rtol=2e-5,
         atol=2e-6),
     row("normalize_groups", CUBE, groups=2, oracle=groups, grad=0),
     row("normalize_groups", CUBE[None], G4, B4, 2, oracle=groups, grad=(0, 1, 2)),
