@@ -87,6 +87,7 @@ def test_a_page_is_sound(page):
 def test_pages_have_code():
     assert {
         "README",
+        "audio",
         "backends",
         "diffusion",
         "files",
