@@ -174,7 +174,7 @@ def _opened(
     with ExitStack() as stack:
         if pcm is not None:
             rate = rate or sample_rate
-            yield _open_pcm(source, rate, np.dtype(pcm), channels, name, stack)
+            yield _open_pcm(source, rate, pcm, channels, name, stack)
         elif _is_path(source) or isinstance(source, _BYTES) or hasattr(source, "read"):
             if rate is not None:
                 raise TypeError(f"{name} must have no rate beside a file, which has its own.")
@@ -234,9 +234,11 @@ def _open_file(source: Any, name: str, stack: ExitStack) -> _Audio:
             while len(chunk := sound.read(_CHUNK, dtype="float32", always_2d=True)):
                 yield chunk
         except RuntimeError as error:
-            raise ValueError(f"{name} is damaged: {error}") from error
+            raise ValueError(
+                f"{name} is damaged, or does not say its length in its header: {error}"
+            ) from error
 
-    length = sound.frames if 0 < sound.frames < _UNKNOWN_LENGTH else None
+    length = sound.frames if sound.frames < _UNKNOWN_LENGTH else None
     return _Audio(name, sound.samplerate, length, chunks())
 
 
@@ -272,16 +274,22 @@ def _open_array(source: Any, rate: float, name: str) -> _Audio:
 
 
 def _open_pcm(
-    source: Any, rate: float, dtype: np.dtype, channels: int, name: str, stack: ExitStack
+    source: Any, rate: float, pcm: Any, channels: int, name: str, stack: ExitStack
 ) -> _Audio:
     """Open raw samples: bytes, a file of them, or an iterator of bytes."""
+    try:
+        dtype = np.dtype(pcm)
+    except TypeError:
+        dtype = np.dtype(bool)
     if dtype.kind not in "iuf":
-        raise ValueError(f'pcm must be a type of samples such as "int16", got {dtype}.')
+        raise ValueError(f"pcm must be a type of numpy's such as 'int16' or '<f4', got {pcm!r}.")
     if not isinstance(channels, int) or not 0 < channels <= _MAX_CHANNELS:
         raise ValueError(f"channels must be from 1 to {_MAX_CHANNELS}, got {channels!r}.")
     size, length, pieces = dtype.itemsize * channels, None, source
     if isinstance(source, _BYTES):
-        length, pieces = len(source) // size, [source]
+        view = memoryview(source).cast("B")
+        length = len(view) // size
+        pieces = (view[i : i + _CHUNK * size] for i in range(0, len(view), _CHUNK * size))
     elif _is_path(source) or hasattr(source, "read"):
         file = stack.enter_context(_open_path(source, name)) if _is_path(source) else source
         if _is_path(source):
@@ -313,7 +321,7 @@ def _open_pcm(
 def _library(module: str, purpose: str) -> Any:
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: without libsndfile itself
         raise ImportError(f"Audio {purpose} by {module}, which is missing: {INSTALL}") from error
 
 
