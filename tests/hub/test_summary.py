@@ -104,12 +104,16 @@ def test_a_pipeline_shows_its_networks(backend, tmp_path):
     )
 
 
+# Base classes, and one whose fields have comments of their own.
+WITHOUT_ARGUMENTS = {"AudioConverter", "Backbone", "Sampling", "Task", "Tokenizer"}
+
+
 def test_classes_explain_their_arguments_with_examples():
     """The examples run in tests/test_docs.py."""
     for name in hub.__all__:
         value = getattr(hub, name)
         text = inspect.getdoc(value)
-        if not inspect.isclass(value) or name in ("Backbone", "Sampling", "Task", "Tokenizer"):
+        if not inspect.isclass(value) or name in WITHOUT_ARGUMENTS:
             continue
         assert "Args:" in text, name
         assert ">>> " in text, name
