@@ -16,6 +16,7 @@ __version__ = keras.__version__
 _MODULES = {
     "hub.diffusion.schedulers": ("Scheduler",),
     "hub.generation.sampling": ("Sampling",),
+    "hub.preprocessing.audio": ("load_audio",),
     "hub.preprocessing.audio_converter": ("AudioConverter", "WhisperAudioConverter"),
     "hub.preprocessing.image": ("ImagePreprocessor", "ImageTextPreprocessor"),
     "hub.preprocessing.text": (
