@@ -29,6 +29,7 @@ from hub.models.t5 import T5Backbone as T5Backbone
 from hub.models.unet import UNet2DConditionModel as UNet2DConditionModel
 from hub.models.vae import AutoencoderKL as AutoencoderKL
 from hub.models.vit import ViTBackbone as ViTBackbone
+from hub.models.whisper import WhisperBackbone as WhisperBackbone
 from hub.preprocessing.audio import load_audio as load_audio
 from hub.preprocessing.audio_converter import AudioConverter as AudioConverter
 from hub.preprocessing.audio_converter import WhisperAudioConverter as WhisperAudioConverter

@@ -46,6 +46,7 @@ class Attention(layers.Layer):
         source_dim: the width of the sequence that is attended to; `hidden_dim` by default.
         output_bias: whether the output projection has a bias; `use_bias` by default.
         upcast: whether attention is computed in float32 in half precision too.
+        key_bias: whether the projection of the keys has a bias; `use_bias` by default.
 
     Inputs: hidden states (batch, length, hidden_dim), padding mask (batch, keys) of booleans.
     """
@@ -62,6 +63,7 @@ class Attention(layers.Layer):
         source_dim: int | None = None,
         output_bias: bool | None = None,
         upcast: bool = False,
+        key_bias: bool | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -80,7 +82,8 @@ class Attention(layers.Layer):
         if fused:
             self.qkv = dense(3 * inner, "qkv")
         else:
-            self.query, self.key, self.value = (dense(inner, n) for n in ("query", "key", "value"))
+            self.query, self.value = dense(inner, "query"), dense(inner, "value")
+            self.key = dense(inner, "key", use_bias if key_bias is None else key_bias)
         bias = use_bias if output_bias is None else output_bias
         self.output_dense = dense(hidden_dim, "output", bias)
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
@@ -104,6 +107,47 @@ class Attention(layers.Layer):
             source: hidden states (batch, length, hidden_dim).
         """
         return {"key": self._heads(self.key(source)), "value": self._heads(self.value(source))}
+
+    def arrange(self, keys: dict[str, Any]) -> dict[str, Any]:
+        """Return keys and values in the order in memory in which `attend` reads them.
+
+        Args:
+            keys: as `project` returns them.
+
+        Returns:
+            Keys (batch, heads, head_dim, length) and values (batch, heads, length, head_dim).
+        """
+        orders = {"key": (0, 2, 3, 1), "value": (0, 2, 1, 3)}
+        arranged = {name: ops.transpose(keys[name], order) for name, order in orders.items()}
+        # Flattened in between: a transposition alone may leave the memory as it is.
+        return {name: ops.reshape(ops.reshape(x, -1), ops.shape(x)) for name, x in arranged.items()}
+
+    def probabilities(self, hidden: Any, key: Any, heads: Any = None) -> Any:
+        """Return the attention probabilities (batch, heads, queries, keys) in float32.
+
+        Args:
+            hidden: the queries' hidden states (batch, queries, hidden_dim).
+            key: keys, as `arrange` returns them.
+            heads: indices of heads; all by default.
+        """
+        query = ops.transpose(self._heads(self.query(hidden)), (0, 2, 1, 3))
+        if heads is not None:
+            heads = ops.convert_to_tensor(heads, "int32")
+            query, key = ops.take(query, heads, axis=1), ops.take(key, heads, axis=1)
+        scale = self.head_dim**-0.5 if self.scale is None else self.scale
+        return ops.softmax(ops.cast(ops.matmul(query * scale, key), "float32"), axis=-1)
+
+    def attend(self, hidden: Any, keys: dict[str, Any]) -> Any:
+        """Return what `call` does over another sequence, faster for a few queries.
+
+        Args:
+            hidden: the queries' hidden states (batch, queries, hidden_dim).
+            keys: keys and values of the sequence, as `arrange` returns them.
+        """
+        weights = ops.cast(self.probabilities(hidden, keys["key"]), keys["value"].dtype)
+        out = ops.transpose(ops.matmul(weights, keys["value"]), (0, 2, 1, 3))
+        width = self.num_heads * self.head_dim
+        return self.output_dense(ops.reshape(out, (*ops.shape(out)[:2], width)))
 
     def call(
         self,
@@ -159,8 +203,8 @@ class Attention(layers.Layer):
 
 
 class TransformerBlock(layers.Layer):
-    """A transformer block: attention and a feed-forward network, each with dropout, a residual
-    connection and normalisation.
+    """A transformer block: attention and a feed-forward network, and on request attention to the
+    output of an encoder between them, each with dropout, a residual connection and normalisation.
 
     Args:
         hidden_dim: the width.
@@ -173,6 +217,8 @@ class TransformerBlock(layers.Layer):
         norm_first: whether inputs are normalised instead of the sums after the residuals.
         fused: as for `Attention`.
         scale: as for `Attention`.
+        key_bias: as for `Attention`.
+        has_source: whether there is attention to the output of an encoder.
 
     Inputs: hidden states (batch, length, hidden_dim), padding mask (batch, length) of booleans.
     """
@@ -189,31 +235,44 @@ class TransformerBlock(layers.Layer):
         norm_first: bool = False,
         fused: bool = False,
         scale: float | None = None,
+        key_bias: bool | None = None,
+        has_source: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.hidden_dim, self.intermediate_dim = hidden_dim, intermediate_dim
         self.norm_first = norm_first
-        self.attention = Attention(
-            hidden_dim, num_heads, attention_dropout, scale=scale, fused=fused, dtype=policy
-        )
-        self.attention_norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
+
+        def attention(fused: bool = False) -> Attention:
+            return Attention(
+                hidden_dim, num_heads, attention_dropout, scale=scale, fused=fused,
+                key_bias=key_bias, dtype=policy,
+            )  # fmt: skip
+
+        def norm() -> layers.LayerNormalization:
+            return layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
+
+        self.attention, self.attention_norm = attention(fused), norm()
+        self.cross_attention = attention() if has_source else None
+        self.cross_attention_norm = norm() if has_source else None
         self.intermediate = layers.Dense(
             intermediate_dim, activation=activation_of(activation), dtype=policy
         )
         self.output_dense = layers.Dense(hidden_dim, dtype=policy)
-        self.output_norm = layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=policy)
+        self.output_norm = norm()
         self.dropout = layers.Dropout(dropout, dtype=policy)
 
     def build(self, hidden_shape: Any) -> None:
         """Make the weights."""
         shape = (None, None, self.hidden_dim)
-        self.attention.build(shape)
-        self.intermediate.build(shape)
+        for layer in (self.attention, self.cross_attention, self.intermediate):
+            if layer is not None:
+                layer.build(shape)
         self.output_dense.build((None, None, self.intermediate_dim))
-        self.attention_norm.build(shape)
-        self.output_norm.build(shape)
+        for layer in (self.attention_norm, self.cross_attention_norm, self.output_norm):
+            if layer is not None:
+                layer.build(shape)
         self.built = True
 
     def call(
@@ -224,21 +283,83 @@ class TransformerBlock(layers.Layer):
         causal: bool = False,
         cache: Any = None,
         index: Any = None,
+        source: Any = None,
     ) -> Any:
-        """Return the hidden states; with a cache a pair with the new one, as of `Attention`."""
-        norm_first = self.norm_first
+        """Return the hidden states; with a cache a pair with the new one, as of `Attention`.
+
+        Args:
+            hidden: (batch, length, hidden_dim).
+            padding_mask: as for `Attention`.
+            training: whether to apply dropout.
+            causal: as for `Attention`.
+            cache: as for `Attention`.
+            index: as for `Attention`.
+            source: keys and values of the encoder's output, of `cross_attention`: as `project`
+                returns them, or with a cache as `arrange` does.
+        """
+        hidden, new_cache = self.self_attend(hidden, padding_mask, training, causal, cache, index)
+        if source is not None:
+            hidden = self.cross_attend(hidden, source, training, is_arranged=cache is not None)
+        hidden = self.feed_forward(hidden, training)
+        return hidden if cache is None else (hidden, new_cache)
+
+    # -- the parts of the block -----------------------------------------------------------------
+
+    def self_attend(
+        self, hidden: Any, padding_mask: Any = None, training: bool = False, causal: bool = False,
+        cache: Any = None, index: Any = None,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        """Return the hidden states after self-attention, and the new cache if there is one.
+
+        Args:
+            hidden: (batch, length, hidden_dim).
+            padding_mask: as for `Attention`.
+            training: whether to apply dropout.
+            causal: as for `Attention`.
+            cache: as for `Attention`.
+            index: as for `Attention`.
+        """
         attended = self.attention(
-            self.attention_norm(hidden) if norm_first else hidden, padding_mask, training=training,
-            causal=causal, cache=cache, index=index,
+            self.attention_norm(hidden) if self.norm_first else hidden, padding_mask,
+            training=training, causal=causal, cache=cache, index=index,
         )  # fmt: skip
         if cache is not None:
             attended, cache = attended
-        hidden = hidden + self.dropout(attended, training=training)
-        hidden = hidden if norm_first else self.attention_norm(hidden)
-        intermediate = self.intermediate(self.output_norm(hidden) if norm_first else hidden)
-        hidden = hidden + self.dropout(self.output_dense(intermediate), training=training)
-        hidden = hidden if norm_first else self.output_norm(hidden)
-        return hidden if cache is None else (hidden, cache)
+        return self._add(hidden, attended, self.attention_norm, training), cache
+
+    def cross_attend(
+        self, hidden: Any, source: Any, training: bool = False, is_arranged: bool = False
+    ) -> Any:
+        """Return the hidden states after attention to the output of an encoder.
+
+        Args:
+            hidden: (batch, length, hidden_dim).
+            source: its keys and values.
+            training: whether to apply dropout.
+            is_arranged: whether they are as `arrange` returns them, not `project`.
+        """
+        norm, attention = self.cross_attention_norm, self.cross_attention
+        query = norm(hidden) if self.norm_first else hidden
+        if is_arranged:
+            attended = attention.attend(query, source)
+        else:
+            attended = attention(query, training=training, keys=source)
+        return self._add(hidden, attended, norm, training)
+
+    def feed_forward(self, hidden: Any, training: bool = False) -> Any:
+        """Return the hidden states after the feed-forward network.
+
+        Args:
+            hidden: (batch, length, hidden_dim).
+            training: whether to apply dropout.
+        """
+        output = self.intermediate(self.output_norm(hidden) if self.norm_first else hidden)
+        return self._add(hidden, self.output_dense(output), self.output_norm, training)
+
+    def _add(self, hidden: Any, output: Any, norm: Any, training: bool) -> Any:
+        """Return the sum of the residual connection, normalised if inputs are not."""
+        hidden = hidden + self.dropout(output, training=training)
+        return hidden if self.norm_first else norm(hidden)
 
 
 def bert_initializer(stddev: float = 0.02) -> Any:
