@@ -29,7 +29,7 @@ _MODULES = {
     "hub.tasks.registry": ("load",),
     "hub.tokenizers": (
         "BytePairTokenizer", "CLIPTokenizer", "Tokenizer", "UnigramTokenizer",
-        "WordPieceTokenizer",
+        "WhisperTokenizer", "WordPieceTokenizer",
     ),
 }  # fmt: skip
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}

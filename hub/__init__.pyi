@@ -64,6 +64,7 @@ from hub.tokenizers.byte_pair import BytePairTokenizer as BytePairTokenizer
 from hub.tokenizers.clip import CLIPTokenizer as CLIPTokenizer
 from hub.tokenizers.tokenizer import Tokenizer as Tokenizer
 from hub.tokenizers.unigram import UnigramTokenizer as UnigramTokenizer
+from hub.tokenizers.whisper import WhisperTokenizer as WhisperTokenizer
 from hub.tokenizers.wordpiece import WordPieceTokenizer as WordPieceTokenizer
 from keraslite import __version__ as __version__
 

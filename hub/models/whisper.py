@@ -477,7 +477,7 @@ WHISPER = register(
         model_type="whisper",
         backbone=WhisperBackbone,
         architecture="WhisperModel",
-        tokenizer="BytePairTokenizer",
+        tokenizer="WhisperTokenizer",
         config={
             "vocabulary_size": "vocab_size",
             "num_layers": "encoder_layers",

@@ -1,7 +1,7 @@
 """Tokenizers of the `tokenizers` library, which is imported when one is made or read."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,6 +206,49 @@ def add_special_tokens(
         single=fill(template[0]),
         pair=fill(template[1]),
         special_tokens=[(t, core.token_to_id(t)) for t in {tokens[role] for role in used}],
+    )
+
+
+def add_added_tokens(
+    core: "Tokenizer", tokens: Mapping[str, int], is_special: Callable[[str], bool]
+) -> None:
+    """Add tokens whose ids are stated, which must follow those of the vocabulary.
+
+    Args:
+        core: the library's tokenizer.
+        tokens: token -> id.
+        is_special: tells of a token whether it is special.
+
+    Raises:
+        ValueError: a token would have another id.
+    """
+    from tokenizers import AddedToken
+
+    in_order = sorted(tokens, key=lambda token: tokens[token])
+    core.add_tokens([AddedToken(t, special=is_special(t), normalized=False) for t in in_order])
+    wrong = {t: core.token_to_id(t) for t in in_order if core.token_to_id(t) != tokens[t]}
+    if wrong:
+        token, i = next(iter(wrong.items()))
+        raise ValueError(
+            f"the ids of added tokens must follow those of the vocabulary: {token!r} should be "
+            f"{tokens[token]}, got {i}"
+        )
+
+
+def set_template(core: "Tokenizer", before: Sequence[str], after: Sequence[str]) -> None:
+    """Let texts be enclosed by special tokens, in place of what they were enclosed by.
+
+    Args:
+        core: the library's tokenizer, which has the tokens.
+        before: the tokens before a text or a pair of texts.
+        after: the tokens after it.
+    """
+    from tokenizers import processors
+
+    core.post_processor = processors.TemplateProcessing(
+        single=[*before, "$A", *after],
+        pair=[*before, "$A", "$B:1", *(f"{token}:1" for token in after)],
+        special_tokens=[(token, core.token_to_id(token)) for token in {*before, *after}],
     )
 
 

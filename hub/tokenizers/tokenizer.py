@@ -346,7 +346,12 @@ class Tokenizer:
             raise TypeError(
                 f"ids must be integers, rows of them, or a dict with token_ids; got {ids!r:.80}"
             ) from error
+        row = self._text_ids(row, skip_special_tokens)
         return self._core.decode(row, skip_special_tokens=skip_special_tokens)
+
+    def _text_ids(self, row: list[int], skip_special_tokens: bool) -> list[int]:
+        """Return the ids of a row that are decoded; the library leaves out special ones itself."""
+        return row
 
     # -- the vocabulary -----------------------------------------------------------------------
 
