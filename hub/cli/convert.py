@@ -1,4 +1,4 @@
-"""`hub convert`: write weights, KerasHub's too, as safetensors."""
+"""`hub convert`: write weights, KerasHub's and OpenAI's too, as safetensors."""
 
 import argparse
 import math
@@ -6,8 +6,9 @@ from pathlib import Path
 
 from hub.cli.common import add_remote_options, preset_files
 from hub.convert.kerashub import convert_kerashub, is_kerashub
+from hub.convert.openai_whisper import convert_openai_whisper
 from hub.convert.safetensors import convert
-from hub.presets.files import PresetFiles
+from hub.presets.files import PresetFiles, resolve_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,15 +16,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_remote_options(parser)
     parser.add_argument("source", metavar="SRC")
     parser.add_argument("target", metavar="DST")
+    parser.add_argument("--tokenizer", metavar="PRESET", help="whose tokenizer a .pt file has")
 
 
 def run(options: argparse.Namespace) -> None:
     """Write the checkpoint, and print a line a tensor."""
-    files = preset_files(options, options.source)
-    if is_kerashub(files):
-        _convert_kerashub(files, Path(options.target))
-        return
-    rows = convert(files, Path(options.target))
+    target = Path(options.target)
+    if options.source.endswith(".pt"):
+        remote = {"revision": options.revision, "token": options.token}
+        file = resolve_file(options.source, **remote)
+        rows = convert_openai_whisper(*file, target, options.tokenizer)
+    else:
+        files = preset_files(options, options.source)
+        if is_kerashub(files):
+            _convert_kerashub(files, target)
+            return
+        rows = convert(files, target)
     width = max(len(name) for name, _, _ in rows)
     for name, shape, dtype in rows:
         print(f"{name:{width}}  {dtype:9}  {shape}")

@@ -7,6 +7,7 @@ against the file before an array is made, and arrays are views of the mapped fil
 """
 
 import io
+import json
 import math
 import mmap
 import os
@@ -70,7 +71,8 @@ def open_torch(path: str | os.PathLike) -> SafetensorsFile:
         path: the file, a state dict in the zip format (PyTorch 1.6 and later).
 
     Returns:
-        A mapping from names to numpy arrays, as `open_safetensors` gives it.
+        A mapping from names to numpy arrays, as `open_safetensors` gives it. Its metadata are the
+        dicts of integers beside a state dict, such as the sizes of a network, as JSON.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -81,13 +83,14 @@ def open_torch(path: str | os.PathLike) -> SafetensorsFile:
     with open(path, "rb") as file:
         try:
             parts, pickled = _parts(file)
-            entries = _entries(_Machine(parts).run(pickled))
+            tensors, beside = _state_dict(_Machine(parts).run(pickled))
+            entries = _entries(tensors)
         except _BadFileError as error:
             raise ValueError(
                 f"{path} cannot be read: {error}. Download it again, or save it as safetensors."
             ) from error.__cause__
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    return SafetensorsFile(path, memory, entries, {})
+    return SafetensorsFile(path, memory, entries, beside)
 
 
 # -- the zip file -------------------------------------------------------------------------------
@@ -303,11 +306,25 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
 # -- the tensors --------------------------------------------------------------------------------
 
 
-def _entries(content: Any) -> dict[str, Entry]:
-    """Return the entries of a state dict, also of one below "state_dict" or "model"."""
-    for key in ("state_dict", "model"):
+def _state_dict(content: Any) -> tuple[Any, dict[str, str]]:
+    """Return the tensors by name, which may stand below another name, and what is beside them."""
+    beside: dict[str, str] = {}
+    for key in ("state_dict", "model", "model_state_dict"):
         if type(content) is dict and type(content.get(key)) is dict:
+            beside |= {k: json.dumps(v) for k, v in content.items() if _is_sizes(v)}
             content = content[key]
+    return content, beside
+
+
+def _is_sizes(value: Any) -> bool:
+    """Return whether a value is a dict of integers by name."""
+    if type(value) is not dict or not value:
+        return False
+    return all(type(k) is str and type(v) is int for k, v in value.items())
+
+
+def _entries(content: Any) -> dict[str, Entry]:
+    """Return the entries of a state dict."""
     if type(content) is not dict or not content:
         raise _BadFileError(f"it holds a {type(content).__name__}, not tensors by name")
     entries = {}
