@@ -99,9 +99,8 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
         learned = [n for n in tensors if not any(re.fullmatch(pattern, n) for pattern in LEFT)]
         dtypes = {tensors.dtype(name) for name in learned} & set(FLOATS)
         dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
-        tokenizer = read_tokenizer(
-            source, theirs.tokenizer, theirs.model_type, ours.get("max_sequence_length", 512)
-        )
+        longest = ours.get("max_sequence_length", ours.get("max_decoder_sequence_length", 512))
+        tokenizer = read_tokenizer(source, theirs.tokenizer, theirs.model_type, longest)
         model, table, config = _model(theirs, task, ours, settings, dtype, tokenizer)
         variables = weight_variables(model)
         plan = {path: theirs.sources(path, task, ours) for path in variables}
@@ -211,6 +210,8 @@ def _model(
     ids = {f"{role}_id": tokenizer.token_to_id(token) for role, token in special.items()}
     roles = ("bos_token_id", "eos_token_id", "pad_token_id")
     backbone.source_config = {**theirs.stated, **{r: ids[r] for r in roles if r in ids}}
+    if theirs.start and tokenizer is not None:
+        backbone.source_config["decoder_start_token_id"] = tokenizer.token_to_id(theirs.start)
     model, table, extra = backbone, family.weights, {}
     if task != "Backbone":
         if task == "Seq2SeqLM":

@@ -35,6 +35,7 @@ class KerasHubFamily:
         stated: what config.json says beside.
         task: our task where no head is stated, or none has weights.
         left: patterns of tensors that are not taken along, and why.
+        start: the token that a decoder begins with, where it is none of the usual roles.
     """
 
     model_type: str
@@ -49,6 +50,7 @@ class KerasHubFamily:
     stated: Mapping[str, Any] = field(default_factory=dict)
     task: str = "Backbone"
     left: Mapping[str, str] = field(default_factory=dict)
+    start: str = ""
 
     def sources(self, path: str, task: str, config: Mapping[str, Any]) -> list[str] | None:
         """Return the tensors of a variable of ours; [] if it is zero, None if unknown.
@@ -137,6 +139,11 @@ _MASKED = {
     "head/transform": "task/layers/masked_lm_head/intermediate_dense",
     "head/norm": "task/layers/masked_lm_head/intermediate_layer_norm",
     "head/bias": "task/layers/masked_lm_head/vars/0",
+}
+_CROSS = {
+    ours.replace("attention", "cross_attention"): theirs.replace("self", "cross")
+    for ours, theirs in _BLOCK.items()
+    if ours.startswith("attention")
 }
 _EPSILON = "KerasHub's head normalises with an epsilon of 1e-5, this family's with 1e-12"
 _EXACT = f"{_EPSILON}, and has the exact GELU, which a config.json says for all layers or none"
@@ -235,6 +242,23 @@ BACKBONES = {
         "T5Tokenizer",
         heads={"Seq2SeqLM": {"head/kernel": "layers/reversible_embedding/vars/1"}},
         task="Seq2SeqLM",
+    ),
+    "WhisperBackbone": KerasHubFamily(
+        "whisper",
+        {**{k: v for k, v in _SIZES.items() if k != "max_sequence_length"}, "num_mels": int,
+         "max_encoder_sequence_length": int, "max_decoder_sequence_length": int},
+        {
+            "token_embedding": _TOGETHER["token_embedding"],
+            "decoder/position_embedding": _TOGETHER["position_embedding"],
+            "encoder/position_embedding": "layers/position_embedding/vars/0",
+            "encoder/conv_1": "layers/conv1d",
+            "encoder/conv_2": "layers/conv1d_1",
+            "encoder/final_norm": "layers/layer_normalization",
+            "decoder/final_norm": "layers/layer_normalization_1",
+            **_below("encoder/blocks/{i}", "layers/whisper_encoder{i}", _BLOCK),
+            **_below("decoder/blocks/{i}", "layers/whisper_decoder{i}", {**_BLOCK, **_CROSS}),
+        },
+        "WhisperTokenizer", same={"attention_dropout": "dropout"}, start="<|startoftranscript|>",
     ),
 }  # fmt: skip
 LEFT = {

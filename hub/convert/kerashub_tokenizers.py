@@ -2,14 +2,15 @@
 
 Traps: `tokenizer.json` is a Keras config there, not what the `tokenizers` library writes; accents
 stay and letters keep their case unless the config says otherwise; the SentencePiece model of
-XLM-RoBERTa counts its pieces from another number than the embedding does, as fairseq has it.
+XLM-RoBERTa counts its pieces from another number than the embedding does, as fairseq has it; of
+Whisper's tokens beside the vocabulary some are not named, whose ids the others skip.
 """
 
 import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ class TokenizerFiles:
         keys: a key of their config -> (ours in tokenizer_config.json, what silence means).
         stated: what tokenizer_config.json says beside.
         needed: keys of their config and the only value that is supported.
+        added: keys of their config that hold tokens beside the vocabulary, with their ids.
     """
 
     files: Mapping[str, str]
     keys: Mapping[str, tuple[str, Any]]
     stated: Mapping[str, Any]
     needed: Mapping[str, Any] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
 
 
 _BRACKETS = {
@@ -76,6 +79,10 @@ TOKENIZERS = {
     # KerasHub cleans nothing before SentencePiece does.
     "AlbertTokenizer": _sentencepiece("spiece.model", do_lower_case=False, keep_accents=True),
     "T5Tokenizer": _sentencepiece("spiece.model"),
+    "WhisperTokenizer": replace(
+        _byte_pair(bos_token=_END, eos_token=_END, unk_token=_END, pad_token=_END),
+        added=("special_tokens", "language_tokens"),
+    ),
     "XLMRobertaTokenizer": _sentencepiece("sentencepiece.bpe.model", mask_token=_MASK),
 }
 _CONFIG, _ASSETS = "tokenizer.json", "assets/tokenizer"
@@ -111,13 +118,29 @@ def read_tokenizer(source: PresetFiles, expected: str, model_type: str, longest:
     with tempfile.TemporaryDirectory() as folder:
         for theirs, ours in table.files.items():
             shutil.copyfile(source.path(f"{_ASSETS}/{theirs}"), Path(folder, ours))
-        for name, content in (
-            ("tokenizer_config.json", stated), ("config.json", {"model_type": model_type}),
-        ):  # fmt: skip
+        contents = {"tokenizer_config.json": stated, "config.json": {"model_type": model_type}}
+        if table.added:
+            vocabulary = json.loads(Path(folder, "vocab.json").read_text(encoding="utf-8"))
+            contents["added_tokens.json"] = _added_tokens(config, table.added, len(vocabulary))
+        for name, content in contents.items():
             Path(folder, name).write_text(json.dumps(content), encoding="utf-8")
         return getattr(tokenizers, family_of(model_type).tokenizer).from_files(
             resolve(Path(folder))
         )
+
+
+def _added_tokens(config: Mapping[str, Any], keys: tuple[str, ...], size: int) -> dict[str, int]:
+    """The tokens beside a vocabulary of some size, with names for the ids that have none."""
+    added = {}
+    for key in keys:
+        tokens = config.get(key) or {}
+        if not isinstance(tokens, dict) or not all(
+            type(i) is int and 0 <= i < 2 * size + 4096 for i in tokens.values()
+        ):
+            raise ValueError(f"{_CONFIG} has {key}={tokens!r:.80}, expected ids of tokens")
+        added |= tokens
+    unnamed = set(range(size, max(added.values(), default=0))) - set(added.values())
+    return added | {f"<|unused_{i}|>": i for i in unnamed}
 
 
 def write_tokenizer(source: PresetFiles, expected: str, tokenizer: Any, target: Path) -> None:

@@ -198,7 +198,7 @@ def fill(
 _HEADS = {
     r".*/(query|key|value)_dense/vars/0": Storage("inputs heads size -> inputs (heads size)"),
     r".*/(query|key|value)_dense/vars/1": FLAT,
-    r".*/self_attention_layer/output_dense/vars/0": Storage(
+    r".*/(self|cross)_attention_layer/output_dense/vars/0": Storage(
         "heads size outputs -> (heads size) outputs"
     ),
 }

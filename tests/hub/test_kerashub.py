@@ -98,6 +98,7 @@ def test_transformers_opens_it(presets, converted, name):
     if stated.endswith("RobertaModel"):  # KerasHub has no pooler there
         assert {n.partition(".")[0] for n in info.pop("missing_keys")} == {"pooler"}
     assert not any(info.values()), info
+    features = torch.from_numpy(batch.pop("encoder_features", np.zeros((1, 1, 1), "float32")))
     ids = {k: torch.from_numpy(v).long() for k, v in batch.items()}
     given = {"input_ids": ids.get("token_ids"), "attention_mask": ids.get("padding_mask")}
     if "segment_ids" in ids:
@@ -107,6 +108,11 @@ def test_transformers_opens_it(presets, converted, name):
             "input_ids": ids["encoder_token_ids"], "attention_mask": ids["encoder_padding_mask"],
             "decoder_input_ids": ids["decoder_token_ids"],
         }  # fmt: skip
+    if stated == "WhisperModel":
+        given = {
+            "input_features": features.transpose(1, 2),
+            "decoder_input_ids": ids["decoder_token_ids"],
+        }
     with torch.no_grad():
         out = theirs.eval()(**given, output_hidden_states=True)
     if "MaskedLM" in stated:
@@ -115,6 +121,11 @@ def test_transformers_opens_it(presets, converted, name):
     elif stated.endswith("ForSequenceClassification") or "[task]" in name or ",task" in name:
         assert_close_at_tokens(
             out.logits.numpy(), expected["output"], name, mask_of(batch, "decoder")
+        )
+    elif stated == "WhisperModel":
+        value = expected["decoder_sequence_output"]
+        assert_close_at_tokens(
+            out.last_hidden_state.numpy(), value, name, batch["decoder_padding_mask"]
         )
     elif "logits" not in out:
         value = expected["sequence_output" if "sequence_output" in expected else "output"]
@@ -171,7 +182,10 @@ def test_bfloat16_stays(presets, converted):
 
 # -- tokenizers -----------------------------------------------------------------------------------
 
-WITH_TEXTS = ["bert", "distilbert", "electra", "roberta", "gpt2", "opt", "albert", "xlm-roberta", "t5"]  # fmt: skip
+WITH_TEXTS = [
+    "bert", "distilbert", "electra", "roberta", "gpt2", "opt", "albert", "xlm-roberta", "t5",
+    "whisper",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WITH_TEXTS)

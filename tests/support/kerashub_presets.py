@@ -44,6 +44,12 @@ PRESETS = {
     "t5[v1.1]": (
         "T5", {**_T5, "activation": "gelu_approximate", "tie_embedding_weights": False}, None,
     ),
+    "whisper": (
+        "Whisper",
+        {**_T5, "num_mels": 80, "max_encoder_sequence_length": 40,
+         "max_decoder_sequence_length": 24},
+        None,
+    ),
     **{
         f"{name}[classes]": (name, {**SIZES, **more}, ("TextClassifier", {"num_classes": 4}))
         for name, more in (
@@ -89,6 +95,11 @@ def inputs(name: str) -> dict[str, np.ndarray]:
         return {
             "encoder_token_ids": ids, "encoder_padding_mask": mask, "decoder_token_ids": other,
             "decoder_padding_mask": np.ones((3, 5), "int32"),
+        }  # fmt: skip
+    if name == "whisper":
+        features = generator.normal(size=(3, 40, 80)).astype("float32")
+        return {
+            "encoder_features": features, "decoder_token_ids": ids, "decoder_padding_mask": mask,
         }  # fmt: skip
     batch = {"token_ids": ids, "padding_mask": mask}
     if name.lower().startswith(("bert", "albert", "electra")):
@@ -158,7 +169,15 @@ def _with_tokenizers(folder: Path, models) -> None:
         "albert": ("Albert", {"proto": pieces["albert"]}),
         "xlm-roberta": ("XLMRoberta", {"proto": pieces["xlm-roberta"]}),
         "t5": ("T5", {"proto": pieces["t5"]}),
-    }
+        "whisper": ("Whisper", {
+            "vocabulary": {t: i for i, t in enumerate(ends)}, "merges": pairs,
+            "special_tokens": {
+                "<|endoftext|>": 0, "<|startoftranscript|>": 101, "<|translate|>": 106,
+                "<|transcribe|>": 107, "<|notimestamps|>": 109,
+            },
+            "language_tokens": {"<|en|>": 102, "<|de|>": 103},
+        }),
+    }  # fmt: skip
     answers = {}
     for name, (family, given) in kinds.items():
         tokenizer = getattr(models, f"{family}Tokenizer")(**given)
