@@ -25,6 +25,7 @@ _MODULES = {
     ),
     "hub.presets.about": ("info",),
     "hub.presets.table": ("list_presets",),
+    "hub.speech.results": ("Segment", "Transcription", "Word"),
     "hub.tasks.publishing": ("model_card", "upload_preset"),
     "hub.tasks.registry": ("load",),
     "hub.tokenizers": (

@@ -42,6 +42,9 @@ from hub.preprocessing.text import TextPreprocessor as TextPreprocessor
 from hub.preprocessing.text import TokenClassifierPreprocessor as TokenClassifierPreprocessor
 from hub.presets.about import info as info
 from hub.presets.table import list_presets as list_presets
+from hub.speech.results import Segment as Segment
+from hub.speech.results import Transcription as Transcription
+from hub.speech.results import Word as Word
 from hub.tasks.both.image_to_image import ImageToImage as ImageToImage
 from hub.tasks.both.inpaint import Inpaint as Inpaint
 from hub.tasks.both.stable_diffusion import StableDiffusion as StableDiffusion

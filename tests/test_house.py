@@ -48,6 +48,7 @@ FLOORS = {
         ["models"],
         ["generation"],
         ["diffusion"],
+        ["speech"],
         ["tasks"],
         ["convert"],
         ["cli"],
