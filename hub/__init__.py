@@ -25,6 +25,7 @@ _MODULES = {
     ),
     "hub.presets.about": ("info",),
     "hub.presets.table": ("list_presets",),
+    "hub.speech.metrics": ("CharacterErrorRate", "WordErrorRate"),
     "hub.speech.results": ("Segment", "Transcription", "Word"),
     "hub.tasks.publishing": ("model_card", "upload_preset"),
     "hub.tasks.registry": ("load",),
@@ -33,17 +34,19 @@ _MODULES = {
         "WhisperTokenizer", "WordPieceTokenizer",
     ),
 }  # fmt: skip
+# Modules whose classes may be built of a config.
+_CONFIGURABLE = ("hub.preprocessing.", "hub.speech.metrics", "hub.tokenizers")
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def _class_named(name: str) -> Any:
-    """The backbone, preprocessor, tokenizer or task of a name; None if there is none."""
+    """The backbone, preprocessor, tokenizer, metric or task of a name; None if there is none."""
     from hub.families import backbones
     from hub.tasks.registry import class_named
 
     if name in backbones():
         return getattr(importlib.import_module(backbones()[name]), name)
-    if _PLACES.get(name, "").startswith(("hub.preprocessing.", "hub.tokenizers")):
+    if _PLACES.get(name, "").startswith(_CONFIGURABLE):
         return getattr(importlib.import_module(_PLACES[name]), name)
     return class_named(name)
 

@@ -42,6 +42,8 @@ from hub.preprocessing.text import TextPreprocessor as TextPreprocessor
 from hub.preprocessing.text import TokenClassifierPreprocessor as TokenClassifierPreprocessor
 from hub.presets.about import info as info
 from hub.presets.table import list_presets as list_presets
+from hub.speech.metrics import CharacterErrorRate as CharacterErrorRate
+from hub.speech.metrics import WordErrorRate as WordErrorRate
 from hub.speech.results import Segment as Segment
 from hub.speech.results import Transcription as Transcription
 from hub.speech.results import Word as Word
