@@ -93,6 +93,7 @@ def test_pages_have_code():
         "files",
         "images",
         "presets",
+        "speech",
         "text",
         "training",
     } <= {page.stem for page in WITH_CODE}
