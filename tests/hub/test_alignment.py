@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+import whisper_checkpoints
 from transformers.models.whisper import generation_whisper
+from whisper_checkpoints import HEADS
 
 import hub
 from hub.speech.alignment import (
@@ -19,6 +21,7 @@ from hub.speech.alignment import (
     split_words,
     token_times,
 )
+from keraslite import ops
 
 # -- numbers --------------------------------------------------------------------------------------
 
@@ -79,17 +82,44 @@ def test_default_heads_are_those_of_the_upper_layers():
 # -- times of tokens ------------------------------------------------------------------------------
 
 
+def times_of_transformers(weights: torch.Tensor, num_frames: int, prompt_length: int) -> np.ndarray:
+    """Times by the parts of transformers, on the frames without padding as the authors have it."""
+    weights = weights[:, :, : num_frames // 2]
+    weights = weights / weights.sum(-1, keepdim=True)
+    deviation, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
+    matrix = generation_whisper._median_filter((weights - mean)[None] / deviation, 7)[0].mean(0)
+    cost = -matrix[prompt_length - 1 : -1].double().numpy()
+    rows, columns = generation_whisper._dynamic_time_warping(cost)
+    begins = np.pad(np.diff(rows), (1, 0), constant_values=1).astype(bool)
+    return columns[begins] * 0.02
+
+
 @pytest.mark.parametrize("num_frames", [240, 101])
 def test_token_times_by_the_parts_of_transformers(num_frames):
     logits = torch.randn(3, 12, 120, generator=torch.Generator().manual_seed(0)) * 3
-    weights = logits[:, :, : num_frames // 2].softmax(-1)  # as the authors: without padding
-    deviation, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
-    matrix = generation_whisper._median_filter((weights - mean)[None] / deviation, 7)[0].mean(0)
-    rows, columns = generation_whisper._dynamic_time_warping(-matrix[2:-1].double().numpy())
-    begins = np.pad(np.diff(rows), (1, 0), constant_values=1).astype(bool)
-    actual = token_times(logits.softmax(-1).numpy(), num_frames, 3)
+    weights = logits.softmax(-1)
+    actual = token_times(weights.numpy(), num_frames, 3)
     assert actual.shape == (12 - 3,)
-    np.testing.assert_allclose(actual, columns[begins] * 0.02, rtol=1e-12)
+    np.testing.assert_allclose(actual, times_of_transformers(weights, num_frames, 3), rtol=1e-12)
+
+
+def test_token_times_of_a_network(backend, tmp_path):
+    theirs = whisper_checkpoints.make(tmp_path)
+    model = hub.WhisperBackbone.from_preset(tmp_path)
+    inputs, batch = whisper_checkpoints.inputs()
+    with torch.no_grad():
+        attentions = theirs(**batch, output_attentions=True).cross_attentions
+    source = model.encode(ops.convert_to_tensor(inputs["encoder_features"]))
+    ids, mask = inputs["decoder_token_ids"], inputs["decoder_padding_mask"]
+    weights, _ = model.cross_attention_weights(
+        ops.convert_to_tensor(ids), source, HEADS, ops.convert_to_tensor(mask)
+    )
+    expected = torch.stack([attentions[layer][:, head] for layer, head in HEADS], 1)
+    for row, length in enumerate(mask.sum(1)[:2]):  # the third is shorter than a prompt
+        actual = token_times(ops.convert_to_numpy(weights)[row, :, :length], 40, 3)
+        assert len(actual) == length - 3
+        wanted = times_of_transformers(expected[row, :, :length], 40, 3)
+        np.testing.assert_allclose(actual, wanted, rtol=1e-12)
 
 
 def attention_to(starts: list[int], num_frames: int, prompt_length: int, seed: int = 0):
