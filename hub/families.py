@@ -56,9 +56,7 @@ class Family:
             the key that holds its config). That backbone is loaded out of such a checkpoint too.
         prefix: stands before the backbone's names in a checkpoint with a head.
         own_prefix: stands before them in a checkpoint of the backbone alone.
-        renamed: patterns of names in older or newer files -> the names in `weights`.
         other_heads: patterns of tensors of heads, which a model without them may leave unread.
-        optional: paths of layers of the backbone that some checkpoints lack.
         heads: task name -> `Head`.
         library: whose files it has: "transformers", "diffusers" or "timm".
         config_type: the model type in config.json where that is another family's; `model_type` is
@@ -78,9 +76,7 @@ class Family:
     parts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     prefix: str = ""
     own_prefix: str = ""
-    renamed: Mapping[str, str] = field(default_factory=dict)
     other_heads: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
     heads: Mapping[str, Head] = field(default_factory=dict)
     library: str = "transformers"
     config_type: str | None = None

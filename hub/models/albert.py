@@ -101,6 +101,7 @@ ALBERT = register(
                 "pooler": "pooler",
             },
             ignore=(r"embeddings\.position_ids",),
+            optional=("pooler",),
         ),
         prefix="albert.",
         heads={
@@ -135,6 +136,5 @@ ALBERT = register(
             r"classifier\..*",
             r"qa_outputs\..*",
         ),
-        optional=("pooler",),
     )
 )

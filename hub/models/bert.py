@@ -126,6 +126,7 @@ BERT = register(
         weights=WeightTable(
             {**EMBEDDING_ROWS, **BLOCK_ROWS, "pooler": "pooler.dense"},
             ignore=(r"embeddings\.position_ids",),
+            optional=("pooler",),
         ),
         prefix="bert.",
         heads={
@@ -142,6 +143,5 @@ BERT = register(
             ),
         },
         other_heads=(r"cls\..*", r"classifier\..*", r"qa_outputs\..*"),
-        optional=("pooler",),
     )
 )

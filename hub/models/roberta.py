@@ -95,6 +95,7 @@ def _family(model_type: str, backbone: type, tokenizer: str, name: str) -> Famil
         weights=WeightTable(
             {**EMBEDDING_ROWS, **BLOCK_ROWS, "pooler": "pooler.dense"},
             ignore=(r"embeddings\.position_ids",),
+            optional=("pooler",),
         ),
         prefix="roberta.",
         heads={
@@ -123,7 +124,6 @@ def _family(model_type: str, backbone: type, tokenizer: str, name: str) -> Famil
             ),
         },
         other_heads=(r"lm_head\..*", r"classifier\..*", r"qa_outputs\..*"),
-        optional=("pooler",),
     )
 
 

@@ -120,8 +120,10 @@ SAFETY_CHECKER = register(
         defaults={"projection_dim": 512},  # as in transformers
         parts={"vision_encoder": ("clip_vision_model", "vision_config")},
         weights=CLIP_VISION.weights.prefixed("vision_encoder/", _PREFIX).joined(
-            WeightTable({name: name for name in _NAMES})
+            WeightTable(
+                {name: name for name in _NAMES},
+                renamed={r"^vision_model\.(?!vision_model\.)": _PREFIX},  # of newer versions
+            )
         ),
-        renamed={r"^vision_model\.(?!vision_model\.)": _PREFIX},  # of newer versions
     )
 )

@@ -348,12 +348,12 @@ VAE = register(
                 for half in ("encoder", "decoder")
                 for name in ("query", "key", "value", "output_dense")
             },
+            renamed={
+                r"(mid_block\.attentions\.0)\.query\.": r"\1.to_q.",
+                r"(mid_block\.attentions\.0)\.key\.": r"\1.to_k.",
+                r"(mid_block\.attentions\.0)\.value\.": r"\1.to_v.",
+                r"(mid_block\.attentions\.0)\.proj_attn\.": r"\1.to_out.0.",
+            },
         ),
-        renamed={
-            r"(mid_block\.attentions\.0)\.query\.": r"\1.to_q.",
-            r"(mid_block\.attentions\.0)\.key\.": r"\1.to_k.",
-            r"(mid_block\.attentions\.0)\.value\.": r"\1.to_v.",
-            r"(mid_block\.attentions\.0)\.proj_attn\.": r"\1.to_out.0.",
-        },
     )
 )  # fmt: skip

@@ -358,10 +358,10 @@ def load(
         if load_weights:
             weights, table = open_weights(checkpoint.files, variant), family.table(kwargs)
             check_depth(family, kwargs, weights, where)
-            weights.rename(family.renamed)
+            weights.rename(table.renamed)
             weights.restore_tied(_tied(family, table, weights))
             prefix = detect_prefix(family, table, weights)
-            for path in () if all_layers else family.optional:
+            for path in () if all_layers else table.optional:
                 start = prefix + table.rows[path] + "."
                 kwargs.setdefault(path, any(name.startswith(start) for name in weights))
         backbone = family.backbone(**kwargs, dtype=dtype)
@@ -375,7 +375,5 @@ def load(
             *_later_blocks(family, table, checkpoint.config, kwargs),
         )  # fmt: skip
         joined = (head or WeightTable({})).joined(table, WeightTable({}, ignore=ignored))
-        optional = tuple(new)
-        if path_prefix:
-            optional += tuple(path_prefix + path for path in family.optional)
+        optional = (*new, *(table.optional if path_prefix else ()))
         return model, load_into(model, weights, joined, optional)

@@ -137,7 +137,8 @@ class Task(keras.Model):
 
         def assemble(backbone: Any, weights: Any) -> Task:
             task = chosen._assemble(checkpoint, backbone, kwargs)
-            for path in () if all_layers else checkpoint.family.optional:
+            of_backbone = checkpoint.family.table(backbone.get_config())
+            for path in () if all_layers else of_backbone.optional:
                 if getattr(backbone, path, None) is not None:  # kept for the file, not used here
                     getattr(backbone, path).trainable = False
             if any(_claims(table, tensor) for tensor in weights or ()):

@@ -57,6 +57,9 @@ class WeightTable:
         tied: tensors that repeat others: name -> the name it must equal; they may be absent.
         storage: the variables that are stored otherwise than PyTorch stores their layer: a row
             with its leaf -> the storage.
+        renamed: patterns of names in older or newer files -> the names in `rows`; applied to a
+            file's names before all else.
+        optional: rows of layers that some checkpoints lack.
 
     Raises:
         ValueError: a storage belongs to no row.
@@ -70,6 +73,8 @@ class WeightTable:
     ignore: tuple[str, ...] = ()
     tied: Mapping[str, str] | None = None
     storage: Mapping[str, Storage] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         rowless = [k for k in self.storage if not {k, k.rpartition("/")[0]} & self.rows.keys()]
@@ -88,6 +93,8 @@ class WeightTable:
             tuple(re.escape(theirs) + p for p in self.ignore),
             {theirs + a: theirs + b for a, b in (self.tied or {}).items()},
             {ours + row: storage for row, storage in self.storage.items()},
+            self.renamed,
+            tuple(ours + row for row in self.optional),
         )
 
     def joined(self, *others: "WeightTable") -> "WeightTable":
@@ -102,6 +109,8 @@ class WeightTable:
             tuple(p for t in tables for p in t.ignore),
             {k: v for t in tables for k, v in (t.tied or {}).items()},
             {k: v for t in tables for k, v in t.storage.items()},
+            {k: v for t in tables for k, v in t.renamed.items()},
+            tuple(row for t in tables for row in t.optional),
         )
 
     def find(self, path: str) -> TensorNames | None:

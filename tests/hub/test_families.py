@@ -135,7 +135,7 @@ def test_a_family_of_a_user(tmp_path):
         Family(
             model_type="toy", backbone=ToyBackbone, config=bert.config, weights=bert.weights,
             architecture="ToyModel", tokenizer=bert.tokenizer, prefix="bert.",
-            other_heads=bert.other_heads, optional=bert.optional,
+            other_heads=bert.other_heads,
             heads={"TextClassifier": Head("ToyClassifier", bert.heads["TextClassifier"].weights)},
         )
     )  # fmt: skip
