@@ -10,7 +10,8 @@ nor on how many layers the process made before.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -26,6 +27,10 @@ class LayerList(list):
 # Attributes that hold no state, whatever stands in them.
 _NOT_STATE = {"built", "backend", "dtype_policy", "input_spec", "activity_regularizer",
               "training", "_buffers", "name", "_name", "autocast"}  # fmt: skip
+_STATE, _SEQUENCE, _MAPPING, _OTHER = "state", "sequence", "mapping", "other"
+# Values of these types are passed over at once: a large model has thousands.
+_PLAIN = {type(None), bool, int, float, str}
+_roles: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
 
 def attribute_state(layer: Any) -> Iterator[tuple[str, Any]]:
@@ -34,8 +39,13 @@ def attribute_state(layer: Any) -> Iterator[tuple[str, Any]]:
     A place is an attribute's name, followed by the indices and keys of what it holds.
     """
     for key, value in list(layer.__dict__.items()):
-        if not key.startswith("_kl_") and key not in _NOT_STATE:
-            yield from _within(key, value)
+        role = _role(value)
+        if role is _OTHER or key.startswith("_kl_") or key in _NOT_STATE:
+            continue
+        if role is _STATE:
+            yield key, value
+        else:
+            yield from _within(key, value, role)
 
 
 def own_state(layer: Any) -> list[tuple[str, Any]]:
@@ -80,34 +90,61 @@ def path_names(layers: list[Any]) -> list[str]:
     return [names[id(layer)] for layer in layers]
 
 
-def _within(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Variable | Tracked | SeedGenerator) or _is_metric(value):
-        yield key, value
-    elif isinstance(value, list | tuple):
-        for i, x in enumerate(value):
-            yield from _within(f"{key}/{i}", x)
-    elif isinstance(value, dict):
-        for k, x in value.items():
-            yield from _within(f"{key}/{k}", x)
+def _within(key: str, value: Any, role: str) -> Iterator[tuple[str, Any]]:
+    """Yield the state in a list, tuple or dict."""
+    for i, x in enumerate(value) if role is _SEQUENCE else value.items():
+        inner = _role(x)
+        if inner is _STATE:
+            yield f"{key}/{i}", x
+        elif inner is not _OTHER:
+            yield from _within(f"{key}/{i}", x, inner)
+
+
+def _role(value: Any) -> str:
+    """Return whether values of a type are state, or may hold some."""
+    cls = type(value)
+    if cls in _PLAIN:
+        return _OTHER
+    role = _roles.get(cls)
+    if role is None:
+        if issubclass(cls, Variable | Tracked | SeedGenerator) or _is_metric(value):
+            role = _STATE
+        elif issubclass(cls, list | tuple):
+            role = _SEQUENCE
+        else:
+            role = _MAPPING if issubclass(cls, dict) else _OTHER
+        _roles[cls] = role
+    return role
 
 
 def _is_metric(value: Any) -> bool:
     return hasattr(type(value), "update_state") and hasattr(type(value), "reset_state")
 
 
-def _variables_and_layers(layer: Any) -> tuple[list[Variable], list[Any]]:
-    """Return a layer's own variables and layers, without names: those take time to make."""
+class _Own(NamedTuple):
+    """What stands in the attributes of a layer, without names: those take time to make."""
+
+    layer: Any
+    variables: list[Variable]
+    layers: list[Any]
+    metrics: list[Any]
+
+
+def _own(layer: Any) -> _Own:
     variables: dict[int, Variable] = {}
     layers: dict[int, Any] = {}
+    metrics = []
     for _, value in attribute_state(layer):
         if isinstance(value, Tracked):
             layers[id(value)] = value
         elif isinstance(value, Variable | SeedGenerator):
             variable = value if isinstance(value, Variable) else value.state
             variables[id(variable)] = variable
+        if _is_metric(value):
+            metrics.append(value)
     for variable in layer.__dict__.get("_kl_added", ()):  # made, but perhaps in no attribute
         variables[id(variable)] = variable
-    return list(variables.values()), list(layers.values())
+    return _Own(layer, list(variables.values()), list(layers.values()), metrics)
 
 
 def own_variables(layer: Any) -> list[tuple[str, Variable]]:
@@ -147,11 +184,6 @@ def _named_layers(state: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return list(named.values())
 
 
-def own_metrics(layer: Any) -> list[Any]:
-    """Return the metrics in a layer's own attributes."""
-    return [v for _, v in attribute_state(layer) if _is_metric(v)]
-
-
 def _remembered(layer: Any, key: str, compute: Callable[[], Any]) -> Any:
     """The result of `compute`; computed once while a loop holds the structure still."""
     memory = layer.__dict__.get("_kl_memory")
@@ -162,6 +194,24 @@ def _remembered(layer: Any, key: str, compute: Callable[[], Any]) -> Any:
     return memory[key]
 
 
+def _walk(layer: Any) -> list[_Own]:
+    """Return what stands in a layer and in all layers below it, each once, parents first."""
+
+    def compute() -> list[_Own]:
+        visited: dict[int, _Own] = {}
+
+        def visit(layer: Any) -> None:
+            if id(layer) not in visited:
+                visited[id(layer)] = own = _own(layer)
+                for child in own.layers:
+                    visit(child)
+
+        visit(layer)
+        return list(visited.values())
+
+    return _remembered(layer, "walk", compute)
+
+
 def flatten_layers(layer: Any, include_self: bool = True) -> list[Any]:
     """Return a layer and all layers below it, each once, parents first.
 
@@ -169,35 +219,23 @@ def flatten_layers(layer: Any, include_self: bool = True) -> list[Any]:
         layer: the layer.
         include_self: whether the layer itself is part of the list.
     """
-    visited: dict[int, Any] = {}
-
-    def visit(layer: Any) -> None:
-        if id(layer) not in visited:
-            visited[id(layer)] = layer
-            for child in _variables_and_layers(layer)[1]:
-                visit(child)
-
-    def compute() -> list[Any]:
-        visit(layer)
-        return list(visited.values())
-
-    layers = _remembered(layer, "layers", compute)
-    return list(layers) if include_self else [x for x in layers if x is not layer]
+    return [own.layer for own in _walk(layer) if include_self or own.layer is not layer]
 
 
 def all_metrics(layer: Any) -> list[Any]:
     """Return the metrics of a layer and of all layers below it."""
+    return _metrics(_walk(layer))
 
-    def compute() -> list[Any]:
-        return list({id(m): m for x in flatten_layers(layer) for m in own_metrics(x)}.values())
 
-    return _remembered(layer, "metrics", compute)
+def _metrics(walk: list[_Own]) -> list[Any]:
+    return list({id(m): m for own in walk for m in own.metrics}.values())
 
 
 def all_variables(layer: Any) -> list[Variable]:
     """Return all variables below a layer: weights, random states, metrics."""
-    variables = {id(v): v for x in flatten_layers(layer) for v in _variables_and_layers(x)[0]}
-    variables |= {id(v): v for m in all_metrics(layer) for v in m.variables}
+    walk = _walk(layer)
+    variables = {id(v): v for own in walk for v in own.variables}
+    variables |= {id(v): v for m in _metrics(walk) for v in m.variables}
     return list(variables.values())
 
 
@@ -210,10 +248,10 @@ def tracked_variables(layer: Any) -> list[tuple[Variable, bool]]:
 
     def visit(layer: Any, owners: tuple[Any, ...]) -> None:
         owners = (*owners, layer)
-        variables, layers = _variables_and_layers(layer)
-        for v in sorted(variables, key=lambda v: not v.made_trainable):
+        own = _own(layer)
+        for v in sorted(own.variables, key=lambda v: not v.made_trainable):
             owned.setdefault(id(v), (v, owners))
-        for child in layers:
+        for child in own.layers:
             visit(child, owners)
 
     def compute() -> list[tuple[Variable, tuple[Any, ...]]]:
@@ -253,9 +291,9 @@ def named_weights(layer: Any) -> list[tuple[str, Variable]]:
 
 def set_trainable(layer: Any, value: bool) -> None:
     """Set whether the variables of a layer and of all layers below it are trained."""
-    for inner in flatten_layers(layer):
-        inner.__dict__["_kl_trainable"] = bool(value)
-        for v in _variables_and_layers(inner)[0]:
+    for own in _walk(layer):
+        own.layer.__dict__["_kl_trainable"] = bool(value)
+        for v in own.variables:
             v.trainable = bool(value) and v.made_trainable
 
 
@@ -359,10 +397,10 @@ class Tracked:
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         """Put the layer's own variables into a mapping, by number."""
-        for i, variable in enumerate(_variables_and_layers(self)[0]):
+        for i, variable in enumerate(_own(self).variables):
             store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         """Take the layer's own variables from a mapping, by number."""
-        for i, variable in enumerate(_variables_and_layers(self)[0]):
+        for i, variable in enumerate(_own(self).variables):
             variable.assign(store[str(i)])
