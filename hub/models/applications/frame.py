@@ -65,9 +65,7 @@ def padded_conv(
         name: the prefix of the layers.
         kwargs: further arguments of `layers.Conv2D`.
     """
-    padding = "same"
-    if size > 1 and stride > 1:
-        x, padding = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x), "valid"
+    padding = ((size // 2, size // 2),) * 2 if stride > 1 else "same"
     return layers.Conv2D(filters, size, stride, padding, name=f"{name}_conv", **kwargs)(x)
 
 

@@ -32,7 +32,8 @@ def _conv(
 ) -> jax.Array:
     form = _native_conv
     if x.dtype in ("float32", "float64") and jax.default_backend() == "cpu":
-        form = _form_on_cpu(x.shape, kernel.shape, strides, padding, dilation, groups)
+        traced = isinstance(x, jax.core.Tracer)
+        form = _form_on_cpu(x.shape, kernel.shape, strides, padding, dilation, groups, traced)
     if form is not _native_conv:
         pairs = padding_pairs(padding, x.shape[1:-1], kernel.shape[:-2], strides, dilation)
         padding = tuple(pairs)
@@ -51,8 +52,9 @@ def _native_conv(
 
 
 def _form_on_cpu(
-    shape: tuple, kernel_shape: tuple, strides: tuple, padding: Any, dilation: tuple, groups: int
-) -> Any:
+    shape: tuple, kernel_shape: tuple, strides: tuple, padding: Any, dilation: tuple, groups: int,
+    traced: bool,
+) -> Any:  # fmt: skip
     """Return the form of a convolution that a CPU computes fastest."""
     *window, part, _ = kernel_shape
     sizes = shape[1:-1]
@@ -61,6 +63,8 @@ def _form_on_cpu(
     if math.prod(window) > _MOST_OFFSETS:
         return _native_conv
     if groups > 1:
+        if not traced:  # compiling what is written out takes longer than one call gains
+            return _native_conv
         if part == 1:
             return _depthwise_conv
         return _grouped_conv if groups <= _MOST_GROUPS else _native_conv
@@ -97,10 +101,7 @@ def _offsets(
 
 
 # One compiled function where it is called eagerly, and written into the caller's graph elsewhere.
-_compiled = functools.partial(jax.jit, static_argnums=(2, 3, 4, 5), inline=True)
-
-
-@_compiled
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5), inline=True)
 def _conv_of_patches(
     x: jax.Array, kernel: jax.Array, strides: tuple, pairs: tuple, dilation: tuple, groups: int
 ) -> jax.Array:
@@ -109,7 +110,6 @@ def _conv_of_patches(
     return matmul(patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
-@_compiled
 def _depthwise_conv(
     x: jax.Array, kernel: jax.Array, strides: tuple, pairs: tuple, dilation: tuple, groups: int
 ) -> jax.Array:
@@ -119,7 +119,6 @@ def _depthwise_conv(
     return out.reshape(*out.shape[:-2], -1)
 
 
-@_compiled
 def _grouped_conv(
     x: jax.Array, kernel: jax.Array, strides: tuple, pairs: tuple, dilation: tuple, groups: int
 ) -> jax.Array:
