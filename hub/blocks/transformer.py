@@ -142,12 +142,17 @@ class Attention(layers.Layer):
 
         Args:
             hidden: the queries' hidden states (batch, queries, hidden_dim).
-            keys: keys and values of the sequence, as `arrange` returns them.
+            keys: keys and values of the sequence, as `arrange` returns them: of as many rows, or of
+                one row for several of `hidden` that follow each other.
         """
+        shape = ops.shape(hidden)
+        if hidden.shape[0] != keys["key"].shape[0]:  # several texts of a prompt
+            hidden = ops.reshape(hidden, (keys["key"].shape[0], -1, self.hidden_dim))
         weights = ops.cast(self.probabilities(hidden, keys["key"]), keys["value"].dtype)
         out = ops.transpose(ops.matmul(weights, keys["value"]), (0, 2, 1, 3))
         width = self.num_heads * self.head_dim
-        return self.output_dense(ops.reshape(out, (*ops.shape(out)[:2], width)))
+        out = self.output_dense(ops.reshape(out, (*ops.shape(out)[:2], width)))
+        return ops.reshape(out, shape)
 
     def call(
         self,
@@ -168,7 +173,8 @@ class Attention(layers.Layer):
             training: whether to apply dropout.
             causal: whether a query attends only to keys up to its own position.
             bias: added to the logits (1 or batch, heads, queries, keys).
-            keys: the keys and values of another sequence, as `project` returns them.
+            keys: the keys and values of another sequence, as `project` returns them: of as many
+                rows, or of one row for several of `hidden` that follow each other.
             cache: a dict of keys and values, written from `index` on; the result is then a pair
                 with the new cache. At index 0 only the new keys are attended to.
             index: the position of the first query.
@@ -190,6 +196,9 @@ class Attention(layers.Layer):
         rate = self.dropout.rate if training else 0.0
         seed = self.dropout.seed_generator if rate else None
         key, value = keys["key"], keys["value"]
+        shape = ops.shape(query)[:2]
+        if query.shape[0] != key.shape[0]:  # several texts of a prompt
+            query = ops.reshape(query, (key.shape[0], -1, self.num_heads, self.head_dim))
         if self.upcast:
             query, key, value = (ops.cast(x, "float32") for x in (query, key, value))
         out = ops.dot_product_attention(
@@ -198,7 +207,7 @@ class Attention(layers.Layer):
         )  # fmt: skip
         out = ops.cast(out, self.compute_dtype) if self.upcast else out
         width = self.num_heads * self.head_dim
-        out = self.output_dense(ops.reshape(out, (*ops.shape(out)[:2], width)))
+        out = self.output_dense(ops.reshape(out, (*shape, width)))
         return out if cache is None else (out, cache)
 
 

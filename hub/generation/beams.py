@@ -9,6 +9,7 @@ from hub.generation.sampling import Sampling, adjust_scores, is_one_of
 from hub.generation.strategy import (
     LOWEST,
     Strategy,
+    map_cache,
     next_index,
     write_tokens,
     written_positions,
@@ -23,10 +24,11 @@ class BeamSearch(Strategy):
     `has_ended`); `open` tells the prompts whose ended beams can still get better.
     """
 
-    def __init__(self, sampling: Sampling, rows: int, pad_id: int):
-        super().__init__(sampling, rows, pad_id)
+    def __init__(self, sampling: Sampling, rows: int, pad_id: int, with_scores: bool = False):
+        super().__init__(sampling, rows, pad_id, with_scores)
         # So many candidates that, were all end tokens among them, `num_beams` others are left.
         self.num_candidates = max(2, 1 + len(sampling.eos_token_id)) * sampling.num_beams
+        self.num_ended = max(1, round(sampling.num_beams * sampling.patience))
 
     def init_state(self, tokens: Any) -> dict[str, Any]:
         """Return what the strategy adds to the state before the first token."""
@@ -34,21 +36,22 @@ class BeamSearch(Strategy):
         # At first all beams of a row are the same: only the first one counts.
         running = np.full((rows, beams), LOWEST, "float32")
         running[:, 0] = 0.0
+        ended = ops.reshape(tokens, (rows, beams, length))[:, :1]
         return {
             "running": ops.convert_to_tensor(running),
-            "ended": ops.reshape(tokens, (rows, beams, length)),
-            "scores": ops.full((rows, beams), LOWEST, "float32"),
-            "has_ended": ops.zeros((rows, beams), "bool"),
+            "ended": ops.repeat(ended, self.num_ended, axis=1),
+            "scores": ops.full((rows, self.num_ended), LOWEST, "float32"),
+            "has_ended": ops.zeros((rows, self.num_ended), "bool"),
             "open": ops.ones((rows, 1), "bool"),
             "stopped": ops.zeros((), "bool"),
         }
 
     def choose(
-        self, state: dict, logits: Any, attention_mask: Any, step: Any, seed: Any, limit: Any
+        self, state: dict, logits: Any, attention_mask: Any, step: Any, controls: dict
     ) -> dict[str, Any]:
         """Return the state with the next token of every beam."""
         sampling, rows, beams = self.sampling, self.rows, self.sampling.num_beams
-        index = state["index"]
+        index, limit = state["index"], controls["limit"]
         best, parent, next_tokens, texts = self._candidates(
             state, logits, attention_mask, step, limit
         )
@@ -59,7 +62,7 @@ class BeamSearch(Strategy):
         parents = ops.take_along_axis(parent, chosen, axis=1)
         row = ops.arange(rows, dtype="int32")[:, None] * beams
         source = ops.reshape(row + parents, (-1,))
-        cache = keras.tree.map_structure(lambda x: ops.take(x, source, axis=0), state["cache"])
+        cache = map_cache(lambda x: ops.take(x, source, axis=0), state["cache"])
         shape = state["tokens"].shape
         tokens = ops.reshape(_gather_texts(texts, chosen), shape)
         ended, scores, has_ended = self._ended(state, best, ends, texts, step)
@@ -108,7 +111,7 @@ class BeamSearch(Strategy):
         final = final + _lowest_where(ops.logical_not(state["open"]))
         final = final + _lowest_where(ops.logical_not(joins))
         scores = ops.concatenate([state["scores"], final], axis=1)
-        scores, chosen = ops.top_k(scores, beams)
+        scores, chosen = ops.top_k(scores, self.num_ended)
         chosen = ops.cast(chosen, "int32")
         ended = _gather_texts(ops.concatenate([state["ended"], texts], axis=1), chosen)
         has_ended = ops.take_along_axis(
@@ -135,6 +138,10 @@ class BeamSearch(Strategy):
     def answers(self, state: dict) -> np.ndarray:
         """Return the tokens (prompts, beams, length), the best beam first."""
         return keras.ops.convert_to_numpy(state["ended"])
+
+    def scores(self, state: dict) -> np.ndarray:
+        """Return the scores (prompts, beams): log-probabilities over penalised lengths."""
+        return keras.ops.convert_to_numpy(state["scores"])
 
 
 def _lowest_where(condition: Any) -> Any:

@@ -3,9 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-import keraslite as keras
 from hub.generation.sampling import Sampling, adjust_scores
-from hub.generation.strategy import OneByOne, next_index, write_tokens, written_positions
+from hub.generation.strategy import (
+    OneByOne,
+    map_cache,
+    next_index,
+    write_tokens,
+    written_positions,
+)
 from keraslite import ops
 
 
@@ -13,7 +18,7 @@ class ContrastiveSearch(OneByOne):
     """Choose a likely token whose hidden state is unlike those before it; one text a row."""
 
     def first_step(
-        self, state: dict, logits: Any, hidden: Any, attention_mask: Any, seed: Any, limit: Any
+        self, state: dict, logits: Any, hidden: Any, attention_mask: Any, controls: dict
     ) -> dict[str, Any]:
         """Return the state after the prompt: its scores and directions of hidden states."""
         shape = (hidden.shape[0], attention_mask.shape[1], hidden.shape[2])
@@ -21,21 +26,19 @@ class ContrastiveSearch(OneByOne):
         return {**state, "logits": logits, "directions": directions}
 
     def next_step(
-        self, decode_step: Callable, state: dict, attention_mask: Any, step: Any, seed: Any,
-        limit: Any,
-    ) -> dict[str, Any]:  # fmt: skip
+        self, decode_step: Callable, state: dict, attention_mask: Any, step: Any, controls: dict
+    ) -> dict[str, Any]:
         """Return the state after one more token."""
         sampling, index, tokens = self.sampling, state["index"], state["tokens"]
         rows, top_k, alpha = tokens.shape[0], sampling.top_k, sampling.penalty_alpha
         is_written = written_positions(attention_mask, index)
         scores = ops.cast(state["logits"], "float32")
-        is_last = index + 1 >= limit
+        is_last = index + 1 >= controls["limit"]
         scores = adjust_scores(scores, tokens, is_written, index, step, is_last, sampling)
         probabilities, candidates = ops.top_k(ops.softmax(scores, axis=-1), top_k)
         candidates = ops.cast(candidates, "int32")
-        cache, candidate_mask = keras.tree.map_structure(
-            lambda x: ops.repeat(x, top_k, axis=0), (state["cache"], attention_mask)
-        )
+        cache = map_cache(lambda x: ops.repeat(x, top_k, axis=0), state["cache"])
+        candidate_mask = ops.repeat(attention_mask, top_k, axis=0)
         logits, hidden, cache = decode_step(
             ops.reshape(candidates, (-1, 1)), candidate_mask, cache, index
         )
@@ -48,9 +51,8 @@ class ContrastiveSearch(OneByOne):
         best = ops.argmax((1 - alpha) * probabilities - alpha * similarity, axis=-1)
         best = ops.cast(best, "int32")
         row = ops.arange(rows, dtype="int32") * top_k + best
-        direction, logits, cache = keras.tree.map_structure(
-            lambda x: ops.take(x, row, axis=0), (direction, logits, cache)
-        )
+        direction, logits = (ops.take(x, row, axis=0) for x in (direction, logits))
+        cache = map_cache(lambda x: ops.take(x, row, axis=0), cache)
         next_tokens = ops.take_along_axis(candidates, best[:, None], axis=1)[:, 0]
         next_tokens, finished = self.end_texts(state, next_tokens)
         return {

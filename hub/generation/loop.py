@@ -7,6 +7,7 @@ recorded and replayed.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ import keraslite as keras
 from hub.generation.beams import BeamSearch
 from hub.generation.contrastive import ContrastiveSearch, is_contrastive
 from hub.generation.sampling import Sampling
-from hub.generation.strategy import OneByOne, Strategy
+from hub.generation.strategy import OneByOne, Strategy, map_cache
 from hub.preprocessing.text import BUCKETS
 from keraslite import ops
 from keraslite.training import CompiledFunctions, inference
@@ -34,6 +35,22 @@ def cache_length(length: int) -> int:
     (96, 1280)
     """
     return next((b for b in BUCKETS if b >= length), -(-length // 256) * 256)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a loop has generated so far.
+
+    Attributes:
+        tokens: the new tokens (rows, texts, new tokens).
+        scores: (rows, texts): of a beam search what beams are ranked by, else the sums of the
+            log-probabilities, or None without `with_scores`.
+        cache: the model's cache.
+    """
+
+    tokens: np.ndarray
+    scores: np.ndarray | None
+    cache: Any
 
 
 class Generator:
@@ -61,8 +78,9 @@ class Generator:
         seed: int = 0,
         interval: int | None = None,
         stops: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> Iterator[np.ndarray]:
-        """Yield the new tokens so far (rows, texts, new tokens) after every few steps.
+        with_scores: bool = False,
+    ) -> Iterator[Generated]:
+        """Yield what there is after every few steps.
 
         Args:
             prompt: (rows, length) token ids, padded on the left.
@@ -74,6 +92,7 @@ class Generator:
             seed: the seed of the draws.
             interval: the number of tokens after which something is yielded; None for the end.
             stops: tells of new tokens (rows, new tokens) which rows have to end.
+            with_scores: whether to sum up the log-probabilities of the tokens.
         """
         rows, width = prompt.shape
         uses_beams = sampling.num_beams > 1
@@ -84,22 +103,31 @@ class Generator:
             tokens = ops.convert_to_tensor(_extended(prompt, length, pad_id))
             mask = ops.convert_to_tensor(_extended(attention_mask, length, True))
             inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
-            strategy = _strategy_class(sampling)(sampling, rows, pad_id)
-            seed = ops.convert_to_tensor(np.array([keras.random.signed(seed), 0], "int32"))
-            limit = ops.convert_to_tensor(np.int32(end))
-            key = (sampling.without_lengths(), rows, width, length, pad_id)
+            strategy = _strategy_class(sampling)(sampling, rows, pad_id, with_scores)
+            controls = {
+                "seed": ops.convert_to_tensor(np.array([keras.random.signed(seed), 0], "int32")),
+                "limit": ops.convert_to_tensor(np.int32(end)),
+                "temperature": ops.convert_to_tensor(np.float32(sampling.temperature)),
+            }
+            key = (sampling.compiled(), rows, width, length, pad_id, with_scores)
             prefill, decode = self.functions.get(
                 self.model, key, partial(self._compile, strategy, width, num_sequences)
             )
-            state = prefill(tokens, mask, inputs, seed, limit)
+            state = prefill(tokens, mask, inputs, controls)
             mask = ops.repeat(mask, num_sequences, axis=0) if num_sequences > 1 else mask
         while True:
             with inference(self.model.backend):
                 done = int(state["index"])
                 finished = done >= end or bool(strategy.finished(state))
-                answers = strategy.answers(state)[:, : sampling.num_return_sequences, width:done]
             if finished or (interval is not None and done > width):
-                yield answers
+                with inference(self.model.backend):
+                    tokens, scores = strategy.answers(state), strategy.scores(state)
+                count = sampling.num_return_sequences
+                yield Generated(
+                    tokens[:, :count, width:done],
+                    None if scores is None else scores[:, :count],
+                    state["cache"],
+                )
             if finished:
                 return
             with inference(self.model.backend):
@@ -110,7 +138,7 @@ class Generator:
                         continue
                 pause = interval or (max_new_tokens if stops is None else _STOP_CHECK_INTERVAL)
                 until = ops.convert_to_tensor(np.int32(min(end, done + pause)))
-                state = decode(state, mask, seed, until, limit)
+                state = decode(state, mask, until, controls)
 
     def _compile(
         self, strategy: Strategy, width: int, num_sequences: int, variables: list
@@ -131,24 +159,25 @@ class Generator:
 
     def _prefill(
         self, strategy: Any, width: int, num_sequences: int, tokens: Any, attention_mask: Any,
-        inputs: Any, seed: Any, limit: Any,
+        inputs: Any, controls: Any,
     ) -> Any:  # fmt: skip
         """Return the state after the prompt and the first new token."""
         cache = self.model.init_cache(inputs, *tokens.shape)
         prompt = tokens[:, :width]
         logits, hidden, cache = self.model.decode_step(prompt, attention_mask, cache, 0)
         if num_sequences > 1:
-            logits, hidden, cache, tokens, attention_mask = keras.tree.map_structure(
-                lambda x: ops.repeat(x, num_sequences, axis=0),
-                (logits, hidden, cache, tokens, attention_mask),
+            repeat = partial(ops.repeat, repeats=num_sequences, axis=0)
+            cache = map_cache(repeat, cache)
+            logits, hidden, tokens, attention_mask = map(
+                repeat, (logits, hidden, tokens, attention_mask)
             )
         state = {"tokens": tokens, "cache": cache, "index": width, **strategy.init_state(tokens)}
-        state = strategy.first_step(state, logits, hidden, attention_mask, seed, limit)
+        state = strategy.first_step(state, logits, hidden, attention_mask, controls)
         return {**state, "index": ops.convert_to_tensor(state["index"], "int32")}
 
     def _decode(
-        self, strategy: Any, step: Callable, state: Any, attention_mask: Any, seed: Any,
-        until: Any, limit: Any,
+        self, strategy: Any, step: Callable, state: Any, attention_mask: Any, until: Any,
+        controls: Any,
     ) -> Any:  # fmt: skip
         """Return the state at position `until`, or earlier where all texts have ended."""
         names = sorted(state)
@@ -161,18 +190,18 @@ class Generator:
 
         def body(*values: Any) -> tuple:
             current = dict(zip(names, values, strict=True))
-            following = step(current, attention_mask, seed, limit)
+            following = step(current, attention_mask, controls)
             return tuple(following[name] for name in names)
 
         values = ops.while_loop(is_unfinished, body, tuple(state[name] for name in names))
         return dict(zip(names, values, strict=True))
 
     def _step(
-        self, strategy: Any, width: int, state: Any, attention_mask: Any, seed: Any, limit: Any
+        self, strategy: Any, width: int, state: Any, attention_mask: Any, controls: Any
     ) -> Any:
         """Return the state after one more token."""
         step = state["index"] - width
-        return strategy.next_step(self.model.decode_step, state, attention_mask, step, seed, limit)
+        return strategy.next_step(self.model.decode_step, state, attention_mask, step, controls)
 
 
 def _strategy_class(sampling: Sampling) -> type[Strategy]:

@@ -42,6 +42,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "temperature": (lambda value: value > 0, "more than 0"),
     "repetition_penalty": (lambda value: value > 0, "more than 0"),
+    "patience": (lambda value: value > 0, "more than 0"),
     "top_p": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),
     "min_p": (lambda value: 0 <= value <= 1, "from 0 to 1"),
     "penalty_alpha": (lambda value: 0 <= value <= 1, "from 0 to 1"),
@@ -78,6 +79,10 @@ class Sampling:
         begin_suppress_tokens: tokens that do not come first.
         forced_bos_token_id: the token that comes after a first one that is no prompt.
         forced_eos_token_id: the token that comes last where the length runs out.
+        patience: of a beam search: ended texts are collected up to `num_beams` times this (Kasai et
+            al., 2022, arXiv:2204.05424).
+        rules: further rules: hashable functions `(scores, tokens, is_written, index, step)` that
+            return scores, of tensors as `adjust_scores` takes them. They are compiled.
 
     >>> Sampling().updated(top_k=3, do_sample=True).top_k
     3
@@ -104,6 +109,8 @@ class Sampling:
     begin_suppress_tokens: tuple[int, ...] = ()
     forced_bos_token_id: int | None = None
     forced_eos_token_id: int | None = None
+    patience: float = 1.0
+    rules: tuple[Callable[[Any, Any, Any, Any, Any], Any], ...] = ()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Sampling":
@@ -112,7 +119,7 @@ class Sampling:
         Args:
             config: its content.
         """
-        names = {f.name for f in dataclasses.fields(cls)}
+        names = {f.name for f in dataclasses.fields(cls)} - {"rules"}
         return cls().updated(**{k: v for k, v in config.items() if k in names and v is not None})
 
     def updated(self, **changes: Any) -> "Sampling":
@@ -135,6 +142,7 @@ class Sampling:
         for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens"):
             ids = np.ravel(() if getattr(self, name) is None else getattr(self, name))
             object.__setattr__(self, name, tuple(int(i) for i in ids))
+        object.__setattr__(self, "rules", tuple(self.rules))
         for name, (is_valid, expected) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not is_valid(value):
@@ -155,9 +163,9 @@ class Sampling:
                 f"num_beams is {self.num_beams}."
             )
 
-    def without_lengths(self) -> "Sampling":
-        """Return the settings without lengths, on which no compiled loop depends."""
-        return dataclasses.replace(self, max_length=None, max_new_tokens=None)
+    def compiled(self) -> "Sampling":
+        """Return the settings without those that a compiled loop takes as values."""
+        return dataclasses.replace(self, max_length=None, max_new_tokens=None, temperature=1.0)
 
 
 def is_one_of(ids: Any, tokens: tuple[int, ...]) -> Any:
@@ -175,7 +183,9 @@ def is_one_of(ids: Any, tokens: tuple[int, ...]) -> Any:
 
 def _token_mask(tokens: tuple[int, ...], size: int) -> Any:
     """Return booleans (1, size), True at some tokens."""
-    return is_one_of(ops.arange(size, dtype="int32"), tokens)[None]
+    mask = np.zeros((1, size), bool)
+    mask[0, [token for token in tokens if token < size]] = True
+    return ops.convert_to_tensor(mask)
 
 
 def adjust_scores(
@@ -224,6 +234,8 @@ def adjust_scores(
         if token is not None:
             forced = ops.where(_token_mask((token,), size), 0.0, _LOW)
             scores = ops.where(holds, forced, scores)
+    for rule in sampling.rules:
+        scores = rule(scores, tokens, is_written, index, step)
     return scores
 
 
@@ -254,14 +266,15 @@ def _repeats(tokens: Any, is_written: Any, index: Any, size: int, sampling: Samp
     return _occurring(tokens[:, n - 1 : n - 1 + positions], same, size)
 
 
-def filter_scores(scores: Any, sampling: Sampling) -> Any:
+def filter_scores(scores: Any, sampling: Sampling, temperature: Any = None) -> Any:
     """Divide the scores by the temperature and set those of tokens not to be drawn to -inf.
 
     Args:
         scores: (rows, vocabulary) floats.
         sampling: the settings.
+        temperature: a scalar; that of the settings where it is None.
     """
-    scores = scores / sampling.temperature
+    scores = scores / (sampling.temperature if temperature is None else temperature)
     size = scores.shape[-1]
     if 0 < sampling.top_k < size:
         scores = ops.where(scores < ops.top_k(scores, sampling.top_k)[0][:, -1:], _LOW, scores)
@@ -279,14 +292,16 @@ def filter_scores(scores: Any, sampling: Sampling) -> Any:
     return scores
 
 
-def choose_tokens(scores: Any, sampling: Sampling, seed: Any) -> Any:
+def choose_tokens(scores: Any, sampling: Sampling, seed: Any, temperature: Any = None) -> Any:
     """Choose the next token of each row: (rows,) of int32.
 
     Args:
         scores: (rows, vocabulary), as `adjust_scores` gives them.
         sampling: the settings.
         seed: a pair of int32: the seed and the position; draws depend on nothing else.
+        temperature: as for `filter_scores`.
     """
     if not sampling.do_sample:
         return ops.cast(ops.argmax(scores, axis=-1), "int32")
-    return keras.random.categorical(filter_scores(scores, sampling), 1, seed=seed)[:, 0]
+    scores = filter_scores(scores, sampling, temperature)
+    return keras.random.categorical(scores, 1, seed=seed)[:, 0]

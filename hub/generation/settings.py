@@ -1,6 +1,6 @@
 """The types of the settings of `generate`, for type checkers and editors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 
@@ -21,6 +21,7 @@ class GenerationSettings(TypedDict, total=False):
     num_beams: int
     length_penalty: float
     early_stopping: bool | str
+    patience: float
     penalty_alpha: float | None
     repetition_penalty: float
     no_repeat_ngram_size: int
@@ -31,3 +32,4 @@ class GenerationSettings(TypedDict, total=False):
     begin_suppress_tokens: Sequence[int]
     forced_bos_token_id: int | None
     forced_eos_token_id: int | None
+    rules: Sequence[Callable[..., Any]]

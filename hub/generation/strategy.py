@@ -22,13 +22,15 @@ class Strategy:
         sampling: the settings.
         rows: the number of prompts.
         pad_id: the token after the end of a text.
+        with_scores: whether to sum up the log-probabilities of the tokens of each text.
     """
 
-    def __init__(self, sampling: Sampling, rows: int, pad_id: int):
+    def __init__(self, sampling: Sampling, rows: int, pad_id: int, with_scores: bool = False):
         self.sampling, self.rows, self.pad_id = sampling, rows, pad_id
+        self.with_scores = with_scores
 
     def first_step(
-        self, state: dict, logits: Any, hidden: Any, attention_mask: Any, seed: Any, limit: Any
+        self, state: dict, logits: Any, hidden: Any, attention_mask: Any, controls: dict
     ) -> dict[str, Any]:
         """Return the state after the prompt.
 
@@ -37,15 +39,14 @@ class Strategy:
             logits: (rows, vocabulary), of the token after the prompt.
             hidden: (rows, prompt length, width), hidden states of the prompt.
             attention_mask: (rows, length): False where a prompt is padded.
-            seed: (seed, 0) of int32.
-            limit: the position at which a text ends at the latest.
+            controls: what changes without compiling again: `seed`, (seed, 0) of int32; `limit`, the
+                position at which a text ends at the latest; `temperature`.
         """
-        return self.choose(state, logits, attention_mask, 0, seed, limit)
+        return self.choose(state, logits, attention_mask, 0, controls)
 
     def next_step(
-        self, decode_step: Callable, state: dict, attention_mask: Any, step: Any, seed: Any,
-        limit: Any,
-    ) -> dict[str, Any]:  # fmt: skip
+        self, decode_step: Callable, state: dict, attention_mask: Any, step: Any, controls: dict
+    ) -> dict[str, Any]:
         """Return the state after one more token.
 
         Args:
@@ -53,12 +54,11 @@ class Strategy:
             state: the state before.
             attention_mask: as for `first_step`.
             step: the number of new tokens so far.
-            seed: as for `first_step`.
-            limit: as for `first_step`.
+            controls: as for `first_step`.
         """
         position = state["index"] - 1
         logits, _, cache = decode_step(state["last"], attention_mask, state["cache"], position)
-        return self.choose({**state, "cache": cache}, logits, attention_mask, step, seed, limit)
+        return self.choose({**state, "cache": cache}, logits, attention_mask, step, controls)
 
 
 class OneByOne(Strategy):
@@ -66,24 +66,33 @@ class OneByOne(Strategy):
 
     def init_state(self, tokens: Any) -> dict[str, Any]:
         """Return what the strategy adds to the state before the first token."""
-        return {"finished": ops.zeros((tokens.shape[0],), "bool")}
+        state = {"finished": ops.zeros((tokens.shape[0],), "bool")}
+        if self.with_scores:
+            state["scores"] = ops.zeros((tokens.shape[0],), "float32")
+        return state
 
     def choose(
-        self, state: dict, logits: Any, attention_mask: Any, step: Any, seed: Any, limit: Any
+        self, state: dict, logits: Any, attention_mask: Any, step: Any, controls: dict
     ) -> dict[str, Any]:
         """Return the state with the next token."""
         index, tokens = state["index"], state["tokens"]
         scores = ops.cast(logits, "float32")
         is_written = written_positions(attention_mask, index)
-        is_last = index + 1 >= limit
+        is_last = index + 1 >= controls["limit"]
         scores = adjust_scores(scores, tokens, is_written, index, step, is_last, self.sampling)
+        seed = controls["seed"]
         if self.sampling.do_sample:
             seed = ops.stack([seed[0], ops.cast(step, "int32")])
-        next_tokens = choose_tokens(scores, self.sampling, seed)
+        next_tokens = choose_tokens(scores, self.sampling, seed, controls["temperature"])
+        kept = {}
+        if self.with_scores:
+            chosen = ops.take_along_axis(scores, next_tokens[:, None], axis=1)[:, 0]
+            chosen = chosen - ops.logsumexp(scores, axis=-1)
+            kept["scores"] = state["scores"] + ops.where(state["finished"], 0.0, chosen)
         next_tokens, finished = self.end_texts(state, next_tokens)
         return {
             "tokens": write_tokens(tokens, index, next_tokens), "cache": state["cache"],
-            "index": next_index(index), "finished": finished, "last": next_tokens[:, None],
+            "index": next_index(index), "finished": finished, "last": next_tokens[:, None], **kept,
         }  # fmt: skip
 
     def end_texts(self, state: dict, next_tokens: Any) -> tuple[Any, Any]:
@@ -100,6 +109,30 @@ class OneByOne(Strategy):
         """Return the tokens (prompts, texts of each, length)."""
         tokens = keras.ops.convert_to_numpy(state["tokens"])
         return tokens.reshape(-1, self.sampling.num_return_sequences, tokens.shape[1])
+
+    def scores(self, state: dict) -> np.ndarray | None:
+        """Return the log-probabilities (prompts, texts of each); None where none are kept."""
+        if not self.with_scores:
+            return None
+        scores = keras.ops.convert_to_numpy(state["scores"])
+        return scores.reshape(-1, self.sampling.num_return_sequences)
+
+
+def map_cache(function: Callable, cache: Any) -> Any:
+    """Apply a function to the tensors of a cache that each text has for itself.
+
+    Args:
+        function: from a tensor (texts, ...) to a tensor.
+        cache: nested tensors; in a dict those under `shared` are of a prompt, the same for all of
+            its texts, and stay as they are.
+
+    >>> map_cache(lambda x: 2 * x, {"own": 1, "shared": 1})
+    {'own': 2, 'shared': 1}
+    """
+    if not isinstance(cache, dict) or "shared" not in cache:
+        return keras.tree.map_structure(function, cache)
+    own = {name: part for name, part in cache.items() if name != "shared"}
+    return {**keras.tree.map_structure(function, own), "shared": cache["shared"]}
 
 
 def written_positions(attention_mask: Any, index: Any) -> Any:

@@ -261,11 +261,12 @@ class T5Stack(layers.Layer):
         bias = self._bias(num_new, num_new if is_first else length, index)
         mask = cached_attention_mask(attention_mask, index, num_new)
         caches = []
+        shared = cache["shared"]
         for block, block_cache, source in zip(
-            self.blocks, cache["self"], cache["cross"], strict=True
+            self.blocks, cache["self"], shared["keys"], strict=True
         ):
             hidden, block_cache = block(
-                hidden, mask, bias, source, cache["mask"], causal=is_first, cache=block_cache,
+                hidden, mask, bias, source, shared["mask"], causal=is_first, cache=block_cache,
                 index=index,
             )  # fmt: skip
             caches.append(block_cache)
@@ -423,8 +424,10 @@ class T5Backbone(Backbone):
                 {name: ops.zeros(shape, self.compute_dtype) for name in ("key", "value")}
                 for _ in self.decoder.blocks
             ],
-            "cross": [block.cross_attention.project(source) for block in self.decoder.blocks],
-            "mask": source_mask,
+            "shared": {
+                "keys": [block.cross_attention.project(source) for block in self.decoder.blocks],
+                "mask": source_mask,
+            },
         }
 
     def call_with_cache(self, token_ids: Any, attention_mask: Any, cache: Any, index: Any) -> tuple:

@@ -199,7 +199,7 @@ class WhisperDecoder(layers.Layer):
         mask = cached_attention_mask(attention_mask, index, num_new)
         caches = []
         for block, block_cache, source in zip(
-            self.blocks, cache["self"], cache["cross"], strict=True
+            self.blocks, cache["self"], cache["shared"]["keys"], strict=True
         ):
             hidden, block_cache = block(
                 hidden, mask, causal=is_empty_cache(index), cache=block_cache, index=index,
@@ -404,7 +404,9 @@ class WhisperBackbone(Backbone):
                 {name: ops.zeros(shape, self.compute_dtype) for name in ("key", "value")}
                 for _ in attentions
             ],
-            "cross": [attention.arrange(attention.project(source)) for attention in attentions],
+            "shared": {
+                "keys": [attention.arrange(attention.project(source)) for attention in attentions]
+            },
         }
 
     def call_with_cache(self, token_ids: Any, attention_mask: Any, cache: Any, index: Any) -> tuple:

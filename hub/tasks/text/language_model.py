@@ -308,13 +308,13 @@ class LanguageModel(TextTask):
         for row, prompt in enumerate(prompts):
             tokens[row, width - len(prompt) :] = prompt
             attention_mask[row, width - len(prompt) :] = True
-        for new in self._kl_generator(
+        for generated in self._kl_generator(
             tokens, attention_mask, extra, sampling, max(limits), pad_id, seed, interval,
             self._stop_test(stops) if stops else None,
         ):  # fmt: skip
             yield [
                 [_until_end(ids[:limit], sampling.eos_token_id) for ids in rows]
-                for rows, limit in zip(new, limits, strict=True)
+                for rows, limit in zip(generated.tokens, limits, strict=True)
             ]
 
     def _new_tokens(self, length: int, sampling: Sampling) -> int:
@@ -489,7 +489,8 @@ class LanguageModel(TextTask):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the task."""
-        return {**super().get_config(), "sampling": dataclasses.asdict(self.sampling)}
+        sampling = dataclasses.asdict(dataclasses.replace(self.sampling, rules=()))
+        return {**super().get_config(), "sampling": sampling}
 
     def config_json(self) -> dict[str, Any]:
         return {"eos_token_id": _plain(self.sampling.eos_token_id)}
