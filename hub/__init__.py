@@ -18,6 +18,7 @@ _MODULES = {
     "hub.generation.sampling": ("Sampling",),
     "hub.preprocessing.audio": ("load_audio",),
     "hub.preprocessing.audio_converter": ("AudioConverter", "WhisperAudioConverter"),
+    "hub.preprocessing.speech": ("SpeechToTextPreprocessor",),
     "hub.preprocessing.image": ("ImagePreprocessor", "ImageTextPreprocessor"),
     "hub.preprocessing.text": (
         "CausalLMPreprocessor", "MaskedLMPreprocessor", "Seq2SeqLMPreprocessor",

@@ -35,6 +35,7 @@ from hub.preprocessing.audio_converter import AudioConverter as AudioConverter
 from hub.preprocessing.audio_converter import WhisperAudioConverter as WhisperAudioConverter
 from hub.preprocessing.image import ImagePreprocessor as ImagePreprocessor
 from hub.preprocessing.image import ImageTextPreprocessor as ImageTextPreprocessor
+from hub.preprocessing.speech import SpeechToTextPreprocessor as SpeechToTextPreprocessor
 from hub.preprocessing.text import CausalLMPreprocessor as CausalLMPreprocessor
 from hub.preprocessing.text import MaskedLMPreprocessor as MaskedLMPreprocessor
 from hub.preprocessing.text import Seq2SeqLMPreprocessor as Seq2SeqLMPreprocessor
@@ -47,6 +48,7 @@ from hub.speech.metrics import WordErrorRate as WordErrorRate
 from hub.speech.results import Segment as Segment
 from hub.speech.results import Transcription as Transcription
 from hub.speech.results import Word as Word
+from hub.tasks.audio.speech_to_text import SpeechToText as SpeechToText
 from hub.tasks.both.image_to_image import ImageToImage as ImageToImage
 from hub.tasks.both.inpaint import Inpaint as Inpaint
 from hub.tasks.both.stable_diffusion import StableDiffusion as StableDiffusion
@@ -117,6 +119,7 @@ class VGGImageClassifier(ImageClassifier): ...
 class VGGImageEmbedder(ImageEmbedder): ...
 class ViTImageClassifier(ImageClassifier): ...
 class ViTImageEmbedder(ImageEmbedder): ...
+class WhisperSpeechToText(SpeechToText): ...
 class XLMRobertaMaskedLM(MaskedLM): ...
 class XLMRobertaTextClassifier(TextClassifier): ...
 class XLMRobertaTextEmbedder(TextEmbedder): ...
@@ -133,4 +136,5 @@ RobertaClassifier = RobertaTextClassifier
 StableDiffusionImageToImage = ImageToImage
 StableDiffusionInpaint = Inpaint
 StableDiffusionTextToImage = TextToImage
+Whisper = WhisperSpeechToText
 XLMRobertaClassifier = XLMRobertaTextClassifier

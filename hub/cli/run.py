@@ -37,4 +37,7 @@ def run(options: argparse.Namespace) -> None:
             )
         answers = task.answers(options.inputs, options)
         for text, answer in zip(options.inputs, answers, strict=True):
-            print(json.dumps({"input": text, **answer}, ensure_ascii=False))
+            if isinstance(answer, str):  # the content of a file
+                print(answer, end="")
+            else:
+                print(json.dumps({"input": text, **answer}, ensure_ascii=False))

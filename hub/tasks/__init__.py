@@ -1,8 +1,7 @@
 """Tasks: preprocessing, a backbone and a head; in packages by modality.
 
-`text` is for texts, `both` for images with texts; classifiers, detectors and segmenters of images
-are to stand in `image`, speech in `audio`. A task is one file, which `hub.tasks.discovery` finds by
-its name.
+`text` is for texts, `image` for images, `audio` for recordings, `both` for images with texts. A
+task is one file, which `hub.tasks.discovery` finds by its name.
 """
 
 from typing import Any

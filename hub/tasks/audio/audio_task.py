@@ -1,0 +1,100 @@
+"""AudioTask: a task that reads recordings."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from hub.families import Family
+from hub.preprocessing.audio import is_single_audio, read_blocks
+from hub.preprocessing.audio_converter import FILE, AudioConverter, WhisperAudioConverter
+from hub.presets.files import PresetFiles
+from hub.speech.voice_activity import loudness
+from hub.tasks.task import Task
+from keraslite.saving import replacing_folder
+
+
+class AudioTask(Task):
+    """A task that reads recordings: paths, bytes and arrays of any rate and length.
+
+    Its preprocessor has the converter of the checkpoint as `audio`.
+    """
+
+    @classmethod
+    def make_converter(cls, files: PresetFiles, family: Family, backbone: Any) -> Any:
+        """Return the converter of the recordings of a checkpoint.
+
+        Args:
+            files: of the checkpoint.
+            family: of the backbone.
+            backbone: the backbone.
+
+        Raises:
+            ValueError: the checkpoint's files do not go together.
+        """
+        if FILE in files or "processor_config.json" in files:
+            converter = AudioConverter.from_files(files)
+        else:
+            converter = WhisperAudioConverter(num_mels=backbone.num_mels)
+        if converter.num_mels != backbone.num_mels:
+            raise ValueError(
+                f"{FILE} of {files.location} has {converter.num_mels} mels, but the model reads "
+                f"{backbone.num_mels}: the files are not of one checkpoint."
+            )
+        return converter
+
+    def save_to_preset(self, preset_dir: Any) -> None:
+        """Write weights, tokenizer, config and the preparation of recordings for transformers.
+
+        Args:
+            preset_dir: a folder, made if need be; `from_preset(preset_dir)` reads it again.
+        """
+        with replacing_folder(preset_dir) as folder:
+            super().save_to_preset(folder)
+            if self.preprocessor is not None:
+                self.preprocessor.audio.save(folder)
+
+    def read(self, audio: Any, name: str = "The audio") -> tuple[Any, np.ndarray]:
+        """Read a recording of any length, without holding its samples.
+
+        Args:
+            audio: as for `hub.load_audio`.
+            name: its name in error messages.
+
+        Returns:
+            A `LogMelReader`, whose frames are those of the recording without padding; and their
+            loudness (frames,) in dB.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            ValueError: it cannot be read, or is empty.
+        """
+        converter = self._converter()
+        # A frame needs as many samples.
+        reader = converter.reader(min_samples=converter.num_fft_bins)
+        seconds = converter.max_audio_length
+
+        def blocks() -> Iterator[np.ndarray]:
+            for block in read_blocks(audio, converter.sampling_rate, seconds, name=name):
+                reader.append(block)
+                yield block
+
+        levels = loudness(blocks(), converter.sampling_rate)
+        reader.close()
+        return reader, levels
+
+    def features(self, audio: Any) -> np.ndarray:
+        """Return the spectrograms (batch, frames, mels) of recordings, cut to what is read at once.
+
+        Args:
+            audio: a recording, or a list of them.
+        """
+        return self._converter()([audio] if is_single_audio(audio) else list(audio))
+
+    def _converter(self) -> Any:
+        if self.preprocessor is None:
+            raise ValueError(
+                f"{type(self).__name__} has no preprocessor to read recordings with: make it by "
+                "from_preset, or give it a preprocessor."
+            )
+        return self.preprocessor.audio

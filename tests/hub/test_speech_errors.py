@@ -1,0 +1,130 @@
+"""Speech to text with bad input, and from the command line."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import speech_checkpoints as tiny
+from checkpoints import cached
+
+import hub
+import keraslite as keras
+from hub.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    return cached(tiny.make, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def multilingual(checkpoints):
+    with keras.use_backend("torch"):
+        return hub.SpeechToText.from_preset(checkpoints()[0])
+
+
+@pytest.fixture(scope="module")
+def english(checkpoints):
+    with keras.use_backend("torch"):
+        return hub.SpeechToText.from_preset(checkpoints("english")[0])
+
+
+SOUND = tiny.sound(1.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"language": "xx"}, "language must be one of de, en, fr, got 'xx'"),
+        ({"language": "spanish"}, "language must be one of de, en, fr, got 'spanish'"),
+        ({"task": "summarize"}, "task must be one of transcribe, translate, got 'summarize'"),
+        ({"temperature": -1.0}, "temperature must be one or several of 0 or more"),
+        ({"temperature": ()}, "temperature must be one or several of 0 or more"),
+        ({"beam_size": 0}, "beam_size must be an integer, at least 1, got 0"),
+        ({"best_of": 1.5}, "best_of must be an integer, at least 1, got 1.5"),
+        ({"batch_size": 0}, "batch_size must be None or at least 1, got 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be an integer, at least 1, got 0"),
+        ({"hallucination_silence_threshold": 1.0}, "needs word_timestamps=True"),
+    ],
+)
+def test_settings_out_of_range_are_refused(multilingual, settings, message):
+    with pytest.raises(ValueError, match=message):
+        multilingual.transcribe(SOUND, **settings)
+
+
+def test_other_settings_are_refused(multilingual):
+    with pytest.raises(TypeError, match="no settings num_beams, top_k; .* repetition_penalty"):
+        multilingual.transcribe(SOUND, top_k=3, num_beams=2)
+
+
+def test_an_english_model_has_one_language_and_one_task(english):
+    for settings in ({"task": "translate"}, {"language": "de"}):
+        with pytest.raises(ValueError, match="must be"):
+            english.transcribe(SOUND, **settings)
+        with pytest.raises(ValueError, match="must be"):
+            english.generate(SOUND, **settings)
+    with pytest.raises(ValueError, match="for English alone"):
+        english.detect_language(SOUND)
+    assert english.transcribe(SOUND, "English", temperature=0.0).language == "en"
+
+
+@pytest.mark.parametrize(
+    "audio", [np.zeros(0, "float32"), np.full(16000, np.nan, "float32"), b"no file"]
+)
+def test_unreadable_recordings_are_refused(multilingual, audio):
+    with pytest.raises(ValueError, match="audio"):
+        multilingual.transcribe(audio)
+
+
+def test_several_recordings_do_not_stream(multilingual):
+    with pytest.raises(ValueError, match="one recording, got several"):
+        multilingual.transcribe([SOUND, SOUND], stream=True)
+
+
+def test_a_bad_recording_among_others_is_named(multilingual):
+    with pytest.raises(ValueError, match="Audio 1 is empty"):
+        multilingual.transcribe([SOUND, np.zeros(0, "float32")])
+
+
+def test_a_moment_of_sound_is_no_error(multilingual):
+    result = multilingual.transcribe(SOUND[:5], "en", temperature=0.0, max_new_tokens=4)
+    assert result.duration == pytest.approx(5 / 16000)
+
+
+def test_other_numbers_of_mels_are_refused(checkpoints, multilingual, tmp_path):
+    folder, _ = checkpoints()
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    hub.WhisperAudioConverter(num_mels=128).save(tmp_path)
+    with pytest.raises(ValueError, match="has 128 mels, but the model reads 80"):
+        hub.SpeechToText.from_preset(tmp_path)
+    with pytest.raises(ValueError, match="must be \\(batch, frames, 80\\)"):
+        multilingual.generate(np.zeros((1, 200, 128), "float32"), language="en")
+
+
+def test_pairs_and_columns_of_training_are_checked(multilingual):
+    with pytest.raises(ValueError, match="2 recordings but 1 texts"):
+        multilingual.fit([SOUND, SOUND], ["a"])
+    with pytest.raises(ValueError, match="Expected the columns audio and text"):
+        multilingual.fit({"audio": [SOUND], "words": ["a"]})
+
+
+def test_recordings_on_the_command_line(checkpoints, multilingual, tmp_path, capsys):
+    folder, _ = checkpoints()
+    path = str(tmp_path / "a.wav")
+    soundfile.write(path, tiny.sound(3.0), 16000)
+    words = ["run", "--backend", "torch", "automatic-speech-recognition", str(folder), path]
+    assert main([*words, "--language", "de", "--task", "translate", "--word-timestamps"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    expected = multilingual.transcribe(path, "de", "translate", word_timestamps=True)
+    assert printed == {"input": path, **json.loads(json.dumps(expected.to_dict()))}
+    assert main([*words, "--language", "de", "--format", "srt"]) == 0
+    assert capsys.readouterr().out == multilingual.transcribe(path, "de").to_string("srt")
+    assert main([*words, "--language", "xx"]) == 1
+    assert "language must be one of" in capsys.readouterr().err
+
+
+def test_progress_is_in_seconds(multilingual, capsys):
+    multilingual.transcribe(tiny.sound(3.0), "en", temperature=0.0, verbose=1)
+    assert "3/3" in capsys.readouterr().out
