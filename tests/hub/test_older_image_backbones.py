@@ -1,4 +1,4 @@
-"""DenseNet, VGG, Xception and Inception as timm has them, tiny ones where they can be."""
+"""DenseNet, VGG, Xception, Inception and NASNet as timm has them, tiny where they can be."""
 
 import json
 import sys
@@ -35,11 +35,13 @@ TINY = {
     },
     "legacy_xception": (XCEPTION, {"stackwise_conv_filters": XCEPTION["filters"]}),
     "inception_v3": ({}, {}),
+    "inception_resnet_v2": ({"blocks": (1, 2, 2)}, {"stackwise_num_blocks": (1, 2, 2)}),
+    "nasnetalarge": ({"stem_size": 6, "num_features": 192}, {"stem_filters": 6, "filters": 8}),
 }
 PUBLISHED = (
     [f"densenet{depth}" for depth in (121, 161, 169, 201)]
     + [f"vgg{depth}{end}" for depth in (11, 13, 16, 19) for end in ("", "_bn")]
-    + ["legacy_xception", "inception_v3"]
+    + ["legacy_xception", "inception_v3", "inception_resnet_v2", "nasnetalarge"]
 )
 
 
@@ -51,8 +53,10 @@ def tiny_oracle(architecture):
         return randomize(tiny_vgg(timm, architecture, **sizes))
     if architecture == "legacy_xception":
         return randomize(tiny_xception(timm, **sizes))
+    if architecture == "inception_resnet_v2":
+        return randomize(tiny_inception_resnet(timm, **sizes))
     model = timm.create_model(architecture, num_classes=CLASSES, **sizes)
-    if architecture == "inception_v3":
+    if architecture in ("inception_v3", "nasnetalarge"):
         keep_features(model)
     return randomize(model)
 
@@ -95,6 +99,17 @@ def tiny_xception(timm, filters):
         channels = row[-1]
     model.num_features = model.head_hidden_size = widths[-1]
     model.fc = nn.Linear(widths[-1], CLASSES)
+    keep_features(model)
+    return model
+
+
+def tiny_inception_resnet(timm, blocks):
+    """Return an Inception-ResNet V2 with fewer blocks."""
+    with torch.device("meta"):
+        model = timm.create_model("inception_resnet_v2", num_classes=CLASSES)
+    model.repeat, model.repeat_1 = model.repeat[: blocks[0]], model.repeat_1[: blocks[1]]
+    model.repeat_2 = model.repeat_2[: blocks[2] - 1]  # the last block has a name of its own
+    model.to_empty(device="cpu")
     keep_features(model)
     return model
 
