@@ -15,7 +15,7 @@ from hub.models.applications.frame import activate, application, channel_axis, u
 from hub.models.applications.inception_v3 import Branch, convolve, mixed, stem
 from hub.models.image_backbone import ImageBackbone, timm_arguments, timm_config
 from hub.weights.tables import WeightTable
-from keraslite import layers
+from keraslite import layers, ops
 
 
 @keras.saving.register_keras_serializable("hub")
@@ -40,7 +40,7 @@ class CustomScaleLayer(layers.Layer):
         Args:
             inputs: two tensors of the same shape.
         """
-        return inputs[0] + inputs[1] * self.scale
+        return ops.add(inputs[0], ops.multiply(inputs[1], self.scale))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
