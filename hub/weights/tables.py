@@ -123,6 +123,8 @@ class WeightTable:
         if layer in self.rows and leaf in LEAVES:
             names = tuple(f"{self.rows[layer]}.{name}" for name in LEAVES[leaf])
             return TensorNames(names, self.storage.get(path))
+        if path in self.rows:
+            return TensorNames((self.rows[path],), self.storage.get(path))
         for ours, theirs in self.rows.items():
             match = row_pattern(ours).fullmatch(path)
             if match is None:
