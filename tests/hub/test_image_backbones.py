@@ -22,7 +22,8 @@ REGNETS = {
     "y": ("002", "004", "006", "008", "016", "032", "040", "064", "080", "120", "160", "320",
           "640", "1280", "2560", "008_tv", "080_tv"),
 }  # fmt: skip
-RESNETS = ("18", "26", "34", "50", "101", "152", "rs50", "rs101", "rs152", "rs200", "rs270",
+RESNETS = ("18", "26", "34", "50", "101", "152", "50c", "101c", "152c", "18d", "26d", "34d", "50d",
+           "101d", "152d", "200d", "rs50", "rs101", "rs152", "rs200", "rs270",
            "rs350", "rs420", "v2_50", "v2_101", "v2_152")  # fmt: skip
 PUBLISHED = [*(f"resnet{name}" for name in RESNETS)] + [
     f"regnet{kind}_{size}" for kind, sizes in REGNETS.items() for size in sizes
@@ -102,26 +103,27 @@ def test_sizes_of_a_regnet_must_fit():
             hub.RegNetBackbone((8, 16), (1, 1, 1), group_width=4)
 
 
-def tiny_resnet_rs():
+def tiny_resnet(architecture):
     sizes = {"channels": (8, 8, 16, 16), "layers": (1, 2, 1, 1), "stem_width": 4}
-    return randomize(import_timm().create_model("resnetrs50", num_classes=0, **sizes))
+    return randomize(import_timm().create_model(architecture, num_classes=0, **sizes))
 
 
-TINY_RS = {
+TINY_RESNET = {
     "stackwise_num_filters": (8, 8, 16, 16), "stackwise_num_blocks": (1, 2, 1, 1),
     "input_conv_filters": 8,
 }  # fmt: skip
 
 
-def test_levels_of_a_resnet_rs_are_those_of_timm(backend, tmp_path):
+@pytest.mark.parametrize("architecture", ["resnetrs50", "resnet50c", "resnet50d", "resnet18d"])
+def test_levels_of_a_deep_stem_are_those_of_timm(backend, architecture, tmp_path):
     """Of a size that is odd at every level, where the last row of a pooling is half outside."""
-    oracle, pixels = tiny_resnet_rs(), pixels_of(71, 101)
+    oracle, pixels = tiny_resnet(architecture), pixels_of(71, 101)
     save_file(oracle.state_dict(), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnetrs50"}))
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": architecture}))
     with torch.no_grad():
         inputs = torch.tensor(pixels).permute(0, 3, 1, 2)
         expected = oracle.forward_intermediates(inputs, intermediates_only=True)[1:]
-    backbone = hub.ResNetBackbone.from_preset(tmp_path, **TINY_RS)
+    backbone = hub.ResNetBackbone.from_preset(tmp_path, **TINY_RESNET)
     assert_levels_equal(backbone, pixels, expected)
 
 
@@ -130,6 +132,7 @@ def test_a_new_resnet_is_saved_as_the_architecture_of_timm(tmp_path):
     with keras.use_backend("jax"):
         for name, arguments in (
             ("resnetrs50", rs), ("resnetv2_50", {"use_pre_activation": True}),
+            ("resnet50d", {**rs, "use_strided_stem": False, "se_ratio": 0.0}),
         ):  # fmt: skip
             backbone = hub.ResNetBackbone(**arguments)
             hub.ResNetBackbone.from_config(backbone.get_config()).save_to_preset(tmp_path / name)

@@ -1,5 +1,6 @@
 """ResNet and ResNet V2 (He et al., 2015, arXiv:1512.03385; 2016, arXiv:1603.05027), and ResNet-RS
 (Bello et al., 2021, arXiv:2103.07579): V1 with a deep stem, pooled shortcuts and weighted channels.
+ResNet-C has the deep stem, and ResNet-D pooled shortcuts too (He et al., 2018, arXiv:1812.01187).
 
 The networks of Keras, timm and transformers differ. Keras's V1 has biases and the stride in the
 first convolution of a bottleneck; timm and transformers have no biases and the stride in the 3 x 3
@@ -43,8 +44,9 @@ class Layout:
         strided_last_block: whether the stride is in the last block of a stage, and images are
             padded with zeros before the first pooling, as in Keras's V2.
         stem_filters: of the first convolution.
-        deep_stem: whether four 3 x 3 convolutions, the first two with half the filters, replace the
-            first convolution and the pooling behind it.
+        deep_stem: whether three 3 x 3 convolutions, the first two with half the filters, replace
+            the first convolution.
+        strided_stem: whether a fourth convolution replaces the pooling behind the deep stem.
         pooled_shortcut: whether shortcuts are halved by average pooling instead of a stride.
         se_ratio: the channels of squeeze and excitation, as a share of those of the block; 0 for
             none.
@@ -61,6 +63,7 @@ class Layout:
     strided_last_block: bool = False
     stem_filters: int = 64
     deep_stem: bool = False
+    strided_stem: bool = True
     pooled_shortcut: bool = False
     se_ratio: float = 0.0
 
@@ -100,19 +103,25 @@ def _stem(x: Any, layout: Layout) -> Any:
         x = _normalize(x, "conv1", layout)
     if layout.pre_activation and not layout.strided_last_block:
         return padded_max_pool(x, "pool1_pool")
-    # Keras pads with zeros, even where values may be negative.
-    x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
-    return layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+    return _pool(x)  # with zeros in Keras, even where values may be negative
 
 
 def _deep_stem(x: Any, layout: Layout) -> Any:
-    """Quarter the size by convolutions alone."""
+    """Quarter the size by small convolutions, and by pooling unless the last of them halves it."""
     filters = layout.stem_filters
-    convolutions = ((filters // 2, 2), (filters // 2, 1), (filters, 1), (filters, 2))
+    convolutions = [(filters // 2, 2), (filters // 2, 1), (filters, 1)]
+    if layout.strided_stem:
+        convolutions.append((filters, 2))
     for i, (width, stride) in enumerate(convolutions, 1):
         x = padded_conv(x, width, 3, stride, f"conv1_{i}", use_bias=layout.use_bias)
         x = _normalize(x, f"conv1_{i}", layout)
-    return x
+    return x if layout.strided_stem else _pool(x)
+
+
+def _pool(x: Any) -> Any:
+    """Halve the size by maxima, padded with zeros."""
+    x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
+    return layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
 
 
 def _normalize(x: Any, name: str, layout: Layout) -> Any:
@@ -197,9 +206,11 @@ class ResNetBackbone(ImageBackbone):
         downsample_in_bottleneck: whether the stride is in the first convolution of a bottleneck.
         downsample_in_last_block: whether the stride is in the last block of a stage, as in Keras's
             V2.
-        use_deep_stem: whether four 3 x 3 convolutions replace the first convolution and the pooling
-            behind it, as in ResNet-RS.
-        pool_in_shortcut: whether shortcuts are halved by average pooling, as in ResNet-RS.
+        use_deep_stem: whether three 3 x 3 convolutions replace the first convolution, as in
+            ResNet-C, -D and -RS.
+        use_strided_stem: whether a fourth convolution replaces the pooling behind the deep stem, as
+            in ResNet-RS.
+        pool_in_shortcut: whether shortcuts are halved by average pooling, as in ResNet-D and -RS.
         se_ratio: the channels of squeeze and excitation, as a share of those of the block; 0 for
             none. ResNet-RS has 0.25.
         image_shape: of an image.
@@ -226,6 +237,7 @@ class ResNetBackbone(ImageBackbone):
         downsample_in_bottleneck: bool = False,
         downsample_in_last_block: bool = False,
         use_deep_stem: bool = False,
+        use_strided_stem: bool = True,
         pool_in_shortcut: bool = False,
         se_ratio: float = 0.0,
         image_shape: Sequence[int | None] = (None, None, 3),
@@ -248,7 +260,8 @@ class ResNetBackbone(ImageBackbone):
             use_pre_activation, use_bias, epsilon,
             strided_first_conv=downsample_in_bottleneck,
             strided_last_block=downsample_in_last_block, stem_filters=input_conv_filters,
-            deep_stem=use_deep_stem, pooled_shortcut=pool_in_shortcut, se_ratio=se_ratio,
+            deep_stem=use_deep_stem, strided_stem=use_strided_stem,
+            pooled_shortcut=pool_in_shortcut, se_ratio=se_ratio,
         )  # fmt: skip
         super().__init__(lambda x: features(x, layout), image_shape, **kwargs)
 
@@ -269,16 +282,29 @@ _COMMON = {
     "stackwise_num_filters": (64, 128, 256, 512), "block_type": "bottleneck_block",
     "use_pre_activation": False, "input_conv_filters": 64, "use_bias": False, "epsilon": 1e-5,
     "downsample_in_bottleneck": False, "downsample_in_last_block": False, "use_deep_stem": False,
-    "pool_in_shortcut": False, "se_ratio": 0.0,
+    "use_strided_stem": True, "pool_in_shortcut": False, "se_ratio": 0.0,
 }  # fmt: skip
 _RS = {"use_deep_stem": True, "pool_in_shortcut": True, "se_ratio": 0.25}
-_VARIANTS = {
-    f"resnet{depth}": {**_COMMON, "stackwise_num_blocks": blocks, "block_type": block}
-    for depth, (block, blocks) in _TIMM_DEPTHS.items()
-} | {
-    f"resnetrs{depth}": {**_COMMON, **_RS, "stackwise_num_blocks": blocks}
-    for depth, blocks in _RS_BLOCKS.items()
-}
+_C = {"use_deep_stem": True, "use_strided_stem": False}
+_ENDS = {"": {}, "c": _C, "d": {**_C, "pool_in_shortcut": True}}
+_VARIANTS = (
+    {
+        f"resnet{depth}{end}": {
+            **_COMMON,
+            **parts,
+            "stackwise_num_blocks": blocks,
+            "block_type": block,
+        }
+        for end, parts in _ENDS.items()
+        for depth, (block, blocks) in _TIMM_DEPTHS.items()
+        if end != "c" or depth in _DEPTHS
+    }
+    | {"resnet200d": {**_COMMON, **_ENDS["d"], "stackwise_num_blocks": (3, 24, 36, 3)}}
+    | {
+        f"resnetrs{depth}": {**_COMMON, **_RS, "stackwise_num_blocks": blocks}
+        for depth, blocks in _RS_BLOCKS.items()
+    }
+)
 _VARIANTS_V2 = {
     f"resnetv2_{depth}": {**_COMMON, "stackwise_num_blocks": blocks, "use_pre_activation": True}
     for depth, blocks in _DEPTHS.items()
