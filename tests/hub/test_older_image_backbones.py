@@ -20,6 +20,10 @@ from hub.weights.tables import name_tensors
 XCEPTION = {
     "filters": ((4, 8), (12, 12), (16, 16), (20, 20), *(8 * [(20, 20, 20)]), (20, 24), (28, 32))
 }
+ALIGNED = {
+    "stackwise_conv_filters": ((8, 8, 8), (12, 12, 12), (12, 12, 12), (12, 16, 16), (20, 20, 24)),
+    "stackwise_num_strides": (2, 2, 1, 2, 1), "input_conv_filters": (4, 8),
+}  # fmt: skip
 # architecture -> (sizes of timm, arguments here)
 TINY = {
     "densenet121": (
@@ -34,13 +38,20 @@ TINY = {
         for layers in ("11", "13_bn")
     },
     "legacy_xception": (XCEPTION, {"stackwise_conv_filters": XCEPTION["filters"]}),
+    "xception41": (ALIGNED, ALIGNED),
+    "xception65p": (ALIGNED, ALIGNED),
     "inception_v3": ({}, {}),
     "inception_resnet_v2": ({"blocks": (1, 2, 2)}, {"stackwise_num_blocks": (1, 2, 2)}),
     "nasnetalarge": ({"stem_size": 6, "num_features": 192}, {"stem_filters": 6, "filters": 8}),
 }
+# The thousand layers of NASNet take long to compile.
+ARCHITECTURES = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "nasnetalarge" else name for name in TINY
+]
 PUBLISHED = (
     [f"densenet{depth}" for depth in (121, 161, 169, 201)]
     + [f"vgg{depth}{end}" for depth in (11, 13, 16, 19) for end in ("", "_bn")]
+    + [f"xception{depth}" for depth in ("41", "65", "71", "41p", "65p")]
     + ["legacy_xception", "inception_v3", "inception_resnet_v2", "nasnetalarge"]
 )
 
@@ -53,6 +64,8 @@ def tiny_oracle(architecture):
         return randomize(tiny_vgg(timm, architecture, **sizes))
     if architecture == "legacy_xception":
         return randomize(tiny_xception(timm, **sizes))
+    if architecture.startswith("xception"):
+        return randomize(tiny_aligned_xception(timm, architecture, **sizes))
     if architecture == "inception_resnet_v2":
         return randomize(tiny_inception_resnet(timm, **sizes))
     model = timm.create_model(architecture, num_classes=CLASSES, **sizes)
@@ -99,6 +112,31 @@ def tiny_xception(timm, filters):
         channels = row[-1]
     model.num_features = model.head_hidden_size = widths[-1]
     model.fc = nn.Linear(widths[-1], CLASSES)
+    keep_features(model)
+    return model
+
+
+def tiny_aligned_xception(
+    timm, architecture, stackwise_conv_filters, stackwise_num_strides, input_conv_filters
+):
+    """Return an Aligned Xception with other blocks."""
+    channels, blocks = input_conv_filters[-1], []
+    for filters, stride in zip(stackwise_conv_filters, stackwise_num_strides, strict=True):
+        blocks.append({"in_chs": channels, "out_chs": filters, "stride": stride})
+        channels = filters[-1]
+    blocks[-1]["no_skip"] = True
+    if not architecture.endswith("p"):
+        blocks[-1]["start_with_relu"] = False
+    model = timm.create_model(architecture, num_classes=CLASSES, block_cfg=blocks)
+    first, second = input_conv_filters
+    pre, nn = architecture.endswith("p"), torch.nn
+    for layer, inputs, outputs in ((model.stem[0], 3, first), (model.stem[1], first, second)):
+        stride = 2 if inputs == 3 else 1
+        conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        if pre and stride == 1:
+            model.stem[1] = conv
+        else:
+            layer.conv, layer.bn = conv, type(layer.bn)(outputs, eps=1e-3)
     keep_features(model)
     return model
 
@@ -150,7 +188,7 @@ def images(height=75, width=75):
 
 
 def shapes(architecture, *sizes):
-    """Return sizes of images; one for NASNet, whose thousand layers take minutes to compile."""
+    """Return sizes of images; one for NASNet, which takes minutes for three."""
     return [(75, 96)] if architecture == "nasnetalarge" else sizes
 
 
@@ -166,7 +204,7 @@ def assert_close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("architecture", TINY)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_scores_and_vectors_are_those_of_timm(backend, architecture, tiny):
     folder, oracle = tiny(architecture)
     model = hub.ImageClassifier.from_preset(folder, activation=None, preprocessor=None)
@@ -182,7 +220,7 @@ def test_scores_and_vectors_are_those_of_timm(backend, architecture, tiny):
         assert_close(embedder.predict(pixels, verbose=0), vectors)
 
 
-@pytest.mark.parametrize("architecture", TINY)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_levels_are_those_of_timm(backend, architecture, tiny):
     folder, oracle = tiny(architecture)
     backbone = hub.Backbone.from_preset(folder)
@@ -191,13 +229,15 @@ def test_levels_are_those_of_timm(backend, architecture, tiny):
         levels = keras.Model(backbone.inputs, backbone.pyramid_outputs)(pixels)
         expected = run(lambda x: oracle.forward_intermediates(x, intermediates_only=True), pixels)
         expected = expected[-len(levels) :]  # without the stem of some
+        if architecture.endswith("p"):  # timm activates behind the last level
+            expected[-1] = torch.relu(expected[-1])
         halvings = [round(np.log2(row["reduction"])) for row in oracle.feature_info]
         assert [f"P{n}" for n in halvings[-len(levels) :]] == list(levels)
         for level, value in zip(levels.values(), expected, strict=True):
             assert_close(level, value.permute(0, 2, 3, 1))
 
 
-@pytest.mark.parametrize("architecture", TINY)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_timm_opens_what_is_saved(architecture, tiny, tmp_path):
     folder, oracle = tiny(architecture)
     with keras.use_backend("numpy"):
@@ -212,7 +252,7 @@ def test_timm_opens_what_is_saved(architecture, tiny, tmp_path):
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
-@pytest.mark.parametrize("architecture", TINY)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_backbone_is_rebuilt_from_its_config(backend, architecture, tiny, tmp_path):
     backbone = hub.Backbone.from_preset(tiny(architecture)[0])
     backbone.save(tmp_path / "model.klm")
@@ -248,8 +288,14 @@ def test_weights_have_the_names_and_shapes_of_timm(architecture):
     assert epsilons == ({config["epsilon"]} if epsilons else set())
 
 
-def test_blocks_of_an_xception_must_fit():
+def test_blocks_must_fit():
     with pytest.raises(ValueError, match="stackwise_pooling must have a truth value for each"):
         hub.XceptionBackbone([[4], [8], [8]], [True, True, True])
     with pytest.raises(ValueError, match=r"got \[8\] after \[4\]"):
         hub.XceptionBackbone([[4], [8], [8]], [True, False, False])
+    with pytest.raises(ValueError, match=r"stackwise_num_strides must have a number for each row"):
+        hub.AlignedXceptionBackbone([[4, 4, 4]], [2, 1])
+    with pytest.raises(ValueError, match="stackwise_num_blocks must have three numbers"):
+        hub.InceptionResNetV2Backbone((1, 0, 1))
+    with pytest.raises(ValueError, match="filters must be a multiple of 4, got 6"):
+        hub.NASNetBackbone(filters=6)
