@@ -1,10 +1,11 @@
-"""`hub convert`: write weights, KerasHub's and OpenAI's too, as safetensors."""
+"""`hub convert`: write weights, KerasHub's, OpenAI's and CTranslate2's too, as safetensors."""
 
 import argparse
 import math
 from pathlib import Path
 
 from hub.cli.common import add_remote_options, preset_files
+from hub.convert.ctranslate2 import convert_ctranslate2, is_ctranslate2
 from hub.convert.kerashub import convert_kerashub, is_kerashub
 from hub.convert.openai_whisper import convert_openai_whisper
 from hub.convert.safetensors import convert
@@ -16,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_remote_options(parser)
     parser.add_argument("source", metavar="SRC")
     parser.add_argument("target", metavar="DST")
-    parser.add_argument("--tokenizer", metavar="PRESET", help="whose tokenizer a .pt file has")
+    parser.add_argument(
+        "--tokenizer", metavar="PRESET", help="whose tokenizer a .pt or model.bin has"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -31,7 +34,10 @@ def run(options: argparse.Namespace) -> None:
         if is_kerashub(files):
             _convert_kerashub(files, target)
             return
-        rows = convert(files, target)
+        if is_ctranslate2(files):
+            rows = convert_ctranslate2(files, target, options.tokenizer)
+        else:
+            rows = convert(files, target)
     width = max(len(name) for name, _, _ in rows)
     for name, shape, dtype in rows:
         print(f"{name:{width}}  {dtype:9}  {shape}")

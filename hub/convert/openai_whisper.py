@@ -92,7 +92,7 @@ def convert_openai_whisper(
     where = f"{name} of {source.location}"
     arguments = _arguments(weights, where)
     family = family_of("whisper")
-    kept = None if tokenizer is None else _tokenizer(tokenizer, arguments["vocabulary_size"])
+    kept = None if tokenizer is None else read_tokenizer(tokenizer, arguments["vocabulary_size"])
     dtypes = {weights.dtype(tensor) for tensor in weights}
     with keras.use_backend("numpy"):
         dtype = "float16" if dtypes == {"float16"} else "float32"
@@ -140,8 +140,16 @@ def _token_ids(vocabulary_size: int) -> dict[str, int | None]:
     return {**dict.fromkeys(_ENDS, end), "decoder_start_token_id": end + 1}
 
 
-def _tokenizer(preset: Any, vocabulary_size: int) -> tuple[WhisperTokenizer, dict[str, Any]]:
-    """Return the tokenizer of a preset, and the settings beside it by the names of their files."""
+def read_tokenizer(preset: Any, vocabulary_size: int) -> tuple[WhisperTokenizer, dict[str, Any]]:
+    """Return the tokenizer of a preset, and the settings beside it by the names of their files.
+
+    Args:
+        preset: as for `from_preset`.
+        vocabulary_size: the number of tokens that it must have.
+
+    Raises:
+        ValueError: it has another number of tokens.
+    """
     files = resolve(preset)
     stated = read_config(files).get("vocab_size")
     tokenizer = WhisperTokenizer.from_files(files)
