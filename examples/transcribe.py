@@ -89,7 +89,7 @@ def main() -> None:
         language = options.language or "en"
         result = hub.Transcription.from_segments(segments, language=language, duration=duration)
         result.save(options.out / "out.srt")
-    print(f"{options.out / 'out.srt'}: {len(segments)} subtitles of {source}")
+        print(f"{options.out / 'out.srt'}: {len(segments)} subtitles of {source}")
 
 
 if __name__ == "__main__":
