@@ -33,15 +33,15 @@ from keraslite import layers
 
 def _features(
     x: Any, stem: tuple[int, str], stages: Sequence[Sequence[Block]],
-    last: tuple[int | None, str], style: Style,
+    last: tuple[int | None, str, int], style: Style,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the outputs before each halving of the size, P1 to P5, and of the last convolution.
+    """Return the outputs before each halving of the size, P1 to P5, and of the last convolutions.
 
     Args:
         x: images.
         stem: the filters and the activation of the first convolution.
         stages: the blocks of each.
-        last: the filters, if any, and the activation of the last convolution.
+        last: the filters, if any, the activation and the number of the last convolutions.
         style: of the blocks.
     """
 
@@ -58,10 +58,20 @@ def _features(
             x = inverted_residual(x, block, f"stage{i}_block{j}_", style)
             level += block.strides == 2
             pyramid[f"P{level}"] = x
-    if last[0] is not None:
-        x = layers.Conv2D(last[0], 1, use_bias=False, name="last")(x)
-        pyramid[f"P{level}"] = normalize(x, "last", last[1])
+    filters, activation, number = last
+    for name in _last_names(number) if filters is not None else ():
+        x = layers.Conv2D(filters, 1, use_bias=False, name=name)(x)
+        x = pyramid[f"P{level}"] = normalize(x, name, activation)
     return pyramid
+
+
+def _last_names(number: int) -> list[str]:
+    """Return the names of the last convolutions.
+
+    Args:
+        number: of them.
+    """
+    return ["last", *(f"last{i}" for i in range(2, number + 1))]
 
 
 class MobileNetBackbone(ImageBackbone):
@@ -83,6 +93,7 @@ class MobileNetBackbone(ImageBackbone):
         output_num_filters: of the last convolution; None for none.
         output_activation: of the last convolution, and of the layer of `last_layer_filter`.
         last_layer_filter: the width of a dense layer behind pooling; None for none.
+        output_num_convolutions: the number of last convolutions, where there are any.
         activate_projection: whether projections are activated (V1).
         depthwise_residual: whether blocks without an expansion add their inputs where they can.
         tf_padding: whether strided convolutions are padded as in TensorFlow, rather than on all
@@ -118,6 +129,7 @@ class MobileNetBackbone(ImageBackbone):
         output_num_filters: int | None = None,
         output_activation: str = "hard_swish",
         last_layer_filter: int | None = None,
+        output_num_convolutions: int = 1,
         activate_projection: bool = False,
         depthwise_residual: bool = True,
         tf_padding: bool = False,
@@ -147,7 +159,8 @@ class MobileNetBackbone(ImageBackbone):
             True, epsilon, "same" if tf_padding else "symmetric", activate_projection,
             depthwise_residual, momentum=0.9,
         )  # fmt: skip
-        stem, last = (input_num_filters, input_activation), (output_num_filters, output_activation)
+        stem = input_num_filters, input_activation
+        last = output_num_filters, output_activation, output_num_convolutions
         super().__init__(lambda x: _features(x, stem, stages, last, style), image_shape, **kwargs)
         self.hidden = None
         if last_layer_filter is not None:
@@ -217,7 +230,10 @@ def _arguments(
     return {**columns, "input_num_filters": stem, **arguments}
 
 
-_RELU6 = {"input_activation": "relu6", "output_activation": "relu6", "last_layer_filter": None}
+_RELU6 = {
+    "input_activation": "relu6", "output_activation": "relu6", "last_layer_filter": None,
+    "output_num_convolutions": 1,
+}  # fmt: skip
 _V1 = {**_RELU6, "activate_projection": True, "depthwise_residual": False}
 _V2 = {**_RELU6, "activate_projection": False}
 
@@ -245,18 +261,29 @@ def _timm_v2(width: float, depth: float = 1.0) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _timm_v3(size: str, width: float, tf: bool, minimal: bool = False) -> dict[str, Any]:
+# How often each block of the large V3 stands in its deeper form.
+_REPEATS = (2, 1, 2, 1, 1, 2, 1, 2, 1, 1, 1, 2, 1, 1, 2)
+
+
+def _timm_v3(
+    size: str, width: float, tf: bool, minimal: bool = False, deeper: bool = False
+) -> dict[str, Any]:
+    scale = _scaled(width)
     blocks, counts, last, hidden = {
         "small": (SMALL, (1, 2, 3, 2, 3), 576, 1024),
         "large": (LARGE, (1, 2, 3, 4, 2, 3), 960, 1280),
     }[size]
     if minimal:
         blocks = [block._replace(size=3, activation="relu", se_ratio=None) for block in blocks]
+    if deeper:
+        counts = (2, 3, 4, 5, 3, 4)
+        blocks = [block for block, n in zip(blocks, _REPEATS, strict=True) for _ in range(n)]
     activation, rest = "relu" if minimal else "hard_swish", iter(blocks)
     return _arguments(
-        [[next(rest) for _ in range(count)] for count in counts], 16, _scaled(width),
+        [[next(rest) for _ in range(count)] for count in counts], max(16, scale(16)), scale,
         input_activation=activation, output_activation=activation,
-        output_num_filters=divisible(last * width), last_layer_filter=hidden,
+        output_num_filters=scale(last), output_num_convolutions=2 if deeper else 1,
+        last_layer_filter=hidden,
         activate_projection=False, depthwise_residual=True, tf_padding=tf,
         epsilon=1e-3 if tf else 1e-5,
     )  # fmt: skip
@@ -271,6 +298,7 @@ _VARIANTS = {
 _VARIANTS = {k: {**v, "tf_padding": False, "epsilon": 1e-5} for k, v in _VARIANTS.items()}
 _VARIANTS_V3 = {
     **{f"mobilenetv3_large_{n:03}": _timm_v3("large", n / 100, False) for n in (75, 100)},
+    "mobilenetv3_large_150d": _timm_v3("large", 1.5, False, deeper=True),
     **{f"mobilenetv3_small_{n:03}": _timm_v3("small", n / 100, False) for n in (50, 75, 100)},
     **{
         f"tf_mobilenetv3_{size}_{n:03}": _timm_v3(size, n / 100, True)
@@ -397,8 +425,11 @@ def _timm_weights(arguments: Mapping[str, Any]) -> WeightTable:
 
 def _timm_weights_v3(arguments: Mapping[str, Any]) -> WeightTable:
     table = _timm_weights(arguments)
-    last = f"blocks.{len(arguments['stackwise_expansion'])}.0"
-    rows = {**table.rows, "last": f"{last}.conv", "last_BN": f"{last}.bn1", "hidden": "conv_head"}
+    stage = len(arguments["stackwise_expansion"])
+    rows = {**table.rows, "hidden": "conv_head"}
+    for i, name in enumerate(_last_names(arguments["output_num_convolutions"])):
+        place = f"blocks.{stage}.{i}"
+        rows |= {name: f"{place}.conv", f"{name}_BN": f"{place}.bn1"}
     return WeightTable(rows, storage={"hidden/kernel": DENSE_AS_CONV})
 
 
