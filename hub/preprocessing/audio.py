@@ -350,10 +350,8 @@ def _mono_chunks(audio: _Audio) -> Iterator[np.ndarray]:
         chunk = np.asarray(piece) if is_array else keras.ops.convert_to_numpy(piece)
         if not chunk.size:
             continue
-        if axis is None or chunk.ndim not in (
-            1,
-            2,
-        ):  # a last chunk may be shorter than its channels
+        # A last chunk may be shorter than its channels.
+        if axis is None or chunk.ndim not in (1, 2):
             axis = _time_axis(chunk.shape, audio.name)
         count = chunk.shape[1 - axis] if chunk.ndim == 2 else 1
         channels = channels or count
