@@ -1,19 +1,24 @@
-"""The scripts that report on the ops: coverage of Keras's names, differences from float64, memory."""
+"""The scripts that report on the ops: coverage of Keras's names, differences from float64, memory;
+and the example that transcribes."""
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import numpy as np
 import ops_cases
 import pytest
+import speech_checkpoints
 from known_gaps import GAPS
 
 import keraslite
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
+EXAMPLES = SCRIPTS.parent / "examples"
 
 
 def script(name):
@@ -78,6 +83,22 @@ def test_memory_of_long_attention_is_linear(what, backend):
     figure = json.loads(done.stdout)
     assert figure["unit"] == "MiB"
     assert 0 < figure["value"] < 1024, figure
+
+
+@pytest.mark.slow
+def test_the_example_transcribes(tmp_path):
+    speech_checkpoints.make(tmp_path / "model", "english")
+    path, sound = tmp_path / "a.wav", speech_checkpoints.sound(3.0)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, speech_checkpoints.RATE, 0, "NONE", ""))
+        file.writeframes((sound * 32767).astype("<i2").tobytes())
+    command = [
+        sys.executable, EXAMPLES / "transcribe.py", path, "--backend", "torch", "--preset",
+        tmp_path / "model", "--out", tmp_path, "--word-timestamps",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.search(r"\[ +\d+\.\d\d -> +\d+\.\d\d\]", done.stdout), done.stdout
+    assert " --> 00:00:0" in (tmp_path / "out.srt").read_text()
 
 
 def test_few_gaps_are_known():
