@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 import keraslite as keras
 from hub.families import Family, Head, register
 from hub.models.applications.frame import (
@@ -27,6 +25,26 @@ from hub.models.applications.frame import (
 from hub.models.image_backbone import ImageBackbone, timm_arguments, timm_config
 from hub.weights.tables import WeightTable
 from keraslite import layers, ops
+
+
+@keras.saving.register_keras_serializable("hub")
+class AverageWithZeros(layers.Layer):
+    """Halve the size of images by the averages of 3 x 3 values, counting the zeros around images.
+
+    `AveragePooling2D` with its padding "same" leaves those zeros out.
+
+    >>> AverageWithZeros()(np.full((1, 3, 3, 1), 9.0, "float32"))[0, :, :, 0].tolist()
+    [[4.0, 4.0], [4.0, 4.0]]
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Return the averages.
+
+        Args:
+            inputs: images, channels last.
+        """
+        kernel = ops.full((3, 3, inputs.shape[-1], 1), 1 / 9, dtype=self.compute_dtype)
+        return ops.depthwise_conv(inputs, kernel, 2, "same")
 
 
 @dataclass(frozen=True)
@@ -111,8 +129,10 @@ def _separable(x: Any, filters: int, size: int, name: str, layout: Layout, strid
     return x
 
 
-def _adjust(p: Any, filters: int, name: str, layout: Layout, halve: bool) -> Any:
+def _adjust(p: Any, x: Any, filters: int, name: str, layout: Layout, halve: bool) -> Any:
     """Return the output of the cell before the last in the size of the last one's."""
+    if layout.padding_layers:  # Keras takes unknown sizes as equal
+        halve = p.shape[2] != x.shape[2]
     if halve:
         p = activate(p, f"adjust_relu_1_{name}")
         halves = []
@@ -123,15 +143,17 @@ def _adjust(p: Any, filters: int, name: str, layout: Layout, halve: bool) -> Any
             half = layers.AveragePooling2D(1, strides=2, name=f"adjust_avg_pool_{i}_{name}")(p)
             halves.append(_project(half, filters // 2, f"adjust_conv_{i}_{name}"))
         return _normalize(layers.Concatenate()(halves), f"adjust_bn_{name}", layout)
-    p = _project(activate(p, None), filters, f"adjust_conv_projection_{name}")
-    return _normalize(p, f"adjust_bn_{name}", layout)
+    if p.shape[3] != filters:
+        p = _project(activate(p, None), filters, f"adjust_conv_projection_{name}")
+        return _normalize(p, f"adjust_bn_{name}", layout)
+    return p
 
 
 def _enter(
     x: Any, p: Any, filters: int, cell: str, name: str, layout: Layout, halve: bool
 ) -> tuple[Any, Any]:
     """Return both inputs of a cell with its filters; the first cell has one only."""
-    p = x if p is None else _adjust(p, filters, name, layout, halve)
+    p = x if p is None else _adjust(p, x, filters, name, layout, halve)
     h = _project(activate(x, None), filters, f"{cell}_conv_1_{name}")
     return _normalize(h, f"{cell}_bn_1_{name}", layout), p
 
@@ -176,9 +198,7 @@ def _reduction_cell(
     def average(place: str) -> Any:
         if layout.padding_layers:
             return layers.AveragePooling2D(3, 2, name=f"reduction_{place}_{name}")(pooled)
-        # An average of "same" padding would leave out the zeros around the image.
-        kernel = np.full((3, 3, filters, 1), 1 / 9, "float32")
-        return ops.depthwise_conv(h, ops.cast(kernel, h.dtype), 2, "same")
+        return AverageWithZeros(name=f"reduction_{place}_{name}")(h)
 
     def add(place: str | None, *parts: Any) -> Any:
         return layers.Add(name=place and f"reduction_{place}_{name}")(list(parts))
