@@ -192,12 +192,12 @@ def non_speech_tokens(tokenizer: Any, ids: Mapping[str, int]) -> list[int]:
         tokenizer: a tokenizer of `hub.tokenizers`.
         ids: its vocabulary.
     """
-    tokens = {_encode(tokenizer, text)[0] for text in (" -", " '")}
+    tokens = {i for text in (" -", " '") for i in _whole(tokenizer, text)[:1]}
     for symbol in [*_SYMBOLS.split(), *_NOTES]:
         for text in (symbol, f" {symbol}"):
-            row = _encode(tokenizer, text)
+            row = _whole(tokenizer, text)
             if len(row) == 1 or symbol in _NOTES:
-                tokens.add(row[0])
+                tokens |= set(row[:1])
     names = ("startoftranscript", *TASKS, "startoflm", "startofprev", "nospeech", "nocaptions")
     tokens |= {ids[f"<|{name}|>"] for name in names if f"<|{name}|>" in ids}
     return sorted(tokens)
@@ -205,6 +205,12 @@ def non_speech_tokens(tokenizer: Any, ids: Mapping[str, int]) -> list[int]:
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
     return [tokenizer.token_to_id(token) for token in tokenizer.tokenize(text)]
+
+
+def _whole(tokenizer: Any, text: str) -> list[int]:
+    """Return the tokens of a text; none where the vocabulary lacks some of its bytes."""
+    length = sum(map(len, tokenizer.tokenize(text)))  # a letter of a token is a byte
+    return _encode(tokenizer, text) if length == len(text.encode()) else []
 
 
 def text_tokens(tokenizer: Any, text: str) -> list[int]:

@@ -11,6 +11,7 @@ from checkpoints import cached
 import hub
 import keraslite as keras
 from hub.cli.main import main
+from hub.speech.special_tokens import complete_config
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +129,13 @@ def test_recordings_on_the_command_line(checkpoints, multilingual, tmp_path, cap
 def test_progress_is_in_seconds(multilingual, capsys):
     multilingual.transcribe(tiny.sound(3.0), "en", temperature=0.0, verbose=1)
     assert "3/3" in capsys.readouterr().out
+
+
+def test_a_vocabulary_may_lack_letters():
+    """Those of small models made here; what it has is told from what it lacks."""
+    words = ["a", "(", "Ġ", "Ġ(", "<|endoftext|>"]
+    added = {"<|startoftranscript|>": 5, "<|nospeech|>": 6, "<|notimestamps|>": 7}
+    tokenizer = hub.WhisperTokenizer({word: i for i, word in enumerate(words)}, ["Ġ ("], added)
+    stated = complete_config({}, tokenizer)
+    assert stated["suppress_tokens"] == [1, 3, 5, 6]
+    assert stated["begin_suppress_tokens"] == [2, 4]
