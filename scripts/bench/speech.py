@@ -81,8 +81,9 @@ def make_small(folder: Path) -> None:
 
     words = sorted(ByteLevel.alphabet())
     words += [f"w{i}" for i in range(50256 - len(words))]
-    names = ["startoftranscript", *(f"x{i}" for i in range(102)), "startofprev", "nospeech"]
-    added = [f"<|{name}|>" for name in [*names, "notimestamps"]]
+    names = ["startoftranscript", *(f"x{i}" for i in range(99)), "translate", "transcribe"]
+    names += ["startoflm", "startofprev", "nospeech", "notimestamps"]
+    added = [f"<|{name}|>" for name in names]
     added += [f"<|{0.02 * i:.2f}|>" for i in range(1501)]
     ids = {word: i for i, word in enumerate([*words, "<|endoftext|>", *added])}
     end, special = ids["<|endoftext|>"], {w: i for w, i in ids.items() if i > 50256}
