@@ -148,7 +148,7 @@ def is_single_audio(x: Any) -> bool:
     """Return whether an argument is one recording; a list or a batch of them is not.
 
     Args:
-        x: the argument.
+        x: the argument. An array (samples, channels) is one recording, (rows, samples) is a batch.
 
     >>> is_single_audio("a.wav"), is_single_audio(np.zeros(9)), is_single_audio(np.zeros((2, 9)))
     (True, True, False)
@@ -157,7 +157,10 @@ def is_single_audio(x: Any) -> bool:
     """
     if isinstance(x, list | tuple):
         return _is_pair(x) or (bool(x) and isinstance(x[0], numbers.Real))
-    return len(getattr(x, "shape", ())) < 2
+    shape = tuple(getattr(x, "shape", ()))
+    if len(shape) == 2:
+        return shape[0] > shape[1] and shape[1] <= _MAX_CHANNELS
+    return len(shape) < 2
 
 
 # -- sources ------------------------------------------------------------------------------------

@@ -307,8 +307,9 @@ def test_a_missing_library(library, tmp_path, monkeypatch):
 
 def test_single_recordings():
     single = ["a.wav", b"RIFF", io.BytesIO(), np.zeros(9), (8000, np.zeros(9)), [0.0, 0.1],
-              (np.zeros((9, 2)), 8000), {"array": np.zeros(9), "sampling_rate": 8000}]  # fmt: skip
-    several = [["a.wav"], [np.zeros(9)], np.zeros((2, 9)), [], [(8000, np.zeros(9))], [[0.0, 0.1]],
+              (np.zeros((9, 2)), 8000), {"array": np.zeros(9), "sampling_rate": 8000},
+              np.zeros((99, 2))]  # fmt: skip
+    several = [["a.wav"], [np.zeros(9)], np.zeros((2, 99)), np.zeros((99, 33)), [], [(8000, np.zeros(9))], [[0.0, 0.1]],
                (np.zeros(9), np.zeros(9))]  # fmt: skip
     assert all(map(is_single_audio, single))
     assert not any(map(is_single_audio, several))

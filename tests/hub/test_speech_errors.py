@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import speech_checkpoints as tiny
+import torch
 from checkpoints import cached
 
 import hub
@@ -81,6 +82,16 @@ def test_unreadable_recordings_are_refused(multilingual, audio):
 def test_several_recordings_do_not_stream(multilingual):
     with pytest.raises(ValueError, match="one recording, got several"):
         multilingual.transcribe([SOUND, SOUND], stream=True)
+
+
+def test_arrays_of_two_axes_are_channels_or_a_batch(multilingual):
+    settings = {"language": "en", "temperature": 0.0, "max_new_tokens": 4}
+    expected = multilingual.transcribe(SOUND, **settings)
+    stereo = np.stack([SOUND, SOUND], axis=1)
+    assert multilingual.transcribe(stereo, **settings) == expected
+    for batch in (stereo.T, torch.from_numpy(stereo.T)):
+        results = multilingual.transcribe(batch, **settings)
+        assert [result.text for result in results] == [expected.text] * 2
 
 
 def test_a_bad_recording_among_others_is_named(multilingual):

@@ -271,7 +271,7 @@ class SpeechToText(AudioTask, LanguageModel):
             raise ValueError(f"batch_size must be None or at least 1, got {batch_size!r}.")
         if hallucination_silence_threshold is not None and not word_timestamps:
             raise ValueError("hallucination_silence_threshold needs word_timestamps=True.")
-        single = is_single_audio(audio) or not isinstance(audio, list | tuple | np.ndarray)
+        single = is_single_audio(audio)
         if stream and not single:
             raise ValueError("stream yields the segments of one recording, got several.")
         options = LongFormOptions(
