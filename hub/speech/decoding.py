@@ -61,7 +61,7 @@ class DecodingOptions:
     def __post_init__(self) -> None:
         temperatures = tuple(float(t) for t in np.ravel(self.temperatures))
         object.__setattr__(self, "temperatures", temperatures)
-        if not temperatures or min(temperatures) < 0:
+        if not temperatures or not all(0 <= t < np.inf for t in temperatures):
             raise ValueError(
                 f"temperature must be one or several of 0 or more, got {temperatures}."
             )

@@ -114,7 +114,7 @@ class SpecialTokens:
         Raises:
             ValueError: the model does not have it.
         """
-        name = language.strip("<|> ").lower()
+        name = str(language).strip("<|> ").lower()
         code = _CODES.get(name, name)
         codes = [code for code, _ in self.languages] or ["en"]
         if code not in codes:

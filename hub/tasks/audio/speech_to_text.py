@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ from hub.speech.long_form import (
 )
 from hub.speech.results import Segment, Transcription
 from hub.speech.rules import TimestampRules
-from hub.speech.special_tokens import TASKS, SpecialTokens, complete_config, text_tokens
+from hub.speech.special_tokens import TASKS, SpecialTokens, as_ids, complete_config, text_tokens
 from hub.speech.voice_activity import FRAMES_PER_SECOND
 from hub.speech.writers import WRITERS
 from hub.tasks.audio.audio_task import AudioTask
@@ -343,7 +344,13 @@ class SpeechToText(AudioTask, LanguageModel):
         if text is None:
             return ()
         if not isinstance(text, str):
-            return tuple(int(i) for i in text)
+            size, ids = self.backbone.vocabulary_size, np.asarray(text)
+            is_row = ids.ndim == 1 and (ids.dtype.kind in "iu" or not ids.size)
+            if not is_row or not ((ids >= 0) & (ids < size)).all():
+                raise ValueError(
+                    f"A prompt must be a text, or token ids from 0 to {size - 1}, got {text!r}."
+                )
+            return as_ids(ids)
         if self.preprocessor is None:
             raise ValueError("A prompt must be tokens without a preprocessor, got a text.")
         return tuple(text_tokens(self.preprocessor.tokenizer, text))
@@ -506,9 +513,13 @@ class SpeechToText(AudioTask, LanguageModel):
 
 def _clips(times: Sequence[float]) -> list[tuple[int, int | None]]:
     """Return the parts to read in frames."""
-    frames = [round(float(t) * FRAMES_PER_SECOND) for t in times] or [0]
-    if frames != sorted(frames) or frames[0] < 0:
-        raise ValueError(f"clip_timestamps must be starts and ends in order, got {list(times)}.")
+    seconds = np.asarray(times, dtype=object).ravel().tolist() or [0.0]
+    is_time = [isinstance(t, numbers.Real) and 0 <= t < math.inf for t in seconds]
+    if not all(is_time) or seconds != sorted(seconds):
+        raise ValueError(
+            f"clip_timestamps must be starts and ends in seconds, in order, got {times!r}."
+        )
+    frames = [round(float(t) * FRAMES_PER_SECOND) for t in seconds]
     return list(itertools.zip_longest(frames[::2], frames[1::2]))
 
 
