@@ -227,9 +227,11 @@ def _open_file(source: Any, name: str, stack: ExitStack) -> _Audio:
     try:
         sound = stack.enter_context(soundfile.SoundFile(file))
     except (RuntimeError, TypeError) as error:  # TypeError: RAW, by the name of the file
+        if file.seek(0, os.SEEK_END) == 0:
+            raise ValueError(f"{name} is empty: it has no bytes.") from error
         raise ValueError(
             f"{name} must be a file that libsndfile reads (wav, flac, ogg, mp3 ...), or raw "
-            f"samples with pcm: {error}"
+            f"samples with pcm: {getattr(error, 'error_string', error)}"
         ) from error
 
     def chunks() -> Iterator[np.ndarray]:

@@ -229,8 +229,8 @@ def not_finite(value):
 
 
 BAD = {
-    "no audio": (b"no audio at all", {}, "libsndfile reads"),
-    "no bytes": (b"", {}, "libsndfile reads"),
+    "no audio": (b"no audio at all", {}, "libsndfile reads .* with pcm: Format not recognised"),
+    "no bytes": (b"", {}, "is empty: it has no bytes"),
     "empty array": (np.zeros(0, "float32"), {}, "is empty"),
     "empty stereo": (np.zeros((0, 2), "float32"), {}, "is empty"),
     "empty stream": (iter([]), {}, "is empty"),
