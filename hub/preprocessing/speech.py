@@ -52,7 +52,8 @@ class SpeechToTextPreprocessor:
             y: the texts, where x has none.
 
         Raises:
-            ValueError: the numbers of recordings and texts differ, or a dict has other names.
+            ValueError: there are no texts, their number is not that of the recordings, one is
+                missing, or a dict has other names.
         """
         if isinstance(x, Mapping):
             if "encoder_features" in x:
@@ -63,12 +64,20 @@ class SpeechToTextPreprocessor:
         elif y is None and isinstance(x, list) and x and all(map(_is_pair, x)):
             x, y = [audio for audio, _ in x], [text for _, text in x]
         elif not is_text(y):
+            if isinstance(x, str | list):
+                raise ValueError(
+                    "Recordings must have texts: a list of pairs (recording, text), or texts as y. "
+                    "`transcribe` and `generate` write the texts of recordings."
+                )
             return x, y
         is_column = isinstance(x, np.ndarray) and x.dtype.kind == "O"  # of a batch
         rows = list(x) if is_column or not is_single_audio(x) else [x]
         texts = [y] if isinstance(y, str) else list(y)
         if len(rows) != len(texts):
             raise ValueError(f"{len(rows)} recordings but {len(texts)} texts.")
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(f"Text {i} must be a string, got {text!r}.")
         audio = np.empty(len(rows), dtype=object)  # not one array of them all
         for i, row in enumerate(rows):
             audio[i] = row

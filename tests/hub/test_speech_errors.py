@@ -128,6 +128,18 @@ def test_pairs_and_columns_of_training_are_checked(multilingual):
         multilingual.fit([SOUND, SOUND], ["a"])
     with pytest.raises(ValueError, match="Expected the columns audio and text"):
         multilingual.fit({"audio": [SOUND], "words": ["a"]})
+    with pytest.raises(ValueError, match="Text 1 must be a string, got None"):
+        multilingual.fit([SOUND, SOUND], ["a", None])
+    for method in (multilingual.fit, multilingual.evaluate, multilingual.predict):
+        for recordings in ("a.wav", ["a.wav"], [SOUND], [["a.wav", "a"]]):
+            with pytest.raises(ValueError, match="Recordings must have texts"):
+                method(recordings)
+
+
+def test_predictions_of_recordings_with_texts(multilingual):
+    logits = multilingual.predict([(SOUND, "a"), (SOUND, "b")], verbose=0)
+    inputs, _, _ = multilingual.preprocessor([SOUND, SOUND], ["a", "b"])
+    np.testing.assert_allclose(logits, multilingual.predict(inputs, verbose=0), atol=1e-5)
 
 
 def test_recordings_on_the_command_line(checkpoints, multilingual, tmp_path, capsys):

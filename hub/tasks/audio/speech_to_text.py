@@ -461,6 +461,19 @@ class SpeechToText(AudioTask, LanguageModel):
             self.preprocessor.prompt = self.special_tokens.prompt(language, task, timestamps=False)
         return super().fit(x, y, **kwargs)
 
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the logits of recordings with their texts, or of ready inputs.
+
+        Args:
+            x: a list of pairs (recording, text), a dict of `audio` and `text`; or ready inputs.
+            args: as for `Model.predict`.
+            kwargs: as for `Model.predict`.
+
+        Raises:
+            ValueError: recordings have no texts.
+        """
+        return super().predict(self._columns(x, None)[0], *args, **kwargs)
+
     def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
         return (x, y) if self.preprocessor is None else self.preprocessor.columns(x, y)
 
