@@ -299,6 +299,14 @@ def test_products_are_float32_until_something_else_is_asked_for():
     assert not torch.backends.cuda.matmul.allow_tf32
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int32"])
+def test_large_transposed_arrays_are_first_values(backend, dtype):
+    array = np.arange(200 * 300).reshape(200, 300).T % 128
+    value = keras.backend.load(backend).new_value(array.astype("float32"), dtype)
+    assert ops.dtype(value) == dtype
+    np.testing.assert_array_equal(ops.convert_to_numpy(value).astype("int32"), array)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
 def test_numpy_of_a_variable_is_a_copy_that_may_be_written_to(backend, dtype):
     for variable in (keras.Variable([1, 2], dtype=dtype),

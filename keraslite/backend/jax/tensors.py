@@ -154,7 +154,8 @@ def new_value(value: Any, dtype: str) -> jax.Array:
         large = isinstance(value, np.ndarray) and value.nbytes > 1 << 16
         if large and not value.flags.c_contiguous:
             array = owned(value, native(dtype or value.dtype.name))
-            if _on_first_cpu() and array.dtype.isbuiltin:  # jax takes this memory over
+            # jax takes the memory of types of numpy itself over; bfloat16 is not one of them.
+            if _on_first_cpu() and array.dtype.isbuiltin == 1:
                 return jax.dlpack.from_dlpack(array)
             return jnp.asarray(array)
         return convert(value, dtype)
