@@ -27,6 +27,13 @@ class SpeechToTextPreprocessor:
 
     Raises:
         ValueError: the prompt leaves no room for a text.
+
+    Example:
+        >>> import hub
+        >>> asr = hub.SpeechToText.from_preset("whisper_tiny_en")  # doctest: +SKIP
+        >>> inputs, labels, weights = asr.preprocessor(["a.wav"], ["A fox."])  # doctest: +SKIP
+        >>> inputs["encoder_features"].shape  # doctest: +SKIP
+        (1, 3000, 80)
     """
 
     def __init__(
