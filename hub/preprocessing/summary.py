@@ -12,7 +12,7 @@ def preprocessor_table(name: str, parts: Iterable[Any], line_length: int) -> str
 
     Args:
         name: of the preprocessor.
-        parts: tokenizers and preprocessors of images.
+        parts: tokenizers, preprocessors of images, converters of audio.
         line_length: the width in characters.
 
     >>> from hub.preprocessing.image import ImagePreprocessor
@@ -30,6 +30,8 @@ def preprocessor_table(name: str, parts: Iterable[Any], line_length: int) -> str
         title = f"{to_snake_case(type(part).__name__)} ({type(part).__name__})"
         if hasattr(part, "vocabulary_size"):
             rows.append([title, f"Vocab size: {part.vocabulary_size():,}"])
+        elif hasattr(part, "num_mels"):
+            rows.append([title, f"Mels: {part.num_mels}, {part.max_audio_length} s"])
         else:
             rows.append([title, f"Image size: {part.image_size}"])
     heads = ["Layer (type)", "Config"]
@@ -38,10 +40,10 @@ def preprocessor_table(name: str, parts: Iterable[Any], line_length: int) -> str
 
 
 def parts_of(preprocessor: Any) -> list[Any]:
-    """Return the tokenizer and the preprocessor of images of a preprocessor, those it has.
+    """Return the tokenizer and the converters of images and audio of a preprocessor, if any.
 
     Args:
         preprocessor: of a task.
     """
-    parts = (getattr(preprocessor, name, None) for name in ("tokenizer", "images"))
+    parts = (getattr(preprocessor, name, None) for name in ("tokenizer", "images", "audio"))
     return [part for part in parts if part is not None]

@@ -157,6 +157,13 @@ def test_recordings_on_the_command_line(checkpoints, multilingual, tmp_path, cap
     assert "language must be one of" in capsys.readouterr().err
 
 
+def test_summaries_have_the_converter(multilingual, capsys):
+    multilingual.summary()
+    printed = capsys.readouterr().out
+    assert "whisper_audio_converter" in printed
+    assert f"Mels: 80, {multilingual.preprocessor.audio.max_audio_length} s" in printed
+
+
 def test_progress_is_in_seconds(multilingual, capsys):
     multilingual.transcribe(tiny.sound(3.0), "en", temperature=0.0, verbose=1)
     assert "3/3" in capsys.readouterr().out
