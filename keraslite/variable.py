@@ -217,8 +217,10 @@ class Variable:
             value = value.value
         if scope is None and self._raw is None and isinstance(value, np.ndarray | Pending):
             self.check_shape(value.shape)
-            # A tensor takes an array's memory over; the caller's must not change with it.
-            pending = value.copy() if isinstance(value, np.ndarray) else value
+            pending = value
+            if isinstance(value, np.ndarray):
+                # A tensor takes an array's memory over; the caller's must not change with it.
+                pending = np.array(value, dtypes.to_numpy(self.storage_dtype))
             with state_lock:
                 if self._raw is None:
                     self._pending = pending

@@ -239,6 +239,14 @@ def test_layers_move_what_they_are_given(backend):
         np.testing.assert_allclose(ops.convert_to_numpy(out), [[3.0, 3.0]])
 
 
+def test_a_value_that_was_never_read_has_the_dtype_of_its_variable(backend):
+    for dtype in ("float32", "bfloat16", "int32"):
+        variable = keras.Variable(initializer="zeros", shape=(2,), dtype=dtype)
+        variable.assign(np.array([1.0, 2.0]))
+        assert variable.numpy().dtype.name == dtype
+        np.testing.assert_array_equal(variable.numpy().astype("float32"), [1, 2])
+
+
 def test_variables_are_lazy_and_move():
     calls = []
 
