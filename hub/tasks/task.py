@@ -455,6 +455,7 @@ class Task(keras.Model):
             "backbone": serialize(self.backbone),
             "preprocessor": serialize(self.preprocessor),
             "source_config": getattr(self.backbone, "source_config", None),
+            "adapter": adapters.settings_of(self),
         }
 
     @classmethod
@@ -465,10 +466,12 @@ class Task(keras.Model):
             config: what `get_config` returned.
         """
         config = dict(config)
-        source_config = config.pop("source_config", None)
+        source_config, adapter = (config.pop(k, None) for k in ("source_config", "adapter"))
         task = super().from_config(config)
         if source_config is not None:
             task.backbone.source_config = source_config
+        if adapter is not None:
+            adapters.restore(task, adapter)
         return task
 
 

@@ -98,6 +98,30 @@ def enable_lora(
     return [path for path, _, _ in chosen]
 
 
+def settings_of(task: Any) -> dict[str, Any] | None:
+    """Return rank, alpha and the paths of the adapted layers; None for a task without an update.
+
+    Args:
+        task: the task.
+    """
+    if not any(getattr(layer, "lora_enabled", False) for layer in task.flatten_layers()):
+        return None
+    adapted = {path: layer for path, _, layer in _layers(task) if layer.lora_enabled}
+    first = next(iter(adapted.values()))
+    return {"rank": first.lora_rank, "alpha": first.lora_alpha, "layers": list(adapted)}
+
+
+def restore(task: Any, settings: Mapping[str, Any]) -> None:
+    """Adapt the layers of a task that has no update yet.
+
+    Args:
+        task: the task.
+        settings: as `settings_of` returned them.
+    """
+    layers = [layer for path, _, layer in _layers(task) if path in settings["layers"]]
+    _enable(task, layers, settings["rank"], settings["alpha"])
+
+
 class _Member(NamedTuple):
     """A layer whose weight is a module's of a checkpoint, or one of several equal parts of it."""
 

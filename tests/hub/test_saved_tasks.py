@@ -66,6 +66,22 @@ def test_a_checkpoint_of_training_loads_with_its_preprocessor(backend, folder, t
     loaded.fit(tiny.TEXTS, [0, 1, 2], epochs=1, verbose=0)
 
 
+def test_a_saved_task_keeps_its_adapter(backend, folder, tmp_path):
+    model = hub.BertTextClassifier.from_preset(folder)
+    paths = model.enable_lora(2, alpha=6)
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        if "lora" in weight.path:
+            weight.assign(random.normal(size=weight.shape))
+    model.save(tmp_path / "adapted.klm")
+    loaded = keras.saving.load_model(tmp_path / "adapted.klm")
+    expected = model.predict(tiny.TEXTS, verbose=0)
+    np.testing.assert_allclose(loaded.predict(tiny.TEXTS, verbose=0), expected, atol=1e-5)
+    assert loaded.get_config()["adapter"] == {"rank": 2, "alpha": 6, "layers": paths}
+    trained = [[v.shape for v in m.trainable_variables] for m in (loaded, model)]
+    assert trained[0] == trained[1]
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "t5"])
 def test_a_saved_generator_of_texts_goes_on_as_before(backend, kind, tmp_path):
     text_checkpoints.make(tmp_path / kind, kind)
