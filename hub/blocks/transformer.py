@@ -1,5 +1,6 @@
 """Attention, transformer blocks and activations that several architectures share."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keraslite as keras
@@ -405,3 +406,75 @@ def cached_attention_mask(attention_mask: Any, index: Any, num_new: int) -> Any:
     keys = ops.arange(attention_mask.shape[1], dtype="int32")
     causal = keys[None] <= index + ops.arange(num_new, dtype="int32")[:, None]
     return ops.logical_and(attention_mask[:, None, None], causal)
+
+
+def sequence_positions(mask: Any) -> Any:
+    """Return the position of each token, counted from the first of its row that is not padding.
+
+    Args:
+        mask: (batch, length) of booleans: False for padding.
+    """
+    return ops.maximum(ops.cumsum(ops.cast(mask, "int32"), axis=1) - 1, 0)
+
+
+def cached_positions(attention_mask: Any, index: Any, num_new: int, num_positions: int) -> Any:
+    """Return the positions of tokens that follow those in a cache, as `sequence_positions` counts.
+
+    Args:
+        attention_mask: (batch, cache length): False where a row is padded.
+        index: the index of the first new token in the cache.
+        num_new: the number of new tokens.
+        num_positions: the number of positions of the model.
+    """
+    length = attention_mask.shape[1]
+    padding = length - ops.sum(ops.cast(attention_mask, "int32"), axis=1, keepdims=True)
+    indices = index + ops.arange(num_new, dtype="int32")
+    # A row that has reached the last position may be waiting for others in its batch.
+    return ops.clip(indices[None] - padding, 0, num_positions - 1)
+
+
+def empty_caches(
+    num_layers: int, batch: int, length: int, num_heads: int, head_dim: int, dtype: Any
+) -> list[dict[str, Any]]:
+    """Return caches of keys and values (batch, length, num_heads, head_dim), one a layer.
+
+    Args:
+        num_layers: the number of caches.
+        batch: the number of rows.
+        length: the number of positions.
+        num_heads: the number of heads.
+        head_dim: the width of a head.
+        dtype: of the values.
+    """
+    shape = (batch, length, num_heads, head_dim)
+    return [{name: ops.zeros(shape, dtype) for name in ("key", "value")} for _ in range(num_layers)]
+
+
+def decode_blocks(
+    blocks: Sequence[Any], hidden: Any, attention_mask: Any, caches: Sequence[Any], index: Any,
+    sources: Sequence[Any] | None = None, **arguments: Any,
+) -> tuple[Any, list[Any]]:  # fmt: skip
+    """Run blocks over tokens that follow those in their caches.
+
+    Args:
+        blocks: the blocks of a decoder.
+        hidden: of the new tokens (batch, new tokens, width).
+        attention_mask: (batch, cache length): False where a row is padded.
+        caches: of the keys and values, one a block.
+        index: the position of the first new token.
+        sources: keys and values of the encoder's output, for each block.
+        arguments: further ones of each block.
+
+    Returns:
+        The hidden states and the new caches.
+    """
+    mask = cached_attention_mask(attention_mask, index, hidden.shape[1])
+    new_caches = []
+    for i, (block, cache) in enumerate(zip(blocks, caches, strict=True)):
+        if sources is not None:
+            arguments["source"] = sources[i]
+        hidden, cache = block(
+            hidden, mask, causal=is_empty_cache(index), cache=cache, index=index, **arguments
+        )
+        new_caches.append(cache)
+    return hidden, new_caches

@@ -13,6 +13,7 @@ import keraslite as keras
 from hub.convert.safetensors import check_target
 from hub.families import family_of
 from hub.files import write_json
+from hub.models.whisper import weight_rows
 from hub.presets import save
 from hub.presets.build import read_config
 from hub.presets.files import PresetFiles, resolve
@@ -33,32 +34,16 @@ _DIMS = {
 }  # fmt: skip
 
 
-def _rows() -> dict[str, str]:
-    rows = {
-        "token_embedding": "decoder.token_embedding",
-        "decoder/position_embedding/embeddings": "decoder.positional_embedding",
-        "encoder/position_embedding": "encoder.positional_embedding",
-        "encoder/conv_1": "encoder.conv1",
-        "encoder/conv_2": "encoder.conv2",
-        "encoder/final_norm": "encoder.ln_post",
-        "decoder/final_norm": "decoder.ln",
-    }
-    for stack in ("encoder", "decoder"):
-        ours, theirs = f"{stack}/blocks/{{i}}", f"{stack}.blocks.{{i}}"
-        parts = {"attention": "attn"}
-        parts |= {"cross_attention": "cross_attn"} if stack == "decoder" else {}
-        for part, name in parts.items():
-            for projection in ("query", "key", "value"):
-                rows[f"{ours}/{part}/{projection}"] = f"{theirs}.{name}.{projection}"
-            rows[f"{ours}/{part}/output_dense"] = f"{theirs}.{name}.out"
-            rows[f"{ours}/{part}_norm"] = f"{theirs}.{name}_ln"
-        rows[f"{ours}/intermediate"] = f"{theirs}.mlp.0"
-        rows[f"{ours}/output_dense"] = f"{theirs}.mlp.2"
-        rows[f"{ours}/output_norm"] = f"{theirs}.mlp_ln"
-    return rows
+_NAMES = {
+    "token_embedding": "token_embedding", "decoder_positions": "positional_embedding",
+    "encoder_positions": "positional_embedding", "encoder_norm": "ln_post", "decoder_norm": "ln",
+    "blocks": "blocks", "attention": "attn", "cross_attention": "cross_attn",
+    "attention_norm": "_ln", "query": "query", "key": "key", "value": "value",
+    "output_dense": "out", "intermediate": "mlp.0", "output": "mlp.2", "output_norm": "mlp_ln",
+}  # fmt: skip
 
 
-TABLE = WeightTable(_rows(), ignore=(r"decoder\.mask",))
+TABLE = WeightTable(weight_rows(_NAMES), ignore=(r"decoder\.mask",))
 
 
 def convert_openai_whisper(

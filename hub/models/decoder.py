@@ -3,10 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hub.blocks.transformer import TransformerBlock, cached_attention_mask, is_empty_cache
+from hub.blocks.transformer import (
+    TransformerBlock,
+    cached_positions,
+    decode_blocks,
+    empty_caches,
+    sequence_positions,
+)
 from hub.models.backbone import Backbone
 from hub.models.inputs import padding_mask
-from keraslite import initializers, layers, ops
+from keraslite import initializers, layers
 
 
 class Decoder(Backbone):
@@ -117,8 +123,7 @@ class Decoder(Backbone):
                 f"A sequence of {length} tokens is longer than the {self.max_sequence_length} "
                 "positions of the model; truncate it."
             )
-        positions = ops.maximum(ops.cumsum(ops.cast(mask, "int32"), axis=1) - 1, 0)
-        hidden = self._embed(inputs["token_ids"], positions, training)
+        hidden = self._embed(inputs["token_ids"], sequence_positions(mask), training)
         states = [hidden]
         for block in self.blocks:
             hidden = block(hidden, mask, training=training, causal=True)
@@ -146,11 +151,10 @@ class Decoder(Backbone):
             batch: the number of rows.
             length: the number of positions.
         """
-        shape = (batch, length, self.num_heads, self.hidden_dim // self.num_heads)
-        return [
-            {name: ops.zeros(shape, self.compute_dtype) for name in ("key", "value")}
-            for _ in range(self.num_layers)
-        ]
+        width = self.hidden_dim // self.num_heads
+        return empty_caches(
+            self.num_layers, batch, length, self.num_heads, width, self.compute_dtype
+        )
 
     def call_with_cache(self, token_ids: Any, attention_mask: Any, cache: Any, index: Any) -> tuple:
         """Return hidden states of tokens that follow those in the cache, and the cache with them.
@@ -162,17 +166,9 @@ class Decoder(Backbone):
             cache: as `new_cache` or this method returned it; it must not be used again.
             index: the position of the first new token: 0, or a later one.
         """
-        num_new, length = token_ids.shape[1], attention_mask.shape[1]
-        padding = length - ops.sum(ops.cast(attention_mask, "int32"), axis=1, keepdims=True)
-        indices = index + ops.arange(num_new, dtype="int32")
-        # A row that has reached the last position may be waiting for others in its batch.
-        positions = ops.clip(indices[None] - padding, 0, self.max_sequence_length - 1)
+        positions = cached_positions(
+            attention_mask, index, token_ids.shape[1], self.max_sequence_length
+        )
         hidden = self._embed(token_ids, positions)
-        mask = cached_attention_mask(attention_mask, index, num_new)
-        caches = []
-        for block, block_cache in zip(self.blocks, cache, strict=True):
-            hidden, block_cache = block(
-                hidden, mask, causal=is_empty_cache(index), cache=block_cache, index=index
-            )
-            caches.append(block_cache)
+        hidden, caches = decode_blocks(self.blocks, hidden, attention_mask, cache, index)
         return self._finish(hidden), caches

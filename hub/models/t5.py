@@ -16,7 +16,8 @@ import numpy as np
 from hub.blocks.transformer import (
     Attention,
     activation_of,
-    cached_attention_mask,
+    decode_blocks,
+    empty_caches,
     is_empty_cache,
 )
 from hub.families import Family, Head, register
@@ -259,17 +260,11 @@ class T5Stack(layers.Layer):
         num_new, length = hidden.shape[1], attention_mask.shape[1]
         is_first = is_empty_cache(index)
         bias = self._bias(num_new, num_new if is_first else length, index)
-        mask = cached_attention_mask(attention_mask, index, num_new)
-        caches = []
         shared = cache["shared"]
-        for block, block_cache, source in zip(
-            self.blocks, cache["self"], shared["keys"], strict=True
-        ):
-            hidden, block_cache = block(
-                hidden, mask, bias, source, shared["mask"], causal=is_first, cache=block_cache,
-                index=index,
-            )  # fmt: skip
-            caches.append(block_cache)
+        hidden, caches = decode_blocks(
+            self.blocks, hidden, attention_mask, cache["self"], index, shared["keys"],
+            bias=bias, source_mask=shared["mask"],
+        )  # fmt: skip
         return self.final_norm(hidden), {**cache, "self": caches}
 
 
@@ -418,12 +413,15 @@ class T5Backbone(Backbone):
             length: the number of positions.
         """
         config = self.config
-        shape = (source.shape[0], length, config["num_heads"], config["key_value_dim"])
         return {
-            "self": [
-                {name: ops.zeros(shape, self.compute_dtype) for name in ("key", "value")}
-                for _ in self.decoder.blocks
-            ],
+            "self": empty_caches(
+                len(self.decoder.blocks),
+                source.shape[0],
+                length,
+                config["num_heads"],
+                config["key_value_dim"],
+                self.compute_dtype,
+            ),
             "shared": {
                 "keys": [block.cross_attention.project(source) for block in self.decoder.blocks],
                 "mask": source_mask,

@@ -7,13 +7,19 @@ seconds; large-v3 has 128 mels, and its turbo version a decoder of 4 layers belo
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 import keraslite as keras
-from hub.blocks.transformer import TransformerBlock, cached_attention_mask, is_empty_cache
+from hub.blocks.transformer import (
+    TransformerBlock,
+    cached_positions,
+    decode_blocks,
+    empty_caches,
+    sequence_positions,
+)
 from hub.families import Family, Head, register
 from hub.models.backbone import Backbone
 from hub.models.inputs import padding_mask
@@ -129,8 +135,7 @@ class WhisperDecoder(layers.Layer):
         """Return embeddings of whole sequences with their positions, counted from the first token
         of a row that is not padding.
         """
-        positions = ops.maximum(ops.cumsum(ops.cast(mask, "int32"), axis=1) - 1, 0)
-        return embeddings + self.position_embedding(positions)
+        return embeddings + self.position_embedding(sequence_positions(mask))
 
     def call(
         self, embeddings: Any, mask: Any, source: Any, training: bool = False,
@@ -190,22 +195,12 @@ class WhisperDecoder(layers.Layer):
             cache: as `WhisperBackbone.new_cache` or this method returned it.
             index: the position of the first new token.
         """
-        num_new, length = embeddings.shape[1], attention_mask.shape[1]
-        padding = length - ops.sum(ops.cast(attention_mask, "int32"), axis=1, keepdims=True)
-        indices = index + ops.arange(num_new, dtype="int32")
-        # A row that has reached the last position may be waiting for others in its batch.
-        positions = ops.clip(indices[None] - padding, 0, self.num_positions - 1)
+        num_new = embeddings.shape[1]
+        positions = cached_positions(attention_mask, index, num_new, self.num_positions)
         hidden = embeddings + self.position_embedding(positions)
-        mask = cached_attention_mask(attention_mask, index, num_new)
-        caches = []
-        for block, block_cache, source in zip(
-            self.blocks, cache["self"], cache["shared"]["keys"], strict=True
-        ):
-            hidden, block_cache = block(
-                hidden, mask, causal=is_empty_cache(index), cache=block_cache, index=index,
-                source=source,
-            )  # fmt: skip
-            caches.append(block_cache)
+        hidden, caches = decode_blocks(
+            self.blocks, hidden, attention_mask, cache["self"], index, cache["shared"]["keys"]
+        )
         return self.final_norm(hidden), {**cache, "self": caches}
 
 
@@ -397,13 +392,16 @@ class WhisperBackbone(Backbone):
             source: the encoder's output.
             length: the number of positions.
         """
-        shape = (source.shape[0], length, self.num_heads, self.hidden_dim // self.num_heads)
         attentions = [block.cross_attention for block in self.decoder.blocks]
         return {
-            "self": [
-                {name: ops.zeros(shape, self.compute_dtype) for name in ("key", "value")}
-                for _ in attentions
-            ],
+            "self": empty_caches(
+                len(attentions),
+                source.shape[0],
+                length,
+                self.num_heads,
+                self.hidden_dim // self.num_heads,
+                self.compute_dtype,
+            ),
             "shared": {
                 "keys": [attention.arrange(attention.project(source)) for attention in attentions]
             },
@@ -449,29 +447,44 @@ def _write(arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rows() -> dict[str, str]:
+def weight_rows(names: Mapping[str, str]) -> dict[str, str]:
+    """Return the rows of a weight table, by the names of the parts in a checkpoint.
+
+    Args:
+        names: of `token_embedding`, `blocks`, the parts of a block, and of the leaves of each
+            attention. The norm before an attention is named by that and `attention_norm`.
+    """
     rows = {
-        "token_embedding": "decoder.embed_tokens",
-        "decoder/position_embedding": "decoder.embed_positions",
-        "encoder/position_embedding": "encoder.embed_positions.weight",
+        "token_embedding": f"decoder.{names['token_embedding']}",
+        "decoder/position_embedding/embeddings": f"decoder.{names['decoder_positions']}",
+        "encoder/position_embedding": f"encoder.{names['encoder_positions']}",
         "encoder/conv_1": "encoder.conv1",
         "encoder/conv_2": "encoder.conv2",
     }
-    for stack in ("encoder", "decoder"):
-        ours, theirs = f"{stack}/blocks/{{i}}", f"{stack}.layers.{{i}}"
-        rows[f"{stack}/final_norm"] = f"{stack}.layer_norm"
-        parts = {"attention": "self_attn"}
-        parts |= {"cross_attention": "encoder_attn"} if stack == "decoder" else {}
-        for part, name in parts.items():
-            for projection, letter in (
-                ("query", "q"), ("key", "k"), ("value", "v"), ("output_dense", "out"),
-            ):  # fmt: skip
-                rows[f"{ours}/{part}/{projection}"] = f"{theirs}.{name}.{letter}_proj"
-            rows[f"{ours}/{part}_norm"] = f"{theirs}.{name}_layer_norm"
-        rows[f"{ours}/intermediate"] = f"{theirs}.fc1"
-        rows[f"{ours}/output_dense"] = f"{theirs}.fc2"
-        rows[f"{ours}/output_norm"] = f"{theirs}.final_layer_norm"
+    for stack, attentions in (
+        ("encoder", ("attention",)), ("decoder", ("attention", "cross_attention")),
+    ):  # fmt: skip
+        ours, theirs = f"{stack}/blocks/{{i}}", f"{stack}.{names['blocks']}.{{i}}"
+        rows[f"{stack}/final_norm"] = f"{stack}.{names[f'{stack}_norm']}"
+        for part in attentions:
+            place = f"{theirs}.{names[part]}"
+            for projection in ("query", "key", "value", "output_dense"):
+                rows[f"{ours}/{part}/{projection}"] = f"{place}.{names[projection]}"
+            rows[f"{ours}/{part}_norm"] = place + names["attention_norm"]
+        for part in ("intermediate", "output", "output_norm"):
+            layer = "output_dense" if part == "output" else part
+            rows[f"{ours}/{layer}"] = f"{theirs}.{names[part]}"
     return rows
+
+
+_NAMES = {
+    "token_embedding": "embed_tokens", "decoder_positions": "embed_positions.weight",
+    "encoder_positions": "embed_positions.weight", "encoder_norm": "layer_norm",
+    "decoder_norm": "layer_norm", "blocks": "layers", "attention": "self_attn",
+    "cross_attention": "encoder_attn", "attention_norm": "_layer_norm", "query": "q_proj",
+    "key": "k_proj", "value": "v_proj", "output_dense": "out_proj", "intermediate": "fc1",
+    "output": "fc2", "output_norm": "final_layer_norm",
+}  # fmt: skip
 
 
 WHISPER = register(
@@ -505,7 +518,7 @@ WHISPER = register(
         },
         read=_read,
         write=_write,
-        weights=WeightTable(_rows()),
+        weights=WeightTable(weight_rows(_NAMES)),
         prefix="model.",
         heads={
             "SpeechToText": Head(
