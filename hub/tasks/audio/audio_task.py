@@ -1,5 +1,6 @@
 """AudioTask: a task that reads recordings."""
 
+import collections
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,16 +55,19 @@ class AudioTask(Task):
             if self.preprocessor is not None:
                 self.preprocessor.audio.save(folder)
 
-    def read(self, audio: Any, name: str = "The audio") -> tuple[Any, np.ndarray]:
+    def read(
+        self, audio: Any, name: str = "The audio", with_loudness: bool = False
+    ) -> tuple[Any, np.ndarray | None]:
         """Read a recording of any length, without holding its samples.
 
         Args:
             audio: as for `hub.load_audio`.
             name: its name in error messages.
+            with_loudness: whether to measure the loudness of the frames.
 
         Returns:
             A `LogMelReader`, whose frames are those of the recording without padding; and their
-            loudness (frames,) in dB.
+            loudness (frames,) in dB, or None.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -74,12 +78,16 @@ class AudioTask(Task):
         reader = converter.reader(min_samples=converter.num_fft_bins)
         seconds = converter.max_audio_length
 
-        def blocks() -> Iterator[np.ndarray]:
+        def appended() -> Iterator[np.ndarray]:
             for block in read_blocks(audio, converter.sampling_rate, seconds, name=name):
                 reader.append(block)
                 yield block
 
-        levels = loudness(blocks(), converter.sampling_rate)
+        if with_loudness:
+            levels = loudness(appended(), converter.sampling_rate)
+        else:
+            levels = None
+            collections.deque(appended(), maxlen=0)  # all of them, without keeping any
         reader.close()
         return reader, levels
 

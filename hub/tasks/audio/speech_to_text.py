@@ -285,10 +285,10 @@ class SpeechToText(AudioTask, LanguageModel):
         sampling = self._decoding_sampling(**settings)
         recordings, readings, durations = [], [], []
         for i, source in enumerate([audio] if single else audio):
-            features, levels = self.read(source, "The audio" if single else f"Audio {i}")
+            name = "The audio" if single else f"Audio {i}"
+            features, levels = self.read(source, name, with_loudness=batch_size is not None)
             durations.append(features.num_samples / self.preprocessor.audio.sampling_rate)
             recordings.append(Recording(features, i, language))
-            levels = None if batch_size is None else levels
             readings += readings_of(recordings[i], self._kl_decoder, options, decoding, levels)
         steps = read_all(readings, sampling, batch_size or _RECORDINGS_AT_ONCE)
         steps = _with_progress(steps, readings, sum(durations)) if verbose else steps
