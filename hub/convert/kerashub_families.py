@@ -35,7 +35,7 @@ class KerasHubFamily:
         stated: what config.json says beside.
         task: our task where no head is stated, or none has weights.
         left: patterns of tensors that are not taken along, and why.
-        start: the token that a decoder begins with, where it is none of the usual roles.
+        start: the token that a decoder begins with, where the tokenizer has no role for it.
     """
 
     model_type: str

@@ -39,7 +39,7 @@ def cache_length(length: int) -> int:
 
 @dataclass(frozen=True)
 class Generated:
-    """What a loop has generated so far.
+    """The texts of a loop so far, with their scores and the cache.
 
     Attributes:
         tokens: the new tokens (rows, texts, new tokens).

@@ -30,6 +30,8 @@ _FIXED = {"padding_value": 0.0, "padding_side": "right", "dither": 0.0}
 class AudioConverter:
     """The base class of converters from recordings to a model's inputs.
 
+    A subclass has `from_settings` and `to_settings`, from and to a preprocessor_config.json.
+
     Attributes:
         feature_extractor: the name of the class in transformers.
 
@@ -79,19 +81,6 @@ class AudioConverter:
                 f"The feature extractor of {files.location} must be one of {names}, got {name}."
             )
         return classes[names.index(name)].from_settings(settings)
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Return the converter of a preprocessor_config.json.
-
-        Args:
-            settings: its content.
-        """
-        raise NotImplementedError
-
-    def to_settings(self) -> dict[str, Any]:
-        """Return the content of a preprocessor_config.json, as transformers reads it."""
-        raise NotImplementedError
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write a preprocessor_config.json.

@@ -21,6 +21,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from hub.speech.results import Segment, Word
 
 FRAME_SECONDS = 0.02  # of the encoder's output; a frame of the log-mel is half of it
+# With the full-width marks of Chinese and Japanese, which RUF001 takes for mistyped ones.
 PREPENDED_PUNCTUATION = "\"'“¿([{-"
 APPENDED_PUNCTUATION = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
 _SENTENCE_ENDS = ".。!！?？"  # noqa: RUF001

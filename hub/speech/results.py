@@ -1,4 +1,4 @@
-"""What a transcription returns: its text, and segments and words with their times in seconds."""
+"""Transcriptions: a text, its segments and its words, with times in seconds."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -160,7 +160,7 @@ class Transcription:
                 `highlight_words` for "srt" and "vtt", which need word timestamps.
 
         Raises:
-            ValueError: the format is none of these, or word timestamps are missing.
+            ValueError: the format is unknown, or word timestamps are missing.
         """
         if format not in WRITERS:
             raise ValueError(f"format must be one of {', '.join(WRITERS)}, got {format!r}")
@@ -174,7 +174,7 @@ class Transcription:
             options: as for `to_string`.
 
         Raises:
-            ValueError: the suffix is none of these, or word timestamps are missing.
+            ValueError: the suffix is unknown, or word timestamps are missing.
         """
         path = Path(path)
         format = path.suffix.lower().removeprefix(".")

@@ -225,7 +225,7 @@ def encoder(which: str, backend: str, rounds: int) -> None:
 
 
 def memory(name: str, folder: Path, seconds: int) -> None:
-    """What a long file adds to the memory, beside the weights."""
+    """Report the memory that a long file takes beside the weights."""
     import torch
     from torch.nn import functional
 

@@ -122,7 +122,7 @@ def _is_metric(value: Any) -> bool:
 
 
 class _Own(NamedTuple):
-    """What stands in the attributes of a layer, without names: those take time to make."""
+    """The variables, layers and metrics in the attributes of a layer, without their names."""
 
     layer: Any
     variables: list[Variable]
@@ -195,7 +195,7 @@ def _remembered(layer: Any, key: str, compute: Callable[[], Any]) -> Any:
 
 
 def _walk(layer: Any) -> list[_Own]:
-    """Return what stands in a layer and in all layers below it, each once, parents first."""
+    """Return the state of a layer and of all layers below it, each once, parents first."""
 
     def compute() -> list[_Own]:
         visited: dict[int, _Own] = {}
