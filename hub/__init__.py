@@ -1,16 +1,12 @@
 """Pretrained models behind preset names, on JAX, PyTorch, TensorFlow and NumPy.
 
-Names are imported when they are asked for: `import hub` loads no architecture, and takes as long
-when there are sixty.
+Names are imported when they are asked for: `import hub` loads nothing else, and takes as long when
+there are sixty architectures.
 """
 
 import importlib
 import importlib.util
 from typing import Any
-
-import keraslite as keras
-
-__version__ = keras.__version__
 
 # Where the names are that are no backbones and no tasks.
 _MODULES = {
@@ -40,8 +36,8 @@ _CONFIGURABLE = ("hub.preprocessing.", "hub.speech.metrics", "hub.tokenizers")
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 
-def _class_named(name: str) -> Any:
-    """The backbone, preprocessor, tokenizer, metric or task of a name; None if there is none."""
+def find_registered_object(name: str) -> Any:
+    """Return the class of a name in a config: a backbone, preprocessor, metric, task ... or None."""
     from hub.families import backbones
     from hub.tasks.registry import class_named
 
@@ -63,10 +59,12 @@ def __getattr__(name: str) -> Any:
     if name == "__all__":
         return _public_names()
     value = None
-    if name in _PLACES:
+    if name == "__version__":
+        value = importlib.import_module("keraslite").__version__
+    elif name in _PLACES:
         value = getattr(importlib.import_module(_PLACES[name]), name)
     elif name[:1].isupper():
-        value = _class_named(name)
+        value = find_registered_object(name)
     elif not name.startswith("_") and importlib.util.find_spec(f"hub.{name}"):
         value = importlib.import_module(f"hub.{name}")
     if value is None:
@@ -77,6 +75,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return ["__version__", *_public_names()]
-
-
-keras.saving.register_package("hub", _class_named)

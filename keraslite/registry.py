@@ -22,7 +22,6 @@ _MODULES = (
 )  # fmt: skip
 _registered: dict[str, Any] = {}
 _names: dict[Any, str] = {}
-_packages: dict[str, Callable[[str], Any]] = {}
 _custom: ContextVar[Mapping[str, Any]] = ContextVar(
     "keraslite_custom_objects", default=MappingProxyType({})
 )
@@ -40,6 +39,10 @@ config.enable_unsafe_deserialization = enable_unsafe_deserialization  # type: ig
 
 def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable:
     """Register a class or function so that configs can name it.
+
+    A package that imports its classes when they are asked for may define `find_registered_object`
+    instead: a function of a name in a config that returns the class, or None. It must not take the
+    name for a path.
 
     Args:
         package: a prefix that keeps names of different projects apart.
@@ -59,21 +62,6 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
         return item
 
     return decorate
-
-
-def register_package(package: str, find: Callable[[str], Any]) -> None:
-    """Let a package look its registered names up itself, so that it need not import them all.
-
-    Args:
-        package: as for `register_keras_serializable`.
-        find: called with a name out of a config; returns the class that may be built of it, else
-            None. It must not take the name for a path.
-
-    >>> register_package("doc_package", {"Half": float}.get)
-    >>> resolve("Half", registered="doc_package>Half")
-    <class 'float'>
-    """
-    _packages[package] = find
 
 
 def get_registered_name(obj: Any) -> str:
@@ -207,7 +195,9 @@ def resolve(name: str, module: str | None = None, registered: str | None = None)
         if key in _registered:
             return _registered[key]
     package, _, own = (registered or "").partition(">")
-    if package in _packages and (item := _packages[package](own)) is not None:
+    # A package that imports its classes when they are asked for looks their names up itself.
+    find = getattr(sys.modules.get(package), "find_registered_object", None)
+    if find is not None and (item := find(own)) is not None:
         return item
     for full, item in _registered.items():
         if full.partition(">")[2] == name:

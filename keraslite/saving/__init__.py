@@ -9,7 +9,6 @@ from keraslite.registry import (
     get_registered_name,
     get_registered_object,
     register_keras_serializable,
-    register_package,
     serialize_keras_object,
 )
 from keraslite.saving.atomic import (
@@ -28,7 +27,7 @@ __all__ = [
     "CustomObjectScope", "Pending", "custom_object_scope", "deserialize_keras_object",
     "enable_unsafe_deserialization", "finish_replacing", "get_custom_objects",
     "get_registered_name", "get_registered_object", "is_temporary", "load_model", "load_weights",
-    "open_safetensors", "register_keras_serializable", "register_package", "remove_abandoned",
+    "open_safetensors", "register_keras_serializable", "remove_abandoned",
     "replacing", "replacing_folder", "save_model", "save_safetensors", "save_weights",
     "serialize_keras_object",
 ]  # fmt: skip

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import shutil
+import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -359,6 +361,16 @@ def test_registered_functions_come_back(trains, tmp_path):
     model.save(tmp_path / "m.klm")
     other = saving.load_model(tmp_path / "m.klm")
     np.testing.assert_allclose(other.evaluate(X, y, verbose=0), want, rtol=1e-6)
+
+
+def test_a_package_looks_its_registered_names_up_itself(monkeypatch):
+    lazy = types.ModuleType("lazy_package")
+    lazy.find_registered_object = {"thrice": twice}.get
+    monkeypatch.setitem(sys.modules, "lazy_package", lazy)
+    assert registry.resolve("thrice", registered="lazy_package>thrice") is twice
+    for name in ("lazy_package>other", "os>system"):
+        with pytest.raises(ValueError, match="Unknown object"):
+            registry.resolve(name.partition(">")[2], registered=name)
 
 
 def test_a_loss_that_has_no_name_leaves_the_model_uncompiled(trains, tmp_path):
