@@ -37,7 +37,7 @@ _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def find_registered_object(name: str) -> Any:
-    """Return the class of a name in a config: a backbone, preprocessor, metric, task ... or None."""
+    """Return the class of a name in a config: a backbone, tokenizer, metric, task ... or None."""
     from hub.families import backbones
     from hub.tasks.registry import class_named
 
