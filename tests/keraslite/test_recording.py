@@ -119,6 +119,12 @@ CASES = {
     "infinite": lambda x: x.masked_fill(x > 2, float("-inf")),
     "dtypes": lambda x: x.to(torch.float16).to(torch.int32),
     "nothing done": lambda x: x.contiguous().to(torch.float32),
+    "views back and forth": lambda x: x.t().t().reshape(6).reshape(2, 3).expand(2, 3) * 2,
+    "the same twice": lambda x: (x * 2 + 1) @ (x * 2 + 1).t(),
+    "the same twice, one written to": lambda x: (x * 2, (x * 2).add_(1)),
+    "before and after a write": lambda x: (y := x.clone()).sum() + y.add_(1).sum(),
+    "a view around a write": lambda x: (y := x.clone(), y[0].sum(), y.add_(1), y[0].sum()),
+    "constants": lambda x: x * torch.arange(3) + torch.zeros(()) - torch.full((3,), 2.0),
 }
 
 
@@ -130,6 +136,52 @@ def test_operations(on_torch, name):
         for found, expected in zip(keras.tree.flatten(out), keras.tree.flatten(outs[0])):
             assert torch.equal(found, expected)
             assert found.dtype == expected.dtype
+
+
+def operations(fn, *args):
+    """The names of the operations that a replay of a function runs."""
+    from keraslite.backend.torch.fast.recording import _Recorder
+    from keraslite.backend.torch.fast.simplify import simplified
+
+    with _Recorder() as recorder:
+        result = fn(*args)
+    steps, *_ = simplified(recorder.steps, list(args), [result])
+    return [func._schema.name.removeprefix("aten::") for func, *_ in steps]
+
+
+def test_what_need_not_run_again_does_not(on_torch):
+    weight, x = torch.ones(4, 3), torch.ones(2, 3)
+    assert operations(lambda x: x @ weight.t() + torch.arange(4) * 2, x) == ["mm", "add"]
+    assert operations(lambda x: (x * 2).exp() + (x * 2).exp(), x) == ["mul", "exp", "add"]
+    assert operations(lambda x: x.t().t().detach() + 1, x)[-1:] == ["add"]
+    assert operations(lambda x: x.view(6).view(3, 2).view(2, 3) * 2, x).count("mul") == 1
+
+
+def test_a_constant_that_is_returned_is_new_each_time(on_torch):
+    fast = keras.jit(lambda x: (x + 1, torch.zeros(2)), compile="record")
+    for _ in range(6):
+        out = fast(torch.ones(2))[1]
+        assert torch.equal(out, torch.zeros(2))
+        out.add_(1)
+
+
+def test_inputs_that_were_one_tensor_may_be_two(on_torch):
+    fast = keras.jit(lambda x, y: x.view(4) * 2 + y.view(4), compile="record")
+    x, y = torch.ones(2, 2), torch.full((2, 2), 5.0)
+    for other in (x, x, x, x, y, x.clone(), x.view(2, 2)):
+        assert torch.equal(fast(x, other), x.view(4) * 2 + other.view(4))
+
+
+def test_weights_may_change_in_their_place_or_move(on_torch):
+    weight = torch.nn.Parameter(torch.ones(3, 2), requires_grad=False)
+    fast = keras.jit(lambda x: x @ weight.t(), compile="record")
+    x = torch.ones(1, 2)
+    for i in range(12):
+        if i == 5:
+            weight.mul_(3)
+        if i == 8:
+            weight.data = torch.full((3, 2), 7.0)
+        assert torch.equal(fast(x), x @ weight.t())
 
 
 def test_what_looks_at_values_is_never_replayed(on_torch):

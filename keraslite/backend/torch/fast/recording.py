@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from keraslite.backend.torch.fast.packing import with_packed
+from keraslite.backend.torch.fast.simplify import simplified
 from keraslite.backend.torch.tracing import RECORDING
 
 _EAGER = 2  # calls that run as they are: weights are made in them
@@ -52,9 +53,9 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is torch.ops.aten.lift_fresh.default:  # numbers of Python's, new at each call
-            func = torch.ops.aten.clone.default
-        out = func(*args, **kwargs)
+        aten = torch.ops.aten  # numbers of Python's are new at each call
+        run = aten.clone.default if func is aten.lift_fresh.default else func
+        out = run(*args, **kwargs)
         self.looked |= func._schema.name in _LOOKS
         leaves, spec = _flatten((args, kwargs))
         self.steps.append((func, leaves, spec, _flatten(out)[0]))
@@ -79,15 +80,20 @@ def recorded(fn: Callable) -> Callable:
         signature = (spec, *(_signature(x) for x in leaves))
         state = calls.setdefault(signature, 0)
         if isinstance(state, tuple):
-            replay, structure, packed = state
-            if all(x._version == version and x.data_ptr() == at for x, version, at in packed):
+            replay, structure, watched = state
+            if all(
+                x.data_ptr() == at and (version is None or x._version == version)
+                for x, version, at in watched
+            ):
                 return optree.tree_unflatten(structure, replay(*tensors))
-            state = 0  # a weight has changed of which the replay has a packed copy
+            state = 0  # a weight has changed of which the replay has a packed copy or a view
         if state is None:
             return fn(*args)
         if state < _EAGER:
             calls[signature] = state + 1
             return fn(*args)
+        leaves = _apart(leaves)
+        args, tensors = optree.tree_unflatten(spec, leaves), list(filter(_is_tensor, leaves))
         token = RECORDING.set(True)
         try:
             with _Recorder() as recorder, _Watch() as watch:
@@ -98,10 +104,20 @@ def recorded(fn: Callable) -> Callable:
         calls[signature] = None
         if not (recorder.looked or watch.looked) and all(map(_is_tensor, results)):
             steps, packed = with_packed(recorder.steps, tensors)
-            calls[signature] = (_written(steps, tensors, results), structure, packed)
+            steps, results, viewed = simplified(steps, tensors, results)
+            calls[signature] = (_written(steps, tensors, results), structure, packed + viewed)
         return out
 
     return call
+
+
+def _apart(leaves: list) -> list:
+    """Give a tensor that occurs twice two objects: at the next call it may be two tensors."""
+    apart: list = []
+    for x in leaves:
+        is_repeated = _is_tensor(x) and any(x is y for y in apart)
+        apart.append(x.view_as(x) if is_repeated else x)
+    return apart
 
 
 def _signature(x: Any) -> Any:
