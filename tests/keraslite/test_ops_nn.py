@@ -467,3 +467,31 @@ def test_torch_takes_channels_last_without_a_copy(monkeypatch):
         assert seen[-1].data_ptr() == x.data_ptr()
         assert out.is_contiguous()
     assert ops.max_pool(torch.from_numpy(image(2)), 2).is_contiguous()
+
+
+@pytest.mark.parametrize("bias", [None, (2, 1, 1, 40), (1, 6, 20, 40)])
+@pytest.mark.parametrize("key_heads", [6, 2])
+def test_attention_in_blocks_agrees(monkeypatch, bias, key_heads):
+    torch = pytest.importorskip("torch")
+    from keraslite.backend.torch.fast import attention
+
+    monkeypatch.setattr(attention, "PRODUCTS", {torch.float32: "onednn"})
+    monkeypatch.setattr(attention, "_LEAST_SCORES", 1)
+    monkeypatch.setattr(attention, "_LEAST_KEYS", 40)
+    monkeypatch.setattr(attention, "_BLOCK", 280)  # scores: 7 of 20 rows at once
+    q, k, v = (floats(2, n, h, 16) for n, h in ((20, 6), (40, key_heads), (40, key_heads)))
+    inputs = [torch.from_numpy(x) for x in (q, k, v)]
+    added = None if bias is None else torch.from_numpy(floats(*bias))
+    blocks = []
+    real = attention.attention
+    monkeypatch.setattr(attention, "attention", lambda *a: blocks.append(1) or real(*a))
+    with torch.no_grad():
+        got = ops.dot_product_attention(*inputs, bias=added)
+    assert blocks
+    wide = [x.double().transpose(1, 2).requires_grad_() for x in inputs]
+    want = torch.nn.functional.scaled_dot_product_attention(
+        *wide, None if added is None else added.double(), enable_gqa=True
+    ).transpose(1, 2)
+    torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
+    ops.dot_product_attention(*(x.clone().requires_grad_() for x in inputs), bias=added)
+    assert len(blocks) == 1  # gradients go through torch's own

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from keraslite.backend.primitives import primitive
+from keraslite.backend.torch.fast import attention as blocks
 
 TABLE: dict[str, Any] = {}
 
@@ -44,6 +45,8 @@ def _fused_attention(
             query.shape[1], key.shape[1], dtype=torch.bool, device=bias.device
         ).triu(1)
         bias, is_causal = bias.masked_fill(hidden, -0.7 * torch.finfo(query.dtype).max), False
+    if not is_causal and blocks.takes(query, key, value):
+        return blocks.attention(query, key, value, bias, scale)
     out = F.scaled_dot_product_attention(
         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), bias,
         is_causal=is_causal, scale=scale, enable_gqa=query.shape[2] != key.shape[2],

@@ -11,7 +11,7 @@ from keraslite.backend.torch.tracing import in_transform
 
 # Below so many multiplications, and so many weights to fetch, the cost of the call decides:
 # F.linear's is 10 us less.
-_LEAST, _LEAST_WEIGHTS = 2**20, 2**18
+_LEAST, _LEAST_WEIGHTS = 2**20, 2**17
 _PLAIN = (Tensor, torch.nn.Parameter)  # no fake tensors, no subclasses with their own dispatch
 _fused = getattr(getattr(torch.ops, "mkldnn", None), "_linear_pointwise", None)
 _NAMES = {None: "none", "relu": "relu", "gelu": "gelu"}
@@ -49,19 +49,16 @@ def activate(x: Tensor, activation: str | None) -> Tensor:
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    x = x if x.is_contiguous() else _dense(x)
-    return _fused(x, _dense(weight), bias, activation, [], _ALGORITHMS[activation])
+    return _fused(_dense(x), _dense(weight), bias, activation, [], _ALGORITHMS[activation])
 
 
 def _dense(x: Tensor) -> Tensor:
-    """A matrix as it is if its rows or its columns are whole: for other strides, such as those of
-    an expanded scalar, oneDNN has only a reference kernel, hundreds of times slower.
+    """A matrix as it is if all its rows or all its columns follow each other: for other strides,
+    such as those of a part of the columns, oneDNN has only a reference kernel, hundreds of times
+    slower.
     """
-    if x.ndim == 2:
-        (rows, columns), (down, across) = x.shape, x.stride()
-        if (across == 1 and down >= columns) or (down == 1 and across >= rows):
-            return x
-    return x.contiguous()
+    whole = x.is_contiguous() or (x.ndim == 2 and x.t().is_contiguous())
+    return x if whole else x.contiguous()
 
 
 def _takes(x: Tensor, kernel: Tensor) -> bool:
