@@ -107,7 +107,7 @@ def _block(
     x = _convolve(x, width, 1, 1, f"{name}_1", epsilon)
     x = _convolve(x, width, 3, stride, f"{name}_2", epsilon, _groups(width, group_width))
     if se_ratio > 0:
-        x = excite(x, round(inputs * se_ratio), name)
+        x = excite(x, round(inputs * se_ratio), f"{name}_")
     x = _convolve(x, width, 1, 1, f"{name}_3", epsilon, activates=False)
     return activate(layers.Add(name=f"{name}_add")([shortcut, x]), f"{name}_out")
 

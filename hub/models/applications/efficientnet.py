@@ -19,6 +19,7 @@ from hub.models.applications.frame import (
     batch_norm,
     channel_axis,
     describe,
+    excite,
     strided_padding,
 )
 from keraslite import initializers, layers
@@ -211,25 +212,12 @@ def _block(x: Any, stage: Stage, strides: int, name: str, layout: Layout, paddin
         name=f"{name}dwconv{layout.suffix}",
     )(x)  # fmt: skip
     x = _normalize(x, name, layout, layout.activation)
-    x = _excite(x, max(1, int(width * stage.squeeze)), name, layout)
+    x = excite(
+        x, max(1, int(width * stage.squeeze)), name,
+        ("se_squeeze", "se_reduce", "se_expand", "se_excite"), layout.activation,
+        reshape="se_reshape", kernel_initializer=_kernel_initializer(),
+    )  # fmt: skip
     return _convolve(x, layout.scaled(stage.filters), f"{name}project_", layout, activates=False)
-
-
-def _excite(x: Any, squeezed: int, name: str, layout: Layout) -> Any:
-    """Weight the channels by what all positions have in common (squeeze and excitation)."""
-    filters = x.shape[channel_axis()]
-    shape = (1, 1, filters) if channel_axis() == 3 else (filters, 1, 1)
-    y = layers.GlobalAveragePooling2D(name=f"{name}se_squeeze")(x)
-    y = layers.Reshape(shape, name=f"{name}se_reshape")(y)
-    for part, width, activation in (
-        ("reduce", squeezed, layout.activation),
-        ("expand", filters, "sigmoid"),
-    ):
-        y = layers.Conv2D(
-            width, 1, padding="same", activation=activation,
-            kernel_initializer=_kernel_initializer(), name=f"{name}se_{part}",
-        )(y)  # fmt: skip
-    return layers.Multiply(name=f"{name}se_excite")([x, y])
 
 
 def _fused_block(

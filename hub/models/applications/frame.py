@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -82,19 +82,35 @@ def padded_max_pool(x: Any, name: str) -> Any:
     return layers.MaxPooling2D(3, strides=2, name=name)(x)
 
 
-def excite(x: Any, squeezed: int, name: str) -> Any:
+def excite(
+    x: Any, squeezed: int, name: str,
+    parts: Sequence[str] = ("se_squeeze", "se_reduce", "se_expand", "se_scale"),
+    activation: Any = "relu", gate: Any = "sigmoid", reshape: str | None = None, **kwargs: Any,
+) -> Any:  # fmt: skip
     """Weight channels by what all positions have in common (Hu et al., 2018, arXiv:1709.01507).
 
     Args:
         x: images.
         squeezed: the filters of the first of two convolutions of the averages.
         name: the prefix of the layers.
+        parts: the rest of the names of the pooling, the convolutions and the product.
+        activation: of the first convolution; a function is applied behind it.
+        gate: of the second convolution, alike.
+        reshape: the rest of the name of a layer that gives the averages their axes of length one;
+            without it the pooling keeps them.
+        kwargs: further arguments of both convolutions.
     """
-    y = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_se_squeeze")(x)
-    y = layers.Conv2D(squeezed, 1, activation="relu", name=f"{name}_se_reduce")(y)
+    pool, reduce, expand, scale = (f"{name}{part}" for part in parts)
     filters = x.shape[channel_axis()]
-    y = layers.Conv2D(filters, 1, activation="sigmoid", name=f"{name}_se_expand")(y)
-    return layers.Multiply(name=f"{name}_se_scale")([x, y])
+    y = layers.GlobalAveragePooling2D(keepdims=reshape is None, name=pool)(x)
+    if reshape is not None:
+        shape = (1, 1, filters) if channel_axis() == 3 else (filters, 1, 1)
+        y = layers.Reshape(shape, name=f"{name}{reshape}")(y)
+    for part, width, function in ((reduce, squeezed, activation), (expand, filters, gate)):
+        own = function if callable(function) else None
+        y = layers.Conv2D(width, 1, activation=None if own else function, name=part, **kwargs)(y)
+        y = own(y) if own else y
+    return layers.Multiply(name=scale)([x, y])
 
 
 def strided_padding(x: Any, kernel_size: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -10,6 +10,7 @@ from hub.models.applications.frame import (
     batch_norm,
     channel_axis,
     describe,
+    excite,
     strided_padding,
     unnamed_pool,
 )
@@ -142,7 +143,11 @@ def inverted_residual(x: Any, block: Block, name: str, style: Style) -> Any:
     )(x)
     x = normalize_and_activate(x, "depthwise")
     if block.se_ratio is not None:
-        x = _excite(x, block.se_ratio, f"{name}squeeze_excite")
+        x = excite(
+            x, divisible(x.shape[channel_axis()] * block.se_ratio), f"{name}squeeze_excite_",
+            ("avg_pool", "conv", "conv_1", "mul"),
+            layers.ReLU(name=f"{name}squeeze_excite_relu"), _hard_sigmoid,
+        )  # fmt: skip
     x = layers.Conv2D(block.filters, 1, use_bias=False, name=f"{name}project")(x)
     x = (normalize_and_activate if style.activate_projection else normalize)(x, "project")
     adds = style.depthwise_residual or block.expansion is not None
@@ -151,15 +156,9 @@ def inverted_residual(x: Any, block: Block, name: str, style: Style) -> Any:
     return x
 
 
-def _excite(x: Any, ratio: float, name: str) -> Any:
-    """Weight the channels by what all positions have in common (squeeze and excitation)."""
-    channels = x.shape[channel_axis()]
-    y = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_avg_pool")(x)
-    y = layers.Conv2D(divisible(channels * ratio), 1, name=f"{name}_conv")(y)
-    y = layers.ReLU(name=f"{name}_relu")(y)
-    y = layers.Conv2D(channels, 1, name=f"{name}_conv_1")(y)
-    y = layers.ReLU(6.0)(y + 3.0) * (1 / 6)  # which "hard_sigmoid" computes as well
-    return layers.Multiply(name=f"{name}_mul")([x, y])
+def _hard_sigmoid(x: Any) -> Any:
+    """Compute "hard_sigmoid" in the layers that Keras's V3 has."""
+    return layers.ReLU(6.0)(x + 3.0) * (1 / 6)
 
 
 def check_input_tensor(input_tensor: Any, input_shape: Any) -> None:

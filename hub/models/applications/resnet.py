@@ -152,7 +152,7 @@ def _block_v1(x: Any, filters: int, stride: int, first: bool, name: str, layout:
         if i < len(sizes) - 1:
             x = activate(x, f"{part}_relu")
     if layout.se_ratio > 0:
-        x = excite(x, round(width * layout.se_ratio), name)
+        x = excite(x, round(width * layout.se_ratio), f"{name}_")
     return activate(layers.Add(name=f"{name}_add")([shortcut, x]), f"{name}_out")
 
 
