@@ -22,7 +22,8 @@ REGNETS = {
     "y": ("002", "004", "006", "008", "016", "032", "040", "064", "080", "120", "160", "320",
           "640", "1280", "2560", "008_tv", "080_tv"),
 }  # fmt: skip
-RESNETS = ("18", "26", "34", "50", "101", "152", "50c", "101c", "152c", "18d", "26d", "34d", "50d",
+RESNETS = ("18", "26", "34", "50", "101", "152", "50c", "101c", "152c", "50s",
+           "101s", "152s", "10t", "14t", "26t", "50t", "18d", "26d", "34d", "50d",
            "101d", "152d", "200d", "rs50", "rs101", "rs152", "rs200", "rs270",
            "rs350", "rs420", "v2_50", "v2_101", "v2_152")  # fmt: skip
 PUBLISHED = [*(f"resnet{name}" for name in RESNETS)] + [
@@ -108,14 +109,17 @@ def tiny_resnet(architecture):
     return randomize(import_timm().create_model(architecture, num_classes=0, **sizes))
 
 
-TINY_RESNET = {
-    "stackwise_num_filters": (8, 8, 16, 16), "stackwise_num_blocks": (1, 2, 1, 1),
-    "input_conv_filters": 8,
-}  # fmt: skip
+TINY_RESNET = {"stackwise_num_filters": (8, 8, 16, 16), "stackwise_num_blocks": (1, 2, 1, 1)}
 
 
-@pytest.mark.parametrize("architecture", ["resnetrs50", "resnet50c", "resnet50d", "resnet18d"])
-def test_levels_of_a_deep_stem_are_those_of_timm(backend, architecture, tmp_path):
+@pytest.mark.parametrize(
+    ("architecture", "stem"),
+    [
+        ("resnetrs50", (4, 4, 8)), ("resnet50c", (4, 4, 8)), ("resnet50d", (4, 4, 8)),
+        ("resnet18d", (4, 4, 8)), ("resnet10t", (3, 4, 8)),
+    ],
+)  # fmt: skip
+def test_levels_of_a_deep_stem_are_those_of_timm(backend, architecture, stem, tmp_path):
     """Of a size that is odd at every level, where the last row of a pooling is half outside."""
     oracle, pixels = tiny_resnet(architecture), pixels_of(71, 101)
     save_file(oracle.state_dict(), tmp_path / "model.safetensors")
@@ -123,16 +127,18 @@ def test_levels_of_a_deep_stem_are_those_of_timm(backend, architecture, tmp_path
     with torch.no_grad():
         inputs = torch.tensor(pixels).permute(0, 3, 1, 2)
         expected = oracle.forward_intermediates(inputs, intermediates_only=True)[1:]
-    backbone = hub.ResNetBackbone.from_preset(tmp_path, **TINY_RESNET)
+    backbone = hub.ResNetBackbone.from_preset(tmp_path, **TINY_RESNET, input_conv_filters=stem)
     assert_levels_equal(backbone, pixels, expected)
 
 
 def test_a_new_resnet_is_saved_as_the_architecture_of_timm(tmp_path):
-    rs = {"use_deep_stem": True, "pool_in_shortcut": True, "se_ratio": 0.25}
+    d = {"input_conv_filters": [32, 32, 64], "pool_in_shortcut": True}
+    t = {**d, "input_conv_filters": [24, 32, 64], "stackwise_num_blocks": (1, 1, 1, 1)}
     with keras.use_backend("jax"):
         for name, arguments in (
-            ("resnetrs50", rs), ("resnetv2_50", {"use_pre_activation": True}),
-            ("resnet50d", {**rs, "use_strided_stem": False, "se_ratio": 0.0}),
+            ("resnetrs50", {**d, "use_strided_stem": True, "se_ratio": 0.25}),
+            ("resnetv2_50", {"use_pre_activation": True}), ("resnet50d", d),
+            ("resnet50s", {"input_conv_filters": [64, 64, 128]}), ("resnet14t", t),
         ):  # fmt: skip
             backbone = hub.ResNetBackbone(**arguments)
             hub.ResNetBackbone.from_config(backbone.get_config()).save_to_preset(tmp_path / name)
@@ -145,7 +151,7 @@ def test_a_new_resnet_is_saved_as_the_architecture_of_timm(tmp_path):
             assert not loaded.unexpected_keys
             assert all(key.endswith("num_batches_tracked") for key in loaded.missing_keys)
             for change in (
-                {"epsilon": 1e-3}, {"stackwise_num_blocks": (1, 1, 1, 1)},
+                {"epsilon": 1e-3}, {"stackwise_num_blocks": (1, 1, 1, 2)},
                 {"downsample_in_last_block": True},
             ):  # fmt: skip
                 other = hub.ResNetBackbone(**{**arguments, **change})
@@ -153,3 +159,5 @@ def test_a_new_resnet_is_saved_as_the_architecture_of_timm(tmp_path):
                     other.save_to_preset(tmp_path / "other")
         with pytest.raises(ValueError, match="use_pre_activation must be False with"):
             hub.ResNetBackbone(use_pre_activation=True, se_ratio=0.25)
+        with pytest.raises(ValueError, match="use_strided_stem must be False.*got input_conv_fil"):
+            hub.ResNetBackbone(use_strided_stem=True)

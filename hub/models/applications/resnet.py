@@ -1,6 +1,7 @@
 """ResNet and ResNet V2 (He et al., 2015, arXiv:1512.03385; 2016, arXiv:1603.05027), and ResNet-RS
 (Bello et al., 2021, arXiv:2103.07579): V1 with a deep stem, pooled shortcuts and weighted channels.
-ResNet-C has the deep stem, and ResNet-D pooled shortcuts too (He et al., 2018, arXiv:1812.01187).
+ResNet-C has the deep stem, and ResNet-D pooled shortcuts too (He et al., 2018, arXiv:1812.01187);
+timm's ResNet-S is a C with twice the filters in the stem, its ResNet-T a D with fewer at first.
 
 The networks of Keras, timm and transformers differ. Keras's V1 has biases and the stride in the
 first convolution of a bottleneck; timm and transformers have no biases and the stride in the 3 x 3
@@ -43,10 +44,8 @@ class Layout:
         strided_first_conv: whether the stride is in the first convolution of a bottleneck.
         strided_last_block: whether the stride is in the last block of a stage, and images are
             padded with zeros before the first pooling, as in Keras's V2.
-        stem_filters: of the first convolution.
-        deep_stem: whether three 3 x 3 convolutions, the first two with half the filters, replace
-            the first convolution.
-        strided_stem: whether a fourth convolution replaces the pooling behind the deep stem.
+        stem_filters: of the first convolution, or of each of the 3 x 3 convolutions of a deep stem.
+        strided_stem: whether a further convolution replaces the pooling behind the deep stem.
         pooled_shortcut: whether shortcuts are halved by average pooling instead of a stride.
         se_ratio: the channels of squeeze and excitation, as a share of those of the block; 0 for
             none.
@@ -61,9 +60,8 @@ class Layout:
     momentum: float = 0.9
     strided_first_conv: bool = False
     strided_last_block: bool = False
-    stem_filters: int = 64
-    deep_stem: bool = False
-    strided_stem: bool = True
+    stem_filters: int | Sequence[int] = 64
+    strided_stem: bool = False
     pooled_shortcut: bool = False
     se_ratio: float = 0.0
 
@@ -76,7 +74,7 @@ def features(x: Any, layout: Layout) -> dict[str, Any]:
         layout: of the blocks.
     """
     v2 = layout.pre_activation
-    x = (_deep_stem if layout.deep_stem else _stem)(x, layout)
+    x = (_stem if isinstance(layout.stem_filters, int) else _deep_stem)(x, layout)
     pyramid = {}
     for stage, (filters, count) in enumerate(zip(layout.filters, layout.blocks, strict=True)):
         # Keras's V2 halves the size at the end of the first three stages, the others at the start
@@ -108,10 +106,10 @@ def _stem(x: Any, layout: Layout) -> Any:
 
 def _deep_stem(x: Any, layout: Layout) -> Any:
     """Quarter the size by small convolutions, and by pooling unless the last of them halves it."""
-    filters = layout.stem_filters
-    convolutions = [(filters // 2, 2), (filters // 2, 1), (filters, 1)]
+    convolutions = [(width, 1) for width in layout.stem_filters]
+    convolutions[0] = layout.stem_filters[0], 2
     if layout.strided_stem:
-        convolutions.append((filters, 2))
+        convolutions.append((layout.stem_filters[-1], 2))
     for i, (width, stride) in enumerate(convolutions, 1):
         x = padded_conv(x, width, 3, stride, f"conv1_{i}", use_bias=layout.use_bias)
         x = _normalize(x, f"conv1_{i}", layout)
@@ -200,23 +198,23 @@ class ResNetBackbone(ImageBackbone):
         stackwise_num_blocks: the blocks of each stage.
         block_type: "basic_block" or "bottleneck_block".
         use_pre_activation: whether normalisation and activation precede the convolutions (V2).
-        input_conv_filters: of the first convolution.
+        input_conv_filters: of the first convolution, or a list of those of each of the 3 x 3
+            convolutions that replace it in ResNet-C, -D, -RS, -S and -T.
         use_bias: whether convolutions have biases, as Keras's have.
         epsilon: of the normalisations.
         downsample_in_bottleneck: whether the stride is in the first convolution of a bottleneck.
         downsample_in_last_block: whether the stride is in the last block of a stage, as in Keras's
             V2.
-        use_deep_stem: whether three 3 x 3 convolutions replace the first convolution, as in
-            ResNet-C, -D and -RS.
-        use_strided_stem: whether a fourth convolution replaces the pooling behind the deep stem, as
-            in ResNet-RS.
-        pool_in_shortcut: whether shortcuts are halved by average pooling, as in ResNet-D and -RS.
+        use_strided_stem: whether a further convolution replaces the pooling behind those, as in
+            ResNet-RS.
+        pool_in_shortcut: whether shortcuts are halved by average pooling, as in ResNet-D, -RS and
+            -T.
         se_ratio: the channels of squeeze and excitation, as a share of those of the block; 0 for
             none. ResNet-RS has 0.25.
         image_shape: of an image.
 
     Raises:
-        ValueError: an argument is not valid, or V2 has parts of ResNet-RS.
+        ValueError: an argument is not valid, or arguments exclude each other.
 
     >>> model = ResNetBackbone((4, 8, 8, 8), (1, 1, 1, 1), "basic_block", input_conv_filters=4)
     >>> tuple(model(np.ones((1, 64, 64, 3), "float32")).shape), list(model.pyramid_outputs)
@@ -231,13 +229,12 @@ class ResNetBackbone(ImageBackbone):
         stackwise_num_blocks: Sequence[int] = (3, 4, 6, 3),
         block_type: str = "bottleneck_block",
         use_pre_activation: bool = False,
-        input_conv_filters: int = 64,
+        input_conv_filters: int | Sequence[int] = 64,
         use_bias: bool = False,
         epsilon: float = 1e-5,
         downsample_in_bottleneck: bool = False,
         downsample_in_last_block: bool = False,
-        use_deep_stem: bool = False,
-        use_strided_stem: bool = True,
+        use_strided_stem: bool = False,
         pool_in_shortcut: bool = False,
         se_ratio: float = 0.0,
         image_shape: Sequence[int | None] = (None, None, 3),
@@ -248,20 +245,26 @@ class ResNetBackbone(ImageBackbone):
                 f"block_type must be 'basic_block' or 'bottleneck_block', got {block_type!r}."
             )
         self.keep_config(locals())
-        is_rs = use_deep_stem or pool_in_shortcut or se_ratio > 0
-        if use_pre_activation and is_rs:
+        is_deep = not isinstance(input_conv_filters, int)
+        if use_strided_stem and not is_deep:
             raise ValueError(
-                "use_pre_activation must be False with use_deep_stem, pool_in_shortcut or se_ratio."
+                "use_strided_stem must be False with one first convolution, got "
+                f"input_conv_filters={input_conv_filters}: give a list of filters."
             )
-        if use_pre_activation or is_rs:  # transformers has neither
+        is_newer = is_deep or pool_in_shortcut or se_ratio > 0
+        if use_pre_activation and is_newer:
+            raise ValueError(
+                "use_pre_activation must be False with a list of input_conv_filters, "
+                "pool_in_shortcut or se_ratio."
+            )
+        if use_pre_activation or is_newer:  # transformers has neither
             self.default_family = "timm_resnetv2" if use_pre_activation else "timm_resnet"
         layout = Layout(
             stackwise_num_filters, stackwise_num_blocks, block_type == "bottleneck_block",
             use_pre_activation, use_bias, epsilon,
             strided_first_conv=downsample_in_bottleneck,
             strided_last_block=downsample_in_last_block, stem_filters=input_conv_filters,
-            deep_stem=use_deep_stem, strided_stem=use_strided_stem,
-            pooled_shortcut=pool_in_shortcut, se_ratio=se_ratio,
+            strided_stem=use_strided_stem, pooled_shortcut=pool_in_shortcut, se_ratio=se_ratio,
         )  # fmt: skip
         super().__init__(lambda x: features(x, layout), image_shape, **kwargs)
 
@@ -269,6 +272,7 @@ class ResNetBackbone(ImageBackbone):
 # -- checkpoints ----------------------------------------------------------------------------------
 
 _TIMM_DEPTHS = {
+    "10": ("basic_block", (1, 1, 1, 1)), "14": ("bottleneck_block", (1, 1, 1, 1)),
     "18": ("basic_block", (2, 2, 2, 2)), "26": ("bottleneck_block", (2, 2, 2, 2)),
     "34": ("basic_block", (3, 4, 6, 3)),
     **{depth: ("bottleneck_block", blocks) for depth, blocks in _DEPTHS.items()},
@@ -281,25 +285,32 @@ _RS_BLOCKS = {
 _COMMON = {
     "stackwise_num_filters": (64, 128, 256, 512), "block_type": "bottleneck_block",
     "use_pre_activation": False, "input_conv_filters": 64, "use_bias": False, "epsilon": 1e-5,
-    "downsample_in_bottleneck": False, "downsample_in_last_block": False, "use_deep_stem": False,
-    "use_strided_stem": True, "pool_in_shortcut": False, "se_ratio": 0.0,
+    "downsample_in_bottleneck": False, "downsample_in_last_block": False,
+    "use_strided_stem": False, "pool_in_shortcut": False, "se_ratio": 0.0,
 }  # fmt: skip
-_RS = {"use_deep_stem": True, "pool_in_shortcut": True, "se_ratio": 0.25}
-_C = {"use_deep_stem": True, "use_strided_stem": False}
-_ENDS = {"": {}, "c": _C, "d": {**_C, "pool_in_shortcut": True}}
+_DEEP = {"input_conv_filters": (32, 32, 64)}
+_RS = {**_DEEP, "use_strided_stem": True, "pool_in_shortcut": True, "se_ratio": 0.25}
+# The end of a name in timm -> the depths that it has, and its arguments.
+_ENDS = {
+    "": (("18", "26", "34", "50", "101", "152"), {}), "c": (_DEPTHS, _DEEP),
+    "d": (("18", "26", "34", "50", "101", "152"), {**_DEEP, "pool_in_shortcut": True}),
+    "s": (_DEPTHS, {"input_conv_filters": (64, 64, 128)}),
+    "t": (
+        ("10", "14", "26", "50"), {"input_conv_filters": (24, 32, 64), "pool_in_shortcut": True}
+    ),
+}  # fmt: skip
 _VARIANTS = (
     {
         f"resnet{depth}{end}": {
             **_COMMON,
             **parts,
-            "stackwise_num_blocks": blocks,
-            "block_type": block,
+            "stackwise_num_blocks": _TIMM_DEPTHS[depth][1],
+            "block_type": _TIMM_DEPTHS[depth][0],
         }
-        for end, parts in _ENDS.items()
-        for depth, (block, blocks) in _TIMM_DEPTHS.items()
-        if end != "c" or depth in _DEPTHS
+        for end, (depths, parts) in _ENDS.items()
+        for depth in depths
     }
-    | {"resnet200d": {**_COMMON, **_ENDS["d"], "stackwise_num_blocks": (3, 24, 36, 3)}}
+    | {"resnet200d": {**_COMMON, **_ENDS["d"][1], "stackwise_num_blocks": (3, 24, 36, 3)}}
     | {
         f"resnetrs{depth}": {**_COMMON, **_RS, "stackwise_num_blocks": blocks}
         for depth, blocks in _RS_BLOCKS.items()
@@ -336,7 +347,7 @@ def _timm_weights(arguments: Mapping[str, Any]) -> WeightTable:
     # timm counts the stages from one.
     rows = {k: f"layer{int(v[5]) + 1}{v[6:]}" for k, v in rows.items()}
     stem = {"conv1_conv": "conv1", "conv1_bn": "bn1"}
-    if arguments["use_deep_stem"]:
+    if not isinstance(arguments["input_conv_filters"], int):
         places = (("conv1.0", "conv1.1"), ("conv1.3", "conv1.4"), ("conv1.6", "bn1"),
                   ("maxpool.0", "maxpool.1"))  # fmt: skip
         stem = {
