@@ -5,7 +5,8 @@ They differ from Keras's networks, and from each other. The weights that come fr
 timm's own are padded on all sides alike and have 1e-5. The number of filters is rounded to a
 multiple of 8 by timm, and in V1 cut off by transformers. The first block of transformers' V2 adds
 nothing to its outputs, timm's does where the filters are as many. The dense layer before V3's
-classes (`last_layer_filter`) stands behind pooling.
+classes (`last_layer_filter`) stands behind pooling. timm's `mobilenetv3_rw` is an earlier V3: its
+squeezed channels are no multiples of 8, and are activated as their block is.
 """
 
 import math
@@ -93,12 +94,15 @@ class MobileNetBackbone(ImageBackbone):
         output_num_filters: of the last convolution; None for none.
         output_activation: of the last convolution, and of the layer of `last_layer_filter`.
         last_layer_filter: the width of a dense layer behind pooling; None for none.
+        last_layer_bias: whether that layer has a bias.
         output_num_convolutions: the number of last convolutions, where there are any.
         activate_projection: whether projections are activated (V1).
         depthwise_residual: whether blocks without an expansion add their inputs where they can.
         tf_padding: whether strided convolutions are padded as in TensorFlow, rather than on all
             sides alike.
         epsilon: of the normalisations.
+        se_activation: of the squeezed channels; None for that of the block.
+        se_divisor: squeezed channels are rounded to a multiple of it.
         image_shape: of an image.
 
     Raises:
@@ -129,11 +133,14 @@ class MobileNetBackbone(ImageBackbone):
         output_num_filters: int | None = None,
         output_activation: str = "hard_swish",
         last_layer_filter: int | None = None,
+        last_layer_bias: bool = True,
         output_num_convolutions: int = 1,
         activate_projection: bool = False,
         depthwise_residual: bool = True,
         tf_padding: bool = False,
         epsilon: float = 1e-5,
+        se_activation: str | None = "relu",
+        se_divisor: int = 8,
         image_shape: Sequence[int | None] = (None, None, 3),
         **kwargs: Any,
     ):
@@ -157,7 +164,7 @@ class MobileNetBackbone(ImageBackbone):
             stages.append(blocks)
         style = Style(
             True, epsilon, "same" if tf_padding else "symmetric", activate_projection,
-            depthwise_residual, momentum=0.9,
+            depthwise_residual, momentum=0.9, se_activation=se_activation, se_divisor=se_divisor,
         )  # fmt: skip
         stem = input_num_filters, input_activation
         last = output_num_filters, output_activation, output_num_convolutions
@@ -165,8 +172,9 @@ class MobileNetBackbone(ImageBackbone):
         self.hidden = None
         if last_layer_filter is not None:
             self.hidden = layers.Dense(
-                last_layer_filter, output_activation, dtype=self.dtype_policy, name="hidden"
-            )
+                last_layer_filter, output_activation, last_layer_bias, dtype=self.dtype_policy,
+                name="hidden",
+            )  # fmt: skip
             self.hidden.build((None, self.hidden_dim))
             self.pooled_dim = last_layer_filter
 
@@ -230,9 +238,11 @@ def _arguments(
     return {**columns, "input_num_filters": stem, **arguments}
 
 
+# What all networks but `mobilenetv3_rw` have in common.
+_COMMON = {"last_layer_bias": True, "se_activation": "relu", "se_divisor": 8}
 _RELU6 = {
     "input_activation": "relu6", "output_activation": "relu6", "last_layer_filter": None,
-    "output_num_convolutions": 1,
+    "output_num_convolutions": 1, **_COMMON,
 }  # fmt: skip
 _V1 = {**_RELU6, "activate_projection": True, "depthwise_residual": False}
 _V2 = {**_RELU6, "activate_projection": False}
@@ -285,7 +295,7 @@ def _timm_v3(
         output_num_filters=scale(last), output_num_convolutions=2 if deeper else 1,
         last_layer_filter=hidden,
         activate_projection=False, depthwise_residual=True, tf_padding=tf,
-        epsilon=1e-3 if tf else 1e-5,
+        epsilon=1e-3 if tf else 1e-5, **_COMMON,
     )  # fmt: skip
 
 
@@ -296,7 +306,12 @@ _VARIANTS = {
     "mobilenetv2_110d": _timm_v2(1.1, 1.2), "mobilenetv2_120d": _timm_v2(1.2, 1.4),
 }  # fmt: skip
 _VARIANTS = {k: {**v, "tf_padding": False, "epsilon": 1e-5} for k, v in _VARIANTS.items()}
+_RW = {
+    **_timm_v3("large", 1.0, False), "epsilon": 1e-3, "depthwise_residual": False,
+    "last_layer_bias": False, "se_activation": None, "se_divisor": 1,
+}  # fmt: skip
 _VARIANTS_V3 = {
+    "mobilenetv3_rw": _RW,
     **{f"mobilenetv3_large_{n:03}": _timm_v3("large", n / 100, False) for n in (75, 100)},
     "mobilenetv3_large_150d": _timm_v3("large", 1.5, False, deeper=True),
     **{f"mobilenetv3_small_{n:03}": _timm_v3("small", n / 100, False) for n in (50, 75, 100)},

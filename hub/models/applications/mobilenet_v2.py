@@ -26,17 +26,18 @@ _SIZES = (96, 128, 160, 192, 224)  # of images, for which Keras has weights
 _WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 
 
-def divisible(filters: float) -> int:
-    """Return a number of filters as a multiple of 8 that is at least 90 % of it.
+def divisible(filters: float, divisor: int = 8) -> int:
+    """Return a number of filters as a multiple of a number that is at least 90 % of it.
 
     Args:
         filters: as scaled by a width.
+        divisor: the number.
 
     >>> divisible(24 * 0.75), divisible(16 * 0.35)
     (24, 8)
     """
-    rounded = scaled(filters, 1)
-    return rounded + 8 if rounded < 0.9 * filters else rounded
+    rounded = scaled(filters, 1, divisor)
+    return rounded + divisor if rounded < 0.9 * filters else rounded
 
 
 class Block(NamedTuple):
@@ -72,6 +73,8 @@ class Style(NamedTuple):
         activate_projection: whether the projection is activated, as in V1.
         depthwise_residual: whether a block without an expansion adds its inputs where it can.
         momentum: of the normalisations' averages.
+        se_activation: of the squeezed channels; None for that of the block.
+        se_divisor: squeezed channels are a multiple of it.
     """
 
     named: bool = False
@@ -80,6 +83,8 @@ class Style(NamedTuple):
     activate_projection: bool = False
     depthwise_residual: bool = True
     momentum: float = 0.999
+    se_activation: str | None = "relu"
+    se_divisor: int = 8
 
 
 def activate(x: Any, activation: str, name: str | None = None) -> Any:
@@ -143,10 +148,11 @@ def inverted_residual(x: Any, block: Block, name: str, style: Style) -> Any:
     )(x)
     x = normalize_and_activate(x, "depthwise")
     if block.se_ratio is not None:
+        squeezed = divisible(x.shape[channel_axis()] * block.se_ratio, style.se_divisor)
+        excited, function = f"{name}squeeze_excite_", style.se_activation or block.activation
         x = excite(
-            x, divisible(x.shape[channel_axis()] * block.se_ratio), f"{name}squeeze_excite_",
-            ("avg_pool", "conv", "conv_1", "mul"),
-            layers.ReLU(name=f"{name}squeeze_excite_relu"), _hard_sigmoid,
+            x, squeezed, excited, ("avg_pool", "conv", "conv_1", "mul"),
+            lambda y: activate(y, function, f"{excited}relu"), _hard_sigmoid,
         )  # fmt: skip
     x = layers.Conv2D(block.filters, 1, use_bias=False, name=f"{name}project")(x)
     x = (normalize_and_activate if style.activate_projection else normalize)(x, "project")
