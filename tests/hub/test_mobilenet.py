@@ -7,9 +7,12 @@ import pytest
 import torch
 import transformers
 from backends import BACKENDS
-from image_checkpoints import CLASSES, timm_checkpoint
+from image_checkpoints import CLASSES, randomize, timm_checkpoint
 from safetensors.torch import save_file
 from timm_oracle import import_timm
+from transformers.models.mobilenet_v2.image_processing_pil_mobilenet_v2 import (
+    MobileNetV2ImageProcessorPil,
+)
 
 import hub
 import keraslite as keras
@@ -133,6 +136,46 @@ def test_configs_of_transformers_that_are_not_supported(cls, change, message, tm
     config.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=message):
         hub.load(tmp_path, load_weights=False)
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "repo"),
+    [
+        ("V1", "mobilenet_v1_075_tf_imagenet", "google/mobilenet_v1_0.75_192"),
+        ("V2", "mobilenet_v2_035_tf_imagenet", "google/mobilenet_v2_0.35_96"),
+    ],
+)
+def test_a_preset_of_1001_classes(version, name, repo, backend, hub_server, tmp_path):
+    """In the form in which Google published it: background first, older names of files and keys."""
+    cls = getattr(transformers, f"MobileNet{version}ForImageClassification")
+    labels = {i: f"n{i}" if i else "background" for i in range(1001)}
+    oracle = randomize(cls(cls.config_class(depth_multiplier=0.25, id2label=labels)))
+    published, saved = tmp_path / "published", tmp_path / "saved"
+    oracle.config.save_pretrained(published)
+    torch.save(oracle.state_dict(), published / "pytorch_model.bin")
+    size = {"size": {"shortest_edge": 72}, "crop_size": {"height": 64, "width": 64}}
+    images = {
+        "feature_extractor_type": f"MobileNet{version}FeatureExtractor", "resample": 2, **size,
+        "do_center_crop": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+    }  # fmt: skip
+    (published / "preprocessor_config.json").write_text(json.dumps(images))
+    hub_server.publish(repo, published)
+    model = hub.ImageClassifier.from_preset(name, activation=None)
+    picture = np.random.default_rng(0).integers(0, 256, (90, 100, 3), dtype=np.uint8)
+    prepare = MobileNetV2ImageProcessorPil(**size)
+    with torch.no_grad():
+        expected = oracle(**prepare(picture, return_tensors="pt")).logits.numpy()
+    scores = model.predict([picture], verbose=0)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    best = oracle.config.id2label[int(expected.argmax())]
+    assert model.classify(picture)["label"] == best and model.labels[0] == "background"
+    model.save_to_preset(saved)
+    theirs = cls.from_pretrained(saved)
+    assert theirs.config.id2label == labels
+    tensors = theirs.state_dict()
+    for key, value in oracle.state_dict().items():
+        if not key.endswith("num_batches_tracked"):  # counted by PyTorch alone
+            np.testing.assert_array_equal(tensors[key], value, err_msg=key)
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
