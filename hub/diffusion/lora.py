@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,9 @@ import numpy as np
 from hub.families import family_of
 from hub.presets import PresetFiles, resolve
 from hub.presets.files import resolve_file
-from hub.weights.adapters import adaptable, check_options
+from hub.weights.adapters import adaptable, check_options, storages
 from hub.weights.reader import Weights, open_file
-from hub.weights.storage import CONV, DENSE_AS_CONV, DENSE_OR_CONV, Storage
 from hub.weights.tables import abbreviate
-from keraslite import layers
 from keraslite.saving import save_safetensors
 from keraslite.training import inference
 
@@ -59,7 +57,6 @@ _PROCESSORS = {
     "text_encoder": (r"self_attn\.(q|k|v|out)_proj$", r"self_attn.to_\1"),
 }
 _ALPHA = ".alpha"
-_CONV = replace(CONV, pixel_optional=True)
 
 
 class Module(NamedTuple):
@@ -201,19 +198,13 @@ def _read(weights: Weights, location: str, modules: Mapping[Module, Any]) -> dic
     return updates
 
 
-def _storages(layer: Any) -> dict[str, Storage]:
-    """Return how both matrices are stored; those of a dense layer may be convolutions there."""
-    conv = isinstance(layer, layers.Conv2D)
-    return {"a": _CONV, "b": DENSE_AS_CONV} if conv else dict.fromkeys("ab", DENSE_OR_CONV)
-
-
 def _fits(shapes: Mapping[str, tuple], layer: Any) -> bool:
     """Return whether matrices are an update of a layer."""
     if len(shapes["a"]) < 2 or not shapes["a"][0] or shapes.get("alpha", ()) not in ((), (1,)):
         return False
     (*window, outputs), rank = layer.base_weight.shape, shapes["a"][0]
     ours = {"a": (*window, rank), "b": (rank, outputs)}
-    return all(x.fits(ours[side], shapes[side]) for side, x in _storages(layer).items())
+    return all(x.fits(ours[side], shapes[side]) for side, x in storages(layer).items())
 
 
 # -- what the pipeline does -----------------------------------------------------------------------
@@ -289,7 +280,7 @@ def load_lora(
         for module, update in updates.items():
             layer = modules[module]
             layer.enable_lora(len(update.a), update.alpha * scale)
-            for side, storage in _storages(layer).items():
+            for side, storage in storages(layer).items():
                 variable = getattr(layer, f"lora_kernel_{side}")
                 variable.assign(storage.from_checkpoint(getattr(update, side), variable.shape))
             if fuse:
@@ -344,7 +335,7 @@ def save_lora(pipeline: Any, folder: Any) -> None:
     for module, layer in adapted.items():
         name = f"{module.part}.{family_of(getattr(pipeline, module.part).family).own_prefix}"
         name += module.name
-        for side, storage in _storages(layer).items():
+        for side, storage in storages(layer).items():
             matrix = getattr(layer, f"lora_kernel_{side}").numpy()
             tensors[f"{name}.lora_{side.upper()}.weight"] = storage.to_checkpoint(matrix)
     for part in _PARTS:

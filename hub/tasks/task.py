@@ -303,6 +303,14 @@ class Task(keras.Model):
         """
         return adapters.enable_lora(self, rank, alpha, **kwargs)
 
+    def disable_lora(self, merge: bool = False) -> None:
+        """Remove the low-rank update; the backbone is trained as it was before.
+
+        Args:
+            merge: whether the update is added to the weights first.
+        """
+        adapters.disable_lora(self, merge)
+
     def save_adapter(self, adapter_dir: Any) -> None:
         """Write the low-rank update and the head alone, as PEFT reads them.
 

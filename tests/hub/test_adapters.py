@@ -169,7 +169,7 @@ def test_adapters_that_do_not_fit(checkpoints, tmp_path):
         with pytest.raises(ValueError, match="no adapter: call enable_lora"):
             model.save_adapter(tmp_path)
         with pytest.raises(
-            ValueError, match=r"No dense layer is named \['q'\]; there are: .*query"
+            ValueError, match=r"No dense layer or convolution is named \['q'\]; .*query"
         ):
             model.enable_lora(2, targets=["q"])
         model.enable_lora(2, targets=["q_proj"])
