@@ -58,6 +58,8 @@ class Family:
         own_prefix: stands before them in a checkpoint of the backbone alone.
         other_heads: patterns of tensors of heads, which a model without them may leave unread.
         heads: task name -> `Head`.
+        memory_names: parts of names in a checkpoint -> what transformers calls them in memory, by
+            which PEFT finds modules; in this order.
         library: whose files it has: "transformers", "diffusers" or "timm".
         config_type: the model type in config.json where that is another family's; `model_type` is
             then the architecture in config.json.
@@ -78,6 +80,7 @@ class Family:
     own_prefix: str = ""
     other_heads: tuple[str, ...] = ()
     heads: Mapping[str, Head] = field(default_factory=dict)
+    memory_names: Mapping[str, str] = field(default_factory=dict)
     library: str = "transformers"
     config_type: str | None = None
 

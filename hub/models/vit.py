@@ -234,12 +234,19 @@ _ROWS = {
     "blocks/{i}/output_dense": "encoder.layer.{i}.output.dense",
     "final_norm": "layernorm",
 }
+_MEMORY_NAMES = {
+    "encoder.layer.": "layers.", "attention.attention.query": "attention.q_proj",
+    "attention.attention.key": "attention.k_proj", "attention.attention.value": "attention.v_proj",
+    "attention.output.dense": "attention.o_proj", "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+}  # fmt: skip
 _IGNORED = (r"embeddings\.mask_token", r"pooler\..*")
 
 register(
     Family(
         "vit", ViTBackbone, _CONFIG, WeightTable(_ROWS, _IGNORED), "ViTModel", prefix="vit.",
         defaults=_DEFAULTS, fixed={"qkv_bias": (True,)}, other_heads=(r"classifier\..*",),
+        memory_names=_MEMORY_NAMES,
         heads={
             "ImageClassifier": Head(
                 "ViTForImageClassification", WeightTable({"head": "classifier"}),
@@ -256,7 +263,7 @@ register(
         ),
         "DeiTModel", prefix="deit.", defaults=_DEFAULTS, fixed={"qkv_bias": (True,)},
         read=lambda config: {"use_distillation_token": True},
-        other_heads=(r"(cls_|distillation_)?classifier\..*",),
+        other_heads=(r"(cls_|distillation_)?classifier\..*",), memory_names=_MEMORY_NAMES,
         heads={
             "ImageClassifier": Head(
                 "DeiTForImageClassificationWithTeacher",

@@ -36,8 +36,15 @@ _SUPPORTED = {
 
 
 def _table(task: Any) -> WeightTable:
-    """Return the names of a task's weights in memory of transformers."""
+    """Return the names of a task's weights in a checkpoint."""
     return family_of(task.backbone.family).task_weights(task.task, task.backbone)
+
+
+def _in_memory(task: Any, name: str) -> str:
+    """Return a name of a checkpoint, or of an older adapter, as transformers has it in memory."""
+    for old, new in family_of(task.backbone.family).memory_names.items():
+        name = name.replace(old, new)
+    return name
 
 
 def adaptable(model: Any, table: WeightTable) -> Iterator[tuple[str, str, Any]]:
@@ -58,8 +65,10 @@ def adaptable(model: Any, table: WeightTable) -> Iterator[tuple[str, str, Any]]:
 
 
 def _layers(task: Any) -> Iterator[tuple[str, str, Any]]:
-    """Yield what `adaptable` does, of the backbone alone."""
-    return (row for row in adaptable(task, _table(task)) if row[0].startswith("backbone/"))
+    """Yield (our path, the module in an adapter, the layer) of each layer of the backbone."""
+    for path, module, layer in adaptable(task, _table(task)):
+        if path.startswith("backbone/"):
+            yield path, _in_memory(task, module), layer
 
 
 def storages(layer: Any, stored: Storage | None = None) -> dict[str, Storage]:
@@ -223,7 +232,8 @@ def _matches(task: Any) -> list[TensorMatch]:
         path: storage for path, storage in layer_storages(task, weight_variables(task)).items()
         if table.find(path) is not None
     }  # fmt: skip
-    return name_tensors(known, table)
+    matches = name_tensors(known, table)
+    return [m._replace(tensor=_in_memory(task, m.tensor)) for m in matches]
 
 
 def _head(task: Any, matches: Sequence[TensorMatch]) -> dict[str, tuple[Any, Storage]]:
@@ -326,10 +336,12 @@ def load_adapter(task: Any, files: Files) -> None:
     else:
         weights = Weights([open_torch(files.path("adapter_model.bin"))])
     modules = _modules(task, _layers(task))
-    updates = {n.removeprefix(_ROOT).rpartition(".lora_A.")[0] for n in weights if ".lora_A." in n}
+    stored = {
+        _in_memory(task, name.replace(".modules_to_save.default.", ".")): name for name in weights
+    }
+    updates = {n.removeprefix(_ROOT).rpartition(".lora_A.")[0] for n in stored if ".lora_A." in n}
     head = {f"{_ROOT}{name}": row for name, row in _head(task, _matches(task)).items()}
     expected = {f"{_ROOT}{m}.lora_{x}.weight" for m in updates for x in "AB"}
-    stored = {name.replace(".modules_to_save.default.", "."): name for name in weights}
     unknown = sorted(
         {n for n in stored if n not in expected and n not in head}
         | {m for m in updates if m not in modules}

@@ -10,7 +10,7 @@ import torch
 from checkpoints import cached
 from compare import assert_close
 from image_checkpoints import OF_TRANSFORMERS, timm_checkpoint, transformers_checkpoint
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import hub
 import keraslite as keras
@@ -36,8 +36,8 @@ def loaded(folder):
     return hub.ImageClassifier.from_preset(folder / "checkpoint", **options)
 
 
-def pixels(count=3):
-    return np.random.default_rng(0).normal(size=(count, 64, 64, 3)).astype("float32")
+def pixels(count=3, size=64):
+    return np.random.default_rng(0).normal(size=(count, size, size, 3)).astype("float32")
 
 
 def scores_of(model, images):
@@ -100,6 +100,7 @@ def test_only_the_update_and_the_head_are_trained(backend, checkpoints, tmp_path
         ("resnet18", ["conv2", "downsample.0"], ["fc"]),
         ("mobilenetv3_small_050", ["conv_pw", "conv_reduce", "conv_head"], None),
         ("convnext_atto", ["fc1", "downsample.1"], ["head"]),
+        ("vit", ["q_proj", "o_proj", "fc2"], ["classifier"]),
     ],
 )
 def test_an_adapter_of_peft(backend, checkpoints, tmp_path, name, targets, heads):
@@ -112,7 +113,8 @@ def test_an_adapter_of_peft(backend, checkpoints, tmp_path, name, targets, heads
             if "lora_" in key or "modules_to_save" in key:  # PEFT begins without a change
                 parameter.copy_(torch.randn_like(parameter) * 0.2)
     adapted.save_pretrained(tmp_path / "theirs")
-    expected, images = scores_of(adapted, pixels()), pixels()
+    images = pixels(size=32 if name == "vit" else 64)
+    expected = scores_of(adapted, images)
     assert np.abs(expected - scores_of(oracle, images)).max() > 1e-2 * np.abs(expected).max()
     model = loaded(folder)
     model.load_adapter(tmp_path / "theirs")
@@ -124,6 +126,34 @@ def test_an_adapter_of_peft(backend, checkpoints, tmp_path, name, targets, heads
         np.testing.assert_array_equal(a[key], b[key], err_msg=key)
     back = peft.PeftModel.from_pretrained(copy.deepcopy(oracle), tmp_path / "ours").eval()
     np.testing.assert_allclose(scores_of(back, images), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_adapter_of_older_transformers(checkpoints, tmp_path):
+    """Whose modules have in memory the names that they have in the checkpoint."""
+    folder, _ = checkpoints("deit")
+    with keras.use_backend("numpy"):
+        model, images = loaded(folder), pixels(size=32)
+        model.enable_lora(2)
+        random = np.random.default_rng(0)
+        for variable in model.backbone.trainable_variables:
+            variable.assign(random.normal(size=variable.shape))
+        model.save_adapter(tmp_path)
+        file = tmp_path / "adapter_model.safetensors"
+        names = {
+            ".layers.": ".encoder.layer.", ".q_proj": ".attention.query",
+            ".v_proj": ".attention.value",
+        }  # fmt: skip
+        tensors = load_file(file)
+        for new, old in names.items():
+            tensors = {name.replace(new, old): value for name, value in tensors.items()}
+        assert "base_model.model.deit.encoder.layer.1.attention.attention.query.lora_A.weight" in (
+            tensors
+        )
+        save_file(tensors, file)
+        again = loaded(folder)
+        again.load_adapter(tmp_path)
+        expected = model.predict(images, verbose=0)
+        np.testing.assert_array_equal(again.predict(images, verbose=0), expected)
 
 
 def test_modules_are_named_so_that_peft_finds_no_others(checkpoints, tmp_path):
