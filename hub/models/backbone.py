@@ -80,7 +80,9 @@ class Backbone(keras.Model):
         Raises:
             ValueError: the preset is unknown or of another class, or its files do not fit.
         """
-        checkpoint = find_checkpoint(preset, backbone=cls, revision=revision, token=token)
+        checkpoint = find_checkpoint(
+            preset, lambda family: issubclass(family.backbone, cls), revision=revision, token=token
+        )  # fmt: skip
         family = checkpoint.family
         if not issubclass(family.backbone, cls):
             raise ValueError(

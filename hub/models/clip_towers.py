@@ -12,7 +12,7 @@ that have default values.
 from typing import Any
 
 from hub.blocks.transformer import TransformerBlock
-from hub.families import Family, register
+from hub.families import Family, Head, register
 from hub.models.backbone import Backbone
 from hub.weights.tables import WeightTable
 from keraslite import KerasTensor, initializers, layers, ops
@@ -207,6 +207,7 @@ class CLIPVisionEncoder(_Tower):
             raise ValueError(f"patch_size must be from 1 to {image_size}, got {patch_size}.")
         num_patches = (image_size // patch_size) ** 2
         super().__init__(config, 1 + num_patches, dtype, **kwargs)
+        self.pooled_dim = hidden_dim
         self.image_shape, self.num_patches = (image_size, image_size, num_channels), num_patches
         self.patch_embedding = layers.Conv2D(
             hidden_dim, patch_size, strides=patch_size, use_bias=False, dtype=self.dtype_policy,
@@ -223,6 +224,14 @@ class CLIPVisionEncoder(_Tower):
         self.patch_embedding.build((None, *self.image_shape))
         self.first_norm.build((None, None, self.hidden_dim))
         super().build()
+
+    def pool(self, features: Any) -> Any:
+        """Return one vector of each image: the normalised class token.
+
+        Args:
+            features: the output.
+        """
+        return features["pooled_output"]
 
     def symbolic_inputs(self) -> list[Any]:
         """Return symbolic inputs of `call`, of two sizes."""
@@ -361,5 +370,10 @@ CLIP_VISION = register(
         own_prefix="vision_model.",
         other_heads=(r"text_model\..*", *_OTHER_WEIGHTS),
         architecture="CLIPVisionModel",
+        heads={
+            "ImageEmbedder": Head(
+                "CLIPVisionModelWithProjection", WeightTable({"projection": "visual_projection"})
+            )
+        },
     )
 )  # fmt: skip

@@ -195,17 +195,19 @@ def part_config(part: Family, config: Mapping[str, Any], key: str) -> dict[str, 
     return {**values, "model_type": part.model_type}
 
 
-def _of_part(family: Family, config: dict[str, Any], cls: type) -> tuple[Family, dict[str, Any]]:
-    """Return family and config of the part that is of a class, else of the whole checkpoint.
+def _of_part(
+    family: Family, config: dict[str, Any], suits: Callable[[Family], bool]
+) -> tuple[Family, dict[str, Any]]:
+    """Return family and config of the part that suits, else of the whole checkpoint.
 
     Args:
         family: the checkpoint's family.
         config: its config.json.
-        cls: the class of backbone to load.
+        suits: whether a family is one to load.
     """
-    for model_type, key in () if issubclass(family.backbone, cls) else family.parts.values():
+    for model_type, key in () if suits(family) else family.parts.values():
         part = family_of(model_type)
-        if issubclass(part.backbone, cls):
+        if suits(part):
             return part, part_config(part, config, key)
     return family, config
 
@@ -291,14 +293,14 @@ class Checkpoint:
 
 
 def find_checkpoint(
-    preset: Any, *, backbone: type | None = None, revision: str | None = None,
+    preset: Any, suits: Callable[[Family], bool], *, revision: str | None = None,
     token: str | bool | None = None,
 ) -> Checkpoint:  # fmt: skip
     """Resolve a preset and read its config, without its weights.
 
     Args:
         preset: as for `hub.presets.resolve`.
-        backbone: the class of backbone to load, which may be that of a part.
+        suits: whether a family is one to load; that of a part is where the whole one is not.
         revision: as for `hub.presets.resolve`.
         token: as for `hub.presets.resolve`.
 
@@ -307,9 +309,7 @@ def find_checkpoint(
     """
     files = resolve(preset, revision=revision, token=token)
     config = read_config(files)
-    family = family_of(config["model_type"])
-    if backbone is not None:
-        family, config = _of_part(family, config, backbone)
+    family, config = _of_part(family_of(config["model_type"]), config, suits)
     return Checkpoint(files, config, family)
 
 

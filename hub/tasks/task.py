@@ -125,7 +125,9 @@ class Task(keras.Model):
         Raises:
             ValueError: the preset is unknown, or its files do not fit; the message says how.
         """
-        checkpoint = find_checkpoint(preset, revision=revision, token=token)
+        checkpoint = find_checkpoint(
+            preset, lambda family: family.head(cls.task) is not None, revision=revision, token=token
+        )  # fmt: skip
         chosen = cls.for_family(checkpoint.family.model_type)
         head = checkpoint.family.head(cls.task)
         table = head.weights or WeightTable({})

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from clip_checkpoints import both_towers
 from image_checkpoints import OF_TIMM, OF_TRANSFORMERS, timm_checkpoint, transformers_checkpoint
 from PIL import Image
 from safetensors.torch import load_file
 from timm_oracle import import_timm
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import hub
+import keraslite as keras
 from hub.cli import main
 
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (3, 70, 91, 3), dtype="uint8"))
@@ -75,3 +78,62 @@ def test_command_line(tmp_path, capsys):
     assert main(command) == 0
     vector = json.loads(capsys.readouterr().out.splitlines()[-1])["vector"]
     assert np.linalg.norm(vector) == pytest.approx(1, rel=1e-4)
+
+
+def clip_checkpoint(folder):
+    oracle = both_towers(folder)
+    size = {"size": {"shortest_edge": 15}, "crop_size": {"height": 15, "width": 15}}
+    CLIPImageProcessorPil(**size).save_pretrained(folder)
+    return oracle
+
+
+def test_vectors_of_clip_are_the_image_features_of_transformers(backend, tmp_path):
+    oracle = clip_checkpoint(tmp_path / "clip")
+    model = hub.ImageEmbedder.from_preset(tmp_path / "clip", normalize=False)
+    inputs = torch.tensor(model.preprocessor(IMAGES)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = oracle.get_image_features(inputs).pooler_output.numpy()
+    vectors = model.predict(IMAGES, verbose=0)
+    assert vectors.shape == (3, 6)
+    np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    model.save_to_preset(tmp_path / "saved")
+    theirs = transformers.CLIPVisionModelWithProjection.from_pretrained(tmp_path / "saved")
+    with torch.no_grad():
+        theirs = theirs.eval()(inputs).image_embeds.numpy()
+    np.testing.assert_allclose(theirs, expected, rtol=1e-5, atol=1e-6)
+    again = hub.load(tmp_path / "saved")
+    assert type(again).__name__ == "CLIPVisionEncoderImageEmbedder"
+    unit = expected / np.linalg.norm(expected, axis=-1, keepdims=True)
+    np.testing.assert_allclose(again.predict(IMAGES, verbose=0), unit, rtol=1e-4, atol=1e-5)
+    zero_shot = hub.CLIPBackbone.from_preset(tmp_path / "clip")
+    pixels = model.preprocessor(IMAGES)
+    raw = keras.ops.convert_to_numpy(zero_shot.get_vision_embeddings(pixels))
+    np.testing.assert_allclose(raw, vectors, rtol=1e-5, atol=1e-5)
+
+
+def test_the_encoder_of_clip_without_a_projection(tmp_path):
+    clip_checkpoint(tmp_path / "clip")
+    with keras.use_backend("numpy"):
+        hub.CLIPVisionEncoder.from_preset(tmp_path / "clip").save_to_preset(tmp_path / "encoder")
+        model = hub.ImageEmbedder.from_preset(tmp_path / "encoder", preprocessor=None)
+        assert model.projection is None
+        x = np.random.default_rng(0).normal(size=(2, 15, 15, 3)).astype("float32")
+        with torch.no_grad():
+            theirs = transformers.CLIPVisionModel.from_pretrained(tmp_path / "encoder").eval()
+            pooled = theirs(torch.tensor(x).permute(0, 3, 1, 2)).pooler_output
+            expected = torch.nn.functional.normalize(pooled).numpy()
+        np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
+        model.save_to_preset(tmp_path / "again")
+        config = json.loads((tmp_path / "again" / "config.json").read_text())
+        assert config["architectures"] == ["CLIPVisionModel"]
+        again = hub.ImageEmbedder.from_preset(tmp_path / "again", preprocessor=None)
+        np.testing.assert_array_equal(again(x), model(x))
+
+
+def test_clip_from_the_command_line(tmp_path, capsys):
+    clip_checkpoint(tmp_path / "clip")
+    Image.fromarray(IMAGES[0]).save(tmp_path / "a.png")
+    command = ["run", "image-feature-extraction", str(tmp_path / "clip"), str(tmp_path / "a.png")]
+    assert main(command) == 0
+    vector = json.loads(capsys.readouterr().out.splitlines()[-1])["vector"]
+    assert len(vector) == 6 and np.linalg.norm(vector) == pytest.approx(1, rel=1e-4)
