@@ -276,6 +276,7 @@ _TIMM_DEPTHS = {
     "18": ("basic_block", (2, 2, 2, 2)), "26": ("bottleneck_block", (2, 2, 2, 2)),
     "34": ("basic_block", (3, 4, 6, 3)),
     **{depth: ("bottleneck_block", blocks) for depth, blocks in _DEPTHS.items()},
+    "200": ("bottleneck_block", (3, 24, 36, 3)),
 }  # fmt: skip
 _RS_BLOCKS = {
     "50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3), "200": (3, 24, 36, 3),
@@ -290,32 +291,29 @@ _COMMON = {
 }  # fmt: skip
 _DEEP = {"input_conv_filters": (32, 32, 64)}
 _RS = {**_DEEP, "use_strided_stem": True, "pool_in_shortcut": True, "se_ratio": 0.25}
+_PLAIN = ("18", "26", "34", *_DEPTHS, "200")
 # The end of a name in timm -> the depths that it has, and its arguments.
 _ENDS = {
-    "": (("18", "26", "34", "50", "101", "152"), {}), "c": (_DEPTHS, _DEEP),
-    "d": (("18", "26", "34", "50", "101", "152"), {**_DEEP, "pool_in_shortcut": True}),
+    "": (_PLAIN, {}), "c": (_DEPTHS, _DEEP),
+    "d": (_PLAIN, {**_DEEP, "pool_in_shortcut": True}),
     "s": (_DEPTHS, {"input_conv_filters": (64, 64, 128)}),
     "t": (
         ("10", "14", "26", "50"), {"input_conv_filters": (24, 32, 64), "pool_in_shortcut": True}
     ),
 }  # fmt: skip
-_VARIANTS = (
-    {
-        f"resnet{depth}{end}": {
-            **_COMMON,
-            **parts,
-            "stackwise_num_blocks": _TIMM_DEPTHS[depth][1],
-            "block_type": _TIMM_DEPTHS[depth][0],
-        }
-        for end, (depths, parts) in _ENDS.items()
-        for depth in depths
+_VARIANTS = {
+    f"resnet{depth}{end}": {
+        **_COMMON,
+        **parts,
+        "stackwise_num_blocks": _TIMM_DEPTHS[depth][1],
+        "block_type": _TIMM_DEPTHS[depth][0],
     }
-    | {"resnet200d": {**_COMMON, **_ENDS["d"][1], "stackwise_num_blocks": (3, 24, 36, 3)}}
-    | {
-        f"resnetrs{depth}": {**_COMMON, **_RS, "stackwise_num_blocks": blocks}
-        for depth, blocks in _RS_BLOCKS.items()
-    }
-)
+    for end, (depths, parts) in _ENDS.items()
+    for depth in depths
+} | {
+    f"resnetrs{depth}": {**_COMMON, **_RS, "stackwise_num_blocks": blocks}
+    for depth, blocks in _RS_BLOCKS.items()
+}
 _VARIANTS_V2 = {
     f"resnetv2_{depth}": {**_COMMON, "stackwise_num_blocks": blocks, "use_pre_activation": True}
     for depth, blocks in _DEPTHS.items()
