@@ -48,7 +48,7 @@ def check_no_text(model: Any, inputs: Any) -> None:
     """
     if is_text(inputs):
         raise TypeError(
-            f"{type(model).__name__} must be called on arrays of ids, got texts: give texts to "
+            f"{type(model).__name__} must be called on arrays, got texts or paths: give them to "
             "`predict`, or turn them into arrays with the preprocessor of the task."
         )
 

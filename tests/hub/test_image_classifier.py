@@ -165,6 +165,9 @@ def test_images_come_in_every_form(checkpoint, tmp_path):
     ready = model.preprocessor(images)
     model.preprocessor = None
     np.testing.assert_allclose(model.predict(ready, verbose=0), expected, rtol=1e-5)
+    for x in (paths, paths[0], images):
+        with pytest.raises(TypeError, match="has no preprocessor, so images must be arrays"):
+            model.predict(x, verbose=0)
 
 
 def test_labels_are_given_with_their_scores(checkpoint):

@@ -118,7 +118,7 @@ def test_decoders_take_the_names_of_transformers(backend, checkpoints):
 def test_a_model_that_is_called_on_texts_says_what_to_do(backend):
     for model in (bert(), hub.TextClassifier(bert(), num_classes=2)):
         for texts in ("hello", ["a", "b"], np.array(["a"])):
-            with pytest.raises(TypeError, match="must be called on arrays of ids, got texts"):
+            with pytest.raises(TypeError, match="must be called on arrays, got texts"):
                 model(texts)
 
 

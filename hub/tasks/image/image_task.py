@@ -96,7 +96,16 @@ class ImageTask(Task):
         )  # fmt: skip
 
     def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
-        if self.preprocessor is None or not is_images(x):
+        if self.preprocessor is None:
+            first = x[0] if isinstance(x, list | tuple) and x else x
+            if is_single_image(first):
+                raise TypeError(
+                    f"{type(self).__name__} has no preprocessor, so images must be arrays (batch, "
+                    f"height, width, channels), got {type(first).__name__}: give it a "
+                    "hub.ImagePreprocessor."
+                )
+            return x, y
+        if not is_images(x):
             return x, y
         rows = list_images(x)
         column = np.empty(len(rows), dtype=object)
