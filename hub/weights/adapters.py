@@ -103,7 +103,7 @@ def _check_groups(paths: Iterable[str]) -> None:
 
 
 def enable_lora(
-    task: Any, rank: int, alpha: float | None = None, targets: Sequence[str] | None = None
+    task: Any, rank: int, alpha: float | None = None, targets: str | Sequence[str] | None = None
 ) -> list[str]:
     """Freeze a task's backbone and train a low-rank update of some of its layers.
 
@@ -114,25 +114,28 @@ def enable_lora(
         task: the task.
         rank: the rank of the updates.
         alpha: the update is scaled by `alpha / rank`; the rank by default.
-        targets: last parts of the names of dense layers and convolutions: ours, such as "query", or
-            the checkpoint's, such as "q_proj" or "conv1". By default queries and values of
-            attention; of a network without attention all dense layers and convolutions, but for
-            those in groups.
+        targets: the last part, or parts, of the names of dense layers and convolutions: ours, such
+            as "query", or the checkpoint's, such as "q_proj" or "conv1". By default queries and
+            values of attention; of a network without attention all dense layers and convolutions,
+            but for those in groups.
 
     Returns:
         The paths of the layers that are adapted.
 
     Raises:
-        ValueError: nothing has such a name, a layer is a convolution in groups, or the task is
-            adapted already.
+        ValueError: the rank is not positive, nothing has such a name, a layer is a convolution in
+            groups, or the task is adapted already.
 
     >>> from hub import BertBackbone, TextClassifier
     >>> model = TextClassifier(BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8), 2)
     >>> enable_lora(model, 2)
     ['backbone/blocks/0/attention/query', 'backbone/blocks/0/attention/value']
     """
+    if type(rank) is not int or rank < 1:
+        raise ValueError(f"rank must be a positive integer, got {rank!r}.")
     layers = list(_layers(task))
-    names = _ATTENTION if targets is None else set(targets)
+    wanted = _ATTENTION if targets is None else targets
+    names = {wanted} if isinstance(wanted, str) else set(wanted)
     chosen = [row for row in layers if names & _last_parts(row)]
     if targets is None:
         chosen = chosen or [row for row in layers if _groups(row[2]) == 1]
@@ -144,7 +147,7 @@ def enable_lora(
         )
     _check_groups(path for path, _, layer in chosen if _groups(layer) > 1)
     if any(layer.lora_enabled for _, _, layer in layers):
-        raise ValueError("This task has an adapter already: make the task anew to begin another.")
+        raise ValueError("This task has an adapter already: call disable_lora() to begin another.")
     _enable(task, [layer for _, _, layer in chosen], rank, alpha)
     return [path for path, _, _ in chosen]
 

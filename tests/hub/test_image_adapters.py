@@ -174,7 +174,9 @@ def test_convolutions_in_groups(checkpoints, tmp_path):
         with pytest.raises(ValueError, match=r"in groups is not supported: leave \['backbone/sta"):
             model.enable_lora(2, targets=["stage2_block1_2_conv"])
         with pytest.raises(ValueError, match=r"No dense layer or convolution is named \['x'\]"):
-            model.enable_lora(2, targets=["x"])
+            model.enable_lora(2, targets="x")
+        with pytest.raises(ValueError, match="rank must be a positive integer, got 0"):
+            model.enable_lora(0)
         assert all(model.enable_lora(2)) and not model.backbone.get_layer("stem_conv").groups > 1
         grouped = [x for x in model.backbone.layers if getattr(x, "groups", 1) > 1]
         assert grouped and not any(layer.lora_enabled for layer in grouped)
