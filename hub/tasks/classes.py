@@ -150,7 +150,7 @@ def encode_labels(y: Any, names: list[str], sparse: bool = True, place: str = "r
             if value not in numbers:
                 raise ValueError(
                     f"The label of {place} {row} must be one of {names}, got {value!r}. Give "
-                    "num_classes or labels for other classes."
+                    "labels with the names of all classes."
                 )
         elif sparse and not (value == int(value) and 0 <= value < len(names)):
             raise ValueError(

@@ -75,12 +75,13 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
     """Return (x, y, sample_weight) of a batch; missing parts are None.
 
     Args:
-        data: x, (x,), (x, y) or (x, y, sample_weight).
+        data: x, (x,), (x, y) or (x, y, sample_weight). A list of strings is x, as PyTorch's
+            DataLoader makes of texts and of paths.
 
     >>> unpack_x_y_sample_weight((1, 2))
     (1, 2, None)
     """
-    if isinstance(data, list):
+    if isinstance(data, list) and not (data and all(isinstance(value, str) for value in data)):
         data = tuple(data)
     if not isinstance(data, tuple):
         return data, None, None

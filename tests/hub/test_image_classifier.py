@@ -162,6 +162,8 @@ def test_images_come_in_every_form(checkpoint, tmp_path):
         ([paths[1], images[0]], [1, 0]),
     ):
         np.testing.assert_allclose(model.predict(x, verbose=0), expected[rows], rtol=1e-5)
+    batches = torch.utils.data.DataLoader(list(map(str, paths * 2)), batch_size=4)
+    np.testing.assert_allclose(model.predict(batches, verbose=0), expected[[0, 1] * 2], rtol=1e-5)
     ready = model.preprocessor(images)
     model.preprocessor = None
     np.testing.assert_allclose(model.predict(ready, verbose=0), expected, rtol=1e-5)
