@@ -163,6 +163,21 @@ def is_single_audio(x: Any) -> bool:
     return len(shape) < 2
 
 
+def is_live(source: Any) -> bool:
+    """Return whether a recording is an iterator of chunks, whose length is unknown.
+
+    Args:
+        source: as for `load_audio`.
+
+    >>> is_live(iter([np.zeros(9)])), is_live("a.wav"), is_live([0.0, 0.5]), is_live(np.zeros(9))
+    (True, False, False, False)
+    """
+    source = _split_rate(source)[1]
+    is_file = _is_path(source) or isinstance(source, _BYTES) or hasattr(source, "read")
+    is_samples = isinstance(source, list | tuple | Mapping) or hasattr(source, "shape")
+    return isinstance(source, Iterable) and not is_file and not is_samples
+
+
 # -- sources ------------------------------------------------------------------------------------
 
 

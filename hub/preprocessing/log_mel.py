@@ -59,9 +59,10 @@ def mel_filters(num_mels: int, num_fft_bins: int = 400, sample_rate: int = 16000
 class LogMelReader:
     """The log-mel spectrogram of a recording that is read block by block.
 
-    The memory is that of the frames: an hour has 115 MB of 80 mels, and 184 MB of 128. `window`
-    gives the frames that `WhisperFeatureExtractor` of transformers gives for the recording as a
-    whole; before `close` it takes the maximum of what was read so far.
+    The memory is that of the frames: an hour has 115 MB of 80 mels, and 184 MB of 128; less where
+    `discard` forgets the first ones. `window` gives the frames that `WhisperFeatureExtractor` of
+    transformers gives for the recording as a whole; before `close` it takes the maximum of what was
+    read so far.
 
     Args:
         num_mels: the number of bands.
@@ -73,6 +74,7 @@ class LogMelReader:
     Attributes:
         num_samples: the number of samples that were read.
         num_frames: the number of frames that are ready; after `close` those of the recording.
+        is_closed: whether the recording was read to its end.
 
     >>> reader = LogMelReader(min_samples=16000)
     >>> for block in np.split(np.ones(9600, "float32"), 3):
@@ -101,11 +103,12 @@ class LogMelReader:
         self._hann = (0.5 - 0.5 * np.cos(angles)).astype("float32")
         self._stride, self._half, self._min_samples = stride, num_fft_bins // 2, min_samples
         self._pending = np.zeros(0, "float32")  # samples from the first frame that is not complete
-        self._is_started = self._is_closed = False
-        self._blocks: list[np.ndarray] = []
+        self._is_started = False
+        self._blocks: dict[int, np.ndarray] = {}
         self._maximum = np.float32(-np.inf)
         self.num_samples = 0
         self.num_frames = 0
+        self.is_closed = False
 
     def append(self, samples: np.ndarray) -> None:
         """Read a block.
@@ -116,8 +119,8 @@ class LogMelReader:
         Raises:
             ValueError: the reader is closed, or the samples have another shape.
         """
-        if self._is_closed or samples.ndim != 1:
-            got = "a closed reader" if self._is_closed else f"the shape {samples.shape}"
+        if self.is_closed or samples.ndim != 1:
+            got = "a closed reader" if self.is_closed else f"the shape {samples.shape}"
             raise ValueError(f"Blocks must be (samples,), before close; got {got}.")
         self.num_samples += len(samples)
         self._add_frames(self._padded_start(samples))
@@ -128,7 +131,7 @@ class LogMelReader:
         Raises:
             ValueError: the recording is too short for a frame.
         """
-        if self._is_closed:
+        if self.is_closed:
             return
         length = max(self.num_samples, self._min_samples)
         if length <= self._half:
@@ -140,7 +143,7 @@ class LogMelReader:
         count = (length + 2 * self._half - len(self._hann)) // self._stride - self.num_frames
         reflected = samples[-2 : -2 - self._half : -1]
         self._add_frames(np.concatenate([samples, reflected]), count)
-        self._is_closed = True
+        self.is_closed = True
 
     def window(self, start: int, length: int) -> np.ndarray:
         """Return frames float32 (length, mels), zero where the recording has none.
@@ -150,10 +153,13 @@ class LogMelReader:
             length: the number of frames.
 
         Raises:
-            ValueError: start or length is negative.
+            ValueError: start or length is negative, or the frames were discarded.
         """
         if start < 0 or length < 0:
             raise ValueError(f"start and length must not be negative, got {start} and {length}.")
+        first = min(self._blocks, default=self.num_frames // _BLOCK) * _BLOCK
+        if start < first:
+            raise ValueError(f"Frames before {first} were discarded, got start {start}.")
         out = np.zeros((length, self._filters.shape[1]), "float32")
         count = 0
         while count < min(length, self.num_frames - start):
@@ -167,6 +173,15 @@ class LogMelReader:
         frames += 4
         frames /= 4
         return out
+
+    def discard(self, frame: int) -> None:
+        """Forget frames before one, which are not asked for again, to limit the memory.
+
+        Args:
+            frame: the first one that is kept; some before it may be.
+        """
+        for block in [b for b in self._blocks if (b + 1) * _BLOCK <= min(frame, self.num_frames)]:
+            del self._blocks[block]
 
     def _padded_start(self, samples: np.ndarray) -> np.ndarray:
         """Return pending and new samples, reflected before the start of the recording."""
@@ -192,10 +207,10 @@ class LogMelReader:
     def _store(self, frames: np.ndarray) -> None:
         self._maximum = max(self._maximum, np.float32(frames.max()))
         while len(frames):
-            offset = self.num_frames % _BLOCK
+            block, offset = divmod(self.num_frames, _BLOCK)
             if offset == 0:
-                self._blocks.append(np.empty((_BLOCK, frames.shape[1]), "float32"))
+                self._blocks[block] = np.empty((_BLOCK, frames.shape[1]), "float32")
             rows = frames[: _BLOCK - offset]
-            self._blocks[-1][offset : offset + len(rows)] = rows
+            self._blocks[block][offset : offset + len(rows)] = rows
             self.num_frames += len(rows)
             frames = frames[len(rows) :]

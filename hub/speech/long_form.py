@@ -7,7 +7,7 @@ its prompt. Windows cut at silences do not wait for each other.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hub.generation.sampling import Sampling
@@ -96,16 +96,34 @@ class Recording:
     """A recording, and what is known of it.
 
     Attributes:
-        features: with `num_frames`, and `window(start, length)` that returns (length, mels).
+        features: its frames, a `LogMelReader`.
         number: its number among several.
         language: its code; None until it is detected.
         language_probability: None where the language was not detected.
+        blocks: the samples that are still to be read, of live input.
     """
 
     features: Any
     number: int = 0
     language: str | None = None
     language_probability: float | None = None
+    blocks: Iterator[Any] = field(default_factory=lambda: iter(()))
+
+    def read_to(self, start: int, end: int) -> int:
+        """Read live input until frames are ready or it ends; return the number of all frames.
+
+        Args:
+            start: the first frame that is asked for from now on.
+            end: the last frame that is asked for.
+        """
+        while not self.features.is_closed and self.features.num_frames < end:
+            block = next(self.blocks, None)
+            if block is None:
+                self.features.close()
+            else:
+                self.features.append(block)
+            self.features.discard(start)
+        return self.features.num_frames
 
 
 class Reading:
@@ -113,7 +131,7 @@ class Reading:
 
     Args:
         recording: the recording.
-        clips: (start, end) in frames.
+        clips: (start, end) in frames; an end of None is that of the recording.
         decoder: the decoder of windows.
         options: how it is read.
         decoding: how windows are decoded.
@@ -123,8 +141,8 @@ class Reading:
     """
 
     def __init__(
-        self, recording: Recording, clips: Sequence[tuple[int, int]], decoder: WindowDecoder,
-        options: LongFormOptions, decoding: DecodingOptions,
+        self, recording: Recording, clips: Sequence[tuple[int, int | None]],
+        decoder: WindowDecoder, options: LongFormOptions, decoding: DecodingOptions,
     ):  # fmt: skip
         self.recording, self.clips, self.decoder = recording, list(clips), decoder
         self.options, self.decoding = options, decoding
@@ -135,13 +153,15 @@ class Reading:
 
     def window(self) -> tuple[int, int] | None:
         """Return the first frame and the length of the next window; None at the end."""
-        while self.clips and self.clips[0][1] - self.position <= self.options.min_rest:
+        while self.clips:
+            start, end = self.clips[0]
+            self.position = max(self.position, start)
+            total = self.recording.read_to(self.position, self.position + self.size)
+            rest = (total if end is None else min(end, total)) - self.position
+            if rest > self.options.min_rest:
+                return self.position, min(self.size, rest)
             del self.clips[0]
-            if self.clips:
-                self.position = max(self.position, self.clips[0][0])
-        if not self.clips:
-            return None
-        return self.position, min(self.size, self.clips[0][1] - self.position)
+        return None
 
     def request(self, window: tuple[int, int]) -> Window:
         """Return a window with its features and its prompt.
@@ -183,6 +203,7 @@ class Reading:
         self._tokens += [token for segment in segments for token in segment.tokens]
         if not self.options.condition_on_previous_text or result.temperature > _HOT:
             self._tokens.clear()
+        del self._tokens[: -self.decoder.previous_length()]
         return segments
 
     def _add_words(self, parts: _Parts, window: tuple[int, int], result: DecodingResult) -> None:
@@ -230,9 +251,10 @@ class Reading:
                 )
                 if silent_before and silent_after:
                     self.position = round(max(start + 1, segment.start) * FRAMES_PER_SECOND)
-                    total = self.recording.features.num_frames
-                    if total / FRAMES_PER_SECOND - segment.end < threshold:
-                        self.position = total
+                    features = self.recording.features
+                    rest = features.num_frames / FRAMES_PER_SECOND - segment.end
+                    if features.is_closed and rest < threshold:
+                        self.position = features.num_frames
                     parts.segments = parts.segments[: parts.segments.index(segment)]
                     self._last_speech = before
                     return
@@ -279,11 +301,11 @@ def readings_of(
         levels: the loudness of frames, as `hub.speech.voice_activity.loudness` returns it, by which
             speech is found and packed into windows that do not wait for each other.
     """
+    if levels is None:
+        return [Reading(recording, options.clips, decoder, options, decoding)]
     total = recording.features.num_frames
     clips = [(a, total if b is None else min(b, total)) for a, b in options.clips]
     clips = [(a, b) for a, b in clips if a < b]
-    if levels is None:
-        return [Reading(recording, clips, decoder, options, decoding)]
     options = replace(options, min_rest=_MIN_REST)
     longest = decoder.model.backbone.max_encoder_sequence_length / FRAMES_PER_SECOND
     speech, readings = find_speech(levels), []

@@ -1,5 +1,6 @@
 """Log-mel spectrograms and their settings, against transformers and KerasHub."""
 
+import itertools
 import json
 import tracemalloc
 
@@ -13,6 +14,7 @@ import hub
 import keraslite as keras
 from hub.preprocessing.log_mel import LogMelReader, mel_filters
 from hub.presets import resolve
+from hub.speech.long_form import Recording
 
 RANDOM = np.random.default_rng(0)
 
@@ -171,6 +173,22 @@ def test_a_long_recording_costs_its_frames():
     tracemalloc.stop()
     assert reader.num_frames == 6000 * minutes
     assert peak < reader.num_frames * 128 * 4 + 16e6
+
+
+def test_live_input_costs_the_frames_of_its_window():
+    blocks, reader = itertools.repeat(speech(1), 300), hub.WhisperAudioConverter().reader()
+    tracemalloc.start()
+    recording = Recording(reader, blocks=blocks)
+    for start in range(0, 27000, 2500):
+        assert recording.read_to(start, start + 3000) >= start + 3000
+        reader.window(start, 3000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * 3000 * 80 * 4 + 4e6 < 30000 * 80 * 4
+    assert recording.read_to(27000, 10**9) == 30000 and reader.is_closed
+    assert reader.window(27000, 3000).shape == (3000, 80)
+    with pytest.raises(ValueError, match="Frames before 27000 were discarded, got start 26999"):
+        reader.window(26999, 1)
 
 
 def test_files_of_other_rates(tmp_path):

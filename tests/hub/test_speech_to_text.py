@@ -196,6 +196,36 @@ def test_segments_are_those_of_transformers(
     assert streamed == list(result.segments)
 
 
+def test_live_input_is_read_as_its_windows_fill(checkpoints):
+    folder, _ = checkpoints()
+    sound = np.concatenate([tiny.sound(2.0, seed) for seed in range(12)])
+    pulled = 0
+
+    def microphone():
+        nonlocal pulled
+        for start in range(0, len(sound), 800):
+            pulled = start + 800
+            yield sound[start : start + 800]
+
+    with keras.use_backend("torch"):
+        asr = hub.SpeechToText.from_preset(folder)
+        settings = {**PLAIN, "max_new_tokens": 4}
+        held = []
+        for segment in asr.transcribe(microphone(), "de", stream=True, **settings):
+            # A window of 2 s, and a frame of 25 ms that is half after it, in blocks of 0.1 s.
+            assert pulled / tiny.RATE <= min(segment.seek / 100 + 2.15, 24.0)
+            held.append(segment)
+        assert held[-1].seek > 2100
+        # As a recording of which all is known but how loud its end is.
+        whole = asr.transcribe(sound, "de", **settings).segments
+        assert ours(held[:3]) == ours(whole[:3])
+        with pytest.raises(ValueError, match="Live input is read window by window: leave batch"):
+            asr.transcribe(microphone(), stream=True, batch_size=2)
+        with pytest.raises(ValueError, match="The audio is empty"):
+            list(asr.transcribe(iter(()), "de", stream=True))
+        assert asr.transcribe((8000, microphone()), "de", **settings).duration == 48.0
+
+
 def test_silent_windows_are_left_out_as_by_transformers(backend, checkpoints):
     folder, model = checkpoints()
     asr = hub.SpeechToText.from_preset(folder)

@@ -74,12 +74,10 @@ class AudioTask(Task):
             ValueError: it cannot be read, or is empty.
         """
         converter = self._converter()
-        # A frame needs as many samples.
-        reader = converter.reader(min_samples=converter.num_fft_bins)
-        seconds = converter.max_audio_length
+        reader, blocks = self.open_live(audio, name, converter.max_audio_length)
 
         def appended() -> Iterator[np.ndarray]:
-            for block in read_blocks(audio, converter.sampling_rate, seconds, name=name):
+            for block in blocks:
                 reader.append(block)
                 yield block
 
@@ -90,6 +88,22 @@ class AudioTask(Task):
             collections.deque(appended(), maxlen=0)  # all of them, without keeping any
         reader.close()
         return reader, levels
+
+    def open_live(
+        self, audio: Any, name: str = "The audio", block_seconds: float = 0.1
+    ) -> tuple[Any, Iterator[np.ndarray]]:
+        """Return a `LogMelReader` without frames, and the blocks of samples to give to it.
+
+        Args:
+            audio: as for `hub.load_audio`, such as the chunks of live input; read as the blocks
+                are asked for.
+            name: its name in error messages.
+            block_seconds: the length of a block.
+        """
+        converter = self._converter()
+        # A frame needs as many samples.
+        reader = converter.reader(min_samples=converter.num_fft_bins)
+        return reader, read_blocks(audio, converter.sampling_rate, block_seconds, name=name)
 
     def features(self, audio: Any) -> np.ndarray:
         """Return the spectrograms (batch, frames, mels) of recordings, cut to what is read at once.

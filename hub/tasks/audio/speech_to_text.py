@@ -14,7 +14,7 @@ from hub.families import Family
 from hub.files import write_json
 from hub.generation.sampling import Sampling
 from hub.models.inputs import check_not_none
-from hub.preprocessing.audio import is_single_audio
+from hub.preprocessing.audio import is_live, is_single_audio
 from hub.preprocessing.speech import COLUMNS, SpeechToTextPreprocessor
 from hub.presets.files import PresetFiles
 from hub.speech.alignment import default_alignment_heads
@@ -220,7 +220,9 @@ class SpeechToText(AudioTask, LanguageModel):
             language: that is spoken: its code or its English name; detected by default.
             task: "transcribe", or "translate" into English.
             word_timestamps: whether to find the times of words.
-            stream: return an iterator over the segments of a recording as they come.
+            stream: return an iterator over the segments of a recording as they come. Blocks of
+                samples (live input) are then read as they are needed: a segment comes as soon as
+                its window is full.
             batch_size: None to read window by window, each from where the text before it ends; a
                 number to read as many windows at once, which are cut at silences and do not know
                 the text before them: faster.
@@ -275,6 +277,11 @@ class SpeechToText(AudioTask, LanguageModel):
         single = is_single_audio(audio)
         if stream and not single:
             raise ValueError("stream yields the segments of one recording, got several.")
+        if stream and batch_size is not None and is_live(audio):
+            raise ValueError(
+                "Live input is read window by window: leave batch_size out, or read it to its end "
+                "by hub.load_audio."
+            )
         options = LongFormOptions(
             condition_on_previous_text=condition_on_previous_text,
             initial_prompt=self._prompt_text(initial_prompt),
@@ -286,12 +293,17 @@ class SpeechToText(AudioTask, LanguageModel):
         recordings, readings, durations = [], [], []
         for i, source in enumerate([audio] if single else audio):
             name = "The audio" if single else f"Audio {i}"
-            features, levels = self.read(source, name, with_loudness=batch_size is not None)
-            durations.append(features.num_samples / self.preprocessor.audio.sampling_rate)
-            recordings.append(Recording(features, i, language))
+            if stream and is_live(source):
+                (features, blocks), levels = self.open_live(source, name), None
+                recordings.append(Recording(features, language=language, blocks=blocks))
+            else:
+                features, levels = self.read(source, name, with_loudness=batch_size is not None)
+                durations.append(features.num_samples / self.preprocessor.audio.sampling_rate)
+                recordings.append(Recording(features, number=i, language=language))
             readings += readings_of(recordings[i], self._kl_decoder, options, decoding, levels)
         steps = read_all(readings, sampling, batch_size or _RECORDINGS_AT_ONCE)
-        steps = _with_progress(steps, readings, sum(durations)) if verbose else steps
+        total = math.ceil(sum(durations)) or None
+        steps = _with_progress(steps, readings, total) if verbose else steps
         if stream:
             return in_order(steps, readings)
         segments: list[list[Segment]] = [[] for _ in readings]
@@ -537,14 +549,15 @@ def _clips(times: Sequence[float]) -> list[tuple[int, int | None]]:
 
 
 def _with_progress(
-    steps: Iterator[tuple[int, list[Segment]]], readings: list[Reading], duration: float
+    steps: Iterator[tuple[int, list[Segment]]], readings: list[Reading], duration: int | None
 ) -> Iterator[tuple[int, list[Segment]]]:
-    """Show how many seconds of all recordings are done."""
-    bar = keras.utils.Progbar(math.ceil(duration), unit_name="second")
+    """Show how many seconds of all recordings are done; None is the duration of live input."""
+    bar = keras.utils.Progbar(duration, unit_name="second")
     done, starts = 0, [reading.position for reading in readings]
     for i, segments in steps:
         done += readings[i].position - starts[i]
         starts[i] = readings[i].position
-        bar.update(min(done // FRAMES_PER_SECOND, math.ceil(duration)))
+        seconds = done // FRAMES_PER_SECOND
+        bar.update(seconds if duration is None else min(seconds, duration))
         yield i, segments
-    bar.update(math.ceil(duration))
+    bar.update(duration or done // FRAMES_PER_SECOND, finalize=True)
