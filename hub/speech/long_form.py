@@ -148,7 +148,7 @@ class Reading:
         self.options, self.decoding = options, decoding
         self.size = decoder.model.backbone.max_encoder_sequence_length
         self.position = self.clips[0][0] if self.clips else 0
-        self._last_speech = 0.0
+        self._last_speech = self._end = 0.0
         self._tokens: list[int] = list(options.initial_prompt)
 
     def window(self) -> tuple[int, int] | None:
@@ -200,6 +200,8 @@ class Reading:
                 self._skip_silence(parts, window, before)
         self.position = max(self.position, seek + 1)
         segments = [s for s in parts.segments if s.start != s.end and s.text.strip()]
+        segments = in_bounds(segments, self._end, (seek + size) / FRAMES_PER_SECOND)
+        self._end = max([self._end, *(segment.end for segment in segments)])
         self._tokens += [token for segment in segments for token in segment.tokens]
         if not self.options.condition_on_previous_text or result.temperature > _HOT:
             self._tokens.clear()
@@ -259,6 +261,38 @@ class Reading:
                     self._last_speech = before
                     return
             before = segment.end
+
+
+def in_bounds(segments: Sequence[Segment], start: float, end: float) -> list[Segment]:
+    """Return segments with times that do not decrease, and are none outside of what was heard.
+
+    Args:
+        segments: in their order; with the times that the model gave them.
+        start: the end of the segment before, in seconds.
+        end: of the window, in seconds.
+
+    >>> from hub.speech.results import Word
+    >>> words = Word(" A", 1.5, 1.8), Word(" fox.", 1.8, 9.0)
+    >>> segment, = in_bounds([Segment(0, 1.5, 9.0, " A fox.", words=words)], 1.6, 4.0)
+    >>> segment.start, segment.end, segment.words[0].start, segment.words[1].end
+    (1.6, 4.0, 1.6, 4.0)
+    """
+    bounded, last_word = [], start
+    for segment in segments:
+        first = _clip(segment.start, start, end)
+        start = _clip(segment.end, first, end)
+        words = []
+        for word in segment.words or ():
+            begin = _clip(word.start, last_word, end)
+            last_word = _clip(word.end, begin, end)
+            words.append(replace(word, start=begin, end=last_word))
+        timed = None if segment.words is None else tuple(words)
+        bounded.append(replace(segment, start=first, end=start, words=timed))
+    return bounded
+
+
+def _clip(time: float, low: float, high: float) -> float:
+    return max(low, min(time, high))
 
 
 def _is_anomalous(segment: Segment) -> bool:

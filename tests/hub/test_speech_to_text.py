@@ -40,7 +40,8 @@ def ours(segments):
 
 
 def theirs(model, features, **settings):
-    """The segments of each recording by transformers, which leaves the start of the next in."""
+    """The segments of each recording by transformers, which leaves the start of the next in, and
+    lets the last one end after the recording."""
     with torch.no_grad():
         out = model.generate(features, return_segments=True, **{**THEIRS, **settings})
     begin = model.generation_config.no_timestamps_token_id + 1
@@ -51,6 +52,7 @@ def theirs(model, features, **settings):
             ids = segment["tokens"].tolist()
             ids = ids[:-1] if len(ids) > 1 and min(ids[-2:]) >= begin else ids
             start, end = (round(float(segment[name]), 2) for name in ("start", "end"))
+            end = min(end, features.shape[-1] / 100)
             if end > start and any(i < begin for i in ids):
                 segments.append((start, end, ids))
         recordings.append(segments)
@@ -194,6 +196,25 @@ def test_segments_are_those_of_transformers(
     assert result.duration == pytest.approx(7.3)
     streamed = list(asr.transcribe(SOUND, **settings, **PLAIN, stream=True))
     assert streamed == list(result.segments)
+
+
+def test_times_are_in_order_and_inside_of_what_was_heard(checkpoints):
+    folder, _ = checkpoints()
+    with keras.use_backend("torch"):
+        asr = hub.SpeechToText.from_preset(folder)
+        cases = [{}, {"clip_timestamps": [1.0, 2.5, 4.0, 4.7]}, {"batch_size": 2}]
+        for seed, settings in enumerate([*cases, *({**c, "word_timestamps": True} for c in cases)]):
+            sound = tiny.sound(5.3, seed)
+            sound[40000:56000] = 0.0
+            result = asr.transcribe(sound, "de", **settings, **PLAIN)
+            assert result.segments
+            times = [t for s in result.segments for t in (s.start, s.end)]
+            assert times == sorted(times) and times[-1] <= 5.3
+            words = [w for s in result.segments for w in s.words or ()]
+            assert all(0 <= w.start <= w.end <= 5.3 for w in words)
+            assert bool(words) == ("word_timestamps" in settings)
+            if "clip_timestamps" in settings:
+                assert not any(2.5 < t < 4.0 or t > 4.7 for t in times)
 
 
 def test_live_input_is_read_as_its_windows_fill(checkpoints):
