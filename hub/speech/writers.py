@@ -6,8 +6,10 @@ and the columns of TSV are those of openai-whisper.
 """
 
 import json
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -234,3 +236,38 @@ WRITERS: dict[str, Callable[..., str]] = {
     "tsv": write_tsv,
     "json": write_json,
 }
+
+
+def output_files(
+    recordings: Sequence[str], folder: str | os.PathLike | None, format: str | None
+) -> list[list[Path]]:
+    """Return the files to write for each recording; none where all is printed.
+
+    Args:
+        recordings: their paths, whose stems name the files.
+        folder: of the files, which is made; None to print.
+        format: of the files; None for all formats.
+
+    Raises:
+        ValueError: several recordings would be printed as one file, or written to one name.
+
+    >>> output_files(["a.wav"], None, "srt")
+    [[]]
+    """
+    if folder is None:
+        if len(recordings) > 1 and format not in (None, "txt"):
+            raise ValueError(
+                f"The {format} of {len(recordings)} recordings must be several files: name their "
+                "folder by --output-dir, or leave --format out for a line of JSON a recording."
+            )
+        return [[] for _ in recordings]
+    stems = [Path(recording).stem for recording in recordings]
+    for recording, stem in zip(recordings, stems, strict=True):
+        if stems.count(stem) > 1:
+            raise ValueError(
+                f"Recordings must have different names for their files in {folder}, got "
+                f"{recording} and another {stem}: write them to several folders."
+            )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    formats = list(WRITERS) if format is None else [format]
+    return [[Path(folder, f"{stem}.{suffix}") for suffix in formats] for stem in stems]

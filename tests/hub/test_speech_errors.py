@@ -157,6 +157,36 @@ def test_recordings_on_the_command_line(checkpoints, multilingual, tmp_path, cap
     assert "language must be one of" in capsys.readouterr().err
 
 
+def test_several_recordings_on_the_command_line(checkpoints, multilingual, tmp_path, capsys):
+    folder, _ = checkpoints()
+    paths = [str(tmp_path / name) for name in ("a.wav", "b.2.wav")]
+    for i, path in enumerate(paths):
+        soundfile.write(path, tiny.sound(2.0, i), 16000)
+    words = ["run", "--backend", "torch", "--language", "de", "automatic-speech-recognition"]
+    words += [str(folder), *paths]
+    assert main([*words, "--format", "srt"]) == 1
+    captured = capsys.readouterr()
+    assert "srt of 2 recordings must be several files: name their folder by --output-dir" in (
+        captured.err
+    )
+    assert not captured.out
+    results = [multilingual.transcribe(path, "de") for path in paths]
+    assert main([*words, "--format", "txt"]) == 0
+    assert capsys.readouterr().out == "".join(result.to_string("txt") for result in results)
+    out = tmp_path / "new" / "out"
+    assert main([*words, "--format", "srt", "--output-dir", str(out)]) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["text"] for line in printed] == [result.text for result in results]
+    assert [line["files"] for line in printed] == [[f"{out}/a.srt"], [f"{out}/b.2.srt"]]
+    for name, result in zip(("a", "b.2"), results, strict=True):
+        assert (out / f"{name}.srt").read_text("utf-8") == result.to_string("srt")
+    assert main([*words[:-1], "--output-dir", str(out)]) == 0  # of one, all formats
+    assert {path.suffix for path in out.glob("a.*")} == {".srt", ".vtt", ".txt", ".tsv", ".json"}
+    capsys.readouterr()
+    assert main([*words, f"{out}/a.wav", "--output-dir", str(out)]) == 1
+    assert "must have different names" in capsys.readouterr().err
+
+
 def test_summaries_have_the_converter(multilingual, capsys):
     multilingual.summary()
     printed = capsys.readouterr().out

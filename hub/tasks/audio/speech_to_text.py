@@ -31,7 +31,7 @@ from hub.speech.results import Segment, Transcription
 from hub.speech.rules import TimestampRules
 from hub.speech.special_tokens import TASKS, SpecialTokens, as_ids, complete_config, text_tokens
 from hub.speech.voice_activity import FRAMES_PER_SECOND
-from hub.speech.writers import WRITERS
+from hub.speech.writers import WRITERS, output_files
 from hub.tasks.audio.audio_task import AudioTask
 from hub.tasks.text.language_model import LanguageModel
 from hub.tasks.text.text_task import text_preprocessor
@@ -92,6 +92,10 @@ class SpeechToText(AudioTask, LanguageModel):
             "help": "of a recording: write what is said, or its translation into English",
         },
         "--format": {"choices": list(WRITERS), "help": "of a recording's text, in place of JSON"},
+        "--output-dir": {
+            "metavar": "DIR",
+            "help": "for a file of each recording, called as it, in --format or in all formats",
+        },
         "--word-timestamps": {"action": "store_true", "help": "find the times of words"},
         "--batch-size": {"type": int, "help": "windows of a recording that are read at once"},
         "--beam-size": {"type": int, "default": 1, "help": "beams of a recording's text"},
@@ -516,14 +520,20 @@ class SpeechToText(AudioTask, LanguageModel):
 
     def answers(self, inputs: list[str], options: Any) -> Iterator[Any]:
         """Yield the text of each recording: a dict, or the content of a file of `--format`."""
-        for name in inputs:
+        files = output_files(inputs, options.output_dir, options.format)
+        for name, paths in zip(inputs, files, strict=True):
             result = self.transcribe(
                 name, options.language, options.speech_task,
                 word_timestamps=options.word_timestamps, batch_size=options.batch_size,
                 beam_size=options.beam_size, initial_prompt=options.initial_prompt,
                 seed=options.seed,
             )  # fmt: skip
-            yield result.to_string(options.format) if options.format else result.to_dict()
+            for path in paths:
+                result.save(path)
+            if paths:
+                yield {"text": result.text, "files": [str(path) for path in paths]}
+            else:
+                yield result.to_string(options.format) if options.format else result.to_dict()
 
     def workload(self, count: int) -> tuple[Any, int, str]:
         """Return the transcription of noise, its seconds, and the unit.
