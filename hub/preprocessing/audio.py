@@ -10,6 +10,7 @@ import math
 import numbers
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,13 +19,15 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
+from hub.preprocessing.audio_length import length_problem
 
 INSTALL = 'pip install "keraslite-hub[audio]"'
 _EXPECTED = (
     "a path, the bytes of a file, an open file, an array (samples,) or (samples, channels), a pair "
     "(rate, array), or an iterator of arrays"
 )
-_CHUNK = 1 << 18  # samples that are decoded at a time
+_CHUNK = 1 << 18  # samples that are read at a time
+_DECODED = 1 << 15  # of a file: of a damaged one as many are lost
 _MAX_CHANNELS = 32
 _BYTES = bytes | bytearray | memoryview
 _UNKNOWN_LENGTH = 1 << 62  # libsndfile says more where a header has no length
@@ -249,16 +252,24 @@ def _open_file(source: Any, name: str, stack: ExitStack) -> _Audio:
             f"samples with pcm: {getattr(error, 'error_string', error)}"
         ) from error
 
+    length = sound.frames if sound.frames < _UNKNOWN_LENGTH else None
+
     def chunks() -> Iterator[np.ndarray]:
+        count = 0
         try:
-            while len(chunk := sound.read(_CHUNK, dtype="float32", always_2d=True)):
+            while len(chunk := sound.read(_DECODED, dtype="float32", always_2d=True)):
+                count += len(chunk)
                 yield chunk
         except RuntimeError as error:
+            seconds = f"{count / sound.samplerate:.1f} s"
+            cause = "" if length else ", or does not say its length in its header"
             raise ValueError(
-                f"{name} is damaged, or does not say its length in its header: {error}"
+                f"{name} is damaged after {seconds}{cause} (libsndfile: {error})"
             ) from error
+        problem = length_problem(sound, file, count) if length else None
+        if problem:
+            warnings.warn(f"{name} {problem}", stacklevel=2)
 
-    length = sound.frames if sound.frames < _UNKNOWN_LENGTH else None
     return _Audio(name, sound.samplerate, length, chunks())
 
 
@@ -380,7 +391,8 @@ def _mono_chunks(audio: _Audio) -> Iterator[np.ndarray]:
                 f"{audio.name} must have {channels} channels in every chunk, got {count}."
             )
         chunk = _to_float(chunk, audio.name)
-        chunk = chunk.mean(axis=1 - axis) if chunk.ndim == 2 else chunk
+        with np.errstate(invalid="ignore"):  # infinite ones are refused by their place
+            chunk = chunk.mean(axis=1 - axis) if chunk.ndim == 2 else chunk
         finite = np.isfinite(chunk)
         if not finite.all():
             seconds = (position + int(finite.argmin())) / audio.rate
@@ -397,7 +409,7 @@ def _to_float(samples: np.ndarray, name: str) -> np.ndarray:
         offset = half if dtype.kind == "u" else 0.0
         return ((samples.astype("float64") - offset) / half).astype("float32")
     if dtype.kind == "f" or dtype.name == "bfloat16":
-        with np.errstate(over="ignore"):  # infinite ones are refused by their place
+        with np.errstate(over="ignore"):
             return samples.astype("float32")
     raise ValueError(
         f"{name} must have floats from -1 to 1, or integers of 8, 16 or 32 bits, whose type says "

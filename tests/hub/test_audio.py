@@ -54,6 +54,54 @@ def test_files_are_read_as_by_transformers(name, rate, channels, tmp_path):
     assert audio_duration(path) == pytest.approx(0.7, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["wav", "aiff", "mp3", "w64"])
+def test_truncated_files_are_told_from_whole_ones(name, tmp_path):
+    path = write(tmp_path / f"a.{name}", sound(4.0))
+    data = path.read_bytes()
+    assert len(load_audio(path)) == 64000
+    if name == "mp3":  # with a tag before it, and one after
+        data = b"ID3\4\0\0\0\0\7\x68" + bytes(1000) + data
+        assert len(load_audio(data + bytes(10000) + b"APETAGEX" + bytes(24))) == 64000
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.warns(UserWarning, match=r"a\.\w+\) is truncated .* 4.0 s, of which [12]\.\d s"):
+        assert 16000 < len(load_audio(path)) < 33000
+
+
+def test_streamed_headers_say_no_length():
+    file = io.BytesIO()
+    soundfile.write(file, sound(1.0), 16000, format="WAV", subtype="PCM_16")
+    data = file.getvalue()
+    at = data.index(b"data") + 4
+    for size in (0xFFFFFFFF, 0x7FFFFFFF):
+        assert len(load_audio(data[:at] + size.to_bytes(4, "little") + data[at + 4 :])) == 16000
+
+
+@pytest.mark.parametrize("name", ["flac", "mp3"])
+def test_damaged_files_are_refused(name, tmp_path):
+    path = write(tmp_path / f"a.{name}", sound(8.0))
+    data = bytearray(path.read_bytes())
+    at = len(data) // 2
+    data[at : at + 3000] = bytes(3000)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.\w+\) is damaged after [2345]\.\d s \(libsndfile: "):
+        load_audio(path)
+
+
+def test_sound_after_the_length_of_an_mp3_is_told(tmp_path):
+    data = write(tmp_path / "a.mp3", sound(4.0)).read_bytes()
+    with pytest.warns(UserWarning, match="bytes after the 4.0 s that were read: it is several"):
+        assert len(load_audio(data + data)) == 64000
+    path = tmp_path / "b.mp3"
+    samples = np.concatenate([0.001 * sound(2.0), sound(4.0)])
+    with soundfile.SoundFile(path, "w", 16000, 1, bitrate_mode="VARIABLE") as file:
+        file.write(samples)
+    data = path.read_bytes()
+    assert len(load_audio(data)) == 96000
+    frame = data.index(b"\xff\xf3", 4)  # after the one that states the length
+    with pytest.warns(UserWarning, match="a variable rate that does not say its length"):
+        assert len(load_audio(data[frame:])) < 90000
+
+
 @pytest.mark.parametrize("bytes_per_sample", [1, 2, 3, 4])
 def test_integers_in_files_have_the_scale_of_their_type(bytes_per_sample, tmp_path):
     """Files written by the standard library."""
