@@ -377,7 +377,9 @@ def _mono_chunks(audio: _Audio) -> Iterator[np.ndarray]:
     for piece in audio.chunks:
         if isinstance(piece, _BYTES):
             raise TypeError(f"{audio.name} is of bytes: set pcm to their type, such as 'int16'.")
-        is_array = isinstance(piece, np.ndarray | list | tuple)
+        is_array = isinstance(piece, np.ndarray | list | tuple | numbers.Real)
+        if not is_array and not hasattr(piece, "shape"):
+            raise TypeError(f"{audio.name} must have arrays as chunks, got {type(piece).__name__}.")
         chunk = np.asarray(piece) if is_array else keras.ops.convert_to_numpy(piece)
         if not chunk.size:
             continue

@@ -208,10 +208,12 @@ class WhisperAudioConverter(AudioConverter):
         """
         if padding not in ("max_length", "longest"):
             raise ValueError(f"padding must be 'max_length' or 'longest', got {padding!r}.")
-        rows = [audio] if is_single_audio(audio) else list(audio)
+        rows = {"The audio": audio}
+        if not is_single_audio(audio):
+            rows = {f"Audio {i}": row for i, row in enumerate(audio)}
         if not rows:
             raise ValueError("Expected at least one recording, got none.")
-        samples = [self._load(row, f"Audio {i}", truncation) for i, row in enumerate(rows)]
+        samples = [self._load(row, name, truncation) for name, row in rows.items()]
         length = max(len(row) for row in samples)
         if padding == "max_length":
             length = max(length, self.num_samples)

@@ -235,6 +235,15 @@ def detect_prefix(family: Family, table: WeightTable, names: Iterable[str]) -> s
     )
 
 
+def _check_dtype(dtype: Any) -> None:
+    policy = keras.dtype_policies.get(dtype)
+    if not keras.backend.is_float_dtype(policy.compute_dtype):
+        raise ValueError(
+            f"dtype must be one of floats, such as 'bfloat16', got {policy.name!r}: for weights in "
+            "int8 load the model and call its quantize('int8')."
+        )
+
+
 def _check_layers(overrides: Mapping[str, Any]) -> None:
     """Raise ValueError if the number of layers that a caller asks for is no positive integer."""
     for name in ("num_layers", "num_decoder_layers"):
@@ -347,8 +356,9 @@ def load(
         The model, and the paths of its weights that the checkpoint does not have.
 
     Raises:
-        ValueError: a tensor is missing, unused or mis-shaped.
+        ValueError: a tensor is missing, unused or mis-shaped, or the dtype is not of floats.
     """
+    _check_dtype(dtype)
     family, path_prefix = checkpoint.family, "" if assemble is None else "backbone/"
     with keras.backend.backend_scope(backend or keras.backend()):
         weights, prefix = None, ""

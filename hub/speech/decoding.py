@@ -5,6 +5,7 @@ window is decoded again at a higher temperature where its text repeats itself or
 passes for silence where the model says so.
 """
 
+import numbers
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,16 @@ from keraslite.training import CompiledFunctions, inference
 
 _WIDTHS = (4, 64, 128)  # of prompts, beside the longest: few, since each is compiled
 _SEEDS = 1 << 16  # between the draws at two temperatures
+_THRESHOLDS = ("compression_ratio_threshold", "logprob_threshold", "no_speech_threshold")
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a setting is a real number.
+
+    >>> is_number(0.6), is_number(np.float32(2)), is_number("0.6"), is_number(float("nan"))
+    (True, True, False, False)
+    """
+    return isinstance(value, numbers.Real) and value == value
 
 
 @dataclass(frozen=True)
@@ -59,12 +70,19 @@ class DecodingOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        temperatures = tuple(float(t) for t in np.ravel(self.temperatures))
-        object.__setattr__(self, "temperatures", temperatures)
-        if not temperatures or not all(0 <= t < np.inf for t in temperatures):
+        temperatures = np.asarray(self.temperatures, dtype=object).ravel().tolist()
+        if not temperatures or not all(is_number(t) and 0 <= t < np.inf for t in temperatures):
             raise ValueError(
-                f"temperature must be one or several of 0 or more, got {temperatures}."
+                f"temperature must be one or several of 0 or more, got {self.temperatures!r}."
             )
+        object.__setattr__(self, "temperatures", tuple(map(float, temperatures)))
+        for name in ("patience", "length_penalty", *_THRESHOLDS):
+            value = getattr(self, name)
+            if not is_number(value) and not (value is None and name in _THRESHOLDS):
+                wanted = "a number or None" if name in _THRESHOLDS else "a number"
+                raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+        if not isinstance(self.seed, int | np.integer):
+            raise ValueError(f"seed must be an integer, got {self.seed!r}.")
         for name in ("beam_size", "best_of", "max_new_tokens"):
             value = getattr(self, name)
             if name == "max_new_tokens" and value is None:

@@ -48,9 +48,20 @@ SOUND = tiny.sound(1.0)
         ({"clip_timestamps": "0,1"}, "must be starts and ends in seconds, in order, got '0,1'"),
         ({"clip_timestamps": [float("nan")]}, "must be starts and ends in seconds"),
         ({"clip_timestamps": [{"start": 0.0, "end": 1.0}]}, "must be starts and ends in seconds"),
-        ({"initial_prompt": [99999]}, "must be a text, or token ids from 0 to .*, got .99999."),
-        ({"initial_prompt": [-1]}, "must be a text, or token ids from 0"),
-        ({"hotwords": ["fox", "dog"]}, "must be a text, or token ids from 0"),
+        ({"initial_prompt": [99999]}, "must be token ids from 0 to .*, got .99999."),
+        ({"initial_prompt": [-1]}, "A prompt that is no text must be token ids from 0"),
+        ({"hotwords": ["fox", "dog"]}, "must be token ids from 0"),
+        ({"suppress_tokens": [-1]}, "suppress_tokens must be token ids from 0 to .*, got .-1."),
+        ({"begin_suppress_tokens": "-1"}, "begin_suppress_tokens must be token ids from 0"),
+        ({"temperature": None}, "temperature must be one or several of 0 or more, got None"),
+        ({"temperature": "0"}, "temperature must be one or several of 0 or more, got '0'"),
+        ({"no_speech_threshold": "0.6"}, "no_speech_threshold must be a number or None, got '0.6'"),
+        ({"length_penalty": None}, "length_penalty must be a number, got None"),
+        ({"seed": "a"}, "seed must be an integer, got 'a'"),
+        (
+            {"word_timestamps": True, "hallucination_silence_threshold": "2"},
+            "hallucination_silence_threshold must be a number of seconds or None, got '2'",
+        ),
         ({"beam_size": 0}, "beam_size must be an integer, at least 1, got 0"),
         ({"best_of": 1.5}, "best_of must be an integer, at least 1, got 1.5"),
         ({"batch_size": 0}, "batch_size must be None or at least 1, got 0"),
@@ -85,6 +96,22 @@ def test_an_english_model_has_one_language_and_one_task(english):
 def test_unreadable_recordings_are_refused(multilingual, audio):
     with pytest.raises(ValueError, match="audio"):
         multilingual.transcribe(audio)
+
+
+@pytest.mark.parametrize("audio", [None, 5, {}, iter([None]), object()])
+def test_other_things_are_no_recordings(multilingual, audio):
+    for method in (multilingual.transcribe, multilingual.generate, multilingual.detect_language):
+        if not (isinstance(audio, dict) and method == multilingual.generate):
+            with pytest.raises((TypeError, ValueError), match="The audio (must|is empty)"):
+                method(audio)
+    with pytest.raises(TypeError, match="Audio 1 must be a path, .* got NoneType"):
+        multilingual.transcribe([SOUND, None])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bool"])
+def test_dtypes_are_of_floats(checkpoints, dtype):
+    with pytest.raises(ValueError, match=f"of floats, .* got '{dtype}': .* its quantize"):
+        hub.SpeechToText.from_preset(checkpoints()[0], dtype=dtype)
 
 
 def test_several_recordings_do_not_stream(multilingual):

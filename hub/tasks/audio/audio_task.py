@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hub.families import Family
-from hub.preprocessing.audio import is_single_audio, read_blocks
+from hub.preprocessing.audio import read_blocks
 from hub.preprocessing.audio_converter import FILE, AudioConverter, WhisperAudioConverter
 from hub.presets.files import PresetFiles
 from hub.speech.voice_activity import loudness
@@ -111,7 +111,7 @@ class AudioTask(Task):
         Args:
             audio: a recording, or a list of them.
         """
-        return self._converter()([audio] if is_single_audio(audio) else list(audio))
+        return self._converter()(audio)
 
     def _converter(self) -> Any:
         if self.preprocessor is None:

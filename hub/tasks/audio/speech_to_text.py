@@ -13,12 +13,11 @@ import keraslite as keras
 from hub.families import Family
 from hub.files import write_json
 from hub.generation.sampling import Sampling
-from hub.models.inputs import check_not_none
 from hub.preprocessing.audio import is_live, is_single_audio
 from hub.preprocessing.speech import COLUMNS, SpeechToTextPreprocessor
 from hub.presets.files import PresetFiles
 from hub.speech.alignment import default_alignment_heads
-from hub.speech.decoding import DecodingOptions, WindowDecoder
+from hub.speech.decoding import DecodingOptions, WindowDecoder, is_number
 from hub.speech.long_form import (
     LongFormOptions,
     Reading,
@@ -264,7 +263,6 @@ class SpeechToText(AudioTask, LanguageModel):
             ValueError: a recording cannot be read, the model does not have the language or the
                 task, or a setting is out of range.
         """
-        check_not_none(audio)
         decoding = DecodingOptions(
             task=task, temperatures=temperature, beam_size=beam_size, patience=patience,
             best_of=best_of, length_penalty=length_penalty, max_new_tokens=max_new_tokens,
@@ -276,8 +274,14 @@ class SpeechToText(AudioTask, LanguageModel):
             language = self.special_tokens.language_code(language)
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise ValueError(f"batch_size must be None or at least 1, got {batch_size!r}.")
-        if hallucination_silence_threshold is not None and not word_timestamps:
-            raise ValueError("hallucination_silence_threshold needs word_timestamps=True.")
+        if hallucination_silence_threshold is not None:
+            if not word_timestamps:
+                raise ValueError("hallucination_silence_threshold needs word_timestamps=True.")
+            if not is_number(hallucination_silence_threshold):
+                raise ValueError(
+                    "hallucination_silence_threshold must be a number of seconds or None, got "
+                    f"{hallucination_silence_threshold!r}."
+                )
         single = is_single_audio(audio)
         if stream and not single:
             raise ValueError("stream yields the segments of one recording, got several.")
@@ -354,19 +358,24 @@ class SpeechToText(AudioTask, LanguageModel):
                 f"{', '.join(_PENALTIES)}."
             )
         own = {name: getattr(self.sampling, name) for name in _PENALTIES[:2]}
+        for name in own:
+            if settings.get(name) is not None:
+                settings[name] = self._token_ids(settings[name], name)
         return Sampling(**{**own, **settings})
+
+    def _token_ids(self, ids: Any, name: str) -> tuple[int, ...]:
+        """Return token ids as integers, if they are in the vocabulary."""
+        size, row = self.backbone.vocabulary_size, np.asarray(ids)
+        is_row = row.ndim == 1 and (row.dtype.kind in "iu" or not row.size)
+        if not is_row or not ((row >= 0) & (row < size)).all():
+            raise ValueError(f"{name} must be token ids from 0 to {size - 1}, got {ids!r}.")
+        return as_ids(row)
 
     def _prompt_text(self, text: str | Sequence[int] | None) -> tuple[int, ...]:
         if text is None:
             return ()
         if not isinstance(text, str):
-            size, ids = self.backbone.vocabulary_size, np.asarray(text)
-            is_row = ids.ndim == 1 and (ids.dtype.kind in "iu" or not ids.size)
-            if not is_row or not ((ids >= 0) & (ids < size)).all():
-                raise ValueError(
-                    f"A prompt must be a text, or token ids from 0 to {size - 1}, got {text!r}."
-                )
-            return as_ids(ids)
+            return self._token_ids(text, "A prompt that is no text")
         if self.preprocessor is None:
             raise ValueError("A prompt must be tokens without a preprocessor, got a text.")
         return tuple(text_tokens(self.preprocessor.tokenizer, text))
@@ -400,7 +409,6 @@ class SpeechToText(AudioTask, LanguageModel):
         Raises:
             ValueError: a recording cannot be read, or a setting is out of range.
         """
-        check_not_none(inputs)
         single = False
         if not isinstance(inputs, Mapping):
             is_ready = len(getattr(inputs, "shape", ())) == 3
