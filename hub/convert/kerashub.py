@@ -12,6 +12,7 @@ from typing import Any
 
 import keraslite as keras
 from hub.convert.kerashub_families import ACTIVATIONS, BACKBONES, LEFT, TASKS, KerasHubFamily
+from hub.convert.kerashub_speech import generation_config, write_speech_files
 from hub.convert.kerashub_tokenizers import read_tokenizer, write_tokenizer
 from hub.convert.kerashub_weights import (
     FLOATS,
@@ -101,6 +102,11 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
         dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
         longest = ours.get("max_sequence_length", ours.get("max_decoder_sequence_length", 512))
         tokenizer = read_tokenizer(source, theirs.tokenizer, theirs.model_type, longest)
+        if task == "SpeechToText":
+            if tokenizer is None:
+                task = "Backbone"  # which has no special tokens to decode with
+            else:
+                settings = {"generation_config": generation_config(source, tokenizer)}
         model, table, config = _model(theirs, task, ours, settings, dtype, tokenizer)
         variables = weight_variables(model)
         plan = {path: theirs.sources(path, task, ours) for path in variables}
@@ -109,6 +115,8 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
         with replacing_folder(target) as folder:
             if tokenizer is not None:
                 write_tokenizer(source, theirs.tokenizer, tokenizer, folder)
+            if task == "SpeechToText":
+                write_speech_files(source, model, folder)
             save.write_preset(folder, model, table, config, None)
         report = []
         matches = name_tensors(layer_storages(model, variables), table)

@@ -259,6 +259,7 @@ BACKBONES = {
             **_below("decoder/blocks/{i}", "layers/whisper_decoder{i}", {**_BLOCK, **_CROSS}),
         },
         "WhisperTokenizer", same={"attention_dropout": "dropout"}, start="<|startoftranscript|>",
+        task="SpeechToText",
     ),
 }  # fmt: skip
 LEFT = {

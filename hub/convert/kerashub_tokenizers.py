@@ -85,6 +85,8 @@ TOKENIZERS = {
     ),
     "XLMRobertaTokenizer": _sentencepiece("sentencepiece.bpe.model", mask_token=_MASK),
 }
+# Of Whisper, after <|transcribe|>.
+_BETWEEN = ("startoflm", "startofprev", "nospeech")
 _CONFIG, _ASSETS = "tokenizer.json", "assets/tokenizer"
 
 
@@ -139,6 +141,9 @@ def _added_tokens(config: Mapping[str, Any], keys: tuple[str, ...], size: int) -
         ):
             raise ValueError(f"{_CONFIG} has {key}={tokens!r:.80}, expected ids of tokens")
         added |= tokens
+    first, end = (added.get(f"<|{name}|>", 0) for name in ("transcribe", "notimestamps"))
+    if end - first == len(_BETWEEN) + 1:  # as in all published vocabularies
+        added = {f"<|{name}|>": first + 1 + i for i, name in enumerate(_BETWEEN)} | added
     unnamed = set(range(size, max(added.values(), default=0))) - set(added.values())
     return added | {f"<|unused_{i}|>": i for i in unnamed}
 

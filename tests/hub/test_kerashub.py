@@ -1,6 +1,7 @@
 """Presets of KerasHub, converted: the same answers on every backend, and in transformers."""
 
 import json
+import shutil
 
 import h5py
 import kerashub_presets as tiny
@@ -108,7 +109,8 @@ def test_transformers_opens_it(presets, converted, name):
             "input_ids": ids["encoder_token_ids"], "attention_mask": ids["encoder_padding_mask"],
             "decoder_input_ids": ids["decoder_token_ids"],
         }  # fmt: skip
-    if stated == "WhisperModel":
+    if stated.startswith("Whisper"):
+        theirs = theirs.model
         given = {
             "input_features": features.transpose(1, 2),
             "decoder_input_ids": ids["decoder_token_ids"],
@@ -122,7 +124,7 @@ def test_transformers_opens_it(presets, converted, name):
         assert_close_at_tokens(
             out.logits.numpy(), expected["output"], name, mask_of(batch, "decoder")
         )
-    elif stated == "WhisperModel":
+    elif stated.startswith("Whisper"):
         value = expected["decoder_sequence_output"]
         assert_close_at_tokens(
             out.last_hidden_state.numpy(), value, name, batch["decoder_padding_mask"]
@@ -171,6 +173,36 @@ def test_the_report_names_every_tensor(presets, converted, name):
     }
 
 
+def test_speech_is_transcribed_as_by_transformers(backend, converted):
+    folder, _ = converted("speech")
+    assert type(hub.load(folder)).task == "SpeechToText"
+    asr = hub.SpeechToText.from_preset(folder)
+    tokens = asr.special_tokens
+    assert (tokens.start, tokens.end, tokens.previous) == (258, 257, 264)
+    assert (tokens.no_speech, tokens.no_timestamps) == (265, 266)
+    assert dict(tokens.languages) == {"en": 259, "de": 260}
+    assert dict(tokens.tasks) == {"transcribe": 262, "translate": 261}
+    assert asr.preprocessor.audio.max_audio_length == 1
+    sound = np.random.default_rng(0).normal(0, 0.1, 16000).astype("float32")
+    model = transformers.WhisperForConditionalGeneration.from_pretrained(folder).eval()
+    extractor = transformers.WhisperFeatureExtractor.from_pretrained(folder)
+    features = extractor(sound, sampling_rate=16000, return_tensors="pt").input_features
+    for timestamps in (False, True):
+        with torch.no_grad():
+            expected = model.generate(
+                features, language="de", task="translate", max_new_tokens=12,
+                return_timestamps=timestamps, force_unique_generate_call=True,
+            )  # fmt: skip
+        (ids,) = asr.generate(
+            [sound], language="de", task="translate", max_new_tokens=12, timestamps=timestamps,
+            return_ids="ragged",
+        )  # fmt: skip
+        assert len(ids) > 6
+        assert ids.tolist() == expected[0].tolist()[: len(ids)]
+    result = asr.transcribe(np.tile(sound, 3), temperature=0.0, no_speech_threshold=None)
+    assert result.language in ("en", "de") and result.segments
+
+
 def test_bfloat16_stays(presets, converted):
     folder, rows = converted("bfloat16")
     assert {row.dtype for row in rows} == {"bfloat16"}
@@ -181,6 +213,16 @@ def test_bfloat16_stays(presets, converted):
 
 
 # -- tokenizers -----------------------------------------------------------------------------------
+
+
+def test_whisper_without_a_tokenizer_is_a_backbone(presets, tmp_path):
+    for path in (presets / "speech").glob("*.*"):
+        if path.name not in ("tokenizer.json", "audio_converter.json"):
+            shutil.copy(path, tmp_path / path.name)
+    convert_kerashub(resolve(tmp_path), tmp_path / "out")
+    stated = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert stated["architectures"] == ["WhisperModel"]
+
 
 WITH_TEXTS = [
     "bert", "distilbert", "electra", "roberta", "gpt2", "opt", "albert", "xlm-roberta", "t5",

@@ -178,12 +178,43 @@ def _with_tokenizers(folder: Path, models) -> None:
             "language_tokens": {"<|en|>": 102, "<|de|>": 103},
         }),
     }  # fmt: skip
+    _speech(folder / "speech", models)
     answers = {}
     for name, (family, given) in kinds.items():
         tokenizer = getattr(models, f"{family}Tokenizer")(**given)
         tokenizer.save_to_preset(folder / name)
         answers[name] = [[int(i) for i in tokenizer(text)] for text in [*TEXTS, "café"]]
     (folder / "texts.json").write_text(json.dumps(answers))
+
+
+def _speech(folder: Path, models) -> None:
+    """A Whisper with bytes as its vocabulary (and a pair), special tokens in their published order, and times.
+
+    Its windows have one second.
+    """
+    import keras
+    import keras_hub
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    names = ["startoftranscript", "en", "de", "translate", "transcribe"]
+    special = {f"<|{name}|>": 258 + i for i, name in enumerate(names)}
+    languages = {name: special.pop(name) for name in ("<|en|>", "<|de|>")}
+    special |= {"<|endoftext|>": 257, "<|notimestamps|>": 266}
+    words = [*sorted(ByteLevel.alphabet()), "th", "<|endoftext|>"]
+    keras.utils.set_random_seed(3)
+    model = models.WhisperBackbone(
+        **{**_T5, "vocabulary_size": 267 + 1501}, max_encoder_sequence_length=100,
+        max_decoder_sequence_length=64,
+    )  # fmt: skip
+    generator = np.random.default_rng(2)
+    for variable in model.weights:
+        noise = generator.normal(size=variable.shape) * 0.3
+        variable.assign(keras.ops.convert_to_numpy(variable) + noise)
+    model.save_to_preset(folder)
+    models.WhisperTokenizer(
+        {word: i for i, word in enumerate(words)}, ["t h"], special, languages
+    ).save_to_preset(folder)
+    keras_hub.layers.WhisperAudioConverter(max_audio_length=1).save_to_preset(folder)
 
 
 def _pieces(folder: Path, name: str) -> bytes:
