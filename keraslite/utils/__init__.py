@@ -25,6 +25,7 @@ from keraslite.registry import (
     serialize_keras_object,
 )
 from keraslite.symbolic import KerasTensor, is_keras_tensor
+from keraslite.utils import bounding_boxes
 from keraslite.utils.config import Config
 from keraslite.utils.data import (
     PyDataset,
@@ -143,7 +144,7 @@ def get_source_inputs(tensor: Any) -> list[KerasTensor]:
 
 __all__ = [
     "Config", "CustomObjectScope", "KerasTensor", "Progbar", "PyDataset", "Sequence",
-    "clear_session", "custom_object_scope", "deserialize_keras_object",
+    "bounding_boxes", "clear_session", "custom_object_scope", "deserialize_keras_object",
     "disable_interactive_logging", "enable_interactive_logging", "get_custom_objects", "get_file",
     "get_registered_name", "get_registered_object", "get_source_inputs",
     "is_interactive_logging_enabled", "is_keras_tensor", "line_length_for", "normalize",
