@@ -15,17 +15,9 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import tree
-from keraslite.backend.counter import MASK, hashed, keys
 from keraslite.random import make_default_seed
 from keraslite.scopes import scopes
-from keraslite.utils.data import PyDataset, unpack_x_y_sample_weight
-
-
-def permutation(count: int, seed: int, counter: int) -> np.ndarray:
-    """Return an order of `count` rows that depends on (seed, counter) alone."""
-    with np.errstate(over="ignore"):
-        key = keys(np.uint32(seed & MASK), np.uint32(counter & MASK))
-        return np.argsort(hashed(np.arange(count, dtype=np.uint32), *key), kind="stable")
+from keraslite.utils.data import PyDataset, permutation, unpack_x_y_sample_weight
 
 
 def _leaf(x: Any) -> Any:
@@ -166,35 +158,49 @@ class StreamData:
     """A generator, a data set or a data loader that yields ready batches.
 
     Args:
-        source: an iterable, or a function that gives one for each epoch.
+        source: an iterable, or a function that gives one for each epoch. Where it has a method
+            `epoch(number)`, this gives the batches of an epoch.
     """
 
     host_work = True
 
     def __init__(self, source: Any):
         self._source = source
-        self._begun: tuple[tuple, Iterator] | None = None  # an epoch whose first batch was taken
+        self._by_number = hasattr(source, "epoch")
+        # An epoch whose first batch was taken: its number, the batch, the others.
+        self._begun: tuple[int, tuple, Iterator] | None = None
         try:
             self.num_batches = source.num_batches if isinstance(source, PyDataset) else len(source)
         except TypeError:  # data sets of unknown or no end say so when they are asked
             self.num_batches = None
 
+    @property
+    def seed(self) -> int | None:
+        """Return the seed of the orders, of a data set whose epochs have numbers."""
+        return getattr(self._source, "seed", None) if self._by_number else None
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self._source.seed = value
+
     def first(self) -> tuple:
         """Return the first batch of the next epoch, which will yield it too."""
         if self._begun is None:
-            items = self._batches()
+            items = self._batches(0)
             batch = next(items, None)
             if batch is None:
                 raise ValueError("The data is empty: it must yield at least one batch.")
-            self._begun = batch, items
-        return self._begun[0]
+            self._begun = 0, batch, items
+        return self._begun[1]
 
     def epoch(self, number: int) -> Iterator[tuple]:
         """Yield the batches of an epoch; a generator goes on where it stood."""
         begun, self._begun = self._begun, None
+        if begun is not None and self._by_number and begun[0] != number:
+            begun = None  # training is resumed: the order is another one
         if begun is not None:
-            yield begun[0]
-        yield from self._batches() if begun is None else begun[1]
+            yield begun[1]
+        yield from self._batches(number) if begun is None else begun[2]
 
     def split(self, fraction: float) -> tuple[Any, Any]:
         """Raise ValueError: a stream cannot be split."""
@@ -203,8 +209,8 @@ class StreamData:
             "yields batches: give validation_data."
         )
 
-    def _batches(self) -> Iterator[tuple]:
-        source = self._source
+    def _batches(self, number: int) -> Iterator[tuple]:
+        source = self._source.epoch(number) if self._by_number else self._source
         if callable(source) and not hasattr(source, "__iter__"):
             source = source()
         items: Iterable

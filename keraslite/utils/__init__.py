@@ -33,8 +33,14 @@ from keraslite.utils.data import (
     pad_sequences,
     unpack_x_y_sample_weight,
 )
+from keraslite.utils.file_datasets import (
+    image_dataset_from_directory,
+    text_dataset_from_directory,
+)
 from keraslite.utils.files import get_file
+from keraslite.utils.images import array_to_img, img_to_array, load_img, save_img
 from keraslite.utils.progress import Progbar
+from keraslite.utils.splitting import split_dataset
 from keraslite.utils.tables import line_length_for, text_table
 
 
@@ -144,11 +150,13 @@ def get_source_inputs(tensor: Any) -> list[KerasTensor]:
 
 __all__ = [
     "Config", "CustomObjectScope", "KerasTensor", "Progbar", "PyDataset", "Sequence",
-    "bounding_boxes", "clear_session", "custom_object_scope", "deserialize_keras_object",
-    "disable_interactive_logging", "enable_interactive_logging", "get_custom_objects", "get_file",
-    "get_registered_name", "get_registered_object", "get_source_inputs",
-    "is_interactive_logging_enabled", "is_keras_tensor", "line_length_for", "normalize",
-    "pack_x_y_sample_weight", "pad_sequences", "register_keras_serializable",
-    "serialize_keras_object", "set_random_seed", "standardize_dtype", "text_table",
-    "to_categorical", "unpack_x_y_sample_weight",
+    "array_to_img", "bounding_boxes", "clear_session", "custom_object_scope",
+    "deserialize_keras_object", "disable_interactive_logging", "enable_interactive_logging",
+    "get_custom_objects", "get_file", "get_registered_name", "get_registered_object",
+    "get_source_inputs", "image_dataset_from_directory", "img_to_array",
+    "is_interactive_logging_enabled", "is_keras_tensor", "line_length_for", "load_img",
+    "normalize", "pack_x_y_sample_weight", "pad_sequences", "register_keras_serializable",
+    "save_img", "serialize_keras_object", "set_random_seed", "split_dataset",
+    "standardize_dtype", "text_dataset_from_directory", "text_table", "to_categorical",
+    "unpack_x_y_sample_weight",
 ]  # fmt: skip

@@ -1,12 +1,48 @@
 """Data sets of batches, batches as tuples, and sequences of one length."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import count, islice
 from typing import Any
 
 import numpy as np
+
+from keraslite.backend.counter import MASK, hashed, keys
+
+
+def permutation(count: int, seed: int, counter: int) -> np.ndarray:
+    """Return an order of `count` rows that depends on (seed, counter) alone."""
+    with np.errstate(over="ignore"):
+        key = keys(np.uint32(seed & MASK), np.uint32(counter & MASK))
+        return np.argsort(hashed(np.arange(count, dtype=np.uint32), *key), kind="stable")
+
+
+def map_ahead(
+    function: Callable, items: Iterable, workers: int, ahead: int, pool: Executor | None = None
+) -> Iterator:
+    """Yield the results of a function in order, which workers make ahead.
+
+    Args:
+        function: of one item.
+        items: the items; they may have no end.
+        workers: the number of threads.
+        ahead: how many results are made ahead at most.
+        pool: workers of another kind; it is shut down at the end.
+
+    >>> list(map_ahead(abs, [-1, 2, -3], workers=2, ahead=2))
+    [1, 2, 3]
+    """
+    items = iter(items)
+    pool = ThreadPoolExecutor(workers) if pool is None else pool
+    try:
+        waiting = deque(pool.submit(function, x) for x in islice(items, max(ahead, 1)))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, x) for x in islice(items, 1))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class PyDataset:
@@ -53,16 +89,7 @@ class PyDataset:
         if self.workers <= 1:
             yield from map(self.__getitem__, indices)
             return
-        pool = ThreadPoolExecutor(self.workers)
-        try:
-            ahead = islice(indices, max(self.max_queue_size, 1))
-            waiting = deque(pool.submit(self.__getitem__, i) for i in ahead)
-            while waiting:
-                batch = waiting.popleft().result()
-                waiting.extend(pool.submit(self.__getitem__, i) for i in islice(indices, 1))
-                yield batch
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from map_ahead(self.__getitem__, indices, self.workers, self.max_queue_size)
 
     def on_epoch_begin(self) -> None:
         """Do what is to be done before an epoch; nothing by default."""

@@ -55,7 +55,7 @@ def resize(
         )
     x, undo = as_batch(images, data_format)
     if crop_to_aspect_ratio or pad_to_aspect_ratio:
-        x = _in_aspect(x, tuple(size), pad_to_aspect_ratio, fill_value)
+        x = in_aspect(x, tuple(size), pad_to_aspect_ratio, fill_value)
     if interpolation == "nearest":
         for axis, after in enumerate(size, 1):
             before = shape(x)[axis]
@@ -82,7 +82,7 @@ def _nearest(x: Any, before: Any, after: int) -> Any:
     return cast(k.floor(at), "int32")
 
 
-def _in_aspect(x: Any, size: tuple, pads: bool, fill: float) -> Any:
+def in_aspect(x: Any, size: tuple, pads: bool, fill: float) -> Any:
     """Images cut or padded around their middle to the aspect of a size."""
     height, width = x.shape[1:3]
     if height is None or width is None:
