@@ -16,6 +16,7 @@ _MODULES = {
     "hub.preprocessing.audio_converter": ("AudioConverter", "WhisperAudioConverter"),
     "hub.preprocessing.speech": ("SpeechToTextPreprocessor",),
     "hub.preprocessing.image": ("ImagePreprocessor", "ImageTextPreprocessor"),
+    "hub.preprocessing.image_folder": ("ImageFolder",),
     "hub.preprocessing.text": (
         "CausalLMPreprocessor", "MaskedLMPreprocessor", "Seq2SeqLMPreprocessor",
         "TextPreprocessor", "TokenClassifierPreprocessor",

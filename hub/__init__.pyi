@@ -38,6 +38,7 @@ from hub.preprocessing.audio_converter import AudioConverter as AudioConverter
 from hub.preprocessing.audio_converter import WhisperAudioConverter as WhisperAudioConverter
 from hub.preprocessing.image import ImagePreprocessor as ImagePreprocessor
 from hub.preprocessing.image import ImageTextPreprocessor as ImageTextPreprocessor
+from hub.preprocessing.image_folder import ImageFolder as ImageFolder
 from hub.preprocessing.speech import SpeechToTextPreprocessor as SpeechToTextPreprocessor
 from hub.preprocessing.text import CausalLMPreprocessor as CausalLMPreprocessor
 from hub.preprocessing.text import MaskedLMPreprocessor as MaskedLMPreprocessor

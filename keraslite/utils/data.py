@@ -45,6 +45,32 @@ def map_ahead(
         pool.shutdown(cancel_futures=True)
 
 
+def read_batches(
+    read: Callable, rows: Sequence, size: int, workers: int, pool: Executor | None = None
+) -> Iterator[tuple[Sequence, list]]:
+    """Yield batches of rows and of what a function reads for them, made ahead by workers.
+
+    Two batches are ahead at most: memory does not grow with the number of rows.
+
+    Args:
+        read: a function of a row.
+        rows: the rows, in order.
+        size: rows in a batch.
+        workers: the number of threads.
+        pool: workers of another kind; it is shut down at the end.
+
+    >>> [results for _, results in read_batches(abs, [-1, 2, -3], 2, workers=2)]
+    [[1, 2], [3]]
+    """
+    results = map_ahead(read, rows, workers, 2 * size + workers, pool)
+    try:
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            yield batch, list(islice(results, len(batch)))
+    finally:
+        results.close()  # type: ignore[attr-defined]
+
+
 class PyDataset:
     """Batches by their numbers: the base of data sets that users write for `fit`.
 

@@ -3,7 +3,6 @@
 import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from keraslite.ops.layout import is_channels_first
 from keraslite.random import make_default_seed
-from keraslite.utils.data import map_ahead, permutation
+from keraslite.utils.data import permutation, read_batches
 from keraslite.utils.folders import (
     check_split,
     index_directory,
@@ -91,23 +90,16 @@ class FileDataset:
         size = self.batch_size or 1
         if self._limit is not None:
             order = order[: self._limit * size]
-        # Two batches ahead at most: memory does not grow with the number of files.
-        files = map_ahead(self._read, order, self.workers, 2 * size + self.workers)
-        try:
-            for start in range(0, len(order), size):
-                rows = order[start : start + size]
-                x = list(islice(files, len(rows)))
-                y = None if self.labels is None else self.labels[rows]
-                if self.batch_size is None:
-                    x, y = x[0], None if y is None else y[0]
-                else:
-                    x = np.stack(x)
-                item = x if y is None else (x, y)
-                for function in self._functions:
-                    item = function(*item) if isinstance(item, tuple) else function(item)
-                yield item
-        finally:
-            files.close()
+        for rows, x in read_batches(self._read, order, size, self.workers):
+            y = None if self.labels is None else self.labels[rows]
+            if self.batch_size is None:
+                x, y = x[0], None if y is None else y[0]
+            else:
+                x = np.stack(x)
+            item = x if y is None else (x, y)
+            for function in self._functions:
+                item = function(*item) if isinstance(item, tuple) else function(item)
+            yield item
 
     def _read(self, row: int) -> Any:
         return self._load(self.file_paths[row])

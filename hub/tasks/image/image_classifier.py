@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from hub.families import family_of
+from hub.preprocessing.image_folder import as_folder, is_folder
 from hub.preprocessing.image_inputs import list_images
 from hub.tasks.classes import label_config
 from hub.tasks.classifier import Classifier
@@ -79,6 +80,46 @@ class ImageClassifier(Classifier, ImageTask):
         distilled = self.head_dist(self.dropout(features[:, 1], training=training))
         return self.activation((scores + distilled) / 2)
 
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Train on images and their labels, or on a folder that has a folder for each class.
+
+        Args:
+            x: images, as for `predict`; a `hub.ImageFolder`, or the path of a folder, whose folders
+                are named as the classes; or data as for `Model.fit`. The names of the folders are
+                those of the classes where the checkpoint has none, and are kept in the config.
+            y: labels, one an image: class numbers or names; none for a folder.
+            kwargs: as for `Model.fit`, and `on_error` "raise" or "skip" for images that cannot be
+                read. `validation_split` holds back that part of each class of a folder.
+
+        Raises:
+            ValueError: a label or a folder is no class, an image cannot be read, or a class of a
+                folder has too few images.
+        """
+        if is_folder(x):
+            if y is not None or kwargs.get("sample_weight") is not None:
+                raise ValueError("The folders are the labels: y and sample_weight must be None.")
+            return super().fit(**self._folder_arguments(x, **kwargs))
+        return super().fit(x, y, **kwargs)
+
+    def _folder_arguments(
+        self, x: Any, batch_size: int | None = None, shuffle: bool = True, on_error: str = "raise",
+        validation_split: float = 0.0, validation_data: Any = None,
+        validation_batch_size: int | None = None, **kwargs: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Return the arguments of `fit` on ready data for those on a folder."""
+        folder = as_folder(x, on_error)
+        if not self._is_named():
+            self._take_names(folder.class_names)
+        if validation_split:
+            if validation_data is not None:
+                raise ValueError("Give validation_split or validation_data, not both.")
+            folder, validation_data = folder.split(validation_split)
+        if is_folder(validation_data):
+            held_out = as_folder(validation_data, on_error)
+            validation_data = self.folder_data(held_out, validation_batch_size or batch_size)
+        data = self.folder_data(folder, batch_size, shuffle)
+        return {**kwargs, "x": data, "validation_data": validation_data}
+
     def classify(
         self,
         images: Any,
@@ -89,7 +130,7 @@ class ImageClassifier(Classifier, ImageTask):
         """Return the likeliest labels of each image and their probabilities.
 
         Args:
-            images: an image, or images as for `predict`.
+            images: an image, or images or a folder as for `predict`.
             top_k: the number of labels of an image; None for the best alone.
             batch_size: the number of images of a batch.
             verbose: 1 shows a progress bar.
@@ -100,7 +141,8 @@ class ImageClassifier(Classifier, ImageTask):
         """
         scores = self._probabilities(images, batch_size, verbose)
         answers = self.label_scores(scores, top_k)
-        single = not isinstance(images, list | tuple) and getattr(images, "ndim", 0) != 4
+        several = isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
+        single = not several and not is_folder(images)
         return answers[0] if single else answers
 
     def _probabilities(

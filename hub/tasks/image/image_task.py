@@ -8,10 +8,12 @@ import numpy as np
 
 from hub.families import Family
 from hub.preprocessing.image import ImagePreprocessor
+from hub.preprocessing.image_folder import as_folder, is_folder
 from hub.preprocessing.image_inputs import is_single_image, list_images, readable_images
 from hub.presets.files import PresetFiles
 from hub.tasks.task import Task
 from keraslite.saving import replacing_folder
+from keraslite.training.data import StreamData
 
 _SHOWN_ERRORS = 5  # in a warning
 
@@ -72,6 +74,55 @@ class ImageTask(Task):
                 held_out = (*held_out, None, None)[:3]
                 kwargs["validation_data"] = self._readable(*held_out, "validation_data")
         return super().fit(x, y, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, batch_size: Any = None, **kwargs: Any) -> Any:
+        """Return the loss and the metrics on what `fit` takes.
+
+        Args:
+            x: as for `fit`.
+            y: as for `fit`.
+            batch_size: the number of images of a batch.
+            kwargs: as for `Model.evaluate`.
+        """
+        if is_folder(x):
+            x = self.folder_data(x, batch_size)
+        return super().evaluate(x, y, batch_size=batch_size, **kwargs)
+
+    def predict(self, x: Any, batch_size: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Return the outputs of images, or of those of a folder in the order of its paths.
+
+        Args:
+            x: as for `fit`.
+            batch_size: the number of images of a batch.
+            args: as for `Model.predict`.
+            kwargs: as for `Model.predict`.
+        """
+        if is_folder(x):
+            x = self.folder_data(x, batch_size, class_names=as_folder(x).class_names)
+        return super().predict(x, batch_size, *args, **kwargs)
+
+    def folder_data(
+        self, folder: Any, batch_size: int | None = None, shuffle: bool = False,
+        class_names: Any = None,
+    ) -> StreamData:  # fmt: skip
+        """Return the images of a folder as ready data, which workers read and prepare.
+
+        Args:
+            folder: a `hub.ImageFolder`, or a path.
+            batch_size: images in a batch, 32 by default.
+            shuffle: whether each epoch has an order of its own.
+            class_names: the names of the classes; `labels` of the task by default.
+
+        Raises:
+            ValueError: there is no preprocessor, or a folder is no class.
+        """
+        if self.preprocessor is None:
+            raise ValueError("A folder of images needs a preprocessor, which the task lacks.")
+        names = class_names or self.labels  # type: ignore[attr-defined]
+        batches = as_folder(folder).batches(
+            batch_size or 32, self.preprocessor.pixels, names, shuffle
+        )
+        return StreamData(batches)
 
     def _readable(self, x: Any, y: Any, sample_weight: Any, name: str) -> tuple[Any, Any, Any]:
         """Leave out the rows whose images cannot be read, with a warning."""

@@ -1,0 +1,172 @@
+"""Folders of pictures: read lazily, split by class, and what `fit` of a classifier makes of them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hub
+import keraslite as keras
+
+CLASSES = ("daisy", "rose", "tulip")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five pictures a class, whose colour is that of the class."""
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(CLASSES):
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            pixels = rng.integers(0, 100, (12 + i, 16, 3), "uint8")
+            pixels[..., number] += 150
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    return tmp_path
+
+
+def classifier(num_classes=None, labels=None, **options):
+    keras.utils.set_random_seed(0)
+    backbone = hub.ResNetBackbone((4, 8, 8, 8), (1, 1, 1, 1), "basic_block", input_conv_filters=4)
+    preprocessor = hub.ImagePreprocessor("ViT", size=12)
+    return hub.ImageClassifier(backbone, num_classes, preprocessor, labels=labels, **options)
+
+
+def test_pictures_are_read_when_they_are_asked_for(folder):
+    data = hub.ImageFolder(folder)
+    assert (len(data), data.class_names) == (15, list(CLASSES))
+    (folder / "rose" / "0.png").write_bytes(b"no picture")  # nothing was read so far
+    picture, name = data[0]
+    assert (picture.size, picture.mode, name) == ((16, 12), "RGB", "daisy")
+    with pytest.raises(ValueError, match=r"Pillow cannot read .*rose/0.png"):
+        data[5]
+    with pytest.raises(ValueError, match=r"rose/0.png"):
+        list(data)
+    skipping = hub.ImageFolder(folder, on_error="skip", transform=lambda p: p.resize((4, 6)))
+    with pytest.warns(UserWarning, match=r"rose/0.png.*It is left out"):
+        pairs = list(skipping)
+    expected = ["daisy"] * 5 + ["rose"] * 4 + ["tulip"] * 5
+    assert [name for _, name in pairs] == expected
+    with pytest.warns(UserWarning, match=r"rose/0.png"):
+        sizes = [len(y) for _, y in skipping.batches(4)]
+    assert sizes == [4, 3, 4, 3]
+
+
+def test_a_split_has_every_class_in_both_parts(folder):
+    data = hub.ImageFolder(folder)
+    for fraction, count in ((0.2, 1), (0.01, 1), (0.4, 2), (0.99, 4)):
+        rest, held_out = data.split(fraction)
+        assert [held_out.labels.count(name) for name in CLASSES] == [count] * 3
+        assert sorted(rest.paths + held_out.paths) == data.paths
+    assert data.split(0.2)[1].paths == data.split(0.2)[1].paths != data.split(0.2, seed=1)[1].paths
+    for path in (folder / "rose").glob("[1-4].png"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"two pictures of each class, 'rose' has 1"):
+        hub.ImageFolder(folder).split(0.2)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        data.split(1.0)
+
+
+def draw(picture, seed):
+    """A transform whose pixels show its seed."""
+    return np.full((2, 2, 3), np.random.default_rng(seed).integers(0, 256, 3), "uint8")
+
+
+def test_order_and_transforms_follow_from_seed_and_epoch(folder):
+    threads = hub.ImageFolder(folder, draw).batches(4, shuffle=True, seed=3)
+    first, second = (list(threads.epoch(number)) for number in (0, 1))
+    assert [x.shape for x, _ in first] == [(4, 2, 2, 3)] * 3 + [(3, 2, 2, 3)]
+    assert any((a != b).any() for (a, _), (b, _) in zip(first, second, strict=True))
+    processes = hub.ImageFolder(folder, draw, processes=True, workers=1)
+    for (a, y), (b, z) in zip(
+        processes.batches(4, shuffle=True, seed=3).epoch(1), second, strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(y, z)
+
+
+def test_bad_folders_are_refused(folder, tmp_path):
+    with pytest.raises(NotADirectoryError, match="no folder"):
+        hub.ImageFolder(folder / "missing")
+    with pytest.raises(ValueError, match="it has no folders"):
+        hub.ImageFolder(folder / "rose")
+    with pytest.raises(ValueError, match=r"none for \['cow'\]"):
+        hub.ImageFolder(folder, class_names=["cow"])
+    with pytest.raises(ValueError, match="on_error must be"):
+        hub.ImageFolder(folder, on_error="ignore")
+    with pytest.raises(ValueError, match=r"must have the same size.*0.png.*1.png"):
+        next(iter(hub.ImageFolder(folder).batches(2)))
+    with pytest.raises(ValueError, match="batch_size must be"):
+        hub.ImageFolder(folder).batches(0)
+    (folder / "violet").mkdir()
+    with pytest.raises(ValueError, match=r"there are none for \['violet'\]"):
+        hub.ImageFolder(folder)
+
+
+def test_a_classifier_is_trained_on_a_folder(folder, backend, tmp_path):
+    if backend == "numpy":
+        pytest.skip("numpy has no gradients")
+    model = classifier()
+    model.compile("adam")
+    history = model.fit(folder, validation_split=0.2, epochs=2, batch_size=4, verbose=0)
+    assert {"loss", "val_loss", "val_accuracy"} <= history.history.keys()
+    assert model.labels == list(CLASSES)
+    assert model.config_json()["id2label"] == {"0": "daisy", "1": "rose", "2": "tulip"}
+    data = hub.ImageFolder(folder)
+    scores = model.predict(data, batch_size=4, verbose=0)
+    expected = model.predict(data.paths, verbose=0)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+    assert [row["label"] for row in model.classify(str(folder))] == [
+        CLASSES[i] for i in scores.argmax(-1)
+    ]
+    np.testing.assert_allclose(
+        model.evaluate(folder, verbose=0), model.evaluate(data.paths, data.labels, verbose=0),
+        rtol=1e-4,
+    )  # fmt: skip
+
+
+def test_a_resumed_training_sees_the_same_batches(folder, tmp_path):
+    if "torch" not in keras.backend.available():
+        pytest.skip("torch is not installed")
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                raise KeyboardInterrupt
+
+    def train(*callbacks):
+        model = classifier()
+        model.compile(keras.optimizers.SGD(0.1))
+        keras.utils.set_random_seed(1)
+        return model.fit(
+            folder, epochs=3, batch_size=4, verbose=0, callbacks=list(callbacks)
+        ).history
+
+    with keras.use_backend("torch"):
+        whole = train()["loss"]
+        with pytest.raises(KeyboardInterrupt):
+            train(keras.callbacks.BackupAndRestore(tmp_path / "backup"), Stop())
+        keras.utils.set_random_seed(2)
+        rest = train(keras.callbacks.BackupAndRestore(tmp_path / "backup"))["loss"]
+    np.testing.assert_allclose(rest[-2:], whole[-2:], rtol=1e-5)
+
+
+def test_classes_must_be_the_folders(folder):
+    with keras.use_backend("torch"):
+        wrong = classifier(labels=["daisy", "rose", "lily"])
+        with pytest.raises(ValueError, match=r"must be named as the classes.*got \['tulip'\]"):
+            wrong.fit(folder, verbose=0)
+        with pytest.raises(ValueError, match="3 names.*has 2 classes"):
+            classifier(2).fit(folder, verbose=0)
+        with pytest.raises(ValueError, match="y and sample_weight must be None"):
+            classifier().fit(folder, [0] * 15)
+        with pytest.raises(ValueError, match="not both"):
+            classifier().fit(folder, validation_split=0.2, validation_data=folder)
+        reordered = classifier(labels=["tulip", "rose", "daisy"])
+        data = reordered.folder_data(folder, 15)
+        assert next(data.epoch(0))[1].tolist() == [2] * 5 + [1] * 5 + [0] * 5
+        model = classifier()
+        (folder / "rose" / "3.png").write_bytes(b"")
+        with pytest.raises(ValueError, match="rose/3.png"):
+            model.fit(folder, verbose=0)
+        with pytest.warns(UserWarning, match="rose/3.png"):
+            history = model.fit(folder, on_error="skip", validation_data=folder, verbose=0)
+        assert np.isfinite(history.history["val_loss"]).all()
