@@ -27,6 +27,7 @@ from keraslite import (
     saving,
     tree,
     utils,
+    visualization,
 )
 from keraslite.backend import device, no_grad, to_backend, use_backend
 from keraslite.dtype_policies import DTypePolicy, FloatDTypePolicy
@@ -87,5 +88,5 @@ __all__ = [
     "jit", "jvp", "layers", "losses", "metrics", "mixed_precision", "models", "name_scope",
     "no_grad", "ops", "optimizers", "quantizers", "random", "regularizers", "remat", "saving",
     "scan", "stop_gradient", "to_backend", "tree", "use_backend", "utils", "value_and_grad",
-    "version", "vjp", "vmap", "while_loop",
+    "version", "visualization", "vjp", "vmap", "while_loop",
 ]  # fmt: skip

@@ -33,6 +33,7 @@ FLOORS = {
         ["layers"],
         ["saving"],
         ["utils"],
+        ["visualization"],
         ["callbacks"],
         ["training"],
         ["models"],
@@ -276,7 +277,16 @@ def run(code: str) -> str:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_an_import_brings_no_framework_and_no_architecture(package):
     modules = json.loads(run(f"import {package}, json, sys; print(json.dumps([*sys.modules]))"))
-    heavy = {*FRAMEWORKS, "keras", "transformers", "huggingface_hub", "tokenizers", "PIL", "h5py"}
+    heavy = {
+        *FRAMEWORKS,
+        "keras",
+        "transformers",
+        "huggingface_hub",
+        "tokenizers",
+        "PIL",
+        "h5py",
+        "matplotlib",
+    }
     assert not heavy & set(modules)
     if package == "keraslite":
         assert not any(module.partition(".")[0] == "hub" for module in modules)

@@ -1,11 +1,12 @@
 """Callback: what `fit`, `evaluate` and `predict` tell others while they run; logs and history."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from keraslite import backend as backends
+from keraslite.visualization import plot_history
 
 
 class Callback:
@@ -202,6 +203,22 @@ class History(Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
         self.model.history = self
+
+    def plot(self, metrics: Sequence[str] | None = None, path: Any = None) -> Any:
+        """Draw the loss and each metric over the epochs, with those of the validation.
+
+        Args:
+            metrics: the names to draw, without "val_"; all by default.
+            path: of a file to write instead.
+
+        Returns:
+            A figure of matplotlib, where it is not written.
+
+        Raises:
+            ValueError: there is no epoch, or a name is unknown.
+            ImportError: matplotlib is not installed.
+        """
+        return plot_history(self.history, metrics, self.epoch, path)
 
     def __repr__(self) -> str:
         return f"<History of {len(self.epoch)} epochs>"
