@@ -39,6 +39,7 @@ from keraslite.utils.file_datasets import (
 )
 from keraslite.utils.files import get_file
 from keraslite.utils.images import array_to_img, img_to_array, load_img, save_img
+from keraslite.utils.model_drawing import model_to_dot, plot_model
 from keraslite.utils.progress import Progbar
 from keraslite.utils.splitting import split_dataset
 from keraslite.utils.tables import line_length_for, text_table
@@ -155,8 +156,8 @@ __all__ = [
     "get_custom_objects", "get_file", "get_registered_name", "get_registered_object",
     "get_source_inputs", "image_dataset_from_directory", "img_to_array",
     "is_interactive_logging_enabled", "is_keras_tensor", "line_length_for", "load_img",
-    "normalize", "pack_x_y_sample_weight", "pad_sequences", "register_keras_serializable",
-    "save_img", "serialize_keras_object", "set_random_seed", "split_dataset",
-    "standardize_dtype", "text_dataset_from_directory", "text_table", "to_categorical",
-    "unpack_x_y_sample_weight",
+    "model_to_dot", "normalize", "pack_x_y_sample_weight", "pad_sequences", "plot_model",
+    "register_keras_serializable", "save_img", "serialize_keras_object", "set_random_seed",
+    "split_dataset", "standardize_dtype", "text_dataset_from_directory", "text_table",
+    "to_categorical", "unpack_x_y_sample_weight",
 ]  # fmt: skip

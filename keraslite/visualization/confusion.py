@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keraslite import backend as backends
-from keraslite.visualization.figures import finish, new_figure
+from keraslite.utils.figures import finish, new_figure
 
 _MOST_NUMBERED = 30  # classes; with more of them numbers could not be read
 

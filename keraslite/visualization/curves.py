@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keraslite.visualization.figures import finish, new_figure
+from keraslite.utils.figures import finish, new_figure
 
 _VALIDATION = "val_"
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from keraslite import backend as backends
+from keraslite.utils.figures import finish, new_figure
 from keraslite.visualization.drawing import (
     as_images,
     draw_bounding_boxes,
     draw_segmentation_masks,
 )
-from keraslite.visualization.figures import finish, new_figure
 
 
 def image_sheet(
