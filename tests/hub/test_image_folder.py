@@ -170,3 +170,46 @@ def test_classes_must_be_the_folders(folder):
         with pytest.warns(UserWarning, match="rose/3.png"):
             history = model.fit(folder, on_error="skip", validation_data=folder, verbose=0)
         assert np.isfinite(history.history["val_loss"]).all()
+
+
+class Fixed(hub.ImageClassifier):
+    """A classifier whose answer is the first class, less surely for brighter images."""
+
+    def predict(self, x, *args, **kwargs):
+        sums = [np.asarray(Image.open(path)).mean() / 512 for path in x]
+        return np.array([[1 - s, s / 2, s / 2] for s in sums], "float32")
+
+
+def test_the_worst_mistakes_are_shown(folder, tmp_path):
+    (folder / "daisy" / "4.png").write_bytes(b"")
+    for i, name in enumerate(("rose", "tulip", "rose")):
+        Image.new("RGB", (300 + i, 200), (20 * i, 0, 0)).save(folder / name / f"dark{i}.png")
+    with keras.use_backend("numpy"):
+        backbone = hub.ResNetBackbone(
+            (4, 8, 8, 8), (1, 1, 1, 1), "basic_block", input_conv_filters=4
+        )
+        model = Fixed(backbone, labels=CLASSES, preprocessor=hub.ImagePreprocessor("ViT", size=12))
+        data = hub.ImageFolder(folder, on_error="skip")
+        with pytest.warns(UserWarning, match=r"1 of the 18 images of x cannot be read"):
+            worst = model.mistakes(data, count=3)
+        names = [(row["image"].rpartition("/")[2], row["label"], row["predicted"]) for row in worst]
+        assert names == [
+            ("dark0.png", "rose", "daisy"), ("dark1.png", "tulip", "daisy"),
+            ("dark2.png", "rose", "daisy"),
+        ]  # fmt: skip
+        assert worst[0]["score"] == 1.0
+        rest = [
+            i for i, path in enumerate(data.paths) if "4.png" not in path or "daisy" not in path
+        ]
+        x, y = ([values[i] for i in rest] for values in (data.paths, data.labels))
+        assert model.mistakes(x, y, 3) == worst
+        figure = model.plot_mistakes(x, y, count=3)
+        assert figure.axes[0].get_title() == "rose (0%)\ntaken for daisy (100%)"
+        assert np.asarray(figure.axes[0].images[0].get_array()).shape == (171, 256, 3)
+        assert model.plot_confusion_matrix(x, y, path=tmp_path / "matrix.png") is None
+        texts = [text.get_text() for text in model.plot_confusion_matrix(x, y).axes[0].texts]
+        assert texts == ["4", "0", "0", "7", "0", "0", "6", "0", "0"]
+        with pytest.raises(ValueError, match="every answer is right"):
+            model.plot_mistakes(x[:2], y[:2])
+        with pytest.raises(ValueError, match="a label for each of 2 images"):
+            model.mistakes(x[:2], y)

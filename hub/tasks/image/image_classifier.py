@@ -8,10 +8,11 @@ import numpy as np
 from hub.families import family_of
 from hub.preprocessing.image_folder import as_folder, is_folder
 from hub.preprocessing.image_inputs import list_images
-from hub.tasks.classes import label_config
+from hub.tasks.classes import encode_labels, label_config
 from hub.tasks.classifier import Classifier
 from hub.tasks.image.image_task import ImageTask
-from keraslite import layers
+from hub.tasks.image.mistakes import plot_mistakes, worst_mistakes
+from keraslite import layers, visualization
 
 
 class ImageClassifier(Classifier, ImageTask):
@@ -153,6 +154,85 @@ class ImageClassifier(Classifier, ImageTask):
             return scores
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         return scores / scores.sum(-1, keepdims=True)
+
+    def _with_labels(self, x: Any, y: Any) -> tuple[list[Any], np.ndarray]:
+        """Return images and their class numbers, of a folder or of two columns."""
+        if is_folder(x):
+            folder = as_folder(x)
+            x, y = folder.paths, folder.labels
+            if folder.on_error == "skip":
+                x, y, _ = self.readable(x, y, None, "x")
+        images = list_images(x)
+        numbers = np.asarray(encode_labels(y, self.labels)).reshape(-1)
+        if numbers.dtype.kind not in "iu" or len(numbers) != len(images):
+            raise ValueError(f"y must be a label for each of {len(images)} images.")
+        return images, numbers
+
+    def mistakes(
+        self, x: Any, y: Any = None, count: int = 12, batch_size: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the worst mistakes: the wrong answers whose true class got the least probability.
+
+        Args:
+            x: images, or a folder as for `fit`.
+            y: their labels; none for a folder.
+            count: how many at most.
+            batch_size: the number of images of a batch.
+
+        Returns:
+            A dict of `image`, `row`, `label`, `predicted`, `score` (of the predicted class) and
+            `label_score` (of the true one) for each, the worst first.
+        """
+        images, numbers = self._with_labels(x, y)
+        rows = worst_mistakes(self._probabilities(images, batch_size), numbers, self.labels, count)
+        return [{"image": images[row["row"]], **row} for row in rows]
+
+    def plot_mistakes(
+        self, x: Any, y: Any = None, count: int = 12, path: Any = None,
+        batch_size: int | None = None,
+    ) -> Any:  # fmt: skip
+        """Draw the worst mistakes, each with its class and what it was taken for.
+
+        Args:
+            x: as for `mistakes`.
+            y: as for `mistakes`.
+            count: how many at most.
+            path: of a file to write instead.
+            batch_size: the number of images of a batch.
+
+        Returns:
+            A figure of matplotlib, where it is not written.
+
+        Raises:
+            ValueError: there is no mistake.
+            ImportError: matplotlib is not installed.
+        """
+        images, numbers = self._with_labels(x, y)
+        rows = worst_mistakes(self._probabilities(images, batch_size), numbers, self.labels, count)
+        return plot_mistakes(rows, images, path)
+
+    def plot_confusion_matrix(
+        self, x: Any, y: Any = None, normalize: bool = False, path: Any = None,
+        batch_size: int | None = None,
+    ) -> Any:  # fmt: skip
+        """Draw how often each class was taken for each other.
+
+        Args:
+            x: as for `mistakes`.
+            y: as for `mistakes`.
+            normalize: whether rows are shares of the true class rather than counts.
+            path: of a file to write instead.
+            batch_size: the number of images of a batch.
+
+        Returns:
+            A figure of matplotlib, where it is not written.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        images, numbers = self._with_labels(x, y)
+        scores = self._probabilities(images, batch_size)
+        return visualization.plot_confusion_matrix(numbers, scores, self.labels, normalize, path)
 
     def config_json(self) -> dict[str, Any]:
         """Return the keys of config.json that name the classes."""

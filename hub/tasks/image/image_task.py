@@ -68,11 +68,11 @@ class ImageTask(Task):
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
         if on_error == "skip":
             weights = kwargs.get("sample_weight")
-            x, y, kwargs["sample_weight"] = self._readable(x, y, weights, "x")
+            x, y, kwargs["sample_weight"] = self.readable(x, y, weights, "x")
             held_out = kwargs.get("validation_data")
             if isinstance(held_out, tuple):
                 held_out = (*held_out, None, None)[:3]
-                kwargs["validation_data"] = self._readable(*held_out, "validation_data")
+                kwargs["validation_data"] = self.readable(*held_out, "validation_data")
         return super().fit(x, y, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, batch_size: Any = None, **kwargs: Any) -> Any:
@@ -124,8 +124,18 @@ class ImageTask(Task):
         )
         return StreamData(batches)
 
-    def _readable(self, x: Any, y: Any, sample_weight: Any, name: str) -> tuple[Any, Any, Any]:
-        """Leave out the rows whose images cannot be read, with a warning."""
+    def readable(self, x: Any, y: Any, sample_weight: Any, name: str) -> tuple[Any, Any, Any]:
+        """Leave out the rows whose images cannot be read, with a warning.
+
+        Args:
+            x: images.
+            y: targets, or None.
+            sample_weight: weights, or None.
+            name: of the argument, for the warning.
+
+        Raises:
+            ValueError: none can be read.
+        """
         if self.preprocessor is None or not is_images(x):
             return x, y, sample_weight
         images = list_images(x)
