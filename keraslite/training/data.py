@@ -7,6 +7,7 @@ on every backend. Host work that takes time (tokenising, a generator) runs ahead
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from contextvars import copy_context
 from itertools import islice
 from typing import Any
@@ -91,7 +92,7 @@ class ArrayData:
         seed: the seed of the orders; a new one for None.
     """
 
-    host_work = False
+    host_work = by_number = False
 
     def __init__(
         self, x: Any, y: Any = None, sample_weight: Any = None, batch_size: int | None = None,
@@ -154,6 +155,11 @@ class ArrayData:
         return part(slice(0, at), self.shuffle), part(slice(at, self.rows), False)
 
 
+def _has_epochs(source: Any) -> bool:
+    """Return whether a data set gives the batches of an epoch by its number."""
+    return callable(getattr(source, "epoch", None))
+
+
 class StreamData:
     """A generator, a data set or a data loader that yields ready batches.
 
@@ -166,7 +172,7 @@ class StreamData:
 
     def __init__(self, source: Any):
         self._source = source
-        self._by_number = hasattr(source, "epoch")
+        self.by_number = _has_epochs(source)
         # An epoch whose first batch was taken: its number, the batch, the others.
         self._begun: tuple[int, tuple, Iterator] | None = None
         try:
@@ -177,7 +183,7 @@ class StreamData:
     @property
     def seed(self) -> int | None:
         """Return the seed of the orders, of a data set whose epochs have numbers."""
-        return getattr(self._source, "seed", None) if self._by_number else None
+        return getattr(self._source, "seed", None) if self.by_number else None
 
     @seed.setter
     def seed(self, value: int) -> None:
@@ -196,7 +202,7 @@ class StreamData:
     def epoch(self, number: int) -> Iterator[tuple]:
         """Yield the batches of an epoch; a generator goes on where it stood."""
         begun, self._begun = self._begun, None
-        if begun is not None and self._by_number and begun[0] != number:
+        if begun is not None and self.by_number and begun[0] != number:
             begun = None  # training is resumed: the order is another one
         if begun is not None:
             yield begun[1]
@@ -210,7 +216,7 @@ class StreamData:
         )
 
     def _batches(self, number: int) -> Iterator[tuple]:
-        source = self._source.epoch(number) if self._by_number else self._source
+        source = self._source.epoch(number) if self.by_number else self._source
         if callable(source) and not hasattr(source, "__iter__"):
             source = source()
         items: Iterable
@@ -238,7 +244,7 @@ def adapt(
     stream = (
         not hasattr(x, "shape")
         and not isinstance(x, list | tuple | dict | str | bytes)
-        and (hasattr(x, "__iter__") or hasattr(x, "__getitem__") or callable(x))
+        and (hasattr(x, "__iter__") or hasattr(x, "__getitem__") or callable(x) or _has_epochs(x))
         and not hasattr(x, "to_numpy")
     )
     if stream:
@@ -263,6 +269,7 @@ class Mapped:
     """
 
     host_work = True
+    by_number = False  # the function may draw random numbers, one after the other
 
     def __init__(self, data: Any, function: Callable):
         self.data, self.function = data, function
@@ -306,6 +313,8 @@ class Continued:
         steps: batches in an epoch.
     """
 
+    by_number = False
+
     def __init__(self, data: Any, steps: int):
         self.data, self.num_batches, self.host_work = data, steps, data.host_work
         self._live: Iterator | None = None
@@ -346,7 +355,8 @@ class Continued:
             self._live = None
 
 
-_END = object()
+_END = object()  # of an epoch
+_STOP = object()
 
 
 def prefetch(items: Iterator, depth: int = 2) -> Iterator:
@@ -376,7 +386,7 @@ def prefetch(items: Iterator, depth: int = 2) -> Iterator:
             for item in items:
                 if not put((item, None)):
                     return
-            put((_END, None))
+            put((_STOP, None))
         except BaseException as error:
             put((_END, error))
 
@@ -387,7 +397,7 @@ def prefetch(items: Iterator, depth: int = 2) -> Iterator:
             item, error = waiting.get()
             if error is not None:
                 raise error
-            if item is _END:
+            if item is _STOP:
                 return
             yield item
     finally:
@@ -399,6 +409,64 @@ def _limited(source: Iterator, limit: int, length: int | None) -> Iterator:
     yield from islice(source, limit)
     if limit == length:  # so that a data set does what is to be done at the end of an epoch
         next(source, None)
+
+
+class Ahead:
+    """Data that is read on into the next epoch while this one ends and is validated.
+
+    Args:
+        data: data with `by_number`: the batches of an epoch follow from its number alone.
+        epochs: the number of the epoch that is read no more.
+    """
+
+    host_work = by_number = False
+
+    def __init__(self, data: Any, epochs: int):
+        self.data, self.num_batches, self._epochs = data, data.num_batches, epochs
+        self._live: Iterator | None = None
+        self._next: int | None = None  # the epoch that is read already
+
+    def epoch(self, number: int) -> Iterator[tuple]:
+        """Yield the batches of an epoch."""
+        if self._live is None or number != self._next:
+            self.close()
+            self._live = prefetch(self._batches(number))
+        ended = False
+        try:
+            for batch in self._live:
+                if batch is _END:
+                    self._next, ended = number + 1, True
+                    return
+                yield batch
+        finally:
+            if not ended:
+                self.close()
+
+    def _batches(self, number: int) -> Iterator:
+        for epoch in range(number, self._epochs):
+            yield from self.data.epoch(epoch)
+            yield _END
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._live is not None:
+            self._live.close()  # type: ignore[attr-defined]
+        self._live = None
+
+
+@contextmanager
+def read_ahead(data: Any, epochs: int) -> Iterator[Any]:
+    """Give data that reads the next epoch while one ends, where that changes no batch.
+
+    Args:
+        data: the data source.
+        epochs: the number of the epoch that is read no more.
+    """
+    if not data.by_number:
+        yield data
+        return
+    with closing(Ahead(data, epochs)) as ahead:
+        yield ahead
 
 
 def batches(data: Any, epoch: int, limit: int | None = None, live: Any = None) -> Iterator:

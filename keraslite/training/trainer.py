@@ -19,7 +19,7 @@ from keraslite.metrics import Mean
 from keraslite.registry import deserialize_keras_object, serialize_keras_object
 from keraslite.training.class_weights import class_weighting
 from keraslite.training.compiled import CompiledFunctions
-from keraslite.training.data import Continued, Mapped, adapt
+from keraslite.training.data import Continued, Mapped, adapt, read_ahead
 from keraslite.training.guards import Interrupts, NaNWatch
 from keraslite.training.loops import (
     check_counts,
@@ -372,7 +372,7 @@ class Trainer:
             data = self._weighted_by_class(data, class_weight, first)
         place = {"epoch": initial_epoch, "step": 0, "data": data}
         self.__dict__["_kl_place"] = place
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, read_ahead(data, epochs) as data:
             container = callbacks_module.CallbackList(
                 callbacks, add_history=True, add_progbar=verbose != 0, model=self,
                 verbose=1 if verbose == "auto" else verbose, epochs=epochs, steps=steps,

@@ -408,3 +408,69 @@ def test_a_data_set_without_an_end_and_with_an_error():
     with pytest.raises(NotImplementedError, match="num_batches or __len__"):
         list(utils.PyDataset())
     assert utils.Sequence is utils.PyDataset
+
+
+class Numbered:
+    """Epochs by number, which tell when their first batch was asked for."""
+
+    def __init__(self, seed=1):
+        self.seed, self.begun, self.ended = seed, {}, []
+
+    def __len__(self):
+        return 3
+
+    def epoch(self, number):
+        self.begun.setdefault(number, threading.Event()).set()
+        try:
+            for i in range(3):
+                yield np.full((2, 1), 100.0 * self.seed + 10 * number + i), np.zeros((2, 1))
+        finally:
+            self.ended.append(number)
+
+
+def linear(seen):
+    class Watched(keraslite.models.Sequential):
+        def check_batch(self, batch):
+            seen.append(float(batch[0][0, 0]))
+            super().check_batch(batch)
+
+    model = Watched([keraslite.layers.Input((1,)), keraslite.layers.Dense(1)])
+    model.compile(keraslite.optimizers.SGD(0.0), "mse")
+    return model
+
+
+def test_the_next_epoch_is_read_while_one_ends():
+    data, seen, ready, threads = Numbered(), [], [], threading.active_count()
+
+    class Wait(keraslite.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            following = data.begun.setdefault(epoch + 1, threading.Event())
+            ready.append(epoch == 2 or following.wait(30))
+
+    with keraslite.use_backend(TRAINABLE[0]):
+        linear(seen).fit(data, epochs=3, verbose=0, callbacks=[Wait()])
+    assert ready == [True] * 3
+    assert seen == [100.0 + 10 * epoch + i for epoch in range(3) for i in range(3)]
+    assert 3 not in data.ended  # nothing is read beyond the last epoch
+    assert threading.active_count() == threads
+
+
+def test_a_data_set_by_number_goes_on_where_training_is_resumed(tmp_path):
+    class Stop(keraslite.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if len(seen) == 5:
+                raise KeyboardInterrupt
+
+    seen, threads = [], threading.active_count()
+    with keraslite.use_backend(TRAINABLE[0]):
+        backup = keraslite.callbacks.BackupAndRestore(tmp_path / "a", save_freq=1)
+        with pytest.raises(KeyboardInterrupt):
+            linear(seen).fit(Numbered(7), epochs=3, verbose=0, callbacks=[backup, Stop()])
+        before, other = list(seen), Numbered(8)
+        backup = keraslite.callbacks.BackupAndRestore(tmp_path / "a", save_freq=1)
+        linear(seen).fit(other, epochs=3, verbose=0, callbacks=[backup])
+    assert other.seed == 7
+    rest = [700.0 + 10 * epoch + i for epoch in range(3) for i in range(3)]
+    assert before == rest[:5]
+    assert seen[5:] == rest[4:]  # the fifth batch was not yet counted
+    assert threading.active_count() == threads
