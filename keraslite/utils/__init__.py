@@ -43,6 +43,7 @@ from keraslite.utils.model_drawing import model_to_dot, plot_model
 from keraslite.utils.progress import Progbar
 from keraslite.utils.splitting import split_dataset
 from keraslite.utils.tables import line_length_for, text_table
+from keraslite.utils.time_windows import timeseries_dataset_from_array
 
 
 def set_random_seed(seed: int) -> None:
@@ -159,5 +160,5 @@ __all__ = [
     "model_to_dot", "normalize", "pack_x_y_sample_weight", "pad_sequences", "plot_model",
     "register_keras_serializable", "save_img", "serialize_keras_object", "set_random_seed",
     "split_dataset", "standardize_dtype", "text_dataset_from_directory", "text_table",
-    "to_categorical", "unpack_x_y_sample_weight",
+    "timeseries_dataset_from_array", "to_categorical", "unpack_x_y_sample_weight",
 ]  # fmt: skip

@@ -268,3 +268,34 @@ def test_data_sets_are_split_without_being_read():
         utils.split_dataset([np.ones(2), np.ones(3)], left_size=1)
     with pytest.raises(TypeError, match="must be an int or a float"):
         utils.split_dataset(np.ones(3), left_size="1")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {}, {"sequence_stride": 2, "sampling_rate": 3, "batch_size": 3},
+        {"start_index": 4, "end_index": 17}, {"batch_size": None, "sequence_stride": 5},
+    ],
+    ids=lambda arguments: "-".join(arguments) or "defaults",
+)  # fmt: skip
+def test_windows_over_time_are_those_of_keras(arguments):
+    pytest.importorskip("tensorflow")
+    steps, targets = np.arange(40.0).reshape(20, 2), np.arange(20)
+    for y in (None, targets):
+        ours, theirs = (
+            lib.utils.timeseries_dataset_from_array(steps, y, 4, **arguments)
+            for lib in (keraslite, keras)
+        )
+        got = arrays(ours)
+        assert len(ours) == len(got)
+        assert_close(got, arrays(theirs))
+    data = utils.timeseries_dataset_from_array(steps, targets, 4, shuffle=True, seed=1)
+    (_, first), (_, second) = next(iter(data)), next(iter(data))
+    assert first.tolist() != second.tolist()
+    assert sorted(first.tolist()) == list(range(17))
+    for bad, message in (
+        ({"sequence_length": 30}, "from 1 to 20"), ({"sampling_rate": 8}, "No window of 4 steps"),
+        ({"start_index": 8, "end_index": 5}, "must be a range"), ({"sequence_stride": 0}, "from 1"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            utils.timeseries_dataset_from_array(steps, None, **{"sequence_length": 4, **bad})
