@@ -91,6 +91,7 @@ def test_pages_have_code():
         "backends",
         "diffusion",
         "files",
+        "image_data",
         "images",
         "presets",
         "speech",

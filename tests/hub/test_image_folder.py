@@ -123,6 +123,18 @@ def test_a_classifier_is_trained_on_a_folder(folder, backend, tmp_path):
     )  # fmt: skip
 
 
+def test_held_out_pictures_are_not_transformed(folder):
+    seen = []
+
+    def note(picture):
+        seen.append(picture.size)
+        return picture
+
+    with keras.use_backend("torch"):
+        classifier().fit(hub.ImageFolder(folder, note), validation_split=0.4, verbose=0)
+    assert len(seen) == 9  # of 15, 6 are held out
+
+
 def test_a_resumed_training_sees_the_same_batches(folder, tmp_path):
     if "torch" not in keras.backend.available():
         pytest.skip("torch is not installed")

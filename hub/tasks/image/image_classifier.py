@@ -90,7 +90,8 @@ class ImageClassifier(Classifier, ImageTask):
                 those of the classes where the checkpoint has none, and are kept in the config.
             y: labels, one an image: class numbers or names; none for a folder.
             kwargs: as for `Model.fit`, and `on_error` "raise" or "skip" for images that cannot be
-                read. `validation_split` holds back that part of each class of a folder.
+                read. `validation_split` holds back that part of each class of a folder, which the
+                `transform` of an `ImageFolder` leaves alone.
 
         Raises:
             ValueError: a label or a folder is no class, an image cannot be read, or a class of a
@@ -115,6 +116,7 @@ class ImageClassifier(Classifier, ImageTask):
             if validation_data is not None:
                 raise ValueError("Give validation_split or validation_data, not both.")
             folder, validation_data = folder.split(validation_split)
+            validation_data.transform = None
         if is_folder(validation_data):
             held_out = as_folder(validation_data, on_error)
             validation_data = self.folder_data(held_out, validation_batch_size or batch_size)
