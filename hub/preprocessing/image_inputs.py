@@ -173,7 +173,7 @@ def _is_uint16(pixels: np.ndarray) -> bool:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an image in RGB, with white under transparent pixels.
+    """Return an image in RGB, with white under transparent pixels; one in RGB as it is.
 
     Args:
         image: a Pillow image of any mode.
@@ -181,7 +181,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if "A" in image.getbands() or image.info.get("transparency") is not None:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _to_array(images: Any, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:

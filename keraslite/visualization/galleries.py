@@ -29,7 +29,7 @@ def image_sheet(
     Args:
         images: arrays (height, width, 1, 3 or 4) in bytes, or Pillow images, of any sizes.
         titles: a text for each.
-        rows: the number of rows; as many as columns by default.
+        rows: the number of rows; about that of columns by default.
         cols: the number of columns.
         scale: the width and height of an image in inches.
         shown: whether `matplotlib.pyplot.show` is to show the figure.
@@ -39,9 +39,9 @@ def image_sheet(
     3
     """
     count = len(images)
-    if rows is None:
-        rows = math.ceil(math.sqrt(count)) if cols is None else math.ceil(count / cols)
-    cols = cols or math.ceil(count / rows)
+    if cols is None:
+        cols = math.ceil(math.sqrt(count)) if rows is None else math.ceil(count / rows)
+    rows = rows or math.ceil(count / cols)
     figure = new_figure(cols * scale, rows * scale, shown, layout="tight", frameon=frameon)
     for i, image in enumerate(images[: rows * cols]):
         pixels = np.asarray(image)
@@ -87,7 +87,7 @@ def plot_image_gallery(
         y_true: class numbers, which titles name.
         y_pred: predicted class numbers.
         label_map: class numbers -> names.
-        rows: the number of rows; as many as columns by default.
+        rows: the number of rows; about that of columns by default.
         cols: the number of columns.
         value_range: the values of black and white.
         scale: the width and height of an image in inches.

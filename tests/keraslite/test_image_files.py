@@ -11,6 +11,7 @@ from PIL import Image
 
 import keraslite
 from keraslite import layers, models, ops, utils
+from keraslite.utils.file_datasets import FileDataset
 from keraslite.utils.images import INTERPOLATIONS, resized
 
 RNG = np.random.default_rng(0)
@@ -170,6 +171,19 @@ def test_epochs_have_orders_that_follow_from_the_seed(folder, capsys):
     next(batches)
     batches.close()  # the threads end with the epoch
     assert threading.active_count() == before
+
+
+def test_few_files_are_read_ahead():
+    loaded = []
+
+    def load(path):
+        loaded.append(path)
+        return np.zeros(1)
+
+    data = FileDataset([str(i) for i in range(200)], None, load, batch_size=4, workers=2)
+    for number, _ in enumerate(data):
+        assert len(loaded) <= 4 * (number + 1) + 2 * 4 + 2
+    assert len(loaded) == 200
 
 
 def test_fit_reads_a_folder_and_is_resumed_in_order(folder, tmp_path):
