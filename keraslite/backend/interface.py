@@ -100,6 +100,9 @@ class Backend(Protocol):
     def is_sparse(self, x: Any) -> bool:
         """Return whether a value is one of its sparse tensors."""
 
+    def is_traced(self, x: Any) -> bool:
+        """Return whether a value is yet to be computed, and must not be read."""
+
     def from_coo(self, indices: Tensor, values: Tensor, shape: tuple) -> Any:
         """Make a sparse tensor of (elements, rank) indices and their values."""
 

@@ -12,8 +12,8 @@ from keraslite.backend.counter import MASK, hashed, keys
 __all__ = [
     "FLOATING", "NUMERIC", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical",
     "cast", "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of",
-    "from_coo", "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "number",
-    "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
+    "from_coo", "from_dlpack", "from_numpy", "is_sparse", "is_traced", "native", "new_value",
+    "number", "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (np.ndarray, np.generic)
@@ -97,6 +97,11 @@ def detach(x: np.ndarray) -> np.ndarray:
 
 def is_sparse(x: Any) -> bool:
     """Whether a value is a sparse tensor: numpy has none."""
+    return False
+
+
+def is_traced(x: Any) -> bool:
+    """Return whether a value is yet to be computed: with numpy it never is."""
     return False
 
 

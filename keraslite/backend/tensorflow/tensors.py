@@ -17,8 +17,8 @@ from keraslite.scopes import scopes
 __all__ = [
     "FLOATING", "NUMERIC", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical",
     "cast", "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of",
-    "from_coo", "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "number",
-    "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
+    "from_coo", "from_dlpack", "from_numpy", "is_sparse", "is_traced", "native", "new_value",
+    "number", "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
@@ -148,6 +148,11 @@ def detach(x: tf.Tensor) -> tf.Tensor:
 def is_sparse(x: Any) -> bool:
     """Whether a value is a sparse tensor."""
     return isinstance(x, tf.SparseTensor)
+
+
+def is_traced(x: Any) -> bool:
+    """Return whether values must not be read: there are none yet, or later calls have others."""
+    return isinstance(x, tf.Tensor) and tf.is_symbolic_tensor(x)
 
 
 def from_coo(indices: tf.Tensor, values: tf.Tensor, shape: tuple) -> tf.SparseTensor:

@@ -15,8 +15,8 @@ from keraslite.backend.torch.tracing import traced
 __all__ = [
     "FLOATING", "NUMERIC", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical",
     "cast", "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of",
-    "from_coo", "from_dlpack", "from_numpy", "is_sparse", "native", "new_value", "number",
-    "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
+    "from_coo", "from_dlpack", "from_numpy", "is_sparse", "is_traced", "native", "new_value",
+    "number", "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
@@ -183,6 +183,11 @@ def detach(x: torch.Tensor) -> torch.Tensor:
 def is_sparse(x: Any) -> bool:
     """Whether a value is a sparse tensor."""
     return isinstance(x, torch.Tensor) and x.is_sparse
+
+
+def is_traced(x: Any) -> bool:
+    """Return whether values must not be read: there are none yet, or later calls have others."""
+    return isinstance(x, torch.Tensor) and traced()
 
 
 def from_coo(indices: torch.Tensor, values: torch.Tensor, shape: tuple) -> torch.Tensor:
