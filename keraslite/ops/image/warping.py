@@ -163,12 +163,17 @@ def perspective_transform(
     x, undo = as_batch(images, data_format)
     x, back = as_floats(x)
     start, end = (k.reshape(cast(p, "float32"), (-1, 4, 2)) for p in (start_points, end_points))
-    matrix = _homography(end, start)
+    matrix = homography(end, start)
     return undo(back(_projected(x, matrix, interpolation, "constant", fill_value)))
 
 
-def _homography(source: Any, target: Any) -> Any:
-    """Return the (batch, 8) projective transforms that map four points to four others."""
+def homography(source: Any, target: Any) -> Any:
+    """Return the projective transforms (batch, 8) that map four points to four others.
+
+    Args:
+        source: (batch, 4, 2), the points (x, y).
+        target: the same, where they go.
+    """
     x, y = source[..., 0], source[..., 1]
     zero, one = k.zeros_like(x), k.ones_like(x)
     lines, sides = [], []

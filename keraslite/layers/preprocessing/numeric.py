@@ -1,4 +1,4 @@
-"""Preprocessing layers."""
+"""Preprocessing of numbers: scaling and normalization."""
 
 import itertools
 from collections.abc import Iterator, Sequence

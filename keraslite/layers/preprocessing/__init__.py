@@ -1,0 +1,1 @@
+"""Preprocessing layers: numeric, and of images."""

@@ -1,0 +1,109 @@
+"""Colours as pure functions of a channels-last batch of images and one number a picture.
+
+Images are float32 in `value_range`, a pair of the least and the largest value, and so are results;
+numbers are (batch,), or any shape of as many elements.
+"""
+
+from collections.abc import Sequence
+
+from keraslite import ops
+from keraslite.layers.preprocessing.image.draws import per_image
+from keraslite.typing import Tensor
+
+
+def brightness(images: Tensor, delta: Tensor, value_range: Sequence[float]) -> Tensor:
+    """Add a number to each image."""
+    return ops.clip(ops.add(images, per_image(delta)), *value_range)
+
+
+def contrast(images: Tensor, factor: Tensor, value_range: Sequence[float]) -> Tensor:
+    """Scale the distances from the mean of each channel."""
+    mean = ops.mean(images, axis=(1, 2), keepdims=True)
+    factor = per_image(factor)
+    return ops.clip(images * factor + mean * (1.0 - factor), *value_range)
+
+
+def degenerate(images: Tensor, factor: Tensor, value_range: Sequence[float]) -> Tensor:
+    """Mix images with their grey: 0 keeps their colours, 1 leaves none."""
+    grey = ops.image.rgb_to_grayscale(images, "channels_last")
+    return ops.clip(images + per_image(factor) * (grey - images), *value_range)
+
+
+def grayscale(images: Tensor, applied: Tensor) -> Tensor:
+    """Make chosen images grey, in as many channels."""
+    grey = ops.image.rgb_to_grayscale(images, "channels_last")
+    return ops.where(per_image(applied), grey, images)
+
+
+def hue(images: Tensor, shift: Tensor, value_range: Sequence[float]) -> Tensor:
+    """Turn the hues of images by a part of the colour circle."""
+    low, high = value_range
+    hsv = ops.image.rgb_to_hsv((images - low) * (1.0 / (high - low)), "channels_last")
+    turned = hsv[..., 0:1] + per_image(shift)
+    hsv = ops.concatenate([turned, hsv[..., 1:]], axis=-1)
+    rgb = ops.clip(ops.image.hsv_to_rgb(hsv, "channels_last"), 0.0, 1.0)
+    return rgb * (high - low) + low
+
+
+def saturation(images: Tensor, factor: Tensor, value_range: Sequence[float]) -> Tensor:
+    """Multiply the saturation of images, up to that of a pure colour.
+
+    With hue and value as they are, all distances from the largest channel grow alike.
+    """
+    top = ops.max(images, axis=-1, keepdims=True)
+    spread = top - ops.min(images, axis=-1, keepdims=True)
+    largest = (top - value_range[0]) / ops.where(spread > 0, spread, 1.0)
+    return top - (top - images) * ops.minimum(ops.maximum(per_image(factor), 0.0), largest)
+
+
+def sharpness(images: Tensor, factor: Tensor, value_range: Sequence[float]) -> Tensor:
+    """Mix images with smoothed ones: 0 takes these, 1 the images, and more sharpens them."""
+    padded = ops.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    total = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
+    # Weights of 1/13 around 5/13.
+    smooth = total * (1.0 / 13.0) + images * (4.0 / 13.0)
+    return ops.clip(smooth + per_image(factor) * (images - smooth), *value_range)
+
+
+def invert(images: Tensor, applied: Tensor, value_range: Sequence[float]) -> Tensor:
+    """Turn chosen images into their negatives."""
+    return ops.where(per_image(applied), value_range[1] - images, images)
+
+
+def posterize(images: Tensor, shift: Tensor, value_range: Sequence[float]) -> Tensor:
+    """Drop the lowest bits of images, of 8."""
+    step = per_image(ops.exp2(ops.cast(shift, "float32")))
+    levels = ops.floor(to_bytes(images, value_range))
+    return from_bytes(ops.floor(levels / step) * step, value_range)
+
+
+def solarize(
+    images: Tensor, addition: Tensor, threshold: Tensor, value_range: Sequence[float]
+) -> Tensor:
+    """Add a number from [0, 255], then invert what is not below a threshold from [0, 255]."""
+    levels = ops.clip(to_bytes(images, value_range) + per_image(addition), 0.0, 255.0)
+    levels = ops.where(ops.less(levels, per_image(threshold)), levels, 255.0 - levels)
+    return from_bytes(levels, value_range)
+
+
+def autocontrast(images: Tensor, value_range: Sequence[float]) -> Tensor:
+    """Stretch each channel of each image to the whole range of values; one colour stays."""
+    low = ops.min(images, axis=(1, 2), keepdims=True)
+    spread = ops.max(images, axis=(1, 2), keepdims=True) - low
+    flat = ops.equal(spread, 0)
+    scale = (value_range[1] - value_range[0]) / ops.where(flat, 1.0, spread)
+    stretched = ops.clip((images - low) * scale + value_range[0], *value_range)
+    return ops.where(flat, images, stretched)
+
+
+def to_bytes(images: Tensor, value_range: Sequence[float]) -> Tensor:
+    """Scale images to [0, 255]."""
+    low, high = value_range
+    return images if (low, high) == (0, 255) else (images - low) * (255.0 / (high - low))
+
+
+def from_bytes(images: Tensor, value_range: Sequence[float]) -> Tensor:
+    """Scale images from [0, 255] to their range."""
+    low, high = value_range
+    return images if (low, high) == (0, 255) else images * ((high - low) / 255.0) + low

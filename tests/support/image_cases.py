@@ -1,0 +1,102 @@
+"""The table of image layers: how each is made, and what Keras calls our random transformation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (4, 8, 10, 3)).astype("uint8")
+GEOMETRIC = [
+    "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "RandomShear",
+    "RandomPerspective",
+]  # fmt: skip
+
+
+def _columns(*names):
+    """Numbers a picture in the shape (batch, 1, 1, 1)."""
+    return lambda t, theirs, shape: {n: np.reshape(t[n], (-1, 1, 1, 1)) for n in names}
+
+
+def _same(*names):
+    return lambda t, theirs, shape: {name: t[name] for name in names}
+
+
+def _flip(t, theirs, shape):
+    flips = t.get("horizontal", t.get("vertical"))
+    return {"flips": flips.reshape(-1, 1, 1, 1), "input_shape": shape}
+
+
+def _rotation(t, theirs, shape):
+    none, one = np.zeros(len(t["angle"]), "float32"), np.ones(len(t["angle"]), "float32")
+    matrix = theirs._compute_affine_matrix(
+        center_x=0.5, center_y=0.5, angle=t["angle"], translate_x=none, translate_y=none,
+        scale=one, shear_x=none, shear_y=none, height=shape[1], width=shape[2],
+    )  # fmt: skip
+    return {
+        "angle": t["angle"], "rotation_matrix": matrix, "image_height": shape[1],
+        "image_width": shape[2], "batch_size": shape[0],
+    }  # fmt: skip
+
+
+def _zoom(t, theirs, shape):
+    zooms = {name: t[name].reshape(-1, 1) for name in ("height_zoom", "width_zoom")}
+    return {**zooms, "input_shape": shape}
+
+
+def _with_shape(*names):
+    return lambda t, theirs, shape: {**{n: t[n] for n in names}, "input_shape": shape}
+
+
+@dataclass
+class Row:
+    """An image layer, the arguments that make it, and its transformation for Keras."""
+
+    layer: str
+    kwargs: dict[str, Any]
+    translate: Any = None  # None where Keras cannot be handed ours
+    draws: bool = True  # whether it draws random numbers
+    share: float = 1.0  # what the pictures are multiplied by
+
+    @property
+    def id(self):
+        """The name of the test."""
+        parts = [f"{k}={v}" for k, v in self.kwargs.items()]
+        return "-".join([self.layer, *parts]).replace(" ", "")
+
+
+UNIT = 1 / 255
+ROWS = [
+    Row("RandomFlip", {"mode": "horizontal"}, _flip),
+    Row("RandomFlip", {"mode": "vertical"}, _flip),
+    Row("RandomFlip", {}),
+    Row("RandomRotation", {"factor": 0.1}, _rotation),
+    Row("RandomRotation", {"factor": (0.1, 0.3), "fill_mode": "constant", "fill_value": 9.0,
+                           "interpolation": "nearest"}, _rotation),
+    Row("RandomTranslation", {"height_factor": 0.2, "width_factor": (-0.1, 0.4)},
+        _with_shape("translations")),
+    Row("RandomTranslation", {"height_factor": 0.4, "width_factor": 0.3, "fill_mode": "wrap"}),
+    Row("RandomZoom", {"height_factor": (-0.4, 0.5)}, _zoom),
+    Row("RandomZoom", {"height_factor": 0.3, "width_factor": 0.4, "fill_mode": "nearest"}, _zoom),
+    Row("RandomShear", {"x_factor": 0.3, "y_factor": (0.1, 0.2)}, _with_shape("shear_factor")),
+    Row("RandomPerspective", {"factor": (0.7, 0.8), "scale": 0.5, "fill_value": 3.0},
+        _with_shape("apply_perspective", "start_points", "end_points")),
+    Row("RandomBrightness", {"factor": 0.4}, _columns("rgb_delta")),
+    Row("RandomBrightness", {"factor": (0.1, 0.4), "value_range": (0, 1)}, _columns("rgb_delta"),
+        share=UNIT),
+    Row("RandomContrast", {"factor": 0.8}, _columns("contrast_factor")),
+    Row("RandomColorDegeneration", {"factor": 0.8}, _columns("factor")),
+    Row("RandomGrayscale", {"factor": 0.6}, lambda t, *_: t["applied"].reshape(-1, 1, 1, 1)),
+    Row("RandomHue", {"factor": 0.7}, _same("factor")),
+    Row("RandomHue", {"factor": (0.1, 0.7), "value_range": (0, 1)}, _same("factor"), share=UNIT),
+    Row("RandomSaturation", {"factor": (0.2, 0.9), "value_range": (0, 1)}, _same("factor"), share=UNIT),
+    Row("RandomColorJitter", {"brightness_factor": 0.2, "contrast_factor": 0.3,
+                              "saturation_factor": 0.4, "hue_factor": 0.1}),
+    Row("RandomSharpness", {"factor": 1.0}, _same("factor")),
+    Row("RandomInvert", {"factor": (0.4, 0.9)}, _same("apply_inversion")),
+    Row("RandomPosterization", {"factor": 6},
+        lambda t, *_: {"shift_factor": t["shift_factor"].astype("uint8")}),
+    Row("Solarization", {"addition_factor": 0.3, "threshold_factor": (0.2, 0.7)},
+        _columns("additions", "thresholds")),
+    Row("AutoContrast", {}, draws=False),
+    Row("AutoContrast", {"value_range": (0, 1)}, draws=False, share=UNIT),
+]  # fmt: skip
