@@ -6,10 +6,24 @@ from typing import Any
 import numpy as np
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (4, 8, 10, 3)).astype("uint8")
-GEOMETRIC = [
-    "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "RandomShear",
-    "RandomPerspective",
-]  # fmt: skip
+_FILL = {"fill_mode": "constant", "seed": 3}
+# Layers that move pixels, and the boxes with them.
+MOVES = [
+    ("RandomFlip", {"seed": 3}),
+    ("RandomRotation", {"factor": 0.3, **_FILL}),
+    ("RandomTranslation", {"height_factor": 0.5, "width_factor": 0.5, **_FILL}),
+    ("RandomZoom", {"height_factor": 0.5, "width_factor": 0.3, **_FILL}),
+    ("RandomShear", {"x_factor": 0.3, "y_factor": 0.2, **_FILL}),
+    ("RandomPerspective", {"factor": (1.0, 1.0), "scale": 0.4, "seed": 3}),
+    ("RandomElasticTransform", {"factor": (1.0, 1.0), "scale": 0.5, **_FILL}),
+    ("RandomCrop", {"height": 40, "width": 50, "seed": 3}),
+    ("RandomCrop", {"height": 70, "width": 50, "seed": 3}),
+    ("CenterCrop", {"height": 40, "width": 30}),
+    ("CenterCrop", {"height": 100, "width": 70}),
+    ("Resizing", {"height": 50, "width": 90}),
+    ("Resizing", {"height": 50, "width": 90, "crop_to_aspect_ratio": True}),
+    ("Resizing", {"height": 50, "width": 90, "pad_to_aspect_ratio": True}),
+]
 
 
 def _columns(*names):
@@ -47,6 +61,22 @@ def _with_shape(*names):
     return lambda t, theirs, shape: {**{n: t[n] for n in names}, "input_shape": shape}
 
 
+def _blur(t, theirs, shape):
+    return {"should_apply_blur": t["should_apply_blur"], "blur_factor": t["blur_factor"][0]}
+
+
+def _erasing(t, theirs, shape):
+    x1, y1, x2, y2 = (t["rectangles"][:, i] for i in range(4))
+    fill = t.get("noise")
+    if fill is None:
+        pictures = np.zeros(shape, "float32")
+        fill = theirs._get_fill_value(pictures, shape, None)
+    return {
+        "apply_erasing": t["apply_erasing"], "fill_value": fill,
+        "batch_masks": theirs._generate_batch_mask(shape, (x1, x2, y1, y2)),
+    }  # fmt: skip
+
+
 @dataclass
 class Row:
     """An image layer, the arguments that make it, and its transformation for Keras."""
@@ -55,6 +85,7 @@ class Row:
     kwargs: dict[str, Any]
     translate: Any = None  # None where Keras cannot be handed ours
     draws: bool = True  # whether it draws random numbers
+    batch: int = len(PICTURES)  # how many pictures Keras gives one transformation to
     share: float = 1.0  # what the pictures are multiplied by
 
     @property
@@ -98,5 +129,18 @@ ROWS = [
     Row("Solarization", {"addition_factor": 0.3, "threshold_factor": (0.2, 0.7)},
         _columns("additions", "thresholds")),
     Row("AutoContrast", {}, draws=False),
+    Row("Resizing", {"height": 5, "width": 13}, draws=False),
+    Row("Resizing", {"height": 12, "width": 7, "interpolation": "bicubic",
+                     "crop_to_aspect_ratio": True}, draws=False),
+    Row("Resizing", {"height": 6, "width": 7, "interpolation": "nearest",
+                     "pad_to_aspect_ratio": True, "fill_value": 9.0}, draws=False),
+    Row("CenterCrop", {"height": 5, "width": 4}, draws=False),
+    Row("CenterCrop", {"height": 5, "width": 14}, draws=False),
+    Row("RandomCrop", {"height": 5, "width": 4}, lambda t, *_: (t["top"][0], t["left"][0]),
+        batch=1),
+    Row("RandomGaussianBlur", {"factor": (0.8, 1.0), "kernel_size": 5}, _blur, batch=1),
+    Row("RandomElasticTransform", {"factor": (0.5, 0.9)}),
+    Row("RandomErasing", {"factor": (0.6, 1.0), "scale": (0.1, 0.4)}, _erasing),
+    Row("RandomErasing", {"factor": (0.6, 1.0), "fill_value": (10, 20, 300)}, _erasing),
     Row("AutoContrast", {"value_range": (0, 1)}, draws=False, share=UNIT),
 ]  # fmt: skip

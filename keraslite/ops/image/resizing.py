@@ -84,18 +84,41 @@ def _nearest(x: Any, before: Any, after: int) -> Any:
 
 def in_aspect(x: Any, size: tuple, pads: bool, fill: float) -> Any:
     """Images cut or padded around their middle to the aspect of a size."""
-    height, width = x.shape[1:3]
-    if height is None or width is None:
+    top, left, rows, columns = aspect_window(*x.shape[1:3], size, pads)
+    if pads:
+        return k.pad(x, ((0, 0), (-top, -top), (-left, -left), (0, 0)), constant_values=fill)
+    return x[:, top : top + rows, left : left + columns]
+
+
+def aspect_window(height: Any, width: Any, size: tuple, pads: bool) -> tuple[int, int, int, int]:
+    """Return the window around the middle of an image that has the aspect of a size.
+
+    Args:
+        height: of the image.
+        width: likewise.
+        size: a height and a width, of the aspect.
+        pads: whether the window reaches beyond the image, or the image beyond it.
+
+    Returns:
+        The top row and the left column, which are negative beyond the image, and the numbers of
+        rows and columns.
+
+    Raises:
+        ValueError: the height or width is not known.
+
+    >>> aspect_window(4, 8, (2, 2), pads=False), aspect_window(4, 8, (2, 2), pads=True)
+    ((0, 2, 4, 4), (-2, 0, 8, 8))
+    """
+    if not isinstance(height, int) or not isinstance(width, int):
         raise ValueError("The size of the images must be known to keep their aspect ratio.")
     sizes = int(width * size[0] / size[1]), int(height * size[1] / size[0])
     if pads:
         # As much on either side, and along one axis alone.
         above, left = (max(int((w - n) / 2), 0) for w, n in zip(sizes, (height, width)))
         left = 0 if above else left
-        return k.pad(x, ((0, 0), (above, above), (left, left), (0, 0)), constant_values=fill)
+        return -above, -left, height + 2 * above, width + 2 * left
     rows, columns = (max(min(n, w), 1) for n, w in zip((height, width), sizes))
-    top, left = int((height - rows) / 2), int((width - columns) / 2)
-    return x[:, top : top + rows, left : left + columns]
+    return int((height - rows) / 2), int((width - columns) / 2), rows, columns
 
 
 @op("same", tensors=1)

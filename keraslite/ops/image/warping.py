@@ -61,17 +61,28 @@ def map_coordinates(
     return back(sample(gather, where, sizes, order, fill_mode, fill_value))
 
 
-def _warped(
+def warp(
     x: Any, rows: Any, columns: Any, interpolation: str, fill_mode: str, fill_value: Any
 ) -> Any:
-    """Sample a batch at rows and columns of shape (batch, height, width)."""
+    """Sample a channels-last batch of floats at points.
+
+    Args:
+        x: (batch, height, width, channels).
+        rows: (batch, height, width) of the result; where the points are, from the top.
+        columns: likewise, from the left.
+        interpolation: "nearest" or "bilinear".
+        fill_mode: the value beyond the ends, as for `map_coordinates`.
+        fill_value: the constant.
+    """
     batch, height, width, channels = shape(x)
-    flat = k.reshape(x, (batch, -1, channels))
+    flat = k.reshape(x, (-1, channels))
     out = shape(rows)
     at = [k.reshape(v, (out[0], -1, 1)) for v in (rows, columns)]
+    # Whole pixels are taken, by one index each: of an image, or of a place in the batch.
+    first = k.reshape(positions(x, batch), (-1, 1, 1)) * (height * width)
 
     def gather(indices: list) -> Any:
-        return k.take_along_axis(flat, indices[0] * width + indices[1], axis=1)
+        return k.take(flat, (first + indices[0] * width + indices[1])[..., 0], axis=0)
 
     values = sample(gather, at, (height, width), _ORDERS[interpolation], fill_mode, fill_value)
     return k.reshape(values, (batch, *out[1:], channels))
@@ -86,7 +97,7 @@ def _projected(x: Any, matrix: Any, interpolation: str, fill_mode: str, fill_val
     below = c0 * column + c1 * row + 1.0
     columns = (a0 * column + a1 * row + a2) / below
     rows = (b0 * column + b1 * row + b2) / below
-    return _warped(x, rows, columns, interpolation, fill_mode, fill_value)
+    return warp(x, rows, columns, interpolation, fill_mode, fill_value)
 
 
 @op("same", tensors=2)
@@ -228,7 +239,7 @@ def elastic_transform(
     moved = blur(noise, (length, length), (sigma, sigma)) * float(alpha)
     rows = k.expand_dims(cast(positions(x, height), "float32"), 1) + moved[..., 1]
     columns = cast(positions(x, width), "float32") + moved[..., 0]
-    return undo(back(_warped(x, rows, columns, interpolation, fill_mode, fill_value)))
+    return undo(back(warp(x, rows, columns, interpolation, fill_mode, fill_value)))
 
 
 __all__ = ["affine_transform", "elastic_transform", "map_coordinates", "perspective_transform"]

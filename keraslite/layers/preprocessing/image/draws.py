@@ -130,3 +130,9 @@ def read_value_range(value: Any) -> list[float]:
     if not isinstance(value, list | tuple) or len(value) != 2 or value[0] == value[1]:
         raise ValueError(f"`value_range` must be two different numbers, got value_range={value!r}.")
     return sorted(value)
+
+
+def check_option(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise NotImplementedError, as Keras does, unless an argument is one of the words allowed."""
+    if value not in choices:
+        raise NotImplementedError(f"`{name}` must be one of {choices}, got {name}={value!r}.")

@@ -8,7 +8,13 @@ from typing import Any
 
 from keraslite import ops
 from keraslite.layers.preprocessing.image.base import BaseImagePreprocessingLayer, ImageSize
-from keraslite.layers.preprocessing.image.draws import chosen, read_range, streams, uniform
+from keraslite.layers.preprocessing.image.draws import (
+    check_option,
+    chosen,
+    read_range,
+    streams,
+    uniform,
+)
 from keraslite.ops.image.warping import homography
 from keraslite.typing import Tensor
 
@@ -106,9 +112,7 @@ class GeometricLayer(BaseImagePreprocessingLayer):
     def set_arguments(self, arguments: dict[str, Any]) -> None:
         """Check the ways of filling and of interpolation."""
         for name, choices in (("fill_mode", _FILL_MODES), ("interpolation", _INTERPOLATIONS)):
-            value = arguments.get(name, choices[0])
-            if value not in choices:
-                raise NotImplementedError(f"`{name}` must be one of {choices}, got {value!r}.")
+            check_option(name, arguments.get(name, choices[0]), choices)
         super().set_arguments(arguments)
 
     def get_random_transformation(
