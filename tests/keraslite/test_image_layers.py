@@ -12,6 +12,12 @@ import keraslite
 from keraslite import layers, ops, tree
 
 SEED = (11, 0)
+# What is computed from draws by sines, roots, logarithms or a system of equations.
+ROUNDED = {
+    "matrix", "rows", "columns", "noise", "rectangles", "mix_weight", "chain_mixing_weights",
+    "weight_sample",
+}  # fmt: skip
+KEEP_DTYPE = ("Resizing", "ContrastLimitedAdaptiveHistogramEqualization")
 
 
 def make(row, **kwargs):
@@ -60,12 +66,13 @@ def test_the_same_pictures_and_numbers_on_every_backend(row):
     if row.draws:
         assert (outputs[0] != outputs[1]).any() or (outputs[0] != outputs[2]).any()
     for other, again in others:
-        for name, value in (values or {}).items():
-            if name in ("matrix", "rows", "columns", "noise"):  # sines, logarithms, solutions
-                assert_close(other[name], value, 1e-5, 1e-5)
+        pairs = zip(tree.flatten_with_path(other), tree.flatten_with_path(values), strict=True)
+        for (path, theirs), (_, ours) in pairs if values else ():
+            if ROUNDED & set(path):
+                assert_close(theirs, ours, 1e-5, 1e-5)
             else:
-                tree.map_structure(np.testing.assert_array_equal, other[name], value)
-        assert_close(again, outputs, 0, row.share / 4)
+                np.testing.assert_array_equal(theirs, ours)
+        assert_close(again, outputs, 0, row.share / (1 if row.layer in KEEP_DTYPE else 4))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda r: r.id)
@@ -88,7 +95,7 @@ def test_one_picture_channels_first_and_inference(row, backend):
     first = to_numpy(moved(np.moveaxis(images[:1], -1, 1)))
     assert_close(np.moveaxis(first, 1, -1), batch, 1e-5, 1e-3)
     still = layer(images, training=False)
-    assert ops.dtype(still) == ("uint8" if row.layer == "Resizing" else "float32")
+    assert ops.dtype(still) == ("uint8" if row.layer in KEEP_DTYPE else "float32")
     assert still.shape == layer.compute_output_shape(images.shape)
     if row.draws and row.layer != "RandomCrop":
         assert_close(still, images.astype("float32"))
@@ -172,3 +179,68 @@ def test_errors_name_the_argument(backend):
         layers.RandomZoom(0.1, fill_mode="mirror")
     with pytest.raises(ValueError, match="`mode` must be one of"):
         layers.RandomFlip("sideways")
+
+
+def test_mixing_mixes_labels_boxes_and_masks_alike(backend):
+    labels = np.eye(4, dtype="float32")
+    boxes = np.tile(np.float32([[[0, 0, 10, 8]]]), (4, 1, 1)) + np.zeros((4, 1, 1), "float32")
+    flat = np.ones((4, 8, 10, 3), "float32") * np.float32([0, 1, 2, 3]).reshape(4, 1, 1, 1)
+    data = {
+        "images": flat,
+        "labels": labels,
+        "segmentation_masks": flat[..., :1],
+        "bounding_boxes": {"boxes": boxes, "labels": np.int32([[5], [6], [7], [8]])},
+    }
+    for layer in (
+        layers.MixUp(1.0, seed=5, bounding_box_format="xyxy"),
+        layers.CutMix((1.0, 1.0), seed=5, bounding_box_format="xyxy"),
+    ):
+        out = tree.map_structure(to_numpy, layer(data))
+        assert_close(out["labels"].sum(1), np.ones(4))
+        assert ((out["labels"] > 0).sum(1) == 2).any()
+        assert_close(out["images"][..., :1], out["segmentation_masks"])
+        names, moved = out["bounding_boxes"]["labels"], out["bounding_boxes"]["boxes"]
+        assert names[:, 0].tolist() == [5, 6, 7, 8]
+        assert moved.shape == (4, 2, 4)
+        for own in range(4):
+            other = int(np.argmax(out["labels"][own] * (np.arange(4) != own)))
+            if out["labels"][own, other] == 0:  # mixed with itself
+                continue
+            if isinstance(layer, layers.MixUp):
+                mean = (out["labels"][own] * np.arange(4)).sum()
+                assert_close(out["images"][own], np.full((8, 10, 3), mean), 1e-5, 1e-5)
+                continue
+            rows, columns = np.nonzero(out["images"][own, ..., 0] == other)
+            if not len(rows):
+                assert names[own, 1] == -1
+                continue
+            edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert moved[own, 1].tolist() == edges
+            assert names[own, 1] == 5 + other
+    with pytest.raises(ValueError, match="Labels must be"):
+        layers.MixUp()({"images": flat, "labels": np.arange(4)})
+
+
+def test_equalization_is_of_each_picture(backend):
+    layer = layers.Equalization()
+    together = to_numpy(layer(PICTURES))
+    assert_close(together[2], to_numpy(layer(PICTURES[2])))
+
+
+def test_elastic_displacements_are_those_of_the_op(backend):
+    """With the noise of the layer, scipy finds the same pixels."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    layer = layers.RandomElasticTransform((1.0, 1.0), (0.6, 0.6), seed=11)
+    t, values = drawn(layer, PICTURES)
+    out = to_numpy(layer.transform_images(ops.convert_to_tensor(PICTURES), t))
+    for i, picture in enumerate(PICTURES.astype("float32")):
+        at = [values["rows"][i], values["columns"][i]]
+        want = [ndimage.map_coordinates(picture[..., c], at, order=1, mode="reflect")
+                for c in range(3)]  # fmt: skip
+        assert_close(out[i], np.stack(want, -1), 1e-4, 0.01)
+    # Smooth, and as wide as the noise blurred by scipy.
+    sigma = 0.05 * 0.6 * 8
+    noise = np.random.default_rng(0).standard_normal((1000, 10)) * sigma
+    blurred = ndimage.gaussian_filter(noise, sigma, mode="constant", truncate=3) * 0.1 * 0.6 * 10
+    shifts = values["columns"] - np.arange(10)
+    assert 0.5 < shifts.std() / blurred.std() < 2

@@ -77,6 +77,13 @@ def _erasing(t, theirs, shape):
     }  # fmt: skip
 
 
+def _cut(t, theirs, shape):
+    x1, y1, x2, y2 = (t["rectangles"][:, i] for i in range(4))
+    masks, weight = theirs._generate_batch_mask(shape, (x1, x2, y1, y2))
+    order = t["permutation_order"]
+    return {"batch_masks": masks, "mix_weight": weight, "permutation_order": order}
+
+
 @dataclass
 class Row:
     """An image layer, the arguments that make it, and its transformation for Keras."""
@@ -142,5 +149,12 @@ ROWS = [
     Row("RandomElasticTransform", {"factor": (0.5, 0.9)}),
     Row("RandomErasing", {"factor": (0.6, 1.0), "scale": (0.1, 0.4)}, _erasing),
     Row("RandomErasing", {"factor": (0.6, 1.0), "fill_value": (10, 20, 300)}, _erasing),
+    Row("Equalization", {}, draws=False, batch=1),
+    Row("Equalization", {"bins": 64, "value_range": (0, 1)}, draws=False, batch=1, share=UNIT),
+    Row("ContrastLimitedAdaptiveHistogramEqualization", {"tile_grid_size": (2, 3)}, draws=False),
+    Row("MixUp", {"alpha": 0.5}, _same("mix_weight", "permutation_order")),
+    Row("CutMix", {"factor": (0.4, 0.9)}, _cut),
+    Row("RandAugment", {"factor": (0.3, 0.6), "num_ops": 3}),
+    Row("AugMix", {"chain_depth": 2}),
     Row("AutoContrast", {"value_range": (0, 1)}, draws=False, share=UNIT),
 ]  # fmt: skip

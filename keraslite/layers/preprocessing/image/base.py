@@ -10,7 +10,7 @@ from keraslite import dtypes, ops, tree
 from keraslite.backend.counter import signed
 from keraslite.backend.workers import worker_seed
 from keraslite.layers.base.config_layer import ConfigLayer
-from keraslite.layers.preprocessing.image.draws import read_range
+from keraslite.layers.preprocessing.image.draws import read_range, uniform
 from keraslite.ops import bounding_boxes as boxes_ops
 from keraslite.random import SeedGenerator
 from keraslite.scopes import scopes
@@ -50,6 +50,7 @@ class BaseImagePreprocessingLayer(ConfigLayer):
     """
 
     factor_bounds: tuple[float, float] = (-1, 1)
+    draws = 0  # how many random numbers a picture needs
 
     def __init__(
         self,
@@ -103,7 +104,11 @@ class BaseImagePreprocessingLayer(ConfigLayer):
         return self.draw(size, self.next_seed() if seed is None else seed)
 
     def draw(self, size: ImageSize, seed: Any) -> dict[str, Any] | None:
-        """Draw the parameters of a transformation, one a picture."""
+        """Draw a transformation for images of a size."""
+        return self.parameters(size, *uniform(seed, size.batch, self.draws))
+
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any] | None:
+        """Return a transformation from `draws` numbers from [0, 1) for each picture."""
         return None
 
     def transform_images(
@@ -211,7 +216,8 @@ class BaseImagePreprocessingLayer(ConfigLayer):
         return ops.add(seed, np.array([signed(worker), 0], np.int32)) if worker else seed
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_kl_generators"}
+        passing = ("_kl_generators", "_kl_compiled")  # made again when they are needed
+        return {k: v for k, v in self.__dict__.items() if k not in passing}
 
     def size_of(self, data: Any) -> ImageSize:
         """Return the sizes of a batch of images, or of the images of a dict."""

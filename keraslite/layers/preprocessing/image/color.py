@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from keraslite import ops, random
+from keraslite import ops
 from keraslite.layers.preprocessing.image import adjust
 from keraslite.layers.preprocessing.image.base import BaseImagePreprocessingLayer, ImageSize
 from keraslite.layers.preprocessing.image.draws import (
+    between,
     chosen,
     read_range,
     read_value_range,
-    streams,
-    uniform,
 )
 from keraslite.typing import Tensor
 
@@ -42,6 +41,8 @@ class RandomBrightness(ColorLayer):
     0.75
     """
 
+    draws = 1
+
     def __init__(
         self,
         factor: Any,
@@ -52,11 +53,10 @@ class RandomBrightness(ColorLayer):
         self.set_arguments(locals())
         self.value_range = read_value_range(value_range)
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the "rgb_delta", in units of the images."""
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "rgb_delta", in units of the images."""
         low, high = self.value_range
-        (delta,) = uniform(seed, size.batch, [f * (high - low) for f in self.factor])
-        return {"rgb_delta": delta}
+        return {"rgb_delta": between(units[0], [f * (high - low) for f in self.factor])}
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Add the delta."""
@@ -77,6 +77,7 @@ class RandomContrast(ColorLayer):
     """
 
     factor_bounds = (0, 1)
+    draws = 1
 
     def __init__(
         self,
@@ -87,10 +88,10 @@ class RandomContrast(ColorLayer):
     ):
         self.set_arguments(locals())
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the "contrast_factor"."""
-        (factor,) = uniform(seed, size.batch, (1.0 - self.factor[0], 1.0 + self.factor[1]))
-        return {"contrast_factor": factor}
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "contrast_factor"."""
+        low, high = 1.0 - self.factor[0], 1.0 + self.factor[1]
+        return {"contrast_factor": between(units[0], (low, high))}
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Scale the contrast."""
@@ -111,6 +112,8 @@ class RandomColorDegeneration(ColorLayer):
     (2, 2, 3)
     """
 
+    draws = 1
+
     def __init__(
         self,
         factor: Any,
@@ -122,9 +125,9 @@ class RandomColorDegeneration(ColorLayer):
         self.set_arguments(locals())
         self.value_range = read_value_range(value_range)
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the "factor"."""
-        return {"factor": uniform(seed, size.batch, self.factor)[0]}
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "factor"."""
+        return {"factor": between(units[0], self.factor)}
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Mix in grey."""
@@ -144,6 +147,8 @@ class RandomGrayscale(ColorLayer):
     True
     """
 
+    draws = 1
+
     def __init__(
         self,
         factor: float = 0.5,
@@ -156,10 +161,9 @@ class RandomGrayscale(ColorLayer):
         self.set_arguments(locals())
         self.factor = factor
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw which images become grey."""
-        (unit,) = uniform(seed, size.batch, (0.0, 1.0))
-        return {"applied": ops.less(unit, self.factor)}
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return which images become grey."""
+        return {"applied": ops.less(units[0], self.factor)}
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Make the chosen images grey."""
@@ -181,6 +185,7 @@ class RandomHue(ColorLayer):
     """
 
     factor_bounds = (0, 1)
+    draws = 2
 
     def __init__(
         self,
@@ -192,10 +197,10 @@ class RandomHue(ColorLayer):
     ):
         self.set_arguments(locals())
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the "factor", a part of the colour circle."""
-        side, turn = uniform(seed, size.batch, (0.0, 1.0), self.factor)
-        return {"factor": turn * ops.where(ops.greater(side, 0.5), -0.5, 0.5)}
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "factor", a part of the colour circle."""
+        side = ops.where(ops.greater(units[1], 0.5), -0.5, 0.5)
+        return {"factor": between(units[0], self.factor) * side}
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Turn the hues."""
@@ -216,6 +221,8 @@ class RandomSaturation(ColorLayer):
     (2, 2, 3)
     """
 
+    draws = 1
+
     def __init__(
         self,
         factor: Any,
@@ -227,10 +234,10 @@ class RandomSaturation(ColorLayer):
         self.set_arguments(locals())
         self.value_range = read_value_range(value_range)
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the "factor" that the saturation is multiplied by."""
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "factor" that the saturation is multiplied by."""
         low, high = (max(f, 0.0) for f in self.factor)
-        (strength,) = uniform(seed, size.batch, (low, high))
+        strength = between(units[0], (low, high))
         return {"factor": strength / (1.0 - strength + 1e-7)}
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
@@ -253,6 +260,8 @@ class RandomColorJitter(ColorLayer):
     >>> RandomColorJitter(hue_factor=0.1)(np.ones((2, 2, 3), "float32")).shape
     (2, 2, 3)
     """
+
+    draws = 5
 
     def __init__(
         self,
@@ -279,12 +288,12 @@ class RandomColorJitter(ColorLayer):
             if factor is not None
         }
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the transformations of the steps."""
-        seeds = streams(seed, len(self._kl_steps))
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the transformations of the steps."""
+        rest = list(units)
         return {
-            name: step.draw(size, own)
-            for (name, step), own in zip(self._kl_steps.items(), seeds, strict=True)
+            name: step.parameters(size, *[rest.pop(0) for _ in range(step.draws)])
+            for name, step in self._kl_steps.items()
         }
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
@@ -309,6 +318,7 @@ class RandomSharpness(ColorLayer):
     """
 
     factor_bounds = (0, 1)
+    draws = 1
 
     def __init__(
         self,
@@ -321,9 +331,9 @@ class RandomSharpness(ColorLayer):
         self.set_arguments(locals())
         self.value_range = read_value_range(value_range)
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the "factor"."""
-        return {"factor": uniform(seed, size.batch, self.factor)[0]}
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "factor"."""
+        return {"factor": between(units[0], self.factor)}
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Smooth or sharpen."""
@@ -345,6 +355,7 @@ class RandomInvert(ColorLayer):
     """
 
     factor_bounds = (0, 1)
+    draws = 2
 
     def __init__(
         self,
@@ -356,9 +367,9 @@ class RandomInvert(ColorLayer):
     ):
         self.set_arguments(locals())
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw which images are inverted."""
-        return {"apply_inversion": chosen(seed, size.batch, self.factor)}
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return which images are inverted."""
+        return {"apply_inversion": chosen(*units, self.factor)}
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Invert the chosen images."""
@@ -380,6 +391,7 @@ class RandomPosterization(ColorLayer):
     """
 
     factor_bounds = (1, 8)
+    draws = 1
 
     def __init__(
         self,
@@ -392,11 +404,10 @@ class RandomPosterization(ColorLayer):
         self.set_arguments(locals())
         self.value_range = read_value_range(value_range)
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the "shift_factor": how many bits are dropped."""
-        low, high = (int(f) for f in self.factor)
-        bits = random.randint((size.batch,), low, max(high, low + 1), seed=seed)
-        return {"shift_factor": ops.subtract(8, bits)}
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "shift_factor": how many bits are dropped."""
+        bits = ops.floor(between(units[0], [int(f) for f in self.factor]))
+        return {"shift_factor": ops.subtract(8, ops.cast(bits, "int32"))}
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Drop the bits."""
@@ -417,6 +428,8 @@ class Solarization(ColorLayer):
     [50.0, 100.0, 0.0]
     """
 
+    draws = 2
+
     def __init__(
         self,
         addition_factor: Any = 0.0,
@@ -430,10 +443,12 @@ class Solarization(ColorLayer):
         self.threshold_factor = read_range(threshold_factor, 0, 1, "threshold_factor", 0)
         self.value_range = read_value_range(value_range)
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the "additions" and the "thresholds", from [0, 255]."""
-        ranges = [[255.0 * f for f in p] for p in (self.addition_factor, self.threshold_factor)]
-        additions, thresholds = uniform(seed, size.batch, *ranges)
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "additions" and the "thresholds", from [0, 255]."""
+        additions, thresholds = (
+            between(unit, [255.0 * f for f in factor])
+            for unit, factor in zip(units, (self.addition_factor, self.threshold_factor))
+        )
         return {"additions": additions, "thresholds": thresholds}
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:

@@ -4,7 +4,6 @@ from typing import Any
 
 from keraslite import ops
 from keraslite.layers.preprocessing.image.base import BaseImagePreprocessingLayer, ImageSize
-from keraslite.layers.preprocessing.image.draws import uniform
 from keraslite.ops.image.resizing import aspect_window
 from keraslite.typing import Tensor
 
@@ -209,6 +208,8 @@ class RandomCrop(CenterCrop):
     (1, 2, 3, 3)
     """
 
+    draws = 2
+
     def __init__(
         self,
         height: int,
@@ -231,10 +232,9 @@ class RandomCrop(CenterCrop):
         window = aspect_window(size.height, size.width, self._size, pads=False)
         return {"window": window, **sizes}
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the first row and column of each crop."""
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the first row and column of each crop."""
         places = {}
-        units = uniform(seed, size.batch, (0.0, 1.0), (0.0, 1.0))
         for name, unit, before, after in zip(
             ("top", "left"), units, size[1:3], self._size, strict=True
         ):

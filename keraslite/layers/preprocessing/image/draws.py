@@ -30,42 +30,48 @@ def streams(seed: Any, count: int) -> list[Any]:
     return [ops.add(first, offset) for offset in offsets]
 
 
-def uniform(seed: Any, batch: Any, *ranges: Sequence[float]) -> list[Tensor]:
-    """Draw uniform numbers, one from each range for each picture.
+def uniform(seed: Any, batch: Any, count: int) -> list[Tensor]:
+    """Draw numbers from [0, 1) for each picture.
 
     What a picture gets depends on its place in the batch and not on the size of the batch.
 
     Args:
         seed: an int, a pair or tensor of (seed, counter), or a SeedGenerator.
         batch: the number of pictures.
-        ranges: pairs of (lowest, highest).
+        count: how many numbers a picture gets.
 
     Returns:
-        A tensor (batch,) of float32 for each range.
+        As many tensors (batch,) of float32.
 
-    >>> [float(x[0]) for x in uniform(1, 1, (2.0, 2.0))]
-    [2.0]
+    >>> [x.shape[0] for x in uniform(1, 4, 2)]
+    [4, 4]
     """
-    unit = random.uniform((batch, len(ranges)), dtype="float32", seed=seed)
-    return [
-        ops.add(ops.multiply(unit[:, i], np.float32(high - low)), np.float32(low))
-        for i, (low, high) in enumerate(ranges)
-    ]
+    unit = random.uniform((batch, count), dtype="float32", seed=seed)
+    return [unit[:, i] for i in range(count)]
 
 
-def chosen(seed: Any, batch: Any, probability: Sequence[float]) -> Tensor:
-    """Draw which pictures are changed, each with a probability drawn from a range itself.
+def between(unit: Tensor, limits: Sequence[float]) -> Tensor:
+    """Bring numbers from [0, 1) to a range (lowest, highest).
+
+    >>> between(np.float32([0.5]), (2, 4)).tolist()
+    [3.0]
+    """
+    low, high = limits
+    return ops.add(ops.multiply(unit, np.float32(high - low)), np.float32(low))
+
+
+def chosen(limit: Tensor, unit: Tensor, probability: Sequence[float]) -> Tensor:
+    """Choose pictures, each with a probability from a range itself.
 
     Args:
-        seed: as for `uniform`.
-        batch: the number of pictures.
+        limit: (batch,) from [0, 1), which picks the probability.
+        unit: (batch,) from [0, 1), which is compared with it.
         probability: the lowest and the highest.
 
     Returns:
         Booleans (batch,).
     """
-    limit, unit = uniform(seed, batch, probability, (0.0, 1.0))
-    return ops.less(unit, limit)
+    return ops.less(unit, between(limit, probability))
 
 
 def per_image(x: Any) -> Tensor:

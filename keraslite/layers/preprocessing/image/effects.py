@@ -8,6 +8,7 @@ import numpy as np
 from keraslite import ops, random
 from keraslite.layers.preprocessing.image.base import BaseImagePreprocessingLayer, ImageSize
 from keraslite.layers.preprocessing.image.draws import (
+    between,
     check_option,
     chosen,
     per_image,
@@ -37,6 +38,7 @@ class RandomGaussianBlur(BaseImagePreprocessingLayer):
     """
 
     factor_bounds = (0, 1)
+    draws = 4
 
     def __init__(
         self,
@@ -57,12 +59,11 @@ class RandomGaussianBlur(BaseImagePreprocessingLayer):
         self.kernel_size = sizes
         self.sigma = read_range(sigma, 0, 1, "sigma")
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the "blur_factor" (batch, 2) across and down, and which images are blurred."""
-        first, second = streams(seed, 2)
-        widths = uniform(second, size.batch, self.sigma, self.sigma)
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "blur_factor" (batch, 2) across and down, and which images are blurred."""
+        widths = [between(unit, self.sigma) for unit in units[2:]]
         return {
-            "should_apply_blur": chosen(first, size.batch, self.factor),
+            "should_apply_blur": chosen(*units[:2], self.factor),
             "blur_factor": ops.stack(widths, axis=1) + 1e-6,
         }
 
@@ -133,13 +134,13 @@ class RandomElasticTransform(BaseImagePreprocessingLayer):
 
     def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
         """Draw the "rows" and "columns" (batch, height, width) where pixels are taken from."""
-        first, second, third = streams(seed, 3)
-        applied = chosen(first, size.batch, self.factor)
-        (strength,) = uniform(second, size.batch, self.scale)
+        first, second = streams(seed, 2)
+        *choice, unit = uniform(first, size.batch, 3)
+        applied, strength = chosen(*choice, self.factor), between(unit, self.scale)
         height, width = (ops.cast(n, "float32") for n in size[1:3])
         alpha = 0.1 * strength * ops.maximum(height, width)
         sigma = 0.05 * strength * ops.minimum(height, width) + 1e-6
-        noise = random.normal((2, size.batch, *size[1:3]), dtype="float32", seed=third)
+        noise = random.normal((2, size.batch, *size[1:3]), dtype="float32", seed=second)
         noise = noise * ops.reshape(sigma, (1, -1, 1, 1))
         down, across = (_gaussians(n, sigma) for n in size[1:3])
         smooth = ops.matmul(ops.matmul(down, noise), across)
@@ -252,16 +253,15 @@ class RandomErasing(BaseImagePreprocessingLayer):
 
     def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
         """Draw the "rectangles" (batch, 4), which images lose them, and what noise they get."""
-        first, second, third = streams(seed, 3)
-        unit = (0.0, 1.0)
-        areas = uniform(second, size.batch, self.scale, self.scale, unit, unit)
-        rectangles = random_rectangles(size, ops.sqrt(areas[0]), ops.sqrt(areas[1]), *areas[2:])
+        first, second = streams(seed, 2)
+        units = uniform(first, size.batch, 6)
+        sides = [ops.sqrt(between(unit, self.scale)) for unit in units[2:4]]
         out = {
-            "apply_erasing": chosen(first, size.batch, self.factor),
-            "rectangles": rectangles,
+            "apply_erasing": chosen(*units[:2], self.factor),
+            "rectangles": random_rectangles(size, *sides, *units[4:]),
         }
         if self.fill_value is None:
-            noise = random.normal(tuple(size), dtype="float32", seed=third)
+            noise = random.normal(tuple(size), dtype="float32", seed=second)
             out["noise"] = ops.clip(noise * self.value_range[1], *self.value_range)
         return out
 

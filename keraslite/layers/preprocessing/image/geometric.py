@@ -8,13 +8,7 @@ from typing import Any
 
 from keraslite import ops
 from keraslite.layers.preprocessing.image.base import BaseImagePreprocessingLayer, ImageSize
-from keraslite.layers.preprocessing.image.draws import (
-    check_option,
-    chosen,
-    read_range,
-    streams,
-    uniform,
-)
+from keraslite.layers.preprocessing.image.draws import between, check_option, chosen, read_range
 from keraslite.ops.image.warping import homography
 from keraslite.typing import Tensor
 
@@ -43,6 +37,8 @@ class RandomFlip(BaseImagePreprocessingLayer):
     (1, 2, 2, 1)
     """
 
+    draws = 2
+
     def __init__(
         self,
         mode: str = "horizontal_and_vertical",
@@ -55,9 +51,8 @@ class RandomFlip(BaseImagePreprocessingLayer):
         self.set_arguments(locals())
         self._axes = _FLIPS[mode]
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw which pictures are flipped along which axis."""
-        units = uniform(seed, size.batch, *[(0.0, 1.0)] * 2)
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Say which pictures are flipped along which axis."""
         flips = dict(zip(("horizontal", "vertical"), [ops.less(u, 0.5) for u in units]))
         flips = {axis: flips[axis] for axis in self._axes}
         return {**flips, "height": size.height, "width": size.width}
@@ -199,6 +194,8 @@ class RandomRotation(GeometricLayer):
     (2, 4, 4, 3)
     """
 
+    draws = 1
+
     def __init__(
         self,
         factor: Any,
@@ -211,9 +208,9 @@ class RandomRotation(GeometricLayer):
     ):
         self.set_arguments(locals())
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw an "angle" in degrees."""
-        (angle,) = uniform(seed, size.batch, [360.0 * turns for turns in self.factor])
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "angle" in degrees, and the "matrix"."""
+        angle = between(units[0], [360.0 * turns for turns in self.factor])
         return {"angle": angle, "matrix": rotation_matrix(angle, size.height, size.width)}
 
 
@@ -243,6 +240,8 @@ class RandomTranslation(GeometricLayer):
     (2, 4, 4, 3)
     """
 
+    draws = 2
+
     def __init__(
         self,
         height_factor: Any,
@@ -258,11 +257,10 @@ class RandomTranslation(GeometricLayer):
         self._height = read_range(height_factor, -1, 1, "height_factor")
         self._width = read_range(width_factor, -1, 1, "width_factor")
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the "translations" (batch, 2) to the right and down, in pixels."""
-        down, right = uniform(seed, size.batch, self._height, self._width)
-        right = right * ops.cast(size.width, "float32")
-        down = down * ops.cast(size.height, "float32")
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "translations" (batch, 2) to the right and down, and the "matrix"."""
+        down = between(units[0], self._height) * ops.cast(size.height, "float32")
+        right = between(units[1], self._width) * ops.cast(size.width, "float32")
         return {
             "translations": ops.stack([right, down], axis=1),
             "matrix": _matrix(1.0, 0.0, -right, 0.0, 1.0, -down, 0.0, 0.0),
@@ -287,6 +285,8 @@ class RandomZoom(GeometricLayer):
     (2, 4, 4, 3)
     """
 
+    draws = 2
+
     def __init__(
         self,
         height_factor: Any,
@@ -310,9 +310,12 @@ class RandomZoom(GeometricLayer):
                 f"{height_factor!r} and {width_factor!r}."
             )
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the "height_zoom" and the "width_zoom"."""
-        zooms = uniform(seed, size.batch, *[(1.0 + a, 1.0 + b) for a, b in self._ranges])
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "height_zoom" and the "width_zoom", and the "matrix"."""
+        zooms = [
+            between(unit, (1.0 + low, 1.0 + high))
+            for unit, (low, high) in zip(units, self._ranges, strict=False)
+        ]
         down, across = zooms[0], zooms[-1]
         x, y = ((ops.cast(n, "float32") - 1.0) * 0.5 for n in (size.width, size.height))
         offsets = x * (1.0 - across), y * (1.0 - down)
@@ -338,6 +341,8 @@ class RandomShear(GeometricLayer):
     (2, 4, 4, 3)
     """
 
+    draws = 3
+
     def __init__(
         self,
         x_factor: Any = 0.0,
@@ -353,11 +358,11 @@ class RandomShear(GeometricLayer):
         self.x_factor = read_range(x_factor, -1, 1, "x_factor")
         self.y_factor = read_range(y_factor, -1, 1, "y_factor")
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw the "shear_factor" (batch, 2) along x and y."""
-        side, x, y = uniform(seed, size.batch, (0.0, 1.0), self.x_factor, self.y_factor)
-        sign = ops.where(ops.greater(side, 0.5), -1.0, 1.0)
-        x, y = x * sign, y * sign
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "shear_factor" (batch, 2) along x and y, and the "matrix"."""
+        sign = ops.where(ops.greater(units[2], 0.5), -1.0, 1.0)
+        x = between(units[0], self.x_factor) * sign
+        y = between(units[1], self.y_factor) * sign
         return {
             "shear_factor": ops.stack([x, y], axis=1),
             "matrix": _matrix(1.0, x, 0.0, y, 1.0, 0.0, 0.0, 0.0),
@@ -382,6 +387,7 @@ class RandomPerspective(GeometricLayer):
     """
 
     factor_bounds = (0, 1)
+    draws = 10
 
     def __init__(
         self,
@@ -397,11 +403,10 @@ class RandomPerspective(GeometricLayer):
             raise ValueError(f"`scale` must be a number from [0, 1], got scale={scale!r}.")
         self.set_arguments(locals())
 
-    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
-        """Draw "start_points" and "end_points" (batch, 4, 2), and which pictures change."""
-        first, second = streams(seed, 2)
-        applied = chosen(first, size.batch, self.factor)
-        moves = uniform(second, size.batch, *[(-0.5 * self.scale, 0.5 * self.scale)] * 8)
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "start_points" and "end_points" (batch, 4, 2), and the "matrix"."""
+        applied = chosen(*units[:2], self.factor)
+        moves = [between(unit, (-0.5 * self.scale, 0.5 * self.scale)) for unit in units[2:]]
         right, bottom = (ops.cast(n, "float32") - 1.0 for n in (size.width, size.height))
         corners = [(0.0, 0.0), (right, 0.0), (0.0, bottom), (right, bottom)]
         zero = ops.zeros_like(moves[0])

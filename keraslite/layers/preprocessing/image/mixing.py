@@ -1,0 +1,180 @@
+"""Layers that mix the images of a batch in training, and their labels."""
+
+from typing import Any
+
+from keraslite import ops, random
+from keraslite.layers.preprocessing.image.base import BaseImagePreprocessingLayer, ImageSize
+from keraslite.layers.preprocessing.image.draws import between, per_image, streams, uniform
+from keraslite.layers.preprocessing.image.effects import inside_rectangles, random_rectangles
+from keraslite.typing import Tensor
+
+
+class MixingLayer(BaseImagePreprocessingLayer):
+    """A layer that mixes each image with the one at its place in "permutation_order".
+
+    Labels are mixed by "mix_weight", the share of the image itself.
+    """
+
+    def transform_labels(
+        self, labels: Tensor, transformation: Any, training: bool = True
+    ) -> Tensor:
+        """Mix labels (batch, classes), one-hot or probabilities."""
+        if not training or transformation is None:
+            return labels
+        if len(labels.shape) != 2:
+            raise ValueError(
+                "Labels must be (batch, classes), such as keras.ops.one_hot gives, got a shape of "
+                f"{tuple(labels.shape)}."
+            )
+        labels = ops.cast(labels, "float32")
+        others = ops.take(labels, transformation["permutation_order"], axis=0)
+        weight = ops.reshape(transformation["mix_weight"], (-1, 1))
+        return weight * labels + (1.0 - weight) * others
+
+    def add_boxes(self, own: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the boxes of both."""
+        return {k: ops.concatenate([own[k], others[k]], axis=1) for k in own}
+
+
+class MixUp(MixingLayer):
+    """Take the weighted mean of pairs of images, and of their labels, in training.
+
+    Source: https://arxiv.org/abs/1710.09412
+
+    Boxes are those of both images; masks are averaged as the images.
+
+    Args:
+        alpha: the parameter of the Beta distribution that weights are drawn from.
+        data_format: "channels_last" or "channels_first".
+        seed: an int.
+
+    >>> data = {"images": np.ones((2, 4, 4, 3), "float32"), "labels": np.eye(2)}
+    >>> MixUp()(data)["labels"].shape
+    (2, 2)
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.2,
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        if not alpha > 0:
+            raise ValueError(f"`alpha` must be a positive number, got alpha={alpha!r}.")
+        self.set_arguments(locals())
+
+    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
+        """Draw the "permutation_order" of the batch, and the "mix_weight" of each image."""
+        first, second = streams(seed, 2)
+        weight = random.beta((size.batch,), self.alpha, self.alpha, "float32", seed=second)
+        return {"permutation_order": _order(size.batch, first), "mix_weight": weight}
+
+    def change_images(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
+        """Mix the images."""
+        images = ops.cast(images, "float32")
+        weight = per_image(transformation["mix_weight"])
+        others = ops.take(images, transformation["permutation_order"], axis=0)
+        return weight * images + (1.0 - weight) * others
+
+    def transform_segmentation_masks(
+        self, segmentation_masks: Tensor, transformation: Any, training: bool = True
+    ) -> Tensor:
+        """Mix masks as the images."""
+        if not training or transformation is None:
+            return segmentation_masks
+        return self.change_images(segmentation_masks, transformation)
+
+    def transform_bounding_boxes(
+        self, bounding_boxes: dict, transformation: Any, training: bool = True
+    ) -> dict:
+        """Return the boxes of both images."""
+        if not training or transformation is None:
+            return bounding_boxes
+        order = transformation["permutation_order"]
+        others = {k: ops.take(v, order, axis=0) for k, v in bounding_boxes.items()}
+        return self.add_boxes(bounding_boxes, others)
+
+
+class CutMix(MixingLayer):
+    """Replace a rectangle of each image by that of another one, in training.
+
+    Source: https://arxiv.org/abs/1905.04899
+
+    Labels are mixed by areas; boxes are the image's own and what the rectangle shows of the other
+    image's; masks are cut as the images.
+
+    Args:
+        factor: the range of the parameter of the Beta distribution that areas are drawn from: a
+            number for (0, factor), or a pair from [0, 1].
+        seed: an int.
+        data_format: "channels_last" or "channels_first".
+
+    >>> data = {"images": np.ones((2, 4, 4, 3), "float32"), "labels": np.eye(2)}
+    >>> CutMix()(data)["labels"].shape
+    (2, 2)
+    """
+
+    factor_bounds = (0, 1)
+
+    def __init__(
+        self,
+        factor: Any = 1.0,
+        seed: int | None = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ):
+        self.set_arguments(locals())
+
+    def draw(self, size: ImageSize, seed: Any) -> dict[str, Any]:
+        """Draw the "permutation_order" of the batch and the "rectangles" of images."""
+        order, first, second, third = streams(seed, 4)
+        alpha = between(uniform(first, 1, 1)[0], self.factor) + 1e-6
+        share = ops.sqrt(1.0 - random.beta((size.batch,), alpha, alpha, "float32", seed=second))
+        places = uniform(third, size.batch, 2)
+        return {
+            "permutation_order": _order(size.batch, order),
+            "rectangles": random_rectangles(size, share, share, *places),
+            "mix_weight": 1.0 - share * share,
+            "height": size.height,
+            "width": size.width,
+        }
+
+    def change_images(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
+        """Replace the rectangles."""
+        height, width = ops.shape(images)[1:3]
+        inside = inside_rectangles(transformation["rectangles"], height, width)
+        others = ops.take(images, transformation["permutation_order"], axis=0)
+        return ops.where(inside, others, images)
+
+    def transform_segmentation_masks(
+        self, segmentation_masks: Tensor, transformation: Any, training: bool = True
+    ) -> Tensor:
+        """Replace the rectangles of masks."""
+        if not training or transformation is None:
+            return segmentation_masks
+        return self.in_channels_last(self.change_images, segmentation_masks, transformation)
+
+    def transform_bounding_boxes(
+        self, bounding_boxes: dict, transformation: Any, training: bool = True
+    ) -> dict:
+        """Return an image's own boxes, and what is left of the other's in the rectangle."""
+        if not training or transformation is None:
+            return bounding_boxes
+        order = transformation["permutation_order"]
+        others = {k: ops.take(v, order, axis=0) for k, v in bounding_boxes.items()}
+        # The pixels that are replaced are those that begin inside the rectangle.
+        edges = ops.ceil(ops.expand_dims(transformation["rectangles"], 1))
+
+        def clip(boxes: Tensor) -> Tensor:
+            low = ops.concatenate([edges[..., :2]] * 2, axis=-1)
+            high = ops.concatenate([edges[..., 2:]] * 2, axis=-1)
+            return ops.minimum(ops.maximum(boxes, low), high)
+
+        size = transformation["height"], transformation["width"]
+        return self.add_boxes(bounding_boxes, self.move_boxes(others, clip, size, size))
+
+
+def _order(batch: Any, seed: Any) -> Tensor:
+    """Return a random order of a batch, of whatever size."""
+    return ops.cast(ops.argsort(random.uniform((batch,), dtype="float32", seed=seed)), "int32")
