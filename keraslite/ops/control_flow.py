@@ -126,15 +126,17 @@ def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
     >>> int(switch(1, [lambda x: x, lambda x: -x], convert_to_tensor(3)))
     -3
     """
-    if len(branches) == 1 or (isinstance(index, int) and index <= 0):
-        return branches[0](*operands)
     if isinstance(index, int):
-        return switch(0, branches[min(index, len(branches) - 1) :], *operands)
+        return branches[min(max(index, 0), len(branches) - 1)](*operands)
+    if len(branches) == 1:
+        return branches[0](*operands)
     index = convert_to_tensor(index)
+    # By halves, so that branches are not nested deeply.
+    half = len(branches) // 2
     return cond(
-        index <= 0,
-        lambda: branches[0](*operands),
-        lambda: switch(index - 1, branches[1:], *operands),
+        index < half,
+        lambda: switch(index, branches[:half], *operands),
+        lambda: switch(index - half, branches[half:], *operands),
     )
 
 

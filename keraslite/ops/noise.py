@@ -7,6 +7,7 @@ import numpy as np
 
 from keraslite.backend.counter import signed
 from keraslite.ops import numpy as k
+from keraslite.ops.core import shape
 
 # Draws a seed where the argument is None; `keraslite.random` puts the function here.
 GLOBAL: list[Callable[[], Any]] = []
@@ -37,7 +38,7 @@ def box_muller(unit: Any) -> Any:
     Args:
         unit: floats from [0, 2^24), flat.
     """
-    half = unit.shape[0] // 2
+    half = shape(unit)[0] // 2
     first = (unit[:half] + np.float32(0.5)) * np.float32(2.0**-24)
     angle = unit[half:] * np.float32(2.0**-24 * 2 * np.pi)
     radius = k.sqrt(k.log(first) * np.float32(-2.0))

@@ -168,6 +168,8 @@ class BaseImagePreprocessingLayer(ConfigLayer):
         finally:
             scopes.backend = outer
 
+    __call__.autograph_info__ = None  # TensorFlow's autograph need not convert what is inside
+
     def call(self, data: Any, training: bool = True) -> Any:
         """Transform images, or a dict of them and what goes with them."""
         fields = data if isinstance(data, dict) else {"images": data}
