@@ -173,3 +173,22 @@ def test_a_layer_of_ones_own(backend):
     moved = to_numpy(out["images"]) - PICTURES
     assert_close(moved[:, 0, 0, 0], to_numpy(out["labels"]), 1e-3, 1e-4)
     assert_close(layer(PICTURES[0], training=False), PICTURES[0].astype("float32"))
+
+
+def test_a_pipeline_of_layers(backend):
+    def row():
+        return layers.Pipeline([
+            layers.RandomFlip(seed=1), layers.RandomHue(0.5, seed=2), layers.Rescaling(1 / 255),
+        ])  # fmt: skip
+
+    pipeline = row()
+    want = to_numpy(pipeline(PICTURES))
+    assert want.max() <= 1
+    again = layers.deserialize(layers.serialize(pipeline))
+    assert [type(x) for x in again.layers] == [type(x) for x in pipeline.layers]
+    assert_close(again(PICTURES), want)
+    assert_close(pipeline(PICTURES, training=False), PICTURES / 255, 1e-5, 1e-6)
+    (mapped,) = tf.data.Dataset.from_tensor_slices(PICTURES).batch(4).map(row())
+    assert_close(mapped.numpy(), want, 0, 0.002)
+    with pytest.raises(ValueError, match="must be a list of layers"):
+        layers.Pipeline([abs])

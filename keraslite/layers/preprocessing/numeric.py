@@ -8,10 +8,11 @@ import numpy as np
 
 from keraslite import config, ops, registry
 from keraslite.layers.base.config_layer import ConfigLayer
+from keraslite.layers.preprocessing.data_layer import DataLayer
 from keraslite.typing import Shape, Tensor
 
 
-class Rescaling(ConfigLayer):
+class Rescaling(DataLayer):
     """`inputs * scale + offset`, in the layer's dtype.
 
     Args:

@@ -5,15 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keraslite import backend as backends
 from keraslite import dtypes, ops, tree
-from keraslite.backend.counter import signed
-from keraslite.backend.workers import worker_seed
-from keraslite.layers.base.config_layer import ConfigLayer
+from keraslite.layers.preprocessing.data_layer import DataLayer
 from keraslite.layers.preprocessing.image.draws import read_range, uniform
 from keraslite.ops import bounding_boxes as boxes_ops
 from keraslite.random import SeedGenerator
-from keraslite.scopes import scopes
 from keraslite.typing import Tensor
 
 
@@ -26,7 +22,7 @@ class ImageSize(NamedTuple):
     channels: Any
 
 
-class BaseImagePreprocessingLayer(ConfigLayer):
+class BaseImagePreprocessingLayer(DataLayer):
     """Change images, and what goes with them, by a transformation that is drawn for each call.
 
     It is called with images (height, width, channels), with a batch of them, or with a dict of
@@ -156,19 +152,7 @@ class BaseImagePreprocessingLayer(ConfigLayer):
     def __call__(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(data, dict) and "bounding_boxes" in data:
             data = {**data, "bounding_boxes": _dense(data["bounding_boxes"])}
-        graph = _graph_of(data)
-        if graph in (None, self.backend):
-            return super().__call__(data, *args, **kwargs)
-        # Tensors of another framework's graph have no values to move: the call goes there.
-        outer, scopes.backend = scopes.backend, graph
-        try:
-            if kwargs.get("training", True) is None:
-                kwargs = {**kwargs, "training": True}
-            return self.call(tree.map_structure(ops.convert_to_tensor, data), *args, **kwargs)
-        finally:
-            scopes.backend = outer
-
-    __call__.autograph_info__ = None  # TensorFlow's autograph need not convert what is inside
+        return super().__call__(data, *args, **kwargs)
 
     def call(self, data: Any, training: bool = True) -> Any:
         """Transform images, or a dict of them and what goes with them."""
@@ -205,22 +189,6 @@ class BaseImagePreprocessingLayer(ConfigLayer):
 
     # -- for subclasses -----------------------------------------------------------------------
 
-    def next_seed(self) -> Any:
-        """Return the seed of a call: another one in each call, worker process and epoch."""
-        name = backends.backend()
-        if name == self.backend:
-            generator = self.generator
-        else:  # called in another framework's graph, which has a state of its own
-            others = self.__dict__.setdefault("_kl_generators", {})
-            generator = others.get(name) or SeedGenerator(self.generator.get_config()["seed"])
-            others[name] = generator
-        seed, worker = generator.next(), worker_seed()
-        return ops.add(seed, np.array([signed(worker), 0], np.int32)) if worker else seed
-
-    def __getstate__(self) -> dict[str, Any]:
-        passing = ("_kl_generators", "_kl_compiled")  # made again when they are needed
-        return {k: v for k, v in self.__dict__.items() if k not in passing}
-
     def size_of(self, data: Any) -> ImageSize:
         """Return the sizes of a batch of images, or of the images of a dict."""
         batch, *sizes = ops.shape(data["images"] if isinstance(data, dict) else data)
@@ -256,15 +224,6 @@ class BaseImagePreprocessingLayer(ConfigLayer):
         out = boxes_ops.convert_format(bounding_boxes, name, "xyxy", *before)
         out = boxes_ops.clip_to_image_size({**out, "boxes": move(out["boxes"])}, *after)
         return boxes_ops.convert_format(out, "xyxy", name, *after)
-
-
-def _graph_of(data: Any) -> str | None:
-    """Return the backend whose graph is being traced with tensors of a structure; None if none."""
-    for x in tree.flatten(data):
-        name = backends.of(x)
-        if name in backends.MODULES and backends.MODULES[name].is_traced(x):
-            return name
-    return None
 
 
 def _dense(bounding_boxes: Any) -> dict[str, Any]:
