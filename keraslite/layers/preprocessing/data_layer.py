@@ -71,7 +71,7 @@ class Pipeline(DataLayer):
         layers: the layers.
         name: a name.
 
-    >>> row = Pipeline([Rescaling(2.0), Rescaling(1.0, offset=1.0)])
+    >>> row = Pipeline([layers.Rescaling(2.0), layers.Rescaling(1.0, offset=1.0)])
     >>> row(np.float32([3.0])).tolist()
     [7.0]
     """
