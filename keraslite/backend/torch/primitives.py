@@ -8,6 +8,7 @@ from keraslite.backend.torch import (
     creation,
     crossentropy,
     elementwise,
+    image,
     indexing,
     linalg,
     math,
@@ -21,8 +22,8 @@ from keraslite.backend.torch import (
 )
 
 PRIMITIVES = merged(
-    activation, attention, convolution, creation, crossentropy, elementwise, indexing, linalg,
-    math, normalization, products, reductions, rnn, shapes, signal, slicing,
+    activation, attention, convolution, creation, crossentropy, elementwise, image, indexing,
+    linalg, math, normalization, products, reductions, rnn, shapes, signal, slicing,
 )  # fmt: skip
 SCALARS = TAKE_NUMBERS
 SCALARS_FIRST: frozenset[str] = frozenset()

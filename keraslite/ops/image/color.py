@@ -40,8 +40,10 @@ def rgb_to_grayscale(images: Tensor, data_format: str | None = None) -> Tensor:
     images, axis = _channels(images, "rgb_to_grayscale", data_format)
     name = dtype(images)
     x = images if dtypes.is_float(name) else cast(images, "float32")
-    shares = np.reshape(np.float32([0.2989, 0.5870, 0.1140]), (3,) + (1,) * (-axis - 1))
-    return cast(k.sum(x * cast(shares, x.dtype), axis=axis, keepdims=True), name)
+    shares = np.float32([[0.2989], [0.5870], [0.1140]])
+    if axis == -1:  # a product is several times as fast as a sum over three channels
+        return cast(k.matmul(x, cast(shares, x.dtype)), name)
+    return cast(k.sum(x * cast(shares[..., None], x.dtype), axis=axis, keepdims=True), name)
 
 
 @op("float")

@@ -74,6 +74,20 @@ def warp(
         fill_mode: the value beyond the ends, as for `map_coordinates`.
         fill_value: the constant.
     """
+    run = _warp_linear if interpolation == "bilinear" else _gathered
+    return run(x, rows, columns, fill_mode, fill_value)
+
+
+@op("same", tensors=3)
+def _warp_linear(x: Any, rows: Any, columns: Any, fill_mode: str, fill_value: Any) -> Any:
+    """Interpolate a batch at points; frameworks with a kernel for it answer."""
+    return _gathered(x, rows, columns, fill_mode, fill_value, order=1)
+
+
+def _gathered(
+    x: Any, rows: Any, columns: Any, fill_mode: str, fill_value: Any, order: int = 0
+) -> Any:
+    """Take the pixels nearest to points, and interpolate between them if the order is 1."""
     batch, height, width, channels = shape(x)
     flat = k.reshape(x, (-1, channels))
     out = shape(rows)
@@ -84,7 +98,7 @@ def warp(
     def gather(indices: list) -> Any:
         return k.take(flat, (first + indices[0] * width + indices[1])[..., 0], axis=0)
 
-    values = sample(gather, at, (height, width), _ORDERS[interpolation], fill_mode, fill_value)
+    values = sample(gather, at, (height, width), order, fill_mode, fill_value)
     return k.reshape(values, (batch, *out[1:], channels))
 
 
