@@ -11,7 +11,7 @@ import optree
 import torch
 
 _ATEN = torch.ops.aten
-_RESHAPES = {_ATEN.view.default, _ATEN._unsafe_view.default}
+_RESHAPES = {_ATEN.view.default, torch.ops.aten._unsafe_view.default}
 _MAX_CONSTANT = 2**20  # numbers: larger constants are made again rather than kept
 
 
