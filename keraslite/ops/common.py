@@ -40,7 +40,10 @@ positions = _positions  # an operation of the table, but not a public one
 def as_tensor_like(value: Any, x: Any) -> Any:
     """Convert a literal to a tensor of the backend of x; tensors stay as they are."""
     value = getattr(value, "_kl_value", value)
-    return value if backends.of(value) else backends.module_of(x).convert(value)
+    if backends.of(value):
+        return value
+    is_symbolic = backends.of(x) == "symbolic"
+    return (backends.current() if is_symbolic else backends.module_of(x)).convert(value)
 
 
 def to_common_float(x: Any, y: Any) -> tuple:

@@ -160,3 +160,19 @@ def test_bad_boxes_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def moved(boxes):
+    boxes = bounding_boxes.affine_transform(boxes, 30.0, 0.1, 0.0, 1.2, 0.0, 5.0, HEIGHT, WIDTH)
+    boxes = bounding_boxes.crop(bounding_boxes.pad(boxes, 1, 2), 1, 1, 8, 9)
+    return bounding_boxes.convert_format(boxes, "xyxy", "rel_xywh", HEIGHT, WIDTH)
+
+
+def test_boxes_go_through_models_and_data_sets(backend):
+    x = keraslite.Input((5, 4))
+    model = keraslite.Model(x, moved(x))
+    assert_close(model(BOXES), moved(BOXES), atol=1e-5)
+    if backend == "numpy":
+        tf = pytest.importorskip("tensorflow")
+        data = tf.data.Dataset.from_tensor_slices(BOXES).batch(2).map(moved)
+        assert_close(next(iter(data)).numpy(), moved(BOXES), atol=1e-5)
