@@ -106,19 +106,21 @@ def test_a_classifier_is_trained_on_a_folder(folder, backend, tmp_path):
         pytest.skip("numpy has no gradients")
     model = classifier()
     model.compile("adam")
-    history = model.fit(folder, validation_split=0.2, epochs=2, batch_size=4, verbose=0)
+    history = model.fit(folder, validation_split=0.2, epochs=2, batch_size=3, verbose=0)
     assert {"loss", "val_loss", "val_accuracy"} <= history.history.keys()
     assert model.labels == list(CLASSES)
     assert model.config_json()["id2label"] == {"0": "daisy", "1": "rose", "2": "tulip"}
     data = hub.ImageFolder(folder)
-    scores = model.predict(data, batch_size=4, verbose=0)
-    expected = model.predict(data.paths, verbose=0)
+    size = {"batch_size": 3}  # of all batches, so that each step is compiled once
+    scores = model.predict(data, verbose=0, **size)
+    expected = model.predict(data.paths, verbose=0, **size)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
-    assert [row["label"] for row in model.classify(str(folder))] == [
+    assert [row["label"] for row in model.classify(str(folder), **size)] == [
         CLASSES[i] for i in scores.argmax(-1)
     ]
     np.testing.assert_allclose(
-        model.evaluate(folder, verbose=0), model.evaluate(data.paths, data.labels, verbose=0),
+        model.evaluate(folder, verbose=0, **size),
+        model.evaluate(data.paths, data.labels, verbose=0, **size),
         rtol=1e-4,
     )  # fmt: skip
 
