@@ -41,10 +41,10 @@ def ours(segments):
 
 def theirs(model, features, **settings):
     """The segments of each recording by transformers, which leaves the start of the next in, and
-    lets the last one end after the recording."""
+    lets the last ones be after the recording."""
     with torch.no_grad():
         out = model.generate(features, return_segments=True, **{**THEIRS, **settings})
-    begin = model.generation_config.no_timestamps_token_id + 1
+    begin, duration = model.generation_config.no_timestamps_token_id + 1, features.shape[-1] / 100
     recordings = []
     for recording in out["segments"]:
         segments = []
@@ -52,9 +52,8 @@ def theirs(model, features, **settings):
             ids = segment["tokens"].tolist()
             ids = ids[:-1] if len(ids) > 1 and min(ids[-2:]) >= begin else ids
             start, end = (round(float(segment[name]), 2) for name in ("start", "end"))
-            end = min(end, features.shape[-1] / 100)
             if end > start and any(i < begin for i in ids):
-                segments.append((start, end, ids))
+                segments.append((min(start, duration), min(end, duration), ids))
         recordings.append(segments)
     return recordings
 
@@ -165,6 +164,27 @@ def test_languages_are_those_of_transformers(backend, checkpoints):
     )
 
 
+@pytest.mark.parametrize("name", ["de", "german", "German", "<|de|>"])
+def test_languages_have_codes_names_and_tokens(checkpoints, name):
+    folder, model = checkpoints()
+    with keras.use_backend("torch"):
+        asr = hub.SpeechToText.from_preset(folder)
+        clip = tiny.sound(3.0, 7)
+        (expected,) = theirs(model, tiny.spectrogram(clip), language=name.lower())
+        result = asr.transcribe(clip, name, **PLAIN)
+        assert ours(result.segments) == expected
+        assert (result.language, result.language_probability) == ("de", None)
+        tokens = [
+            asr.generate([clip], language=language, task=task, return_ids="ragged")[0]
+            for language in ("de", "fr")
+            for task in ("transcribe", "translate")
+        ]
+        names = ["<|de|>", "<|fr|>", "<|transcribe|>", "<|translate|>"]
+        ids = [asr.preprocessor.tokenizer.token_to_id(token) for token in names]
+        prompts = [[ids[0], ids[2]], [ids[0], ids[3]], [ids[1], ids[2]], [ids[1], ids[3]]]
+        assert [ids[1:3].tolist() for ids in tokens] == prompts
+
+
 # -- several windows ------------------------------------------------------------------------------
 
 
@@ -173,6 +193,11 @@ def test_languages_are_those_of_transformers(backend, checkpoints):
     [
         ("multilingual", 80, {"language": "de"}, {"language": "de"}),
         ("english", 128, {}, {}),
+        ("multilingual", 80, {}, {"task": "transcribe"}),  # of a detected language
+        (
+            "multilingual", 128, {"language": "French", "task": "translate"},
+            {"language": "french", "task": "translate"},
+        ),
         (
             "multilingual", 80, {"language": "de", "condition_on_previous_text": True},
             {"language": "de", "condition_on_prev_tokens": True},
