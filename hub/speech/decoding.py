@@ -5,6 +5,7 @@ window is decoded again at a higher temperature where its text repeats itself or
 passes for silence where the model says so.
 """
 
+import math
 import numbers
 import zlib
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def is_number(value: Any) -> bool:
     >>> is_number(0.6), is_number(np.float32(2)), is_number("0.6"), is_number(float("nan"))
     (True, True, False, False)
     """
-    return isinstance(value, numbers.Real) and value == value
+    return isinstance(value, numbers.Real) and not math.isnan(value)
 
 
 @dataclass(frozen=True)
