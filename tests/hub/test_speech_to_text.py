@@ -452,6 +452,26 @@ def test_a_model_learns_texts(checkpoints, lora, tmp_path):
         assert again.generate(recordings, language="en") == texts
 
 
+def test_word_error_rates_of_an_epoch_stand_in_the_history(checkpoints):
+    folder, _ = checkpoints()
+    with keras.use_backend("torch"):
+        asr = hub.SpeechToText.from_preset(folder)
+        asr.compile(keras.optimizers.Adam(0.001))
+        recordings, texts = [tiny.sound(1.0, 1), tiny.sound(2.0, 2)], ["ab", "cd"]
+        error_rate = hub.WordErrorRate(normalize=True)
+
+        def measure(epoch, logs):
+            error_rate.reset_state()
+            results = asr.transcribe(recordings, "en", temperature=0.0)
+            error_rate.update_state(texts, [result.text for result in results])
+            logs["val_wer"] = float(error_rate.result())
+
+        callback = keras.callbacks.LambdaCallback(on_epoch_end=measure)
+        history = asr.fit(recordings, texts, epochs=2, callbacks=[callback], verbose=0).history
+        assert len(history["val_wer"]) == len(history["loss"]) == 2
+        assert history["val_wer"][-1] == float(error_rate.result()) > 0
+
+
 def test_spectrograms_are_augmented_in_training(checkpoints):
     folder, _ = checkpoints()
     with keras.use_backend("torch"):
