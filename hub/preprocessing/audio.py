@@ -325,7 +325,8 @@ def _open_pcm(
         file = stack.enter_context(_open_path(source, name)) if _is_path(source) else source
         if _is_path(source):
             length = os.fstat(file.fileno()).st_size // size
-        pieces = iter(lambda: file.read(_CHUNK * size), b"")
+        read = getattr(file, "read1", file.read)  # of a pipe what there is, without waiting
+        pieces = iter(lambda: read(_CHUNK * size), b"")
     elif not isinstance(source, Iterable) or hasattr(source, "shape"):
         raise TypeError(
             f"{name} must be bytes, a file or an iterator of bytes with pcm, got "

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import sys
 import tracemalloc
 import wave
@@ -100,6 +101,19 @@ def test_sound_after_the_length_of_an_mp3_is_told(tmp_path):
     frame = data.index(b"\xff\xf3", 4)  # after the one that states the length
     with pytest.warns(UserWarning, match="a variable rate that does not say its length"):
         assert len(load_audio(data[frame:])) < 90000
+
+
+def test_raw_samples_of_a_pipe_come_as_they_are_written():
+    reading, writing = os.pipe()
+    with open(reading, "rb") as pipe, open(writing, "wb", buffering=0) as end:
+        blocks = read_blocks(pipe, pcm="int16", block_seconds=0.1)
+        for value in (1, 2):
+            end.write(np.full(1600, value, "int16").tobytes())
+            np.testing.assert_array_equal(next(blocks), np.full(1600, value / 32768, "float32"))
+        end.write(b"\0")
+        end.close()
+        with pytest.raises(ValueError, match="whole samples of 2 bytes, got 1 bytes at the end"):
+            next(blocks)
 
 
 @pytest.mark.parametrize("bytes_per_sample", [1, 2, 3, 4])
