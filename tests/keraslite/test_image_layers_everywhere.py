@@ -26,19 +26,15 @@ def make(name, **kwargs):
 
 
 @pytest.mark.parametrize("name", SAMPLED)
-def test_in_a_compiled_function_and_in_tf_data(name, backend):
+def test_in_a_compiled_function(name, backend):
     """The same pictures as outside, from call to call."""
-    want = [to_numpy(x) for x in (make(name), make(name)) for x in [x(PICTURES)]]
     layer = make(name)
     wanted = [to_numpy(layer(PICTURES)) for _ in range(2)]
-    assert_close(want[0], wanted[0])
     inner = make(name)
     state = [inner.generator.state] if "generator" in vars(inner) else []
     compiled = keraslite.jit(lambda x: inner(x, training=True), variables=state)
     got = [to_numpy(compiled(ops.convert_to_tensor(PICTURES))) for _ in range(2)]
     assert_close(got, wanted, 0, 0.5)
-    mapped = tf.data.Dataset.from_tensor_slices(PICTURES).batch(4).repeat(2).map(make(name))
-    assert_close([x.numpy() for x in mapped], wanted, 0, 0.5)
 
 
 @pytest.mark.parametrize("name", [*SAMPLED, "AugMix"])
@@ -53,7 +49,9 @@ def test_tf_data_of_unknown_sizes_and_dicts(name):
         }  # fmt: skip
         eager = layer(data)
         layer = make(name, bounding_box_format="xyxy")
-        (mapped,) = tf.data.Dataset.from_tensor_slices(data).batch(4).map(layer)
+        mapped, second = tf.data.Dataset.from_tensor_slices(data).batch(4).repeat(2).map(layer)
+        if FIRST[name].draws:
+            assert (second["images"].numpy() != mapped["images"].numpy()).any()
         for key in ("images", "labels", "segmentation_masks"):
             assert_close(mapped[key].numpy(), to_numpy(eager[key]), 0, 1.0)
         for key in ("boxes", "labels"):
@@ -103,6 +101,7 @@ class Pictures(torch.utils.data.Dataset):
         return np.array(to_numpy(self.layer(PICTURES[0].astype("float32"))))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork")  # jax warns if another test has imported it
 @pytest.mark.parametrize("name", ["numpy", "torch"])
 def test_worker_processes_draw_other_numbers(name):
     with keraslite.use_backend(name):

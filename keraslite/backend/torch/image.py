@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, interpolate
 
 from keraslite.backend.primitives import primitive
 
@@ -39,3 +39,9 @@ def _warp_linear(
     out = grid_sample(x.permute(0, 3, 1, 2), grid, "bilinear", _PADDING[fill_mode], mirror)
     out = out.permute(0, 2, 3, 1)
     return out + fill_value if shifted else out
+
+
+@primitive(TABLE)
+def _resize_linear(x: Tensor, size: tuple, antialias: bool) -> Tensor:
+    out = interpolate(x.permute(0, 3, 1, 2), tuple(size), mode="bilinear", antialias=antialias)
+    return out.permute(0, 2, 3, 1)

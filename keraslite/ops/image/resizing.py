@@ -63,13 +63,25 @@ def resize(
                 x = k.take(x, _nearest(x, before, after), axis=axis)
         return undo(x)
     x, back = as_floats(x)
+    if interpolation == "bilinear":
+        return undo(back(_resize_linear(x, tuple(size), antialias)))
+    return undo(back(_resized(x, size, interpolation, antialias)))
+
+
+@op("same")
+def _resize_linear(x: Any, size: tuple, antialias: bool) -> Any:
+    """Resize a batch of floats by linear interpolation; frameworks with a kernel for it answer."""
+    return _resized(x, size, "bilinear", antialias)
+
+
+def _resized(x: Any, size: Sequence[int], interpolation: str, antialias: bool) -> Any:
     for axis, after in enumerate(size, 1):
         before = shape(x)[axis]
         if before is not after:
             is_known = isinstance(before, int)
             scale = after / before if is_known else after / cast(before, "float32")
             x = along(x, axis, weights(x, before, after, scale, 0.0, interpolation, antialias))
-    return undo(back(x))
+    return x
 
 
 _RESIZERS = ("bilinear", "bicubic", "lanczos3", "lanczos5")

@@ -35,14 +35,25 @@ def grayscale(images: Tensor, applied: Tensor) -> Tensor:
     return ops.where(per_image(applied), grey, images)
 
 
-def hue(images: Tensor, shift: Tensor, value_range: Sequence[float]) -> Tensor:
+def hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turn the hues of images by a part of the colour circle."""
-    low, high = value_range
-    hsv = ops.image.rgb_to_hsv((images - low) * (1.0 / (high - low)), "channels_last")
-    turned = hsv[..., 0:1] + per_image(shift)
-    hsv = ops.concatenate([turned, hsv[..., 1:]], axis=-1)
-    rgb = ops.clip(ops.image.hsv_to_rgb(hsv, "channels_last"), 0.0, 1.0)
-    return rgb * (high - low) + low
+    red, green, blue = (images[..., i] for i in range(3))
+    top = ops.maximum(ops.maximum(red, green), blue)
+    low = ops.minimum(ops.minimum(red, green), blue)
+    spread = top - low
+    safe = ops.where(spread > 0, spread, 1.0)
+    sixth = ops.where(
+        red == top,
+        (green - blue) / safe,
+        ops.where(green == top, (blue - red) / safe + 2.0, (red - green) / safe + 4.0),
+    )
+    sixth = ops.mod(sixth + per_image(shift)[..., 0] * 6.0, 6.0)
+    shades = (
+        ops.abs(sixth - 3.0) - 1.0,
+        2.0 - ops.abs(sixth - 2.0),
+        2.0 - ops.abs(sixth - 4.0),
+    )
+    return ops.stack([low + ops.clip(shade, 0.0, 1.0) * spread for shade in shades], axis=-1)
 
 
 def saturation(images: Tensor, factor: Tensor, value_range: Sequence[float]) -> Tensor:
@@ -50,8 +61,9 @@ def saturation(images: Tensor, factor: Tensor, value_range: Sequence[float]) -> 
 
     With hue and value as they are, all distances from the largest channel grow alike.
     """
-    top = ops.max(images, axis=-1, keepdims=True)
-    spread = top - ops.min(images, axis=-1, keepdims=True)
+    red, green, blue = (images[..., i : i + 1] for i in range(3))
+    top = ops.maximum(ops.maximum(red, green), blue)
+    spread = top - ops.minimum(ops.minimum(red, green), blue)
     largest = (top - value_range[0]) / ops.where(spread > 0, spread, 1.0)
     return top - (top - images) * ops.minimum(ops.maximum(per_image(factor), 0.0), largest)
 
@@ -74,8 +86,7 @@ def invert(images: Tensor, applied: Tensor, value_range: Sequence[float]) -> Ten
 def posterize(images: Tensor, shift: Tensor, value_range: Sequence[float]) -> Tensor:
     """Drop the lowest bits of images, of 8."""
     step = per_image(ops.exp2(ops.cast(shift, "float32")))
-    levels = ops.floor(to_bytes(images, value_range))
-    return from_bytes(ops.floor(levels / step) * step, value_range)
+    return from_bytes(ops.floor(to_bytes(images, value_range) / step) * step, value_range)
 
 
 def solarize(

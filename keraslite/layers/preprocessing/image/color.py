@@ -204,7 +204,7 @@ class RandomHue(ColorLayer):
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Turn the hues."""
-        return adjust.hue(images, transformation["factor"], self.value_range)
+        return adjust.hue(images, transformation["factor"])
 
 
 class RandomSaturation(ColorLayer):
