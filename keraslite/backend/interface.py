@@ -32,6 +32,7 @@ class Backend(Protocol):
     OPTIMIZER_BASE: type | None  # likewise optimizers
     ABSTRACT: bool  # `abstract` computes no values
     COMPILES: bool  # `jit` compiles unless it is told not to, once for each shape
+    COMPILES_OPS: bool  # every operation is compiled, once for each shape of its arguments
     FUNCTIONAL: bool  # a compiled step takes and returns variables; else it writes them in place
     LOOPS_IN_PYTHON: bool  # a loop of known length is a `for`, never traced as one
     PURE_GRADS: bool  # `value_and_grad` refuses assignments to variables from inside

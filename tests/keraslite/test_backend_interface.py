@@ -50,7 +50,7 @@ def test_a_backend_gives_no_other_public_name(backend):
 
 
 @pytest.mark.parametrize(
-    "name", ["COMPILES", "FUNCTIONAL", "LOOPS_IN_PYTHON", "PURE_GRADS", "TRAINS"]
+    "name", ["COMPILES", "COMPILES_OPS", "FUNCTIONAL", "LOOPS_IN_PYTHON", "PURE_GRADS", "TRAINS"]
 )
 def test_flags_are_booleans(backend, name):
     assert type(getattr(keraslite.backend.load(backend), name)) is bool

@@ -154,7 +154,7 @@ ROWS = [
     Row("ContrastLimitedAdaptiveHistogramEqualization", {"tile_grid_size": (2, 3)}, draws=False),
     Row("MixUp", {"alpha": 0.5}, _same("mix_weight", "permutation_order")),
     Row("CutMix", {"factor": (0.4, 0.9)}, _cut),
-    Row("RandAugment", {"factor": (0.3, 0.6), "num_ops": 3}),
-    Row("AugMix", {"chain_depth": 2}),
+    Row("RandAugment", {"factor": (0.3, 0.6)}),
+    Row("AugMix", {"chain_depth": 2, "num_chains": 2}),
     Row("AutoContrast", {"value_range": (0, 1)}, draws=False, share=UNIT),
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from keraslite.backend.jax.tensors import native
 
 __all__ = [
-    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
+    "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
     "OPTIMIZER_BASE", "PURE_GRADS",
     "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
     "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
@@ -19,6 +19,7 @@ __all__ = [
 
 ABSTRACT = True
 COMPILES = True  # a function, once for each shape of its arguments
+COMPILES_OPS = True
 FUNCTIONAL = True  # a compiled step takes and returns the variables
 PURE_GRADS = True
 LOOPS_IN_PYTHON = False  # a loop of known length is a `for`, never traced as one

@@ -10,7 +10,7 @@ from keraslite import tree
 from keraslite.backend.numpy.tensors import native
 
 __all__ = [
-    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
+    "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
     "OPTIMIZER_BASE", "PURE_GRADS",
     "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
     "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
@@ -19,6 +19,7 @@ __all__ = [
 
 ABSTRACT = False
 COMPILES = False
+COMPILES_OPS = False
 FUNCTIONAL = False
 PURE_GRADS = False
 LOOPS_IN_PYTHON = True  # a loop of known length is a `for`, never traced as one

@@ -12,7 +12,7 @@ from keraslite.backend.tensorflow.module import TensorFlowLayer, TensorFlowOptim
 from keraslite.backend.tensorflow.tensors import convert, native, under_xla
 
 __all__ = [
-    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
+    "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
     "OPTIMIZER_BASE", "PURE_GRADS",
     "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
     "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
@@ -21,6 +21,7 @@ __all__ = [
 
 ABSTRACT = True
 COMPILES = True  # a function, once for each shape of its arguments
+COMPILES_OPS = False
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 PURE_GRADS = False
 LOOPS_IN_PYTHON = False  # a loop of known length is a `for`, never traced as one

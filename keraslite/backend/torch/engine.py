@@ -21,7 +21,7 @@ from keraslite.backend.torch.tracing import in_transform, levels
 from keraslite.scopes import scopes
 
 __all__ = [
-    "ABSTRACT", "COMPILES", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
+    "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
     "OPTIMIZER_BASE", "PURE_GRADS",
     "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
     "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
@@ -32,6 +32,7 @@ LAYER_BASE = TorchLayer
 OPTIMIZER_BASE = None
 ABSTRACT = True
 COMPILES = False  # unless it is asked to
+COMPILES_OPS = False
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 PURE_GRADS = True  # torch.func refuses assignments from inside
 LOOPS_IN_PYTHON = True  # a loop of known length is a `for`, never traced as one

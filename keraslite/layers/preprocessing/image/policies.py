@@ -123,20 +123,20 @@ class PolicyLayer(BaseImagePreprocessingLayer):
             images, matrix, interpolation, "reflect", 0.0, "channels_last"
         )
 
-    def run(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
-        """Compute `combine`; compiled where the backend compiles, and only once."""
-        compiled = self.__dict__.setdefault("_kl_compiled", {})
-        if not compiled:
-            compiled[""] = ops.jit(self.combine)
-        return compiled[""](images, transformation)
-
     def combine(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Return channels-last float32 images, changed."""
         raise NotImplementedError(f"{type(self).__name__} must have a method `combine`.")
 
     def change_images(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
-        """Change images."""
-        return self.run(ops.cast(images, "float32"), transformation)
+        """Change images; compiled as a whole where else groups of each size would be."""
+        images = ops.cast(images, "float32")
+        module = backends.module_of(images)
+        if not module.COMPILES_OPS or module.is_traced(images):
+            return self.combine(images, transformation)
+        compiled = self.__dict__.setdefault("_kl_compiled", {})
+        if "combine" not in compiled:
+            compiled["combine"] = ops.jit(self.combine)
+        return compiled["combine"](images, transformation)
 
 
 def apply_steps(images: Tensor, steps: list[dict[str, Tensor]], functions: list) -> Tensor:
