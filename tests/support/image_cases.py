@@ -15,6 +15,7 @@ MOVES = [
     ("RandomZoom", {"height_factor": 0.5, "width_factor": 0.3, **_FILL}),
     ("RandomShear", {"x_factor": 0.3, "y_factor": 0.2, **_FILL}),
     ("RandomPerspective", {"factor": (1.0, 1.0), "scale": 0.4, "seed": 3}),
+    ("RandAugment", {"factor": (0.05, 0.1), "num_ops": 1, "seed": 5}),
     ("RandomElasticTransform", {"factor": (1.0, 1.0), "scale": 0.5, **_FILL}),
     ("RandomCrop", {"height": 40, "width": 50, "seed": 3}),
     ("RandomCrop", {"height": 70, "width": 50, "seed": 3}),
