@@ -100,12 +100,17 @@ def _mirrored(i: Any, size: int) -> Any:
     return k.abs(k.mod(i + period, 2 * period) - period) if size > 1 else i * 0
 
 
+def _reflected(i: Any, size: Any) -> Any:
+    i = k.mod(i, 2 * size)
+    return k.minimum(i, 2 * size - 1 - i)
+
+
 FIXERS: dict[str, Callable] = {
     "constant": lambda i, size: k.clip(i, 0, size - 1),
     "nearest": lambda i, size: k.clip(i, 0, size - 1),
     "wrap": lambda i, size: k.mod(i, size),
     "mirror": _mirrored,
-    "reflect": lambda i, size: k.floor_divide(_mirrored(2 * i + 1, 2 * size + 1) - 1, 2),
+    "reflect": _reflected,
 }
 
 
@@ -122,21 +127,25 @@ def sample(
         mode: how coordinates beyond the ends are treated, a name of `FIXERS`.
         fill: the value there for "constant".
     """
-    corners = []
-    for at in coordinates:
+    corners = []  # for each axis the elements around: place, whether it is inside, weight
+    for at, size in zip(coordinates, sizes, strict=True):
         if order == 0:
-            corners.append([(k.trunc(at + k.where(at < 0, -0.5, 0.5)), None)])
+            near = [(k.trunc(at + k.where(at < 0, -0.5, 0.5)), None)]
         else:
             low = k.floor(at)
-            corners.append([(low, 1.0 - (at - low)), (low + 1.0, at - low)])
+            near = [(low, 1.0 - (at - low)), (low + 1.0, at - low)]
+        corners.append([])
+        for index, share in near:
+            index, inside = cast(index, "int32"), None
+            if mode == "constant":
+                inside = k.logical_and(index >= 0, index < size)
+            corners[-1].append((FIXERS[mode](index, size), inside, share))
     total = None
     for chosen in itertools.product(*corners):
         indices, weight, inside = [], None, None
-        for (index, share), size in zip(chosen, sizes, strict=True):
-            index = cast(index, "int32")
-            indices.append(FIXERS[mode](index, size))
-            if mode == "constant":
-                valid = k.logical_and(index >= 0, index < size)
+        for index, valid, share in chosen:
+            indices.append(index)
+            if valid is not None:
                 inside = valid if inside is None else k.logical_and(inside, valid)
             if share is not None:
                 weight = share if weight is None else weight * share
