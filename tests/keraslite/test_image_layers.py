@@ -195,6 +195,8 @@ def test_errors_name_the_argument(backend):
         layers.RandomFlip(bounding_box_format="xyxy")(
             {"images": PICTURES, "bounding_boxes": {"boxes": [[1, 2, 3, 4]]}}
         )
+    with pytest.raises(ValueError, match="must have 3 channels"):
+        layers.RandomHue(0.1)(PICTURES[..., :1])
     with pytest.raises(ValueError, match="height, width, channels"):
         layers.RandomFlip()(PICTURES[0, 0])
     with pytest.raises(ValueError, match="`factor` must be a number or a pair"):

@@ -25,19 +25,30 @@ def contrast(images: Tensor, factor: Tensor, value_range: Sequence[float]) -> Te
 
 def degenerate(images: Tensor, factor: Tensor, value_range: Sequence[float]) -> Tensor:
     """Mix images with their grey: 0 keeps their colours, 1 leaves none."""
-    grey = ops.image.rgb_to_grayscale(images, "channels_last")
+    grey = _grey(images)
     return ops.clip(images + per_image(factor) * (grey - images), *value_range)
 
 
 def grayscale(images: Tensor, applied: Tensor) -> Tensor:
     """Make chosen images grey, in as many channels."""
-    grey = ops.image.rgb_to_grayscale(images, "channels_last")
-    return ops.where(per_image(applied), grey, images)
+    return ops.where(per_image(applied), _grey(images), images)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """Return the grey of images, in one channel; of grey images these themselves."""
+    return images if images.shape[-1] == 1 else ops.image.rgb_to_grayscale(images, "channels_last")
+
+
+def _channels(images: Tensor) -> list[Tensor]:
+    """Return the three channels of images, each with a last axis of size one."""
+    if images.shape[-1] != 3:
+        raise ValueError(f"Images must have 3 channels, got a shape of {tuple(images.shape)}.")
+    return [images[..., i : i + 1] for i in range(3)]
 
 
 def hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turn the hues of images by a part of the colour circle."""
-    red, green, blue = (images[..., i] for i in range(3))
+    red, green, blue = (channel[..., 0] for channel in _channels(images))
     top = ops.maximum(ops.maximum(red, green), blue)
     low = ops.minimum(ops.minimum(red, green), blue)
     spread = top - low
@@ -61,7 +72,7 @@ def saturation(images: Tensor, factor: Tensor, value_range: Sequence[float]) -> 
 
     With hue and value as they are, all distances from the largest channel grow alike.
     """
-    red, green, blue = (images[..., i : i + 1] for i in range(3))
+    red, green, blue = _channels(images)
     top = ops.maximum(ops.maximum(red, green), blue)
     spread = top - ops.minimum(ops.minimum(red, green), blue)
     largest = (top - value_range[0]) / ops.where(spread > 0, spread, 1.0)
