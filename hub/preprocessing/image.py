@@ -290,6 +290,14 @@ class ImagePreprocessor:
             pixels = _center_crop(
                 pixels, self._cropped["height"], self._cropped["width"], self.processor == "timm"
             )
+        return self.values(pixels)
+
+    def values(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the inputs of the model for pixels that have its size already.
+
+        Args:
+            pixels: (height, width, 3) of uint8, in RGB.
+        """
         return np.stack([self._pixel_values[pixels[..., c], c] for c in range(3)], axis=-1)
 
 

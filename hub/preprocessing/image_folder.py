@@ -274,7 +274,17 @@ def read_picture(path: str, transform: Callable | None, seed: int) -> Any:
     Raises:
         ValueError: Pillow cannot read the file.
     """
-    picture = to_rgb(open_image(path, path))
+    return transformed(to_rgb(open_image(path, path)), transform, seed)
+
+
+def transformed(picture: Any, transform: Callable | None, seed: int) -> Any:
+    """Return a picture after a transform.
+
+    Args:
+        picture: the picture.
+        transform: a function of it, and of `seed` where it has such an argument; None for none.
+        seed: of the transform.
+    """
     if transform is None:
         return picture
     return transform(picture, seed=seed) if _takes_seed(transform) else transform(picture)

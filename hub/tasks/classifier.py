@@ -82,10 +82,17 @@ class Classifier:
         Raises:
             ValueError: a label is missing, unknown, fractional or out of range, with its row.
         """
-        names = self.distinct_names(y)
+        self.learn_names(self.distinct_names(y))
+        return super().fit(x, y, **kwargs)  # type: ignore[misc]
+
+    def learn_names(self, names: list[str] | None) -> None:
+        """Take names as those of the classes, where the task has none.
+
+        Args:
+            names: the names among the labels; None for labels that are numbers.
+        """
         if names is not None and not self._is_named():
             self._take_names(names)
-        return super().fit(x, y, **kwargs)  # type: ignore[misc]
 
     def distinct_names(self, y: Any) -> list[str] | None:
         """Return the names among labels in sorted order; None where labels are no strings.

@@ -1,18 +1,35 @@
 """ImageClassifier: classes of images."""
 
+import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from hub.families import family_of
+from hub.models.inputs import check_not_none
 from hub.preprocessing.image_folder import as_folder, is_folder
 from hub.preprocessing.image_inputs import list_images
 from hub.tasks.classes import encode_labels, label_config
 from hub.tasks.classifier import Classifier
 from hub.tasks.image.image_task import ImageTask
 from hub.tasks.image.mistakes import plot_mistakes, worst_mistakes
-from keraslite import layers, visualization
+from hub.tasks.image.recipe import (
+    ReadyPicture,
+    Recipe,
+    SeededBatches,
+    augmenting_arrays,
+    augmenting_images,
+    is_sparse,
+    keep_average,
+    kept_rates,
+    mixing,
+    soft_loss,
+)
+from keraslite import layers, ops, tree, visualization
+from keraslite.training.data import Mapped, adapt
+from keraslite.training.loops import prepare
 
 
 class ImageClassifier(Classifier, ImageTask):
@@ -81,37 +98,78 @@ class ImageClassifier(Classifier, ImageTask):
         distilled = self.head_dist(self.dropout(features[:, 1], training=training))
         return self.activation((scores + distilled) / 2)
 
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+    def fit(
+        self, x: Any = None, y: Any = None, *, augment: Any = None, mixup: float = 0.0,
+        cutmix: float = 0.0, warmup_epochs: float | None = None,
+        early_stopping: int | None = None, ema: float | None = None, **kwargs: Any,
+    ) -> Any:  # fmt: skip
         """Train on images and their labels, or on a folder that has a folder for each class.
+
+        What is random follows from the seed and the number of the epoch, and is the same on every
+        backend. Validation data are neither augmented nor mixed.
 
         Args:
             x: images, as for `predict`; a `hub.ImageFolder`, or the path of a folder, whose folders
                 are named as the classes; or data as for `Model.fit`. The names of the folders are
                 those of the classes where the checkpoint has none, and are kept in the config.
             y: labels, one an image: class numbers or names; none for a folder.
+            augment: what happens to each picture before it is normalised. "auto": a random resized
+                crop, a flip and RandAugment (`hub.preprocessing.image_augment.AutoAugment`). A
+                layer or `Pipeline` of keraslite for pixels from 0 to 255, which runs on NumPy. A
+                function of a Pillow image, and of `seed` where it has such an argument. Without a
+                preprocessor a layer gets the batches, a function each array. None for nothing.
+            mixup: the parameter of the Beta distribution by which pairs of images are averaged,
+                such as 0.2; 0 for none.
+            cutmix: that by which rectangles are taken from other images, up to 1; 0 for none. Where
+                both are given, one of them is drawn for each batch. Labels are soft then: the loss
+                is the crossentropy with them, and the metrics of training compare with the class
+                that has the larger part.
+            warmup_epochs: over how many epochs, perhaps a fraction, the learning rate rises from 0
+                to that of the optimizer, before it falls by a cosine to 0. The optimizer has its
+                own rate back afterwards. None leaves the rate alone.
+            early_stopping: after how many epochs without a better `val_loss` training ends. The
+                weights of the best epoch are put back. None for no end.
+            ema: the momentum of a moving average of the weights, such as 0.999, which is validated,
+                and kept at the end; None for none. The optimizer keeps the average from then on, as
+                one that is made with `use_ema=True`.
             kwargs: as for `Model.fit`, and `on_error` "raise" or "skip" for images that cannot be
                 read. `validation_split` holds back that part of each class of a folder, which the
                 `transform` of an `ImageFolder` leaves alone.
 
         Raises:
-            ValueError: a label or a folder is no class, an image cannot be read, or a class of a
-                folder has too few images.
+            ValueError: a label or a folder is no class, an image cannot be read, a class of a
+                folder has too few images, or an argument has a value that it cannot have.
         """
+        check_not_none(x)
+        recipe = Recipe(augment, mixup, cutmix, warmup_epochs, early_stopping, ema).checked()
+        has_validation = kwargs.get("validation_split") or kwargs.get("validation_data") is not None
+        if early_stopping is not None and not has_validation:
+            raise ValueError("early_stopping needs validation_data or validation_split.")
+        if not self.compiled:
+            self.compile()
+        if ema is not None:
+            keep_average(self.optimizer, ema)
         if is_folder(x):
             if y is not None or kwargs.get("sample_weight") is not None:
                 raise ValueError("The folders are the labels: y and sample_weight must be None.")
-            return super().fit(**self._folder_arguments(x, **kwargs))
-        return super().fit(x, y, **kwargs)
+            kwargs, y = self._folder_arguments(x, recipe, **kwargs), None
+            x = kwargs.pop("x")
+        elif recipe.augment is not None or recipe.mixes:
+            kwargs, y = self._data_arguments(x, y, recipe, **kwargs), None
+            x = kwargs.pop("x")
+        if own := recipe.callbacks():
+            kwargs["callbacks"] = [*own, *tree.flatten(kwargs.get("callbacks") or [])]
+        with kept_rates(self.optimizer) if recipe.warmup_epochs is not None else nullcontext():
+            return super().fit(x, y, **kwargs)
 
     def _folder_arguments(
-        self, x: Any, batch_size: int | None = None, shuffle: bool = True, on_error: str = "raise",
-        validation_split: float = 0.0, validation_data: Any = None,
+        self, x: Any, recipe: Recipe, batch_size: int | None = None, shuffle: bool = True,
+        on_error: str = "raise", validation_split: float = 0.0, validation_data: Any = None,
         validation_batch_size: int | None = None, **kwargs: Any,
     ) -> dict[str, Any]:  # fmt: skip
         """Return the arguments of `fit` on ready data for those on a folder."""
         folder = as_folder(x, on_error)
-        if not self._is_named():
-            self._take_names(folder.class_names)
+        self.learn_names(folder.class_names)
         if validation_split:
             if validation_data is not None:
                 raise ValueError("Give validation_split or validation_data, not both.")
@@ -120,8 +178,107 @@ class ImageClassifier(Classifier, ImageTask):
         if is_folder(validation_data):
             held_out = as_folder(validation_data, on_error)
             validation_data = self.folder_data(held_out, validation_batch_size or batch_size)
-        data = self.folder_data(folder, batch_size, shuffle)
+        if recipe.augment is None or self.preprocessor is None:
+            data = self.folder_data(folder, batch_size, shuffle)
+        else:
+            folder = copy.copy(folder)
+            folder.transform = ReadyPicture(recipe.augment, self.preprocessor, folder.transform)
+            data = self.folder_data(folder, batch_size, shuffle, prepare=np.asarray)
+        data = self._mixed(data, recipe)
         return {**kwargs, "x": data, "validation_data": validation_data}
+
+    def _data_arguments(
+        self, x: Any, y: Any, recipe: Recipe, batch_size: int | None = None, shuffle: bool = True,
+        on_error: str = "raise", validation_split: float = 0.0, validation_data: Any = None,
+        sample_weight: Any = None, validation_batch_size: int | None = None, **kwargs: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Return the arguments of `fit` on augmented and mixed data for those on images."""
+        self.learn_names(self.distinct_names(y))
+        if on_error == "skip":
+            x, y, sample_weight = self.readable(x, y, sample_weight, "x")
+        data = adapt(*self._columns(x, y), sample_weight, batch_size, shuffle)
+        ready = self._transform(True)
+        if validation_split:
+            if validation_data is not None:
+                raise ValueError("Give validation_split or validation_data, not both.")
+            data, validation_data = data.split(validation_split)
+            validation_data = Mapped(validation_data, ready) if ready else validation_data
+        if recipe.augment is not None:
+            data = SeededBatches(data, self._augmenting(recipe.augment))
+        elif ready:
+            data = Mapped(data, ready)
+        return {
+            **kwargs, "x": self._mixed(data, recipe), "on_error": on_error,
+            "validation_data": validation_data,
+            "validation_batch_size": validation_batch_size or batch_size,
+        }  # fmt: skip
+
+    def _augmenting(self, augment: Any) -> Any:
+        """Return the function from a batch of images to one of augmented inputs."""
+        if self.preprocessor is None:
+            change = augmenting_arrays(augment)
+        else:
+            change = augmenting_images(augment, self.preprocessor)
+
+        def batch(x: Any, y: Any, sample_weight: Any, seed: int) -> tuple:
+            return change(x, seed), self._encoded(y), sample_weight
+
+        return batch
+
+    def _mixed(self, data: Any, recipe: Recipe) -> Any:
+        """Return data of ready inputs, mixed where the recipe says so."""
+        if not recipe.mixes:
+            return data
+        if not (is_sparse(self.loss) or type(self.loss) is type(soft_loss(self.loss))):
+            raise ValueError(
+                "mixup and cutmix give soft labels: the loss must be a sparse or a plain "
+                f"categorical crossentropy, got {self.loss!r}."
+            )
+        if self.compile_arguments.get("loss_weights") is not None:
+            raise ValueError("mixup and cutmix are for a loss without loss_weights.")
+        # Losses and metrics are made for class numbers, before soft labels come.
+        prepare(self, data.first())
+        change = mixing(recipe.mixup, recipe.cutmix, self.num_classes)
+
+        def batch(x: Any, y: Any, sample_weight: Any, seed: int) -> tuple:
+            return (*change(x, y, seed), sample_weight)
+
+        return SeededBatches(data, batch)
+
+    def _has_soft(self, y: Any) -> bool:
+        """Return whether labels are soft, where the loss takes class numbers."""
+        shape = getattr(y, "shape", ())
+        return len(shape) == 2 and shape[-1] == self.num_classes > 1 and is_sparse(self.loss)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:  # fmt: skip
+        """Return the loss of a batch; that of soft labels, where the task's own is sparse.
+
+        Args:
+            x: the inputs.
+            y: class numbers, or soft labels (images, classes).
+            y_pred: the outputs.
+            sample_weight: weights of the images.
+            training: whether the call trains.
+        """
+        if not self._has_soft(y):
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        loss = soft_loss(self.loss)(y, y_pred, sample_weight)
+        return sum((ops.cast(ops.sum(v), "float32") for v in self.losses), loss)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
+        """Update the metrics; of soft labels with the class that has the largest part.
+
+        Args:
+            x: the inputs.
+            y: class numbers, or soft labels.
+            y_pred: the outputs.
+            sample_weight: weights of the images.
+        """
+        y = ops.argmax(y, axis=-1) if self._has_soft(y) else y
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def classify(
         self,

@@ -103,7 +103,7 @@ class ImageTask(Task):
 
     def folder_data(
         self, folder: Any, batch_size: int | None = None, shuffle: bool = False,
-        class_names: Any = None,
+        class_names: Any = None, prepare: Any = None,
     ) -> StreamData:  # fmt: skip
         """Return the images of a folder as ready data, which workers read and prepare.
 
@@ -112,6 +112,8 @@ class ImageTask(Task):
             batch_size: images in a batch, 32 by default.
             shuffle: whether each epoch has an order of its own.
             class_names: the names of the classes; `labels` of the task by default.
+            prepare: a function from a picture to an input of the model; the preprocessor by
+                default.
 
         Raises:
             ValueError: there is no preprocessor, or a folder is no class.
@@ -120,7 +122,7 @@ class ImageTask(Task):
             raise ValueError("A folder of images needs a preprocessor, which the task lacks.")
         names = class_names or self.labels  # type: ignore[attr-defined]
         batches = as_folder(folder).batches(
-            batch_size or 32, self.preprocessor.pixels, names, shuffle
+            batch_size or 32, prepare or self.preprocessor.pixels, names, shuffle
         )
         return StreamData(batches)
 
