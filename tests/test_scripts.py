@@ -3,6 +3,7 @@ and the example that transcribes."""
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -99,6 +100,17 @@ def test_the_example_transcribes(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.search(r"\[ +\d+\.\d\d -> +\d+\.\d\d\]", done.stdout), done.stdout
     assert " --> 00:00:0" in (tmp_path / "out.srt").read_text()
+
+
+@pytest.mark.slow
+def test_the_example_trains_on_a_folder(tmp_path):
+    settings = {"EXAMPLE_EPOCHS": "1", "EXAMPLE_PICTURES": "60", "EXAMPLE_BACKEND": "torch"}
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "train_on_a_folder.py", "--out", tmp_path], check=True,
+        env={**os.environ, **settings}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "of 12 pictures" in done.stdout
+    assert {"augmented.png", "history.png", "confusions.png"} <= set(os.listdir(tmp_path))
 
 
 def test_few_gaps_are_known():
