@@ -295,7 +295,7 @@ def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
         hub.ImageClassifier.from_preset(folder, num_classes=3)
     config = json.loads((checkpoint("resnet18")[0] / "config.json").read_text())
     for change, message in (
-        ({"architecture": "resnet50t"}, "resnet50t' of timm is not supported"),
+        ({"architecture": "seresnet50"}, "seresnet50' of timm is not supported"),
         ({"model_args": {"stem_width": 32}}, "model_args {'stem_width': 32}"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
