@@ -156,6 +156,23 @@ def test_ragged_tensors_of_tensorflow_in_arithmetic(name):
         np.testing.assert_allclose(got.flat_values.numpy(), want(x.flat_values.numpy(), flat))
 
 
+def test_ragged_rows_of_tensorflow_in_products():
+    tf = pytest.importorskip("tensorflow")
+    x = tf.ragged.constant([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]], ragged_rank=1)
+    w = np.arange(6, dtype="float32").reshape(2, 3)
+    got = ops.einsum("bij,jk->bik", x, w)
+    assert got.row_lengths().numpy().tolist() == [2, 1]
+    np.testing.assert_allclose(got.flat_values.numpy(), x.flat_values.numpy() @ w)
+    norms = ops.einsum("bij,bij->bi", x, x)
+    np.testing.assert_allclose(norms.flat_values.numpy(), [5, 25, 61])
+    for subscripts, other in (("bij,jk->bk", w), ("...ij,jk->...ik", w), ("bij,bkj->bik", x)):
+        with pytest.raises(ValueError, match=r"must keep their rows.*to_tensor"):
+            ops.einsum(subscripts, x, other)
+    apart = tf.ragged.constant([[[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]]], ragged_rank=1)
+    with pytest.raises(ValueError, match="rows differ in length"):
+        ops.einsum("bij,bij->bij", x, apart)
+
+
 @pytest.mark.parametrize("name", ["exp", "cos", "sort", "argmax", "cumsum", "flip", "log_softmax"])
 def test_no_form_is_said_so(name, x):
     with pytest.raises(TypeError, match=rf"ops\.{name} has no form for sparse.*sparse=False"):

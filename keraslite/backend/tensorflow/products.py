@@ -63,7 +63,35 @@ def _matmul(x1: tf.Tensor, x2: tf.Tensor) -> tf.Tensor:
 
 @primitive(TABLE)
 def einsum(subscripts: str, *operands: tf.Tensor, **kwargs: Any) -> tf.Tensor:
+    if any(isinstance(x, tf.RaggedTensor) for x in operands):
+        return _ragged_einsum(subscripts, operands)
     return _products(lambda *xs: tf.einsum(subscripts, *xs))(*operands)
+
+
+def _ragged_einsum(subscripts: str, operands: tuple) -> tf.RaggedTensor:
+    """Multiply rows of any lengths, such as by "bij,jk->bik": all rows are one batch."""
+    inputs, _, output = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    is_ragged = [isinstance(x, tf.RaggedTensor) for x in operands]
+    rows = terms[is_ragged.index(True)][:2]  # the axis of the rows, and that along them
+    if (
+        "." in rows
+        or not output.startswith(rows)
+        or any(
+            term[:2] != rows or x.ragged_rank != 1 if ragged else set(term) & set(rows)
+            for x, term, ragged in zip(operands, terms, is_ragged, strict=True)
+        )
+    ):
+        raise ValueError(
+            f"a product of ragged tensors must keep their rows, as 'bij,jk->bik' does, got "
+            f"{subscripts!r}: pad the rows with to_tensor()"
+        )
+    first, *others = (x for x in operands if isinstance(x, tf.RaggedTensor))
+    for other in others:
+        tf.debugging.assert_equal(other.row_splits, first.row_splits, "rows differ in length")
+    values = [x.values if ragged else x for x, ragged in zip(operands, is_ragged, strict=True)]
+    flat = [term[ragged:] for term, ragged in zip(terms, is_ragged, strict=True)]
+    return first.with_values(einsum(f"{','.join(flat)}->{output[1:]}", *values))
 
 
 @primitive(TABLE)
