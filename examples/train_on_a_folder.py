@@ -60,7 +60,8 @@ def main() -> None:
     folder = hub.ImageFolder(out / "pictures")
     training, held_out = folder.split(0.2)  # as validation_split does
     augment = AutoAugment((SIZE, SIZE))
-    samples = [np.asarray(augment(folder[i % 6 * 7][0], seed=i)) for i in range(24)]
+    every = len(folder) // 6
+    samples = [np.asarray(augment(folder[i % 6 * every][0], seed=i)) for i in range(24)]
     keras.visualization.plot_image_gallery(samples, cols=6, path=out / "augmented.png")
 
     backbone = hub.ResNetBackbone((32, 64, 128, 256), (1, 1, 1, 1), "basic_block")
