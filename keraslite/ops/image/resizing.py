@@ -62,10 +62,10 @@ def resize(
             if before is not after:
                 x = k.take(x, _nearest(x, before, after), axis=axis)
         return undo(x)
-    x, back = as_floats(x)
-    if interpolation == "bilinear":
-        return undo(back(_resize_linear(x, tuple(size), antialias)))
-    return undo(back(_resized(x, size, interpolation, antialias)))
+    floats, back = as_floats(x)
+    if interpolation == "bilinear" and floats is x:  # integers are rounded: a last digit counts
+        return undo(_resize_linear(x, tuple(size), antialias))
+    return undo(back(_resized(floats, size, interpolation, antialias)))
 
 
 @op("same")
