@@ -23,6 +23,13 @@ NAMES = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def on_torch():
+    """The backend of tests that are not run on each."""
+    with keras.use_backend("torch"):
+        yield
+
+
 def pictures(count=12, size=16):
     """Noise in the colour of its class, and the class numbers."""
     rng = np.random.default_rng(0)
