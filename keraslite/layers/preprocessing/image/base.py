@@ -28,8 +28,8 @@ class BaseImagePreprocessingLayer(DataLayer):
     It is called with images (height, width, channels), with a batch of them, or with a dict of
     "images" and any of "labels", "bounding_boxes" (a dict of "boxes" and "labels") and
     "segmentation_masks", and returns the same structure; the dict is not changed. A subclass
-    overrides `get_random_transformation`, and the `transform_...` of what it changes; they are
-    called with batches.
+    overrides `get_random_transformation`, and the `transform_...` of what it changes, or the
+    `change_...` that these call in training; they are called with batches.
 
     Inside `tf.data.Dataset.map` it runs in TensorFlow, on whichever backend it was made.
 
@@ -122,7 +122,12 @@ class BaseImagePreprocessingLayer(DataLayer):
     def transform_labels(
         self, labels: Tensor, transformation: dict[str, Any] | None, training: bool = True
     ) -> Tensor:
-        """Return the labels of a batch: as they are, for most layers."""
+        """Return the labels of a batch, changed."""
+        changes = training and transformation is not None
+        return self.change_labels(labels, transformation) if changes else labels
+
+    def change_labels(self, labels: Tensor, transformation: dict[str, Any]) -> Tensor:
+        """Return labels, changed; as they are, for most layers."""
         return labels
 
     def transform_bounding_boxes(
@@ -131,7 +136,14 @@ class BaseImagePreprocessingLayer(DataLayer):
         transformation: dict[str, Any] | None,
         training: bool = True,
     ) -> dict[str, Tensor]:
-        """Return the boxes (batch, boxes, 4) and their labels: as they are, for most layers."""
+        """Return the boxes (batch, boxes, 4) and their labels, changed."""
+        changes = training and transformation is not None
+        return self.change_boxes(bounding_boxes, transformation) if changes else bounding_boxes
+
+    def change_boxes(
+        self, bounding_boxes: dict[str, Tensor], transformation: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        """Return boxes and their labels, changed; as they are, for most layers."""
         return bounding_boxes
 
     def transform_segmentation_masks(
@@ -140,8 +152,14 @@ class BaseImagePreprocessingLayer(DataLayer):
         transformation: dict[str, Any] | None,
         training: bool = True,
     ) -> Tensor:
-        """Return the masks (batch, height, width, channels): as they are, for most layers."""
+        """Return the masks (batch, height, width, channels), changed."""
+        if training and transformation is not None:
+            return self.in_channels_last(self.change_masks, segmentation_masks, transformation)
         return segmentation_masks
+
+    def change_masks(self, masks: Tensor, transformation: dict[str, Any]) -> Tensor:
+        """Return channels-last masks, changed; as they are, for most layers."""
+        return masks
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the shape of the images, or the dict of shapes, that come out: those put in."""

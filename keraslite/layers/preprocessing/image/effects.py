@@ -154,13 +154,9 @@ class RandomElasticTransform(BaseImagePreprocessingLayer):
         warped = self._warp(ops.cast(images, "float32"), transformation, self.interpolation)
         return ops.clip(warped, *self.value_range)
 
-    def transform_segmentation_masks(
-        self, segmentation_masks: Tensor, transformation: Any, training: bool = True
-    ) -> Tensor:
+    def change_masks(self, masks: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Distort masks as the images, without values between those they have."""
-        if not training or transformation is None:
-            return segmentation_masks
-        return self.in_channels_last(self._warp, segmentation_masks, transformation, "nearest")
+        return self._warp(masks, transformation, "nearest")
 
     def _warp(self, images: Tensor, transformation: dict[str, Any], interpolation: str) -> Tensor:
         name = ops.dtype(images)
@@ -170,12 +166,10 @@ class RandomElasticTransform(BaseImagePreprocessingLayer):
         )  # fmt: skip
         return ops.cast(warped, name)
 
-    def transform_bounding_boxes(
-        self, bounding_boxes: dict, transformation: Any, training: bool = True
-    ) -> dict:
+    def change_boxes(
+        self, bounding_boxes: dict[str, Tensor], transformation: dict[str, Any]
+    ) -> dict[str, Tensor]:
         """Return the boxes around all pixels that come from inside of boxes."""
-        if not training or transformation is None:
-            return bounding_boxes
         rows, columns = transformation["rows"], transformation["columns"]
         size = ops.shape(rows)[1:]
 

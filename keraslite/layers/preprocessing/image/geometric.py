@@ -65,20 +65,14 @@ class RandomFlip(BaseImagePreprocessingLayer):
             images = ops.where(which, flipped, images)
         return images
 
-    def transform_segmentation_masks(
-        self, segmentation_masks: Tensor, transformation: Any, training: bool = True
-    ) -> Tensor:
+    def change_masks(self, masks: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Flip masks as the images."""
-        if not training or transformation is None:
-            return segmentation_masks
-        return self.in_channels_last(self.change_images, segmentation_masks, transformation)
+        return self.change_images(masks, transformation)
 
-    def transform_bounding_boxes(
-        self, bounding_boxes: dict, transformation: Any, training: bool = True
-    ) -> dict:
+    def change_boxes(
+        self, bounding_boxes: dict[str, Tensor], transformation: dict[str, Any]
+    ) -> dict[str, Tensor]:
         """Flip boxes with the images."""
-        if not training or transformation is None:
-            return bounding_boxes
         height, width = transformation["height"], transformation["width"]
 
         def flip(boxes: Tensor) -> Tensor:
@@ -124,13 +118,9 @@ class GeometricLayer(BaseImagePreprocessingLayer):
         """Warp images."""
         return self._warp(ops.cast(images, "float32"), transformation, self.interpolation)
 
-    def transform_segmentation_masks(
-        self, segmentation_masks: Tensor, transformation: Any, training: bool = True
-    ) -> Tensor:
+    def change_masks(self, masks: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Warp masks as the images, without values between those they have."""
-        if not training or transformation is None:
-            return segmentation_masks
-        return self.in_channels_last(self._warp, segmentation_masks, transformation, "nearest")
+        return self._warp(masks, transformation, "nearest")
 
     def _warp(self, images: Tensor, transformation: dict[str, Any], interpolation: str) -> Tensor:
         return ops.image.affine_transform(
@@ -138,12 +128,10 @@ class GeometricLayer(BaseImagePreprocessingLayer):
             "channels_last",
         )  # fmt: skip
 
-    def transform_bounding_boxes(
-        self, bounding_boxes: dict, transformation: Any, training: bool = True
-    ) -> dict:
+    def change_boxes(
+        self, bounding_boxes: dict[str, Tensor], transformation: dict[str, Any]
+    ) -> dict[str, Tensor]:
         """Return the boxes around the warped corners of boxes."""
-        if not training or transformation is None:
-            return bounding_boxes
         size = transformation["height"], transformation["width"]
         return self.move_boxes(
             bounding_boxes, lambda x: move_corners(x, transformation["matrix"]), size, size

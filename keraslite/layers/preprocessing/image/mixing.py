@@ -15,12 +15,8 @@ class MixingLayer(BaseImagePreprocessingLayer):
     Labels are mixed by "mix_weight", the share of the image itself.
     """
 
-    def transform_labels(
-        self, labels: Tensor, transformation: Any, training: bool = True
-    ) -> Tensor:
+    def change_labels(self, labels: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Mix labels (batch, classes), one-hot or probabilities."""
-        if not training or transformation is None:
-            return labels
         if len(labels.shape) != 2:
             raise ValueError(
                 "Labels must be (batch, classes), such as keras.ops.one_hot gives, got a shape of "
@@ -77,20 +73,14 @@ class MixUp(MixingLayer):
         others = ops.take(images, transformation["permutation_order"], axis=0)
         return weight * images + (1.0 - weight) * others
 
-    def transform_segmentation_masks(
-        self, segmentation_masks: Tensor, transformation: Any, training: bool = True
-    ) -> Tensor:
+    def change_masks(self, masks: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Mix masks as the images."""
-        if not training or transformation is None:
-            return segmentation_masks
-        return self.change_images(segmentation_masks, transformation)
+        return self.change_images(masks, transformation)
 
-    def transform_bounding_boxes(
-        self, bounding_boxes: dict, transformation: Any, training: bool = True
-    ) -> dict:
+    def change_boxes(
+        self, bounding_boxes: dict[str, Tensor], transformation: dict[str, Any]
+    ) -> dict[str, Tensor]:
         """Return the boxes of both images."""
-        if not training or transformation is None:
-            return bounding_boxes
         order = transformation["permutation_order"]
         others = {k: ops.take(v, order, axis=0) for k, v in bounding_boxes.items()}
         return self.add_boxes(bounding_boxes, others)
@@ -147,20 +137,14 @@ class CutMix(MixingLayer):
         others = ops.take(images, transformation["permutation_order"], axis=0)
         return ops.where(inside, others, images)
 
-    def transform_segmentation_masks(
-        self, segmentation_masks: Tensor, transformation: Any, training: bool = True
-    ) -> Tensor:
+    def change_masks(self, masks: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Replace the rectangles of masks."""
-        if not training or transformation is None:
-            return segmentation_masks
-        return self.in_channels_last(self.change_images, segmentation_masks, transformation)
+        return self.change_images(masks, transformation)
 
-    def transform_bounding_boxes(
-        self, bounding_boxes: dict, transformation: Any, training: bool = True
-    ) -> dict:
+    def change_boxes(
+        self, bounding_boxes: dict[str, Tensor], transformation: dict[str, Any]
+    ) -> dict[str, Tensor]:
         """Return an image's own boxes, and what is left of the other's in the rectangle."""
-        if not training or transformation is None:
-            return bounding_boxes
         order = transformation["permutation_order"]
         others = {k: ops.take(v, order, axis=0) for k, v in bounding_boxes.items()}
         # The pixels that are replaced are those that begin inside the rectangle.

@@ -1,6 +1,7 @@
 """Layers that choose among augmentations at random, for each picture anew."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,12 @@ class PolicyLayer(BaseImagePreprocessingLayer):
             "equalization": lambda: Equalization(values),
         }
         self._kl_colors = [makers[name]() for name in names]
+
+    def move_masks(self, masks: Tensor, transformation: dict[str, Any]) -> Tensor:
+        """Move masks as the steps move images, without values between those they have."""
+        for step in transformation["steps"]:
+            masks = self.warp(masks, step["matrix"], "nearest")
+        return masks
 
     def draw_steps(self, size: ImageSize, seed: Any, count: int) -> list[dict[str, Tensor]]:
         """Draw augmentations for each picture.
@@ -224,26 +231,14 @@ class RandAugment(PolicyLayer):
         """Apply the steps."""
         return apply_steps(images, transformation["steps"], self.functions())
 
-    def transform_segmentation_masks(
-        self, segmentation_masks: Tensor, transformation: Any, training: bool = True
-    ) -> Tensor:
+    def change_masks(self, masks: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Move masks as the images, without values between those they have."""
-        if not training or transformation is None:
-            return segmentation_masks
+        return self.move_masks(masks, transformation)
 
-        def move(masks: Tensor) -> Tensor:
-            for step in transformation["steps"]:
-                masks = self.warp(masks, step["matrix"], "nearest")
-            return masks
-
-        return self.in_channels_last(move, segmentation_masks)
-
-    def transform_bounding_boxes(
-        self, bounding_boxes: dict, transformation: Any, training: bool = True
-    ) -> dict:
+    def change_boxes(
+        self, bounding_boxes: dict[str, Tensor], transformation: dict[str, Any]
+    ) -> dict[str, Tensor]:
         """Move boxes with the images."""
-        if not training or transformation is None:
-            return bounding_boxes
         size = transformation["height"], transformation["width"]
         for step in transformation["steps"]:
             bounding_boxes = self.move_boxes(
@@ -326,19 +321,7 @@ class AugMix(PolicyLayer):
         own = per_image(transformation["weight_sample"])
         return own * images + (1.0 - own) * mixed
 
-    def transform_segmentation_masks(
-        self, segmentation_masks: Tensor, transformation: Any, training: bool = True
-    ) -> Tensor:
+    def change_masks(self, masks: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Mix masks as the images."""
-        if not training or transformation is None:
-            return segmentation_masks
-
-        def move(masks: Tensor) -> Tensor:
-            for step in transformation["steps"]:
-                masks = self.warp(masks, step["matrix"], "nearest")
-            return masks
-
-        def mix(masks: Tensor) -> Tensor:
-            return self._mix(ops.cast(masks, "float32"), move, transformation)
-
-        return self.in_channels_last(mix, segmentation_masks)
+        move = partial(self.move_masks, transformation=transformation)
+        return self._mix(ops.cast(masks, "float32"), move, transformation)
