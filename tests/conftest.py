@@ -12,7 +12,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 sys.path.insert(0, str(Path(__file__).parent / "support"))  # what tests share
 
 import pytest
-from backends import BACKENDS
+from backends import BACKENDS, TRAINABLE
 
 # Started in the background, a process may ignore Ctrl-C; tests of it need Python's own handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,5 +25,12 @@ pytest_plugins = ["hub_server", "kerashub_presets"]
 @pytest.fixture(params=BACKENDS)
 def backend(request):
     """The name of a backend, which is the current one during the test."""
+    with keraslite.use_backend(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=[name for name in TRAINABLE if name in BACKENDS])
+def trains(request):
+    """The name of a backend that has gradients, which is the current one during the test."""
     with keraslite.use_backend(request.param):
         yield request.param

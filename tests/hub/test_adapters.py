@@ -35,9 +35,7 @@ def bert(tmp_path_factory):
     return folder, tiny.make(folder, "BertForSequenceClassification", num_labels=2)
 
 
-def test_only_the_update_and_the_head_are_trained(backend, bert, tmp_path):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_only_the_update_and_the_head_are_trained(trains, bert, tmp_path):
     model = hub.TextClassifier.from_preset(bert[0])
     before = {p: v.numpy() for p, v in model.named_weights()}
     adapted = model.enable_lora(2, alpha=4)
@@ -191,9 +189,7 @@ def test_adapters_that_do_not_fit(checkpoints, tmp_path):
             bare(hub.CausalLM, folder).load_adapter(tmp_path)
 
 
-def test_a_language_model_learns_with_an_adapter(backend, checkpoints):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_a_language_model_learns_with_an_adapter(trains, checkpoints):
     folder, _ = checkpoints("gpt2")
     model = hub.CausalLM.from_preset(folder)
     model.enable_lora(4, targets=["qkv", "output_dense", "intermediate"])

@@ -476,9 +476,7 @@ def test_half_precision_files(backend, tmp_path, dtype):
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "t5"])
-def test_training_on_texts(backend, checkpoints, kind):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_training_on_texts(trains, checkpoints, kind):
     folder, _ = checkpoints(kind, scale=0.05)
     if kind == "t5":
         model = hub.Seq2SeqLM.from_preset(folder)

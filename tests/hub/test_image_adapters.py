@@ -50,9 +50,7 @@ def assert_same(actual, expected):
     assert_close(actual, expected, rtol=1e-4, share=2e-5)
 
 
-def test_only_the_update_and_the_head_are_trained(backend, checkpoints, tmp_path):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_only_the_update_and_the_head_are_trained(trains, checkpoints, tmp_path):
     folder, oracle = checkpoints(RESNET)
     model, images = loaded(folder), pixels(8)
     before = {p: v.numpy() for p, v in model.named_weights() if p.startswith("backbone/")}

@@ -185,9 +185,7 @@ def test_labels_are_given_with_their_scores(checkpoint):
         model.classify(images, top_k=0)
 
 
-def test_a_new_head_learns_names_of_classes(backend, checkpoint):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_a_new_head_learns_names_of_classes(trains, checkpoint):
     random = np.random.default_rng(0)
     dark = [random.integers(0, 90, (40, 40, 3), dtype=np.uint8) for _ in range(12)]
     light = [random.integers(160, 256, (44, 36, 3), dtype=np.uint8) for _ in range(12)]
@@ -211,9 +209,7 @@ def test_a_task_is_saved_whole(backend, checkpoint, tmp_path):
     assert again.labels == model.labels
 
 
-def test_batch_normalisation_moves_its_statistics_unless_frozen(backend, checkpoint):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_batch_normalisation_moves_its_statistics_unless_frozen(trains, checkpoint):
     folder, _ = checkpoint("resnet, basic")
     for frozen in (False, True):
         model = hub.ImageClassifier.from_preset(folder)

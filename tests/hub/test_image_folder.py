@@ -101,9 +101,7 @@ def test_bad_folders_are_refused(folder, tmp_path):
         hub.ImageFolder(folder)
 
 
-def test_a_classifier_is_trained_on_a_folder(folder, backend, tmp_path):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_a_classifier_is_trained_on_a_folder(folder, trains, tmp_path):
     model = classifier()
     model.compile("adam")
     history = model.fit(folder, validation_split=0.2, epochs=2, batch_size=3, verbose=0)

@@ -142,9 +142,7 @@ def test_auto_is_the_same_picture_for_a_seed():
     assert (first != third).any()
 
 
-def test_training_pictures_alone_are_augmented(folder, backend):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_training_pictures_alone_are_augmented(folder, trains):
     model, plain = compiled(), compiled()
     seen = spied(model)
     history = model.fit(
@@ -248,9 +246,7 @@ def test_the_loss_of_soft_labels_is_that_of_keras(backend, activation):
 
 
 @pytest.mark.parametrize("loss", ["auto", "sparse_categorical_crossentropy"])
-def test_mixed_images_are_trained_on(folder, backend, loss):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_mixed_images_are_trained_on(folder, trains, loss):
     model = classifier()
     model.compile("sgd", loss, metrics=["accuracy"])
     options = {"batch_size": 4, "verbose": 0, "validation_split": 0.2}
@@ -263,9 +259,7 @@ def test_mixed_images_are_trained_on(folder, backend, loss):
     assert 0 <= plain["accuracy"][0] <= 1
 
 
-def test_the_rate_rises_falls_and_comes_back(backend):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_the_rate_rises_falls_and_comes_back(trains):
     images, labels = pictures()
     model, notes = compiled(0.5), Batches()
     options = {"warmup_epochs": 1, "batch_size": 4, "epochs": 3, "verbose": 0}
@@ -307,9 +301,7 @@ def test_training_stops_early_with_the_best_weights():
     np.testing.assert_allclose(value, min(losses), rtol=1e-4)
 
 
-def test_averages_are_validated_and_kept(backend):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_averages_are_validated_and_kept(trains):
     images, labels = pictures()
     options = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
 

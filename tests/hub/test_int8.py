@@ -56,9 +56,7 @@ def test_a_classifier(backend, bert, tmp_path):
     np.testing.assert_allclose(again.predict(TEXTS, verbose=0), after, atol=2e-5)
 
 
-def test_lora_over_int8(backend, bert, tmp_path):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_lora_over_int8(trains, bert, tmp_path):
     model = hub.TextClassifier.from_preset(bert)
     model.quantize("int8", filters=lambda layer: layer.name != "classifier")
     model.enable_lora(2, alpha=4)

@@ -53,9 +53,7 @@ def test_without_hub_the_error_says_to_import_it(folder, tmp_path):
     assert "`import hub`" in error
 
 
-def test_a_checkpoint_of_training_loads_with_its_preprocessor(backend, folder, tmp_path):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_a_checkpoint_of_training_loads_with_its_preprocessor(trains, folder, tmp_path):
     path = tmp_path / "best.klm"
     model = hub.BertTextClassifier.from_preset(folder)
     saver = keras.callbacks.ModelCheckpoint(path, monitor="loss", save_best_only=True)

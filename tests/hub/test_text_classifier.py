@@ -30,9 +30,7 @@ def test_names_are_encoded_as_the_config_says(backend, named):
     assert named.evaluate(tiny.TEXTS, ["good", "bad", "odd"], **kwargs) == expected
 
 
-def test_classes_are_taken_from_the_data(backend, checkpoints, tmp_path):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_classes_are_taken_from_the_data(trains, checkpoints, tmp_path):
     model = hub.BertTextClassifier.from_preset(checkpoints("BertModel")[0])
     model.fit(tiny.TEXTS, ["good", "bad", "fair"], epochs=1, verbose=0)
     assert model.labels == ["bad", "fair", "good"]

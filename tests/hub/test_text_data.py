@@ -60,9 +60,7 @@ def _prepared(preprocessor, unbatched):
     ],
     ids=["texts", "batches", "rows"],
 )
-def test_data_sets_of_texts_train_like_lists(backend, folder, data):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_data_sets_of_texts_train_like_lists(trains, folder, data):
     losses = []
     for stream in (False, True):
         keras.utils.set_random_seed(0)

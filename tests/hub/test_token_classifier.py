@@ -128,9 +128,7 @@ def test_words_that_were_cut_off_have_no_scores(bert):
     assert np.isnan(scores).any(-1).tolist() == [False, False, False, True, True]
 
 
-def test_training_on_words(backend, bert):
-    if backend == "numpy":
-        pytest.skip("numpy has no gradients")
+def test_training_on_words(trains, bert):
     model = hub.TokenClassifier.from_preset(bert[0])
     model.compile(keras.optimizers.Adam(0.01))
     losses = model.fit(WORDS, TAGS, epochs=15, verbose=0, batch_size=3).history["loss"]
