@@ -1,4 +1,4 @@
-"""What a checkpoint of speech to text has beside the weights, out of a preset of KerasHub.
+"""Convert the generation config and the audio settings of KerasHub's Whisper presets.
 
 KerasHub has Whisper's network, tokenizer and spectrograms, but nothing that decodes. The special
 tokens are those of the tokenizer, the tokens that never come follow from its vocabulary.

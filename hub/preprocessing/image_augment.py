@@ -66,7 +66,9 @@ def rand_augment(
     picture: Image.Image, random: np.random.Generator, magnitude: float = 9.0,
     magnitude_std: float = 0.5, count: int = 2, probability: float = 0.5,
 ) -> Image.Image:  # fmt: skip
-    """Change a picture by some of fifteen operations.
+    """Change a picture by some of fifteen operations, at the strengths of the publication.
+
+    `keraslite.layers.RandAugment` has Keras's operations and strengths, which are others.
 
     Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space",
     2019, with the strengths that grow with the magnitude, which DeiT, BEiT and ConvNeXt were
@@ -180,7 +182,7 @@ class LayerAugment:
         return {"layer": self.layer}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["layer"])  # type: ignore[misc]
+        self.layer, self._local = state["layer"], threading.local()
 
     def __call__(self, data: Any, seed: int) -> Any:
         with keras.use_backend("numpy"):

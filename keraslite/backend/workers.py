@@ -17,4 +17,5 @@ def worker_seed() -> int:
     return 0 if info is None else info.seed
 
 
+# torch.compile takes the result as a constant, and does not look inside.
 worker_seed._dynamo_marked_constant = True  # type: ignore[attr-defined]

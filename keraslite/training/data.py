@@ -6,7 +6,7 @@ on every backend. Host work that takes time (tokenising, a generator) runs ahead
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from contextvars import copy_context
 from itertools import islice
@@ -317,7 +317,7 @@ class Continued:
 
     def __init__(self, data: Any, steps: int):
         self.data, self.num_batches, self.host_work = data, steps, data.host_work
-        self._live: Iterator | None = None
+        self._live: Generator | None = None
         self._next: int | None = None  # the epoch that goes on where the last one stood
 
     @property
@@ -359,7 +359,7 @@ _END = object()  # of an epoch
 _STOP = object()
 
 
-def prefetch(items: Iterator, depth: int = 2) -> Iterator:
+def prefetch(items: Iterator, depth: int = 2) -> Generator[Any, None, None]:
     """Run an iterator ahead in a thread; its exceptions are raised here.
 
     Args:
@@ -450,7 +450,7 @@ class Ahead:
     def close(self) -> None:
         """End the thread."""
         if self._live is not None:
-            self._live.close()  # type: ignore[attr-defined]
+            self._live.close()
         self._live = None
 
 

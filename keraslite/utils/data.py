@@ -1,7 +1,7 @@
 """Data sets of batches, batches as tuples, and sequences of one length."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import count, islice
 from typing import Any
@@ -20,7 +20,7 @@ def permutation(count: int, seed: int, counter: int) -> np.ndarray:
 
 def map_ahead(
     function: Callable, items: Iterable, workers: int, ahead: int, pool: Executor | None = None
-) -> Iterator:
+) -> Generator[Any, None, None]:
     """Yield the results of a function in order, which workers make ahead.
 
     Args:
@@ -68,7 +68,7 @@ def read_batches(
             batch = rows[start : start + size]
             yield batch, list(islice(results, len(batch)))
     finally:
-        results.close()  # type: ignore[attr-defined]
+        results.close()
 
 
 class PyDataset:

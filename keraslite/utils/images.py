@@ -228,8 +228,7 @@ def resized(
             continue
         index, weight = _taps(before, after, interpolation)
         shape = (-1, 1, 1) if axis == 0 else (-1, 1)
-        pixels = sum(  # type: ignore[assignment]
-            np.take(pixels, index[:, i], axis) * weight[:, i].reshape(shape)
-            for i in range(index.shape[1])
-        )
+        taps = range(index.shape[1])
+        parts = (np.take(pixels, index[:, i], axis) * weight[:, i].reshape(shape) for i in taps)
+        pixels = functools.reduce(np.add, parts)
     return pixels

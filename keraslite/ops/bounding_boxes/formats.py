@@ -11,7 +11,7 @@ from keraslite.typing import Tensor
 
 
 class Format(NamedTuple):
-    """What the four numbers of a box are.
+    """A format of bounding boxes: what its four numbers are.
 
     Args:
         start: the first point: the "corner" at the top left, or the "center".
@@ -44,7 +44,7 @@ def format_of(name: str) -> Format:
     """Return the row of a format.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: the name is no format.
 
     >>> format_of("rel_xyxy").relative
     True
@@ -56,7 +56,7 @@ def format_of(name: str) -> Format:
 
 def columns(boxes: Any) -> tuple[Any, Any, Any, Any]:
     """Return the four numbers of boxes, each with a last axis of size one."""
-    return tuple(boxes[..., i : i + 1] for i in range(4))  # type: ignore[return-value]
+    return boxes[..., 0:1], boxes[..., 1:2], boxes[..., 2:3], boxes[..., 3:4]
 
 
 def map_boxes(function: Callable, bounding_boxes: Any) -> Any:

@@ -12,7 +12,7 @@ from keraslite.typing import Tensor
 
 def image_size(image_shape: Sequence | None) -> tuple[Any, Any]:
     """Return the height and width in (height, width, channels); None for those that are unknown."""
-    return (None, None) if image_shape is None else tuple(image_shape[:2])  # type: ignore
+    return (None, None) if image_shape is None else (image_shape[0], image_shape[1])
 
 
 def _corners(boxes: Any, name: str, image_shape: Sequence | None) -> list[Tensor]:

@@ -36,7 +36,7 @@ def simplified(
 
 
 class _Simplifier:
-    """What is learned of the tensors of a recording from one operation to the next."""
+    """A pass over a recording that knows equal tensors, constants and views of weights."""
 
     def __init__(self, steps: list[tuple], inputs: list, results: list):
         self.same: dict[int, Any] = {}  # by identity: the earlier tensor that stands for another
