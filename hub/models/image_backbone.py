@@ -58,6 +58,16 @@ class ImageBackbone(Backbone):
         """
         return ops.mean(features, axis=self.spatial_axes)
 
+    def stage_weights(self) -> list[list[Any]]:
+        """Return the weights of each stage, from the images on."""
+        stages: list[list[Any]] = []
+        earlier: set[str] = set()
+        for features in self.pyramid_outputs.values():
+            weights = keras.Model(self.inputs, features).weights
+            stages.append([w for w in weights if w.path not in earlier])
+            earlier |= {w.path for w in weights}
+        return stages
+
     @property
     def family(self) -> str:
         """The model type of its checkpoint, or that of new ones."""

@@ -149,6 +149,12 @@ class ViTBackbone(Backbone):
             return {"sequence_output": hidden, "hidden_states": states}
         return hidden
 
+    def stage_weights(self) -> list[list[Any]]:
+        """Return the weights of the embeddings, and of each block."""
+        blocks = [list(block.weights) for block in self.blocks]
+        later = {w.path for layer in (*self.blocks, self.final_norm) for w in layer.weights}
+        return [[w for w in self.weights if w.path not in later], *blocks]
+
     def pool(self, features: Any) -> Any:
         """Return the class token (batch, hidden_dim); of a distilled DeiT the mean of both.
 

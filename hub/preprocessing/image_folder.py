@@ -17,6 +17,7 @@ from keraslite.utils.data import map_ahead, permutation, read_batches
 from keraslite.utils.folders import index_directory
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+DEFAULT_BATCH_SIZE = 32
 
 
 class ImageFolder:
@@ -162,7 +163,7 @@ class ImageFolder:
 
     def batches(
         self,
-        batch_size: int = 32,
+        batch_size: int = DEFAULT_BATCH_SIZE,
         preprocessor: Callable | None = None,
         class_names: Sequence[str] | None = None,
         shuffle: bool = False,
@@ -200,7 +201,7 @@ class FolderBatches:
     def __init__(
         self,
         folder: ImageFolder,
-        batch_size: int = 32,
+        batch_size: int = DEFAULT_BATCH_SIZE,
         preprocessor: Callable | None = None,
         class_names: Sequence[str] | None = None,
         shuffle: bool = False,

@@ -324,6 +324,12 @@ class Optimizer(OptimizerState):
         self._undecayed = (set(var_list or ()), pattern)
         self.fused_cache = {}
 
+    @property
+    def undecayed(self) -> tuple[list[Variable], list[str]]:
+        """The parameters that are not decayed, as `exclude_from_weight_decay` takes them."""
+        variables, pattern = self._undecayed
+        return list(variables), [pattern.pattern] if pattern else []
+
     def decay_of(self, variable: Variable) -> float | None:
         """The weight decay of a parameter that is decayed."""
         return self.weight_decay

@@ -365,3 +365,84 @@ def test_a_recipe_is_off_by_default():
     data = SeededBatches(ArrayData(np.zeros((3, 1))), lambda x, y, w, seed: (x + seed, y, w))
     first, second = (list(data.epoch(1)) for _ in range(2))
     np.testing.assert_array_equal(first[0][0], second[0][0])
+
+
+def changes(optimizer, images, labels, **options):
+    """How much one step of training changes each weight."""
+    model = compiled(optimizer=optimizer)
+    before = {w.path: w.numpy() for w in model.trainable_weights}
+    model.fit(images, labels, batch_size=len(images), shuffle=False, verbose=0, **options)
+    return model, {w.path: w.numpy() - before[w.path] for w in model.trainable_weights}
+
+
+def test_each_stage_has_its_rate(trains):
+    images, labels = pictures(4)
+    _, plain = changes(keras.optimizers.SGD(0.1), images, labels)
+    model, decayed = changes(keras.optimizers.SGD(0.1), images, labels, layer_decay=0.5)
+    stages = [{w.path for w in stage} for stage in model.backbone.stage_weights()]
+    assert len(stages) == 4
+    assert set().union(*stages) | {"logits/kernel", "logits/bias"} >= plain.keys()
+    for path, change in plain.items():
+        above = next((4 - i for i, stage in enumerate(stages) if path in stage), 0)
+        np.testing.assert_allclose(decayed[path], change * 0.5**above, rtol=1e-3, atol=1e-6)
+    model.fit(images, labels, layer_decay=0.5, warmup_epochs=0, epochs=2, verbose=0)
+    with pytest.raises(ValueError, match="first training after compile"):
+        model.fit(images, labels, layer_decay=0.7, verbose=0)
+
+
+def test_stages_of_a_transformer_are_those_of_timm():
+    timm_oracle.import_timm()
+    import timm
+    from timm.optim import param_groups_layer_decay
+
+    theirs = timm.create_model(
+        "vit_tiny_patch16_224", num_classes=3, depth=3, embed_dim=8, num_heads=2
+    )
+    expected: dict = {}
+    for group in param_groups_layer_decay(theirs, weight_decay=0, layer_decay=0.5):
+        count = sum(p.numel() for p in group["params"])
+        expected[group["lr_scale"]] = expected.get(group["lr_scale"], 0) + count
+    del expected[1.0]  # the head; timm has the last normalisation a stage below, BEiT with it
+    expected[0.5] -= 2 * 8
+    backbone = hub.ViTBackbone(num_layers=3, num_heads=2, hidden_dim=8, intermediate_dim=32)
+    stages = backbone.stage_weights()
+    sizes = [sum(int(np.prod(w.shape)) for w in stage) for stage in stages]
+    assert {0.5 ** (len(stages) - i): size for i, size in enumerate(sizes)} == expected
+
+
+def test_repeated_images_are_augmented_each(folder):
+    images, labels = pictures()
+    layer = keras.layers.RandomFlip(seed=1)
+    model = compiled()
+    seen = spied(model)
+    options = {"augment": layer, "repeats": 3, "batch_size": 6, "verbose": 0, "shuffle": False}
+    model.fit(images, labels, **options)
+    assert [len(x) for x, _ in seen] == [6] * 6
+    assert np.concatenate([y for _, y in seen]).tolist() == np.repeat(labels, 3).tolist()
+    trios = np.concatenate([x for x, _ in seen]).reshape(12, 3, -1)
+    assert any((trio != trio[0]).any() for trio in trios)
+    for trio, image in zip(trios, images, strict=True):
+        ready = model.preprocessor([image])[0]
+        turned = [ready, ready[:, ::-1], ready[::-1], ready[::-1, ::-1]]
+        for one in trio:
+            assert any(np.abs(one - t.reshape(-1)).max() < 1e-5 for t in turned)
+    of_folder = compiled()
+    seen = spied(of_folder)
+    of_folder.fit(folder, **options)
+    assert [len(x) for x, _ in seen] == [6] * 7 + [3]
+    assert all((y.reshape(-1, 3) == y[::3, None]).all() for _, y in seen)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer_decay": 1.5}, "layer_decay must be a number from 0 to 1"),
+        ({"repeats": 0, "augment": "auto"}, "repeats must be a positive int"),
+        ({"repeats": 2}, "repeats needs augment"),
+        ({"repeats": 3, "augment": "auto", "batch_size": 4}, "must be a multiple of repeats=3"),
+    ],
+)
+def test_decay_and_repeats_that_cannot_be(options, message):
+    images, labels = pictures(4)
+    with pytest.raises(ValueError, match=message):
+        compiled().fit(images, labels, verbose=0, **options)

@@ -15,6 +15,7 @@ from hub.tasks.classes import encode_labels, label_config
 from hub.tasks.classifier import Classifier
 from hub.tasks.image.image_task import ImageTask
 from hub.tasks.image.mistakes import plot_mistakes, worst_mistakes
+from hub.tasks.image.rates import decay_rates, keep_average, kept_rates
 from hub.tasks.image.recipe import (
     ReadyPicture,
     Recipe,
@@ -22,9 +23,8 @@ from hub.tasks.image.recipe import (
     augmenting_arrays,
     augmenting_images,
     is_sparse,
-    keep_average,
-    kept_rates,
     mixing,
+    repeated,
     soft_loss,
 )
 from keraslite import layers, ops, tree, visualization
@@ -101,7 +101,8 @@ class ImageClassifier(Classifier, ImageTask):
     def fit(
         self, x: Any = None, y: Any = None, *, augment: Any = None, mixup: float = 0.0,
         cutmix: float = 0.0, warmup_epochs: float | None = None,
-        early_stopping: int | None = None, ema: float | None = None, **kwargs: Any,
+        early_stopping: int | None = None, ema: float | None = None,
+        layer_decay: float | None = None, repeats: int = 1, **kwargs: Any,
     ) -> Any:  # fmt: skip
         """Train on images and their labels, or on a folder that has a folder for each class.
 
@@ -132,6 +133,11 @@ class ImageClassifier(Classifier, ImageTask):
             ema: the momentum of a moving average of the weights, such as 0.999, which is validated,
                 and kept at the end; None for none. The optimizer keeps the average from then on, as
                 one that is made with `use_ema=True`.
+            layer_decay: the learning rate of each stage of the backbone as a share of that of the
+                next, such as 0.75; the head has the optimizer's. The optimizer becomes one of
+                several rates, and stays it. None for one rate.
+            repeats: how often each image stands in a batch, each time augmented anew; it is read
+                once. A batch has `batch_size / repeats` different images.
             kwargs: as for `Model.fit`, and `on_error` "raise" or "skip" for images that cannot be
                 read. `validation_split` holds back that part of each class of a folder, which the
                 `transform` of an `ImageFolder` leaves alone.
@@ -141,7 +147,9 @@ class ImageClassifier(Classifier, ImageTask):
                 folder has too few images, or an argument has a value that it cannot have.
         """
         check_not_none(x)
-        recipe = Recipe(augment, mixup, cutmix, warmup_epochs, early_stopping, ema).checked()
+        recipe = Recipe(
+            augment, mixup, cutmix, warmup_epochs, early_stopping, ema, layer_decay, repeats
+        ).checked()
         has_validation = kwargs.get("validation_split") or kwargs.get("validation_data") is not None
         if early_stopping is not None and not has_validation:
             raise ValueError("early_stopping needs validation_data or validation_split.")
@@ -149,6 +157,8 @@ class ImageClassifier(Classifier, ImageTask):
             self.compile()
         if ema is not None:
             keep_average(self.optimizer, ema)
+        if layer_decay is not None:
+            self.optimizer = decay_rates(self.optimizer, self._stages(), layer_decay)
         if is_folder(x):
             if y is not None or kwargs.get("sample_weight") is not None:
                 raise ValueError("The folders are the labels: y and sample_weight must be None.")
@@ -161,6 +171,12 @@ class ImageClassifier(Classifier, ImageTask):
             kwargs["callbacks"] = [*own, *tree.flatten(kwargs.get("callbacks") or [])]
         with kept_rates(self.optimizer) if recipe.warmup_epochs is not None else nullcontext():
             return super().fit(x, y, **kwargs)
+
+    def _stages(self) -> list[list[Any]]:
+        """Return the weights of the stages of the backbone, and of what lies behind them."""
+        stages = self.backbone.stage_weights()
+        earlier = {w.path for stage in stages for w in stage}
+        return [*stages, [w for w in self.weights if w.path not in earlier]]
 
     def _folder_arguments(
         self, x: Any, recipe: Recipe, batch_size: int | None = None, shuffle: bool = True,
@@ -182,8 +198,13 @@ class ImageClassifier(Classifier, ImageTask):
             data = self.folder_data(folder, batch_size, shuffle)
         else:
             folder = copy.copy(folder)
-            folder.transform = ReadyPicture(recipe.augment, self.preprocessor, folder.transform)
-            data = self.folder_data(folder, batch_size, shuffle, prepare=np.asarray)
+            folder.transform = ReadyPicture(
+                recipe.augment, self.preprocessor, folder.transform, recipe.repeats
+            )
+            different = recipe.images_in(batch_size)
+            data = self.folder_data(folder, different, shuffle, prepare=np.asarray)
+            if recipe.repeats > 1:
+                data = Mapped(data, _flat_repeats)
         data = self._mixed(data, recipe)
         return {**kwargs, "x": data, "validation_data": validation_data}
 
@@ -196,7 +217,8 @@ class ImageClassifier(Classifier, ImageTask):
         self.learn_names(self.distinct_names(y))
         if on_error == "skip":
             x, y, sample_weight = self.readable(x, y, sample_weight, "x")
-        data = adapt(*self._columns(x, y), sample_weight, batch_size, shuffle)
+        columns = self._columns(x, y)
+        data = adapt(*columns, sample_weight, recipe.images_in(batch_size), shuffle)
         ready = self._transform(True)
         if validation_split:
             if validation_data is not None:
@@ -204,7 +226,7 @@ class ImageClassifier(Classifier, ImageTask):
             data, validation_data = data.split(validation_split)
             validation_data = Mapped(validation_data, ready) if ready else validation_data
         if recipe.augment is not None:
-            data = SeededBatches(data, self._augmenting(recipe.augment))
+            data = SeededBatches(data, self._augmenting(recipe))
         elif ready:
             data = Mapped(data, ready)
         return {
@@ -213,14 +235,15 @@ class ImageClassifier(Classifier, ImageTask):
             "validation_batch_size": validation_batch_size or batch_size,
         }  # fmt: skip
 
-    def _augmenting(self, augment: Any) -> Any:
+    def _augmenting(self, recipe: Recipe) -> Any:
         """Return the function from a batch of images to one of augmented inputs."""
         if self.preprocessor is None:
-            change = augmenting_arrays(augment)
+            change = augmenting_arrays(recipe.augment)
         else:
-            change = augmenting_images(augment, self.preprocessor)
+            change = augmenting_images(recipe.augment, self.preprocessor)
 
         def batch(x: Any, y: Any, sample_weight: Any, seed: int) -> tuple:
+            x, y, sample_weight = (repeated(v, recipe.repeats) for v in (x, y, sample_weight))
             return change(x, seed), self._encoded(y), sample_weight
 
         return batch
@@ -408,3 +431,8 @@ class ImageClassifier(Classifier, ImageTask):
         """Return the likeliest labels of each image, with their scores."""
         best = self.classify(list_images(inputs), top_k=options.top_k)
         return [{"label": row[0]["label"], "top_k": row} for row in best]
+
+
+def _flat_repeats(x: Any, y: Any, sample_weight: Any) -> tuple:
+    """Return a batch whose inputs are (images, repeats, ...) as (images * repeats, ...)."""
+    return x.reshape(-1, *x.shape[2:]), repeated(y, x.shape[1]), sample_weight

@@ -8,7 +8,7 @@ import numpy as np
 
 from hub.families import Family
 from hub.preprocessing.image import ImagePreprocessor
-from hub.preprocessing.image_folder import as_folder, is_folder
+from hub.preprocessing.image_folder import DEFAULT_BATCH_SIZE, as_folder, is_folder
 from hub.preprocessing.image_inputs import is_single_image, list_images, readable_images
 from hub.presets.files import PresetFiles
 from hub.tasks.task import Task
@@ -122,7 +122,7 @@ class ImageTask(Task):
             raise ValueError("A folder of images needs a preprocessor, which the task lacks.")
         names = class_names or self.labels  # type: ignore[attr-defined]
         batches = as_folder(folder).batches(
-            batch_size or 32, prepare or self.preprocessor.pixels, names, shuffle
+            batch_size or DEFAULT_BATCH_SIZE, prepare or self.preprocessor.pixels, names, shuffle
         )
         return StreamData(batches)
 

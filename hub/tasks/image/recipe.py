@@ -2,17 +2,16 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import keraslite as keras
 from hub.preprocessing.image_augment import AutoAugment, LayerAugment, to_pixels
-from hub.preprocessing.image_folder import transformed
+from hub.preprocessing.image_folder import DEFAULT_BATCH_SIZE, transformed
 from hub.preprocessing.image_inputs import open_image, to_rgb
-from keraslite.optimizers.schedules import rate_on_host
+from hub.tasks.image.rates import WarmUpCosine
 from keraslite.random import make_default_seed
 from keraslite.training.data import ArrayData, Mapped
 from keraslite.utils.data import map_ahead
@@ -28,6 +27,9 @@ class Recipe(NamedTuple):
         warmup_epochs: how long the rate rises, before it falls to 0; None leaves it alone.
         early_stopping: how many epochs without a better `val_loss` are borne; None for no end.
         ema: the momentum of the moving average of the weights; None for none.
+        layer_decay: the rate of a group of layers, as a share of that of the next; None for one
+            rate.
+        repeats: how often each image stands in a batch, augmented anew.
     """
 
     augment: Any = None
@@ -36,6 +38,8 @@ class Recipe(NamedTuple):
     warmup_epochs: float | None = None
     early_stopping: int | None = None
     ema: float | None = None
+    layer_decay: float | None = None
+    repeats: int = 1
 
     @property
     def mixes(self) -> bool:
@@ -63,7 +67,31 @@ class Recipe(NamedTuple):
         patience = self.early_stopping
         if patience is not None and (type(patience) is not int or patience < 1):
             raise ValueError(f"early_stopping must be a positive int or None, got {patience!r}.")
+        if self.layer_decay is not None:
+            _check("layer_decay", self.layer_decay, 0, 1, "a number from 0 to 1, such as 0.75")
+        if type(self.repeats) is not int or self.repeats < 1:
+            raise ValueError(f"repeats must be a positive int, got {self.repeats!r}.")
+        if self.repeats > 1 and augment is None:
+            raise ValueError("repeats needs augment: the same image twice teaches nothing new.")
         return self
+
+    def images_in(self, batch_size: int | None) -> int | None:
+        """Return the number of different images of a batch.
+
+        Args:
+            batch_size: the size of a batch; None for the default.
+
+        Raises:
+            ValueError: `repeats` does not divide it.
+        """
+        if self.repeats == 1:
+            return batch_size
+        size = batch_size or DEFAULT_BATCH_SIZE
+        if size % self.repeats:
+            raise ValueError(
+                f"batch_size must be a multiple of repeats={self.repeats}, got {size}."
+            )
+        return size // self.repeats
 
     def callbacks(self) -> list[Any]:
         """Return the callbacks of the recipe, which go before those of the caller."""
@@ -97,13 +125,18 @@ class ReadyPicture:
         augment: as in a `Recipe`.
         preprocessor: a `hub.ImagePreprocessor`.
         before: a `transform` of an `ImageFolder` that comes first.
+        repeats: how often the picture is augmented; where it is more than once, the inputs are
+            stacked.
 
     Raises:
         ValueError: "auto" is asked for, and the preprocessor has no size of its own.
     """
 
-    def __init__(self, augment: Any, preprocessor: Any, before: Callable | None = None):
+    def __init__(
+        self, augment: Any, preprocessor: Any, before: Callable | None = None, repeats: int = 1
+    ):
         self.preprocessor, self.before, self.is_auto = preprocessor, before, augment == "auto"
+        self.repeats = repeats
         if self.is_auto:
             size = preprocessor.image_size
             if None in size:
@@ -117,6 +150,11 @@ class ReadyPicture:
 
     def __call__(self, picture: Any, seed: int) -> np.ndarray:
         picture = transformed(picture, self.before, seed)
+        if self.repeats == 1:
+            return self._input(picture, seed)
+        return np.stack([self._input(picture, own) for own in seeds_of(seed, self.repeats)])
+
+    def _input(self, picture: Any, seed: int) -> np.ndarray:
         if self.is_auto:
             picture = self.augment(to_rgb(open_image(picture)), seed=seed)
             return self.preprocessor.values(np.asarray(picture))
@@ -132,6 +170,23 @@ class LayerOfPictures(LayerAugment):
 
 def _picture_function(augment: Any) -> Callable:
     return LayerOfPictures(augment) if isinstance(augment, keras.Layer) else augment
+
+
+def repeated(values: Any, repeats: int) -> Any:
+    """Return the rows of an array or a list, each several times in succession.
+
+    Args:
+        values: the array or list; None gives None.
+        repeats: how often.
+
+    >>> repeated([1, 2], 2).tolist()
+    [1, 1, 2, 2]
+    """
+    if values is None or repeats == 1:
+        return values
+    if not isinstance(values, list | np.ndarray):
+        values = keras.ops.convert_to_numpy(values)
+    return np.repeat(values, repeats, axis=0)
 
 
 def augmenting_images(augment: Any, preprocessor: Any) -> Callable:
@@ -238,120 +293,6 @@ class SeededBatches(Mapped):
         for step, batch in enumerate(self.data.epoch(number)):
             sequence = np.random.SeedSequence((seed % 2**64, number, step))
             yield self.function(*batch, seed=int(sequence.generate_state(1)[0]))
-
-
-# -- the optimizer -----------------------------------------------------------------------------
-
-
-def plain_optimizers(optimizer: Any) -> list[Any]:
-    """Return the optimizers that have a rate: those inside of one that scales or is several.
-
-    Args:
-        optimizer: the optimizer of a model.
-    """
-    inner = getattr(optimizer, "inner_optimizer", None)
-    if inner is not None:
-        return plain_optimizers(inner)
-    return list(getattr(optimizer, "optimizers", None) or [optimizer])
-
-
-@contextmanager
-def kept_rates(optimizer: Any) -> Iterator[None]:
-    """Give an optimizer its learning rate back at the end of a block.
-
-    Args:
-        optimizer: the optimizer of a model.
-
-    Raises:
-        ValueError: its rate is a schedule.
-    """
-    optimizers = plain_optimizers(optimizer)
-    if any(callable(o.rate_source) for o in optimizers):
-        raise ValueError(
-            "warmup_epochs makes a schedule of the rate of the optimizer, which must be a number, "
-            "got a schedule: leave one of them out."
-        )
-    rates = rates_of(optimizers)
-    try:
-        yield
-    finally:
-        for one, rate in zip(optimizers, rates, strict=True):
-            one.learning_rate = rate
-
-
-def rates_of(optimizers: Sequence[Any]) -> list[float]:
-    """Return the rates of optimizers whose rate is a number.
-
-    Args:
-        optimizers: the optimizers.
-    """
-    return [float(keras.ops.convert_to_numpy(o.rate_source.value)) for o in optimizers]
-
-
-def keep_average(optimizer: Any, momentum: float) -> None:
-    """Let an optimizer keep a moving average of the weights.
-
-    Args:
-        optimizer: the optimizer of a model.
-        momentum: of the average.
-
-    Raises:
-        ValueError: it has made its state without averages, or with others.
-    """
-    for one in plain_optimizers(optimizer):
-        if one.built and (one.use_ema, one.ema_momentum) != (True, momentum):
-            raise ValueError(
-                f"ema={momentum} must be given to the first training after compile, since the "
-                "optimizer makes its averages there: call compile anew."
-            )
-        one.use_ema, one.ema_momentum = True, momentum
-
-
-class WarmUpCosine(keras.callbacks.Callback):
-    """Lets the learning rate rise from 0 to that of the optimizer, and fall by a cosine to 0.
-
-    Args:
-        warmup_epochs: how long it rises.
-    """
-
-    def __init__(self, warmup_epochs: float):
-        super().__init__()
-        self.warmup_epochs = warmup_epochs
-        self._schedules: list[tuple[Any, Any]] = []
-        self._epoch = self._steps = 0
-
-    def set_model(self, model: Any) -> None:
-        """Take the model, and the rate of its optimizer, which a resumed training changes later."""
-        super().set_model(model)
-        optimizers = plain_optimizers(model.optimizer)
-        self._schedules = list(zip(optimizers, rates_of(optimizers), strict=True))
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Make the schedule."""
-        epochs, steps = self.params["epochs"], self.params["steps"]
-        if steps is None:
-            raise ValueError(
-                "warmup_epochs needs data whose number of batches is known: give steps_per_epoch."
-            )
-        if not self.warmup_epochs < epochs:
-            raise ValueError(
-                f"warmup_epochs must be less than epochs, {epochs}, got {self.warmup_epochs}."
-            )
-        self._steps, warm = steps, round(self.warmup_epochs * steps)
-        cosine = keras.optimizers.schedules.CosineDecay
-        self._schedules = [
-            (optimizer, cosine(0.0, epochs * steps - warm, warmup_target=rate, warmup_steps=warm))
-            for optimizer, rate in self._schedules
-        ]
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Note the epoch."""
-        self._epoch = epoch
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Set the rate of the step."""
-        for optimizer, schedule in self._schedules:
-            optimizer.learning_rate = rate_on_host(schedule, self._epoch * self._steps + batch)
 
 
 # -- the loss ----------------------------------------------------------------------------------
