@@ -446,3 +446,32 @@ def test_decay_and_repeats_that_cannot_be(options, message):
     images, labels = pictures(4)
     with pytest.raises(ValueError, match=message):
         compiled().fit(images, labels, verbose=0, **options)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ends a training as a crash would, at the end of an epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+def test_a_recipe_goes_on_where_it_was_interrupted(folder, tmp_path_factory):
+    backups = tmp_path_factory.mktemp("backups")
+    recipe = {
+        "augment": "auto", "mixup": 0.2, "warmup_epochs": 1, "ema": 0.9, "layer_decay": 0.7,
+        "repeats": 2, "epochs": 4, "batch_size": 8, "verbose": 0,
+    }  # fmt: skip
+
+    def trained(callbacks):
+        model = compiled(optimizer=keras.optimizers.AdamW(0.01))
+        keras.utils.set_random_seed(5)
+        model.fit(folder, callbacks=callbacks, **recipe)
+        return model
+
+    whole = trained([])
+    with pytest.raises(KeyboardInterrupt):
+        trained([keras.callbacks.BackupAndRestore(backups), Interrupt()])
+    resumed = trained([keras.callbacks.BackupAndRestore(backups)])
+    for ours, expected in zip(resumed.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(ours.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
