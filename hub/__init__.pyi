@@ -33,6 +33,7 @@ from hub.models.unet import UNet2DConditionModel as UNet2DConditionModel
 from hub.models.vae import AutoencoderKL as AutoencoderKL
 from hub.models.vit import ViTBackbone as ViTBackbone
 from hub.models.whisper import WhisperBackbone as WhisperBackbone
+from hub.models.yolo_v8 import YOLOV8Backbone as YOLOV8Backbone
 from hub.preprocessing.audio import load_audio as load_audio
 from hub.preprocessing.audio_converter import AudioConverter as AudioConverter
 from hub.preprocessing.audio_converter import WhisperAudioConverter as WhisperAudioConverter

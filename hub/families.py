@@ -63,6 +63,8 @@ class Family:
         library: whose files it has: "transformers", "diffusers" or "timm".
         config_type: the model type in config.json where that is another family's; `model_type` is
             then the architecture in config.json.
+        infer: return the content of a config.json for a file of weights that is published without
+            one, given the opened weights; None where they are another architecture's.
     """
 
     model_type: str
@@ -83,6 +85,7 @@ class Family:
     memory_names: Mapping[str, str] = field(default_factory=dict)
     library: str = "transformers"
     config_type: str | None = None
+    infer: Callable[[Any], dict | None] | None = None
 
     def head(self, task: str) -> Head | None:
         """The head of a task; None where the family has none.

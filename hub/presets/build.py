@@ -1,9 +1,11 @@
 """Loading: from a config.json to arguments, and from a checkpoint to a model with its weights."""
 
+import functools
 import math
 import re
 import types
 import typing
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +14,21 @@ import keraslite as keras
 from hub.families import Family, family_of, model_types, timm_model_type
 from hub.presets.files import PresetFiles, resolve
 from hub.weights.loading import absent_patterns, load_into
-from hub.weights.reader import Weights, open_weights
+from hub.weights.reader import READERS, Weights, open_weights
 from hub.weights.tables import WeightTable
 
 _DEPTHS = (
     "num_layers", "num_decoder_layers", "num_groups", "num_inner_repetitions", "layers_per_block",
 )  # fmt: skip
+# Families of which weights are published without a config.json.
+_WITHOUT_CONFIG = ("yolo_v8",)
+_COPYLEFT = ("agpl-3.0",)  # licences that reach beyond the weights
 
 
 def read_config(files: PresetFiles) -> dict[str, Any]:
     """Return the config.json of a checkpoint, completed by the row of a built-in preset.
+
+    Where there is nothing but weights, sizes are read off the tensors of some families.
 
     Args:
         files: what `hub.presets.resolve` returned.
@@ -31,7 +38,9 @@ def read_config(files: PresetFiles) -> dict[str, Any]:
         ValueError: the config has no model type.
     """
     row = files.row or {}
-    config = files.json("config.json") if "config.json" in files or not row else {}
+    config = {} if row else _config_of_weights(files)
+    if "config.json" in files or not (row or config):
+        config = files.json("config.json")
     default = row.get("family") or config.get("_class_name")  # the latter by diffusers
     config = {"model_type": default, **row.get("config", {}), **config}
     if "architecture" in config:  # timm's, alone or wrapped by transformers
@@ -47,6 +56,16 @@ def read_config(files: PresetFiles) -> dict[str, Any]:
             "config."
         )
     return config | _declared_by_architecture(config)
+
+
+def _config_of_weights(files: PresetFiles) -> dict[str, Any]:
+    """Return the content of a config.json for weights alone; nothing where there is more."""
+    if files.names and files.names <= READERS.keys():
+        for model_type in _WITHOUT_CONFIG:
+            config = family_of(model_type).infer(open_weights(files))
+            if config is not None:
+                return config
+    return {}
 
 
 def _declared_by_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +110,8 @@ def arguments(
     for name, (_, offset) in keys.items():
         if offset and name in kwargs:
             kwargs[name] -= offset
-    sizes = ("vocabulary_size", "vocab_size", "num_layers", "hidden_dim")
+    sizes = ("vocabulary_size", "vocab_size", "num_layers", "hidden_dim", "stackwise_channels",
+             "stackwise_depth")  # fmt: skip
     missing = [keys[name][0] for name in sizes if name in keys and name not in kwargs]
     if missing:
         raise ValueError(f"{where} must have {missing}, got {sorted(config)}.")
@@ -244,6 +264,17 @@ def _check_dtype(dtype: Any) -> None:
         )
 
 
+@functools.cache
+def _warn_of_licence(preset: str, licence: str) -> None:
+    """Say once a preset that its licence may bind what is made with it."""
+    warnings.warn(
+        f"The weights of {preset!r} are published under {licence.upper()}: what you distribute, or "
+        "offer over a network, with them or with weights trained from them may have to be under it "
+        "as well.",
+        stacklevel=4,
+    )
+
+
 def _check_layers(overrides: Mapping[str, Any]) -> None:
     """Raise ValueError if the number of layers that a caller asks for is no positive integer."""
     for name in ("num_layers", "num_decoder_layers"):
@@ -359,6 +390,9 @@ def load(
         ValueError: a tensor is missing, unused or mis-shaped, or the dtype is not of floats.
     """
     _check_dtype(dtype)
+    row = checkpoint.files.row or {}
+    if load_weights and row.get("license") in _COPYLEFT:
+        _warn_of_licence(checkpoint.files.handle, row["license"])
     family, path_prefix = checkpoint.family, "" if assemble is None else "backbone/"
     with keras.backend.backend_scope(backend or keras.backend()):
         weights, prefix = None, ""

@@ -10,19 +10,21 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from hub.presets.remote import open_snapshot
 from hub.presets.table import HANDLE_FORMS, find_preset, unknown_preset
+from hub.weights.reader import TORCH_WEIGHTS, WEIGHTS
 from keraslite.saving import finish_replacing, is_temporary
 
 _REPO = r"[\w-][\w.-]*/[\w-][\w.-]*"
 HANDLE_URL = re.compile(
     rf"hf://(?P<repo>{_REPO})(@(?P<revision>refs/\w+/[^/]+|[^/]+))?(/(?P<folder>.+?)/?)?", re.ASCII
 )
+_OF_WEIGHTS = (".safetensors", ".pt", ".pth")
 PIPELINE = "model_index.json"  # of a diffusers pipeline, whose parts are in folders
 _log = logging.getLogger(__name__)
 _MAX_DOWNLOADS = 4  # at the same time
@@ -122,8 +124,9 @@ def resolve(
 
     Args:
         handle: a built-in name, "org/repo", "hf://org/repo@revision/subfolder" or a local folder.
-            Write "./name" for a folder with the name of a built-in preset. A `PresetFiles` is
-            returned as it is.
+            Write "./name" for a folder with the name of a built-in preset. A file of weights
+            (.safetensors, .pt or .pth) in the place of a folder is a checkpoint of its own, and has
+            its usual name there. A `PresetFiles` is returned as it is.
         revision: a branch, tag or commit of a remote checkpoint.
         token: an access token for private repositories; it is handed to the Hub's client only.
         local_files_only: use what is cached and open no socket.
@@ -154,7 +157,11 @@ def resolve(
         remote["revision"] = revision or row["revision"]
         return _first_available(text, [row["repo"], *row.get("mirrors", ())], row, remote)
     if text.startswith("hf://"):
-        return _remote(text, *_parse_url(text, remote), **remote)
+        repo, folder = _parse_url(text, remote)
+        if folder.endswith(_OF_WEIGHTS):
+            above, _, name = folder.rpartition("/")
+            return _weights_alone(_remote(text, repo, above, **remote), name)
+        return _remote(text, repo, folder, **remote)
     if _looks_local(handle):
         if revision is not None:
             raise ValueError(f"revision={revision!r} is for repositories; {text!r} is a folder")
@@ -182,11 +189,7 @@ def resolve_file(handle: str | os.PathLike, **kwargs: Any) -> tuple[PresetFiles,
         raise TypeError(f"expected the path of a file, got {type(handle).__name__} {handle!r:.80}")
     path = Path(handle).expanduser()
     if path.is_file():
-        files = PresetFiles(
-            os.fspath(handle), None, None, frozenset([path.name]), f"the file {path}",
-            path.parent.joinpath,
-        )  # fmt: skip
-        return files, path.name
+        return _local_file(path, os.fspath(handle)), path.name
     text = os.fspath(handle)
     folder, _, name = text.removeprefix("hf://").rpartition("/")
     local = isinstance(handle, os.PathLike) or _looks_local(handle)
@@ -204,12 +207,33 @@ def _first_available(
     handle: str, repos: list[str], row: dict, remote: dict[str, Any]
 ) -> PresetFiles:
     """Return the files of the first repository that exists."""
+
+    def files_of(repo: str) -> PresetFiles:
+        files = _remote(handle, repo, "", row=row, **remote)
+        return _weights_alone(files, row["file"]) if "file" in row else files
+
     for repo in repos[:-1]:
         try:
-            return _remote(handle, repo, "", row=row, **remote)
+            return files_of(repo)
         except (FileNotFoundError, PermissionError) as error:
             _log.warning("%s; trying %s", error, repos[repos.index(repo) + 1])
-    return _remote(handle, repos[-1], "", row=row, **remote)
+    return files_of(repos[-1])
+
+
+def _weights_alone(files: PresetFiles, name: str) -> PresetFiles:
+    """Return the checkpoint that consists of one file of weights, under its usual name.
+
+    Args:
+        files: those of its folder.
+        name: of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if name not in files:
+        raise FileNotFoundError(f"{files.location} has no {name!r}; {files.listing()}")
+    usual = WEIGHTS if name.endswith(".safetensors") else TORCH_WEIGHTS
+    return replace(files, names=frozenset([usual]), _fetch=lambda _: files.path(name))
 
 
 def _looks_local(handle: str | os.PathLike) -> bool:
@@ -221,6 +245,8 @@ def _looks_local(handle: str | os.PathLike) -> bool:
 def _local(folder: Path, handle: str, row: dict[str, Any] | None) -> PresetFiles:
     if not folder.exists():
         raise FileNotFoundError(f"there is no folder {folder}; a preset is {HANDLE_FORMS}")
+    if folder.is_file() and folder.name.endswith(_OF_WEIGHTS):
+        return _weights_alone(_local_file(folder, handle), folder.name)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; give the folder that holds it")
     for place in (folder, folder.parent):  # of a part, a pipeline may have been saved
@@ -239,6 +265,11 @@ def _local(folder: Path, handle: str, row: dict[str, Any] | None) -> PresetFiles
         if not is_temporary(name)
     )
     return PresetFiles(handle, row, None, names, f"the folder {folder}", folder.joinpath)
+
+
+def _local_file(path: Path, handle: str) -> PresetFiles:
+    names = frozenset([path.name])
+    return PresetFiles(handle, None, None, names, f"the file {path}", path.parent.joinpath)
 
 
 def _installed_folder(row: dict[str, Any]) -> Path | None:

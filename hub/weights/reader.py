@@ -11,11 +11,12 @@ from hub.weights.torch_files import open_torch
 from keraslite.saving.safetensors import SafetensorsFile, open_safetensors
 
 WEIGHTS = "model.safetensors"
+TORCH_WEIGHTS = "pytorch_model.bin"
 DIFFUSION_WEIGHTS = "diffusion_pytorch_model.safetensors"
 # Names of files and their readers, preferred ones first. Shards have an index, "<name>.index.json".
 READERS = {
     WEIGHTS: open_safetensors,
-    "pytorch_model.bin": open_torch,
+    TORCH_WEIGHTS: open_torch,
     DIFFUSION_WEIGHTS: open_safetensors,
     "diffusion_pytorch_model.bin": open_torch,
     # In half precision, for repositories that have nothing else.

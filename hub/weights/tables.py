@@ -60,6 +60,7 @@ class WeightTable:
         renamed: patterns of names in older or newer files -> the names in `rows`; applied to a
             file's names before all else.
         optional: rows of layers that some checkpoints lack.
+        claims: patterns of tensors that other tables joined to this one must not ignore.
 
     Raises:
         ValueError: a storage belongs to no row.
@@ -75,6 +76,7 @@ class WeightTable:
     storage: Mapping[str, Storage] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         rowless = [k for k in self.storage if not {k, k.rpartition("/")[0]} & self.rows.keys()]
@@ -95,6 +97,7 @@ class WeightTable:
             {ours + row: storage for row, storage in self.storage.items()},
             self.renamed,
             tuple(ours + row for row in self.optional),
+            tuple(re.escape(theirs) + p for p in self.claims),
         )
 
     def joined(self, *others: "WeightTable") -> "WeightTable":
@@ -111,6 +114,7 @@ class WeightTable:
             {k: v for t in tables for k, v in t.storage.items()},
             {k: v for t in tables for k, v in t.renamed.items()},
             tuple(row for t in tables for row in t.optional),
+            tuple(p for t in tables for p in t.claims),
         )
 
     def find(self, path: str) -> TensorNames | None:
@@ -146,7 +150,13 @@ class WeightTable:
         Args:
             tensor: its name.
         """
-        return bool(_IGNORED.fullmatch(tensor)) or any(re.fullmatch(p, tensor) for p in self.ignore)
+        if _IGNORED.fullmatch(tensor):
+            return True
+        ignored, claimed = (
+            any(re.fullmatch(p, tensor) for p in patterns)
+            for patterns in (self.ignore, self.claims)
+        )
+        return ignored and not claimed
 
 
 @cache

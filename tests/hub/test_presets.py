@@ -70,7 +70,7 @@ def no_sockets(monkeypatch):
 def test_row(name):
     row = preset_row(name)
     assert {key: type(row[key]) for key in ROW} == ROW
-    assert set(row) - set(ROW) <= {"installed", "lowercase", "mirrors", "weights"}
+    assert set(row) - set(ROW) <= {"file", "installed", "lowercase", "mirrors", "weights"}
     assert "/" in row["repo"]
     facts = {"config", "license", "lowercase", "repo", "safetensors", "weights"}
     assert set(row["unverified"]) <= facts
@@ -104,7 +104,8 @@ def test_parameters_are_counted_without_being_made(name):
     if "pooler" in inspect.signature(family.backbone).parameters:
         given["pooler"] = hub.TextClassifier.needs_all_layers(family)
     # Graphs are drawn by computing on numpy, which takes minutes for the networks of images.
-    with keraslite.use_backend("jax" if row["tasks"] == ["ImageClassifier"] else "numpy"):
+    of_images = row["tasks"] in (["ImageClassifier"], ["ObjectDetector"])
+    with keraslite.use_backend("jax" if of_images else "numpy"):
         model = family.backbone(**given)
         found = model.count_params()
         if "Seq2SeqLM" in row["tasks"] and not row["config"]["tie_word_embeddings"]:
@@ -226,9 +227,9 @@ def test_local_folder_with_binary_config(tmp_path):
 def test_no_such_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         resolve(tmp_path / "nothing")
-    (tmp_path / "file.safetensors").write_text("")
+    (tmp_path / "config.json").write_text("")
     with pytest.raises(NotADirectoryError, match="give the folder that holds it"):
-        resolve(tmp_path / "file.safetensors")
+        resolve(tmp_path / "config.json")
 
 
 @pytest.mark.parametrize(
