@@ -1,9 +1,12 @@
 """`.bin` and `.pt` checkpoints of PyTorch, read without PyTorch and without running anything.
 
 The format is a zip file: `data.pkl` describes the tensors as a pickle, `data/<key>` holds the
-bytes. The pickle is taken apart by a machine that knows the few opcodes state dicts are written
-with and four names to call, all of them ours; anything else is refused. Offsets and sizes are held
-against the file before an array is made, and arrays are views of the mapped file.
+bytes. The pickle is taken apart by a machine that knows the few opcodes state dicts and modules are
+written with, and a handful of names to call, all of them functions of this file. An instance of any
+other class becomes a record of the class's name, its arguments and its state: nothing is imported,
+and no code of the file or for its classes runs. Of a pickled module the tensors are collected as
+its state dict would be. Offsets and sizes are held against the file before an array is made, and
+arrays are views of the mapped file.
 """
 
 import io
@@ -25,6 +28,8 @@ from keraslite.saving.safetensors import Entry, SafetensorsFile
 
 _MOST_PICKLE = 64 * 2**20  # bytes; the one of a model with 100,000 tensors has 20 MB
 _MOST_RANK = 64
+# Of a pickled module, which may hold the same one many times: all names, and what one name has.
+_MOST_NAMES, _MOST_LETTERS = 100_000, 500
 _LEGACY = (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", b"\x80\x02", b"\x80\x04")
 
 # The storage classes by name, and what their elements are.
@@ -56,6 +61,22 @@ class _Global(NamedTuple):
     name: str
 
 
+class _Record:
+    """An instance of a class that is not known here.
+
+    Args:
+        name: of the class.
+        arguments: that it was made with.
+    """
+
+    def __init__(self, name: str, arguments: tuple):
+        self.name, self.arguments = name, arguments
+        self.state: Any = None
+
+
+_KEYS = (str, int)  # of dicts; others, whose hash may take for ever, are left out
+
+
 class _Mark:
     """Where a list of arguments begins on the stack."""
 
@@ -68,16 +89,18 @@ def open_torch(path: str | os.PathLike) -> SafetensorsFile:
     """Open a checkpoint that `torch.save` wrote; each array is read when it is used.
 
     Args:
-        path: the file, a state dict in the zip format (PyTorch 1.6 and later).
+        path: the file in the zip format (PyTorch 1.6 and later): a state dict or a module, alone
+            or below one of the usual keys of a checkpoint; averaged weights ("ema") come first.
 
     Returns:
-        A mapping from names to numpy arrays, as `open_safetensors` gives it. Its metadata are the
-        dicts of integers beside a state dict, such as the sizes of a network, as JSON.
+        A mapping from names to numpy arrays, as `open_safetensors` gives it. Its metadata are, as
+        JSON, the dicts of integers beside a state dict, such as the sizes of a network, and of a
+        module its `names`, strings by number.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, damaged, of the older format, or holds anything but
-            tensors by name; says what.
+        ValueError: the file is truncated, damaged, of the older format, or holds neither tensors by
+            name nor a module; says what.
     """
     path = Path(path)
     with open(path, "rb") as file:
@@ -158,7 +181,7 @@ def _check_apart(spans: dict[str, tuple[int, int]]) -> None:
 
 
 class _Machine:
-    """Runs the opcodes of a state dict over a stack of plain values.
+    """Runs the opcodes of a state dict or a module over a stack of plain values and records.
 
     Args:
         parts: where each storage lies.
@@ -208,21 +231,35 @@ class _Machine:
 
     def set_items(self, flat: list) -> None:
         target = self.stack[-1]
+        if type(target) is _Record:  # of a subclass of dict
+            return
         if type(target) is not dict or len(flat) % 2:
             raise ValueError("items are set on what is no dict")
-        target.update(zip(flat[::2], flat[1::2], strict=True))
+        items = zip(flat[::2], flat[1::2], strict=True)
+        target.update((key, value) for key, value in items if type(key) in _KEYS)
 
     def extend(self, values: list) -> None:
-        if type(self.stack[-1]) is not list:
+        target = self.stack[-1]
+        if type(target) is set:
+            target.update(_set(values))
+        elif type(target) is list:
+            target.extend(values)
+        elif type(target) is not _Record:
             raise ValueError("values are appended to what is no list")
-        self.stack[-1].extend(values)
 
     def reduce(self) -> None:
+        """Call one of our functions, or make a record of what another name would be called with."""
         target, arguments = self.take(2)
-        call = _CALLS.get(target.name) if isinstance(target, _Global) else None
-        if call is None or type(arguments) is not tuple:
-            raise _BadFileError("its pickle calls what is no tensor")
-        self.push(call(*arguments))
+        if type(target) is not _Global or type(arguments) is not tuple:
+            raise _BadFileError("its pickle calls what is no class")
+        call = _CALLS.get(target.name)
+        self.push(call(*arguments) if call else _Record(target.name, arguments))
+
+    def build(self) -> None:
+        """Give a record its state; that of a dict, such as _metadata, is of no use here."""
+        (state,) = self.take(1)
+        if type(self.stack[-1]) is _Record:
+            self.stack[-1].state = state
 
     def storage(self) -> None:
         tag, cls, key, _, count = self.stack.pop()
@@ -235,11 +272,6 @@ class _Machine:
         if count < 0 or count * dtype.itemsize > nbytes:
             raise _BadFileError(f"storage {key!r:.40} has {nbytes} bytes for {count} of {dtype}")
         self.push(_Storage(dtype, start, count))
-
-    def name(self, text: str) -> None:
-        if text not in _CALLS and text not in _STORAGES:
-            raise _BadFileError(f"its pickle names {text!r:.80}, which is neither tensor nor dict")
-        self.push(_Global(text))
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> _Tensor:
@@ -262,25 +294,33 @@ def _parameter(data: Any, *rest: Any) -> Any:
 
 
 def _ordered(pairs: Any = ()) -> dict:
-    return dict(pairs)
+    return {key: value for key, value in pairs if type(key) in _KEYS}
+
+
+def _set(values: Any = ()) -> set:
+    return {value for value in values if type(value) in _KEYS}
 
 
 _CALLS: dict[str, Callable] = {
     "torch._utils _rebuild_tensor_v2": _tensor,
     "torch._utils _rebuild_parameter": _parameter,
+    "torch._utils _rebuild_parameter_with_state": _parameter,
     "collections OrderedDict": _ordered,
+    **dict.fromkeys(("__builtin__ set", "builtins set"), _set),
 }
 _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     **dict.fromkeys(("PROTO", "FRAME"), lambda m, x: None),
     **dict.fromkeys(
         ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BININT", "BININT1", "BININT2", "LONG1",
-         "BINFLOAT"), lambda m, x: m.push(x)),
+         "BINFLOAT", "BINBYTES", "SHORT_BINBYTES"), lambda m, x: m.push(x)),
     "NONE": lambda m, x: m.push(None),
     "NEWTRUE": lambda m, x: m.push(True),
     "NEWFALSE": lambda m, x: m.push(False),
     "EMPTY_DICT": lambda m, x: m.push({}),
     "EMPTY_LIST": lambda m, x: m.push([]),
     "EMPTY_TUPLE": lambda m, x: m.push(()),
+    "EMPTY_SET": lambda m, x: m.push(set()),
+    "FROZENSET": lambda m, x: m.push(_set(m.since_mark())),
     "MARK": lambda m, x: m.push(_Mark()),
     "TUPLE": lambda m, x: m.push(tuple(m.since_mark())),
     "TUPLE1": lambda m, x: m.push(tuple(m.take(1))),
@@ -294,12 +334,12 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "SETITEM": lambda m, x: m.set_items(m.take(2)),
     "SETITEMS": lambda m, x: m.set_items(m.since_mark()),
     "APPEND": lambda m, x: m.extend(m.take(1)),
-    "APPENDS": lambda m, x: m.extend(m.since_mark()),
-    "GLOBAL": lambda m, x: m.name(x),
-    "STACK_GLOBAL": lambda m, x: m.name(" ".join(m.take(2))),
+    **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda m, x: m.extend(m.since_mark())),
+    "GLOBAL": lambda m, x: m.push(_Global(x)),
+    "STACK_GLOBAL": lambda m, x: m.push(_Global(" ".join(m.take(2)))),
     "BINPERSID": lambda m, x: m.storage(),
-    "REDUCE": lambda m, x: m.reduce(),
-    "BUILD": lambda m, x: m.take(1),  # the state of a dict, such as _metadata: of no use here
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda m, x: m.reduce()),
+    "BUILD": lambda m, x: m.build(),
 }  # fmt: skip
 
 
@@ -308,12 +348,60 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
 
 def _state_dict(content: Any) -> tuple[Any, dict[str, str]]:
     """Return the tensors by name, which may stand below another name, and what is beside them."""
+    keys = ("ema", "model", "state_dict", "model_state_dict")
+    modules = [content] if type(content) is not dict else [content.get(key) for key in keys]
+    module = next((x for x in modules if _is_module(x)), None)
+    if module is not None:
+        names = module.state.get("names")
+        return _tensors_of(module), {"names": json.dumps(names)} if _is_named(names) else {}
     beside: dict[str, str] = {}
     for key in ("state_dict", "model", "model_state_dict"):
         if type(content) is dict and type(content.get(key)) is dict:
             beside |= {k: json.dumps(v) for k, v in content.items() if _is_sizes(v)}
             content = content[key]
     return content, beside
+
+
+def _is_module(value: Any) -> bool:
+    """Return whether a value is the record of a module of PyTorch."""
+    state = value.state if type(value) is _Record else None
+    parts = ("_modules", "_parameters", "_buffers")
+    return type(state) is dict and all(type(state.get(part)) is dict for part in parts)
+
+
+def _tensors_of(root: _Record) -> dict[str, Any]:
+    """Return the tensors of a module and of those inside, under the names of its state dict."""
+    tensors: dict[str, Any] = {}
+    waiting, count = [("", root)], 0
+    while waiting:
+        prefix, module = waiting.pop()
+        if not _is_module(module) or len(prefix) > _MOST_LETTERS:
+            raise _BadFileError(f"its module {prefix!r:.60} is none, or too deep inside")
+        parameters, buffers, inner = (
+            module.state[part] for part in ("_parameters", "_buffers", "_modules")
+        )
+        count += len(parameters) + len(buffers) + len(inner)
+        if count > _MOST_NAMES:
+            raise _BadFileError(f"its module has more than {_MOST_NAMES} parts")
+        unsaved = module.state.get("_non_persistent_buffers_set")
+        for name, value in (*parameters.items(), *buffers.items()):
+            if value is not None and not (type(unsaved) is set and name in unsaved):
+                tensors[f"{prefix}{name}"[:_MOST_LETTERS]] = value
+        waiting += [
+            (f"{prefix}{name}."[: _MOST_LETTERS + 1], value)
+            for name, value in reversed(inner.items())
+            if value is not None
+        ]
+    return tensors
+
+
+def _is_named(value: Any) -> bool:
+    """Return whether a value is a dict of strings by number, of a size that can be copied."""
+    if type(value) is not dict or not 0 < len(value) <= _MOST_NAMES:
+        return False
+    return all(
+        type(k) is int and type(v) is str and len(v) <= _MOST_LETTERS for k, v in value.items()
+    )
 
 
 def _is_sizes(value: Any) -> bool:
@@ -326,14 +414,20 @@ def _is_sizes(value: Any) -> bool:
 def _entries(content: Any) -> dict[str, Entry]:
     """Return the entries of a state dict."""
     if type(content) is not dict or not content:
-        raise _BadFileError(f"it holds a {type(content).__name__}, not tensors by name")
+        raise _BadFileError(f"it holds {_words(content)}, not tensors by name")
     entries = {}
     for name, tensor in content.items():
         if type(name) is not str or type(tensor) is not _Tensor:
-            cls = type(tensor).__name__
-            raise _BadFileError(f"its item {name!r:.60} is of type {cls}, not a tensor")
+            raise _BadFileError(f"its item {name!r:.60} is {_words(tensor)}, not a tensor")
         entries[name] = _entry(tensor)
     return entries
+
+
+def _words(value: Any) -> str:
+    """Return what a value is, for an error."""
+    if isinstance(value, _Global | _Record):
+        return f"what the file names {value.name!r:.60}"
+    return f"a value of type {type(value).__name__}"
 
 
 def _entry(tensor: _Tensor) -> Entry:

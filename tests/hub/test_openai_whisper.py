@@ -144,7 +144,7 @@ class Dimensions:
 
 @pytest.mark.parametrize(("change", "match"), [
     (lambda c: c.pop("dims"), "no file of Whisper by its authors"),
-    (lambda c: c.update(dims=Dimensions()), "names '.*Dimensions'"),
+    (lambda c: c.update(dims=Dimensions()), "expected .* beside them, 'dims'"),
     (lambda c: c["dims"].pop("n_mels"), r"'dims' with \['n_mels'\]"),
     (lambda c: c["dims"].update(n_audio_state=0), "must be those of its"),
     (lambda c: c["dims"].update(n_text_head=4), "of both stacks of one width"),

@@ -1,11 +1,18 @@
 """`.bin` checkpoints: what torch writes is read without torch, and hostile files do nothing."""
 
+import argparse
 import io
+import json
 import os
 import pickle
+import pickletools
+import re
 import resource
+import sys
+import types
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +135,8 @@ HOSTILE = {
     "a dict in itself": b"\x80\x02}q\x00X\x01\x00\x00\x00xh\x00s.",
     "a dict of dicts": b"\x80\x02}q\x00X\x05\x00\x00\x00modelh\x00s.",
     "unhashable": b"\x80\x02}}Ns.",
+    "a key whose hash takes for ever": b"\x80\x02})" + b"2\x86" * 60 + b"Ns.",
+    "a call of a call": pickle.dumps(Payload(os.system, "touch hacked"), 2)[:-1] + b")R.",
 }
 
 
@@ -136,6 +145,127 @@ def test_hostile_pickles_are_refused(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"model\.bin cannot be read: .*Download it again"):
         opened(tmp_path, with_pickle(HOSTILE[name]))
+    assert not (tmp_path / "hacked").exists()
+
+
+# -- pickled modules --------------------------------------------------------------------------------
+
+
+class Bag(dict):
+    """A dict of a class that a reader does not know."""
+
+
+class Layer(torch.nn.Module):
+    """A module with all that attributes of a checkpoint have been seen to be."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 2, bias=False)
+        self.norm = torch.nn.BatchNorm1d(2)
+        self.act, self.nothing = torch.nn.SiLU(), None
+        self.register_buffer("kept", torch.arange(4)[::2])
+        self.register_buffer("dropped", torch.zeros(2), persistent=False)
+        self.register_buffer("none", None)
+        self.scale = torch.nn.Parameter(torch.ones(2))
+        self.names = {0: "cat", 1: "dog"}
+        self.settings = argparse.Namespace(path=Path("a"), sizes=Bag(x=1), raw=b"\x00", n=2**70)
+        self.further = [{3, 4}, frozenset("a"), np.float64(1.5), np.arange(2), torch.device("cpu")]
+        self.function, self.shape, self.step = torch.relu, torch.Size([1, 2]), torch.float16
+
+
+@pytest.fixture
+def authors(monkeypatch):
+    """Let classes of this file be those of a package that a reader does not have."""
+    package = types.ModuleType("authors_code")
+    for cls in (Bag, Layer):
+        setattr(package, cls.__name__, cls)
+        monkeypatch.setattr(cls, "__module__", package.__name__)
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda module: module,
+        lambda module: {"epoch": 3, "model": module, "ema": None, "optimizer": None},
+        lambda module: {"model": None, "ema": module, "updates": 7, "date": "today"},
+    ],
+)
+def test_modules_are_read_as_their_state_dicts(tmp_path, authors, wrap, protocol):
+    module = torch.nn.Sequential(Layer(), torch.nn.ModuleList([Layer()])).half()
+    module.names = {0: "cat", 1: "dog"}
+    data, expected = saved(wrap(module), pickle_protocol=protocol), module.state_dict()
+    authors.undo()
+    file = opened(tmp_path, data)
+    assert "authors_code" not in sys.modules
+    assert set(file) == set(expected)
+    assert "0.dropped" not in file
+    for name, tensor in expected.items():
+        assert file[name].dtype == keraslite.backend.to_numpy(tensor).dtype
+        np.testing.assert_array_equal(file[name], tensor.numpy(), err_msg=name)
+    assert json.loads(file.metadata["names"]) == {"0": "cat", "1": "dog"}
+
+
+class Described:
+    """Pickles as an instance of a class that does not exist, with a state."""
+
+    def __init__(self, **state):
+        self.state = {"_parameters": {}, "_buffers": {}, "_modules": {}, **state}
+
+    def __reduce__(self):
+        return Payload, (os.system, "touch hacked"), self.state
+
+
+def _nested(depth, names):
+    """Return a module inside another and so on, the same one under several names."""
+    module = Described()
+    for _ in range(depth):
+        module = Described(_modules=dict.fromkeys(names, module))
+    return module
+
+
+def _in_itself():
+    module = Described()
+    module.state["_modules"]["x"] = module
+    return module
+
+
+MODULES = {
+    "no module inside": lambda: Described(_modules={"x": 3}),
+    "a call inside": lambda: Described(_parameters={"x": Payload(os.system, "touch hacked")}),
+    "in itself": _in_itself,
+    "of endless depth": lambda: _nested(10, ["x" * 99]),
+    "of endless width": lambda: _nested(40, "ab"),
+    "a long name": lambda: Described(_modules={"x" * 10**6: Described()}),
+    "no names": lambda: Described(_parameters={3: 4}, names={0: 1}),
+    "empty": Described,
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_hostile_modules_are_refused(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps({"model": MODULES[name]()}, 2)
+    with pytest.raises(ValueError, match=r"model\.bin cannot be read: .*Download it again"):
+        opened(tmp_path, with_pickle(pickled))
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_what_is_beside_the_tensors_is_never_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    beside = pickle.dumps({"optimizer": Payload(os.system, "touch hacked")}, 2)
+    saved_dict = {"state_dict": {"x": torch.zeros(4)}, "hook": "S"}
+    source = zipfile.ZipFile(io.BytesIO(saved(saved_dict)))
+    pickled = source.read(next(n for n in source.namelist() if n.endswith("data.pkl")))
+    # the call takes the place of the string beside the tensors
+    place = next(a for op, a, _ in pickletools.genops(pickled) if a == "S")
+    call = beside[beside.index(b"c") : beside.index(b"R") + 1]
+    start = pickled.index(b"X\x01\x00\x00\x00" + place.encode())
+    pickled = pickled[:start] + re.sub(rb"q.", b"", call) + pickled[start + 6 :]
+    file = opened(tmp_path, with_pickle(pickled))
+    assert list(file) == ["x"]
     assert not (tmp_path / "hacked").exists()
 
 
