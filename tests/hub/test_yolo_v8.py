@@ -2,10 +2,13 @@
 
 import json
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
 import torch
+import yolo_reference
 from compare import assert_close
 from safetensors.torch import load_file, save_file
 from yolo_reference import YOLOv8, converted, random_yolo
@@ -89,11 +92,9 @@ def write_config(folder, name):
     (folder / "config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize("layout", ["authors", "converted"])
-def test_maps_are_those_of_the_reference(backend, reference, layout, tmp_path):
-    name, oracle, images, features, expected = reference
-    tensors = oracle.state_dict()
-    save_file(tensors if layout == "authors" else converted(tensors), tmp_path / "yolo.safetensors")
+def test_maps_are_those_of_the_reference(backend, reference, tmp_path):
+    _, oracle, images, features, expected = reference
+    save_file(oracle.state_dict(), tmp_path / "yolo.safetensors")
     detector, new = loaded(tmp_path / "yolo.safetensors")
     assert new == []
     backbone = detector.backbone
@@ -101,13 +102,9 @@ def test_maps_are_those_of_the_reference(backend, reference, layout, tmp_path):
     assert list(levels) == ["P2", *PYRAMID]
     for level, theirs in zip(levels.values(), features, strict=True):
         assert_close(level, channels_last(theirs), rtol=1e-4, share=1e-5)
-    out = detector(images)
-    assert {key: tuple(value.shape) for key, value in out.items()} == {
-        key: tuple(value.shape) for key, value in expected.items()
-    }
+    out = detector.predict(images, verbose=0)  # with normalizations folded in
+    assert list(out) == ["boxes", "classes"]
     assert_close(out, {key: value.numpy() for key, value in expected.items()}, 1e-4, share=1e-5)
-    predicted = detector.predict(images, verbose=0)  # with normalizations folded in
-    assert_close(predicted, {k: v.numpy() for k, v in expected.items()}, 1e-4, share=1e-5)
 
 
 def test_training_follows_the_statistics_of_the_batch(trains):
@@ -179,6 +176,53 @@ def test_a_file_is_written_back_under_the_names_of_the_authors(reference, tmp_pa
     saved = json.loads((tmp_path / "saved" / "config.json").read_text())
     original = json.loads((tmp_path / "config.json").read_text())
     assert {key: saved[key] for key in original} == original
+
+
+@pytest.mark.parametrize("key", ["model", "ema"])
+def test_a_file_of_the_authors_is_a_pickled_module(key, tmp_path, monkeypatch):
+    """In half precision, of classes of a package that is not there, with the names of classes."""
+    oracle, images = random_yolo(*TINY["narrow"]).half(), images_of("narrow")
+    oracle.names = {0: "disc", 1: "square", 2: "star"}
+    package = types.ModuleType("authors_code")
+    monkeypatch.setitem(sys.modules, "authors_code", package)
+    for cls in (yolo_reference.YOLOv8, *yolo_reference.PARTS):
+        setattr(package, cls.__name__, cls)
+        monkeypatch.setattr(cls, "__module__", "authors_code")
+    content = {"model": None, "ema": None, "optimizer": None, "epoch": -1, "train_args": {"lr0": 1}}
+    torch.save({**content, key: oracle}, tmp_path / "best.pt")
+    monkeypatch.undo()
+    with keras.use_backend("torch"):
+        detector, new = loaded(tmp_path / "best.pt")
+        assert new == []
+        assert detector.backbone.source_config["id2label"] == {
+            "0": "disc", "1": "square", "2": "star",
+        }  # fmt: skip
+        with torch.no_grad():
+            expected = oracle.float()(torch.tensor(images).permute(0, 3, 1, 2))
+        assert_close(detector(images), dict(expected), 1e-4, share=1e-5)
+    assert "authors_code" not in sys.modules
+
+
+def test_a_preset_is_one_file_of_a_repository_and_its_licence_is_said_once(tmp_path, hub_server):
+    (tmp_path / "repo").mkdir()
+    for file in ("yolov8n.safetensors", "yolov8s.safetensors"):
+        save_file(converted(random_yolo(*TINY["narrow"]).state_dict()), tmp_path / "repo" / file)
+    hub_server.publish("lmz/candle-yolo-v8", tmp_path / "repo")
+    channels, depth, _, _ = TINY["narrow"]
+    sizes = {"stackwise_channels": channels, "stackwise_depth": depth}
+    with keras.use_backend("torch"):
+        with pytest.warns(UserWarning, match=r"'yolo_v8_xs_coco' are published under AGPL-3\.0"):
+            backbone = hub.Backbone.from_preset("yolo_v8_xs_coco", **sizes)
+        again = hub.Backbone.from_preset("yolo_v8_xs_coco", **sizes)  # a warning is an error
+        handle = "hf://lmz/candle-yolo-v8/yolov8s.safetensors"
+        other = hub.Backbone.from_preset(handle)
+        for x, y, z in zip(*(m.get_weights() for m in (backbone, again, other)), strict=True):
+            np.testing.assert_array_equal(x, y)
+            np.testing.assert_array_equal(x, z)
+        with pytest.raises(
+            FileNotFoundError, match=r"has no 'yolov8m\.safetensors'; it has: yolov8n"
+        ):
+            hub.Backbone.from_preset("yolo_v8_m_coco")
 
 
 def test_half_precision_is_kept_where_it_is_asked_for(tmp_path):

@@ -140,6 +140,9 @@ class YOLOv8(nn.Module):
         return layer[22]([out3, out4, out5])
 
 
+PARTS = (Unit, Bottleneck, C2f, SPPF, Detect)
+
+
 def enlarged(x):
     return functional.interpolate(x, scale_factor=2, mode="nearest")
 
