@@ -1,4 +1,4 @@
-"""`hub convert`: write weights, KerasHub's, OpenAI's and CTranslate2's too, as safetensors."""
+"""`hub convert`: write weights, those of other libraries too, as safetensors."""
 
 import argparse
 import math
@@ -6,10 +6,11 @@ from pathlib import Path
 
 from hub.cli.common import add_remote_options, preset_files
 from hub.convert.ctranslate2 import convert_ctranslate2, is_ctranslate2
-from hub.convert.kerashub import convert_kerashub, is_kerashub
+from hub.convert.kerascv import convert_kerascv, is_kerascv
+from hub.convert.kerashub import Converted, convert_kerashub, is_kerashub
 from hub.convert.openai_whisper import convert_openai_whisper
 from hub.convert.safetensors import convert
-from hub.presets.files import PresetFiles, resolve_file
+from hub.presets.files import resolve_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,8 @@ def run(options: argparse.Namespace) -> None:
     else:
         files = preset_files(options, options.source)
         if is_kerashub(files):
-            _convert_kerashub(files, target)
+            read = convert_kerascv if is_kerascv(files) else convert_kerashub
+            _report(read(files, target), target)
             return
         if is_ctranslate2(files):
             rows = convert_ctranslate2(files, target, options.tokenizer)
@@ -46,8 +48,8 @@ def run(options: argparse.Namespace) -> None:
     )
 
 
-def _convert_kerashub(files: PresetFiles, target: Path) -> None:
-    rows = convert_kerashub(files, target)
+def _report(rows: list[Converted], target: Path) -> None:
+    """Print what was done with each tensor of a preset of KerasHub or KerasCV."""
     width = max(len(row.ours) for row in rows)
     for row in rows:
         if row.ours:

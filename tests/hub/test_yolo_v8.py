@@ -11,12 +11,15 @@ import torch
 import yolo_reference
 from compare import assert_close
 from safetensors.torch import load_file, save_file
-from yolo_reference import YOLOv8, converted, random_yolo
+from yolo_reference import YOLOv8, converted, kerascv_preset, random_yolo
 
 import hub
 import keraslite as keras
+from hub.cli import main
+from hub.convert.kerascv import convert_kerascv
 from hub.families import family_of
 from hub.models.yolo_v8 import SIZES, YOLOV8Head
+from hub.presets import resolve
 from hub.presets.build import find_checkpoint, load
 from hub.presets.save import config_of, write_preset
 from hub.presets.table import preset_row
@@ -223,6 +226,67 @@ def test_a_preset_is_one_file_of_a_repository_and_its_licence_is_said_once(tmp_p
             FileNotFoundError, match=r"has no 'yolov8m\.safetensors'; it has: yolov8n"
         ):
             hub.Backbone.from_preset("yolo_v8_m_coco")
+
+
+# -- presets of KerasCV ---------------------------------------------------------------------------
+
+OF_KERASCV = ((8, 16, 24, 32), (1, 2, 1, 1), 3, 2)  # its neck has two bottlenecks on the way up
+
+
+def test_a_detector_of_kerascv_is_converted(tmp_path, capsys):
+    oracle, images = random_yolo(*OF_KERASCV), images_of("narrow")
+    kerascv_preset(tmp_path / "theirs", oracle, *OF_KERASCV[:2], detector=True)
+    with keras.use_backend("torch"):
+        assert main(["convert", str(tmp_path / "theirs"), str(tmp_path / "ours")]) == 0
+    out = capsys.readouterr().out
+    assert "model.22.cv2.2.2.bias" in out
+    assert "<- layers/functional/layers/conv2d/vars/0  (transposed)" in out
+    written = load_file(tmp_path / "ours" / "model.safetensors")
+    for name, value in oracle.state_dict().items():
+        if not name.endswith(("num_batches_tracked", "dfl.conv.weight")):
+            np.testing.assert_array_equal(written[name], value, err_msg=name)
+    with torch.no_grad(), keras.use_backend("torch"):
+        detector, _ = loaded(tmp_path / "ours")
+        expected = oracle(torch.tensor(images).permute(0, 3, 1, 2))
+        assert_close(detector(images), dict(expected), 1e-4, share=1e-5)
+
+
+def test_a_backbone_of_kerascv_is_converted(tmp_path):
+    oracle, images = random_yolo(*OF_KERASCV), images_of("narrow")
+    folder = tmp_path / "theirs"
+    kerascv_preset(folder, oracle, *OF_KERASCV[:2], detector=False)
+    with torch.no_grad(), keras.use_backend("torch"):
+        convert_kerascv(resolve(folder), tmp_path / "ours")
+        backbone = hub.Backbone.from_preset(tmp_path / "ours")
+        expected = oracle.features(torch.tensor(images).permute(0, 3, 1, 2))[-1]
+        assert_close(backbone(images), channels_last(expected), 1e-4, share=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda c: c.update(class_name="RetinaNet"), "is a 'RetinaNet' of KerasCV"),
+        (lambda c: c["config"].update(fpn_depth=3), "fpn_depth=3, which must be 2"),
+        (lambda c: c["config"].update(num_classes="a"), "num_classes must be a positive integer"),
+        (lambda c: c["config"].update(num_classes=4), r"wrong shape.*class_p3_output/kernel"),
+        (lambda c: c["config"].update(backbone=3), "is a None of KerasCV"),
+        (lambda c: c["config"]["backbone"]["config"].update(stackwise_depth=[1] * 4),
+         "Unused in the preset"),
+        (lambda c: c["config"]["backbone"]["config"].update(stackwise_depth=[1, 10**9, 1, 1]),
+         "the weights beside it 327 tensors"),
+        (lambda c: c["config"]["backbone"]["config"].update(stackwise_channels=["8"] * 4),
+         "a list, each an integer of at least 1"),
+    ],
+)  # fmt: skip
+def test_presets_of_kerascv_that_do_not_fit(tmp_path, change, match):
+    folder = tmp_path / "theirs"
+    kerascv_preset(folder, random_yolo(*OF_KERASCV), *OF_KERASCV[:2], detector=True)
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with keras.use_backend("torch"), pytest.raises(ValueError, match=match):
+        convert_kerascv(resolve(folder), tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
 
 
 def test_half_precision_is_kept_where_it_is_asked_for(tmp_path):

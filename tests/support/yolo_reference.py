@@ -4,6 +4,9 @@ A stage is a list entry under the number that the authors' files give it; joins 
 have numbers too, but no weights.
 """
 
+import json
+
+import h5py
 import torch
 from torch import nn
 from torch.nn import functional
@@ -169,3 +172,64 @@ def converted(tensors):
         _, number, rest = name.split(".", 2)
         renamed[f"{CONVERTED[int(number)]}.{rest}".replace(".m.", ".bottleneck.")] = value
     return renamed
+
+
+# -- KerasCV --------------------------------------------------------------------------------------
+
+
+def _units(tensors, numbers):
+    """Names of the convolutions of parts, in the order in which they run."""
+    names = [name.removesuffix(".conv.weight") for name in tensors if name.endswith("conv.weight")]
+    names = [name for name in names if int(name.split(".")[1]) in numbers]
+    order = {"model": 0, "cv1": 0, "m": 1, "cv2": 2}  # within a block
+    return sorted(names, key=lambda x: [order.get(p, int(p) if p.isdigit() else 0)
+                                        for p in x.split(".")])  # fmt: skip
+
+
+def kerascv_preset(folder, oracle, channels, depth, detector):
+    """Write a preset as KerasCV 0.9 does: layers by class and number, as Keras sorts its graph."""
+    tensors = {k: v.numpy() for k, v in oracle.state_dict().items()}
+    classes, fpn_depth = len(tensors["model.22.cv3.0.2.bias"]), len(oracle.model[12].m)
+    config = {
+        "module": "keras_cv.models", "class_name": "YOLOV8Backbone",
+        "registered_name": "keras_cv.models>YOLOV8Backbone",
+        "config": {
+            "name": "backbone", "trainable": True, "include_rescaling": True,
+            "input_shape": [None, None, 3], "stackwise_channels": channels,
+            "stackwise_depth": depth, "activation": "swish",
+        },
+    }  # fmt: skip
+    groups = [("layers/functional/" if detector else "", _units(tensors, range(10)))]
+    if detector:
+        # of the heads a row of all levels after the other, classes first
+        heads = [
+            f"model.22.{branch}.{level}.{row}"
+            for row in (0, 1, 2) for branch in ("cv3", "cv2") for level in (0, 1, 2)
+        ]  # fmt: skip
+        groups.append(("", [*_units(tensors, range(10, 22)), *heads]))
+        config = {
+            "module": "keras_cv.models", "class_name": "YOLOV8Detector",
+            "registered_name": "keras_cv.models>YOLOV8Detector",
+            "config": {
+                "num_classes": classes, "bounding_box_format": "xyxy", "fpn_depth": fpn_depth,
+                "backbone": config,
+            },
+        }  # fmt: skip
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    with h5py.File(folder / "model.weights.h5", "w") as file:
+        for start, names in groups:
+            counts = {"conv2d": 0, "batch_normalization": 0}
+            for name in names:
+                plain = f"{name}.weight" in tensors  # the last convolution of a branch
+                conv = name if plain else f"{name}.conv"
+                values = [tensors[f"{conv}.weight"].transpose(2, 3, 1, 0)]
+                layers = {"conv2d": values + ([tensors[f"{conv}.bias"]] if plain else [])}
+                if not plain:
+                    leaves = ("weight", "bias", "running_mean", "running_var")
+                    layers["batch_normalization"] = [tensors[f"{name}.bn.{x}"] for x in leaves]
+                for layer, variables in layers.items():
+                    number = f"_{counts[layer]}" if counts[layer] else ""
+                    counts[layer] += 1
+                    for i, value in enumerate(variables):
+                        file[f"{start}layers/{layer}{number}/vars/{i}"] = value
