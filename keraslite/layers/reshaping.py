@@ -171,6 +171,18 @@ class _Cropping(_Spatial):
         return inputs[tuple(slices)]
 
 
+def _repeat(x: Any, counts: list[int]) -> Any:
+    """Repeat the entries of each axis, all of them in one copy."""
+    sizes = ops.shape(x)
+    repeated = [axis for axis, count in enumerate(counts) if count > 1]
+    x = ops.expand_dims(x, [axis + i for i, axis in enumerate(repeated, 1)])
+    pairs = [
+        (size, count) if count > 1 else (size,) for size, count in zip(sizes, counts, strict=True)
+    ]
+    x = ops.broadcast_to(x, [n for pair in pairs for n in pair])
+    return ops.reshape(x, [size * count for size, count in zip(sizes, counts, strict=True)])
+
+
 class _UpSampling(_Spatial):
     _argument = "size"
 
@@ -185,9 +197,7 @@ class _UpSampling(_Spatial):
         """Enlarge."""
         interpolation, numbers = getattr(self, "interpolation", "nearest").lower(), self._numbers()
         if interpolation == "nearest":
-            for axis, count in enumerate(numbers):
-                inputs = inputs if count in (None, 1) else ops.repeat(inputs, count, axis=axis)
-            return inputs
+            return _repeat(inputs, [number or 1 for number in numbers])
         spatial = tuple(i for i, number in enumerate(numbers) if number is not None)
         full = ops.shape(inputs)
         size = tuple(full[i] * numbers[i] for i in spatial)
