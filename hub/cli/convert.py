@@ -10,7 +10,8 @@ from hub.convert.kerascv import convert_kerascv, is_kerascv
 from hub.convert.kerashub import Converted, convert_kerashub, is_kerashub
 from hub.convert.openai_whisper import convert_openai_whisper
 from hub.convert.safetensors import convert
-from hub.presets.files import resolve_file
+from hub.presets.build import config_of_weights
+from hub.presets.files import resolve, resolve_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +29,12 @@ def run(options: argparse.Namespace) -> None:
     target = Path(options.target)
     if options.source.endswith(".pt"):
         remote = {"revision": options.revision, "token": options.token}
-        file = resolve_file(options.source, **remote)
-        rows = convert_openai_whisper(*file, target, options.tokenizer)
+        files = resolve(options.source, **remote)
+        if config_of_weights(files):
+            rows = convert(files, target)
+        else:
+            file = resolve_file(options.source, **remote)
+            rows = convert_openai_whisper(*file, target, options.tokenizer)
     else:
         files = preset_files(options, options.source)
         if is_kerashub(files):

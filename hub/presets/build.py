@@ -38,7 +38,7 @@ def read_config(files: PresetFiles) -> dict[str, Any]:
         ValueError: the config has no model type.
     """
     row = files.row or {}
-    config = {} if row else _config_of_weights(files)
+    config = {} if row else config_of_weights(files)
     if "config.json" in files or not (row or config):
         config = files.json("config.json")
     default = row.get("family") or config.get("_class_name")  # the latter by diffusers
@@ -58,8 +58,13 @@ def read_config(files: PresetFiles) -> dict[str, Any]:
     return config | _declared_by_architecture(config)
 
 
-def _config_of_weights(files: PresetFiles) -> dict[str, Any]:
-    """Return the content of a config.json for weights alone; nothing where there is more."""
+def config_of_weights(files: PresetFiles) -> dict[str, Any]:
+    """Return the content of a config.json that the tensors of a file tell.
+
+    Args:
+        files: of a checkpoint; nothing is returned where there is more than weights, or where they
+            are of an architecture that is not recognised.
+    """
     if files.names and files.names <= READERS.keys():
         for model_type in _WITHOUT_CONFIG:
             config = family_of(model_type).infer(open_weights(files))

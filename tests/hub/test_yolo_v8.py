@@ -203,6 +203,10 @@ def test_a_file_of_the_authors_is_a_pickled_module(key, tmp_path, monkeypatch):
         with torch.no_grad():
             expected = oracle.float()(torch.tensor(images).permute(0, 3, 1, 2))
         assert_close(detector(images), dict(expected), 1e-4, share=1e-5)
+        assert main(["convert", str(tmp_path / "best.pt"), str(tmp_path / "ours")]) == 0
+        again, _ = loaded(tmp_path / "ours")
+        assert again.backbone.source_config == detector.backbone.source_config
+        assert_close(again.get_weights(), detector.get_weights(), 0, 0)
     assert "authors_code" not in sys.modules
 
 
