@@ -221,6 +221,17 @@ class YOLOV8Head(layers.Layer):
                 )
         return self.network(list(features), training=training)
 
+    def compute_output_spec(
+        self, features: Sequence[Any], training: bool | None = None
+    ) -> dict[str, Any]:
+        """Return the symbolic output for symbolic features."""
+        sizes = [x.shape[1:3] for x in features]
+        positions = None if any(None in size for size in sizes) else sum(map(math.prod, sizes))
+        return {
+            name: keras.KerasTensor((features[0].shape[0], positions, width), self.variable_dtype)
+            for name, width in (("boxes", 4 * _BINS), ("classes", self.num_classes))
+        }
+
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
         names = ("num_classes", "fpn_depth", "box_channels", "class_channels", "activation")
