@@ -27,6 +27,8 @@ def _erfinv(x: float) -> float:
     return statistics.NormalDist().inv_cdf((x + 1) / 2) / math.sqrt(2)
 
 
+_SHORT = 256  # rows of so many numbers are sorted as a whole by top_k
+
 TABLE: dict[str, Any] = {
     name: quiet_in_float32(_one_by_one(name, fn))
     for name, fn in {"erf": math.erf, "erfc": math.erfc, "erfinv": _erfinv}.items()
@@ -49,6 +51,21 @@ def top_k(x: np.ndarray, k: int, sorted: bool = True) -> tuple:
     if k > x.shape[-1]:
         raise ValueError(f"k={k} is more than the size {x.shape[-1]} of the last axis")
     keys = x.astype("float32") if x.dtype.kind == "V" else x  # bfloat16, whose NaN is anywhere
-    falling = np.argsort(np.flip(keys, -1), -1, stable=True)[..., ::-1][..., :k]
-    indices = x.shape[-1] - 1 - falling
+    if k and keys.size and keys.shape[-1] > _SHORT and not np.isnan(keys).any():
+        rows = keys.reshape(-1, keys.shape[-1])
+        indices = np.stack([_largest(row, k) for row in rows]).reshape(*keys.shape[:-1], k)
+    else:
+        indices = _falling(keys)[..., :k]
     return np.take_along_axis(x, indices, -1), indices.astype(np.int32)
+
+
+def _falling(x: np.ndarray) -> np.ndarray:
+    """Return the places of falling values, of equal ones the first one first."""
+    return x.shape[-1] - 1 - np.argsort(np.flip(x, -1), -1, stable=True)[..., ::-1]
+
+
+def _largest(row: np.ndarray, k: int) -> np.ndarray:
+    """Return what `_falling` does for the k largest alone, without sorting the others."""
+    least = np.partition(row, -k)[-k]
+    above, equal = np.flatnonzero(row > least), np.flatnonzero(row == least)
+    return np.concatenate([above[_falling(row[above])], equal[: k - len(above)]])
