@@ -50,6 +50,7 @@ FLOORS = {
         ["generation"],
         ["diffusion"],
         ["speech"],
+        ["detection"],
         ["tasks"],
         ["convert"],
         ["cli"],

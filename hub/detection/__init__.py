@@ -1,0 +1,1 @@
+"""Detection of objects: training targets, losses, metrics, results and pictures of them."""
