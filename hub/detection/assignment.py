@@ -86,9 +86,12 @@ def assign(
     alignment = ops.where(is_candidate, scores**alpha * overlaps**beta, -1.0)
 
     is_taken = _is_among_largest(alignment, candidates) & is_candidate
-    owner = ops.cast(ops.argmax(ops.where(is_taken, overlaps, -1.0), axis=1), "int32")
     is_foreground = ops.any(is_taken, axis=1)
+    # As argmax along the second axis, which is slow on torch.
+    taken = ops.where(is_taken, overlaps, -1.0)
     numbers = np.arange(labels.shape[1], dtype="int32")[:, None]
+    is_best = ops.equal(taken, ops.max(taken, axis=1, keepdims=True))
+    owner = ops.min(ops.where(is_best, numbers, len(numbers)), axis=1)
     is_owned = is_taken & ops.equal(ops.expand_dims(owner, 1), numbers)
 
     alignment = ops.where(is_owned, alignment, 0.0)
