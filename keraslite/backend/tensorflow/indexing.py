@@ -23,23 +23,29 @@ def nonzero(x: tf.Tensor) -> tuple:
 def take(x: tf.Tensor, indices: tf.Tensor, axis: Any = None) -> tf.Tensor:
     if axis is None:
         x, axis = tf.reshape(x, [-1]), 0
-    if indices.dtype not in (tf.int32, tf.int64):
-        indices = tf.cast(indices, tf.int32)
-    size = tf.cast(shape_of(x)[axis], indices.dtype)
-    return tf.gather(x, tf.where(indices < 0, indices + size, indices), axis=axis)
+    return tf.gather(x, _from_front(indices, shape_of(x)[axis]), axis=axis)
+
+
+def _from_front(indices: tf.Tensor, size: Any) -> tf.Tensor:
+    """Count indices from the front, in a dtype that TensorFlow gathers by."""
+    indices = indices if indices.dtype in (tf.int32, tf.int64) else tf.cast(indices, tf.int32)
+    return tf.where(indices < 0, indices + tf.cast(size, indices.dtype), indices)
 
 
 @primitive(TABLE)
 def take_along_axis(x: tf.Tensor, indices: tf.Tensor, axis: Any = None) -> tf.Tensor:
     if axis is None:
         x, indices, axis = tf.reshape(x, [-1]), tf.reshape(indices, [-1]), 0
-    rank = x.shape.rank
-    last = [a for a in range(rank) if a != axis % rank] + [axis % rank]
+    rank, axis = x.shape.rank, axis % x.shape.rank
+    indices = _from_front(indices, shape_of(x)[axis])
+    lead, behind = x.shape[:axis], indices.shape[axis + 1 :]
+    is_slices = behind.rank and set(behind) == {1} and lead.is_fully_defined()
+    if is_slices and lead == indices.shape[:axis]:  # no need to transpose all of x
+        return tf.gather(x, tf.reshape(indices, (*lead, -1)), axis=axis, batch_dims=axis)
+    last = [a for a in range(rank) if a != axis] + [axis]
     back, moves = [last.index(a) for a in range(rank)], last != [*range(indices.shape.rank)]
     if moves:
         x, indices = tf.transpose(x, last), tf.transpose(indices, last)
-    indices = tf.cast(indices, tf.int32) if indices.dtype not in (tf.int32, tf.int64) else indices
-    indices = tf.where(indices < 0, indices + tf.cast(shape_of(x)[-1], indices.dtype), indices)
     if x.shape[:-1] != indices.shape[:-1] or None in x.shape[:-1]:
         lead = tf.broadcast_dynamic_shape(tf.shape(x)[:-1], tf.shape(indices)[:-1])
         x = tf.broadcast_to(x, tf.concat([lead, tf.shape(x)[-1:]], 0))

@@ -203,6 +203,7 @@ ROWS = [
     row("take_along_axis", A, np.int32([[0, 2], [1, -1]]), axis=1, grad=0),
     row("take_along_axis", C, np.int32([[[1]], [[0]]]), axis=0), row("take_along_axis", A, np.int32([1, 5, 0]), oracle=lambda x, i: jnp.take_along_axis(x, i, None)),
     row("take_along_axis", C, np.int32([[[0], [1], [3]]]), axis=2),
+    row("take_along_axis", C, np.int32([[[0], [-1]], [[1], [1]]]), axis=1, grad=0),
     *(row(name, x, axis=axis) for name in ("sort", "argsort") for x in (C, TIES, I)
       for axis in (-1, 0, None)),
     row("sort", C, axis=1, grad=0), row("argsort", BOOL), row("sort", BOOL), row("sort", HOLES),
