@@ -35,6 +35,10 @@ def take_along_axis(x: np.ndarray, indices: np.ndarray, axis: Any = None) -> np.
         before, behind = slice(place), slice(place + 1, None)
         if sizes[0][before] == sizes[1][before] and sizes[0][behind] == sizes[1][behind]:
             return np.take_along_axis(x, indices, axis)
+        if sizes[0][before] == sizes[1][before] and set(sizes[1][behind]) == {1}:  # whole slices
+            lead = sizes[1][before]
+            places = (i[..., None] for i in np.indices(lead, sparse=True))
+            return x[(*places, indices.reshape(*lead, -1))]
     whole = np.broadcast_shapes(*((*s[: axis % x.ndim], 1, *s[axis % x.ndim + 1 :]) for s in sizes))
     x, indices = (
         np.broadcast_to(a, (*whole[: axis % x.ndim], a.shape[axis], *whole[axis % x.ndim + 1 :]))
