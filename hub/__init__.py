@@ -15,8 +15,11 @@ _MODULES = {
     "hub.preprocessing.audio": ("load_audio",),
     "hub.preprocessing.audio_converter": ("AudioConverter", "WhisperAudioConverter"),
     "hub.preprocessing.speech": ("SpeechToTextPreprocessor",),
+    "hub.preprocessing.detection_augment": ("DetectionAugment",),
+    "hub.preprocessing.detection_data": ("DetectionDataset",),
     "hub.preprocessing.image": ("ImagePreprocessor", "ImageTextPreprocessor"),
     "hub.preprocessing.image_folder": ("ImageFolder",),
+    "hub.preprocessing.letterbox": ("DetectionPreprocessor",),
     "hub.preprocessing.text": (
         "CausalLMPreprocessor", "MaskedLMPreprocessor", "Seq2SeqLMPreprocessor",
         "TextPreprocessor", "TokenClassifierPreprocessor",

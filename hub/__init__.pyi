@@ -37,9 +37,12 @@ from hub.models.yolo_v8 import YOLOV8Backbone as YOLOV8Backbone
 from hub.preprocessing.audio import load_audio as load_audio
 from hub.preprocessing.audio_converter import AudioConverter as AudioConverter
 from hub.preprocessing.audio_converter import WhisperAudioConverter as WhisperAudioConverter
+from hub.preprocessing.detection_augment import DetectionAugment as DetectionAugment
+from hub.preprocessing.detection_data import DetectionDataset as DetectionDataset
 from hub.preprocessing.image import ImagePreprocessor as ImagePreprocessor
 from hub.preprocessing.image import ImageTextPreprocessor as ImageTextPreprocessor
 from hub.preprocessing.image_folder import ImageFolder as ImageFolder
+from hub.preprocessing.letterbox import DetectionPreprocessor as DetectionPreprocessor
 from hub.preprocessing.speech import SpeechToTextPreprocessor as SpeechToTextPreprocessor
 from hub.preprocessing.text import CausalLMPreprocessor as CausalLMPreprocessor
 from hub.preprocessing.text import MaskedLMPreprocessor as MaskedLMPreprocessor
