@@ -14,6 +14,7 @@ MOVES = [
     ("RandomTranslation", {"height_factor": 0.5, "width_factor": 0.5, **_FILL}),
     ("RandomZoom", {"height_factor": 0.5, "width_factor": 0.3, **_FILL}),
     ("RandomShear", {"x_factor": 0.3, "y_factor": 0.2, **_FILL}),
+    ("RandomAffine", {"degrees": 30.0, "translate": 0.2, "scale": 0.4, "shear": 10.0, "seed": 3}),
     ("RandomPerspective", {"factor": (1.0, 1.0), "scale": 0.4, "seed": 3}),
     ("RandAugment", {"factor": (0.05, 0.1), "num_ops": 1, "seed": 5}),
     ("RandomElasticTransform", {"factor": (1.0, 1.0), "scale": 0.5, **_FILL}),

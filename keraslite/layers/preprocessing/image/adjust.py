@@ -79,6 +79,17 @@ def saturation(images: Tensor, factor: Tensor, value_range: Sequence[float]) -> 
     return top - (top - images) * ops.minimum(ops.maximum(per_image(factor), 0.0), largest)
 
 
+def value(images: Tensor, factor: Tensor, value_range: Sequence[float]) -> Tensor:
+    """Multiply the largest channel of each pixel, up to the largest value, with hue and saturation
+    as they are.
+    """
+    low, high = value_range
+    red, green, blue = _channels(images)
+    top = ops.maximum(ops.maximum(red, green), blue) - low
+    largest = (high - low) / ops.where(top > 0, top, 1.0)
+    return (images - low) * ops.minimum(per_image(factor), largest) + low
+
+
 def sharpness(images: Tensor, factor: Tensor, value_range: Sequence[float]) -> Tensor:
     """Mix images with smoothed ones: 0 takes these, 1 the images, and more sharpens them."""
     padded = ops.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))

@@ -228,7 +228,12 @@ class BaseImagePreprocessingLayer(DataLayer):
         return ops.saturate_cast(ops.round(images), name)
 
     def move_boxes(
-        self, bounding_boxes: dict[str, Tensor], move: Callable, before: Any, after: Any
+        self,
+        bounding_boxes: dict[str, Tensor],
+        move: Callable,
+        before: Any,
+        after: Any,
+        min_area: float = 0.0,
     ) -> dict[str, Tensor]:
         """Move boxes with their image, and clip them to it; a box that leaves it gets the label -1.
 
@@ -237,11 +242,23 @@ class BaseImagePreprocessingLayer(DataLayer):
             move: a function of boxes in "xyxy".
             before: the height and width of the images.
             after: the height and width that they have then.
+            min_area: the part of its area that a box must keep to be in the image.
         """
         name = self.bounding_box_format
         out = boxes_ops.convert_format(bounding_boxes, name, "xyxy", *before)
-        out = boxes_ops.clip_to_image_size({**out, "boxes": move(out["boxes"])}, *after)
+        moved = move(out["boxes"])
+        out = boxes_ops.clip_to_image_size({**out, "boxes": moved}, *after)
+        if min_area:
+            hidden = _area(out["boxes"]) < min_area * _area(moved)
+            labels = ops.convert_to_tensor(out["labels"])
+            if len(labels.shape) > len(hidden.shape):
+                hidden = ops.expand_dims(hidden, -1)
+            out = {**out, "labels": ops.where(hidden, ops.full_like(labels, -1), labels)}
         return boxes_ops.convert_format(out, "xyxy", name, *after)
+
+
+def _area(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def _dense(bounding_boxes: Any) -> dict[str, Any]:

@@ -245,6 +245,55 @@ class RandomSaturation(ColorLayer):
         return adjust.saturation(images, transformation["factor"], self.value_range)
 
 
+class RandomHSV(ColorLayer):
+    """Turn hues, and multiply saturation and value, in training.
+
+    `RandomSaturation` and `RandomBrightness` draw other amounts: saturation by a ratio, and a
+    number that is added to all pixels.
+
+    Args:
+        hue: the range of the turn of the hue, as a part of the colour circle: a number for
+            (-hue, hue), or a pair from [-1, 1].
+        saturation: the range of the change of the saturation: a number for factors from
+            1 - saturation to 1 + saturation, or a pair from [-1, 1], to which 1 is added.
+        value: likewise of the value, the largest of the three colours.
+        value_range: the least and the largest value of a pixel.
+        data_format: "channels_last" or "channels_first".
+        seed: an int.
+
+    >>> RandomHSV()(np.ones((2, 2, 3), "float32")).shape
+    (2, 2, 3)
+    """
+
+    draws = 3
+
+    def __init__(
+        self,
+        hue: Any = 0.015,
+        saturation: Any = 0.7,
+        value: Any = 0.4,
+        value_range: Sequence[float] = (0, 255),
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        self.set_arguments(locals())
+        self.value_range = read_value_range(value_range)
+        pairs = (("hue", hue), ("saturation", saturation), ("value", value))
+        self._ranges = [read_range(limits, -1, 1, name) for name, limits in pairs]
+
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the turn of the "hue", and the factors of "saturation" and "value"."""
+        hue, saturation, value = map(between, units, self._ranges)
+        return {"hue": hue, "saturation": 1.0 + saturation, "value": 1.0 + value}
+
+    def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
+        """Change the colours."""
+        images = adjust.hue(images, transformation["hue"])
+        images = adjust.saturation(images, transformation["saturation"], self.value_range)
+        return adjust.value(images, transformation["value"], self.value_range)
+
+
 class RandomColorJitter(ColorLayer):
     """Change brightness, contrast, saturation and hue of images in training, in this order.
 

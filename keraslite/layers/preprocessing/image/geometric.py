@@ -6,6 +6,8 @@ where the matrix, which is for centres, has i.
 
 from typing import Any
 
+import numpy as np
+
 from keraslite import ops
 from keraslite.layers.preprocessing.image.base import BaseImagePreprocessingLayer, ImageSize
 from keraslite.layers.preprocessing.image.draws import between, check_option, chosen, read_range
@@ -355,6 +357,98 @@ class RandomShear(GeometricLayer):
             "shear_factor": ops.stack([x, y], axis=1),
             "matrix": _matrix(1.0, x, 0.0, y, 1.0, 0.0, 0.0, 0.0),
         }
+
+
+class RandomAffine(GeometricLayer):
+    """Rotate, scale, shear and shift images in training, by one warp each.
+
+    Args:
+        degrees: the range of the angle, counter-clockwise: a number for (-degrees, degrees), or a
+            pair.
+        translate: the range of the shifts to the right and down, as parts of the width and height:
+            a number for (-translate, translate), or a pair from [-1, 1].
+        scale: the range of the change of the size: a number from [0, 1) for
+            (1 - scale, 1 + scale), or a pair of factors.
+        shear: the range of the angles of shear along either axis, in degrees: a number for
+            (-shear, shear), or a pair from (-90, 90).
+        min_area: the part of its area that a box must keep to be in the result.
+        interpolation: "bilinear" or "nearest".
+        fill_mode: what stands beyond the edges: "reflect" (the image about its edge), "wrap" (the
+            image again), "constant" or "nearest" (the last pixel).
+        fill_value: the constant.
+        data_format: "channels_last" or "channels_first".
+        seed: an int.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    >>> layer = RandomAffine(degrees=10.0, translate=0.1, scale=0.5, fill_value=114.0)
+    >>> layer(np.ones((2, 4, 4, 3), "float32")).shape
+    (2, 4, 4, 3)
+    """
+
+    draws = 6
+
+    def __init__(
+        self,
+        degrees: Any = 0.0,
+        translate: Any = 0.1,
+        scale: Any = 0.5,
+        shear: Any = 0.0,
+        min_area: float = 0.1,
+        interpolation: str = "bilinear",
+        fill_mode: str = "constant",
+        fill_value: float = 0.0,
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        if not 0 <= min_area < 1:
+            raise ValueError(f"`min_area` must be a number from [0, 1), got min_area={min_area!r}.")
+        self.set_arguments(locals())
+        pair = scale if isinstance(scale, list | tuple) else (1 - scale, 1 + scale)
+        self._ranges = [
+            read_range(degrees, -360, 360, "degrees"),
+            read_range(translate, -1, 1, "translate"),
+            read_range(translate, -1, 1, "translate"),
+            read_range(pair, 1e-3, 1e3, "scale"),
+            read_range(shear, -89, 89, "shear"),
+            read_range(shear, -89, 89, "shear"),
+        ]
+
+    def parameters(self, size: ImageSize, *units: Tensor) -> dict[str, Any]:
+        """Return the "angle", "translations", "scale" and "shear", and the "matrix"."""
+        angle, right, down, factor, across, along = (
+            between(unit, limits) for unit, limits in zip(units, self._ranges, strict=True)
+        )
+        width, height = (ops.cast(n, "float32") for n in (size.width, size.height))
+        right, down = right * width, down * height
+        turn, across_y, along_x = (v * np.float32(np.pi / 180) for v in (angle, across, along))
+        cos, sin = factor * ops.cos(turn), factor * ops.sin(turn)
+        x_by_y, y_by_x = ops.tan(across_y), ops.tan(along_x)
+        # From the image to the result: the rotation, then the shear.
+        a, b = cos - x_by_y * sin, sin + x_by_y * cos
+        c, d = y_by_x * cos - sin, y_by_x * sin + cos
+        scale = 1.0 / (a * d - b * c)
+        a, b, c, d = d * scale, -b * scale, -c * scale, a * scale
+        x, y = (width - 1.0) * 0.5, (height - 1.0) * 0.5
+        left = x - a * (x + right) - b * (y + down)
+        top = y - c * (x + right) - d * (y + down)
+        return {
+            "angle": angle, "translations": ops.stack([right, down], axis=1), "scale": factor,
+            "shear": ops.stack([across, along], axis=1),
+            "matrix": _matrix(a, b, left, c, d, top, 0.0, 0.0),
+        }  # fmt: skip
+
+    def change_boxes(
+        self, bounding_boxes: dict[str, Tensor], transformation: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        """Return boxes around the moved corners of boxes, without those that are hardly left."""
+        size = transformation["height"], transformation["width"]
+        matrix = transformation["matrix"]
+        return self.move_boxes(
+            bounding_boxes, lambda x: move_corners(x, matrix), size, size, self.min_area
+        )
 
 
 class RandomPerspective(GeometricLayer):
