@@ -67,13 +67,12 @@ class DetectionAugment:
     fill: int = GREY
 
     def __post_init__(self):
-        highest = {"degrees": 180, "shear": 89, "min_side": math.inf, "fill": 255}
+        limits = {"degrees": 180, "shear": 89, "scale": 0.99, "min_side": math.inf, "fill": 255}
         for name, value in dataclasses.asdict(self).items():
-            most = highest.get(name, 1)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise ValueError(f"{name} must be a number from 0 to {most}, got {value!r}.")
-            if value > most or (name == "scale" and value == 1):
-                raise ValueError(f"{name} must be a number from 0 to {most}, got {value!r}.")
+            limit = limits.get(name, 1)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0 <= value <= limit:
+                raise ValueError(f"{name} must be a number from 0 to {limit}, got {value!r}.")
 
     def pictures(self, seed: int, closed: bool = False) -> int:
         """Return how many samples a call with a seed takes: 1, or 4 or 8 with a mosaic.

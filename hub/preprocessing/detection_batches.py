@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from hub.preprocessing.detection_augment import DetectionAugment
+from hub.preprocessing.detection_formats import IGNORED, PADDING
 from hub.preprocessing.letterbox import DetectionPreprocessor, fitted_size
 from keraslite.random import make_default_seed
 from keraslite.utils.data import permutation, read_batches
 
-IGNORED, PADDING = -2, -1  # labels of a crowd box, and of a row of no box
 _FEWEST = 8  # rows of boxes in a batch
 Objects = dict[str, np.ndarray]
 

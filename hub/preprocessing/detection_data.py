@@ -34,18 +34,18 @@ class DetectionDataset:
     left out.
 
     `from_yolo`, `from_coco`, `from_voc`, `from_arrays` and `from_samples` read the usual forms.
+    With `on_error="raise"` the first box that is broken (not finite, without area, of a class or in
+    a format that cannot be), or picture that is missing or cannot be read, is an error; with
+    "skip" they are left out, with a warning that names them.
 
     Args:
         annotations: pictures and boxes, as `hub.preprocessing.detection_formats` reads them.
-        on_error: "raise" for an error at the first box that is broken (not finite, without area,
-            of a class or in a format that cannot be), or picture that is missing or cannot be
-            read; "skip" to leave such boxes and pictures out, with a warning that names them.
+        problems: where broken boxes and missing pictures go.
         workers: the number of threads that read pictures; that of the processor cores, but not
             more than 8, by default.
 
     Attributes:
         class_names: the names of the classes.
-        pictures: the paths of the pictures, or what they are given as.
 
     Raises:
         ValueError: a box is broken, or nothing is left.
@@ -60,11 +60,7 @@ class DetectionDataset:
     ((8, 10, 3), [[1.0, 2.0, 4.0, 6.0]], [0])
     """
 
-    def __init__(
-        self, annotations: Annotations, on_error: str = "raise", workers: int | None = None,
-        problems: Problems | None = None,
-    ):  # fmt: skip
-        problems = problems or Problems(on_error)
+    def __init__(self, annotations: Annotations, problems: Problems, workers: int | None = None):
         names = annotations.class_names
         if names is None:
             names = [str(i) for i in range(int(annotations.labels.max(initial=-1)) + 1)]
@@ -88,9 +84,9 @@ class DetectionDataset:
         self._ignored = annotations.ignored[kept]
         counts = np.bincount(owners[kept], minlength=len(missing))[rows]
         self._ends = np.concatenate([[0], np.cumsum(counts)])
-        self.pictures: Sequence[Any] = annotations.pictures
+        self._pictures = annotations.pictures
         if missing.any():
-            self.pictures = [annotations.pictures[i] for i in rows]
+            self._pictures = [annotations.pictures[i] for i in rows]
         self._rows = np.arange(len(rows))  # those of this part of the data
 
     # -- the forms that are read --------------------------------------------------------------
@@ -108,14 +104,14 @@ class DetectionDataset:
         Args:
             file: a data.yaml with `names`, `train` and `val`, or the folder that has it.
             split: "train", "val" or "test".
-            on_error: as for the class.
+            on_error: "raise" or "skip".
             workers: as for the class.
 
         Raises:
             ValueError: the file lacks something, or a line of a label file is broken.
         """
         problems = Problems(on_error)
-        return cls(read_yolo(file, split, problems), workers=workers, problems=problems)
+        return cls(read_yolo(file, split, problems), problems, workers)
 
     @classmethod
     def from_coco(
@@ -128,14 +124,14 @@ class DetectionDataset:
         Args:
             file: a JSON file.
             pictures: the folder of the pictures; one beside the file by default.
-            on_error: as for the class.
+            on_error: "raise" or "skip".
             workers: as for the class.
 
         Raises:
             ValueError: the file is no such JSON, or an annotation is broken.
         """
         problems = Problems(on_error)
-        return cls(read_coco(file, pictures, problems), workers=workers, problems=problems)
+        return cls(read_coco(file, pictures, problems), problems, workers)
 
     @classmethod
     def from_voc(
@@ -151,7 +147,7 @@ class DetectionDataset:
             split: a list in ImageSets/Main, such as "train"; None for all annotations.
             class_names: the names of the classes in order; those of the objects, sorted, by
                 default.
-            on_error: as for the class.
+            on_error: "raise" or "skip".
             workers: as for the class.
 
         Raises:
@@ -159,7 +155,7 @@ class DetectionDataset:
         """
         problems = Problems(on_error)
         annotations = read_voc(folder, split, class_names, problems)
-        return cls(annotations, workers=workers, problems=problems)
+        return cls(annotations, problems, workers)
 
     @classmethod
     def from_arrays(
@@ -176,7 +172,7 @@ class DetectionDataset:
             bounding_box_format: of the boxes, such as "xyxy" or "rel_center_xywh", as for
                 `keras.utils.bounding_boxes.convert_format`.
             class_names: the names of the classes; their numbers by default.
-            on_error: as for the class.
+            on_error: "raise" or "skip".
             workers: as for the class.
 
         Raises:
@@ -184,7 +180,7 @@ class DetectionDataset:
         """
         problems = Problems(on_error)
         annotations = read_arrays(data, bounding_box_format, class_names)
-        return cls(annotations, workers=workers, problems=problems)
+        return cls(annotations, problems, workers)
 
     @classmethod
     def from_samples(
@@ -202,7 +198,7 @@ class DetectionDataset:
                 (boxes,); or dicts of "images" and "bounding_boxes".
             bounding_box_format: of the boxes.
             class_names: the names of the classes; their numbers by default.
-            on_error: as for the class.
+            on_error: "raise" or "skip".
             workers: as for the class.
 
         Raises:
@@ -210,7 +206,7 @@ class DetectionDataset:
         """
         problems = Problems(on_error)
         annotations = read_samples(samples, bounding_box_format, class_names)
-        return cls(annotations, workers=workers, problems=problems)
+        return cls(annotations, problems, workers)
 
     # -- samples ------------------------------------------------------------------------------
 
@@ -237,8 +233,15 @@ class DetectionDataset:
             FileNotFoundError: there is no such file.
             ValueError: Pillow cannot read it.
         """
-        image = self.pictures[self._rows[index]]
-        return to_rgb(open_image(image, f"Picture {int(self._rows[index])}"))
+        return to_rgb(open_image(self.source(index), f"Picture {self._rows[index]}"))
+
+    def source(self, index: int) -> Any:
+        """Return what a picture is read from: its path, or the image that was given.
+
+        Args:
+            index: the number of the picture.
+        """
+        return self._pictures[self._rows[index]]
 
     def objects(self, index: int, height: int, width: int) -> Objects:
         """Return the "boxes", as "xyxy", the "labels" and which are "ignored" of a picture.

@@ -18,6 +18,7 @@ import numpy as np
 from hub.preprocessing.image_folder import ENDINGS
 from keraslite.utils.folders import files_below
 
+IGNORED, PADDING = -2, -1  # labels of a crowd box, and of a row of no box
 _SHOWN = 10  # messages in a warning
 
 
@@ -147,10 +148,11 @@ def read_yolo(file: Any, split: str, problems: Problems) -> Annotations:
     rows, counts, missing = Rows(), [], 0
     for picture in pictures:
         before, label_file = len(rows.boxes), label_path(picture)
-        try:
-            text = Path(label_file).read_text("utf-8")
-        except FileNotFoundError:  # a picture without objects
-            missing, text = missing + 1, ""
+        if not os.path.isfile(label_file):
+            label_file = str(Path(picture).with_suffix(".txt"))
+        is_labelled = os.path.isfile(label_file)  # a picture without objects has no such file
+        missing += not is_labelled
+        text = Path(label_file).read_text("utf-8") if is_labelled else ""
         for number, line in enumerate(text.splitlines(), 1):
             if not line.strip():
                 continue
@@ -351,7 +353,7 @@ def read_voc(
         files = [root / "Annotations" / f"{line.split()[0]}.xml" for line in lines if line.strip()]
     if not files:
         raise ValueError(f"{root} must have files Annotations/*.xml.")
-    pictures, found, counts = [], [], []
+    pictures, annotated, counts = [], [], []
     for path in files:
         try:
             name, objects = _voc_file(path, problems)
@@ -359,11 +361,11 @@ def read_voc(
             problems.add(str(error))
             continue
         pictures.append(str(root / "JPEGImages" / (name or f"{path.stem}.jpg")))
-        found.append(objects)
-    names = sorted({row[1] for objects in found for row in objects})
+        annotated.append(objects)
+    names = sorted({row[1] for objects in annotated for row in objects})
     names = names if class_names is None else list(class_names)
     numbers, rows = {name: i for i, name in enumerate(names)}, Rows()
-    for objects in found:
+    for objects in annotated:
         before = len(rows.boxes)
         for box, name, place, difficult in objects:
             if name in numbers:

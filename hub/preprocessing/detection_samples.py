@@ -7,11 +7,10 @@ import numpy as np
 from PIL import Image
 
 import keraslite as keras
-from hub.preprocessing.detection_formats import Annotations, Problems
+from hub.preprocessing.detection_formats import IGNORED, PADDING, Annotations, Problems
 from hub.preprocessing.image_inputs import is_single_image, list_images
 
 _ROUNDING = 0.01  # how far outside of 0 to 1 a relative number may be
-_PADDING, _IGNORED = -1, -2
 
 
 def checked_boxes(
@@ -60,7 +59,7 @@ def checked_boxes(
             ),
         ),
         (
-            ((labels >= 0) & (labels < count)) | (labels == _IGNORED),
+            ((labels >= 0) & (labels < count)) | (labels == IGNORED),
             lambda i: f"the class must be a number from 0 to {count - 1}, got {labels[i]}.",
         ),
     ]
@@ -205,8 +204,8 @@ def _annotations(
         if (numbers != labels).any():
             raise ValueError(f"Picture {i}: labels must be class numbers, got {labels.tolist()}.")
         ignored = np.asarray(_on_host(flags[0]), bool) if flags else np.zeros(len(numbers), bool)
-        rows = np.flatnonzero(numbers != _PADDING)
-        ignored = ignored | (numbers == _IGNORED)
+        rows = np.flatnonzero(numbers != PADDING)
+        ignored = ignored | (numbers == IGNORED)
         parts.append((boxes[rows], numbers[rows], ignored[rows], rows))
     owners = np.repeat(np.arange(len(parts)), [len(part[3]) for part in parts])
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else None

@@ -12,6 +12,7 @@ import keraslite as keras
 from hub.preprocessing.detection_batches import padded_boxes
 from hub.preprocessing.detection_data import as_detection_data
 from hub.preprocessing.letterbox import letterbox
+from hub.presets import resolve
 
 NAMES = ["cat", "dog"]
 # Of each picture its height and width, and the class and the corners of each object.
@@ -91,7 +92,11 @@ def test_the_preprocessor_takes_pictures_of_any_sizes(tmp_path):
     assert inputs[1].max() == 1
     np.testing.assert_allclose(inputs[1, 0, 0], 114 / 255)
     assert [(p.height, p.width) for p in places] == [(40, 60), (30, 20), (9, 9)]
-    again = hub.DetectionPreprocessor.from_config(preprocessor.get_config())
+    preprocessor.save(tmp_path)
+    again = hub.DetectionPreprocessor.from_files(resolve(tmp_path))
+    assert again.get_config() == preprocessor.get_config()
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert hub.DetectionPreprocessor.from_files(resolve(tmp_path)).size == (640, 640)
     np.testing.assert_array_equal(again(pictures)[0], inputs)
     narrow = hub.DetectionPreprocessor(64, rectangular=True)
     assert narrow(pictures[:1])[0].shape == (1, 64, 64, 3)  # 43 rows
@@ -146,6 +151,8 @@ def test_yolo(tmp_path):
     (tmp_path / "list.txt").write_text("./images/train/a.png\nimages/train/b.png\n")
     file.write_text("train: [list.txt, 'images/train/c.*']\nnc: 2\n")
     assert_data(hub.DetectionDataset.from_yolo(file), ["0", "1"])
+    (tmp_path / "labels" / "train" / "b.txt").rename(tmp_path / "images" / "train" / "b.txt")
+    assert_data(hub.DetectionDataset.from_yolo(file), ["0", "1"])  # beside the picture
     polygon = "1 0.1 0.2 0.5 0.2 0.5 0.9 0.3 0.5"
     (tmp_path / "labels" / "train" / "c.txt").write_text(polygon)
     objects = hub.DetectionDataset.from_yolo(file)[2][1]
@@ -383,6 +390,7 @@ def test_batches_have_inputs_and_boxes_of_one_form():
     assert [len(part) for part in parts] == [2, 1]
     sizes = [picture.shape for part in parts for picture, _ in part]
     assert sorted(sizes) == sorted(picture.shape for picture, _ in data)
+    assert parts[1].source(0).shape == parts[1][0][0].shape
 
 
 def dotted(label, size=64):
@@ -452,8 +460,8 @@ def test_augmented_batches_follow_from_the_seed_and_close():
             np.testing.assert_array_equal(y["boxes"], same["boxes"])
     assert (next(first.epoch(0))[0] != next(first.epoch(1))[0]).any()
     closing = data.batches(8, augment=hub.DetectionAugment(scale=0.0), closing_epoch=1, **options)
-    most = [(next(closing.epoch(n))[1]["labels"] >= 0).sum(1).max() for n in (0, 1)]
-    assert most[0] > 1 == most[1]
+    longest = [(next(closing.epoch(n))[1]["labels"] >= 0).sum(1).max() for n in (0, 1)]
+    assert longest[0] > 1 == longest[1]
     narrow = hub.DetectionPreprocessor(32, rectangular=True)
     with pytest.raises(ValueError, match="must not be rectangular"):
         data.batches(2, narrow, hub.DetectionAugment())
