@@ -10,7 +10,7 @@ from PIL import Image
 
 from hub.preprocessing.detection_augment import DetectionAugment
 from hub.preprocessing.detection_formats import IGNORED, PADDING
-from hub.preprocessing.letterbox import DetectionPreprocessor, fitted_size
+from hub.preprocessing.letterbox import DetectionPreprocessor, fitted_size, resize_picture
 from keraslite.random import make_default_seed
 from keraslite.utils.data import permutation, read_batches
 
@@ -175,8 +175,6 @@ class DetectionBatches:
         picture = self.data.picture(index)
         height, width = fitted_size(picture.height, picture.width, self.preprocessor.size, upscale)
         objects = self.data.objects(index, picture.height, picture.width)
-        if (height, width) == (picture.height, picture.width):
-            return picture, objects
         scale = np.array((width / picture.width, height / picture.height) * 2, "float32")
-        resized = picture.resize((width, height), Image.Resampling.BILINEAR)
-        return resized, {**objects, "boxes": objects["boxes"] * scale}
+        objects["boxes"] = objects["boxes"] * scale
+        return resize_picture(picture, (height, width)), objects
