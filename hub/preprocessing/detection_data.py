@@ -195,7 +195,8 @@ class DetectionDataset:
 
         Args:
             samples: pairs of an image and a dict of "boxes" (boxes, 4) and "labels", or "classes",
-                (boxes,); or dicts of "images" and "bounding_boxes".
+                (boxes,); or dicts of "images" and "bounding_boxes"; or batches of either, as of
+                tf.data and of a DataLoader.
             bounding_box_format: of the boxes.
             class_names: the names of the classes; their numbers by default.
             on_error: "raise" or "skip".

@@ -125,9 +125,16 @@ def read_samples(
     objects: list[tuple] = []
     for i, sample in enumerate(rows):
         image, boxes = _pair(sample, i)
-        objects.append(tuple(_fields(boxes, f"the boxes of sample {i}")))
+        is_batch = len(getattr(image, "shape", ())) == 4
+        if is_batch and by_number:
+            raise ValueError(
+                "Samples that are read by number must be of one image each, got a batch of the "
+                f"shape {tuple(image.shape)}: give (data[i] for i in range(len(data)))."
+            )
+        fields = _fields(boxes, f"the boxes of sample {i}")
+        objects += zip(*fields, strict=True) if is_batch else [tuple(fields)]
         if not by_number:
-            images.append(_on_host(image))
+            images += [_on_host(x) for x in image] if is_batch else [_on_host(image)]
     pictures = _Images(samples) if by_number else images
     return _annotations(pictures, objects, bounding_box_format, class_names)
 

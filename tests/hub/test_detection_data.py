@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import hub
@@ -80,6 +81,18 @@ def test_a_letterbox_keeps_the_aspect_and_knows_the_way_back(size, options, shap
     boxes = np.sort(points, axis=1).reshape(5, 4)
     np.testing.assert_allclose(place.to_picture(place.to_input(boxes)), boxes, atol=1e-3)
     np.testing.assert_allclose(place.to_picture([[-99, -99, 999, 999]]), [whole])
+
+
+@pytest.mark.parametrize(("size", "factor"), [((40, 60), 1.5), ((60, 45), 0.75), ((96, 60), 4)])
+def test_pixels_stay_where_the_way_back_says(size, factor):
+    """A ramp of brightness has the values of the points that the way back leads to."""
+    ramp = np.broadcast_to(np.arange(size[1])[None, :, None] * 2.0 + 20, (*size, 3))
+    box = tuple(round(side / factor) for side in size)
+    pixels, place = letterbox(Image.fromarray(ramp.astype("uint8")), box)
+    columns = np.arange(place.left + 2, box[1] - place.left - 2)
+    points = np.stack([columns + 0.5, columns * 0 + 1, columns + 0.5, columns * 0 + 1], axis=1)
+    wanted = (place.to_picture(points)[:, 0] - 0.5) * 2 + 20
+    np.testing.assert_allclose(pixels[box[0] // 2, columns, 0], wanted, atol=1.01)
 
 
 def test_the_preprocessor_takes_pictures_of_any_sizes(tmp_path):
@@ -327,6 +340,13 @@ class Samples:
         return draw(size, objects), {"boxes": boxes, "labels": [label for label, _ in objects]}
 
 
+class Batches(Samples):
+    """Batches that are read by numbers."""
+
+    def __getitem__(self, index):
+        return np.zeros((2, 4, 4, 3)), {"boxes": np.zeros((2, 0, 4)), "labels": np.zeros((2, 0))}
+
+
 def test_samples_of_any_iterable():
     samples = Samples()
     lazy = hub.DetectionDataset.from_samples(samples, class_names=NAMES)
@@ -335,6 +355,20 @@ def test_samples_of_any_iterable():
     assert_data(hub.DetectionDataset.from_samples((x for x in samples), class_names=NAMES))
     dicts = [{"images": x, "bounding_boxes": y} for x, y in (samples[i] for i in range(3))]
     assert_data(hub.DetectionDataset.from_samples(dicts), ["0", "1"])
+    padded = {
+        "images": np.stack([draw((9, 9)) for _ in PICTURES]),
+        "bounding_boxes": {
+            "boxes": np.float32([[[1, 1, 3, 3]] * 2] * 3),
+            "labels": np.int32([[0, 1], [1, -1], [-1, -1]]),
+        },
+    }
+    stream = tf.data.Dataset.from_tensor_slices(padded)
+    for batched in (stream, stream.batch(2)):
+        data = hub.DetectionDataset.from_samples(batched)
+        assert [x["labels"].tolist() for _, x in data] == [[0, 1], [1], []]
+        np.testing.assert_array_equal(data[0][0], padded["images"][0])
+    with pytest.raises(ValueError, match="of one image each"):
+        hub.DetectionDataset.from_samples(Batches())
     for sample, message in (
         (np.zeros((4, 4, 3)), "Sample 0 must be an image and a dict"),
         ((np.zeros((4, 4, 3)), {"boxes": []}), 'must be a dict of "boxes" and "labels"'),
