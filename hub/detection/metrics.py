@@ -222,7 +222,8 @@ def _matched(picture: PictureBoxes, ignored: np.ndarray, max_detections: int) ->
 def _absolute(bounding_box_format: str) -> str:
     if bounding_box_format.lower().startswith("rel_"):
         raise ValueError(f"bounding_box_format must be in pixels, got {bounding_box_format!r}.")
-    keras.utils.bounding_boxes.convert_format(np.zeros((1, 4)), bounding_box_format, "xyxy")
+    with keras.use_backend("numpy"):  # an unknown format is refused
+        keras.utils.bounding_boxes.convert_format(np.zeros((1, 4)), bounding_box_format, "xyxy")
     return bounding_box_format
 
 
