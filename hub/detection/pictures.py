@@ -60,20 +60,21 @@ def draw_detections(
     image = to_rgb(open_image(picture)).copy()
     width, height = image.size
     side = (width + height) / 2
-    line_width = line_width or max(round(side / 250), 2)
+    line_width = line_width or max(round(side / 200), 2)
     font = ImageFont.load_default(size=font_size or max(round(side / 40), 11))
     draw = ImageDraw.Draw(image)
     corners = np.asarray(boxes, "float64").reshape(-1, 4)
     corners = np.clip(np.rint(corners), 0, [width, height, width, height]).astype(int)
     texts = texts or [""] * len(corners)
     rows = list(zip(corners.tolist(), np.asarray(labels).tolist(), texts, strict=True))
-    for (x1, y1, x2, y2), label, text in reversed(rows):
+    for (x1, y1, x2, y2), label, _ in reversed(rows):
         color = color_of(int(label))
         # The last pixel lies before the corner; an empty box is a line.
         right, bottom = max(x2 - 1, x1), max(y2 - 1, y1)
         draw.rectangle((x1, y1, right, bottom), outline=color, width=line_width)
+    for (x1, y1, _, _), label, text in reversed(rows):  # over all lines
         if text:
-            _draw_text(draw, text, (x1, y1), color, font, line_width, image.size)
+            _draw_text(draw, text, (x1, y1), color_of(int(label)), font, line_width, image.size)
     return image
 
 
@@ -137,9 +138,11 @@ def plot_curves(
             axes.plot(x, y, linewidth=1, color=np.divide(color_of(label), 255), label=name)
         if len(values):
             mean = values.mean(0)
-            text = f"mean {mean.mean():.3f}"  # over COCO's recalls: the average precision
-            if x_name == "confidence":
-                text = f"mean, at most {mean.max():.2f} at {x[mean.argmax()]:.2f}"
+            notes = {
+                ("recall", "precision"): f"mean, mAP50 {mean.mean():.3f}",
+                ("confidence", "F1"): f"mean, best {mean.max():.2f} at {x[mean.argmax()]:.2f}",
+            }
+            text = notes.get((x_name, y_name), "mean")
             axes.plot(x, mean, linewidth=3, color="black", label=text)
             handles = axes.get_legend_handles_labels()
             first = 0 if len(names) <= _MOST_NAMED else -1
