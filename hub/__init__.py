@@ -10,6 +10,10 @@ from typing import Any
 
 # Where the names are that are no backbones and no tasks.
 _MODULES = {
+    "hub.detection.metrics": (
+        "BoxCOCOMetrics", "DetectionConfusionMatrix", "MeanAveragePrecision",
+    ),
+    "hub.detection.results": ("Detection", "Results"),
     "hub.diffusion.schedulers": ("Scheduler",),
     "hub.generation.sampling": ("Sampling",),
     "hub.preprocessing.audio": ("load_audio",),
@@ -36,7 +40,9 @@ _MODULES = {
     ),
 }  # fmt: skip
 # Modules whose classes may be built of a config.
-_CONFIGURABLE = ("hub.preprocessing.", "hub.speech.metrics", "hub.tokenizers")
+_CONFIGURABLE = (
+    "hub.detection.metrics", "hub.preprocessing.", "hub.speech.metrics", "hub.tokenizers",
+)  # fmt: skip
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 

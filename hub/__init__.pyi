@@ -1,6 +1,11 @@
 """The names of hub and their types; made by scripts/write_stub.py."""
 
 from hub import datasets as datasets
+from hub.detection.metrics import BoxCOCOMetrics as BoxCOCOMetrics
+from hub.detection.metrics import DetectionConfusionMatrix as DetectionConfusionMatrix
+from hub.detection.metrics import MeanAveragePrecision as MeanAveragePrecision
+from hub.detection.results import Detection as Detection
+from hub.detection.results import Results as Results
 from hub.diffusion.schedulers.scheduler import Scheduler as Scheduler
 from hub.generation.sampling import Sampling as Sampling
 from hub.models.albert import AlbertBackbone as AlbertBackbone

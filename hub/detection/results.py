@@ -159,9 +159,13 @@ class Results:
         [{'box': [1.0, 2.0, 3.0, 4.0], 'score': 0.5, 'label': 0, 'name': 'cat'}]
         """
         height, width = self.size
+        detections = [
+            {"box": list(box), "score": score, "label": label, "name": name}
+            for box, score, label, name in self
+        ]
         return {
             "picture": self.name, "path": self.path, "height": height, "width": width,
-            "detections": [{**item._asdict(), "box": list(item.box)} for item in self],
+            "detections": detections,
         }  # fmt: skip
 
     def to_pandas(self) -> Any:
