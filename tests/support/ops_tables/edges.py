@@ -103,6 +103,8 @@ ROWS = [
     row("in_top_k", np.int32([2, 0]), f32([1, 3, 2], [0, 3, 2]), 2, unknown=(0, 1),
         oracle=lambda t, p, k: jnp.array([True, False])),
     row("top_k", f32(1, 3, 3, 2), 3, oracle=lambda x, k: tuple(jax.lax.top_k(x, k)), unknown=()),
+    row("top_k", np.float32(np.arange(600).reshape(2, 300) % 7), 60, unknown=(),
+        oracle=lambda x, k: tuple(jax.lax.top_k(x, k))),
     *(row(f"segment_{name}", A.T, np.int32([1, 3, 1]), 5, oracle=getattr(jax.ops, f"segment_{name}"),
           unknown=(0, 1)) for name in ("sum", "max", "min", "prod")),
     *(row(f"segment_{name}", A[0], np.int32([0, 0, 0]), 1, unknown=(0, 1),
