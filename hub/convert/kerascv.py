@@ -29,7 +29,11 @@ _LEVELS = ("p3", "p4", "p5")
 _UPWARD_DEPTH = 2  # of the neck
 # Our leaf -> its number among the variables of a layer.
 _LEAVES = {"kernel": 0, "bias": 1, "gamma": 0, "beta": 1, "moving_mean": 2, "moving_variance": 3}
-_CLASSES = {layers.Conv2D: "conv2d", layers.BatchNormalization: "batch_normalization"}
+# A dense layer of ours is a convolution of single pixels there.
+_CLASSES = {
+    layers.Conv2D: "conv2d", layers.Dense: "conv2d",
+    layers.BatchNormalization: "batch_normalization",
+}  # fmt: skip
 
 
 class _Detector(keras.Model):
@@ -84,14 +88,15 @@ def convert_kerascv(source: PresetFiles, target: Path) -> list[Converted]:
         wrong = [
             f"{name} {tensors.shape(name)} of {tensors.dtype(name)} for {path} {shape}"
             for path, (name,) in plan.items()
-            if tensors.shape(name) != (shape := tuple(variables[path].shape))
+            if tensors.shape(name) not in (shape := tuple(variables[path].shape), (1, 1, *shape))
             or tensors.dtype(name) not in FLOATS
         ]
         if wrong:
             raise ValueError(f"A tensor has a wrong shape or dtype: {'; '.join(wrong[:8])}.")
         for path, (name,) in plan.items():
             shape = tuple(variables[path].shape)
-            variables[path].assign(Pending(shape, lambda name=name: tensors[name]))
+            value = Pending(shape, lambda name=name, shape=shape: tensors[name].reshape(shape))
+            variables[path].assign(value)
         table = family.task_weights("ObjectDetector", model.backbone)
         architecture = family.heads["ObjectDetector"].architecture if head else None
         config = save.config_of(family, model.backbone, architecture, head)

@@ -22,6 +22,7 @@ import keraslite as keras
 from hub.families import Family, Head, register
 from hub.models.applications.frame import activate, batch_norm, padded_conv, require_channels_last
 from hub.models.image_backbone import ImageBackbone
+from hub.weights.storage import DENSE_AS_CONV
 from hub.weights.tables import WeightTable
 from keraslite import layers
 from keraslite.dtype_policies import dtype_policy_scope
@@ -197,9 +198,9 @@ class YOLOV8Head(layers.Layer):
         """Return (batch, positions, outputs) of one level."""
         for i in (1, 2):
             x = _convolve(x, channels, 3, 1, f"{name}_{i}", self.activation)
+        x = layers.Reshape((-1, channels), name=f"{name}_reshape")(x)
         bias_initializer = keras.initializers.Constant(bias)
-        x = layers.Conv2D(outputs, 1, bias_initializer=bias_initializer, name=f"{name}_output")(x)
-        return layers.Reshape((-1, outputs), name=f"{name}_reshape")(x)
+        return layers.Dense(outputs, bias_initializer=bias_initializer, name=f"{name}_output")(x)
 
     def call(self, features: Sequence[Any], training: bool | None = None) -> dict[str, Any]:
         """Return the logits of boxes and classes.
@@ -282,6 +283,11 @@ def _pool_pyramid(x: Any, name: str, activation: Any) -> Any:
 # -- checkpoints ----------------------------------------------------------------------------------
 
 _DETECT = "model.22"
+_BRANCHES = {
+    f"{ours}_{level}": f"{_DETECT}.{theirs}.{i}"
+    for ours, theirs in (("box", "cv2"), ("class", "cv3"))
+    for i, level in enumerate(_LEVELS)
+}
 
 
 def _conv_rows(ours: str, theirs: str) -> dict[str, str]:
@@ -312,11 +318,10 @@ def _head_rows() -> dict[str, str]:
         **_conv_rows("downsample_p3", "model.16"), **_c2f_rows("bottom_up_p4", "model.18"),
         **_conv_rows("downsample_p4", "model.19"), **_c2f_rows("bottom_up_p5", "model.21"),
     }  # fmt: skip
-    for i, level in enumerate(_LEVELS):
-        for ours, theirs in (("box", "cv2"), ("class", "cv3")):
-            for n in (1, 2):
-                rows |= _conv_rows(f"{ours}_{level}_{n}", f"{_DETECT}.{theirs}.{i}.{n - 1}")
-            rows[f"{ours}_{level}_output"] = f"{_DETECT}.{theirs}.{i}.2"
+    for ours, theirs in _BRANCHES.items():
+        for n in (1, 2):
+            rows |= _conv_rows(f"{ours}_{n}", f"{theirs}.{n - 1}")
+        rows[f"{ours}_output"] = f"{theirs}.2"
     return {f"head/network/{ours}": theirs for ours, theirs in rows.items()}
 
 
@@ -335,6 +340,7 @@ _WEIGHTS = WeightTable(_backbone_rows(), renamed=_CONVERTED)
 _HEAD_WEIGHTS = WeightTable(
     _head_rows(),
     ignore=(rf"{re.escape(_DETECT)}\.dfl\.conv\.weight",),  # the numbers 0 to 15
+    storage={f"head/network/{name}_output/kernel": DENSE_AS_CONV for name in _BRANCHES},
     claims=(r"model\.(12|15|16|18|19|21)\..*", rf"{re.escape(_DETECT)}\.cv[23]\..*"),
 )
 _ARCHITECTURE = "YOLOV8Detector"
