@@ -21,8 +21,10 @@ class ImageBackbone(Backbone):
 
     Attributes:
         default_family: the model type of checkpoints that a new model is saved as.
-        pyramid_outputs: the symbolic features of each level, for detectors and segmenters:
+        pyramid_outputs: the symbolic features of each level:
             `keras.Model(backbone.inputs, backbone.pyramid_outputs)`.
+        pyramid: a function from images to the features of each level, for detectors and
+            segmenters, with the layers of the backbone.
         hidden_dim: the channels of the features.
         pooled_dim: the size of the vectors that `pool` returns.
         spatial_axes: those of the height and the width of features.
@@ -44,6 +46,7 @@ class ImageBackbone(Backbone):
         outputs = list(levels.values())[-1]
         super().__init__(images, outputs, dtype=dtype, **kwargs)
         self.pyramid_outputs = levels
+        self.pyramid = keras.Function(images, levels)
         first = keras.config.image_data_format() == "channels_first"
         self.hidden_dim = self.pooled_dim = outputs.shape[1 if first else -1]
         self.spatial_axes = (2, 3) if first else (1, 2)

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from keraslite import backend as backends
 from keraslite import tree
+from keraslite.models.folding import folded_calls
 from keraslite.models.graph import make_graph, match_inputs, run_graph
 from keraslite.operation import Operation
 from keraslite.symbolic import KerasTensor
@@ -54,7 +56,8 @@ class Function(Operation):
         Args:
             inputs: tensors, nested as the symbolic inputs are.
         """
-        return run_graph(self._graph, match_inputs(self._graph, inputs, self.name))
+        values = match_inputs(self._graph, inputs, self.name)
+        return run_graph(self._graph, values, folded_calls(self._graph, backends.backend()))
 
     def compute_output_spec(self, inputs: Any) -> Any:
         """The symbolic outputs for symbolic inputs."""
