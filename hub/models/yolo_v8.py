@@ -122,11 +122,18 @@ class YOLOV8Head(layers.Layer):
     in strides; and `classes` (batch, positions, num_classes), logits. Positions are those of P3,
     P4 and P5, each row by row.
 
+    Attributes:
+        levels: the names of the levels of features that it reads.
+        class_outputs: the paths of the layers that depend on the number of classes.
+
     >>> head = YOLOV8Head(3, fpn_depth=1)
     >>> out = head([np.ones((1, size, size, 8), "float32") for size in (8, 4, 2)])
     >>> tuple(out["boxes"].shape), tuple(out["classes"].shape)
     ((1, 84, 64), (1, 84, 3))
     """
+
+    levels = ("P3", "P4", "P5")
+    class_outputs = tuple(f"network/class_{level}_output" for level in _LEVELS)
 
     def __init__(
         self,

@@ -43,7 +43,8 @@ class Task(keras.Model):
         preprocessor_options: arguments of `from_preset` that `make_preprocessor` takes.
         command_options: options of `hub run` -> arguments for argparse.
         head_options: the options that a family's `Head` for it may have.
-        head_may_be_new: whether a checkpoint without the head can be loaded, to train one.
+        may_be_new: prefixes of paths of weights that a checkpoint may lack, all of a prefix or
+            none, to be trained.
     """
 
     task: str = ""
@@ -56,7 +57,7 @@ class Task(keras.Model):
     preprocessor_options: tuple[str, ...] = ()
     command_options: Mapping[str, Mapping[str, Any]] = {}
     head_options: tuple[str, ...] = ()
-    head_may_be_new = True
+    may_be_new: tuple[str, ...] = ("head", "hidden")
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
         self._check_head(getattr(backbone, "family", None))
@@ -133,6 +134,9 @@ class Task(keras.Model):
         table = head.weights or WeightTable({})
         if not load_head or _has_another_head(checkpoint, head):
             table = table.prefixed("", "-/")  # no tensor has such a name
+            new: tuple[str, ...] = ()
+        else:
+            table, new = chosen.kept_of_head(table, checkpoint.config, kwargs)
         all_layers = chosen.needs_all_layers(checkpoint.family)
         names = ("num_layers", "num_decoder_layers")
         layers = {**head.backbone, **{name: kwargs.pop(name) for name in names if name in kwargs}}
@@ -148,7 +152,7 @@ class Task(keras.Model):
             return task
 
         task, fresh = load(
-            checkpoint, assemble, head=table, new=("head", "hidden") if cls.head_may_be_new else (),
+            checkpoint, assemble, head=table, new=(*cls.may_be_new, *new),
             all_layers=all_layers, overrides=layers, backend=backend, dtype=dtype,
             load_weights=load_weights, variant=variant,
         )  # fmt: skip
@@ -158,7 +162,10 @@ class Task(keras.Model):
     @classmethod
     def _assemble(cls, checkpoint: Checkpoint, backbone: Any, kwargs: dict[str, Any]) -> Self:
         """Return the task over a backbone, with its preprocessor."""
-        kwargs = {**cls.checkpoint_arguments(checkpoint.files, checkpoint.config), **kwargs}
+        stated = cls.checkpoint_arguments(checkpoint.files, checkpoint.config)
+        if kwargs.get("labels") is not None:  # which say how many classes there are
+            stated.pop("num_classes", None)
+        kwargs = {**stated, **kwargs}
         options = {name: kwargs.pop(name, None) for name in cls.preprocessor_options}
         if "preprocessor" not in kwargs:
             kwargs["preprocessor"] = cls.make_preprocessor(
@@ -199,6 +206,21 @@ class Task(keras.Model):
             family: of the backbone.
         """
         return False
+
+    @classmethod
+    def kept_of_head(
+        cls, table: WeightTable, config: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[WeightTable, tuple[str, ...]]:
+        """Return the names of the head's weights, and paths below which they need not be loaded.
+
+        By default all of them are.
+
+        Args:
+            table: the names of all.
+            config: the config.json of the checkpoint.
+            arguments: those of the task that the caller gave.
+        """
+        return table, ()
 
     def check_head(self, weights: Any, head: WeightTable) -> None:
         """Raise ValueError if the checkpoint's head has another size; none by default.

@@ -28,7 +28,7 @@ class LanguageModel(TextTask):
     `_prompts`.
     """
 
-    head_may_be_new = False
+    may_be_new = ()
     command_options = {"--max-new-tokens": {"type": int, "help": "the most tokens of an answer"}}
 
     def __init__(

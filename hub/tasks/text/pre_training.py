@@ -40,7 +40,7 @@ class PreTraining(TextTask):
 
     task = "PreTraining"
     transformers_class = "AutoModelForPreTraining"
-    head_may_be_new = False
+    may_be_new = ()
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
         super().__init__(backbone, preprocessor, **kwargs)
