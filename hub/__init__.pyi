@@ -69,6 +69,7 @@ from hub.tasks.both.text_to_image import TextToImage as TextToImage
 from hub.tasks.both.zero_shot_image_classifier import ZeroShotImageClassifier as ZeroShotImageClassifier
 from hub.tasks.image.image_classifier import ImageClassifier as ImageClassifier
 from hub.tasks.image.image_embedder import ImageEmbedder as ImageEmbedder
+from hub.tasks.image.object_detector import ObjectDetector as ObjectDetector
 from hub.tasks.publishing import model_card as model_card
 from hub.tasks.publishing import upload_preset as upload_preset
 from hub.tasks.registry import load as load
@@ -146,6 +147,7 @@ class XLMRobertaTextEmbedder(TextEmbedder): ...
 class XLMRobertaTokenClassifier(TokenClassifier): ...
 class XceptionImageClassifier(ImageClassifier): ...
 class XceptionImageEmbedder(ImageEmbedder): ...
+class YOLOV8ObjectDetector(ObjectDetector): ...
 
 AlbertClassifier = AlbertTextClassifier
 BertClassifier = BertTextClassifier
@@ -158,3 +160,4 @@ StableDiffusionInpaint = Inpaint
 StableDiffusionTextToImage = TextToImage
 Whisper = WhisperSpeechToText
 XLMRobertaClassifier = XLMRobertaTextClassifier
+YOLOV8Detector = YOLOV8ObjectDetector

@@ -14,6 +14,7 @@ from hub.detection.assignment import assign
 from keraslite import ops
 from keraslite.ops import bounding_boxes
 
+PARTS = ("box_loss", "class_loss", "dfl_loss")
 _PADDING = -1
 
 
@@ -74,12 +75,7 @@ def detection_losses(
     >>> sorted(losses)
     ['box_loss', 'class_loss', 'dfl_loss']
     """
-    if box_loss not in OVERLAPS:
-        raise ValueError(f"box_loss must be one of {sorted(OVERLAPS)}, got {box_loss!r}.")
-    if classification_loss != "binary_crossentropy":
-        raise ValueError(
-            f"classification_loss must be 'binary_crossentropy', got {classification_loss!r}."
-        )
+    check_losses(box_loss, classification_loss)
     box_logits, class_logits = (ops.cast(outputs[x], "float32") for x in ("boxes", "classes"))
     boxes, labels = ops.cast(targets["boxes"], "float32"), ops.cast(targets["labels"], "int32")
     if not labels.shape[1]:
@@ -134,3 +130,18 @@ def _distribution_focal_loss(boxes: Any, logits: Any, points: Any, strides: Any)
     logits = ops.reshape(logits, (-1, positions, 4, bins))
     loss = ops.categorical_crossentropy(ops.maximum(1 - away, 0.0), logits, from_logits=True)
     return ops.mean(loss, -1)
+
+
+def check_losses(box_loss: str, classification_loss: str) -> None:
+    """Raise ValueError if a name of a loss is none that there is.
+
+    Args:
+        box_loss: as for `detection_losses`.
+        classification_loss: likewise.
+    """
+    if box_loss not in OVERLAPS:
+        raise ValueError(f"box_loss must be one of {sorted(OVERLAPS)}, got {box_loss!r}.")
+    if classification_loss != "binary_crossentropy":
+        raise ValueError(
+            f"classification_loss must be 'binary_crossentropy', got {classification_loss!r}."
+        )

@@ -294,7 +294,28 @@ class DetectionDataset:
         count = min(max(round(fraction * len(self)), 1), len(self) - 1)
         return tuple(self._part(np.sort(rows)) for rows in (order[count:], order[:count]))
 
-    def _part(self, rows: np.ndarray) -> "DetectionDataset":
+    def renumbered(self, class_names: Sequence[str]) -> "DetectionDataset":
+        """Return the data with the class numbers that names have in another list.
+
+        Args:
+            class_names: names, those of the data among them.
+
+        Raises:
+            ValueError: a name of the data is missing.
+        """
+        if list(class_names) == self.class_names:
+            return self
+        if missing := sorted(set(self.class_names) - set(class_names)):
+            raise ValueError(
+                f"The classes of the data must be among {list(class_names)}, got {missing} as well."
+            )
+        numbers = np.array([list(class_names).index(name) for name in self.class_names], "int32")
+        part = self._part(slice(None))
+        part.class_names = list(class_names)
+        part._labels = numbers[self._labels]
+        return part
+
+    def _part(self, rows: Any) -> "DetectionDataset":
         part = DetectionDataset.__new__(DetectionDataset)
         part.__dict__.update(self.__dict__)
         part._rows = self._rows[rows]

@@ -20,6 +20,7 @@ from keraslite.utils.folders import files_below
 
 IGNORED, PADDING = -2, -1  # labels of a crowd box, and of a row of no box
 _SHOWN = 10  # messages in a warning
+_PARTS = ("train", "val", "test")
 
 
 class Annotations(NamedTuple):
@@ -121,6 +122,25 @@ class Rows:
 # -- YOLO --------------------------------------------------------------------------------------
 
 
+def yolo_parts(file: Any) -> list[str]:
+    """Return the names of the parts of a YOLO data set; none where the argument is no such.
+
+    Args:
+        file: a data.yaml, or a folder that has one; or anything else.
+
+    >>> yolo_parts({"images": []})
+    []
+    """
+    if not isinstance(file, str | os.PathLike):
+        return []
+    path = Path(os.fspath(file))
+    path = path / "data.yaml" if path.is_dir() else path
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return []
+    config = _read_yaml(path)
+    return [part for part in _PARTS if config.get(part) is not None]
+
+
 def read_yolo(file: Any, split: str, problems: Problems) -> Annotations:
     """Read a part of a YOLO data set.
 
@@ -139,7 +159,7 @@ def read_yolo(file: Any, split: str, problems: Problems) -> Annotations:
     config = _read_yaml(path)
     names = _yolo_names(config, path)
     if config.get(split) is None:
-        parts = [k for k, v in config.items() if k in ("train", "val", "test") and v is not None]
+        parts = [part for part in _PARTS if config.get(part) is not None]
         raise ValueError(f"{path} has no part {split!r}, it has {parts}.")
     sources = config[split] if isinstance(config[split], list) else [config[split]]
     pictures = [p for source in sources for p in _yolo_pictures(source, config, path)]

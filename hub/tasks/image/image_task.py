@@ -46,8 +46,9 @@ class ImageTask(Task):
             preset_dir: a folder, made if need be; `from_preset(preset_dir)` reads it again.
         """
         with replacing_folder(preset_dir) as folder:
-            if self.preprocessor is not None and self.preprocessor.processor != "timm":
-                self.preprocessor.save(folder)
+            own = self.preprocessor
+            if own is not None and getattr(own, "processor", None) != "timm":
+                own.save(folder)
             super().save_to_preset(folder)
 
     def fit(self, x: Any = None, y: Any = None, on_error: str = "raise", **kwargs: Any) -> Any:

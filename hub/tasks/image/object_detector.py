@@ -1,0 +1,607 @@
+"""ObjectDetector: boxes and classes of the objects in images."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import keraslite as keras
+from hub.detection import pictures
+from hub.detection.anchors import anchor_points
+from hub.detection.decoding import decode_detections
+from hub.detection.losses import PARTS, check_losses, detection_losses
+from hub.detection.metrics import DetectionConfusionMatrix, MeanAveragePrecision
+from hub.detection.results import Results
+from hub.detection.sources import read_pictures
+from hub.families import family_of
+from hub.preprocessing.detection_augment import DetectionAugment
+from hub.preprocessing.detection_batches import DetectionBatches
+from hub.preprocessing.detection_data import DetectionDataset, as_detection_data
+from hub.preprocessing.detection_formats import yolo_parts
+from hub.preprocessing.letterbox import DetectionPreprocessor
+from hub.tasks.classes import class_arguments, label_config
+from hub.tasks.classifier import Classifier
+from hub.tasks.image.image_task import ImageTask
+from hub.tasks.image.rates import WarmUpCosine, keep_average, kept_rates
+from keraslite import ops, tree
+from keraslite.training.data import Mapped, StreamData, adapt
+from keraslite.utils.bounding_boxes import convert_format
+
+BATCH_SIZE = 16
+_SHOWN = ("loss", "mAP", "mAP50", "mAP75")  # of a validation, in the history
+_LEAST_CONFIDENCE = 0.001  # of the detections that mean average precision is computed of
+
+
+class ObjectDetector(Classifier, ImageTask):
+    """A backbone, and a head that predicts boxes and their classes at every position.
+
+    Args:
+        backbone: an image backbone of a family of detectors, such as `hub.YOLOV8Backbone`.
+        num_classes: the number of classes; where it is None that of `labels`, or of the data of
+            `fit`, and 2 until then.
+        bounding_box_format: of boxes in arrays, of `fit` and of `predict` without a preprocessor,
+            as for `keras.utils.bounding_boxes`.
+        preprocessor: a `hub.DetectionPreprocessor`; None if inputs are ready arrays.
+        labels: the names of the classes; those of the checkpoint, or of the data, by default.
+        fpn_depth: the bottlenecks of each block of the neck; that of the checkpoint by default.
+        box_channels: of the convolutions that predict boxes, likewise.
+        class_channels: of the convolutions that predict classes, likewise.
+
+    >>> from hub import YOLOV8Backbone
+    >>> backbone = YOLOV8Backbone((4, 8, 8, 8), (1, 1, 1, 1))
+    >>> model = ObjectDetector(backbone, labels=["cat", "dog"], fpn_depth=1)
+    >>> outputs = model(np.zeros((1, 64, 64, 3), "float32"))
+    >>> {name: tuple(x.shape) for name, x in outputs.items()}
+    {'boxes': (1, 84, 64), 'classes': (1, 84, 2)}
+    """
+
+    task = "ObjectDetector"
+    pipeline = "object-detection"
+    transformers_class = "AutoModelForObjectDetection"
+    family_aliases = ("Detector",)
+    head_options = ("layer",)
+    command_options = {
+        "--confidence": {"type": float, "default": 0.25, "help": "the least of a detected object"},
+        "--iou": {"type": float, "default": 0.7, "help": "the most that two objects overlap"},
+        "--out": {"help": "a folder for the pictures with the objects drawn into them"},
+    }
+    may_be_new = ("head",)
+    head_names = ("fpn_depth", "box_channels", "class_channels")
+
+    def __init__(
+        self,
+        backbone: Any,
+        num_classes: int | None = None,
+        bounding_box_format: str = "xyxy",
+        preprocessor: Any = None,
+        labels: Sequence[str] | None = None,
+        fpn_depth: int | None = None,
+        box_channels: int | None = None,
+        class_channels: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(backbone, preprocessor, **kwargs)
+        self.bounding_box_format = bounding_box_format
+        settings = zip(self.head_names, (fpn_depth, box_channels, class_channels), strict=True)
+        self.head_arguments = {name: value for name, value in settings if value is not None}
+        self.set_classes(num_classes, labels, None)
+        self.built = True
+
+    def new_head(self) -> Any:
+        """Return the layer of the family that predicts boxes and classes, built."""
+        layer = family_of(self.backbone.family).heads[self.task].options["layer"]
+        head = layer(self.num_classes, **self.head_arguments, dtype=self.dtype_policy, name="head")
+        levels = self.backbone.pyramid_outputs
+        head.build([levels[name].shape for name in layer.levels])
+        return head
+
+    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+        """Return the logits of the distances ("boxes") and of the "classes" at all positions.
+
+        Args:
+            inputs: ready images (batch, height, width, 3), whose sides are multiples of 32.
+            training: whether normalizations use the statistics of the batch.
+        """
+        features = self.backbone.pyramid(inputs)
+        return self.head([features[name] for name in self.head.levels], training=training)
+
+    # -- training -----------------------------------------------------------------------------
+
+    def compile(
+        self, optimizer: Any = "auto", box_loss: str = "ciou",
+        classification_loss: str = "binary_crossentropy", box_weight: float = 7.5,
+        class_weight: float = 0.5, dfl_weight: float = 1.5, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Set optimizer and losses.
+
+        Args:
+            optimizer: as for `Model.compile`; by default AdamW with gradients of a norm of at most
+                10, and a rate that falls with the number of classes.
+            box_loss: "ciou" or "iou".
+            classification_loss: "binary_crossentropy".
+            box_weight: of the loss of boxes.
+            class_weight: of the loss of classes.
+            dfl_weight: of the distribution focal loss of distances.
+            kwargs: as for `Model.compile`.
+
+        Raises:
+            ValueError: a loss has another name.
+        """
+        if optimizer == "auto":
+            with keras.use_backend(self.backend):
+                rate = 0.01 / (4 + self.num_classes)
+                optimizer = keras.optimizers.AdamW(rate, weight_decay=5e-4, global_clipnorm=10.0)
+                optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        losses = {
+            "box_loss": box_loss, "classification_loss": classification_loss,
+            "box_weight": box_weight, "class_weight": class_weight, "dfl_weight": dfl_weight,
+        }  # fmt: skip
+        check_losses(box_loss, classification_loss)
+        super().compile(optimizer, **kwargs)
+        self.__dict__["_kl_losses"] = losses
+        with keras.use_backend(self.backend):
+            self.loss_parts = [keras.metrics.Mean(name=name) for name in PARTS]
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Return the arguments of `compile`, as a config."""
+        config = super().get_compile_config()
+        if config is None:
+            return None
+        config = {k: v for k, v in config.items() if k not in ("loss", "loss_weights")}
+        return {**config, **self._kl_losses}
+
+    def _defaults(self) -> dict[str, Any]:
+        return {}
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:  # fmt: skip
+        """Return the loss of a batch, the sum of those of boxes, distances and classes.
+
+        Args:
+            x: images (batch, height, width, 3).
+            y: a dict of "boxes" (batch, boxes, 4), "xyxy" in pixels of the images, and "labels"
+                (batch, boxes): class numbers, -1 for a row of no box and -2 for an ignored box.
+            y_pred: the outputs.
+            sample_weight: none.
+            training: whether the call trains.
+
+        Raises:
+            ValueError: there are sample weights.
+        """
+        if sample_weight is not None:
+            raise ValueError("Detectors are trained without sample_weight: it must be None.")
+        grid = anchor_points(*x.shape[1:3])
+        losses = detection_losses(y_pred, y, *grid, **self._kl_losses)
+        for metric in self.loss_parts:
+            metric.update_state(ops.stop_gradient(losses[metric.name]))
+        own = [ops.cast(ops.sum(v), "float32") for v in self.losses]
+        return sum(own, sum(losses.values()))
+
+    def fit(
+        self, x: Any = None, y: Any = None, *, augment: Any = "auto",
+        close_mosaic: int | None = None, warmup_epochs: float | None = None,
+        early_stopping: int | None = None, ema: float | None = None, on_error: str = "raise",
+        batch_size: int = BATCH_SIZE, shuffle: bool = True, validation_split: float = 0.0,
+        validation_data: Any = None, epochs: int = 1, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        """Train on pictures and the boxes of their objects.
+
+        What is random follows from the seed and the number of the epoch, and is the same on every
+        backend. Validation data are not augmented; their mean average precision is in the history
+        as `val_mAP` and `val_mAP50`.
+
+        Args:
+            x: the path of a data.yaml of YOLO, of a JSON file of COCO or of a folder of Pascal VOC;
+                a `hub.DetectionDataset`; pictures, with their boxes in y; a dict of "images" and
+                "bounding_boxes"; or pairs of a picture and a dict of its boxes. Without a
+                preprocessor ready arrays, or data that yield ready batches.
+            y: a dict of "boxes" and "labels" (or "classes"), for pictures or arrays in x.
+            augment: "auto" is `hub.DetectionAugment()`: mosaics, shifts, sizes, colours and flips.
+                One with other arguments, or None. Ready arrays are left alone.
+            close_mosaic: for how many epochs at the end pictures are not put together; by default
+                10, and not more than a fifth of the epochs.
+            warmup_epochs: over how many epochs the learning rate rises from 0, before it falls by a
+                cosine to 0; None leaves the rate alone.
+            early_stopping: after how many epochs without a better `val_mAP` training ends, with the
+                weights of the best one.
+            ema: the momentum of a moving average of the weights, which is validated, and kept.
+            on_error: "skip" to leave out broken annotations and pictures, with a warning.
+            batch_size: pictures in a batch.
+            shuffle: whether each epoch has an order of its own.
+            validation_split: the part of the pictures that is held back for validation.
+            validation_data: as x, or (x, y). The part "val" of a data.yaml by default.
+            epochs: passes over the data.
+            kwargs: as for `Model.fit`.
+
+        Raises:
+            ValueError: boxes or labels are not valid, with their file and line; or an argument has
+                a value that is not valid.
+        """
+        if not self.compiled:
+            self.compile()
+        if ema is not None:
+            keep_average(self.optimizer, ema)
+        if early_stopping is not None and not (validation_split or validation_data is not None):
+            raise ValueError("early_stopping needs validation_data or validation_split.")
+        if validation_split and validation_data is not None:
+            raise ValueError("Give validation_split or validation_data, not both.")
+        if self._is_ready(x):
+            data = self._ready_data(x, y, batch_size, shuffle)
+            if validation_split:
+                data, validation_data = data.split(validation_split)
+        else:
+            dataset = self._dataset(x, y, "train", on_error)
+            if validation_split:
+                dataset, validation_data = dataset.split(validation_split)
+            elif validation_data is None and "val" in yolo_parts(x):
+                validation_data = self._dataset(x, None, "val", on_error)
+            augment = DetectionAugment() if augment == "auto" else augment
+            closing = min(10, epochs // 5) if close_mosaic is None else close_mosaic
+            data = StreamData(
+                dataset.batches(
+                    batch_size, self.preprocessor, augment, shuffle, closing_epoch=epochs - closing
+                )
+            )
+        callbacks = self._callbacks(warmup_epochs, early_stopping, ema)
+        kwargs["callbacks"] = [*callbacks, *tree.flatten(kwargs.get("callbacks") or [])]
+        with kept_rates(self.optimizer) if warmup_epochs is not None else nullcontext():
+            return keras.Model.fit(
+                self, data, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
+                **kwargs,
+            )  # fmt: skip
+
+    def _callbacks(
+        self, warmup_epochs: float | None, early_stopping: int | None, ema: float | None
+    ) -> list[Any]:
+        callbacks: list[Any] = []
+        if warmup_epochs is not None:
+            callbacks.append(WarmUpCosine(warmup_epochs))
+        if ema is not None:
+            swaps = early_stopping is not None
+            callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=swaps))
+        if early_stopping is not None:
+            callbacks.append(
+                keras.callbacks.EarlyStopping(
+                    "val_mAP", patience=early_stopping, mode="max", restore_best_weights=True
+                )
+            )
+        return callbacks
+
+    # -- data ---------------------------------------------------------------------------------
+
+    def _is_ready(self, x: Any) -> bool:
+        """Return whether data are batches, or arrays, of ready inputs."""
+        return self.preprocessor is None or isinstance(x, DetectionBatches | StreamData | Mapped)
+
+    def _dataset(self, x: Any, y: Any, part: str, on_error: str = "raise") -> DetectionDataset:
+        """Return pictures and their boxes, the classes of which are those of the task."""
+        if y is not None:
+            x = {"images": x, "bounding_boxes": y}
+        names = None if self._kl_takes_classes_of_data else self.labels
+        data = as_detection_data(x, part, self.bounding_box_format, names, on_error)
+        self.learn_names(list(data.class_names))
+        return data.renumbered(self.labels)
+
+    def _ready_data(self, x: Any, y: Any, batch_size: int | None, shuffle: bool = False) -> Any:
+        """Return ready arrays, whose boxes are "xyxy" in pixels."""
+        if isinstance(x, DetectionBatches | StreamData | Mapped):
+            return x if isinstance(x, StreamData | Mapped) else StreamData(x)
+        if isinstance(x, Mapping) and "images" in x:
+            x, y = x["images"], x["bounding_boxes"]
+        return Mapped(adapt(x, y, None, batch_size, shuffle), self._with_targets)
+
+    def _with_targets(self, x: Any, y: Any, sample_weight: Any) -> tuple:
+        if isinstance(x, Mapping):
+            x, y = x["images"], x["bounding_boxes"]
+        if not isinstance(y, Mapping) or "boxes" not in y:
+            raise ValueError(
+                'Targets must be a dict of "boxes" and "labels" (or "classes"), got '
+                f"{type(y).__name__}."
+            )
+        labels = y["labels"] if "labels" in y else y["classes"]
+        boxes, labels = (ops.convert_to_numpy(v) for v in (y["boxes"], labels))
+        with keras.use_backend("numpy"):
+            boxes = convert_format(boxes, self.bounding_box_format, "xyxy", *x.shape[1:3])
+        return x, {"boxes": boxes, "labels": labels.astype("int32")}, sample_weight
+
+    def _transform(self, training: bool) -> None:
+        return None  # data are ready when they come to the loops
+
+    def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
+        return x, y
+
+    # -- evaluation ---------------------------------------------------------------------------
+
+    def evaluate(
+        self, x: Any = None, y: Any = None, batch_size: int | None = None,
+        verbose: str | int = "auto", steps: int | None = None, callbacks: Any = None,
+        return_dict: bool = False, max_detections: int = 100, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        """Return the loss and its parts, and COCO's mean average precisions and recalls.
+
+        Args:
+            x: as for `fit`; of a data.yaml the part "val".
+            y: as for `fit`.
+            batch_size: pictures in a batch, 16 by default.
+            verbose: as for `Model.evaluate`.
+            steps: the number of batches.
+            callbacks: callbacks.
+            return_dict: whether the result is a dict by name rather than a list.
+            max_detections: of a picture and a class.
+            kwargs: none.
+        """
+        self._assert_compiled("evaluate")
+        metric = MeanAveragePrecision(max_detections=max_detections)
+        logs = self._measure(
+            metric, x, y, batch_size, verbose=verbose, steps=steps, callbacks=callbacks, **kwargs
+        )
+        logs |= metric.result()
+        return logs if return_dict else list(logs.values())
+
+    def _measure(
+        self, metric: Any, x: Any, y: Any, batch_size: int | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return the losses over data, while a metric looks at all detections."""
+        if not self.compiled:
+            self.compile()
+        if self._is_ready(x):
+            data = self._ready_data(x, y, batch_size or BATCH_SIZE)
+        else:
+            dataset = self._dataset(x, y, "val")
+            data = StreamData(dataset.batches(batch_size or BATCH_SIZE, self.preprocessor))
+        self.__dict__["_kl_metric"] = metric
+        try:
+            return keras.Model.evaluate(self, data, return_dict=True, **kwargs)
+        finally:
+            del self.__dict__["_kl_metric"]
+
+    def plot_curves(
+        self, x: Any, y: Any = None, path: Any = None, batch_size: int | None = None
+    ) -> Any:
+        """Draw precision over recall, and both and their F1 over the confidence, for each class.
+
+        Args:
+            x: as for `evaluate`.
+            y: as for `evaluate`.
+            path: of a file to write instead.
+            batch_size: pictures in a batch.
+
+        Returns:
+            A figure of matplotlib, where it is not written.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        metric = MeanAveragePrecision()
+        self._measure(metric, x, y, batch_size, verbose=0)
+        return pictures.plot_curves(metric.curves(), self.labels, path)
+
+    def plot_confusion_matrix(
+        self, x: Any, y: Any = None, normalize: bool = False, path: Any = None,
+        batch_size: int | None = None,
+    ) -> Any:  # fmt: skip
+        """Draw how often each class was taken for each other, missed, or seen in the background.
+
+        Args:
+            x: as for `evaluate`.
+            y: as for `evaluate`.
+            normalize: whether rows are shares of the true class rather than counts.
+            path: of a file to write instead.
+            batch_size: pictures in a batch.
+
+        Returns:
+            A figure of matplotlib, where it is not written.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        metric = DetectionConfusionMatrix(self.num_classes)
+        self._measure(metric, x, y, batch_size, verbose=0)
+        return pictures.plot_detection_confusion(metric.result(), self.labels, normalize, path)
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """Return a function of batches that gives logs; `evaluate` looks at its outputs too."""
+        step = self._function("test", self._detecting_step)
+
+        def run(*batches: Any) -> Any:
+            logs: dict[str, Any] = {}
+            for batch in batches:
+                logs, outputs = step(batch)
+                metric = self.__dict__.get("_kl_metric")
+                if metric is not None:
+                    metric.update_state(batch[1], self._detections(
+                        outputs, batch[0].shape, _LEAST_CONFIDENCE, multi_label=True
+                    ))  # fmt: skip
+            return logs
+
+        return run
+
+    def _detecting_step(self, data: Any) -> tuple[dict[str, Any], Any]:
+        """Return the logs of a batch, and the outputs."""
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        outputs = self(x, training=False)
+        loss = self.compute_loss(x, y, outputs, training=False)
+        self._loss_tracker.update_state(loss, sample_weight=ops.shape(x)[0])
+        return self.compute_metrics(x, y, outputs), outputs
+
+    def _detections(
+        self, outputs: Any, shape: Any, confidence: float, **options: Any
+    ) -> dict[str, np.ndarray]:
+        """Return the detections in a batch of outputs, of inputs of some shape, as arrays."""
+        with keras.use_backend("numpy"):  # for some boxes of few images the quickest
+            arrays = tree.map_structure(ops.convert_to_numpy, outputs)
+            return decode_detections(arrays, *shape[1:3], confidence, **options)
+
+    def _validate(self, *args: Any) -> dict[str, Any]:
+        logs = super()._validate(*args)
+        return {name: value for name, value in logs.items() if name.endswith(_SHOWN)}
+
+    # -- prediction ---------------------------------------------------------------------------
+
+    def predict(
+        self, x: Any, batch_size: int | None = None, verbose: str | int = 0,
+        confidence: float = 0.25, iou: float = 0.7, max_detections: int = 300,
+        class_agnostic: bool = False, stream: bool = False, every: int = 1, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        """Return the objects in pictures.
+
+        Args:
+            x: a picture: a path, a Pillow image or an array (height, width, 3) of pixels from 0 to
+                255; a list of these; a folder, a pattern such as "*.jpg", a video, or
+                "camera:0". Without a preprocessor ready arrays (batch, height, width, 3).
+            batch_size: pictures of a batch; 8 by default, and 1 with `stream`.
+            verbose: 1 shows a progress bar.
+            confidence: detections must have a higher one, from 0 to 1.
+            iou: the largest intersection over union of two objects of a class.
+            max_detections: of a picture.
+            class_agnostic: whether objects of different classes are compared too.
+            stream: whether results come one by one, for videos and cameras, rather than in a list.
+            every: of a video, each how many frames one is looked at.
+            kwargs: as for `Model.predict`, without a preprocessor.
+
+        Returns:
+            A list, or a generator, of `hub.detection.results.Results`. Without a preprocessor a
+            dict of "boxes" (batch, max_detections, 4) in the `bounding_box_format`, "confidence"
+            and "labels" (batch, max_detections), best first and padded by -1, and "num_detections"
+            (batch,).
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: a file cannot be read, with its name, or an argument has a value that is not
+                valid.
+        """
+        for name, value in (("confidence", confidence), ("iou", iou)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {value!r}.")
+        options = {
+            "confidence": confidence, "iou": iou, "max_detections": max_detections,
+            "class_agnostic": class_agnostic,
+        }  # fmt: skip
+        if self.preprocessor is None:
+            outputs = keras.Model.predict(self, x, batch_size, verbose, **kwargs)
+            return self.in_own_format(self._detections(outputs, x.shape, **options), x.shape)
+        results = self._results(x, batch_size or (1 if stream else 8), every, options)
+        if stream:
+            return results
+        bar = keras.utils.Progbar(None, verbose=0 if verbose == 0 else 1, unit_name="picture")
+        listed = []
+        for result in results:
+            listed.append(result)
+            bar.update(len(listed))
+        return listed
+
+    def _results(
+        self, x: Any, batch_size: int, every: int, options: dict[str, Any]
+    ) -> Iterator[Results]:
+        names = self.labels
+        sources = read_pictures(x, every)
+        while batch := list(islice(sources, batch_size)):
+            inputs, places = self.preprocessor([source.picture for source in batch])
+            detections = self._detections(self.predict_on_batch(inputs), inputs.shape, **options)
+            for i, (source, place) in enumerate(zip(batch, places, strict=True)):
+                rows = slice(int(detections["num_detections"][i]))
+                yield Results(
+                    place.to_picture(detections["boxes"][i, rows]),
+                    detections["confidence"][i, rows], detections["labels"][i, rows], names,
+                    None if source.path else source.picture, source.path,
+                    (place.height, place.width), source.name,
+                )  # fmt: skip
+
+    def in_own_format(self, detections: dict[str, Any], shape: Any) -> dict[str, Any]:
+        """Return detections whose boxes are in the `bounding_box_format`.
+
+        Args:
+            detections: as of `decode_detections`.
+            shape: (batch, height, width, channels) of the inputs.
+        """
+        with keras.use_backend("numpy"):
+            boxes = convert_format(
+                detections["boxes"], "xyxy", self.bounding_box_format, *shape[1:3]
+            )
+        exists = detections["labels"][..., None] >= 0
+        return {**detections, "boxes": np.where(exists, boxes, -1)}
+
+    def answers(self, inputs: list[str], options: Any) -> Iterator[dict[str, Any]]:
+        """Return the objects of each picture, as `hub run` prints them.
+
+        Args:
+            inputs: files, folders, patterns or videos.
+            options: `confidence`, `iou`, and `out`, a folder for the drawn pictures.
+        """
+        for source in inputs:
+            listed = []
+            for result in self.predict(
+                source, confidence=options.confidence, iou=options.iou, stream=True
+            ):
+                if options.out is not None:
+                    result.save(Path(options.out) / result.name)
+                listed.append(result.to_dict())
+            yield listed[0] if len(listed) == 1 else {"pictures": listed}
+
+    # -- configs ------------------------------------------------------------------------------
+
+    @classmethod
+    def checkpoint_arguments(cls, files: Any, config: dict) -> dict[str, Any]:
+        """Return the number of classes and the sizes of the head that a checkpoint says.
+
+        Args:
+            files: of the checkpoint.
+            config: its config.json.
+        """
+        classes = class_arguments(config, cls.task)["num_classes"]
+        return {"num_classes": classes, **{k: config[k] for k in cls.head_names if k in config}}
+
+    @classmethod
+    def kept_of_head(cls, table: Any, config: Any, arguments: Any) -> tuple[Any, tuple[str, ...]]:
+        """Return the names of the head's weights, and paths of those of other classes.
+
+        Args:
+            table: the names of all.
+            config: the config.json of the checkpoint.
+            arguments: those of the task that the caller gave.
+        """
+        count = arguments.get("num_classes") or len(arguments.get("labels") or ())
+        if not count or count == class_arguments(config, cls.task)["num_classes"]:
+            return table, ()
+        layer = family_of(config["model_type"]).heads[cls.task].options["layer"]
+        others = tuple(f"head/{path}" for path in layer.class_outputs)
+        absent = {path: f"-/{table.rows[path]}" for path in others}  # no tensor has such a name
+        return replace(table, rows={**table.rows, **absent}, claims=()), others
+
+    def check_head(self, weights: Any, head: Any) -> None:
+        """Take the number of classes of the checkpoint as given.
+
+        Args:
+            weights: the checkpoint.
+            head: the names of the head's weights.
+        """
+        self._kl_takes_classes_of_data = False
+
+    @classmethod
+    def make_preprocessor(cls, files: Any, family: Any, backbone: Any, **options: Any) -> Any:
+        """Return the preprocessor of a checkpoint.
+
+        Args:
+            files: of the checkpoint.
+            family: of the backbone.
+            backbone: the backbone.
+            options: none.
+        """
+        return DetectionPreprocessor.from_files(files)
+
+    def config_json(self) -> dict[str, Any]:
+        """Return the keys of config.json that name the classes, and the sizes of the head."""
+        return {**label_config(self), "num_classes": self.num_classes, **self.head_arguments}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the task."""
+        return {
+            **ImageTask.get_config(self), **self.head_arguments, "num_classes": self.num_classes,
+            "bounding_box_format": self.bounding_box_format, "labels": self.label_names,
+        }  # fmt: skip
