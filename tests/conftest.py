@@ -1,5 +1,7 @@
 """What every test shares: quiet frameworks, and the `backend` fixture that runs a test on each."""
 
+import ctypes
+import gc
 import os
 import signal
 import sys
@@ -34,3 +36,18 @@ def trains(request):
     """The name of a backend that has gradients, which is the current one during the test."""
     with keraslite.use_backend(request.param):
         yield request.param
+
+
+_MOST_MEMORY = 3_000_000_000  # bytes of a process that runs tests, which are several
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Give memory back between the modules: what JAX compiled is kept as long as it lives."""
+    if sys.platform != "linux" or (nextitem is not None and nextitem.module is item.module):
+        return
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    if pages * os.sysconf("SC_PAGE_SIZE") > _MOST_MEMORY:
+        if "jax" in sys.modules:
+            sys.modules["jax"].clear_caches()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
