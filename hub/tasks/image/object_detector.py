@@ -1,6 +1,6 @@
 """ObjectDetector: boxes and classes of the objects in images."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -19,17 +19,16 @@ from hub.detection.results import Results
 from hub.detection.sources import read_pictures
 from hub.families import family_of
 from hub.preprocessing.detection_augment import DetectionAugment
-from hub.preprocessing.detection_batches import DetectionBatches
 from hub.preprocessing.detection_data import DetectionDataset, as_detection_data
 from hub.preprocessing.detection_formats import yolo_parts
 from hub.preprocessing.letterbox import DetectionPreprocessor
 from hub.tasks.classes import class_arguments, label_config
 from hub.tasks.classifier import Classifier
+from hub.tasks.image.detector_arrays import in_format, is_ready, ready_data
 from hub.tasks.image.image_task import ImageTask
-from hub.tasks.image.rates import WarmUpCosine, keep_average, kept_rates
+from hub.tasks.image.rates import keep_average, kept_rates, recipe_callbacks
 from keraslite import ops, tree
-from keraslite.training.data import Mapped, StreamData, adapt
-from keraslite.utils.bounding_boxes import convert_format
+from keraslite.training.data import StreamData
 
 BATCH_SIZE = 16
 _SHOWN = ("loss", "mAP", "mAP50", "mAP75")  # of a validation, in the history
@@ -231,8 +230,8 @@ class ObjectDetector(Classifier, ImageTask):
             raise ValueError("early_stopping needs validation_data or validation_split.")
         if validation_split and validation_data is not None:
             raise ValueError("Give validation_split or validation_data, not both.")
-        if self._is_ready(x):
-            data = self._ready_data(x, y, batch_size, shuffle)
+        if is_ready(x, self.preprocessor):
+            data = ready_data(x, y, self.bounding_box_format, batch_size, shuffle)
             if validation_split:
                 data, validation_data = data.split(validation_split)
         else:
@@ -248,7 +247,7 @@ class ObjectDetector(Classifier, ImageTask):
                     batch_size, self.preprocessor, augment, shuffle, closing_epoch=epochs - closing
                 )
             )
-        callbacks = self._callbacks(warmup_epochs, early_stopping, ema)
+        callbacks = recipe_callbacks(warmup_epochs, early_stopping, ema, "val_mAP", "max")
         kwargs["callbacks"] = [*callbacks, *tree.flatten(kwargs.get("callbacks") or [])]
         with kept_rates(self.optimizer) if warmup_epochs is not None else nullcontext():
             return keras.Model.fit(
@@ -256,28 +255,7 @@ class ObjectDetector(Classifier, ImageTask):
                 **kwargs,
             )  # fmt: skip
 
-    def _callbacks(
-        self, warmup_epochs: float | None, early_stopping: int | None, ema: float | None
-    ) -> list[Any]:
-        callbacks: list[Any] = []
-        if warmup_epochs is not None:
-            callbacks.append(WarmUpCosine(warmup_epochs))
-        if ema is not None:
-            swaps = early_stopping is not None
-            callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=swaps))
-        if early_stopping is not None:
-            callbacks.append(
-                keras.callbacks.EarlyStopping(
-                    "val_mAP", patience=early_stopping, mode="max", restore_best_weights=True
-                )
-            )
-        return callbacks
-
     # -- data ---------------------------------------------------------------------------------
-
-    def _is_ready(self, x: Any) -> bool:
-        """Return whether data are batches, or arrays, of ready inputs."""
-        return self.preprocessor is None or isinstance(x, DetectionBatches | StreamData | Mapped)
 
     def _dataset(self, x: Any, y: Any, part: str, on_error: str = "raise") -> DetectionDataset:
         """Return pictures and their boxes, the classes of which are those of the task."""
@@ -287,28 +265,6 @@ class ObjectDetector(Classifier, ImageTask):
         data = as_detection_data(x, part, self.bounding_box_format, names, on_error)
         self.learn_names(list(data.class_names))
         return data.renumbered(self.labels)
-
-    def _ready_data(self, x: Any, y: Any, batch_size: int | None, shuffle: bool = False) -> Any:
-        """Return ready arrays, whose boxes are "xyxy" in pixels."""
-        if isinstance(x, DetectionBatches | StreamData | Mapped):
-            return x if isinstance(x, StreamData | Mapped) else StreamData(x)
-        if isinstance(x, Mapping) and "images" in x:
-            x, y = x["images"], x["bounding_boxes"]
-        return Mapped(adapt(x, y, None, batch_size, shuffle), self._with_targets)
-
-    def _with_targets(self, x: Any, y: Any, sample_weight: Any) -> tuple:
-        if isinstance(x, Mapping):
-            x, y = x["images"], x["bounding_boxes"]
-        if not isinstance(y, Mapping) or "boxes" not in y:
-            raise ValueError(
-                'Targets must be a dict of "boxes" and "labels" (or "classes"), got '
-                f"{type(y).__name__}."
-            )
-        labels = y["labels"] if "labels" in y else y["classes"]
-        boxes, labels = (ops.convert_to_numpy(v) for v in (y["boxes"], labels))
-        with keras.use_backend("numpy"):
-            boxes = convert_format(boxes, self.bounding_box_format, "xyxy", *x.shape[1:3])
-        return x, {"boxes": boxes, "labels": labels.astype("int32")}, sample_weight
 
     def _transform(self, training: bool) -> None:
         return None  # data are ready when they come to the loops
@@ -350,8 +306,8 @@ class ObjectDetector(Classifier, ImageTask):
         """Return the losses over data, while a metric looks at all detections."""
         if not self.compiled:
             self.compile()
-        if self._is_ready(x):
-            data = self._ready_data(x, y, batch_size or BATCH_SIZE)
+        if is_ready(x, self.preprocessor):
+            data = ready_data(x, y, self.bounding_box_format, batch_size or BATCH_SIZE)
         else:
             dataset = self._dataset(x, y, "val")
             data = StreamData(dataset.batches(batch_size or BATCH_SIZE, self.preprocessor))
@@ -485,7 +441,8 @@ class ObjectDetector(Classifier, ImageTask):
         }  # fmt: skip
         if self.preprocessor is None:
             outputs = keras.Model.predict(self, x, batch_size, verbose, **kwargs)
-            return self.in_own_format(self._detections(outputs, x.shape, **options), x.shape)
+            detections = self._detections(outputs, x.shape, **options)
+            return in_format(detections, self.bounding_box_format, x.shape)
         results = self._results(x, batch_size or (1 if stream else 8), every, options)
         if stream:
             return results
@@ -512,20 +469,6 @@ class ObjectDetector(Classifier, ImageTask):
                     None if source.path else source.picture, source.path,
                     (place.height, place.width), source.name,
                 )  # fmt: skip
-
-    def in_own_format(self, detections: dict[str, Any], shape: Any) -> dict[str, Any]:
-        """Return detections whose boxes are in the `bounding_box_format`.
-
-        Args:
-            detections: as of `decode_detections`.
-            shape: (batch, height, width, channels) of the inputs.
-        """
-        with keras.use_backend("numpy"):
-            boxes = convert_format(
-                detections["boxes"], "xyxy", self.bounding_box_format, *shape[1:3]
-            )
-        exists = detections["labels"][..., None] >= 0
-        return {**detections, "boxes": np.where(exists, boxes, -1)}
 
     def answers(self, inputs: list[str], options: Any) -> Iterator[dict[str, Any]]:
         """Return the objects of each picture, as `hub run` prints them.

@@ -121,6 +121,33 @@ def _with_rates(optimizer: Any, plain: Any, groups: Sequence[Sequence[Any]], dec
     return optimizers.MultiOptimizer(optimizers.OptimizerMap(plain, dict(reversed(chosen.items()))))
 
 
+def recipe_callbacks(
+    warmup_epochs: float | None, early_stopping: int | None, ema: float | None,
+    monitor: str = "val_loss", mode: str = "min",
+) -> list[Any]:  # fmt: skip
+    """Return the callbacks of a recipe, which go before those of the caller.
+
+    Args:
+        warmup_epochs: how long the rate rises, before it falls to 0; None leaves it alone.
+        early_stopping: how many epochs without a better value are borne; None for no end.
+        ema: the momentum of the moving average of the weights; None for none.
+        monitor: the value.
+        mode: whether a better one is "min" or "max".
+    """
+    stops, out = early_stopping is not None, []
+    if warmup_epochs is not None:
+        out.append(WarmUpCosine(warmup_epochs))
+    if ema is not None:  # the weights that are validated are those that are kept
+        out.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=stops))
+    if stops:
+        out.append(
+            keras.callbacks.EarlyStopping(
+                monitor, patience=early_stopping, mode=mode, restore_best_weights=True
+            )
+        )
+    return out
+
+
 class WarmUpCosine(keras.callbacks.Callback):
     """Lets the learning rate rise from 0 to that of the optimizer, and fall by a cosine to 0.
 

@@ -11,7 +11,7 @@ import keraslite as keras
 from hub.preprocessing.image_augment import AutoAugment, LayerAugment, to_pixels
 from hub.preprocessing.image_folder import DEFAULT_BATCH_SIZE, transformed
 from hub.preprocessing.image_inputs import open_image, to_rgb
-from hub.tasks.image.rates import WarmUpCosine
+from hub.tasks.image.rates import recipe_callbacks
 from keraslite.random import make_default_seed
 from keraslite.training.data import ArrayData, Mapped
 from keraslite.utils.data import map_ahead
@@ -95,18 +95,7 @@ class Recipe(NamedTuple):
 
     def callbacks(self) -> list[Any]:
         """Return the callbacks of the recipe, which go before those of the caller."""
-        stops, out = self.early_stopping is not None, []
-        if self.warmup_epochs is not None:
-            out.append(WarmUpCosine(self.warmup_epochs))
-        if self.ema is not None:  # the weights that are validated are those that are kept
-            out.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=stops))
-        if stops:
-            out.append(
-                keras.callbacks.EarlyStopping(
-                    patience=self.early_stopping, restore_best_weights=True
-                )
-            )
-        return out
+        return recipe_callbacks(self.warmup_epochs, self.early_stopping, self.ema)
 
 
 def _check(name: str, value: Any, low: float, high: float, expected: str) -> None:
