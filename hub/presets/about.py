@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hub.presets.build import read_config
-from hub.presets.files import HANDLE_URL, PresetFiles, resolve
+from hub.presets.files import HANDLE_URL, WEIGHT_FILES, PresetFiles, resolve
 from hub.presets.remote import explained
 from hub.presets.table import find_preset
 from hub.weights.reader import READERS, Weights, open_weights, shard_names
@@ -141,7 +141,10 @@ def _tensors(files: PresetFiles, token: Any) -> list[tuple[tuple[int, ...], str]
 def _place(files: PresetFiles, name: str) -> tuple[str, str]:
     """Return the repository of a remote checkpoint, and a file's name in it."""
     match = HANDLE_URL.fullmatch(files.handle if "://" in files.handle else f"hf://{files.handle}")
-    return match["repo"], f"{match['folder']}/{name}" if match["folder"] else name
+    folder = match["folder"] or ""
+    if folder.endswith(WEIGHT_FILES):
+        return match["repo"], folder
+    return match["repo"], f"{folder}/{name}" if folder else name
 
 
 def _is_cached(files: PresetFiles, name: str) -> bool:

@@ -24,7 +24,7 @@ _REPO = r"[\w-][\w.-]*/[\w-][\w.-]*"
 HANDLE_URL = re.compile(
     rf"hf://(?P<repo>{_REPO})(@(?P<revision>refs/\w+/[^/]+|[^/]+))?(/(?P<folder>.+?)/?)?", re.ASCII
 )
-_OF_WEIGHTS = (".safetensors", ".pt", ".pth")
+WEIGHT_FILES = (".safetensors", ".pt", ".pth")  # endings of handles of one file
 PIPELINE = "model_index.json"  # of a diffusers pipeline, whose parts are in folders
 _log = logging.getLogger(__name__)
 _MAX_DOWNLOADS = 4  # at the same time
@@ -158,7 +158,7 @@ def resolve(
         return _first_available(text, [row["repo"], *row.get("mirrors", ())], row, remote)
     if text.startswith("hf://"):
         repo, folder = _parse_url(text, remote)
-        if folder.endswith(_OF_WEIGHTS):
+        if folder.endswith(WEIGHT_FILES):
             above, _, name = folder.rpartition("/")
             return _weights_alone(_remote(text, repo, above, **remote), name)
         return _remote(text, repo, folder, **remote)
@@ -245,7 +245,7 @@ def _looks_local(handle: str | os.PathLike) -> bool:
 def _local(folder: Path, handle: str, row: dict[str, Any] | None) -> PresetFiles:
     if not folder.exists():
         raise FileNotFoundError(f"there is no folder {folder}; a preset is {HANDLE_FORMS}")
-    if folder.is_file() and folder.name.endswith(_OF_WEIGHTS):
+    if folder.is_file() and folder.name.endswith(WEIGHT_FILES):
         return _weights_alone(_local_file(folder, handle), folder.name)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; give the folder that holds it")

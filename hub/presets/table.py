@@ -1,7 +1,8 @@
 """The built-in presets: rows of data, one JSON file a family.
 
 A row holds the repository of a checkpoint and facts about it. Its `config` and `lowercase` are
-defaults: the files of the checkpoint take precedence. `unverified` lists the facts of a row that
+defaults: the files of the checkpoint take precedence. `file` names the weights in a repository that
+has several models; its other files are left alone then. `unverified` lists the facts of a row that
 were not checked against the repository; "safetensors" among them means that the weights may be
 available in another format only.
 """

@@ -214,6 +214,10 @@ def test_a_preset_is_one_file_of_a_repository_and_its_licence_is_said_once(tmp_p
         again = hub.Backbone.from_preset("yolo_v8_xs_coco", **sizes)  # a warning is an error
         handle = "hf://lmz/candle-yolo-v8/yolov8s.safetensors"
         other = hub.Backbone.from_preset(handle)
+        facts = hub.info(handle)
+        assert (facts["model_type"], facts["files"]) == ("yolo_v8", ["model.safetensors"])
+        tensors = random_yolo(*TINY["narrow"]).state_dict().values()
+        assert facts["parameters"] == sum(x.numel() for x in tensors if x.is_floating_point())
         for x, y, z in zip(*(m.get_weights() for m in (backbone, again, other)), strict=True):
             np.testing.assert_array_equal(x, y)
             np.testing.assert_array_equal(x, z)
