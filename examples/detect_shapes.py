@@ -74,7 +74,7 @@ def main() -> None:
     out = Path(parser.parse_args().out)
     keras.use_backend(os.environ.get("EXAMPLE_BACKEND", "torch"))
     keras.utils.set_random_seed(0)
-    epochs = int(os.environ.get("EXAMPLE_EPOCHS", "40"))
+    epochs = int(os.environ.get("EXAMPLE_EPOCHS", "30"))
     data = make_data(out / "data", int(os.environ.get("EXAMPLE_PICTURES", "400")))
 
     nano = SIZES["n"]

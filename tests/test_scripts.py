@@ -103,13 +103,17 @@ def test_the_example_transcribes(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_example_trains_on_a_folder(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("train_on_a_folder", "of 12 pictures"), ("detect_shapes", "unseen pictures: mAP50")],
+)
+def test_the_example_trains_and_draws(name, says, tmp_path):
     settings = {"EXAMPLE_EPOCHS": "1", "EXAMPLE_PICTURES": "60", "EXAMPLE_BACKEND": "torch"}
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "train_on_a_folder.py", "--out", tmp_path], check=True,
+        [sys.executable, EXAMPLES / f"{name}.py", "--out", tmp_path], check=True,
         env={**os.environ, **settings}, capture_output=True, text=True,
     )  # fmt: skip
-    assert "of 12 pictures" in done.stdout
+    assert says in done.stdout
     assert {"augmented.png", "history.png", "confusions.png"} <= set(os.listdir(tmp_path))
 
 
