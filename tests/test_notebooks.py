@@ -17,6 +17,8 @@ SAYS = {
     "causal_lm_lora": "the same scores again: True",
     "text_to_image_lora": "the same images again: True",
     "speech_to_text": "word error rate of the other voice",
+    "image_classification": "held-out pictures:",
+    "object_detection": "mAP50 on unseen pictures",
 }
 # Those whose presets must be downloaded train a small model instead, and say so.
 SMALL = ("summarization_t5", "causal_lm_lora", "text_to_image_lora")
@@ -55,8 +57,9 @@ def test_notebook(name, tmp_path, monkeypatch, capsys):
     if name in SMALL:
         for setting, value in SETTINGS.items():
             monkeypatch.setenv(f"EXAMPLE_{setting}", str(value))
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("EXAMPLE_TEXTS", "240")
+    monkeypatch.setenv("EXAMPLE_PICTURES", "60")
     monkeypatch.setenv("EXAMPLE_EPOCHS", "3")
     names: dict = {}
     with keras.use_backend("torch"):
