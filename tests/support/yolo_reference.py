@@ -102,7 +102,7 @@ class Detect(nn.Module):
     def forward(self, levels):
         def flat(branches):
             maps = [branch(x) for branch, x in zip(branches, levels, strict=True)]
-            return torch.cat([x.flatten(2) for x in maps], 2).mT
+            return torch.cat([x.flatten(2) for x in maps], 2).transpose(-1, -2)
 
         return {"boxes": flat(self.cv2), "classes": flat(self.cv3)}
 
