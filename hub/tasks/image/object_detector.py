@@ -226,8 +226,6 @@ class ObjectDetector(Classifier, ImageTask):
             self.compile()
         if ema is not None:
             keep_average(self.optimizer, ema)
-        if early_stopping is not None and not (validation_split or validation_data is not None):
-            raise ValueError("early_stopping needs validation_data or validation_split.")
         if validation_split and validation_data is not None:
             raise ValueError("Give validation_split or validation_data, not both.")
         if is_ready(x, self.preprocessor):
@@ -247,6 +245,8 @@ class ObjectDetector(Classifier, ImageTask):
                     batch_size, self.preprocessor, augment, shuffle, closing_epoch=epochs - closing
                 )
             )
+        if early_stopping is not None and validation_data is None:
+            raise ValueError("early_stopping needs validation_data or validation_split.")
         callbacks = recipe_callbacks(warmup_epochs, early_stopping, ema, "val_mAP", "max")
         kwargs["callbacks"] = [*callbacks, *tree.flatten(kwargs.get("callbacks") or [])]
         with kept_rates(self.optimizer) if warmup_epochs is not None else nullcontext():
@@ -280,6 +280,8 @@ class ObjectDetector(Classifier, ImageTask):
         return_dict: bool = False, max_detections: int = 100, **kwargs: Any,
     ) -> Any:  # fmt: skip
         """Return the loss and its parts, and COCO's mean average precisions and recalls.
+
+        Boxes are compared in pixels of the inputs, in which small, medium and large are meant too.
 
         Args:
             x: as for `fit`; of a data.yaml the part "val".

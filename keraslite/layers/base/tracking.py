@@ -39,12 +39,12 @@ def attribute_state(layer: Any) -> Iterator[tuple[str, Any]]:
     A place is an attribute's name, followed by the indices and keys of what it holds.
     """
     for key, value in list(layer.__dict__.items()):
-        role = _role(value)
-        if role is _OTHER or key.startswith("_kl_") or key in _NOT_STATE:
+        if type(value) in _PLAIN or key.startswith("_kl_") or key in _NOT_STATE:
             continue
+        role = _role(value)
         if role is _STATE:
             yield key, value
-        else:
+        elif role is not _OTHER and value:  # a torch.nn.Module has a dozen empty dicts
             yield from _within(key, value, role)
 
 
