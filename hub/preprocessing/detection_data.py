@@ -312,7 +312,7 @@ class DetectionDataset:
         numbers = np.array([list(class_names).index(name) for name in self.class_names], "int32")
         part = self._part(slice(None))
         part.class_names = list(class_names)
-        part._labels = numbers[self._labels]
+        part._labels = np.where(self._labels < 0, self._labels, numbers[self._labels])
         return part
 
     def _part(self, rows: Any) -> "DetectionDataset":

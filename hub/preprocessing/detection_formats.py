@@ -172,7 +172,11 @@ def read_yolo(file: Any, split: str, problems: Problems) -> Annotations:
             label_file = str(Path(picture).with_suffix(".txt"))
         is_labelled = os.path.isfile(label_file)  # a picture without objects has no such file
         missing += not is_labelled
-        text = Path(label_file).read_text("utf-8") if is_labelled else ""
+        try:
+            text = Path(label_file).read_text("utf-8-sig") if is_labelled else ""
+        except UnicodeDecodeError as error:
+            problems.add(f"{label_file} must be text in UTF-8: {error}")
+            text = ""
         for number, line in enumerate(text.splitlines(), 1):
             if not line.strip():
                 continue
@@ -269,8 +273,8 @@ def _yolo_line(line: str) -> tuple[list[float], int]:
             "expected a class number and four numbers, x and y of the centre, width and height, "
             f"got {line.strip()!r}."
         )
-    if numbers[0] != int(numbers[0]):
-        raise ValueError(f"the class must be a whole number, got {words[0]!r}.")
+    if not (0 <= numbers[0] < 2**31 and numbers[0].is_integer()):
+        raise ValueError(f"the class must be a whole number from 0 on, got {words[0]!r}.")
     return box, int(numbers[0])
 
 
@@ -299,10 +303,18 @@ def read_coco(file: Any, pictures: Any, problems: Problems) -> Annotations:
     lists = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in lists):
         raise ValueError(f"{path} must have the lists {', '.join(lists)} of COCO.")
-    categories = sorted(content["categories"], key=lambda row: row["id"])
-    numbers = {row["id"]: i for i, row in enumerate(categories)}
-    images = {row["id"]: row["file_name"] for row in content["images"]}
-    folder = _coco_folder(path, pictures, next(iter(images.values()), ""))
+    try:
+        categories = sorted(content["categories"], key=lambda row: row["id"])
+        numbers = {row["id"]: i for i, row in enumerate(categories)}
+        images = {row["id"]: row["file_name"] for row in content["images"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: each category must have an id, all of one type, and each image an id and a "
+            f"file_name, got {error}."
+        ) from error
+    if not images:
+        raise ValueError(f"{path} has no images.")
+    folder = _coco_folder(path, pictures, list(images.values()))
     of_image: dict[Any, list[tuple]] = {i: [] for i in images}
     for place, row in enumerate(content["annotations"]):
         name = (str(path), row.get("id", f"number {place}") if isinstance(row, dict) else place)
@@ -329,7 +341,7 @@ def read_coco(file: Any, pictures: Any, problems: Problems) -> Annotations:
     return rows.annotations(paths, counts, "annotation", "xywh", names)
 
 
-def _coco_folder(path: Path, pictures: Any, first: str) -> Path:
+def _coco_folder(path: Path, pictures: Any, names: Sequence[str]) -> Path:
     if pictures is not None:
         return Path(os.fspath(pictures))
     part = path.stem.rpartition("_")[2]  # instances_train2017.json
@@ -339,11 +351,11 @@ def _coco_folder(path: Path, pictures: Any, first: str) -> Path:
         above / "images" / part,
     ]  # fmt: skip
     for folder in candidates:
-        if (folder / first).is_file():
+        if any((folder / name).is_file() for name in names):
             return folder
     raise FileNotFoundError(
-        f"There is no {first} of {path} in {[str(c) for c in candidates]}: say where the pictures "
-        "are, as `pictures=folder`."
+        f"There is no picture of {path}, such as {names[0]}, in {[str(c) for c in candidates]}: "
+        "say where they are, by hub.DetectionDataset.from_coco(file, pictures=folder)."
     )
 
 
