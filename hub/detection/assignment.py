@@ -13,7 +13,8 @@ import numpy as np
 from keraslite import ops
 from keraslite.ops import bounding_boxes
 
-IGNORED = -2  # the label of a region whose positions give no class loss
+# The label of a region whose positions give no class loss; -3 - c for one of class c.
+IGNORED = -2
 
 
 class Assignment(NamedTuple):
@@ -53,7 +54,8 @@ def assign(
         predicted_boxes: (batch, positions, 4), "xyxy".
         class_logits: (batch, positions, classes).
         boxes: (batch, objects, 4), "xyxy", with at least one row.
-        labels: (batch, objects), class numbers; -1 for rows of padding, -2 for ignored regions.
+        labels: (batch, objects), class numbers; -1 for rows of padding, -2 for ignored
+            regions, -3 - c for those of class c.
         points: (positions, 2), x and y of the positions.
         candidates: the largest number of positions of a box.
         alpha: the exponent of the predicted score of the box's class.
@@ -70,7 +72,7 @@ def assign(
         for x in (predicted_boxes, class_logits, boxes, labels)
     )
     labels = ops.cast(labels, "int32")
-    is_object, is_region = labels >= 0, labels == IGNORED
+    is_object, is_region = labels >= 0, labels <= IGNORED
     # Rows of padding may hold anything, NaN too.
     boxes = ops.where(ops.expand_dims(is_object | is_region, -1), boxes, 0.0)
 

@@ -35,9 +35,9 @@ def detection_losses(
     targets: dict[str, Any],
     points: Any,
     strides: Any,
-    box_weight: float = 7.5,
-    class_weight: float = 0.5,
-    dfl_weight: float = 1.5,
+    box_loss_weight: float = 7.5,
+    classification_loss_weight: float = 0.5,
+    dfl_loss_weight: float = 1.5,
     box_loss: str = "ciou",
     classification_loss: str = "binary_crossentropy",
     candidates: int = 10,
@@ -52,12 +52,13 @@ def detection_losses(
         outputs: "boxes" (batch, positions, 4 * bins), the logits of the distances, and "classes"
             (batch, positions, classes), logits.
         targets: "boxes" (batch, objects, 4), "xyxy" in pixels, and "labels" (batch, objects), class
-            numbers; -1 for rows of padding, -2 for ignored regions.
+            numbers; -1 for rows of padding, -2 for ignored regions, -3 - c for those of
+            class c.
         points: (positions, 2), x and y of the positions in pixels.
         strides: (positions,), in pixels.
-        box_weight: of the loss of boxes: one minus the overlap.
-        class_weight: of the loss of classes.
-        dfl_weight: of the distribution focal loss: of the bins of the distances.
+        box_loss_weight: of the loss of boxes: one minus the overlap.
+        classification_loss_weight: of the loss of classes.
+        dfl_loss_weight: of the distribution focal loss: of the bins of the distances.
         box_loss: "ciou" or "iou", the overlap of the loss of boxes.
         classification_loss: "binary_crossentropy".
         candidates: the largest number of positions of a box.
@@ -106,10 +107,11 @@ def detection_losses(
     background = ops.where(
         ops.expand_dims(assigned.is_ignored, -1), 0.0, ops.softplus(class_logits)
     )
+    class_loss = (ops.sum(background) - ops.sum(weights * own_logits)) / total
     return {
-        "box_loss": box_weight * ops.sum(weights * (1 - overlap)) / total,
-        "class_loss": class_weight * (ops.sum(background) - ops.sum(weights * own_logits)) / total,
-        "dfl_loss": dfl_weight * ops.sum(weights * distance_loss) / total,
+        "box_loss": box_loss_weight * ops.sum(weights * (1 - overlap)) / total,
+        "class_loss": classification_loss_weight * class_loss,
+        "dfl_loss": dfl_loss_weight * ops.sum(weights * distance_loss) / total,
     }
 
 

@@ -45,7 +45,8 @@ def pictures_of(y_true: Any, y_pred: Any, bounding_box_format: str) -> Iterator[
 
     Args:
         y_true: a dict of "boxes" (B, M, 4) and "labels" (B, M), or a list of such dicts, one a
-            picture. Label -1 is padding, -2 a region to ignore for all classes; "ignored" (or
+            picture. Label -1 is padding, -2 a region to ignore for all classes, and -3 - c for
+            class c; "ignored" (or
             "iscrowd") marks such a region of its own class, and "areas" are those of objects whose
             boxes are larger than they are.
         y_pred: a dict of "boxes", "confidence", "labels" and perhaps "num_detections", or a list.
@@ -65,7 +66,8 @@ def pictures_of(y_true: Any, y_pred: Any, bounding_box_format: str) -> Iterator[
         boxes = _boxes(truth, len(labels), bounding_box_format, name)
         crowd = _numbers(_value(truth, _CROWD, name, np.zeros(len(labels))), (-1,), "bool")
         kept = labels != PADDING
-        crowd = crowd | (labels == ANY_CLASS)
+        crowd = crowd | (labels <= ANY_CLASS)
+        labels = np.where(labels < ANY_CLASS, ANY_CLASS - 1 - labels, labels)
         _check(boxes[kept], name, ordered=True)
         areas = _numbers(_value(truth, _AREAS, name, box_areas(boxes)), (-1,), "float64")
 

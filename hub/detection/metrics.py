@@ -116,7 +116,8 @@ class MeanAveragePrecision(keras.metrics.Metric):
 
         Args:
             y_true: a dict of "boxes" (B, M, 4) and "labels" (B, M), or a list of such dicts, one a
-                picture. Label -1 is padding, -2 a region in which no detection is wrong;
+                picture. Label -1 is padding, -2 a region in which no detection is wrong,
+                and -3 - c one for class c;
                 "ignored" or "iscrowd" (B, M) marks such regions of their own class. "areas" may
                 hold those of objects whose boxes are larger than they are.
             y_pred: a dict of "boxes" (B, K, 4), "confidence" (B, K), "labels" (B, K), -1 where

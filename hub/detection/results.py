@@ -205,10 +205,15 @@ class Results:
         Args:
             path: of the file, or a folder, in which it has the name of the picture.
             options: as for `plot`.
+
+        Raises:
+            ValueError: the path is that of the picture itself.
         """
         place = Path(path)
         if place.is_dir() or str(path).endswith(("/", os.sep)):
             place = place / self.name
+        if self.path is not None and place.resolve() == Path(self.path).resolve():
+            raise ValueError(f"{place} is the picture itself, which would be lost: name another.")
         place.parent.mkdir(parents=True, exist_ok=True)
         self.plot(**options).save(place)
         return str(place)

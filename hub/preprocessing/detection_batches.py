@@ -40,12 +40,12 @@ def padded_boxes(rows: Sequence[Objects]) -> Objects:
 
     Returns:
         "boxes" (pictures, boxes, 4) of float32, and "labels" (pictures, boxes) of int32: -1 for a
-        row of no box, and -2 for an ignored box.
+        row of no box, and -3 - c for an ignored box of class c.
 
     >>> objects = {"boxes": np.ones((2, 4)), "labels": np.array([3, 5]), "ignored": [False, True]}
     >>> out = padded_boxes([objects])
     >>> out["boxes"].shape, out["labels"].tolist()
-    ((1, 8, 4), [[3, -2, -1, -1, -1, -1, -1, -1]])
+    ((1, 8, 4), [[3, -8, -1, -1, -1, -1, -1, -1]])
     """
     longest = max((len(row["labels"]) for row in rows), default=0)
     length = max(_FEWEST, 1 << max(longest - 1, 0).bit_length())
@@ -55,9 +55,10 @@ def padded_boxes(rows: Sequence[Objects]) -> Objects:
         count = len(row["labels"])
         boxes[i, :count] = row["boxes"]
         ignored = row.get("ignored")
-        labels[i, :count] = (
-            row["labels"] if ignored is None else np.where(ignored, IGNORED, row["labels"])
-        )
+        own = np.asarray(row["labels"])
+        if ignored is not None:
+            own = np.where(np.asarray(ignored, bool) & (own >= 0), IGNORED - 1 - own, own)
+        labels[i, :count] = own
     return {"boxes": boxes, "labels": labels}
 
 
@@ -66,8 +67,8 @@ class DetectionBatches:
 
     A batch is inputs (batch, height, width, 3) of float32, and a dict of "boxes" (batch, boxes, 4),
     as "xyxy" in pixels of the inputs, and "labels" (batch, boxes): class numbers, -1 for a row of
-    no box and -2 for an ignored box. The number of boxes is a power of two, so that compiled steps
-    meet few shapes.
+    no box and -3 - c for an ignored box of class c. The number of boxes is a power of two, so that
+    compiled steps meet few shapes.
 
     The order of an epoch and its augmentation follow from the seed and the number of the epoch.
 
@@ -157,7 +158,13 @@ class DetectionBatches:
         seed, *others = np.random.SeedSequence(entropy).generate_state(8).tolist()
         count = self.augment.pictures(seed, closed)  # type: ignore[union-attr]
         partners = [other % len(self.data) for other in others[: count - 1]]
-        samples = [self._cached(i) for i in (index, *partners)]
+        samples = [self._cached(index)]
+        for partner in partners:
+            sample = outcome(self._cached, partner)
+            if isinstance(sample, Exception) and self.data.on_error == "raise":
+                raise sample
+            # One that cannot be read is left out when its own turn comes.
+            samples.append(samples[0] if isinstance(sample, Exception) else sample)
         return self.augment(samples, seed, self.preprocessor.size, closed)  # type: ignore[misc]
 
     def _cached(self, index: int) -> tuple[Image.Image, Objects]:

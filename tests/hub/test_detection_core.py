@@ -305,7 +305,7 @@ def test_a_loss_of_plain_overlap_and_other_weights(backend):
 
     @ops.jit
     def run(*logits):
-        weights = {"box_weight": 15, "class_weight": 1, "dfl_weight": 3}
+        weights = {"box_loss_weight": 15, "classification_loss_weight": 1, "dfl_loss_weight": 3}
         return [losses_of(case, *logits, **x) for x in ({"box_loss": "iou"}, {}, weights)]
 
     plain, usual, double = run(*map(ops.convert_to_tensor, (case.box_logits, case.class_logits)))

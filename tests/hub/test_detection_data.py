@@ -193,7 +193,7 @@ def test_a_broken_yaml(text, message, tmp_path):
     [
         ("0 0.5 0.5 0.2", "expected a class number and four numbers"),
         ("0 0.5 0.5 0.2 x", "could not convert string to float: 'x'"),
-        ("0.5 0.5 0.5 0.2 0.2", "must be a whole number, got '0.5'"),
+        ("0.5 0.5 0.5 0.2 0.2", "must be a whole number from 0 on, got '0.5'"),
         ("7 0.5 0.5 0.2 0.2", "the class must be a number from 0 to 1, got 7"),
         ("0 30 20 12 8", r"numbers from 0 to 1, got \[30, 20, 12, 8\]"),
         ("0 0.5 0.5 0 0.2", "must have a positive width and height"),
@@ -263,7 +263,7 @@ def test_coco(tmp_path):
         assert part in message
     assert [len(objects["labels"]) for _, objects in data] == [1, 0, 0]
     (tmp_path / "train2017").rename(tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError, match="say where the pictures are"):
+    with pytest.raises(FileNotFoundError, match="say where they are"):
         hub.DetectionDataset.from_coco(file)
 
 
@@ -419,7 +419,7 @@ def test_batches_have_inputs_and_boxes_of_one_form():
         for x1, y1, x2, y2 in boxes[labels >= 0].round().astype(int):
             assert row[y1, x1, 0] == row[y2 - 1, x2 - 1, 0] == 1
     crowd = {"boxes": np.zeros((9, 4)), "labels": np.zeros(9), "ignored": np.arange(9) > 7}
-    assert padded_boxes([crowd])["labels"].tolist() == [[0] * 8 + [-2] + [-1] * 7]
+    assert padded_boxes([crowd])["labels"].tolist() == [[0] * 8 + [-3] + [-1] * 7]
     parts = data.split(0.3)
     assert [len(part) for part in parts] == [2, 1]
     sizes = [picture.shape for part in parts for picture, _ in part]
