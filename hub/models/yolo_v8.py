@@ -166,15 +166,17 @@ class YOLOV8Head(layers.Layer):
     def _predict(self, features: list[Any]) -> dict[str, Any]:
         """Return the symbolic output for symbolic features."""
         finest = features[0].shape[-1]
-        box_channels = self.box_channels or max(4 * _BINS, finest // 4)
-        class_channels = self.class_channels or max(finest, min(self.num_classes, _MOST_SHARED))
+        if self.box_channels is None:
+            self.box_channels = max(4 * _BINS, finest // 4)
+        if self.class_channels is None:
+            self.class_channels = max(finest, min(self.num_classes, _MOST_SHARED))
         boxes, classes = [], []
         for (level, stride), x in zip(_LEVELS.items(), self._aggregate(*features), strict=True):
             expected = _USUAL_OBJECTS / self.num_classes / (_USUAL_SIZE / stride) ** 2
-            boxes.append(self._branch(x, box_channels, 4 * _BINS, f"box_{level}", 1.0))
+            boxes.append(self._branch(x, self.box_channels, 4 * _BINS, f"box_{level}", 1.0))
             classes.append(
                 self._branch(
-                    x, class_channels, self.num_classes, f"class_{level}", math.log(expected)
+                    x, self.class_channels, self.num_classes, f"class_{level}", math.log(expected)
                 )
             )
         outputs = {"boxes": boxes, "classes": classes}
