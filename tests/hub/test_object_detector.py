@@ -250,7 +250,7 @@ def test_a_trained_detector_learns_other_classes(tmp_path):
 def test_compile_arguments_are_saved(tmp_path):
     with keras.use_backend("torch"):
         model = detector(preprocessor=False)
-        model.compile(keras.optimizers.SGD(0.1), box_loss="iou", class_weight=2.0)
+        model.compile(keras.optimizers.SGD(0.1), box_loss="iou", classification_loss_weight=2.0)
         model.fit(*arrays(), verbose=0)
         model.save(tmp_path / "model.klm")
         again = keras.saving.load_model(tmp_path / "model.klm")
@@ -262,7 +262,7 @@ def test_compile_arguments_are_saved(tmp_path):
 def test_bad_input_is_refused(yolo):
     with keras.use_backend("torch"):
         model = detector()
-        with pytest.raises(ValueError, match="confidence must be from 0 to 1"):
+        with pytest.raises(ValueError, match="confidence must be a number from 0 to 1"):
             model.predict("a.jpg", confidence=30)
         with pytest.raises(FileNotFoundError, match="no_such"):
             model.predict("no_such.jpg")
@@ -297,3 +297,136 @@ def test_the_command_line_detects(tmp_path, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["detections"]
     assert (tmp_path / "drawn" / "street.png").exists()
+
+
+def changed(**options):
+    """The arrays of a batch with other boxes or labels."""
+    images, targets = arrays()
+    return images, {name: np.array(options.get(name, value)) for name, value in targets.items()}
+
+
+BOXES, LABELS = (arrays()[1][name] for name in ("boxes", "labels"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"labels": np.where(LABELS == 1, 2, LABELS)},
+            "from 0 to 1, or -1 for no box, got the label 2",
+        ),
+        ({"labels": LABELS + 0.5}, "Labels must be class numbers, got"),
+        ({"labels": LABELS[:, :1]}, r"got \(4, 2, 4\) and \(4, 1\)"),
+        ({"boxes": np.where(BOXES == 40, np.nan, BOXES)}, "must have finite numbers"),
+        ({"boxes": BOXES[..., [2, 3, 0, 1]]}, "positive width and height"),
+        ({"boxes": BOXES / 97}, "these seem to be parts of the image"),
+        ({"boxes": BOXES + 200}, "must lie in their image of 64 x 96"),
+    ],
+)
+def test_arrays_that_cannot_be_are_refused(options, message, on_torch):
+    model = detector(preprocessor=False)
+    model.compile()
+    before = [w.numpy() for w in model.weights]
+    with pytest.raises(ValueError, match=message):
+        model.fit(*changed(**options), verbose=0)
+    with pytest.raises(ValueError, match=message):
+        model.train_on_batch(*changed(**options))
+    assert all((w.numpy() == old).all() for w, old in zip(model.weights, before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"augment": False}, "augment must be 'auto', a hub.DetectionAugment or None, got False"),
+        ({"sample_weight": [1.0]}, r"without \['sample_weight'\]"),
+        ({"class_weight": {0: 1.0}}, r"without \['class_weight'\]"),
+        ({"validation_data": "no.yaml"}, "no.yaml"),
+    ],
+)
+def test_arguments_of_fit_that_cannot_be(options, message, on_torch):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        detector().fit(pictures(), verbose=0, **options)
+
+
+def test_arguments_that_others_have_are_named(on_torch):
+    model = detector()
+    with pytest.raises(TypeError, match=r"no \['conf', 'imgsz'\]: expected some of confidence"):
+        model.predict(pictures()[0][0], conf=0.5, imgsz=64)
+    for options in ({"max_detections": 0}, {"batch_size": -1}):
+        with pytest.raises(ValueError, match="must be a positive int"):
+            model.predict(pictures()[0][0], **options)
+    with pytest.raises(ValueError, match="metrics must be None"):
+        model.compile(metrics=["accuracy"])
+    with pytest.raises(ValueError, match="steps_per_epoch is for ready batches"):
+        model.fit(iter(pictures()), steps_per_epoch=2)
+    with pytest.raises(TypeError, match="inputs must be an array"):
+        detector(preprocessor=False).predict(iter([]))
+
+
+def test_the_rate_follows_from_the_classes_of_the_data(on_torch):
+    samples = [(p, {**o, "labels": [i % 6]}) for i, (p, o) in enumerate(pictures())]
+    model = detector(labels=None)
+    model.fit(samples, augment=None, verbose=0)
+    assert model.num_classes == 6
+    np.testing.assert_allclose(float(model.optimizer.learning_rate.numpy()), 0.001, rtol=1e-5)
+
+
+def test_a_crowd_excuses_its_own_class_alone(on_torch):
+    picture, objects = pictures(1)[0]
+    data = {"boxes": [*objects["boxes"], [0, 0, 60, 60]], "labels": [0, 1]}
+    dataset = hub.DetectionDataset.from_samples([(picture, data)], class_names=NAMES)
+    dataset._ignored[1] = True
+    _, targets = next(iter(dataset.batches(1, hub.DetectionPreprocessor(64))))
+    assert targets["labels"][0, :3].tolist() == [0, -4, -1]
+    metric = MeanAveragePrecision()
+    boxes = np.array([[data["boxes"][0], [2, 2, 30, 30]]], "float32")
+    answers = {"boxes": boxes, "labels": np.array([[0, 0]])}
+    metric.update_state(targets, {**answers, "confidence": np.array([[0.5, 0.9]])})
+    assert metric.result()["mAP50"] < 0.6  # the second is wrong, and not in a crowd of its class
+
+
+def test_other_classes_than_the_head_has_width_for(tmp_path, on_torch):
+    detector(labels=["square"]).save_to_preset(tmp_path / "preset")
+    many = hub.YOLOV8Detector.from_preset(tmp_path / "preset", num_classes=200)
+    assert (many.num_classes, len(many.new_weights)) == (200, 6)
+    many.save_to_preset(tmp_path / "many")
+    assert hub.YOLOV8Detector.from_preset(tmp_path / "many").new_weights == []
+
+
+def test_drawings_of_the_command_line_do_not_replace_each_other(tmp_path, capsys, on_torch):
+    from hub.cli import main
+
+    detector().save_to_preset(tmp_path / "preset")
+    files = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        files.append(str(tmp_path / name / "1.png"))
+        pictures(1)[0][0].save(files[-1])
+    command = ["run", "object-detection", str(tmp_path / "preset"), *files]
+    main([*command, "--out", str(tmp_path / "drawn")])
+    assert {p.name for p in (tmp_path / "drawn").iterdir()} == {"1.png", "1_1.png"}
+    (result,) = detector().predict(files[0])
+    with pytest.raises(ValueError, match="is the picture itself"):
+        result.save(tmp_path / "a")
+
+
+def test_an_interrupted_training_with_averages_goes_on(yolo, tmp_path, on_torch):
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                raise KeyboardInterrupt
+
+    def trained(callbacks):
+        model = detector()
+        model.compile(keras.optimizers.AdamW(0.001))
+        keras.utils.set_random_seed(5)
+        recipe = {"ema": 0.9, "early_stopping": 9, "epochs": 2, "batch_size": 3, "verbose": 0}
+        model.fit(yolo, callbacks=callbacks, **recipe)
+        return model
+
+    whole = trained([])
+    with pytest.raises(KeyboardInterrupt):
+        trained([keras.callbacks.BackupAndRestore(tmp_path / "backups"), Interrupt()])
+    resumed = trained([keras.callbacks.BackupAndRestore(tmp_path / "backups")])
+    for ours, expected in zip(resumed.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(ours.numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)

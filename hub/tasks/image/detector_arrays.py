@@ -12,6 +12,8 @@ from keraslite import ops
 from keraslite.training.data import Mapped, StreamData, adapt
 from keraslite.utils.bounding_boxes import convert_format
 
+BATCH_SIZE = 16
+
 
 def is_ready(x: Any, preprocessor: Any) -> bool:
     """Return whether data are batches, or arrays, of ready inputs.
@@ -42,12 +44,24 @@ def ready_data(
         return StreamData(x)
     if isinstance(x, Mapping) and "images" in x:
         x, y = x["images"], x["bounding_boxes"]
-    prepare = partial(_with_targets, bounding_box_format=bounding_box_format)
+    prepare = partial(with_targets, bounding_box_format=bounding_box_format)
     return Mapped(adapt(x, y, None, batch_size, shuffle), prepare)
 
 
-def _with_targets(x: Any, y: Any, sample_weight: Any, bounding_box_format: str) -> tuple:
-    """Return a batch whose targets have "boxes" as "xyxy" in pixels, and "labels"."""
+def with_targets(x: Any, y: Any, sample_weight: Any, bounding_box_format: str) -> tuple:
+    """Return a batch whose targets have "boxes" as "xyxy" in pixels, and "labels".
+
+    Boxes are cut off at the edges of the images.
+
+    Args:
+        x: images, or a dict of "images" and "bounding_boxes".
+        y: a dict of "boxes" and "labels" (or "classes"); None where x has them.
+        sample_weight: handed on.
+        bounding_box_format: of the boxes.
+
+    Raises:
+        ValueError: boxes and labels are not of as many rows, or boxes lie outside of their image.
+    """
     if isinstance(x, Mapping):
         x, y = x["images"], x["bounding_boxes"]
     if not isinstance(y, Mapping) or "boxes" not in y:
@@ -55,11 +69,63 @@ def _with_targets(x: Any, y: Any, sample_weight: Any, bounding_box_format: str) 
             'Targets must be a dict of "boxes" and "labels" (or "classes"), got '
             f"{type(y).__name__}."
         )
-    labels = y["labels"] if "labels" in y else y["classes"]
-    boxes, labels = (ops.convert_to_numpy(v) for v in (y["boxes"], labels))
+    labels = y.get("labels", y.get("classes"))
+    if labels is None:
+        raise ValueError(f'Targets must have "labels" or "classes", got {sorted(y)}.')
+    boxes, labels = (np.asarray(ops.convert_to_numpy(v)) for v in (y["boxes"], labels))
+    if boxes.shape != (*labels.shape, 4) or labels.ndim != 2 or len(labels) != len(x):
+        raise ValueError(
+            f"Boxes must be (images, boxes, 4) and labels (images, boxes) for {len(x)} images, got "
+            f"{boxes.shape} and {labels.shape}: pad them with the label -1."
+        )
+    if (labels != np.round(labels)).any():
+        raise ValueError(f"Labels must be class numbers, got {labels[labels % 1 != 0][0]}.")
+    height, width = x.shape[1:3]
     with keras.use_backend("numpy"):
-        boxes = convert_format(boxes, bounding_box_format, "xyxy", *x.shape[1:3])
-    return x, {"boxes": boxes, "labels": labels.astype("int32")}, sample_weight
+        corners = convert_format(boxes, bounding_box_format, "xyxy", height, width)
+    limits = np.array((width, height) * 2)
+    counts = (labels >= 0) & np.isfinite(corners).all(-1)
+    outside = (corners[..., :2] >= limits[:2]) | (corners[..., 2:] <= 0)
+    small = (corners <= 1).all(-1) & (corners % 1 > 0).any(-1)
+    for wrong, why in (
+        (outside.any(-1), "they must lie in their image"),
+        (small, "they must be in pixels, these seem to be parts of the image"),
+    ):
+        if (rows := np.argwhere(wrong & counts)).size:
+            image, place = rows[0]
+            raise ValueError(
+                f"Boxes in the format {bounding_box_format!r}: {why} of {height} x {width}, got "
+                f"{boxes[image, place].tolist()} in image {image} of a batch."
+            )
+    corners = np.where(counts[..., None], np.clip(corners, 0, limits), corners)
+    targets = {"boxes": corners.astype("float32"), "labels": labels.astype("int32")}
+    return x, targets, sample_weight
+
+
+def check_targets(y: Mapping[str, Any], num_classes: int) -> None:
+    """Raise ValueError if targets on the host cannot be right.
+
+    Args:
+        y: "boxes" (batch, boxes, 4), "xyxy", and "labels" (batch, boxes).
+        num_classes: the number of classes.
+    """
+    boxes, labels = y["boxes"], y["labels"]
+    if not isinstance(boxes, np.ndarray) or not isinstance(labels, np.ndarray):
+        return
+    lowest = -2 - num_classes  # an ignored region of the last class
+    for wrong, message in (
+        ((labels >= num_classes) | (labels < lowest),
+         f"Labels must be class numbers from 0 to {num_classes - 1}, or -1 for no box"),
+        ((labels >= 0) & ~np.isfinite(boxes).all(-1), "Boxes must have finite numbers"),
+        ((labels >= 0) & ~(boxes[..., 2:] > boxes[..., :2]).all(-1),
+         "Boxes must have a positive width and height"),
+    ):  # fmt: skip
+        if (rows := np.argwhere(wrong)).size:
+            image, place = rows[0]
+            raise ValueError(
+                f"{message}, got the label {labels[image, place]} and the box "
+                f"{boxes[image, place].tolist()} in image {image} of a batch."
+            )
 
 
 def in_format(

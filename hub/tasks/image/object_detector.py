@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
-from hub.detection import pictures
 from hub.detection.anchors import anchor_points
 from hub.detection.decoding import decode_detections
 from hub.detection.losses import PARTS, check_losses, detection_losses
-from hub.detection.metrics import DetectionConfusionMatrix, MeanAveragePrecision
 from hub.detection.results import Results
 from hub.detection.sources import read_pictures
 from hub.families import family_of
@@ -24,18 +22,22 @@ from hub.preprocessing.detection_formats import yolo_parts
 from hub.preprocessing.letterbox import DetectionPreprocessor
 from hub.tasks.classes import class_arguments, label_config
 from hub.tasks.classifier import Classifier
-from hub.tasks.image.detector_arrays import in_format, is_ready, ready_data
+from hub.tasks.image.detector_arrays import (
+    BATCH_SIZE,
+    check_targets,
+    in_format,
+    is_ready,
+    ready_data,
+    with_targets,
+)
+from hub.tasks.image.detector_evaluation import DetectorEvaluation
 from hub.tasks.image.image_task import ImageTask
-from hub.tasks.image.rates import keep_average, kept_rates, recipe_callbacks
+from hub.tasks.image.rates import keep_average, kept_rates, recipe_callbacks, with_callbacks
 from keraslite import ops, tree
 from keraslite.training.data import StreamData
 
-BATCH_SIZE = 16
-_SHOWN = ("loss", "mAP", "mAP50", "mAP75")  # of a validation, in the history
-_LEAST_CONFIDENCE = 0.001  # of the detections that mean average precision is computed of
 
-
-class ObjectDetector(Classifier, ImageTask):
+class ObjectDetector(Classifier, DetectorEvaluation, ImageTask):
     """A backbone, and a head that predicts boxes and their classes at every position.
 
     Args:
@@ -112,8 +114,8 @@ class ObjectDetector(Classifier, ImageTask):
 
     def compile(
         self, optimizer: Any = "auto", box_loss: str = "ciou",
-        classification_loss: str = "binary_crossentropy", box_weight: float = 7.5,
-        class_weight: float = 0.5, dfl_weight: float = 1.5, **kwargs: Any,
+        classification_loss: str = "binary_crossentropy", box_loss_weight: float = 7.5,
+        classification_loss_weight: float = 0.5, dfl_loss_weight: float = 1.5, **kwargs: Any,
     ) -> None:  # fmt: skip
         """Set optimizer and losses.
 
@@ -122,14 +124,21 @@ class ObjectDetector(Classifier, ImageTask):
                 10, and a rate that falls with the number of classes.
             box_loss: "ciou" or "iou".
             classification_loss: "binary_crossentropy".
-            box_weight: of the loss of boxes.
-            class_weight: of the loss of classes.
-            dfl_weight: of the distribution focal loss of distances.
-            kwargs: as for `Model.compile`.
+            box_loss_weight: of the loss of boxes.
+            classification_loss_weight: of the loss of classes.
+            dfl_loss_weight: of the distribution focal loss of distances.
+            kwargs: as for `Model.compile`, but no loss and no metrics: `evaluate` has those of
+                detection.
 
         Raises:
-            ValueError: a loss has another name.
+            ValueError: a loss has another name, or there are metrics.
         """
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.pop(name, None) not in (None, "auto"):
+                raise ValueError(
+                    f"{name} must be None: detectors have box_loss and classification_loss, and "
+                    "evaluate gives their mean average precision."
+                )
         if optimizer == "auto":
             with keras.use_backend(self.backend):
                 rate = 0.01 / (4 + self.num_classes)
@@ -137,7 +146,9 @@ class ObjectDetector(Classifier, ImageTask):
                 optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         losses = {
             "box_loss": box_loss, "classification_loss": classification_loss,
-            "box_weight": box_weight, "class_weight": class_weight, "dfl_weight": dfl_weight,
+            "box_loss_weight": box_loss_weight,
+            "classification_loss_weight": classification_loss_weight,
+            "dfl_loss_weight": dfl_loss_weight,
         }  # fmt: skip
         check_losses(box_loss, classification_loss)
         super().compile(optimizer, **kwargs)
@@ -150,7 +161,8 @@ class ObjectDetector(Classifier, ImageTask):
         config = super().get_compile_config()
         if config is None:
             return None
-        config = {k: v for k, v in config.items() if k not in ("loss", "loss_weights")}
+        others = ("loss", "loss_weights", "metrics", "weighted_metrics")
+        config = {k: v for k, v in config.items() if k not in others}
         return {**config, **self._kl_losses}
 
     def _defaults(self) -> dict[str, Any]:
@@ -165,7 +177,8 @@ class ObjectDetector(Classifier, ImageTask):
         Args:
             x: images (batch, height, width, 3).
             y: a dict of "boxes" (batch, boxes, 4), "xyxy" in pixels of the images, and "labels"
-                (batch, boxes): class numbers, -1 for a row of no box and -2 for an ignored box.
+                (batch, boxes): class numbers, -1 for a row of no box, -2 for an ignored
+                region, and -3 - c for one of class c.
             y_pred: the outputs.
             sample_weight: none.
             training: whether the call trains.
@@ -216,16 +229,18 @@ class ObjectDetector(Classifier, ImageTask):
             validation_split: the part of the pictures that is held back for validation.
             validation_data: as x, or (x, y). The part "val" of a data.yaml by default.
             epochs: passes over the data.
-            kwargs: as for `Model.fit`.
+            kwargs: as for `Model.fit`, without `sample_weight` and `class_weight`.
 
         Raises:
             ValueError: boxes or labels are not valid, with their file and line; or an argument has
                 a value that is not valid.
         """
-        if not self.compiled:
-            self.compile()
-        if ema is not None:
-            keep_average(self.optimizer, ema)
+        if weights := [n for n in ("sample_weight", "class_weight") if kwargs.get(n) is not None]:
+            raise ValueError(f"Detectors are trained without {weights}.")
+        if not (augment is None or augment == "auto" or isinstance(augment, DetectionAugment)):
+            raise ValueError(
+                f"augment must be 'auto', a hub.DetectionAugment or None, got {augment!r}."
+            )
         if validation_split and validation_data is not None:
             raise ValueError("Give validation_split or validation_data, not both.")
         if is_ready(x, self.preprocessor):
@@ -233,11 +248,20 @@ class ObjectDetector(Classifier, ImageTask):
             if validation_split:
                 data, validation_data = data.split(validation_split)
         else:
+            if kwargs.get("steps_per_epoch") is not None and not hasattr(x, "__len__"):
+                raise ValueError(
+                    "steps_per_epoch is for ready batches: the boxes of samples are read once, up "
+                    "to their end."
+                )
             dataset = self._dataset(x, y, "train", on_error)
             if validation_split:
                 dataset, validation_data = dataset.split(validation_split)
             elif validation_data is None and "val" in yolo_parts(x):
-                validation_data = self._dataset(x, None, "val", on_error)
+                validation_data = x
+            if not (validation_data is None or is_ready(validation_data, self.preprocessor)):
+                # What is wrong with it is said before the training.
+                pair = validation_data if isinstance(validation_data, tuple) else (validation_data,)
+                validation_data = self._dataset(*(*pair, None)[:2], "val", on_error)
             augment = DetectionAugment() if augment == "auto" else augment
             closing = min(10, epochs // 5) if close_mosaic is None else close_mosaic
             data = StreamData(
@@ -247,8 +271,12 @@ class ObjectDetector(Classifier, ImageTask):
             )
         if early_stopping is not None and validation_data is None:
             raise ValueError("early_stopping needs validation_data or validation_split.")
+        if not self.compiled:
+            self.compile()
+        if ema is not None:
+            keep_average(self.optimizer, ema)
         callbacks = recipe_callbacks(warmup_epochs, early_stopping, ema, "val_mAP", "max")
-        kwargs["callbacks"] = [*callbacks, *tree.flatten(kwargs.get("callbacks") or [])]
+        kwargs["callbacks"] = with_callbacks(callbacks, kwargs.get("callbacks"))
         with kept_rates(self.optimizer) if warmup_epochs is not None else nullcontext():
             return keras.Model.fit(
                 self, data, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
@@ -256,6 +284,33 @@ class ObjectDetector(Classifier, ImageTask):
             )  # fmt: skip
 
     # -- data ---------------------------------------------------------------------------------
+
+    def check_batch(self, batch: tuple) -> None:
+        """Raise ValueError if the boxes of a batch cannot be right.
+
+        Args:
+            batch: (x, y, sample_weight).
+        """
+        super().check_batch(batch)
+        if batch[1] is not None:
+            check_targets(batch[1], self.num_classes)
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Run one step of training on one batch of ready arrays.
+
+        Args:
+            x: images (batch, height, width, 3).
+            y: a dict of "boxes" in the `bounding_box_format`, and "labels" (or "classes").
+            args: as for `Model.train_on_batch`.
+            kwargs: as for `Model.train_on_batch`.
+        """
+        x, y, _ = with_targets(x, y, None, self.bounding_box_format)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Run one step of evaluation on one batch; the arguments are `train_on_batch`'s."""
+        x, y, _ = with_targets(x, y, None, self.bounding_box_format)
+        return super().test_on_batch(x, y, *args, **kwargs)
 
     def _dataset(self, x: Any, y: Any, part: str, on_error: str = "raise") -> DetectionDataset:
         """Return pictures and their boxes, the classes of which are those of the task."""
@@ -272,122 +327,6 @@ class ObjectDetector(Classifier, ImageTask):
     def _columns(self, x: Any, y: Any) -> tuple[Any, Any]:
         return x, y
 
-    # -- evaluation ---------------------------------------------------------------------------
-
-    def evaluate(
-        self, x: Any = None, y: Any = None, batch_size: int | None = None,
-        verbose: str | int = "auto", steps: int | None = None, callbacks: Any = None,
-        return_dict: bool = False, max_detections: int = 100, **kwargs: Any,
-    ) -> Any:  # fmt: skip
-        """Return the loss and its parts, and COCO's mean average precisions and recalls.
-
-        Boxes are compared in pixels of the inputs, in which small, medium and large are meant too.
-
-        Args:
-            x: as for `fit`; of a data.yaml the part "val".
-            y: as for `fit`.
-            batch_size: pictures in a batch, 16 by default.
-            verbose: as for `Model.evaluate`.
-            steps: the number of batches.
-            callbacks: callbacks.
-            return_dict: whether the result is a dict by name rather than a list.
-            max_detections: of a picture and a class.
-            kwargs: none.
-        """
-        self._assert_compiled("evaluate")
-        metric = MeanAveragePrecision(max_detections=max_detections)
-        logs = self._measure(
-            metric, x, y, batch_size, verbose=verbose, steps=steps, callbacks=callbacks, **kwargs
-        )
-        logs |= metric.result()
-        return logs if return_dict else list(logs.values())
-
-    def _measure(
-        self, metric: Any, x: Any, y: Any, batch_size: int | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        """Return the losses over data, while a metric looks at all detections."""
-        if not self.compiled:
-            self.compile()
-        if is_ready(x, self.preprocessor):
-            data = ready_data(x, y, self.bounding_box_format, batch_size or BATCH_SIZE)
-        else:
-            dataset = self._dataset(x, y, "val")
-            data = StreamData(dataset.batches(batch_size or BATCH_SIZE, self.preprocessor))
-        self.__dict__["_kl_metric"] = metric
-        try:
-            return keras.Model.evaluate(self, data, return_dict=True, **kwargs)
-        finally:
-            del self.__dict__["_kl_metric"]
-
-    def plot_curves(
-        self, x: Any, y: Any = None, path: Any = None, batch_size: int | None = None
-    ) -> Any:
-        """Draw precision over recall, and both and their F1 over the confidence, for each class.
-
-        Args:
-            x: as for `evaluate`.
-            y: as for `evaluate`.
-            path: of a file to write instead.
-            batch_size: pictures in a batch.
-
-        Returns:
-            A figure of matplotlib, where it is not written.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-        """
-        metric = MeanAveragePrecision()
-        self._measure(metric, x, y, batch_size, verbose=0)
-        return pictures.plot_curves(metric.curves(), self.labels, path)
-
-    def plot_confusion_matrix(
-        self, x: Any, y: Any = None, normalize: bool = False, path: Any = None,
-        batch_size: int | None = None,
-    ) -> Any:  # fmt: skip
-        """Draw how often each class was taken for each other, missed, or seen in the background.
-
-        Args:
-            x: as for `evaluate`.
-            y: as for `evaluate`.
-            normalize: whether rows are shares of the true class rather than counts.
-            path: of a file to write instead.
-            batch_size: pictures in a batch.
-
-        Returns:
-            A figure of matplotlib, where it is not written.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-        """
-        metric = DetectionConfusionMatrix(self.num_classes)
-        self._measure(metric, x, y, batch_size, verbose=0)
-        return pictures.plot_detection_confusion(metric.result(), self.labels, normalize, path)
-
-    def make_test_function(self, force: bool = False) -> Any:
-        """Return a function of batches that gives logs; `evaluate` looks at its outputs too."""
-        step = self._function("test", self._detecting_step)
-
-        def run(*batches: Any) -> Any:
-            logs: dict[str, Any] = {}
-            for batch in batches:
-                logs, outputs = step(batch)
-                metric = self.__dict__.get("_kl_metric")
-                if metric is not None:
-                    metric.update_state(batch[1], self._detections(
-                        outputs, batch[0].shape, _LEAST_CONFIDENCE, multi_label=True
-                    ))  # fmt: skip
-            return logs
-
-        return run
-
-    def _detecting_step(self, data: Any) -> tuple[dict[str, Any], Any]:
-        """Return the logs of a batch, and the outputs."""
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        outputs = self(x, training=False)
-        loss = self.compute_loss(x, y, outputs, training=False)
-        self._loss_tracker.update_state(loss, sample_weight=ops.shape(x)[0])
-        return self.compute_metrics(x, y, outputs), outputs
-
     def _detections(
         self, outputs: Any, shape: Any, confidence: float, **options: Any
     ) -> dict[str, np.ndarray]:
@@ -395,10 +334,6 @@ class ObjectDetector(Classifier, ImageTask):
         with keras.use_backend("numpy"):  # for some boxes of few images the quickest
             arrays = tree.map_structure(ops.convert_to_numpy, outputs)
             return decode_detections(arrays, *shape[1:3], confidence, **options)
-
-    def _validate(self, *args: Any) -> dict[str, Any]:
-        logs = super()._validate(*args)
-        return {name: value for name, value in logs.items() if name.endswith(_SHOWN)}
 
     # -- prediction ---------------------------------------------------------------------------
 
@@ -434,14 +369,25 @@ class ObjectDetector(Classifier, ImageTask):
             ValueError: a file cannot be read, with its name, or an argument has a value that is not
                 valid.
         """
-        for name, value in (("confidence", confidence), ("iou", iou)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {value!r}.")
+        for name, share in (("confidence", confidence), ("iou", iou)):
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ValueError(f"{name} must be a number from 0 to 1, got {share!r}.")
+        for name, count in (("max_detections", max_detections), ("batch_size", batch_size)):
+            if count is not None and (type(count) is not int or count < 1):
+                raise ValueError(f"{name} must be a positive int, got {count!r}.")
+        if kwargs and self.preprocessor is not None:
+            expected = "confidence, iou, max_detections, class_agnostic, stream and every"
+            raise TypeError(f"predict has no {sorted(kwargs)}: expected some of {expected}.")
         options = {
             "confidence": confidence, "iou": iou, "max_detections": max_detections,
             "class_agnostic": class_agnostic,
         }  # fmt: skip
         if self.preprocessor is None:
+            if len(getattr(x, "shape", ())) != 4:
+                raise TypeError(
+                    "Without a preprocessor inputs must be an array (batch, height, width, 3), got "
+                    f"{type(x).__name__}: give preprocessor=hub.DetectionPreprocessor()."
+                )
             outputs = keras.Model.predict(self, x, batch_size, verbose, **kwargs)
             detections = self._detections(outputs, x.shape, **options)
             return in_format(detections, self.bounding_box_format, x.shape)
@@ -479,13 +425,18 @@ class ObjectDetector(Classifier, ImageTask):
             inputs: files, folders, patterns or videos.
             options: `confidence`, `iou`, and `out`, a folder for the drawn pictures.
         """
+        names: set[str] = set()
         for source in inputs:
             listed = []
             for result in self.predict(
                 source, confidence=options.confidence, iou=options.iou, stream=True
             ):
                 if options.out is not None:
-                    result.save(Path(options.out) / result.name)
+                    path, number = Path(result.name), 1
+                    while str(path) in names:  # of another folder
+                        path, number = path.with_stem(f"{path.stem}_{number}"), number + 1
+                    names.add(str(path))
+                    result.save(Path(options.out) / path)
                 listed.append(result.to_dict())
             yield listed[0] if len(listed) == 1 else {"pictures": listed}
 
@@ -542,11 +493,15 @@ class ObjectDetector(Classifier, ImageTask):
 
     def config_json(self) -> dict[str, Any]:
         """Return the keys of config.json that name the classes, and the sizes of the head."""
-        return {**label_config(self), "num_classes": self.num_classes, **self.head_arguments}
+        return {**label_config(self), "num_classes": self.num_classes, **self._head_sizes()}
+
+    def _head_sizes(self) -> dict[str, Any]:
+        """Return the sizes of the head, those that followed from the number of classes too."""
+        return {name: getattr(self.head, name) for name in self.head_names}
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the task."""
         return {
-            **ImageTask.get_config(self), **self.head_arguments, "num_classes": self.num_classes,
+            **ImageTask.get_config(self), **self._head_sizes(), "num_classes": self.num_classes,
             "bounding_box_format": self.bounding_box_format, "labels": self.label_names,
         }  # fmt: skip
