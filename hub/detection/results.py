@@ -23,6 +23,9 @@ class Detection(NamedTuple):
         score: the confidence, from 0 to 1.
         label: the class number.
         name: the name of the class.
+
+    >>> Detection((10.0, 10.0, 50.0, 30.0), 0.9, 0, "car").name
+    'car'
     """
 
     box: tuple[float, float, float, float]

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import keraslite as keras
@@ -25,6 +26,10 @@ _OF_LOGITS = {
     "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
     "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
 }
+
+
+# Of `hub run`, for tasks that write images.
+OUT_OPTION: Mapping[str, Any] = {"type": Path, "help": "a folder for images"}
 
 
 class Task(keras.Model):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.diffusion.pipeline import StableDiffusionPipeline
+from hub.tasks.task import OUT_OPTION
 
 
 def generate_images(
@@ -97,7 +98,7 @@ class TextToImage(StableDiffusionPipeline):
     aliases = ("StableDiffusionTextToImage",)
     command_options = {
         "--steps": {"type": int, "default": 50, "help": "steps of a drawing"},
-        "--out": {"type": Path, "default": Path(), "help": "the folder for images"},
+        "--out": OUT_OPTION,
     }
 
     def answers(self, inputs: list[str], options: Any) -> Iterator[dict[str, Any]]:
@@ -112,12 +113,13 @@ class TextToImage(StableDiffusionPipeline):
             end = "\n" if call + 1 == calls else ""
             print(f"\rstep {call + 1} of {calls}", end=end, file=sys.stderr, flush=True)
 
-        options.out.mkdir(parents=True, exist_ok=True)
+        folder = options.out or Path()
+        folder.mkdir(parents=True, exist_ok=True)
         for i, prompt in enumerate(inputs):
             image = self.generate(
                 prompt, options.steps, seed=options.seed + i, callback=show, output="pil"
             )
-            path = options.out / f"image-{i}.png"
+            path = folder / f"image-{i}.png"
             image.save(path)
             yield {"image": str(path)}
 

@@ -33,6 +33,7 @@ from hub.tasks.image.detector_arrays import (
 from hub.tasks.image.detector_evaluation import DetectorEvaluation
 from hub.tasks.image.image_task import ImageTask
 from hub.tasks.image.rates import keep_average, kept_rates, recipe_callbacks, with_callbacks
+from hub.tasks.task import OUT_OPTION
 from keraslite import ops, tree
 from keraslite.training.data import StreamData
 
@@ -68,7 +69,7 @@ class ObjectDetector(Classifier, DetectorEvaluation, ImageTask):
     command_options = {
         "--confidence": {"type": float, "default": 0.25, "help": "the least of a detected object"},
         "--iou": {"type": float, "default": 0.7, "help": "the most that two objects overlap"},
-        "--out": {"help": "a folder for the pictures with the objects drawn into them"},
+        "--out": OUT_OPTION,
     }
     may_be_new = ("head",)
     head_names = ("fpn_depth", "box_channels", "class_channels")
@@ -436,7 +437,7 @@ class ObjectDetector(Classifier, DetectorEvaluation, ImageTask):
                     while str(path) in names:  # of another folder
                         path, number = path.with_stem(f"{path.stem}_{number}"), number + 1
                     names.add(str(path))
-                    result.save(Path(options.out) / path)
+                    result.save(options.out / path)
                 listed.append(result.to_dict())
             yield listed[0] if len(listed) == 1 else {"pictures": listed}
 
