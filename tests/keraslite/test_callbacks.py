@@ -739,7 +739,7 @@ class Recorder(callbacks.Callback):
         self.ended.append(self.model.layers[0].kernel.numpy())
 
 
-def averaged(optimizer, callback, epochs=3):
+def averaged(optimizer, own, epochs=3):
     """Train one kernel; return what the recorder saw, and the weights at the end."""
     model = keraslite.Sequential([layers.Input((2,)), layers.Dense(1, use_bias=False)])
     model.layers[0].kernel.assign(np.array([[1.0], [2.0]], "float32"))
@@ -748,7 +748,7 @@ def averaged(optimizer, callback, epochs=3):
     recorder = Recorder()
     model.fit(
         x, x[:, :1], batch_size=2, epochs=epochs, verbose=0, validation_data=(x, x[:, :1]),
-        callbacks=[callback, recorder],
+        callbacks=[*own, recorder],
     )  # fmt: skip
     return recorder, model.layers[0].kernel.numpy()
 
@@ -770,7 +770,7 @@ def test_averages_are_swapped_in_for_tests_and_checkpoints(trains, on_epoch, sev
     optimizer = optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
     if several:
         optimizer = optimizers.MultiOptimizer(optimizers.OptimizerMap(optimizer))
-    recorder, last = averaged(optimizer, callbacks.SwapEMAWeights(swap_on_epoch=on_epoch))
+    recorder, last = averaged(optimizer, [callbacks.SwapEMAWeights(swap_on_epoch=on_epoch)])
     path = steps_by_hand()
     for seen, (_, average) in zip(recorder.tested, path, strict=True):
         np.testing.assert_allclose(seen, average, rtol=1e-5)
@@ -779,9 +779,34 @@ def test_averages_are_swapped_in_for_tests_and_checkpoints(trains, on_epoch, sev
     np.testing.assert_allclose(last, path[-1][1], rtol=1e-5)  # as `fit` ends with use_ema
 
 
+@pytest.mark.parametrize("on_epoch", [False, True])
+def test_a_training_with_averages_goes_on_from_the_weights(trains, tmp_path, on_epoch):
+    class Interrupt(callbacks.Callback):
+        """Ends the training when two epochs are saved."""
+
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    def trained(*others):
+        optimizer = optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+        swap = callbacks.SwapEMAWeights(swap_on_epoch=on_epoch)
+        return averaged(optimizer, [swap, *others], epochs=4)
+
+    backup = callbacks.BackupAndRestore(tmp_path / "backup")
+    with pytest.raises(KeyboardInterrupt):
+        trained(backup, Interrupt())
+    recorder, last = trained(callbacks.BackupAndRestore(tmp_path / "backup"))
+    path = steps_by_hand(4)
+    assert len(recorder.ended) == 2
+    for seen, (_, average) in zip(recorder.tested, path[2:], strict=True):
+        np.testing.assert_allclose(seen, average, rtol=1e-5)
+    np.testing.assert_allclose(last, path[-1][1], rtol=1e-5)
+
+
 def test_swapping_needs_averages(trains):
     with pytest.raises(ValueError, match="use_ema=True"):
-        averaged("sgd", callbacks.SwapEMAWeights())
+        averaged("sgd", [callbacks.SwapEMAWeights()])
 
 
 class Received(BaseHTTPRequestHandler):

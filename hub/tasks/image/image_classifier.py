@@ -15,7 +15,7 @@ from hub.tasks.classes import encode_labels, label_config
 from hub.tasks.classifier import Classifier
 from hub.tasks.image.image_task import ImageTask
 from hub.tasks.image.mistakes import plot_mistakes, worst_mistakes
-from hub.tasks.image.rates import decay_rates, keep_average, kept_rates, with_callbacks
+from hub.tasks.image.rates import decay_rates, keep_average, kept_rates
 from hub.tasks.image.recipe import (
     ReadyPicture,
     Recipe,
@@ -27,7 +27,7 @@ from hub.tasks.image.recipe import (
     repeated,
     soft_loss,
 )
-from keraslite import layers, ops, visualization
+from keraslite import layers, ops, tree, visualization
 from keraslite.training.data import Mapped, adapt
 from keraslite.training.loops import prepare
 
@@ -168,7 +168,7 @@ class ImageClassifier(Classifier, ImageTask):
             kwargs, y = self._data_arguments(x, y, recipe, **kwargs), None
             x = kwargs.pop("x")
         if own := recipe.callbacks():
-            kwargs["callbacks"] = with_callbacks(own, kwargs.get("callbacks"))
+            kwargs["callbacks"] = [*own, *tree.flatten(kwargs.get("callbacks") or [])]
         with kept_rates(self.optimizer) if recipe.warmup_epochs is not None else nullcontext():
             return super().fit(x, y, **kwargs)
 

@@ -32,7 +32,7 @@ from hub.tasks.image.detector_arrays import (
 )
 from hub.tasks.image.detector_evaluation import DetectorEvaluation
 from hub.tasks.image.image_task import ImageTask
-from hub.tasks.image.rates import keep_average, kept_rates, recipe_callbacks, with_callbacks
+from hub.tasks.image.rates import keep_average, kept_rates, recipe_callbacks
 from hub.tasks.task import OUT_OPTION
 from keraslite import ops, tree
 from keraslite.training.data import StreamData
@@ -277,7 +277,7 @@ class ObjectDetector(Classifier, DetectorEvaluation, ImageTask):
         if ema is not None:
             keep_average(self.optimizer, ema)
         callbacks = recipe_callbacks(warmup_epochs, early_stopping, ema, "val_mAP", "max")
-        kwargs["callbacks"] = with_callbacks(callbacks, kwargs.get("callbacks"))
+        kwargs["callbacks"] = [*callbacks, *tree.flatten(kwargs.get("callbacks") or [])]
         with kept_rates(self.optimizer) if warmup_epochs is not None else nullcontext():
             return keras.Model.fit(
                 self, data, epochs=epochs, batch_size=batch_size, validation_data=validation_data,

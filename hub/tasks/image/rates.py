@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
-from keraslite import tree
 from keraslite.optimizers.schedules import rate_on_host
 
 
@@ -147,20 +146,6 @@ def recipe_callbacks(
             )
         )
     return out
-
-
-def with_callbacks(own: Sequence[Any], callbacks: Any) -> list[Any]:
-    """Return the callbacks of a recipe before those of the caller, but behind backups.
-
-    A backup is of the weights that are trained, not of the averages that are validated.
-
-    Args:
-        own: those of the recipe.
-        callbacks: one, or several nested, or None.
-    """
-    others = tree.flatten(callbacks or [])
-    backups = [c for c in others if isinstance(c, keras.callbacks.BackupAndRestore)]
-    return [*backups, *own, *(c for c in others if c not in backups)]
 
 
 class WarmUpCosine(keras.callbacks.Callback):
