@@ -20,8 +20,6 @@ from hub.weights.tables import WeightTable
 _DEPTHS = (
     "num_layers", "num_decoder_layers", "num_groups", "num_inner_repetitions", "layers_per_block",
 )  # fmt: skip
-# Families of which weights are published without a config.json.
-_WITHOUT_CONFIG = ("yolo_v8",)
 _COPYLEFT = ("agpl-3.0",)  # licences that reach beyond the weights
 
 
@@ -66,8 +64,8 @@ def config_of_weights(files: PresetFiles) -> dict[str, Any]:
             are of an architecture that is not recognised.
     """
     if files.names and files.names <= READERS.keys():
-        for model_type in _WITHOUT_CONFIG:
-            config = family_of(model_type).infer(open_weights(files))
+        for infer in filter(None, (family_of(name).infer for name in model_types())):
+            config = infer(open_weights(files))
             if config is not None:
                 return config
     return {}
