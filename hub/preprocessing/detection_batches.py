@@ -10,25 +10,13 @@ from PIL import Image
 
 from hub.preprocessing.detection_augment import DetectionAugment
 from hub.preprocessing.detection_formats import IGNORED, PADDING
+from hub.preprocessing.image_inputs import is_read, outcome
 from hub.preprocessing.letterbox import DetectionPreprocessor, fitted_size, resize_picture
 from keraslite.random import make_default_seed
 from keraslite.utils.data import permutation, read_batches
 
 _FEWEST = 8  # rows of boxes in a batch
 Objects = dict[str, np.ndarray]
-
-
-def outcome(read: Callable, row: Any) -> Any:
-    """Return what a function reads for a row, or the error of what cannot be read.
-
-    Args:
-        read: the function.
-        row: its argument.
-    """
-    try:
-        return read(row)
-    except (OSError, ValueError) as error:
-        return error
 
 
 def padded_boxes(rows: Sequence[Objects]) -> Objects:
@@ -128,10 +116,12 @@ class DetectionBatches:
         count = len(self.data)
         order = permutation(count, self.seed, number) if self.shuffle else np.arange(count)
         rows = [(int(i), number) for i in order]
-        read: Callable = self._plain if self.augment is None else self._augmented
+        read: Callable = self._plain
+        if self.augment is not None:
+            read = functools.partial(self._augmented, augment=self.augment)
         read = functools.partial(outcome, read)
         for _, results in read_batches(read, rows, self.batch_size, self.data.workers):
-            samples = [x for x in results if self.data.is_read(x)]
+            samples = [x for x in results if is_read(x, self.data.on_error)]
             if samples:
                 yield self._batch(samples)
 
@@ -151,12 +141,14 @@ class DetectionBatches:
         """Return a picture, which is no larger than it will be in the batch, and its objects."""
         return self._resized(row[0], self.preprocessor.upscale)
 
-    def _augmented(self, row: tuple[int, int]) -> tuple[np.ndarray, Objects]:
+    def _augmented(
+        self, row: tuple[int, int], augment: DetectionAugment
+    ) -> tuple[np.ndarray, Objects]:
         index, epoch = row
         closed = self.closing_epoch is not None and epoch >= self.closing_epoch
         entropy = (self.seed % 2**64, epoch, index)
         seed, *others = np.random.SeedSequence(entropy).generate_state(8).tolist()
-        count = self.augment.pictures(seed, closed)  # type: ignore[union-attr]
+        count = augment.pictures(seed, closed)
         partners = [other % len(self.data) for other in others[: count - 1]]
         samples = [self._cached(index)]
         for partner in partners:
@@ -165,7 +157,7 @@ class DetectionBatches:
                 raise sample
             # One that cannot be read is left out when its own turn comes.
             samples.append(samples[0] if isinstance(sample, Exception) else sample)
-        return self.augment(samples, seed, self.preprocessor.size, closed)  # type: ignore[misc]
+        return augment(samples, seed, self.preprocessor.size, closed)
 
     def _cached(self, index: int) -> tuple[Image.Image, Objects]:
         sample = self._cache.get(index)

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from hub.preprocessing.detection_augment import DetectionAugment
-from hub.preprocessing.detection_batches import DetectionBatches, Objects, outcome
+from hub.preprocessing.detection_batches import DetectionBatches, Objects
 from hub.preprocessing.detection_formats import (
     Annotations,
     Problems,
@@ -19,7 +18,7 @@ from hub.preprocessing.detection_formats import (
     read_yolo,
 )
 from hub.preprocessing.detection_samples import checked_boxes, read_arrays, read_samples
-from hub.preprocessing.image_inputs import open_image, to_rgb
+from hub.preprocessing.image_inputs import is_read, open_image, outcome, to_rgb
 from hub.preprocessing.letterbox import DetectionPreprocessor, clip_boxes
 from keraslite.utils.data import map_ahead, permutation
 
@@ -221,7 +220,7 @@ class DetectionDataset:
     def __iter__(self) -> Iterator[tuple[np.ndarray, Objects]]:
         read = functools.partial(outcome, self.__getitem__)
         for result in map_ahead(read, range(len(self)), self.workers, 2 * self.workers):
-            if self.is_read(result):
+            if is_read(result, self.on_error):
                 yield result
 
     def picture(self, index: int) -> Image.Image:
@@ -261,19 +260,6 @@ class DetectionDataset:
         visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         objects = {"boxes": boxes, "labels": self._labels[rows], "ignored": self._ignored[rows]}
         return {name: values[visible] for name, values in objects.items()}
-
-    def is_read(self, outcome: Any) -> bool:
-        """Return whether a sample was read; raise its error, or warn, as `on_error` says.
-
-        Args:
-            outcome: the sample, or the error.
-        """
-        if not isinstance(outcome, Exception):
-            return True
-        if self.on_error == "raise":
-            raise outcome
-        warnings.warn(f"{outcome} It is left out.", stacklevel=2)
-        return False
 
     def split(self, fraction: float, seed: int = 0) -> tuple["DetectionDataset", ...]:
         """Return two parts: the rest, and a fraction of the pictures.
@@ -367,7 +353,7 @@ def as_detection_data(
         on_error: as for `DetectionDataset`.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: the argument is of another type.
         ValueError: a dict or samples come without a format of their boxes.
     """
     if isinstance(x, DetectionDataset):

@@ -4,14 +4,13 @@ import functools
 import inspect
 import multiprocessing
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from hub.preprocessing.image_inputs import open_image, to_rgb
+from hub.preprocessing.image_inputs import is_read, open_image, outcome, to_rgb
 from keraslite.random import make_default_seed
 from keraslite.utils.data import map_ahead, permutation, read_batches
 from keraslite.utils.folders import index_directory
@@ -101,10 +100,10 @@ class ImageFolder:
         return read_picture(self.paths[index], self.transform, 0), self.labels[index]
 
     def __iter__(self) -> Iterator[tuple[Any, str]]:
-        read = functools.partial(_outcome, transform=self.transform, seed=0)
+        read = functools.partial(outcome, read_picture, transform=self.transform, seed=0)
         pictures = map_ahead(read, self.paths, self.workers, 2 * self.workers, self.pool())
         for picture, label in zip(pictures, self.labels, strict=True):
-            if self.is_read(picture):
+            if is_read(picture, self.on_error):
                 yield picture, label
 
     def pool(self) -> Executor | None:
@@ -114,19 +113,6 @@ class ImageFolder:
         # A fork of a process with threads may wait for ever.
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(self.workers, mp_context=context)
-
-    def is_read(self, picture: Any) -> bool:
-        """Return whether a picture was read; raise its error, or warn, as `on_error` says.
-
-        Args:
-            picture: a picture, or the error.
-        """
-        if not isinstance(picture, Exception):
-            return True
-        if self.on_error == "raise":
-            raise picture
-        warnings.warn(f"{picture} It is left out.", stacklevel=2)
-        return False
 
     def split(self, fraction: float, seed: int = 0) -> tuple["ImageFolder", "ImageFolder"]:
         """Return two parts: the rest, and a fraction of the pictures of each class.
@@ -246,7 +232,9 @@ class FolderBatches:
             read, rows, self.batch_size, folder.workers, folder.pool()
         ):
             readable = [
-                (x, i) for x, (i, _) in zip(pictures, batch, strict=True) if folder.is_read(x)
+                (x, i)
+                for x, (i, _) in zip(pictures, batch, strict=True)
+                if is_read(x, folder.on_error)
             ]
             if readable:
                 x, places = zip(*readable, strict=True)
@@ -299,14 +287,6 @@ def _takes_seed(transform: Callable) -> bool:
         return False
 
 
-def _outcome(path: str, transform: Callable | None, seed: int) -> Any:
-    """Return a picture, or the error of a file that cannot be read."""
-    try:
-        return read_picture(path, transform, seed)
-    except (OSError, ValueError) as error:
-        return error
-
-
 def _read_row(
     row: tuple[int, str], transform: Callable | None, preprocessor: Callable | None, seed: int,
     epoch: int,
@@ -314,7 +294,7 @@ def _read_row(
     """Return the array of a picture, or the error of a file that cannot be read."""
     index, path = row
     seed = int(np.random.SeedSequence((seed % 2**64, epoch, index)).generate_state(1)[0])
-    picture = _outcome(path, transform, seed)
+    picture = outcome(read_picture, path, transform, seed)
     if isinstance(picture, Exception):
         return picture
     return np.asarray(picture) if preprocessor is None else preprocessor(picture)

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,6 +27,38 @@ def is_single_image(x: Any) -> bool:
     (True, True, False)
     """
     return isinstance(x, str | os.PathLike | bytes | Image.Image) or hasattr(x, "read")
+
+
+def outcome(read: Callable, *arguments: Any, **options: Any) -> Any:
+    """Return what a function reads, or the error of what cannot be read.
+
+    Args:
+        read: the function.
+        arguments: its arguments.
+        options: its keyword arguments.
+
+    >>> outcome(open_image, b"no image")
+    ValueError(...)
+    """
+    try:
+        return read(*arguments, **options)
+    except (OSError, ValueError) as error:
+        return error
+
+
+def is_read(result: Any, on_error: str) -> bool:
+    """Return whether `outcome` is no error; raise the error, or warn.
+
+    Args:
+        result: what `outcome` returned.
+        on_error: "raise", or "skip" for a warning.
+    """
+    if not isinstance(result, Exception):
+        return True
+    if on_error == "raise":
+        raise result
+    warnings.warn(f"{result} It is left out.", stacklevel=3)
+    return False
 
 
 def list_images(images: Any) -> list[Any]:
