@@ -9,7 +9,6 @@ from hub.tasks.image.detector_arrays import BATCH_SIZE, is_ready, ready_data
 from keraslite import ops
 from keraslite.training.data import StreamData
 
-_SHOWN = ("loss", "mAP", "mAP50", "mAP75")  # of a validation, in the history
 _LEAST_CONFIDENCE = 0.001  # of the detections that mean average precision is computed of
 
 
@@ -145,7 +144,3 @@ class DetectorEvaluation:
         loss = self.compute_loss(x, y, outputs, training=False)
         self._loss_tracker.update_state(loss, sample_weight=ops.shape(x)[0])
         return self.compute_metrics(x, y, outputs), outputs
-
-    def _validate(self, *args: Any) -> dict[str, Any]:
-        logs = super()._validate(*args)  # type: ignore[misc]
-        return {name: value for name, value in logs.items() if name.endswith(_SHOWN)}

@@ -37,6 +37,8 @@ from hub.tasks.task import OUT_OPTION
 from keraslite import ops, tree
 from keraslite.training.data import StreamData
 
+_SHOWN = ("loss", "mAP", "mAP50", "mAP75")  # of a validation, in the history
+
 
 class ObjectDetector(Classifier, DetectorEvaluation, ImageTask):
     """A backbone, and a head that predicts boxes and their classes at every position.
@@ -283,6 +285,10 @@ class ObjectDetector(Classifier, DetectorEvaluation, ImageTask):
                 self, data, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
                 **kwargs,
             )  # fmt: skip
+
+    def _validate(self, *args: Any) -> dict[str, Any]:
+        logs = super()._validate(*args)
+        return {name: value for name, value in logs.items() if name.endswith(_SHOWN)}
 
     # -- data ---------------------------------------------------------------------------------
 
