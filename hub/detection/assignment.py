@@ -18,7 +18,7 @@ IGNORED = -2
 
 
 class Assignment(NamedTuple):
-    """What the positions of a batch learn.
+    """The training targets of the positions of a batch.
 
     Attributes:
         boxes: (batch, positions) int32, which box of the image; 0 where there is none.

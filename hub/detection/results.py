@@ -1,4 +1,4 @@
-"""Results: what was detected in a picture, as boxes with names, and drawn."""
+"""Results: the detections of a picture, as boxes with names, and drawn."""
 
 import os
 import re
@@ -35,7 +35,7 @@ class Detection(NamedTuple):
 
 
 class Results:
-    """What was detected in one picture, the surest first.
+    """The detections of one picture, in order of falling score.
 
     `len(results)` is the number of detections, `results[0]` the first one, and
     `results[results.scores > 0.5]` the results of some. Iteration gives all.

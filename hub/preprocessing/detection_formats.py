@@ -48,7 +48,7 @@ class Annotations(NamedTuple):
 
 
 class Problems:
-    """What is wrong with a data set: an error at once, or one warning at the end.
+    """Faults of a data set: each an error at once, or all in one warning at the end.
 
     Args:
         on_error: "raise" or "skip".

@@ -171,7 +171,7 @@ class Case:
         return {"boxes": self.boxes, "labels": self.labels}
 
     def assigned(self):
-        """What the reference assigns, an image after the other."""
+        """Return the assignment of the reference, image by image."""
         return [
             reference_assignment(decode(b, *self.grid), c.astype("float64"), *own, self.points)
             for b, c, *own in zip(

@@ -72,7 +72,7 @@ def with_targets(x: Any, y: Any, sample_weight: Any, bounding_box_format: str) -
     labels = y.get("labels", y.get("classes"))
     if labels is None:
         raise ValueError(f'Targets must have "labels" or "classes", got {sorted(y)}.')
-    boxes, labels = (np.asarray(ops.convert_to_numpy(v)) for v in (y["boxes"], labels))
+    boxes, labels = (ops.convert_to_numpy(v) for v in (y["boxes"], labels))
     if boxes.shape != (*labels.shape, 4) or labels.ndim != 2 or len(labels) != len(x):
         raise ValueError(
             f"Boxes must be (images, boxes, 4) and labels (images, boxes) for {len(x)} images, got "
