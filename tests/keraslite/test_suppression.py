@@ -1,5 +1,7 @@
 """Non-maximum suppression against its sequential definition, written with loops."""
 
+import functools
+
 import numpy as np
 import pytest
 from compare import assert_close, to_numpy
@@ -156,7 +158,7 @@ def test_it_is_compiled_by_torch_and_traced_by_models():
     boxes, scores = clusters(2, 30, 2)
     with keraslite.use_backend("torch"):
         torch = pytest.importorskip("torch")
-        select = lambda b, s: non_max_suppression(b, s, max_output_size=9)  # noqa: E731
+        select = functools.partial(non_max_suppression, max_output_size=9)
         for run in (torch.compile(select, backend="eager"), ops.jit(select, compile="record")):
             for _ in range(4):  # some are run as they are before they are compiled
                 out = run(ops.convert_to_tensor(boxes), ops.convert_to_tensor(scores))
