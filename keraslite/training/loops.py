@@ -1,7 +1,7 @@
 """The loop over the batches of an epoch, and what is made ready before it."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite import config, tree
 from keraslite.layers.base.layer import Layer
+from keraslite.layers.base.tracking import held_structure
 from keraslite.scopes import scopes
 from keraslite.training.data import batches
 from keraslite.training.steps import batch_symbol, grouped, on_backend
@@ -65,7 +66,7 @@ def prepare(model: Any, batch: tuple, objectives: bool = True) -> None:
     x, y, _ = batch
     own = model.__dict__.get("_kl_objectives") if objectives and model.compiled else None
     judges = own is not None and not own.built and y is not None
-    with backends.backend_scope(model.backend):
+    with backends.backend_scope(model.backend), held_structure(model) as seen:
         # A model whose train_step calls its parts, and not itself, has no `call`.
         if type(model).call is not Layer.call and (judges or not _all_built(model)):
             symbols = tree.map_structure(batch_symbol, on_backend(x, model.backend))
@@ -75,8 +76,22 @@ def prepare(model: Any, batch: tuple, objectives: bool = True) -> None:
                 own.build(tree.map_structure(batch_symbol, y), y_pred, names)
             if judges:
                 own.limit_labels(y, y_pred)
+            seen.clear()
         if objectives and model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
+
+
+def step_function(model: Any, mode: str, batch: tuple) -> Callable:
+    """Prepare a model for batches like this one, and return its compiled step.
+
+    Args:
+        model: the model.
+        mode: "train", "test" or "predict".
+        batch: (x, y, sample_weight).
+    """
+    with held_structure(model):
+        prepare(model, batch, mode != "predict")
+        return getattr(model, f"make_{mode}_function")()
 
 
 def _all_built(model: Any) -> bool:
@@ -111,8 +126,7 @@ def run_epoch(
     try:
         for parts in grouped(islice(batches(data, epoch, steps), skip, None), group):
             if function is None:
-                prepare(model, parts[0], mode != "predict")
-                function = getattr(model, f"make_{mode}_function")()
+                function = step_function(model, mode, parts[0])
             for batch in parts:
                 model.check_batch(batch)
             begin(step)

@@ -6,6 +6,7 @@ that differs between backends lies in those two. Logs stay on the device until s
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from keraslite.training.loops import (
     prepare,
     refuse_empty,
     run_epoch,
+    step_function,
     steps_of,
 )
 from keraslite.training.objectives import Objectives
@@ -42,7 +44,7 @@ from keraslite.utils.data import pack_x_y_sample_weight
 from keraslite.utils.data import unpack_x_y_sample_weight as unpack
 
 # What a copy does without: the place in a `fit`, what a loop remembers.
-_TRANSIENT = {"_kl_place", "_kl_memory"}
+_TRANSIENT = {"_kl_place", "_kl_memory", "_kl_ran"}
 
 
 class Trainer:
@@ -575,12 +577,16 @@ class Trainer:
     def _one_step(self, mode: str, data: Any) -> Any:
         batch = next(iter(data.epoch(0)))
         with backends.backend_scope(self.backend):
-            prepare(self, batch, mode != "predict")
+            function = step_function(self, mode, batch)
             self.check_batch(batch)
-            if mode != "predict":
-                self.reset_metrics()
-            function = getattr(self, f"make_{mode}_function")()
-            return function(on_backend(pack_x_y_sample_weight(*batch), self.backend))
+            # A first call may make layers and variables.
+            ran = self.__dict__.get("_kl_ran") is function
+            with tracking.held_structure(self) if ran else nullcontext():
+                if mode != "predict":
+                    self.reset_metrics()
+                out = function(on_backend(pack_x_y_sample_weight(*batch), self.backend))
+            self.__dict__["_kl_ran"] = function
+            return out
 
     # -- configs ------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ nor on how many layers the process made before.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -30,7 +30,7 @@ _NOT_STATE = {"built", "backend", "dtype_policy", "input_spec", "activity_regula
 _STATE, _SEQUENCE, _MAPPING, _OTHER = "state", "sequence", "mapping", "other"
 # Values of these types are passed over at once: a large model has thousands.
 _PLAIN = {type(None), bool, int, float, str}
-_roles: WeakKeyDictionary[type, str] = WeakKeyDictionary()
+_roles: dict[type, str] = dict.fromkeys(_PLAIN, _OTHER)
 
 
 def attribute_state(layer: Any) -> Iterator[tuple[str, Any]]:
@@ -39,12 +39,15 @@ def attribute_state(layer: Any) -> Iterator[tuple[str, Any]]:
     A place is an attribute's name, followed by the indices and keys of what it holds.
     """
     for key, value in list(layer.__dict__.items()):
-        if type(value) in _PLAIN or key.startswith("_kl_") or key in _NOT_STATE:
+        role = _roles.get(type(value)) or _role(value)
+        # A torch.nn.Module has a dozen empty dicts.
+        if role is _OTHER or not (role is _STATE or value):
             continue
-        role = _role(value)
+        if key in _NOT_STATE or key.startswith("_kl_"):
+            continue
         if role is _STATE:
             yield key, value
-        elif role is not _OTHER and value:  # a torch.nn.Module has a dozen empty dicts
+        else:
             yield from _within(key, value, role)
 
 
@@ -93,7 +96,7 @@ def path_names(layers: list[Any]) -> list[str]:
 def _within(key: str, value: Any, role: str) -> Iterator[tuple[str, Any]]:
     """Yield the state in a list, tuple or dict."""
     for i, x in enumerate(value) if role is _SEQUENCE else value.items():
-        inner = _role(x)
+        inner = _roles.get(type(x)) or _role(x)
         if inner is _STATE:
             yield f"{key}/{i}", x
         elif inner is not _OTHER:
@@ -103,8 +106,6 @@ def _within(key: str, value: Any, role: str) -> Iterator[tuple[str, Any]]:
 def _role(value: Any) -> str:
     """Return whether values of a type are state, or may hold some."""
     cls = type(value)
-    if cls in _PLAIN:
-        return _OTHER
     role = _roles.get(cls)
     if role is None:
         if issubclass(cls, Variable | Tracked | SeedGenerator) or _is_metric(value):
@@ -135,11 +136,12 @@ def _own(layer: Any) -> _Own:
     layers: dict[int, Any] = {}
     metrics = []
     for _, value in attribute_state(layer):
-        if isinstance(value, Tracked):
+        if isinstance(value, Variable):
+            variables[id(value)] = value
+        elif isinstance(value, Tracked):
             layers[id(value)] = value
-        elif isinstance(value, Variable | SeedGenerator):
-            variable = value if isinstance(value, Variable) else value.state
-            variables[id(variable)] = variable
+        elif isinstance(value, SeedGenerator):
+            variables[id(value.state)] = value.state
         if _is_metric(value):
             metrics.append(value)
     for variable in layer.__dict__.get("_kl_added", ()):  # made, but perhaps in no attribute
@@ -184,8 +186,29 @@ def _named_layers(state: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return list(named.values())
 
 
+@contextmanager
+def held_structure(layer: Any) -> Iterator[dict[str, Any]]:
+    """Look at the structure below a layer once within a `with` statement.
+
+    Args:
+        layer: the layer or model.
+
+    Yields:
+        What was seen of it; to be cleared where the structure changes after all.
+    """
+    attributes = layer.__dict__
+    if "_kl_memory" in attributes:
+        yield attributes["_kl_memory"]
+        return
+    memory = attributes["_kl_memory"] = {}
+    try:
+        yield memory
+    finally:
+        attributes.pop("_kl_memory", None)
+
+
 def _remembered(layer: Any, key: str, compute: Callable[[], Any]) -> Any:
-    """The result of `compute`; computed once while a loop holds the structure still."""
+    """The result of `compute`; computed once while the structure is held."""
     memory = layer.__dict__.get("_kl_memory")
     if memory is None:
         return compute()
