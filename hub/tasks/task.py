@@ -63,6 +63,7 @@ class Task(keras.Model):
     command_options: Mapping[str, Mapping[str, Any]] = {}
     head_options: tuple[str, ...] = ()
     may_be_new: tuple[str, ...] = ("head", "hidden")
+    replays_predict = True
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
         self._check_head(getattr(backbone, "family", None))

@@ -29,6 +29,9 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
     compile = False if eager else getattr(model, "jit_compile", "auto")
     if name == "train" and not module.TRAINS:
         module.value_and_grad(step, 0, False)  # raises what tells so
+    replays = name == "predict" and model.replays_predict and not module.COMPILES
+    if replays and compile == "auto":
+        compile = "record"
     if is_stateless(step):
         step = with_live_state(model, name, step)
     # Made here and not inside a trace, which TensorFlow would have to repeat.
@@ -42,7 +45,8 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
         step = _without_gradients(module, step)
     repeat = 1 if name == "predict" else getattr(model, "steps_per_execution", 1)
     donate = name != "predict"  # it runs in several threads at once
-    return threaded_jit(module, step, state, compile=compile, repeat=repeat, donate=donate)
+    function = threaded_jit(module, step, state, compile=compile, repeat=repeat, donate=donate)
+    return _without_gradients(module, function) if compile == "record" else function
 
 
 def _with_values(module: Any, step: Callable) -> Callable:

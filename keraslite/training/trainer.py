@@ -53,6 +53,10 @@ class Trainer:
     optimizer: Any = None
     stop_training = stop_evaluating = stop_predicting = False
     _kl_loss_takes_training = True
+    # Whether `predict` records its operations where a backend runs eagerly and does them again
+    # without the Python around them, as compiling backends do: for models whose Python has no
+    # effects of its own.
+    replays_predict = False
 
     # -- compile ------------------------------------------------------------------------------
 

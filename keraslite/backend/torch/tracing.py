@@ -6,12 +6,18 @@ import torch
 
 from keraslite.scopes import scopes
 
-RECORDING: ContextVar[bool] = ContextVar("recording", default=False)
+# While a call is recorded: (weight, version, address) of the weights whose values are part of it.
+RECORDING: ContextVar[list[tuple] | None] = ContextVar("recording", default=None)
 
 
 def traced() -> bool:
     """Return whether values must not be read: there are none, or later calls have others."""
-    return torch.compiler.is_compiling() or scopes.abstract or RECORDING.get()
+    return has_no_values() or RECORDING.get() is not None
+
+
+def has_no_values() -> bool:
+    """Return whether tensors stand for others here: of a compiled function, or of a shape alone."""
+    return torch.compiler.is_compiling() or scopes.abstract
 
 
 def check_axis(x: torch.Tensor, axis: int) -> None:

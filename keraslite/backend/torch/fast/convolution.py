@@ -6,13 +6,16 @@ gradients do, so that writes through `.data` go unnoticed.
 """
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from keraslite.backend.torch.tracing import in_transform, traced
+from keraslite.backend.torch.tracing import RECORDING, has_no_values, in_transform
 
 _mkldnn = getattr(torch.ops, "mkldnn", None)
 _CONV = getattr(_mkldnn, "_convolution_pointwise", None)
@@ -47,7 +50,7 @@ def fused_conv(
     if (
         _CONV is None
         or _PACK is None
-        or traced()
+        or has_no_values()
         or in_transform()
         or activation not in _ACTIVATIONS
     ):
@@ -58,11 +61,15 @@ def fused_conv(
     if gradients or not x.is_cpu or x.dtype != torch.float32 or not x.numel():
         return NotImplemented
     mean = moments[0]
-    kept = _folds.get(mean)
-    if kept is None or not _is_current(kept[0], tensors, epsilon):
-        state = [(weakref.ref(v), v._version, v.data_ptr()) for v in tensors], epsilon
-        with torch.no_grad():
-            kept = _folds[mean] = state, *_folded(kernel, *moments, epsilon, x, steps, groups)
+    recording = RECORDING.get()
+    with nullcontext() if recording is None else _unrecorded():
+        kept = _folds.get(mean)
+        if kept is None or not _is_current(kept[0], tensors, epsilon):
+            state = [(weakref.ref(v), v._version, v.data_ptr()) for v in tensors], epsilon
+            with torch.no_grad():
+                kept = _folds[mean] = state, *_folded(kernel, *moments, epsilon, x, steps, groups)
+        if recording is not None:
+            recording += [(v, v._version, v.data_ptr()) for v in tensors]
     _, weight, bias = kept
     padding, strides, dilation = steps
     if residual is None:
@@ -70,6 +77,13 @@ def fused_conv(
         return _CONV(x, weight, bias, padding, strides, dilation, groups, name, scalars, "")
     rest = "add", 1.0, activation, [], ""
     return _CONV.binary(x, residual, weight, bias, padding, strides, dilation, groups, *rest)
+
+
+@contextmanager
+def _unrecorded() -> Iterator[None]:
+    """What is done within is no part of a recording."""
+    with torch._C.DisableTorchFunction(), _disable_current_modes():
+        yield
 
 
 def _is_current(state: tuple, tensors: list[Tensor], epsilon: float) -> bool:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from keraslite.backend.torch.fast.products import ONEDNN, PRODUCTS, TORCH
+from keraslite.backend.torch.fast.products import FUSES_GELU, ONEDNN, PRODUCTS, TORCH
 from keraslite.backend.torch.tracing import in_transform
 
 # Below so many multiplications, and so many weights to fetch, the cost of the call decides:
 # F.linear's is 10 us less.
 _LEAST, _LEAST_WEIGHTS = 2**20, 2**17
+_MANY_ROWS = 64  # from which oneDNN takes 1.4 times as long for a weight stored (inputs, outputs)
 _PLAIN = (Tensor, torch.nn.Parameter)  # no fake tensors, no subclasses with their own dispatch
 _fused = getattr(getattr(torch.ops, "mkldnn", None), "_linear_pointwise", None)
 _NAMES = {None: "none", "relu": "relu", "gelu": "gelu"}
@@ -25,7 +26,9 @@ def linear(
     large = x.numel() * kernel.shape[-1] >= _LEAST or kernel.numel() >= _LEAST_WEIGHTS
     if large and x.is_cpu and activation in _NAMES:
         product = PRODUCTS.get(x.dtype, TORCH)
-        if product != TORCH and _takes(x, kernel):
+        if product != TORCH and _takes(x, kernel) and _is_fast(product, x, kernel):
+            if activation == "gelu" and not FUSES_GELU:
+                return F.gelu(linear(x, kernel, bias))
             name = _NAMES[activation]
             if not torch.is_grad_enabled() or not (
                 x.requires_grad or kernel.requires_grad or (bias is not None and bias.requires_grad)
@@ -59,6 +62,12 @@ def _dense(x: Tensor) -> Tensor:
     """
     whole = x.is_contiguous() or (x.ndim == 2 and x.t().is_contiguous())
     return x if whole else x.contiguous()
+
+
+def _is_fast(product: str, x: Tensor, kernel: Tensor) -> bool:
+    """Whether oneDNN is ahead for a weight as it lies in memory."""
+    few = x.numel() < _MANY_ROWS * x.shape[-1]
+    return product == ONEDNN or few or kernel.t().is_contiguous()
 
 
 def _takes(x: Tensor, kernel: Tensor) -> bool:

@@ -78,7 +78,10 @@ def recorded(fn: Callable) -> Callable:
         leaves, spec = _flatten(args)
         tensors = [x for x in leaves if _is_tensor(x)]
         signature = (spec, *(_signature(x) for x in leaves))
-        state = calls.setdefault(signature, 0)
+        try:
+            state = calls.setdefault(signature, 0)
+        except TypeError:  # an array of texts
+            return fn(*args)
         if isinstance(state, tuple):
             replay, structure, watched = state
             if all(
@@ -94,7 +97,8 @@ def recorded(fn: Callable) -> Callable:
             return fn(*args)
         leaves = _apart(leaves)
         args, tensors = optree.tree_unflatten(spec, leaves), list(filter(_is_tensor, leaves))
-        token = RECORDING.set(True)
+        folded: list[tuple] = []
+        token = RECORDING.set(folded)
         try:
             with _Recorder() as recorder, _Watch() as watch:
                 out = fn(*args)
@@ -105,7 +109,7 @@ def recorded(fn: Callable) -> Callable:
         if not (recorder.looked or watch.looked) and all(map(_is_tensor, results)):
             steps, packed = with_packed(recorder.steps, tensors)
             steps, results, viewed = simplified(steps, tensors, results)
-            calls[signature] = (_written(steps, tensors, results), structure, packed + viewed)
+            calls[signature] = (_written(steps, tensors, results), structure, folded + packed + viewed)
         return out
 
     return call
