@@ -402,10 +402,11 @@ def test_the_processor_decides_who_runs_products():
     pytest.importorskip("torch")
     from keraslite.backend.torch.fast.products import processor, product_for
 
-    full = {"mkl", "onednn", "avx512f", "bfloat16"}
+    full = {"mkl", "onednn", "avx2", "avx512f", "bfloat16"}
     for vendor, lacking, float32, bfloat16 in (
         ("AuthenticAMD", set(), "onednn", "forward"),
-        ("AuthenticAMD", {"avx512f"}, "torch", "forward"),
+        ("AuthenticAMD", {"avx512f"}, "forward", "forward"),
+        ("AuthenticAMD", {"avx2", "avx512f"}, "torch", "forward"),
         ("AuthenticAMD", {"mkl"}, "torch", "forward"),
         ("AuthenticAMD", {"bfloat16"}, "onednn", "torch"),
         ("AuthenticAMD", {"onednn"}, "torch", "torch"),

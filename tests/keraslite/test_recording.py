@@ -251,3 +251,84 @@ def test_draws_are_replayed(on_torch):
         seed = torch.tensor([7, i], dtype=torch.int32)
         assert torch.equal(jitted(seed), draw(seed))
     assert len(ran) == 3
+
+
+@pytest.fixture
+def folding_model():
+    """Convolutions with normalizations behind them, on torch, whose `predict` is replayed."""
+    keras.utils.set_random_seed(0)
+    with keras.use_backend("torch"):
+        x = inputs = keras.Input((8, 8, 3))
+        for _ in range(2):
+            x = layers.BatchNormalization()(layers.Conv2D(16, 3, padding="same")(x))
+            x = layers.ReLU()(x)
+        model = keras.Model(inputs, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+        model.compile("sgd", "mse")
+        model.replays_predict = True
+        yield model
+
+
+def test_predict_is_replayed_with_folded_normalizations(folding_model, monkeypatch):
+    from keraslite.backend.torch.fast import recording
+
+    replays = []
+    written = recording._written
+
+    def kept(steps, inputs, results):
+        names = [func._schema.name for func, *_ in steps]
+        replay = written(steps, inputs, results)
+        return lambda *tensors: replays.append(names) or replay(*tensors)
+
+    monkeypatch.setattr(recording, "_written", kept)
+    model, rng = folding_model, np.random.default_rng(0)
+    x = rng.normal(size=(2, 8, 8, 3)).astype("float32")
+
+    def expected():
+        return ops.convert_to_numpy(model(x, training=False))
+
+    for _ in range(5):
+        np.testing.assert_allclose(model.predict_on_batch(x), expected(), 1e-5, 1e-5)
+    assert len(replays) == 2
+    assert replays[0].count("mkldnn::_convolution_pointwise") == 2
+    assert not any("batch_norm" in name for name in replays[0])
+    # What was folded belongs to the old weights: they are folded anew, and recorded again.
+    model.train_on_batch(x, rng.normal(size=(2, 4)).astype("float32"))
+    for _ in range(5):
+        np.testing.assert_allclose(model.predict_on_batch(x), expected(), 1e-5, 1e-5)
+    assert len(replays) == 4
+    model.layers[1].kernel.assign(2 * model.layers[1].kernel)
+    np.testing.assert_allclose(model.predict_on_batch(x), expected(), 1e-5, 1e-5)
+
+
+def test_predict_of_other_models_runs_their_python(folding_model):
+    """A model of the user's own may do in Python what it likes."""
+    calls = []
+
+    class Counting(layers.Layer):
+        def call(self, x):
+            calls.append(1)
+            return x
+
+    with keras.use_backend("torch"):
+        x = keras.Input((3,))
+        model = keras.Model(x, Counting()(x))
+        calls.clear()
+        for _ in range(5):
+            model.predict_on_batch(np.ones((2, 3), "float32"))
+    assert len(calls) == 5
+
+
+def test_the_last_recordings_are_kept(monkeypatch):
+    from keraslite.backend.torch.fast import recording
+
+    monkeypatch.setattr(recording, "_MOST", 2)
+    fn, calls = counted(lambda x: 2 * x)
+    fast = recording.recorded(fn)
+    runs = []
+    with torch.no_grad():
+        for size in (1, 2, 3, 3, 2, 1):
+            calls.clear()
+            for _ in range(4):
+                np.testing.assert_array_equal(fast(torch.ones(size)).numpy(), [2.0] * size)
+            runs.append(len(calls))
+    assert runs == [3, 3, 3, 0, 0, 3]  # the third took the place of the first

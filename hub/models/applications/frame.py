@@ -242,6 +242,7 @@ def assemble(
     x = top(x, classes, classifier_activation) if include_top else pooled(x, pooling)
     inputs = image if input_tensor is None else keras.utils.get_source_inputs(image)
     model = keras.Model(inputs, x, name=name)
+    model.replays_predict = True
     if weights == "imagenet":
         load_legacy_weights(model, fetch_weights(files, include_top))
     elif weights is not None:

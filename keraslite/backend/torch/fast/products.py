@@ -26,9 +26,9 @@ RULES: tuple[tuple[str, str, frozenset, str], ...] = (
     # Zen 5: MKL reaches half the rate of the processor. oneDNN is 2.0 to 2.3 times as fast with 8
     # rows or more, forward and backward, and 0.9 to 1.6 times with one row.
     ("AuthenticAMD", "float32", frozenset({"onednn", "mkl", "avx512f"}), ONEDNN),
-    # Zen 3, or with AVX2 alone: oneDNN is 1.05 to 1.1 times as fast with many rows, 1.3 to 1.7 times
-    # with one row or with a large vocabulary, where a weight is stored (outputs, inputs), as in
-    # most checkpoints.
+    # Zen 3, with AVX2 alone: oneDNN is 1.05 to 1.1 times as fast with many rows, 1.3 to 1.7 times
+    # with one row or a large vocabulary, where a weight is stored (outputs, inputs), as in most
+    # checkpoints.
     ("AuthenticAMD", "float32", frozenset({"onednn", "mkl", "avx2"}), FORWARD),
     # Xeon with AVX-512: the same rate on large products, and 16 against 13 GB/s of weights with one
     # row: Intel keeps torch's own.

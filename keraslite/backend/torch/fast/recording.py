@@ -18,6 +18,7 @@ from keraslite.backend.torch.fast.packing import with_packed
 from keraslite.backend.torch.fast.simplify import simplified
 from keraslite.backend.torch.tracing import RECORDING
 
+_MOST = 64  # signatures that have a recording at once, each with constants of its own
 _EAGER = 2  # calls that run as they are: weights are made in them
 # What brings values into Python: operations, and methods that are none.
 _LOOKS = {"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero", "aten::nonzero"}
@@ -67,7 +68,7 @@ def recorded(fn: Callable) -> Callable:
 
     Args:
         fn: a function of nested tensors; what is no tensor among its arguments is part of the
-            signature of a call.
+            signature of a call. The last recorded signatures keep their recordings.
     """
     calls: dict[Any, int | tuple[Callable, Any, list] | None] = {}
 
@@ -109,7 +110,11 @@ def recorded(fn: Callable) -> Callable:
         if not (recorder.looked or watch.looked) and all(map(_is_tensor, results)):
             steps, packed = with_packed(recorder.steps, tensors)
             steps, results, viewed = simplified(steps, tensors, results)
-            calls[signature] = (_written(steps, tensors, results), structure, folded + packed + viewed)
+            watched = folded + packed + viewed
+            calls[signature] = _written(steps, tensors, results), structure, watched
+            kept = [key for key, state in calls.items() if isinstance(state, tuple)]
+            for oldest in kept[:-_MOST]:
+                calls.pop(oldest, None)
         return out
 
     return call
