@@ -13,6 +13,9 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# Parts of the names of torch's products, convolutions and attention.
+KERNELS = ("convolution", "_linear_pointwise", "addmm", "::mm", "::bmm", "scaled_dot_product")
+
 
 def report(name: str, value: float, unit: str, goal: str = "", **more) -> None:
     """Print one figure as a JSON line."""
@@ -47,6 +50,34 @@ def ratio(runs: dict[str, Callable[[], object]], rounds: int = 7) -> tuple[float
         pairs.append(spent)
     medians = {a: statistics.median(p[0] for p in pairs), b: statistics.median(p[1] for p in pairs)}
     return statistics.median(p[1] / p[0] for p in pairs), medians
+
+
+def bare_kernels(run: Callable[[], object]) -> Callable[[], None]:
+    """Return a function that does the products and convolutions of a torch function, and no more.
+
+    What a library of kernels leaves to be had: the same kernels in the same order, on the same
+    arguments, without anything between them.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    calls = []
+
+    class Keep(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if any(name in func._schema.name for name in KERNELS):
+                calls.append((getattr(func, "_op", func), args, kwargs or {}))
+            return func(*args, **(kwargs or {}))
+
+    with Keep():
+        run()
+
+    @torch.no_grad()
+    def kernels() -> None:
+        for func, args, kwargs in calls:
+            func(*args, **kwargs)
+
+    return kernels
 
 
 def in_process(arguments: list[str], **environment: str) -> list[dict]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import in_process, interleaved, ratio, report
+from common import bare_kernels, in_process, interleaved, ratio, report
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 BACKENDS = ("torch", "jax", "tensorflow")
@@ -156,8 +156,13 @@ def predict(network: str, backend: str, batch: int, size: int, rounds: int) -> N
     for name, (make, module, _) in RIVALS.items():
         if importlib.util.find_spec(module):
             runs[name] = whole(make(plain(network), batch, size))
+    if backend == "torch":
+        runs["kernels"] = bare_kernels(lambda: detector.predict(images, batch_size=batch))
     medians = interleaved(runs, rounds)
-    for name in runs.keys() - {"ours"}:
+    if "kernels" in medians:
+        share = medians.pop("kernels") / medians["ours"]
+        report(f"YOLOv8{network} batch {batch}: share of the kernels alone", share, "x speed")
+    for name in medians.keys() - {"ours"}:
         goal = RIVALS[name][2]
         report(f"YOLOv8{network} batch {batch}: keraslite on {backend} / {name}",
                medians[name] / medians["ours"], "x speed", f">= {goal}",
