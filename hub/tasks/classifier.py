@@ -134,6 +134,8 @@ class Classifier:
         return lambda x, y, sample_weight: prepare(x, self._encoded(y), sample_weight)
 
     def _encoded(self, y: Any) -> Any:
+        if y is None:
+            return None
         loss = self.loss if self.compiled else None
         sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
         return encode_labels(y, self.labels, sparse)
