@@ -51,6 +51,7 @@ FLOORS = {
         ["diffusion"],
         ["speech"],
         ["detection"],
+        ["segmentation"],
         ["tasks"],
         ["convert"],
         ["cli"],
