@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 import keraslite as keras
+from hub.detection.picture_result import PictureResult
 from hub.detection.pictures import draw_detections
-from hub.preprocessing.image_inputs import open_image, to_rgb
 
 
 class Detection(NamedTuple):
@@ -34,7 +34,7 @@ class Detection(NamedTuple):
     name: str
 
 
-class Results:
+class Results(PictureResult):
     """The detections of one picture, in order of falling score.
 
     `len(results)` is the number of detections, `results[0]` the first one, and
@@ -87,28 +87,7 @@ class Results:
                 f"{len(self.scores)} scores and {len(self.labels)} labels."
             )
         self.names = dict(names if isinstance(names, Mapping) else enumerate(names or ()))
-        self.path = None if path is None else os.fspath(path)
-        self.name = name or (os.path.basename(self.path) if self.path else "picture.jpg")
-        self._picture, self._size = picture, size
-
-    @property
-    def picture(self) -> Image.Image:
-        """The picture in RGB, read when it is asked for.
-
-        Raises:
-            ValueError: there is neither a picture nor a path.
-        """
-        source = self.path if self._picture is None else self._picture
-        if source is None:
-            raise ValueError(f"{self.name} has no pixels: make Results with picture or path.")
-        return to_rgb(open_image(source, self.name))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """The height and width of the picture."""
-        if self._size is None:
-            self._size = self.picture.size[::-1]
-        return self._size
+        super().__init__(picture, path, size, name)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -161,15 +140,11 @@ class Results:
         >>> Results([[1, 2, 3, 4]], [0.5], [0], ["cat"], size=(8, 9)).to_dict()["detections"]
         [{'box': [1.0, 2.0, 3.0, 4.0], 'score': 0.5, 'label': 0, 'name': 'cat'}]
         """
-        height, width = self.size
         detections = [
             {"box": list(box), "score": score, "label": label, "name": name}
             for box, score, label, name in self
         ]
-        return {
-            "picture": self.name, "path": self.path, "height": height, "width": width,
-            "detections": detections,
-        }  # fmt: skip
+        return {**self.picture_facts(), "detections": detections}
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with a row for each detection.
@@ -201,25 +176,6 @@ class Results:
         """
         texts = [f"{item.name} {item.score:.2f}" if scores else item.name for item in self]
         return draw_detections(self.picture, self.boxes, self.labels, texts, line_width, font_size)
-
-    def save(self, path: str | os.PathLike, **options: Any) -> str:
-        """Write the picture with what was detected, and return the path.
-
-        Args:
-            path: of the file, or a folder, in which it has the name of the picture.
-            options: as for `plot`.
-
-        Raises:
-            ValueError: the path is that of the picture itself.
-        """
-        place = Path(path)
-        if place.is_dir() or str(path).endswith(("/", os.sep)):
-            place = place / self.name
-        if self.path is not None and place.resolve() == Path(self.path).resolve():
-            raise ValueError(f"{place} is the picture itself, which would be lost: name another.")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        self.plot(**options).save(place)
-        return str(place)
 
     def crop(self, folder: str | os.PathLike | None = None) -> list[Image.Image]:
         """Return the part of the picture within each box.
