@@ -48,6 +48,7 @@ from hub.preprocessing.image import ImagePreprocessor as ImagePreprocessor
 from hub.preprocessing.image import ImageTextPreprocessor as ImageTextPreprocessor
 from hub.preprocessing.image_folder import ImageFolder as ImageFolder
 from hub.preprocessing.letterbox import DetectionPreprocessor as DetectionPreprocessor
+from hub.preprocessing.segmentation import SegmentationPreprocessor as SegmentationPreprocessor
 from hub.preprocessing.speech import SpeechToTextPreprocessor as SpeechToTextPreprocessor
 from hub.preprocessing.text import CausalLMPreprocessor as CausalLMPreprocessor
 from hub.preprocessing.text import MaskedLMPreprocessor as MaskedLMPreprocessor
@@ -56,6 +57,8 @@ from hub.preprocessing.text import TextPreprocessor as TextPreprocessor
 from hub.preprocessing.text import TokenClassifierPreprocessor as TokenClassifierPreprocessor
 from hub.presets.about import info as info
 from hub.presets.table import list_presets as list_presets
+from hub.segmentation.results import GeneratedMasks as GeneratedMasks
+from hub.segmentation.results import Masks as Masks
 from hub.speech.metrics import CharacterErrorRate as CharacterErrorRate
 from hub.speech.metrics import WordErrorRate as WordErrorRate
 from hub.speech.results import Segment as Segment

@@ -19,6 +19,8 @@ from hub.segmentation.regions import remove_small_regions
 from hub.segmentation.upsampling import count_above, upsample_masks
 from keraslite.utils.bounding_boxes import non_max_suppression
 
+_MOST_PIXELS = 2**25  # of masks that are in memory at a time
+
 
 class Candidates(NamedTuple):
     """Masks of a picture that are not rejected yet; all arrays have a row for each.
@@ -78,9 +80,9 @@ def stability_scores(
         threshold: of the logits.
         offset: how much higher and lower.
 
-    >>> low = np.array([[[-9.0, 9.0]] * 2, [[-0.5, 0.5]] * 2])
+    >>> low = np.array([[[-9.0, 9.0]] * 2, [[-1.5, 1.5]] * 2])
     >>> stability_scores(low, ImageGeometry.of((8, 8), longest_side=2)).tolist()
-    [0.75, 0.0]
+    [1.0, 0.6]
     """
     counts = count_above(low_res_logits, geometry, threshold + offset, threshold - offset)
     return counts[..., 0] / np.maximum(counts[..., 1], 1)
@@ -139,14 +141,20 @@ def filter_masks(
     if stability_score_thresh > 0:
         is_stable = stability > stability_score_thresh
         kept, stability = kept[is_stable], stability[is_stable]
-    masks = upsample_masks(low[kept], geometry, mask_threshold)
-    boxes = mask_boxes(masks)
-    is_whole = ~is_near_crop_edge(boxes, crop.box, size)
-    kept, stability, boxes, masks = (x[is_whole] for x in (kept, stability, boxes, masks))
+    rles: list[rle.RLE] = []
+    boxes, is_whole = np.zeros((len(kept), 4), "int64"), np.zeros(len(kept), bool)
+    step = max(_MOST_PIXELS // (size[0] * size[1]), 1)
+    for start in range(0, len(kept), step):
+        part = slice(start, start + step)
+        masks = upsample_masks(low[kept[part]], geometry, mask_threshold)
+        boxes[part] = mask_boxes(masks)
+        is_whole[part] = ~is_near_crop_edge(boxes[part], crop.box, size)
+        masks = masks if is_whole[part].all() else masks[is_whole[part]]
+        rles += rle.encode(uncrop_masks(masks, crop.box, size))
+    kept = kept[is_whole]
     return Candidates(
-        rle.encode(uncrop_masks(masks, crop.box, size)), uncrop_boxes(boxes, crop.box),
-        quality[kept], stability, points[kept] + np.array(crop.box[:2], "float32"),
-        np.tile(crop.box, (len(kept), 1)),
+        rles, uncrop_boxes(boxes[is_whole], crop.box), quality[kept], stability[is_whole],
+        points[kept] + np.array(crop.box[:2], "float32"), np.tile(crop.box, (len(kept), 1)),
     )  # fmt: skip
 
 

@@ -42,9 +42,9 @@ def upsample_logits(low_res_logits: Any, geometry: ImageGeometry) -> np.ndarray:
         geometry: of the picture.
 
     >>> geometry = ImageGeometry.of((2, 4), longest_side=8)
-    >>> upsample_logits([[0, 1, 2, 3], [0, 1, 2, 3], [9, 9, 9, 9], [9, 9, 9, 9]], geometry)
-    array([[0., 1., 2., 3.],
-           [0., 1., 2., 3.]], dtype=float32)
+    >>> upsample_logits([[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3], [9, 9, 9, 9]], geometry)
+    array([[0.125, 1.   , 2.   , 2.875],
+           [0.125, 1.   , 2.   , 2.875]], dtype=float32)
     """
     low, shape = _as_batch(low_res_logits)
     rows, columns = _axes(low.shape[1:], geometry)

@@ -245,6 +245,19 @@ def test_masks_are_filtered_as_by_transformers(crop_box):
     assert everything is None or len(everything.rles) == 3 * points_count
 
 
+def test_large_pictures_are_filtered_a_few_masks_at_a_time(monkeypatch):
+    size = (480, 640)
+    low = blobs(30, 64).reshape(10, 3, 64, 64)
+    crop = grids.Crop((0, 0, 400, 300), 0, np.ones((10, 2)))
+    arguments = (low, np.ones((10, 3)), crop, crop.points, ImageGeometry.of((300, 400)), size, 0, 0)
+    expected = filtering.filter_masks(*arguments)
+    monkeypatch.setattr(filtering, "_MOST_PIXELS", 2 * 480 * 640)
+    ours = filtering.filter_masks(*arguments)
+    assert ours.rles == expected.rles and len(ours.rles) > 3
+    for a, b in zip(ours[1:], expected[1:], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def greedy(boxes, scores, threshold):
     """Non-maximum suppression, one pair after the other."""
     kept = []

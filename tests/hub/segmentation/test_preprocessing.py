@@ -9,6 +9,8 @@ from PIL import Image
 from transformers import SamConfig  # noqa: F401, which makes the module below importable
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
+import hub
+import keraslite
 from hub.preprocessing.segmentation import (
     ImageGeometry,
     SegmentationPreprocessor,
@@ -100,6 +102,15 @@ def test_settings_are_read_and_written_as_transformers_does(tmp_path):
     again = SegmentationPreprocessor.from_config(config)
     assert again.get_config() == ours.get_config()
     assert again.mask_size == 128
+
+
+def test_a_preprocessor_is_an_object_of_a_config():
+    ours = hub.SegmentationPreprocessor(64, 16, rescale_factor=1 / 100)
+    again = keraslite.saving.deserialize_keras_object(
+        json.loads(json.dumps(keraslite.saving.serialize_keras_object(ours)))
+    )
+    assert type(again) is SegmentationPreprocessor and again.get_config() == ours.get_config()
+    assert again.image_size == (64, 64) and again.geometry((32, 16)).resized == (64, 32)
 
 
 @pytest.mark.parametrize(("config", "message"), [
