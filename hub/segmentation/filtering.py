@@ -103,8 +103,8 @@ def filter_masks(
     """Return the masks of a batch of points that are good, stable and not cut off by the crop.
 
     Args:
-        low_res_logits: (points, masks, low height, low width).
-        predicted_iou: (points, masks).
+        low_res_logits: (points, masks, low height, low width), of any backend.
+        predicted_iou: (points, masks), likewise.
         crop: the crop that the masks are of.
         points: (points, 2), in pixels of the crop.
         geometry: of the crop in the input.
@@ -125,8 +125,10 @@ def filter_masks(
     >>> masks.boxes.tolist(), masks.stability_score.tolist(), masks.points.tolist()
     ([[0, 0, 31, 15]], [1.0], [[16.0, 8.0]])
     """
-    low = np.asarray(low_res_logits)
-    quality, points = np.asarray(predicted_iou, "float32"), np.asarray(points, "float32")
+    low, quality, points = (
+        np.asarray(keras.ops.convert_to_numpy(x)).astype("float32", copy=False)
+        for x in (low_res_logits, predicted_iou, points)
+    )
     if low.ndim != 4 or low.shape[:2] != quality.shape or points.shape != (len(low), 2):
         raise ValueError(
             "There must be logits (points, masks, height, width), an IoU for each mask, (points, "

@@ -56,7 +56,8 @@ class Prompts:
 
         They are "points" (1, sets, points, 2), "labels" and "padding_mask" (1, sets, points),
         "boxes" (1, sets, 1, 2, 2) and "masks" (1, sets, mask size, mask size, 1), of those that
-        are there.
+        are there. The point with the label -1 that published weights expect after points without a
+        box is not among them: the network adds it (`pad_points`).
         """
         inputs = {
             "points": self.points, "labels": self.labels, "padding_mask": self.padding_mask,

@@ -8,6 +8,7 @@ from scipy import ndimage
 from transformers import SamConfig  # noqa: F401, which makes the module below importable
 from transformers.models.sam import image_processing_pil_sam as theirs
 
+import keraslite
 from hub.preprocessing.segmentation import ImageGeometry
 from hub.segmentation import boxes as box_functions
 from hub.segmentation import filtering, grids, rle
@@ -256,6 +257,18 @@ def test_large_pictures_are_filtered_a_few_masks_at_a_time(monkeypatch):
     assert ours.rles == expected.rles and len(ours.rles) > 3
     for a, b in zip(ours[1:], expected[1:], strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_logits_of_every_backend_are_filtered(backend):
+    crop = next(grids.crops((60, 80), 2))
+    low, quality = blobs(12, 64).reshape(4, 3, 64, 64), np.ones((4, 3), "float32")
+    rest = (crop, crop.points, ImageGeometry.of((60, 80)), (60, 80), 0.5, 0.5)
+    expected = filtering.filter_masks(low, quality, *rest)
+    tensor = keraslite.ops.convert_to_tensor
+    ours = filtering.filter_masks(tensor(low), tensor(quality), *rest)
+    assert ours.rles == expected.rles and len(ours.rles) > 2
+    half = filtering.filter_masks(tensor(low.astype("float16")), tensor(quality), *rest)
+    assert len(half.rles) == len(ours.rles)
 
 
 def greedy(boxes, scores, threshold):
