@@ -84,6 +84,7 @@ def test_coordinates_are_scaled_as_by_transformers(size):
 def test_halves_round_up_and_no_side_vanishes():
     assert resized_size(3, 8, 4) == (2, 4)  # 1.5 rows
     assert resized_size(5, 8, 4) == (3, 4)  # 2.5 rows, which Python would round to 2
+    assert resized_size(8, 5, 4) == (4, 3)
     with pytest.raises(ValueError, match="10000 x 1 pixels"):
         resized_size(10000, 1, 1024)
 
