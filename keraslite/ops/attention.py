@@ -84,6 +84,54 @@ def dot_product_attention(
     return _attention(query, key, value, bias, mask, scale, is_causal, cap, dropout)
 
 
+@op("promote_float", tensors=5)
+def grid_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    row_bias: Tensor,
+    column_bias: Tensor,
+    scale: float | None = None,
+) -> Tensor:
+    """`dot_product_attention` to keys on a grid, with biases for their rows and their columns.
+
+    The bias of a key is the sum of that of its row and that of its column. The sums of all queries
+    and keys are never in memory at once: memory is linear in the lengths, with gradients too.
+
+    Args:
+        query: (batch, queries, heads, size).
+        key: (batch, rows * columns, heads, size), row by row.
+        value: (batch, rows * columns, heads, value size).
+        row_bias: (batch, heads, queries, rows).
+        column_bias: (batch, heads, queries, columns).
+        scale: 1 / sqrt(size) by default.
+
+    Source: decomposed relative positions, https://arxiv.org/abs/2112.01526
+
+    >>> x, bias = np.ones((1, 6, 1, 4), "float32"), np.ones((1, 1, 6, 3), "float32")
+    >>> grid_attention(x, x, x, bias[..., :2], bias).shape == (1, 6, 1, 4)
+    True
+    """
+    _check_attention(query, key, value)
+    rows, columns, keys = row_bias.shape[-1], column_bias.shape[-1], key.shape[1]
+    if None not in (rows, columns, keys) and rows * columns != keys:
+        raise ValueError(f"A grid of {rows} x {columns} does not have {keys} keys.")
+    out = _fused_grid_attention(query, key, value, row_bias, column_bias, scale)
+    if out is not NotImplemented:
+        return out
+    return _attention(
+        query, key, value, None, None, scale, False, None, None, (row_bias, column_bias)
+    )
+
+
+@op("same", tensors=5)
+def _fused_grid_attention(
+    query: Any, key: Any, value: Any, row_bias: Any, column_bias: Any, scale: float | None
+) -> Any:
+    """`grid_attention` by kernels of the backend, or NotImplemented."""
+    return NotImplemented
+
+
 @op("same", tensors=5)
 def _fused_attention(
     query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: float | None, is_causal: bool
@@ -108,7 +156,7 @@ def _check_attention(query: Any, key: Any, value: Any) -> None:
 
 def _attention(
     query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: Any, causal: bool, cap: Any,
-    dropout: Any,
+    dropout: Any, grid: tuple = (None, None),
 ) -> Any:  # fmt: skip
     """Attention by matrix products; many queries in blocks, so that memory is linear in length."""
     batch, length, heads, size = shape(query)
@@ -118,7 +166,9 @@ def _attention(
     shared = heads // groups
     k_t, v_t = k.transpose(key, (0, 2, 3, 1)), k.transpose(value, (0, 2, 1, 3))
 
-    def block(q: Any, start: Any, k_t: Any, v_t: Any, bias: Any, mask: Any) -> Any:
+    def block(
+        q: Any, start: Any, k_t: Any, v_t: Any, bias: Any, mask: Any, rows: Any, columns: Any
+    ) -> Any:
         count = shape(q)[1]
         q = k.transpose(q, (0, 2, 1, 3))
         q = k.reshape(q, (batch, groups, shared * count, size)) if shared > 1 else q
@@ -129,6 +179,9 @@ def _attention(
             logits = cap * k.tanh(logits / cap)
         if bias is not None:
             logits = logits + cast(bias, dtype(logits))
+        if rows is not None:
+            by_key = k.expand_dims(rows, -1) + k.expand_dims(columns, -2)
+            logits = logits + k.reshape(cast(by_key, dtype(logits)), shape(logits))
         visible = mask if mask is None else cast(mask, "bool")
         if causal:
             at = positions(query, count) + start
@@ -151,8 +204,8 @@ def _attention(
     limit = _ACCELERATED if backends.accelerated(backends.of(query)) else _CHUNK
     step = max(1, limit // max(1, rows * heads * keys)) if static else length
     if not static or step >= length:
-        return block(query, 0, k_t, v_t, bias, mask)
-    return _in_blocks(block, step, query, (k_t, v_t), (bias, mask))
+        return block(query, 0, k_t, v_t, bias, mask, *grid)
+    return _in_blocks(block, step, query, (k_t, v_t), (bias, mask, *grid))
 
 
 def _dropped(weights: Any, start: Any, sizes: tuple, rate: float, seed: Any) -> Any:
@@ -210,5 +263,5 @@ def _scores(query: Any, key: Any) -> Any:
 
 
 __all__ = [
-    "dot_product_attention",
+    "dot_product_attention", "grid_attention",
 ]  # fmt: skip

@@ -11,6 +11,10 @@ from keraslite.backend.torch.fast import attention as blocks
 
 TABLE: dict[str, Any] = {}
 
+_MOST_BIASES = (
+    2**24
+)  # of queries and keys at once, 64 MB; more are added a block of queries at once
+
 
 @primitive(TABLE)
 def _fused_attention(
@@ -52,3 +56,20 @@ def _fused_attention(
         is_causal=is_causal, scale=scale, enable_gqa=query.shape[2] != key.shape[2],
     )  # fmt: skip
     return out.transpose(1, 2)
+
+
+@primitive(TABLE)
+def _fused_grid_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    row_bias: Tensor,
+    column_bias: Tensor,
+    scale: float | None,
+) -> Any:
+    if blocks.takes(query, key, value):
+        return blocks.attention(query, key, value, None, scale, (row_bias, column_bias))
+    if row_bias.numel() * column_bias.shape[-1] > _MOST_BIASES:
+        return NotImplemented
+    bias = (row_bias.unsqueeze(-1) + column_bias.unsqueeze(-2)).flatten(-2)
+    return _fused_attention(query, key, value, bias, None, scale, False)

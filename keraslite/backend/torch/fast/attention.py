@@ -35,9 +35,24 @@ def takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    scale: float | None,
+    grid: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Return softmax(query @ key * scale + bias) @ value for tensors (batch, length, heads, n)."""
+    """Return softmax(query @ key * scale + bias) @ value for tensors (batch, length, heads, n).
+
+    Args:
+        query: scaled here.
+        key: as many heads, or fewer that are shared.
+        value: likewise.
+        bias: broadcasts to (batch, heads, queries, keys).
+        scale: 1 / sqrt(n) by default.
+        grid: biases (batch, heads, queries, rows) and (batch, heads, queries, columns) of keys on a
+            grid.
+    """
     batch, queries, heads, width = query.shape
     keys, group = key.shape[1], heads // key.shape[2]
     query = query * (width**-0.5 if scale is None else scale)
@@ -54,6 +69,11 @@ def attention(
                 scores = _multiply(query[i, k : k + rows, j], one_key)
                 if bias is not None:
                     scores += bias[i, j, k : k + rows]
+                if grid is not None:
+                    by_row, by_column = (x[i, j, k : k + rows] for x in grid)
+                    on_grid = scores.view(-1, by_row.shape[-1], by_column.shape[-1])
+                    on_grid += by_row.unsqueeze(-1)
+                    on_grid += by_column.unsqueeze(-2)
                 torch.softmax(scores, -1, out=scores)
                 out[i, k : k + rows, j] = _multiply(scores, one_value)
     return out
