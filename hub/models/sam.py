@@ -3,11 +3,13 @@ ask for.
 
 An image is encoded once, and decoded for any number of prompts:
 
-    sam = SAMBackbone.from_preset("sam_base_sa1b")      # or a .pth file of the authors
-    embeddings = sam.encode_images(images)              # (batch, 64, 64, 256) of 1024 x 1024
-    prompts = {"points": points, "labels": labels}      # (batch, sets, points, 2), (batch, sets, points)
+    sam = SAMBackbone.from_preset("sam_base_sa1b")  # or a .pth file of the authors
+    embeddings = sam.encode_images(images)          # (batch, 64, 64, 256) of 1024 x 1024
+    prompts = {"points": points,                    # (batch, sets, points, 2)
+               "labels": labels}                    # (batch, sets, points)
     out = sam.decode(embeddings, prompts, multimask_output=True, pad_points=True)
-    out["masks"], out["iou_pred"]                       # (batch, sets, 3, 256, 256), (batch, sets, 3)
+    out["masks"]                                    # (batch, sets, 3, 256, 256)
+    out["iou_pred"]                                 # (batch, sets, 3)
 
 Coordinates are those of pixels of the images as they are encoded, resized and padded. Boxes are
 (batch, sets, boxes, 2, 2): x and y of the top left corner, and of the bottom right one. Masks of an

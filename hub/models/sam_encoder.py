@@ -21,6 +21,7 @@ from hub.weights.tables import WeightTable
 from keraslite import KerasTensor, initializers, layers, ops
 
 _NECK_EPSILON = 1e-6
+_BAND = 1024  # tokens of an image at a time
 
 
 class ViTDetBackbone(Backbone):
@@ -232,15 +233,41 @@ class ViTDetBlock(layers.Layer):
         Args:
             hidden: (batch, rows, columns, hidden_dim).
         """
-        grid = hidden.shape[1:3]
-        x = self.attention_norm(hidden)
         if self.window_size:
-            x = self.attention.attend(partition_windows(x, self.window_size))
-            x = join_windows(x, self.window_size, grid)
-        else:
-            x = self.attention.attend(x)
-        hidden = hidden + self.attention.output_dense(x)
+            return self._in_bands(self._in_windows, hidden, self.window_size)
+        attended = self.attention(self.attention_norm(hidden))
+        return self._in_bands(self._feed_forward, hidden + attended, 1)
+
+    def _in_windows(self, hidden: Any) -> Any:
+        """Return the hidden states after attention within windows and the feed-forward network."""
+        qkv, bias = self.attention.qkv(self.attention_norm(hidden)), self.attention.qkv.bias
+        # Zeros that are projected like other tokens are the bias.
+        filling = None if bias is None else ops.cast(bias.value, qkv.dtype)
+        windows = partition_windows(qkv, self.window_size, filling)
+        x = join_windows(self.attention.attend(windows), self.window_size, hidden.shape[1:3])
+        return self._feed_forward(hidden + self.attention.output_dense(x))
+
+    def _feed_forward(self, hidden: Any) -> Any:
+        """Return the hidden states after the feed-forward network."""
         return hidden + self.output_dense(self.intermediate(self.output_norm(hidden)))
+
+    def _in_bands(self, function: Any, hidden: Any, least: int) -> Any:
+        """Return a function of the grid, a few of its rows at a time.
+
+        The wide values inside are then small enough to stay in the cache, and in memory that is
+        used again.
+
+        Args:
+            function: of (batch, rows, columns, hidden_dim).
+            hidden: likewise.
+            least: rows that belong together.
+        """
+        rows, columns = hidden.shape[1:3]
+        step = least * max(1, round(_BAND / (least * columns)))
+        if step >= rows:
+            return function(hidden)
+        bands = [function(hidden[:, i : i + step]) for i in range(0, rows, step)]
+        return ops.concatenate(bands, axis=1)
 
 
 class GridAttention(layers.Layer):
@@ -292,15 +319,15 @@ class GridAttention(layers.Layer):
             )
         self.built = True
 
-    def attend(self, hidden: Any) -> Any:
-        """Return what `call` does, before the output projection.
+    def attend(self, qkv: Any) -> Any:
+        """Return attention (batch, rows, columns, hidden_dim), before the output projection.
 
         Args:
-            hidden: (batch, rows, columns, hidden_dim).
+            qkv: queries, keys and values in one, (batch, rows, columns, 3 * hidden_dim).
         """
-        shape = (batch, rows, columns, _) = ops.shape(hidden)
-        heads = (self.num_heads, self.head_dim)
-        qkv = ops.reshape(self.qkv(hidden), (batch, rows * columns, 3, *heads))
+        batch, rows, columns, width = ops.shape(qkv)
+        shape, heads = (batch, rows, columns, width // 3), (self.num_heads, self.head_dim)
+        qkv = ops.reshape(qkv, (batch, rows * columns, 3, *heads))
         query, key, value = (qkv[:, :, i] for i in range(3))
         if not self.use_relative_positions:
             out = ops.dot_product_attention(query, key, value)
@@ -324,7 +351,7 @@ class GridAttention(layers.Layer):
         Args:
             hidden: (batch, rows, columns, hidden_dim).
         """
-        return self.output_dense(self.attend(hidden))
+        return self.output_dense(self.attend(self.qkv(hidden)))
 
     def _relative(self, positions: Any, size: int) -> Any:
         """Return the embeddings (size, size, head_dim) of queries' positions relative to keys'."""
@@ -336,22 +363,27 @@ class GridAttention(layers.Layer):
         return ops.take(table, index.astype("int32"), axis=0)
 
 
-def partition_windows(x: Any, size: int) -> Any:
-    """Return the windows (batch * windows, size, size, channels) of grids, filled up with zeros.
+def partition_windows(x: Any, size: int, filling: Any = None) -> Any:
+    """Return the windows (batch * windows, size, size, channels) of grids.
 
     Args:
         x: (batch, rows, columns, channels).
         size: the height and width of a window.
+        filling: the token (channels,) that fills the last windows up; zeros by default.
 
     >>> partition_windows(np.ones((1, 4, 6, 2), "float32"), 4).shape
     (2, 4, 4, 2)
     """
     x = ops.convert_to_tensor(x)
-    rows, columns, channels = x.shape[1:]
-    bottom, right = -rows % size, -columns % size
-    if bottom or right:
-        x = ops.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
-    down, across = (rows + bottom) // size, (columns + right) // size
+    channels = x.shape[-1]
+    filling = ops.zeros((channels,), x.dtype) if filling is None else filling
+    for axis in (1, 2):
+        missing = -x.shape[axis] % size
+        if missing:
+            shape = list(ops.shape(x))
+            shape[axis] = missing
+            x = ops.concatenate([x, ops.broadcast_to(filling, tuple(shape))], axis=axis)
+    down, across = x.shape[1] // size, x.shape[2] // size
     x = ops.reshape(x, (-1, down, size, across, size, channels))
     return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, size, size, channels))
 

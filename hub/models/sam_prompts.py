@@ -134,8 +134,8 @@ class SAMPromptEncoder(layers.Layer):
                 attended to by nothing. The outputs have then a `prompt_padding_mask` of the tokens.
             pad_points: whether a point with the label -1 follows the points where there is no box,
                 as the authors' code and transformers have it, and KerasHub leaves to its callers.
-            rows: of the embeddings of an image, where it is of another size than the images that the
-                layer is made for.
+            rows: of the embeddings of an image, where it is of another size than the layer is made
+                for.
             columns: likewise.
 
         Raises:

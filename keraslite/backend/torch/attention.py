@@ -11,9 +11,7 @@ from keraslite.backend.torch.fast import attention as blocks
 
 TABLE: dict[str, Any] = {}
 
-_MOST_BIASES = (
-    2**24
-)  # of queries and keys at once, 64 MB; more are added a block of queries at once
+_BIASES, _ACCELERATED_BIASES = 2**22, 2**26  # of pairs of query and key in memory at once
 
 
 @primitive(TABLE)
@@ -67,9 +65,35 @@ def _fused_grid_attention(
     column_bias: Tensor,
     scale: float | None,
 ) -> Any:
+    if query.shape[2] != key.shape[2]:
+        return NotImplemented
     if blocks.takes(query, key, value):
         return blocks.attention(query, key, value, None, scale, (row_bias, column_bias))
-    if row_bias.numel() * column_bias.shape[-1] > _MOST_BIASES:
-        return NotImplemented
-    bias = (row_bias.unsqueeze(-1) + column_bias.unsqueeze(-2)).flatten(-2)
-    return _fused_attention(query, key, value, bias, None, scale, False)
+    inputs = (*(x.transpose(1, 2) for x in (query, key, value)), row_bias, column_bias)
+    limit = _BIASES if query.is_cpu else _ACCELERATED_BIASES
+    count = query.shape[:3].numel() * key.shape[1]
+    if count > limit and torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+        return NotImplemented  # which keeps no biases for the gradients
+    return _in_parts(*inputs, scale, limit).transpose(1, 2)
+
+
+def _in_parts(
+    query: Tensor, key: Tensor, value: Tensor, row_bias: Tensor, column_bias: Tensor,
+    scale: float | None, limit: int,
+) -> Tensor:  # fmt: skip
+    """Return `grid_attention` of tensors (batch, heads, length, n), with few biases at once."""
+    sizes = query.shape[:3]
+    count = sizes.numel() * key.shape[2]
+    if count <= limit or sizes.numel() == 1:
+        bias = (row_bias.unsqueeze(-1) + column_bias.unsqueeze(-2)).flatten(-2)
+        return F.scaled_dot_product_attention(query, key, value, bias, scale=scale)
+    axis = next(i for i, size in enumerate(sizes) if size > 1)
+    step = max(1, limit * sizes[axis] // count)
+    by_query = [x.split(step, axis) for x in (query, row_bias, column_bias)]
+    parts = len(by_query[0])
+    by_key = [x.split(step, axis) if axis < 2 else (x,) * parts for x in (key, value)]
+    outs = [
+        _in_parts(q, k, v, rows, columns, scale, limit)
+        for q, rows, columns, k, v in zip(*by_query, *by_key, strict=True)
+    ]
+    return torch.cat(outs, axis)
