@@ -213,7 +213,7 @@ class SAMPromptEncoder(layers.Layer):
                 grid, self.input_image_size, self.image_embedding_size, strict=True
             )
         )
-        size = np.array([width, height], "float32")
+        size = ops.convert_to_tensor(np.array([width, height], "float32"))
         return self._encode((ops.cast(coordinates, "float32") + 0.5) / size)
 
     def _embed_points(self, points: Any, labels: Any, grid: tuple[int, ...], pads: bool) -> Any:

@@ -566,6 +566,21 @@ ATTENTION += [
         None, SEEN, oracle=wide(attend), rtol=1e-2, atol=1e-2, **VALUE),
 ]  # fmt: skip
 
+
+def attend_on_grid(q, k, v, rows, columns, scale=None):
+    bias = rows[..., :, None] + columns[..., None, :]
+    return attend(q, k, v, bias.reshape(*bias.shape[:3], -1), None, scale)
+
+
+GRID = [floats(2, 6, 4, 8), floats(2, 6, 4, 8), floats(2, 6, 4, 6)]
+GRID_BIASES = [floats(2, 4, 6, 2), floats(2, 4, 6, 3)]
+ATTENTION += [
+    row("grid_attention", *GRID, *GRID_BIASES, oracle=attend_on_grid, grad=(0, 1, 2, 3, 4),
+        graph=False),
+    row("grid_attention", *GRID, *GRID_BIASES, 0.3, oracle=attend_on_grid, graph=False),
+    row("grid_attention", *map(half, [*GRID, *GRID_BIASES]), oracle=wide(attend_on_grid), **VALUE),
+]  # fmt: skip
+
 ROWS = [*ACTIVATIONS, *CODES, *LOSSES, *NORMS, *PRODUCTS, *REARRANGED, *WINDOWS, *ATTENTION]
 
 
