@@ -34,6 +34,7 @@ _MODULES = {
     "hub.segmentation.results": ("GeneratedMasks", "Masks"),
     "hub.speech.metrics": ("CharacterErrorRate", "WordErrorRate"),
     "hub.speech.results": ("Segment", "Transcription", "Word"),
+    "hub.tasks.image.embedded_image": ("EmbeddedImage", "EmbeddedImages"),
     "hub.tasks.publishing": ("model_card", "upload_preset"),
     "hub.tasks.registry": ("load",),
     "hub.tokenizers": (

@@ -78,7 +78,7 @@ def _read(source: Any, every: int, on_error: str) -> Iterator[SourcePicture]:
     for number, item in enumerate(_items(source)):
         try:
             for name, picture, path in _open(item, number, every):
-                yield SourcePicture(_unused(name, names), picture, path)
+                yield SourcePicture(unused_name(name, names), picture, path)
         except (OSError, ValueError) as error:
             if on_error == "raise":
                 raise
@@ -152,8 +152,17 @@ def _open(item: Any, number: int, every: int) -> Iterator[tuple[str, Image.Image
         yield name, to_rgb(open_image(item, f"Picture {number}")), path
 
 
-def _unused(name: str, names: set[str]) -> str:
-    """Return a name, with a number where it is used already, and take it down."""
+def unused_name(name: str, names: set[str]) -> str:
+    """Return a name for a file, with a number where it is used already, and note it as used.
+
+    Args:
+        name: the name that is wished.
+        names: those that are used, to which the result is added.
+
+    >>> used = {"a.jpg"}
+    >>> unused_name("a.jpg", used), sorted(used)
+    ('a_1.jpg', ['a.jpg', 'a_1.jpg'])
+    """
     stem, ending = os.path.splitext(name)
     count = 1
     while name in names:

@@ -51,6 +51,27 @@ class Prompts:
         }  # fmt: skip
         return replace(self, **fields)
 
+    def padded(self, sets: int | None = None, points: int | None = None) -> "Prompts":
+        """Return prompts whose last set is repeated, and whose sets are filled up by padding.
+
+        Args:
+            sets: the number of sets; as many as there are by default.
+            points: the number of points of each set, likewise; nothing without points.
+
+        >>> prompts = prepare_prompts(ImageGeometry.of((64, 64), 64), [5, 6]).padded(2, 2)
+        >>> prompts.labels.tolist(), prompts.padding_mask.tolist()
+        ([[1, -10], [1, -10]], [[True, False], [True, False]])
+        """
+        rows = self[np.minimum(np.arange(sets or len(self)), len(self) - 1)]
+        if points is None or rows.points is None or rows.points.shape[1] == points:
+            return rows
+        mask = np.ones(rows.labels.shape, bool) if rows.padding_mask is None else rows.padding_mask
+        fill = ((0, 0), (0, points - mask.shape[1]))
+        return replace(
+            rows, points=np.pad(rows.points, (*fill, (0, 0))), padding_mask=np.pad(mask, fill),
+            labels=np.pad(rows.labels, fill, constant_values=PADDING_LABEL),
+        )  # fmt: skip
+
     def inputs(self) -> dict[str, np.ndarray]:
         """Return the inputs of the network for a batch of this picture alone.
 
@@ -165,24 +186,16 @@ def stack_prompts(rows: Sequence[Prompts]) -> tuple[dict[str, np.ndarray], list[
         )
     counts = [len(row) for row in rows]
     most = max(counts)
-    same = [row[np.minimum(np.arange(most), count - 1)] for row, count in zip(rows, counts)]
-    if "points" in kinds[0]:
-        width = max(row.points.shape[1] for row in same if row.points is not None)
-        same = [_widened(row, width) for row in same]
-        if all(row.padding_mask.all() for row in same if row.padding_mask is not None):
-            same = [replace(row, padding_mask=None) for row in same]
+    width = max((row.points.shape[1] for row in rows if row.points is not None), default=None)
+    same = [row.padded(most, width) for row in rows]
+    if any(row.padding_mask is not None for row in same):  # then of all pictures
+        same = [
+            replace(row, padding_mask=np.ones(row.labels.shape, bool))
+            if row.padding_mask is None and row.labels is not None else row
+            for row in same
+        ]  # fmt: skip
     inputs = [row.inputs() for row in same]
     return {name: np.concatenate([row[name] for row in inputs]) for name in inputs[0]}, counts
-
-
-def _widened(row: Prompts, width: int) -> Prompts:
-    """Return prompts padded to a number of points, with a padding mask."""
-    mask = np.ones(row.labels.shape, bool) if row.padding_mask is None else row.padding_mask
-    fill = ((0, 0), (0, width - mask.shape[1]))
-    return replace(
-        row, points=np.pad(row.points, (*fill, (0, 0))), padding_mask=np.pad(mask, fill),
-        labels=np.pad(row.labels, fill, constant_values=PADDING_LABEL),
-    )  # fmt: skip
 
 
 # -- points and labels --------------------------------------------------------------------------

@@ -310,6 +310,20 @@ class GeneratedMasks(PictureResult):
         masks = [self._annotation(i, "coco_rle") for i in range(len(self))]
         return {**self.picture_facts(), "masks": masks}
 
+    def save_masks(self, folder: str | os.PathLike) -> list[str]:
+        """Write each mask as a PNG of black and white, and return the paths.
+
+        Args:
+            folder: where; the names are that of the picture and the number of the mask.
+        """
+        stem = os.path.splitext(self.name)[0]
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        paths = []
+        for i, encoding in enumerate(self.candidates.rles):
+            paths.append(str(Path(folder) / f"{stem}_{i}.png"))
+            Image.fromarray(rle.decode(encoding).astype("uint8") * 255).save(paths[-1])
+        return paths
+
     def plot(self, alpha: float = 0.5, outlines: bool = True) -> Image.Image:
         """Return the picture with all masks drawn on it, small ones on top, as a Pillow image.
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from hub.detection.anchors import anchor_points
 from hub.detection.decoding import decode_detections
 from hub.detection.losses import PARTS, check_losses, detection_losses
 from hub.detection.results import Results
-from hub.detection.sources import read_pictures
+from hub.detection.sources import read_pictures, unused_name
 from hub.families import family_of
 from hub.preprocessing.detection_augment import DetectionAugment
 from hub.preprocessing.detection_data import DetectionDataset, as_detection_data
@@ -439,11 +438,7 @@ class ObjectDetector(Classifier, DetectorEvaluation, ImageTask):
                 source, confidence=options.confidence, iou=options.iou, stream=True
             ):
                 if options.out is not None:
-                    path, number = Path(result.name), 1
-                    while str(path) in names:  # of another folder
-                        path, number = path.with_stem(f"{path.stem}_{number}"), number + 1
-                    names.add(str(path))
-                    result.save(options.out / path)
+                    result.save(options.out / unused_name(result.name, names))
                 listed.append(result.to_dict())
             yield listed[0] if len(listed) == 1 else {"pictures": listed}
 

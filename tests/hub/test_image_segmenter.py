@@ -1,0 +1,307 @@
+"""ImageSegmenter: prompts, automatic masks, presets and the command line, against transformers."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from compare import assert_close
+from PIL import Image
+from sam_checkpoints import SHAPES, tiny_sam
+from transformers import pipeline
+from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
+
+import hub
+import keraslite as keras
+from hub.cli import main
+
+SIZE = SHAPES["fills"]["image_size"]
+MASK_SIZE = 4 * SIZE // SHAPES["fills"]["patch_size"]
+PICTURES = {
+    name: np.random.default_rng(i).integers(0, 256, (*size, 3), "uint8")
+    for i, (name, size) in enumerate({"wide": (50, 93), "tall": (120, 77)}.items())
+}
+POINTS, LABELS = [[[20, 30], [40, 10]], [[70.5, 40], [5, 6]]], [[1, 0], [1, 1]]
+BOXES = [[10, 5, 60, 45], [30, 20, 77, 50]]
+PROMPTS = {
+    "points": {"points": POINTS, "labels": LABELS},
+    "boxes": {"boxes": BOXES},
+    "points and boxes": {"points": POINTS, "labels": LABELS, "boxes": BOXES},
+    "masks": {"masks": np.random.default_rng(3).normal(size=(2, MASK_SIZE, MASK_SIZE)) * 4},
+    "points and masks": {
+        "points": POINTS, "labels": LABELS,
+        "masks": np.random.default_rng(3).normal(size=(2, MASK_SIZE, MASK_SIZE)) * 4,
+    },
+}  # fmt: skip
+
+
+def processor():
+    return SamImageProcessorPil(
+        size={"longest_edge": SIZE}, pad_size={"height": SIZE, "width": SIZE},
+        mask_size={"longest_edge": MASK_SIZE},
+        mask_pad_size={"height": MASK_SIZE, "width": MASK_SIZE},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A checkpoint of transformers with its processor."""
+    path = tmp_path_factory.mktemp("sam")
+    tiny_sam(path)
+    processor().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return tiny_sam()
+
+
+@pytest.fixture
+def on_torch():
+    """The backend of tests whose subject is the same on all."""
+    with keras.use_backend("torch"):
+        yield
+
+
+@torch.no_grad()
+def their_answer(model, picture, prompts, multimask):
+    """(logits of the picture's size, low-resolution logits, scores) of transformers."""
+    inputs = processor()(picture, return_tensors="pt")
+    (height, width), resized = picture.shape[:2], inputs["reshaped_input_sizes"][0]
+    scale = np.array([resized[1] / width, resized[0] / height])
+    sets = {}
+    if "points" in prompts:
+        sets["input_points"] = torch.tensor(np.array(prompts["points"]) * scale)[None].float()
+        sets["input_labels"] = torch.tensor(prompts["labels"])[None]
+    if "boxes" in prompts:
+        sets["input_boxes"] = torch.tensor(np.array(prompts["boxes"]) * np.tile(scale, 2)).float()
+        sets["input_boxes"] = sets["input_boxes"][None]
+    rows = []
+    for i in range(2):  # each set for itself: transformers has one mask for all of them
+        one = {name: value[:, i : i + 1] for name, value in sets.items()}
+        if "masks" in prompts:
+            one["input_masks"] = torch.tensor(prompts["masks"][i])[None, None].float()
+        out = model(inputs["pixel_values"], **one, multimask_output=multimask)
+        rows.append((out.pred_masks[0, 0], out.iou_scores[0, 0]))
+    low, scores = (torch.stack(x) for x in zip(*rows, strict=True))
+    (logits,) = processor().post_process_masks(
+        [low], inputs["original_sizes"], inputs["reshaped_input_sizes"], binarize=False
+    )
+    return logits.numpy(), low.numpy(), scores.numpy()
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("multimask", [True, False])
+@pytest.mark.parametrize("prompts", PROMPTS)
+def test_masks_are_those_of_transformers(prompts, multimask, picture, folder, theirs, backend):
+    if backend != "torch" and (picture, multimask) != ("wide", True):
+        return  # the same code
+    segmenter = hub.SAMImageSegmenter.from_preset(folder)
+    image = segmenter.embed(PICTURES[picture])
+    masks = image.segment(**PROMPTS[prompts], multimask=multimask)
+    logits, low, scores = their_answer(theirs, PICTURES[picture], PROMPTS[prompts], multimask)
+    share = 1e-4
+    assert_close(masks.low_res_logits, low, rtol=1e-3, share=share)
+    assert_close(masks.scores, scores, rtol=1e-3, share=share)
+    assert_close(masks.logits, logits, rtol=1e-3, share=share)
+    differ = masks.masks != (logits > 0)
+    assert not differ[np.abs(logits) > share * np.abs(logits).max()].any()
+    assert masks.masks.shape == (2, 3 if multimask else 1, *PICTURES[picture].shape[:2])
+
+
+def test_ragged_prompts_of_several_pictures(folder, backend):
+    segmenter = hub.SAMImageSegmenter.from_preset(folder)
+    images = segmenter.embed([*PICTURES.values(), PICTURES["wide"][:40]], batch_size=2)
+    points = [[[[20, 30]], [[1, 2], [3, 4], [5, 6]], [[9, 9]]], [[7, 8]], None]
+    boxes = [None, [[2, 3, 40, 50]], [[0, 0, 30, 30], [4, 4, 90, 40]]]
+    together = images.segment(points=points, boxes=boxes)
+    assert [len(masks) for masks in together] == [3, 1, 2]
+    for i, masks in enumerate(together):
+        single = segmenter.embed(images[i].picture).segment(points=points[i], boxes=boxes[i])
+        assert_close(masks.low_res_logits, single.low_res_logits, rtol=1e-3, share=1e-4)
+    alone = images[0].segment(points=points[0][1])
+    assert_close(together[0].low_res_logits[1], alone.low_res_logits[0], rtol=1e-3, share=1e-4)
+    assert_close(together[0].scores[1], alone.scores[0], rtol=1e-3, share=1e-4)
+    with pytest.raises(ValueError, match="Picture 2: points must be finite"):
+        images.segment(points=[[1, 2], [3, 4], [500, 2]])
+    with pytest.raises(ValueError, match="each of the 3 pictures, got 2"):
+        images.segment(points=[[1, 2], [3, 4]])
+
+
+def test_many_sets_are_decoded_in_parts(folder, on_torch):
+    segmenter = hub.SAMImageSegmenter.from_preset(folder)
+    image = segmenter.embed(PICTURES["wide"])
+    points = np.random.default_rng(0).uniform(0, 50, (150, 1, 2))
+    masks = image.segment(points=points)
+    assert masks.scores.shape == (150, 3)
+    assert_close(masks.scores[149], image.segment(points[149]).scores[0], rtol=1e-3, share=1e-4)
+
+
+def test_a_picture_is_encoded_once_and_the_decoder_compiled_once(folder, trains, monkeypatch):
+    segmenter = hub.SAMImageSegmenter.from_preset(folder)
+    decodes, encodes = [], []
+    decode, encode = segmenter.backbone.decode, segmenter.backbone.encode_images
+    monkeypatch.setattr(
+        segmenter.backbone, "decode", lambda *a, **k: [decodes.append(1), decode(*a, **k)][1]
+    )
+
+    def encode_images(images, training=False):
+        encodes.append(1)
+        return encode(images, training)
+
+    monkeypatch.setattr(segmenter.backbone, "encode_images", encode_images)
+    image = segmenter.embed(PICTURES["wide"])
+    answers = [image.segment([x, 20]).low_res_logits for x in range(10)]
+    assert len(encodes) == 1
+    # On torch two calls run as they are, and the third one is recorded.
+    assert len(decodes) <= 3
+    assert not np.array_equal(answers[8], answers[9])
+    assert_close(image.segment([9, 20]).low_res_logits, answers[9], share=1e-6)
+
+
+def test_masks_are_refined(folder, on_torch):
+    segmenter = hub.SAMImageSegmenter.from_preset(folder)
+    image = segmenter.embed(PICTURES["wide"])
+    first = image.segment(points=[[20, 30]])
+    again = image.segment(points=[[20, 30]], masks=first, multimask=False)
+    low = first.best().low_res_logits
+    expected = image.segment([20, 30], masks=low[0, 0], multimask=False)
+    assert_close(again.low_res_logits, expected.low_res_logits)
+    assert not np.allclose(again.low_res_logits, first.low_res_logits[:, :1])
+
+
+def test_embeddings_follow_the_task_to_another_backend(folder):
+    with keras.use_backend("torch"):
+        segmenter = hub.SAMImageSegmenter.from_preset(folder)
+        image = segmenter.embed(PICTURES["wide"])
+        before = image.segment([20, 30])
+    segmenter.to_backend("jax")
+    after = image.segment([20, 30])
+    assert_close(after.low_res_logits, before.low_res_logits, rtol=1e-3, share=1e-4)
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_everything_is_that_of_transformers(picture, folder, theirs, backend):
+    generator = pipeline("mask-generation", model=theirs, image_processor=processor())
+    thresholds = {"pred_iou_thresh": 0.1, "stability_score_thresh": 0.55}
+    expected = generator(
+        Image.fromarray(PICTURES[picture]), points_per_batch=7, points_per_crop=4,
+        crops_nms_thresh=0.7, output_bboxes_mask=True, **thresholds,
+    )  # fmt: skip
+    segmenter = hub.SAMImageSegmenter.from_preset(folder)
+    masks = segmenter.generate_masks(PICTURES[picture], 4, 7, **thresholds, verbose=0)
+    assert 2 <= len(masks) == len(expected["masks"])
+    assert_close([m["predicted_iou"] for m in masks], expected["scores"], rtol=1e-3, share=1e-4)
+    assert (masks.masks != np.array(expected["masks"])).mean() < 1e-4
+    boxes = np.array([m["bbox"] for m in masks])
+    boxes[:, 2:] += boxes[:, :2]
+    assert_close(boxes, expected["bounding_boxes"], atol=1)
+
+
+def test_crops_and_small_regions(folder, on_torch, capsys):
+    segmenter = hub.SAMImageSegmenter.from_preset(folder)
+    image = segmenter.embed(PICTURES["tall"])
+    options = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 0.9}
+    masks = segmenter.generate_masks(image, 3, crop_n_layers=1, crop_nms_thresh=1.0, **options)
+    assert "5/5" in capsys.readouterr().out
+    assert len({tuple(m["crop_box"]) for m in masks}) > 1
+    cleaned = segmenter.generate_masks(
+        image, 3, min_mask_region_area=40, output_mode="coco_rle", verbose=0, **options
+    )
+    assert isinstance(cleaned[0]["segmentation"]["counts"], str)
+    assert len(segmenter.generate_masks([*PICTURES.values()], 2, verbose=0)) == 2
+    for name, value in {
+        "points_per_side": 0, "points_per_batch": 2.5, "pred_iou_thresh": 3, "crop_n_layers": -1,
+        "output_mode": "png", "crop_overlap_ratio": 1.5,
+    }.items():  # fmt: skip
+        with pytest.raises(ValueError, match=name):
+            segmenter.generate_masks(image, **{name: value}, verbose=0)
+
+
+def test_ready_arrays_as_for_kerashub(folder, backend):
+    segmenter = hub.SAMImageSegmenter.from_preset(folder, preprocessor=None)
+    rng = np.random.default_rng(0)
+    inputs = {
+        "images": rng.normal(size=(3, SIZE, SIZE, 3)).astype("float32"),
+        "points": rng.uniform(0, SIZE, (3, 2, 2)).astype("float32"),
+        "labels": np.array([[1, -1]] * 3), "boxes": np.zeros((3, 0, 2, 2), "float32"),
+        "masks": np.zeros((3, 0, MASK_SIZE, MASK_SIZE, 1), "float32"),
+    }  # fmt: skip
+    out = segmenter.predict(inputs, batch_size=2, verbose=0)
+    assert out["masks"].shape == (3, 4, MASK_SIZE, MASK_SIZE)
+    assert out["iou_pred"].shape == (3, 4)
+    direct = segmenter({k: v[1:2] for k, v in inputs.items() if v.size})
+    assert_close(out["masks"][1:2], direct["masks"], rtol=1e-3, share=1e-4)
+
+
+def test_presets_and_copies(folder, tmp_path, on_torch):
+    segmenter = hub.load(folder)
+    assert type(segmenter) is hub.SAMImageSegmenter
+    expected = segmenter.segment(PICTURES["wide"], [20, 30]).scores
+    segmenter.save_to_preset(tmp_path / "a")
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert config["architectures"] == ["SamModel"]
+    for other in (
+        hub.ImageSegmenter.from_preset(tmp_path / "a"),
+        pickle.loads(pickle.dumps(segmenter)),
+        type(segmenter).from_config(segmenter.get_config()),
+    ):
+        if other.weights and isinstance(other, hub.ImageSegmenter):
+            other.set_weights(segmenter.get_weights())
+        assert_close(other.segment(PICTURES["wide"], [20, 30]).scores, expected, rtol=1e-4)
+    generator = pipeline("mask-generation", model=str(tmp_path / "a"))  # transformers opens it
+    assert generator.image_processor.size["longest_edge"] == SIZE
+
+
+def test_what_is_wrong_is_said(folder, on_torch):
+    segmenter = hub.SAMImageSegmenter.from_preset(folder)
+    image = segmenter.embed(PICTURES["wide"])
+    for prompts, message in (
+        ({}, "There must be a prompt"),
+        ({"points": [[100, 5]]}, "x from 0 to 93"),
+        ({"points": [[10, 5]], "labels": [1, 0]}, "a label for each point"),
+        ({"points": [[10, 5]], "labels": [3]}, "labels must be 1"),
+        ({"labels": [1]}, "labels without points"),
+        ({"boxes": [[30, 5, 10, 20]]}, "must have a width and a height"),
+        ({"masks": np.ones((5, 5), bool)}, "must have the size of the picture"),
+        ({"masks": np.ones((5, 5))}, "must be logits of the shape"),
+        ({"points": [[1, 2]], "boxes": [[1, 2, 3, 4]] * 2}, "of the same sets"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            image.segment(**prompts)
+    with pytest.raises(TypeError, match="give pictures to segment"):
+        segmenter.predict([PICTURES["wide"]])
+    with pytest.raises(ValueError, match="batch_size must be a positive int"):
+        segmenter.embed(PICTURES["wide"], batch_size=0)
+    with pytest.raises(FileNotFoundError, match=r"missing\.jpg"):
+        segmenter.embed("missing.jpg")
+    segmenter.preprocessor = None
+    with pytest.raises(ValueError, match=r"give it a hub\.SegmentationPreprocessor"):
+        segmenter.segment(PICTURES["wide"], [1, 2])
+    with pytest.raises(ValueError, match="must have mask_size=40"):
+        hub.ImageSegmenter(segmenter.backbone, hub.SegmentationPreprocessor(SIZE, 32))
+
+
+def test_the_command_line_segments(folder, tmp_path, capsys, on_torch):
+    files = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        files.append(str(tmp_path / name / "truck.png"))
+        Image.fromarray(PICTURES["wide"]).save(files[-1])
+    command = ["run", "mask-generation", str(folder), *files]
+    prompts = ["--point", "20,30", "--point", "40,10,0", "--box", "10,5,60,45"]
+    main([*command, *prompts, "--out", str(tmp_path / "masks")])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(line["masks"][0]) for line in lines] == [3, 3]
+    stems = ("truck", "truck_1")
+    expected = {f"{s}{e}.png" for s in stems for e in ("", "_0_0", "_0_1", "_0_2")}
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == expected
+    main([*command[:4], "--points-per-side", "2"])
+    assert json.loads(capsys.readouterr().out)["height"] == 50
+    for wrong, message in ((["--point", "a,b"], "--point must be 2 or 3 numbers"),
+                           (["--point", "500,30"], "x from 0 to 93"),
+                           (["--box", "1,2,3"], "--box must be 4 numbers")):  # fmt: skip
+        assert main([*command, *wrong])
+        assert message in capsys.readouterr().err
