@@ -20,6 +20,7 @@ from hub.tasks.batches import padded, round_up
 from hub.tasks.image.embedded_image import EmbeddedImage, EmbeddedImages
 from hub.tasks.image.image_task import ImageTask
 from hub.tasks.image.mask_generation import MaskGeneration
+from hub.tasks.image.segmenter_training import SegmenterTraining
 from hub.tasks.task import OUT_OPTION
 from keraslite import ops
 from keraslite.training import CompiledFunctions, inference
@@ -27,7 +28,7 @@ from keraslite.training import CompiledFunctions, inference
 _SETS_AT_ONCE = 64  # sets of prompts, each of which has an image of its own in the decoder
 
 
-class ImageSegmenter(ImageTask):
+class ImageSegmenter(SegmenterTraining, ImageTask):
     """A backbone that answers prompts with masks (Kirillov et al., 2023, arXiv:2304.02643).
 
     A picture is encoded once, and asked as often as one likes:
@@ -104,6 +105,7 @@ class ImageSegmenter(ImageTask):
         embeddings = inputs.pop("image_embeddings", None)
         if embeddings is None:
             embeddings = self.backbone.encode_images(inputs.pop("images"), training)
+        embeddings = ops.cast(embeddings, self.compute_dtype)
         return self.backbone.decode(embeddings, inputs)
 
     # -- prompts ------------------------------------------------------------------------------
@@ -262,6 +264,9 @@ class ImageSegmenter(ImageTask):
                 "generate_masks."
             )
         return keras.Model.predict(self, x, batch_size, *args, **kwargs)
+
+    def _transform(self, training: bool) -> None:
+        return None  # data are ready when they come to the loops
 
     # -- everything ---------------------------------------------------------------------------
 
