@@ -33,6 +33,10 @@ from hub.models.regnet import RegNetBackbone as RegNetBackbone
 from hub.models.roberta import RobertaBackbone as RobertaBackbone
 from hub.models.roberta import XLMRobertaBackbone as XLMRobertaBackbone
 from hub.models.safety_checker import StableDiffusionSafetyChecker as StableDiffusionSafetyChecker
+from hub.models.sam import SAMBackbone as SAMBackbone
+from hub.models.sam_decoder import SAMMaskDecoder as SAMMaskDecoder
+from hub.models.sam_encoder import ViTDetBackbone as ViTDetBackbone
+from hub.models.sam_prompts import SAMPromptEncoder as SAMPromptEncoder
 from hub.models.t5 import T5Backbone as T5Backbone
 from hub.models.unet import UNet2DConditionModel as UNet2DConditionModel
 from hub.models.vae import AutoencoderKL as AutoencoderKL

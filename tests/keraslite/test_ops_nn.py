@@ -50,9 +50,14 @@ NAMES = {n for n, v in vars(nn).items() if callable(v) and n[0] != "_"} - {"ctc_
 def test_signatures_are_keras():
     for name in NAMES:
         if not hasattr(keras.ops, name):
-            assert name in ("linear", "normalize_batch", "normalize_groups", "normalized_conv"), (
-                f"{name} is neither Keras's nor ours"
+            ours = (
+                "grid_attention",
+                "linear",
+                "normalize_batch",
+                "normalize_groups",
+                "normalized_conv",
             )
+            assert name in ours, f"{name} is neither Keras's nor ours"
             continue
         theirs = inspect.signature(getattr(keras.ops, name)).parameters.values()
         ours = inspect.signature(getattr(nn, name)).parameters.values()
