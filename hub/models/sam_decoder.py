@@ -121,6 +121,8 @@ class SAMMaskDecoder(layers.Layer):
         self.upscale_conv_1.build((None, None, None, self.hidden_size))
         self.upscale_norm.build((None, None, None, self.hidden_size // 4))
         self.upscale_conv_2.build((None, None, None, self.hidden_size // 4))
+        for attention in (*(block.to_image for block in self.blocks), self.final_attention):
+            attention.key.bias.trainable = False  # it changes no weight, and has no gradient
         self.built = True
 
     def call(

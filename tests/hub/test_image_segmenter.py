@@ -16,6 +16,7 @@ from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPi
 import hub
 import keraslite as keras
 from hub.cli import main
+from hub.tasks.image.mask_generation import MaskGeneration
 
 SIZE = SHAPES["fills"]["image_size"]
 MASK_SIZE = 4 * SIZE // SHAPES["fills"]["patch_size"]
@@ -187,33 +188,71 @@ def test_embeddings_follow_the_task_to_another_backend(folder):
     assert_close(after.low_res_logits, before.low_res_logits, rtol=1e-3, share=1e-4)
 
 
+@pytest.mark.parametrize("overlap", [0.97, 1.0])
 @pytest.mark.parametrize("picture", PICTURES)
-def test_everything_is_that_of_transformers(picture, folder, theirs, backend):
-    generator = mask_generator(theirs, SIZE, MASK_SIZE)
-    thresholds = {"pred_iou_thresh": 0.86, "stability_score_thresh": 0.25}
-    expected = generator(
+def test_everything_is_that_of_transformers(picture, overlap, folder, theirs, backend):
+    thresholds = {"pred_iou_thresh": 0.85, "stability_score_thresh": 0.1}
+    expected = mask_generator(theirs, SIZE, MASK_SIZE)(
         Image.fromarray(PICTURES[picture]), points_per_batch=7, points_per_crop=4,
-        crops_nms_thresh=0.9, output_bboxes_mask=True, **thresholds,
+        crops_nms_thresh=overlap, output_bboxes_mask=True, **thresholds,
     )  # fmt: skip
     segmenter = hub.SAMImageSegmenter.from_preset(folder)
     masks = segmenter.generate_masks(
-        PICTURES[picture], 4, 7, **thresholds, box_nms_thresh=0.9, verbose=0
+        PICTURES[picture], 4, 7, **thresholds, box_nms_thresh=overlap, verbose=0
     )
-    assert 2 <= len(masks) == len(expected["masks"])
-    assert_close([m["predicted_iou"] for m in masks], expected["scores"], rtol=1e-3, share=1e-4)
-    assert (masks.masks != np.array(expected["masks"])).mean() < 1e-4
+    assert len(masks) == len(expected["masks"]) >= (2 if overlap < 1 else 30)
+    assert_close([m["predicted_iou"] for m in masks], expected["scores"], rtol=1e-3)
+    assert (masks.masks != np.array(expected["masks"])).mean() < 1e-3
     boxes = np.array([m["bbox"] for m in masks])
     boxes[:, 2:] += boxes[:, :2]
     assert_close(boxes, expected["bounding_boxes"], atol=1)
 
 
+class ByColor:
+    """A segmenter whose answer to a point is what has its color."""
+
+    preprocessor = hub.SegmentationPreprocessor(128, 128)
+
+    def embed(self, picture):
+        geometry = self.preprocessor.geometry((picture.height, picture.width))
+        pixels = np.full((128, 128, 3), -1)
+        height, width = geometry.resized
+        resized = picture.resize((width, height), Image.Resampling.NEAREST)
+        pixels[:height, :width] = np.asarray(resized)
+        return hub.EmbeddedImage(self, pixels, geometry, picture)
+
+    def decode(self, embedding, prompts, multimask=True):
+        x, y = prompts.points[:, 0].astype(int).T
+        same = (embedding == embedding[y, x][:, None, None]).all(-1)
+        return np.where(same, 9.0, -9.0)[:, None], np.full((len(x), 1), 0.95)
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_every_object_is_segmented_once(layers):
+    picture = Image.new("RGB", (300, 240))
+    objects = {"red": (20, 30, 90, 110), "green": (200, 150, 280, 220), "blue": (130, 60, 170, 90)}
+    for color, box in objects.items():
+        picture.paste(color, box)
+    masks = MaskGeneration(16, crop_n_layers=layers, output_mode="coco_rle")(
+        ByColor().embed(picture)
+    )
+    pixels = np.asarray(picture)
+    expected = [(pixels == pixels[box[1], box[0]]).all(-1) for box in objects.values()]
+    expected += [(pixels == 0).all(-1)]
+    assert len(masks) == 4
+    for mask in expected:
+        overlaps = (masks.masks & mask).sum((1, 2)) / (masks.masks | mask).sum((1, 2))
+        assert overlaps.max() > 0.85  # edges are between the pixels of the input
+    # Of equal masks that of the smaller crop is kept.
+    assert (len({tuple(m["crop_box"]) for m in masks}) > 1) == (layers == 1)
+
+
 def test_crops_and_small_regions(folder, on_torch, capsys):
     segmenter = hub.SAMImageSegmenter.from_preset(folder)
-    image = segmenter.embed(np.random.default_rng(0).integers(0, 256, (300, 260, 3), "uint8"))
+    image = segmenter.embed(PICTURES["tall"])
     options = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 0.9}
-    masks = segmenter.generate_masks(image, 3, crop_n_layers=1, crop_nms_thresh=1.0, **options)
+    segmenter.generate_masks(image, 3, crop_n_layers=1, **options)
     assert "5/5" in capsys.readouterr().out
-    assert len({tuple(m["crop_box"]) for m in masks}) > 1
     cleaned = segmenter.generate_masks(
         image, 3, min_mask_region_area=40, output_mode="coco_rle", verbose=0, **options
     )
@@ -393,7 +432,9 @@ def test_the_decoder_alone_is_trained_and_pictures_are_encoded_once(on_torch, mo
     assert {"val_loss", "val_mean_iou"} <= set(history)
     assert not encoder.trainable_variables
     changed = {p for p, v in model.named_weights() if not np.array_equal(before[p], np.array(v))}
-    assert changed and all(path.startswith("backbone/mask_decoder") for path in changed)
+    assert changed
+    assert all(path.startswith("backbone/mask_decoder") for path in changed)
+    model.compile()  # for other variables
     model.fit(shapes(2), train_encoder=True, verbose=0)
     changed = {p for p, v in model.named_weights() if not np.array_equal(before[p], np.array(v))}
     assert any(path.startswith("backbone/image_encoder") for path in changed)

@@ -117,8 +117,8 @@ class SegmenterTraining:
             y: of pictures in x a list of their masks, or a dict of lists.
             prompts: what is drawn where there are none: "points", "boxes" or "mixed".
             most_objects: of a picture in a step.
-            train_encoder: whether the encoders of images and prompts are trained too, and stay so;
-                they are not cached then. With LoRA what is trained is what the adapter says.
+            train_encoder: whether the encoder of images is trained too; embeddings are not kept
+                then. With LoRA the adapter says what is trained.
             batch_size: pictures in a batch.
             shuffle: whether each epoch has an order of its own.
             validation_split: the part of the pictures, the last ones, that is held back.
@@ -150,8 +150,8 @@ class SegmenterTraining:
             pair = validation_data if _is_pair(validation_data) else (validation_data,)
             held_out = as_mask_samples(*pair)
         if not any(getattr(layer, "lora_enabled", False) for layer in self.flatten_layers()):
-            for part in (self.backbone.image_encoder, self.backbone.prompt_encoder):
-                part.trainable = train_encoder
+            self.backbone.image_encoder.trainable = train_encoder
+            self.backbone.prompt_encoder.trainable = False  # a batch has prompts of one kind
         if not self.compiled:
             self.compile()
         options = {"most_objects": most_objects, "batch_size": batch_size}
