@@ -99,10 +99,12 @@ def main() -> None:
     count = int(os.environ.get("EXAMPLE_PICTURES", "400"))
     segmenter, data = new_segmenter(), make(count, seed=0)
     steps = epochs * -(-count // 8)
-    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps, 0.02, None, 2e-3, steps // 10)
+    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps, 0.02, None, 3e-3, steps // 10)
     segmenter.compile(keras.optimizers.AdamW(rate, weight_decay=0.01, global_clipnorm=1.0))
     begin = time.time()
-    history = segmenter.fit(data, epochs=epochs, batch_size=8, train_encoder=True, verbose=2)
+    history = segmenter.fit(
+        data, epochs=epochs, batch_size=8, most_objects=4, train_encoder=True, verbose=2
+    )
     print(f"trained in {time.time() - begin:.0f} s")
     history.plot(path=out / "history.png")
 

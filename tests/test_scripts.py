@@ -117,6 +117,29 @@ def test_the_example_trains_and_draws(name, says, tmp_path):
     assert {"augmented.png", "history.png", "confusions.png"} <= set(os.listdir(tmp_path))
 
 
+@pytest.mark.slow
+def test_the_example_segments(tmp_path):
+    settings = {"EXAMPLE_EPOCHS": "1", "EXAMPLE_PICTURES": "40", "EXAMPLE_BACKEND": "torch"}
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "segment.py", "--out", tmp_path], check=True,
+        env={**os.environ, **settings}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert 0 <= float(re.search(r"mean IoU (\S+) of \d+ clicks", done.stdout)[1]) <= 1
+    assert {"history.png", "clicks_0.png", "everything.png"} <= set(os.listdir(tmp_path))
+
+
+@pytest.mark.slow
+def test_segmentation_is_measured():
+    settings = ["--size", "small", "--rounds", "1", "--points", "3", "--backends", "torch"]
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "bench" / "segmentation.py", *settings],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    figures = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(figures) == 6, done.stdout
+    assert all(figure["value"] > 0 for figure in figures)
+
+
 def test_few_gaps_are_known():
     pairs = {(name.partition("[")[0].partition(".")[0], backend) for name, backend in GAPS}
     names = {name for name in dir(keraslite.ops) if callable(getattr(keraslite.ops, name))}

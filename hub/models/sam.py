@@ -24,7 +24,7 @@ of transformers, and is no trained weight for the authors; see also the files of
 from collections.abc import Mapping
 from typing import Any
 
-from hub.families import Family, register
+from hub.families import Family, Head, register
 from hub.models.backbone import Backbone
 from hub.models.sam_decoder import SAM_DECODER, SAMMaskDecoder, weight_rows
 from hub.models.sam_encoder import SAM_VISION, ViTDetBackbone
@@ -177,6 +177,7 @@ _PARTS = {
     "prompt_encoder": (SAM_PROMPTS.model_type, "prompt_encoder_config"),
     "mask_decoder": (SAM_DECODER.model_type, "mask_decoder_config"),
 }
+_HEADS = {"ImageSegmenter": Head("SamModel")}
 _SHARED = "shared_image_embedding.positional_embedding"
 _COPY = "prompt_encoder.shared_embedding.positional_embedding"
 
@@ -201,7 +202,7 @@ register(
             SAM_DECODER.weights.prefixed("mask_decoder/", "mask_decoder."),
             WeightTable({"prompt_encoder/positional_embedding": _SHARED}, tied={_COPY: _SHARED}),
         ),
-        "SamModel", parts=_PARTS, read=_read,
+        "SamModel", parts=_PARTS, read=_read, heads=_HEADS,
     )
 )  # fmt: skip
 
@@ -313,6 +314,6 @@ register(
             WeightTable(_AUTHORS_PROMPTS).prefixed("prompt_encoder/", "prompt_encoder."),
             WeightTable(_AUTHORS_DECODER).prefixed("mask_decoder/", "mask_decoder."),
         ),
-        "SamModel", parts=_PARTS, infer=_config_of_weights,
+        "SamModel", parts=_PARTS, infer=_config_of_weights, heads=_HEADS,
     )
 )  # fmt: skip

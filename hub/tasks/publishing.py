@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from hub.presets.build import read_config
 from hub.presets.files import HANDLE_URL, PresetFiles, resolve
 from hub.presets.remote import explained
+from hub.tasks.image.image_task import ImageTask
 from hub.tasks.registry import task_for
 from hub.tasks.text.text_embedder import TextEmbedder
 from hub.weights.reader import open_weights
@@ -51,7 +52,8 @@ def model_card(
     config = read_config(resolve(Path(preset_dir)))
     task = task_for(config) or TextEmbedder
     pipeline, auto = task.pipeline, task.transformers_class
-    reader = "AutoProcessor" if "image" in pipeline else "AutoTokenizer"
+    reads_images = "image" in pipeline or issubclass(task, ImageTask)
+    reader = "AutoProcessor" if reads_images else "AutoTokenizer"
     variable = reader.removeprefix("Auto").lower()
     head: dict[str, Any] = {
         "library_name": "transformers", "pipeline_tag": pipeline, "base_model": base_model,

@@ -297,6 +297,8 @@ def test_presets_and_copies(folder, tmp_path, on_torch):
         if other.weights and isinstance(other, hub.ImageSegmenter):
             other.set_weights(segmenter.get_weights())
         assert_close(other.segment(PICTURES["wide"], [20, 30]).scores, expected, rtol=1e-4)
+    card = hub.model_card(tmp_path / "a")
+    assert 'pipeline_tag: "mask-generation"' in card and "AutoProcessor.from_pretrained" in card
     theirs = AutoModelForMaskGeneration.from_pretrained(tmp_path / "a")
     inputs = SamImageProcessorPil.from_pretrained(tmp_path / "a")(PICTURES["wide"])
     inputs = {"pixel_values": torch.tensor(np.array(inputs["pixel_values"])),

@@ -9,7 +9,6 @@ import numpy as np
 
 import keraslite as keras
 from hub.detection.sources import unused_name
-from hub.families import Family, Head, register_heads
 from hub.preprocessing.image import FILE
 from hub.preprocessing.image_inputs import is_single_image, list_images
 from hub.preprocessing.segmentation import SegmentationPreprocessor
@@ -135,7 +134,7 @@ class ImageSegmenter(SegmenterTraining, ImageTask):
         for start in range(0, len(pictures), batch_size):
             batch = pictures[start : start + batch_size]
             pixels, geometries = preprocessor(batch)
-            embeddings = self._encoded(pixels, min(batch_size, len(pictures)))
+            embeddings = self.encode(pixels, min(batch_size, len(pictures)))
             embedded += [
                 EmbeddedImage(self, embeddings[i : i + 1], geometry, picture)
                 for i, (picture, geometry) in enumerate(zip(batch, geometries, strict=True))
@@ -206,11 +205,16 @@ class ImageSegmenter(SegmenterTraining, ImageTask):
         out = self.backbone.decode(embedding, prompts, multimask, pad_points=True)
         return ops.cast(out["masks"][0], "float32"), ops.cast(out["iou_pred"][0], "float32")
 
-    def _encoded(self, pixels: np.ndarray, batch_size: int) -> Any:
-        """Return embeddings of ready images, in batches of one size where these are compiled."""
+    def encode(self, pixels: np.ndarray, batch_size: int | None = None) -> Any:
+        """Return embeddings (images, rows, columns, width) of ready images, a tensor.
+
+        Args:
+            pixels: (images, height, width, 3), as of the preprocessor.
+            batch_size: what they are filled up to where every size is compiled.
+        """
         count = len(pixels)
         if keras.backend.compiles(self.backend):
-            pixels = padded({"": pixels}, batch_size)[""]
+            pixels = padded({"": pixels}, batch_size or count)[""]
         with inference(self.backend):
             encode = self.backbone.encode_images
             return self._kl_functions_of_prompts.run(self.backbone, encode, pixels)[:count]
@@ -398,11 +402,3 @@ def _numbers(name: str, words: Sequence[str] | None, counts: tuple[int, ...]) ->
             raise ValueError(f"{name} must be {expected} numbers with commas, got {word!r}.")
         rows.append(row)
     return rows
-
-
-def _head(family: Family) -> Head | None:
-    """Return the head of families that answer prompts, whose checkpoints are the backbone's."""
-    return Head(family.architecture) if family.architecture == "SamModel" else None
-
-
-register_heads(ImageSegmenter.task, _head)
