@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 import hub
 import keraslite as keras
@@ -31,14 +31,15 @@ def draw(random: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
     taken: list[tuple[float, float, float]] = []
     count = int(random.integers(2, 6))
     for _ in range(40):
-        radius = random.uniform(8, 20)
+        radius = random.uniform(10, 22)
         x, y = random.uniform(radius, (SIZE - radius, 96 - radius))
         if len(masks) == count:
             break
         if any(max(abs(x - a), abs(y - b)) < radius + r for a, b, r in taken):
             continue  # on another shape
         taken.append((x, y, radius))
-        form, color = random.integers(3), tuple(int(c) for c in random.integers(0, 256, 3))
+        form, (hue, saturation) = random.integers(3), random.uniform((0, 70), (360, 100))
+        color = ImageColor.getrgb(f"hsv({hue:.0f},{saturation:.0f}%,{random.integers(80, 101)}%)")
         mask = Image.new("1", picture.size)
         for image, fill in ((picture, color), (mask, 1)):
             canvas = ImageDraw.Draw(image)
@@ -98,12 +99,18 @@ def main() -> None:
     epochs = int(os.environ.get("EXAMPLE_EPOCHS", "12"))
     count = int(os.environ.get("EXAMPLE_PICTURES", "400"))
     segmenter, data = new_segmenter(), make(count, seed=0)
-    steps = epochs * -(-count // 8)
-    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps, 0.02, None, 3e-3, steps // 10)
+    steps = epochs * -(-count // 4)
+    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps, 0.02, None, 2e-3, steps // 10)
     segmenter.compile(keras.optimizers.AdamW(rate, weight_decay=0.01, global_clipnorm=1.0))
     begin = time.time()
     history = segmenter.fit(
-        data, epochs=epochs, batch_size=8, most_objects=4, train_encoder=True, verbose=2
+        data,
+        prompts="points",
+        most_objects=4,
+        train_encoder=True,
+        batch_size=4,
+        epochs=epochs,
+        verbose=2,
     )
     print(f"trained in {time.time() - begin:.0f} s")
     history.plot(path=out / "history.png")
