@@ -379,7 +379,8 @@ class DownsampledAttention(layers.Layer):
         key, value = self._heads(self.key(placed)), self._heads(self.value(tokens))
         bias = ops.reshape(self.query.bias.value, (self.num_heads, self.head_dim))
         bias = ops.einsum("bpthd,hd->bpht", key, ops.cast(bias, key.dtype)) * self.head_dim**-0.5
-        logits = self._logits(key, self.query, placed_image) + ops.expand_dims(bias, -1)
+        bias = ops.cast(ops.expand_dims(bias, -1), "float32")
+        logits = self._logits(key, self.query, placed_image) + bias
         if padding_mask is not None:
             hidden = ops.logical_not(padding_mask)[:, :, None, :, None]
             logits = ops.where(hidden, -1e9, logits)
