@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
@@ -98,6 +99,27 @@ def _all_built(model: Any) -> bool:
     # A layer without a `build` of its own has nothing to make but what is inside it.
     layers = model.flatten_layers()
     return all(layer.built or type(layer).build is Layer.build for layer in layers)
+
+
+def run_step(model: Any, mode: str, batch: tuple) -> Any:
+    """Run a step on a batch alone, and return what it returns.
+
+    Args:
+        model: the model.
+        mode: "train", "test" or "predict".
+        batch: (x, y, sample_weight).
+    """
+    with backends.backend_scope(model.backend):
+        function = step_function(model, mode, batch)
+        model.check_batch(batch)
+        # A first call may make layers and variables.
+        ran = model.__dict__.get("_kl_ran") is function
+        with held_structure(model) if ran else nullcontext():
+            if mode != "predict":
+                model.reset_metrics()
+            out = function(on_backend(pack_x_y_sample_weight(*batch), model.backend))
+        model.__dict__["_kl_ran"] = function
+        return out
 
 
 def run_epoch(

@@ -6,7 +6,6 @@ that differs between backends lies in those two. Logs stay on the device until s
 
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from keraslite.training.loops import (
     prepare,
     refuse_empty,
     run_epoch,
-    step_function,
+    run_step,
     steps_of,
 )
 from keraslite.training.objectives import Objectives
@@ -36,11 +35,9 @@ from keraslite.training.steps import (
     as_list,
     compiled_step,
     logs_to_numbers,
-    on_backend,
     row_count,
     takes_argument,
 )
-from keraslite.utils.data import pack_x_y_sample_weight
 from keraslite.utils.data import unpack_x_y_sample_weight as unpack
 
 # What a copy does without: the place in a `fit`, what a loop remembers.
@@ -579,18 +576,7 @@ class Trainer:
         return logs if as_dict else as_list(logs)
 
     def _one_step(self, mode: str, data: Any) -> Any:
-        batch = next(iter(data.epoch(0)))
-        with backends.backend_scope(self.backend):
-            function = step_function(self, mode, batch)
-            self.check_batch(batch)
-            # A first call may make layers and variables.
-            ran = self.__dict__.get("_kl_ran") is function
-            with tracking.held_structure(self) if ran else nullcontext():
-                if mode != "predict":
-                    self.reset_metrics()
-                out = function(on_backend(pack_x_y_sample_weight(*batch), self.backend))
-            self.__dict__["_kl_ran"] = function
-            return out
+        return run_step(self, mode, next(iter(data.epoch(0))))
 
     # -- configs ------------------------------------------------------------------------------
 
