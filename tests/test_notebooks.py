@@ -19,6 +19,7 @@ SAYS = {
     "speech_to_text": "word error rate of the other voice",
     "image_classification": "held-out pictures:",
     "object_detection": "mAP50 on unseen pictures",
+    "image_segmentation": "mean IoU on unseen pictures",
 }
 # Those whose presets must be downloaded train a small model instead, and say so.
 SMALL = ("summarization_t5", "causal_lm_lora", "text_to_image_lora")
