@@ -305,7 +305,7 @@ def _later_blocks(
         for ours, theirs in table.rows.items() if numbers and first > 0 else ():
             if "blocks/{i}/" in ours and ("decoder/blocks/" in ours) == is_decoder:
                 row = re.escape(theirs).replace(r"\{i\}", f"({numbers})")
-                patterns.append(row + r"\..*")
+                patterns.append(row + r"(\..*)?")  # some weights are named in full
     return patterns
 
 

@@ -98,6 +98,18 @@ def test_embeddings_of_images(backend, shape, tmp_path):
         )
 
 
+def test_the_first_blocks_alone(reference):
+    """As of other backbones, a smaller `num_layers` takes the first blocks of the checkpoint."""
+    folder, _, pixels = reference
+    whole, part = (
+        hub.ViTDetBackbone.from_preset(folder, backend="torch", **n)
+        for n in ({}, {"num_layers": 2})
+    )
+    expected = whole(pixels, output_hidden_states=True)["hidden_states"][2]
+    assert len(part.blocks) == 2
+    assert_close(part(pixels, output_hidden_states=True)["hidden_states"][-1], expected)
+
+
 @pytest.mark.parametrize("kind", PROMPTS)
 def test_masks_of_prompts(backend, kind, reference):
     folder, theirs, pixels = reference
