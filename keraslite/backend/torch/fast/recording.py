@@ -112,7 +112,7 @@ def recorded(fn: Callable) -> Callable:
             steps, results, viewed = simplified(steps, tensors, results)
             watched = folded + packed + viewed
             calls[signature] = _written(steps, tensors, results), structure, watched
-            kept = [key for key, state in calls.items() if isinstance(state, tuple)]
+            kept = [key for key, state in list(calls.items()) if isinstance(state, tuple)]
             for oldest in kept[:-_MOST]:
                 calls.pop(oldest, None)
         return out
