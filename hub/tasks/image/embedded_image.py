@@ -26,6 +26,19 @@ class EmbeddedImage:
         embedding: as given.
         geometry: as given.
         path: of the picture; None for one that is no file.
+
+    >>> import hub
+    >>> backbone = hub.SAMBackbone(
+    ...     dict(hidden_size=8, num_layers=1, intermediate_dim=16, num_heads=2,
+    ...          global_attention_layer_indices=(0,), image_shape=(16, 16, 3), patch_size=4,
+    ...          num_output_channels=16),
+    ...     dict(hidden_size=16, image_embedding_size=(4, 4), input_image_size=(16, 16)),
+    ...     dict(hidden_size=16, num_layers=1, intermediate_dim=16, num_heads=2),
+    ... )
+    >>> segmenter = hub.ImageSegmenter(backbone, hub.SegmentationPreprocessor(16, mask_size=16))
+    >>> image = segmenter.embed(np.zeros((20, 30, 3), "uint8"))
+    >>> image.segment(boxes=[[2, 2, 18, 12], [5, 5, 9, 9]], multimask=False).masks.shape
+    (2, 1, 20, 30)
     """
 
     def __init__(
