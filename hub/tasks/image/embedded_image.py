@@ -107,6 +107,19 @@ class EmbeddedImages(Sequence):
 
     Args:
         images: the pictures.
+
+    >>> import hub
+    >>> backbone = hub.SAMBackbone(
+    ...     dict(hidden_size=8, num_layers=1, intermediate_dim=16, num_heads=2,
+    ...          global_attention_layer_indices=(0,), image_shape=(16, 16, 3), patch_size=4,
+    ...          num_output_channels=16),
+    ...     dict(hidden_size=16, image_embedding_size=(4, 4), input_image_size=(16, 16)),
+    ...     dict(hidden_size=16, num_layers=1, intermediate_dim=16, num_heads=2),
+    ... )
+    >>> segmenter = hub.ImageSegmenter(backbone, hub.SegmentationPreprocessor(16, mask_size=16))
+    >>> images = segmenter.embed([np.zeros((20, 30, 3), "uint8"), np.zeros((9, 8, 3), "uint8")])
+    >>> [masks.masks.shape for masks in images.segment(points=[[12, 8], [4, 4]])]
+    [(1, 3, 20, 30), (1, 3, 9, 8)]
     """
 
     def __init__(self, images: Sequence[EmbeddedImage]):
