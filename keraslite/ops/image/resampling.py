@@ -9,7 +9,7 @@ import numpy as np
 
 from keraslite.ops import numpy as k
 from keraslite.ops.common import positions
-from keraslite.ops.core import cast, shape
+from keraslite.ops.core import cast, dtype, shape
 
 # ---- weights along an axis ----
 
@@ -61,8 +61,9 @@ def weights(
     """
     numbers = all(isinstance(v, int | float) for v in (before, after, scale, translation))
     f: Any = np if numbers else k
+    precise = "float64" if not numbers and dtype(scale) == "float64" else "float32"
     old, new = (
-        np.arange(n, dtype="float64") if numbers else cast(positions(like, n), "float32")
+        np.arange(n, dtype="float64") if numbers else cast(positions(like, n), precise)
         for n in (before, after)
     )
     at = (new + 0.5 - translation) / scale - 0.5
@@ -71,10 +72,10 @@ def weights(
     total = f.sum(table, axis=1, keepdims=True)
     usable = f.abs(total) > 1000 * float(np.finfo("float32").eps)
     table = f.where(usable, table / f.where(total != 0, total, 1.0), 0.0)
-    last = before - 0.5 if numbers else cast(before, "float32") - 0.5
+    last = before - 0.5 if numbers else cast(before, precise) - 0.5
     inside = f.logical_and(at >= -0.5, at <= last)
     table = f.where(f.expand_dims(inside, 1), table, 0.0)
-    return table.astype("float32") if numbers else table
+    return table.astype("float32") if numbers else cast(table, "float32")
 
 
 def along(x: Any, axis: int, table: Any) -> Any:

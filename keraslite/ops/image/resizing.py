@@ -79,7 +79,7 @@ def _resized(x: Any, size: Sequence[int], interpolation: str, antialias: bool) -
         before = shape(x)[axis]
         if before is not after:
             is_known = isinstance(before, int)
-            scale = after / before if is_known else after / cast(before, "float32")
+            scale = after / before if is_known else after / cast(before, "float64")
             x = along(x, axis, weights(x, before, after, scale, 0.0, interpolation, antialias))
     return x
 
