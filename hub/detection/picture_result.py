@@ -1,4 +1,4 @@
-"""What the results of all tasks over one picture have in common: the picture, and its file."""
+"""PictureResult: the base of the results of detectors and segmenters for one picture."""
 
 import os
 from abc import ABC, abstractmethod

@@ -19,7 +19,7 @@ BATCH_SIZE = 2
 
 
 class SegmenterTraining:
-    """What a segmenter is compiled with, its loss, `fit` and `evaluate`."""
+    """The methods of `hub.ImageSegmenter` for training: `compile`, loss, `fit` and `evaluate`."""
 
     def compile(
         self: Any, optimizer: Any = "auto", focal_weight: float = FOCAL_WEIGHT,

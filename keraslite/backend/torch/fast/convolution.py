@@ -81,7 +81,7 @@ def fused_conv(
 
 @contextmanager
 def _unrecorded() -> Iterator[None]:
-    """What is done within is no part of a recording."""
+    """Run operations without recording them."""
     with torch._C.DisableTorchFunction(), _disable_current_modes():
         yield
 
