@@ -92,19 +92,27 @@ def _normalized_conv(
 def _filters(kernel: Tensor) -> Tensor:
     """A kernel (*spatial, inputs, outputs) as torch's (outputs, inputs, *spatial).
 
-    Torch needs it contiguous in a memory format. One transposition of a matrix gives channels_last,
-    several times faster than the general copy that torch would make. A checkpoint's weight seen as
-    our kernel is in order already. A variable is laid out in this order once, for all steps.
+    The kernels of torch want it contiguous with the inputs last, and copy any other at each call,
+    forward and backward. A variable is laid out in this order once, for all steps; what is no
+    variable is transposed as one matrix, several times faster than the copy that torch would make.
     """
     planes = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
-    if kernel.is_contiguous() and kernel.numel() >= 2**15:
+    filters = planes.movedim((-1, -2), (0, 1))
+    if kernel.numel() < 2**15 or filters.movedim(1, -1).is_contiguous():
+        return filters
+    variable = _is_variable(kernel)
+    if not variable and not kernel.is_contiguous():
+        return filters
+    if kernel.is_contiguous():
         *inner, outputs = planes.shape
-        matrix = kernel.detach() if _is_variable(kernel) else kernel
-        filters = matrix.reshape(-1, outputs).t().contiguous().view(outputs, *inner).movedim(-1, 1)
-        if matrix is kernel:
-            return filters
-        kernel.data = filters.movedim((0, 1), (-1, -2)).view(kernel.shape)
-        planes = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
+        matrix = (kernel.detach() if variable else kernel).reshape(-1, outputs)
+        ordered = matrix.t().contiguous().view(outputs, *inner)
+    else:
+        ordered = filters.detach().movedim(1, -1).contiguous()
+    if not variable:
+        return ordered.movedim(-1, 1)
+    kernel.data = ordered.movedim(0, -1).view(kernel.shape)
+    planes = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
     return planes.movedim((-1, -2), (0, 1))
 
 
