@@ -1,5 +1,6 @@
 """Helpers under their Keras names: seeds, labels, data tuples, the progress bar."""
 
+import gc
 import random as python_random
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import naming
+from keraslite.backend.freed_memory import release_freed_memory
 from keraslite.config import (
     disable_interactive_logging,
     enable_interactive_logging,
@@ -67,13 +69,17 @@ def clear_session(free_memory: bool = True) -> None:
     """Start the automatic names and the global random numbers again.
 
     Args:
-        free_memory: kept for Keras code.
+        free_memory: whether memory that the process keeps for its next arrays goes back to the
+            system.
 
     >>> clear_session(); naming.auto_name("dense")
     'dense'
     """
     naming.reset_names()
     forget_global_seed_generators()
+    if free_memory:
+        gc.collect()
+        release_freed_memory()
 
 
 Sequence = PyDataset  # its name in older code
