@@ -10,6 +10,7 @@ from compare import assert_close
 import keraslite as keras
 from keraslite import backend as backends
 from keraslite import layers, models
+from keraslite.backend.torch.fast import planes as planes_module
 
 RNG = np.random.default_rng(5)
 SHAPES = {
@@ -120,3 +121,18 @@ def test_kernels_in_transforms_and_shared_memory_stay_where_they_are(on_torch):
     assert kernel.data_ptr() == at and kernel.is_contiguous()
     mapped = torch.func.vmap(lambda row: keras.ops.conv(row[None], kernel)[0])(x)
     assert_close(mapped, out)
+
+
+def test_gradients_through_views_of_large_activations(on_torch, monkeypatch):
+    monkeypatch.setattr(planes_module, "_LARGE", 0)
+    x = torch.randn(2, 4, 4, 3, dtype=torch.float64, requires_grad=True)
+    kernels = torch.randn(2, 3, 3, 3, 3, dtype=torch.float64, requires_grad=True)
+
+    def residual(x, kernels):
+        y = keras.ops.conv(x, kernels[0], padding="same")
+        z = keras.ops.conv(x, kernels[1], padding="same")
+        y, *_ = keras.ops.normalize_batch(y, None, None, x, -1, 1e-3, None)
+        return torch.tanh(y + z + x)
+
+    assert torch.autograd.gradcheck(residual, (x, kernels))
+    assert torch.autograd.gradgradcheck(residual, (x, kernels))
