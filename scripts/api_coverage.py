@@ -85,7 +85,9 @@ def differences(ours: Any, theirs: Any) -> list[str]:
     """The differences of the parameters of two functions, in words."""
     left, right = parameters(ours), parameters(theirs)
     if isinstance(theirs, type) and takes_anything(right) and not takes_anything(left):
-        right = parameters(theirs.__init__)[1:]  # what is seen of Sequential is its `__new__`
+        # What is seen is the `__new__` of Sequential, the `__init__` of TensorFlow's optimizer.
+        inits = [parameters(c.__init__)[1:] for c in theirs.__mro__ if "__init__" in vars(c)]
+        right = next((listed for listed in inits if not takes_anything(listed)), right)
     lines = []
     for i, (name, kind, default) in enumerate(right):
         if i >= len(left) or left[i][0] != name:
