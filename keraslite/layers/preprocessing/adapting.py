@@ -21,7 +21,7 @@ def adapt_batches(data: Any, steps: int | None = None, size: int | None = None) 
     if hasattr(data, "to_numpy"):  # of pandas
         data = data.to_numpy()
     if _is_array(data):
-        if hasattr(data, "shape") and len(data.shape) == 0 or not size or not _sliced(data):
+        if not size or not _sliced(data) or getattr(data, "shape", None) == ():
             yield data, True
             return
         for start in range(0, len(data), size):

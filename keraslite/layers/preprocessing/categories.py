@@ -1,11 +1,12 @@
 """Numbers of categories as one-hot vectors, sets and counts."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from keraslite import backend as backends
-from keraslite import ops
+from keraslite import dtypes, ops
 from keraslite.layers.preprocessing.host import on_host
 from keraslite.typing import Shape, Tensor
 
@@ -89,6 +90,35 @@ def encode(
     )
     counts = ops.reshape(counts, (*outer, depth))
     return ops.minimum(counts, ops.ones_like(counts)) if mode == "multi_hot" else counts
+
+
+def encode_on_host(
+    function: Callable, inputs: Any, shape: tuple | None, mode: str, depth: int | None, dtype: Any,
+    sparse: bool = False,
+) -> Any:  # fmt: skip
+    """Encode numbers that a function computes on the host; there too, as far as that goes.
+
+    Batches whose shapes differ then cost no compilation.
+
+    Args:
+        function: takes the inputs, or arrays in their place in a graph, and returns an array.
+        inputs: its inputs.
+        shape: the static shape of the numbers, which counts in a graph.
+        mode: the output mode.
+        depth: the number of categories.
+        dtype: of the result.
+        sparse: whether it is a sparse tensor of the backend.
+    """
+    if mode == "int" or sparse:
+        numbers = on_host(function, inputs, [np.zeros(0, np.int64)], [shape])
+        return encode(numbers, mode, depth, dtype, sparse)
+
+    def run(inputs: Any) -> np.ndarray:
+        with backends.backend_scope("numpy"):
+            return np.asarray(encode(function(inputs), mode, depth, dtype))
+
+    shape = shape and encoded_shape(shape, mode, depth)
+    return on_host(run, inputs, [np.zeros(0, dtypes.to_numpy(dtype))], [shape])
 
 
 def _samples_last(x: Tensor) -> Tensor:

@@ -128,9 +128,7 @@ def _farm_long(s: _Strings, at: np.ndarray, n: np.ndarray) -> np.ndarray:
     state[3] += state[5]
     state[5] += state[3]
     x, y, z, v0, v1, w0, w1 = _farm_block(s, at + n - 64, state, factor, 9)
-    return _pair(
-        _pair(v0, w0, factor) + _mix(y) * _K0 + z, _pair(v1, w1, factor) + x, factor
-    )
+    return _pair(_pair(v0, w0, factor) + _mix(y) * _K0 + z, _pair(v1, w1, factor) + x, factor)
 
 
 def _farm_block(

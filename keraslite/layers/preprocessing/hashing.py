@@ -1,6 +1,6 @@
 """Hashing and HashedCrossing: numbers of bins for any values, without a vocabulary."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,9 +8,13 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite import config as settings
 from keraslite.layers.preprocessing import texts
-from keraslite.layers.preprocessing.categories import check_output_mode, encode, encoded_shape
+from keraslite.layers.preprocessing.categories import (
+    check_output_mode,
+    encode_on_host,
+    encoded_shape,
+)
 from keraslite.layers.preprocessing.fingerprints import farm_fingerprints, joint_fingerprints
-from keraslite.layers.preprocessing.host import HostLayer, on_host, static_shape
+from keraslite.layers.preprocessing.host import HostLayer, static_shape
 from keraslite.layers.preprocessing.lookup import buckets, read_salt
 from keraslite.symbolic import KerasTensor
 from keraslite.typing import Shape
@@ -21,7 +25,7 @@ _CROSS_KEY = 0xDECAFCAFFE  # TensorFlow's, from which crosses of features are ha
 def _read(x: Any) -> tuple[Any, tuple[int, ...]]:
     """Return values as (a flat list of str or bytes, or a flat array of numbers; their shape)."""
     is_list = isinstance(x, list | tuple)
-    if backends.is_text(x) or (not is_list and getattr(x, "dtype", None) == object):
+    if backends.is_text(x) or getattr(getattr(x, "dtype", None), "kind", "") == "O":
         return texts.read_texts(x)
     if hasattr(x, "to_numpy"):  # of pandas
         return _read(x.to_numpy())
@@ -64,13 +68,10 @@ class _Hashed(HostLayer):
         """The dtype of the outputs on the layer's backend."""
         return backends.load(self.backend).canonical(self.dtype)
 
-    def encoded(self, numbers: Any) -> Any:
-        """Encode numbers of bins as `output_mode` says.
-
-        Args:
-            numbers: a tensor of ints.
-        """
-        return encode(numbers, self.output_mode, self.num_bins, self.dtype, self.sparse)
+    def _encoded(self, function: Callable, inputs: Any, shape: tuple | None) -> Any:
+        return encode_on_host(
+            function, inputs, shape, self.output_mode, self.num_bins, self.dtype, self.sparse
+        )
 
     def _symbol(self, symbol: KerasTensor) -> KerasTensor:
         dims = encoded_shape(symbol.dims, self.output_mode, self.num_bins)
@@ -103,7 +104,6 @@ class Hashing(_Hashed):
         salt: Any = None,
         output_mode: str = "int",
         sparse: bool = False,
-        dtype: Any = None,
         **kwargs: Any,
     ):
         if num_bins is None or num_bins <= 0:
@@ -111,6 +111,7 @@ class Hashing(_Hashed):
         output_mode = check_output_mode(
             output_mode, ("int", "one_hot", "multi_hot", "count"), sparse
         )
+        dtype = kwargs.pop("dtype", None)
         self.set_arguments({"dtype": self._policy(dtype, output_mode), "kwargs": kwargs})
         if output_mode == "int" and self.dtype not in ("int32", "int64"):
             raise ValueError(
@@ -141,7 +142,7 @@ class Hashing(_Hashed):
         if hasattr(inputs, "dense_shape"):  # and its sparse one
             return type(inputs)(inputs.indices, self.call(inputs.values), inputs.dense_shape)
         shape = static_shape(inputs)
-        return self.encoded(on_host(self._bins, inputs, [np.zeros(0, np.int64)], [shape]))
+        return self._encoded(self._bins, inputs, shape)
 
     def compute_output_shape(self, input_shape: Shape) -> tuple:
         """The shape of the outputs."""
@@ -167,7 +168,7 @@ class HashedCrossing(_Hashed):
 
     >>> layer = HashedCrossing(5)
     >>> ops.convert_to_numpy(layer((["A", "B", "A"], [101, 101, 102]))).tolist()
-    [1, 4, 1]
+    [1, 1, 3]
     """
 
     def __init__(
@@ -208,8 +209,7 @@ class HashedCrossing(_Hashed):
         if not isinstance(inputs, list | tuple) or len(inputs) < 2:
             raise ValueError(f"HashedCrossing takes a list of at least two inputs, got {inputs!r}.")
         shape = static_shape(inputs[0])
-        inputs = list(inputs)
-        return self.encoded(on_host(self._bins, inputs, [np.zeros(0, np.int64)], [shape]))
+        return self._encoded(self._bins, list(inputs), shape)
 
     def compute_output_shape(self, input_shape: Any) -> tuple:
         """The shape of the outputs for a list of the shapes of the inputs."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import ops
+from keraslite.layers.base.symbolic_call import add_node
 from keraslite.layers.preprocessing.data_layer import DataLayer
 from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor
@@ -28,7 +29,8 @@ def on_host(
         Tensors of the current backend; of texts, outside a graph, arrays.
     """
     single = len(examples) == 1
-    if any(map(backends.in_graph, inputs if isinstance(inputs, list | tuple) else [inputs])):
+    several = isinstance(inputs, list | tuple) and len(inputs) > 0 and hasattr(inputs[0], "shape")
+    if any(map(backends.in_graph, inputs if several else [inputs])):
         example = examples[0] if single else list(examples)
         return backends.host_call(function, inputs, example, shapes)
     results = function(inputs)
@@ -82,3 +84,12 @@ class HostLayer(DataLayer):
             return self.call(inputs)
         finally:
             scopes.backend = outer
+
+    def _symbolic(
+        self, args: tuple, kwargs: dict, training: bool | None, asked: bool | None
+    ) -> Any:
+        if scopes.value_of is not None:  # in a function that a symbolic call was given
+            return super()._symbolic(args, kwargs, training, asked)
+        outputs = self.compute_output_spec(*args, **kwargs)
+        add_node(self, args, kwargs, outputs, asked)  # without masks: texts have no abstract values
+        return outputs

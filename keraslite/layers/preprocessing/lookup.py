@@ -1,6 +1,6 @@
 """IndexLookup: the vocabulary of a layer and the numbers of its terms."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ from keraslite.layers.preprocessing.adapting import adapt_batches
 from keraslite.layers.preprocessing.categories import (
     OUTPUT_MODES,
     check_output_mode,
-    encode,
+    encode_on_host,
     encoded_shape,
 )
 from keraslite.layers.preprocessing.fingerprints import farm_fingerprints, sip_fingerprints
@@ -51,7 +51,7 @@ def read_salt(salt: Any, caller: str) -> list[int] | None:
 
 
 def buckets(strings: Sequence[bytes], count: int, salt: Sequence[int] | None) -> np.ndarray:
-    """Return a number below `count` for each string: its hash, of FarmHash64 or with a salt SipHash.
+    """Return a number below `count` for each string, by FarmHash64, or with a salt by SipHash.
 
     Args:
         strings: the strings.
@@ -191,7 +191,9 @@ class IndexLookup(HostLayer):
             include_special_tokens: whether the mask and OOV tokens stand before them, so that the
                 place of a term is its number.
         """
-        return [*self._specials, *self._kl_terms] if include_special_tokens else list(self._kl_terms)
+        return (
+            [*self._specials, *self._kl_terms] if include_special_tokens else list(self._kl_terms)
+        )
 
     def vocabulary_size(self) -> int:
         """Return the number of terms, with the mask and OOV tokens."""
@@ -412,8 +414,7 @@ class IndexLookup(HostLayer):
             return type(inputs)(inputs.indices, self.call(inputs.values), inputs.dense_shape)
         if self.invert:
             return on_host(self._terms_of, inputs, [self._term_example], [static_shape(inputs)])
-        numbers = on_host(self._lookup, inputs, [np.zeros(0, np.int64)], [static_shape(inputs)])
-        return self.encoded(numbers)
+        return self.encoded(self._lookup, inputs, static_shape(inputs))
 
     def _call_ragged(self, inputs: Any) -> Any:
         function = self._terms_of if self.invert else self._lookup
@@ -421,18 +422,23 @@ class IndexLookup(HostLayer):
         flat = inputs.flat_values
         flat = on_host(function, flat, [example], [static_shape(flat)])
         outputs = inputs.with_flat_values(ops.convert_to_tensor(flat))
-        return outputs if self.output_mode == "int" else self.encoded(outputs.to_tensor(_MASKED))
+        if self.output_mode == "int":
+            return outputs
+        numbers = outputs.to_tensor(_MASKED)
+        return self.encoded(backends.to_numpy, numbers, static_shape(numbers))
 
-    def encoded(self, numbers: Any) -> Any:
-        """Encode numbers of terms as `output_mode` says.
+    def encoded(self, function: Callable, inputs: Any, shape: tuple | None) -> Any:
+        """Encode the numbers of terms that a function computes, as `output_mode` says.
 
         Args:
-            numbers: a tensor of ints.
+            function: a function of NumPy.
+            inputs: its inputs.
+            shape: the static shape of the numbers, which counts in a graph.
         """
         mode, dtype = self.output_mode, "int64"
         if mode == "tf_idf":
             mode, dtype = "count", settings.floatx()
-        outputs = encode(numbers, mode, self._depth, dtype, self.sparse)
+        outputs = encode_on_host(function, inputs, shape, mode, self._depth, dtype, self.sparse)
         if self.output_mode == "tf_idf":
             outputs = ops.multiply(outputs, ops.convert_to_tensor(self.idf_weights))
         return outputs

@@ -78,8 +78,6 @@ class TextVectorization(HostLayer):
         ragged: bool = False,
         encoding: str = "utf-8",
         name: str | None = None,
-        vocabulary_size: int | None = None,
-        has_input_vocabulary: bool | None = None,
         **kwargs: Any,
     ):
         for what, value, names in (
@@ -107,6 +105,7 @@ class TextVectorization(HostLayer):
                 f"`ragged` needs the TensorFlow backend; {backends.backend()} has no ragged "
                 "tensors: leave it out, and rows are padded with 0."
             )
+        inner = {k: kwargs.pop(k, None) for k in ("vocabulary_size", "has_input_vocabulary")}
         self.set_arguments({"name": name, "kwargs": kwargs})
         self.set_attributes(
             max_tokens=max_tokens, standardize=standardize, split=split, ngrams=ngrams,
@@ -116,8 +115,7 @@ class TextVectorization(HostLayer):
         self._lookup_layer = StringLookup(
             max_tokens=max_tokens, vocabulary=vocabulary, idf_weights=idf_weights,
             pad_to_max_tokens=pad_to_max_tokens, mask_token="", output_mode=output_mode,
-            sparse=sparse, encoding=encoding, vocabulary_size=vocabulary_size,
-            has_input_vocabulary=has_input_vocabulary,
+            sparse=sparse, encoding=encoding, **inner,
         )  # fmt: skip
 
     def _tokens(self, x: Any) -> tuple[texts.Tokens, tuple[int, ...]]:
@@ -193,7 +191,7 @@ class TextVectorization(HostLayer):
 
     def call(self, inputs: Any) -> Any:
         """Turn texts into numbers, and encode these."""
-        lookup, length = self._lookup_layer, self.output_sequence_length
+        length = self.output_sequence_length
         example = np.zeros(0, np.int64)
         if self.ragged and self.split is not None:
             return backends.ragged_tensor(*on_host(
@@ -204,8 +202,7 @@ class TextVectorization(HostLayer):
             shape = (shape[0] if shape else 1, length)
         elif shape and length is not None:
             shape = (*shape[:-1], length)
-        numbers = on_host(self._numbers, inputs, [example], [shape])
-        return numbers if self.output_mode == "int" else lookup.encoded(numbers)
+        return self._lookup_layer.encoded(self._numbers, inputs, shape)
 
     def _numbers_and_lengths(self, inputs: Any) -> tuple[np.ndarray, np.ndarray]:
         tokens, _ = self._tokens(inputs)

@@ -23,6 +23,11 @@ SPLIT = ("whitespace", "character")
 _ASCII_BASED = {"utf-8", "ascii", "iso8859-1"}
 _LOWER = bytes(range(256)).lower()
 _PUNCTUATION = string.punctuation.encode()
+_OUTSIDE = np.array([b in b"\0 \t\n\r\v\f" for b in range(256)])  # bytes between tokens
+_LONG = 4  # tokens of more words of 8 bytes are rare
+_FIRST_BYTES = np.array([256**n - 1 for n in range(9)], np.uint64)  # masks of the first n bytes
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits that look random
+_ROUNDS = 12
 _BAD = "surrogateescape"  # bytes that are no text come back as they were
 
 
@@ -82,9 +87,9 @@ def _first(items: list, type_name: str) -> Any:
 
 
 def as_str(items: list[Any], encoding: str = "utf-8") -> list[str]:
-    """Decode a list of bytes; one of str stays as it is.
+    r"""Decode a list of bytes; one of str stays as it is.
 
-    >>> as_str([b"caf\\xc3\\xa9", b""])
+    >>> as_str([b"caf\xc3\xa9", b""])
     ['café', '']
     """
     if not items or isinstance(items[0], str):
@@ -97,10 +102,10 @@ def as_str(items: list[Any], encoding: str = "utf-8") -> list[str]:
 
 
 def as_bytes(values: Iterable[str]) -> list[bytes]:
-    """Encode texts in UTF-8.
+    r"""Encode texts in UTF-8.
 
     >>> as_bytes(["é"])
-    [b'\\xc3\\xa9']
+    [b'\xc3\xa9']
     """
     return [v.encode("utf-8", _BAD) for v in values]
 
@@ -178,7 +183,8 @@ def tokenize(
 
 def _joined(items: list[Any], between: str) -> bytes:
     if items and isinstance(items[0], str):
-        return between.join(items).encode("utf-8", _BAD)
+        joined = between.join(items)
+        return joined.encode() if joined.isascii() else joined.encode("utf-8", _BAD)
     return between.encode().join(items)
 
 
@@ -192,21 +198,90 @@ def _standardized(items: list[Any], lower: bytes | None, drop: bytes) -> list[An
 
 
 def _split_whitespace(items: list[Any], lower: bytes | None, drop: bytes) -> Tokens:
-    joined = _joined(items, " \0 ").translate(lower, drop)
-    if not items:
-        return Tokens([], np.zeros(0, np.int64), np.zeros(0, np.int64))
-    if joined.count(0) != len(items) - 1:  # there are zeros in the texts
-        rows = [v.split() for v in _standardized([_joined([v], "") for v in items], lower, drop)]
-        return _rows(rows)
-    values, codes = numbered(joined.split(), [b"\0"])  # a zero stands between two texts
-    return _without_marks(as_str(values[1:]), codes)
+    joined = _joined(items, "\0").translate(lower, drop)
+    if joined.count(0) != len(items) - 1:  # there are zeros in the texts, or no texts
+        return _rows([_joined([v], "").translate(lower, drop).split() for v in items])
+    # Places where tokens begin and end, and where texts end.
+    data = np.frombuffer(joined + bytes(8 * _LONG), np.uint8)
+    outside = _OUTSIDE[data]
+    edges = np.flatnonzero(outside[1:] != outside[:-1]) + 1
+    edges = edges if outside[0] else np.concatenate([[0], edges])
+    starts, ends = edges[::2], edges[1::2]
+    text_ends = np.append(np.flatnonzero(data[: len(joined)] == 0), len(joined))
+    lengths = np.diff(np.searchsorted(starts, text_ends), prepend=0)
+    values, codes = _numbered_slices(joined, data, starts, ends - starts)
+    return Tokens([v.decode("utf-8", _BAD) for v in values], codes, lengths)
 
 
-def _without_marks(values: list[str], codes: np.ndarray) -> Tokens:
-    """Return tokens for codes in which a zero stands between two texts."""
-    ends = np.flatnonzero(codes == 0)
-    lengths = np.diff(ends, prepend=-1, append=len(codes)) - 1
-    return Tokens(values, codes[codes != 0] - 1, lengths)
+def _numbered_slices(
+    joined: bytes, data: np.ndarray, starts: np.ndarray, sizes: np.ndarray
+) -> tuple[list[bytes], np.ndarray]:
+    """Return the distinct ones of slices of bytes, and which each is.
+
+    Slices of up to `_LONG` words of 8 bytes are compared as numbers, those of each size together.
+    """
+    words = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))  # at any place
+    counts = np.minimum((sizes + 7) // 8, _LONG + 1)
+    values: list[bytes] = []
+    codes = np.empty(len(starts), np.int64)
+    for count in np.flatnonzero(np.bincount(counts)).tolist():
+        rows = np.flatnonzero(counts == count)
+        at, size = starts[rows], sizes[rows]
+        if count > _LONG:
+            slices = zip(at.tolist(), (at + size).tolist(), strict=True)
+            new, numbers = numbered([joined[i:j] for i, j in slices])
+        else:
+            columns = [words[at + 8 * i] for i in range(count)]
+            columns[-1] &= _FIRST_BYTES[size - 8 * (count - 1)]
+            first, numbers = distinct_rows(columns)
+            slices = zip(at[first].tolist(), (at + size)[first].tolist(), strict=True)
+            new = [joined[i:j] for i, j in slices]
+        codes[rows] = numbers + len(values)
+        values += new
+    return values, codes
+
+
+def distinct_rows(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a place of each distinct row, and for each row which of these it is like.
+
+    By hashing, in an order of its own; faster than sorting where many rows are alike.
+
+    Args:
+        columns: arrays of uint64 of one length; a row is an element of each.
+
+    >>> first, codes = distinct_rows([np.uint64([7, 5, 7])])
+    >>> bool(codes[0] == codes[2] != codes[1]), len(first)
+    (True, 2)
+    """
+    hashes = columns[0]
+    for column in columns[1:]:
+        hashes = (hashes ^ (hashes >> np.uint64(29))) * _GOLDEN + column
+    codes = np.empty(len(hashes), np.int64)
+    pending, firsts, count, rounds = np.arange(len(hashes)), [], 0, 0
+    while len(pending):
+        rounds += 1
+        if rounds > _ROUNDS:  # somebody chose rows whose hashes are alike
+            rest = np.stack([column[pending] for column in columns])
+            _, first, numbers = np.unique(rest, axis=1, return_index=True, return_inverse=True)
+            firsts.append(pending[first])
+            codes[pending] = numbers.ravel() + count
+            break
+        bits = min(max(int(len(pending)).bit_length() + 1, 8), 20)
+        factor = _GOLDEN + np.uint64(2 * rounds)
+        slots = ((hashes if rounds == 1 else hashes[pending]) * factor) >> np.uint64(64 - bits)
+        table = np.empty(1 << bits, np.int64)
+        table[slots] = pending  # of rows in one slot the last one stands for those like it
+        chosen = table[slots]
+        alike = np.ones(len(pending), bool)
+        for column in columns:
+            alike &= column[chosen] == column[pending]
+        first = pending[chosen == pending]
+        codes[first] = np.arange(count, count + len(first))
+        codes[pending[alike]] = codes[chosen[alike]]
+        firsts.append(first)
+        count += len(first)
+        pending = pending[~alike]
+    return np.concatenate([np.zeros(0, np.int64), *firsts]), codes
 
 
 def _split_characters(items: list[str]) -> Tokens:
@@ -241,14 +316,13 @@ def ngrams(tokens: Tokens, widths: Sequence[int]) -> Tokens:
     for width in range(1, max(widths, default=0) + 1):
         if width > 1:  # each gram of the width before, and the token behind it
             ahead = tokens.codes[width - 1 :]
-            pairs, codes = np.unique(
-                codes[: len(ahead)] * max(len(tokens.values), 1) + ahead, return_inverse=True
-            )
-            pairs = zip(*(part.tolist() for part in np.divmod(pairs, len(tokens.values) or 1)),
-                        strict=True)  # fmt: skip
-            values = [f"{values[a]} {tokens.values[b]}" for a, b in pairs]
+            pairs = codes[: len(ahead)].astype("uint64"), ahead.astype("uint64")
+            first, codes = distinct_rows(pairs)
+            before, after = (column[first].tolist() for column in pairs)
+            values = [f"{values[a]} {tokens.values[b]}" for a, b in zip(before, after, strict=True)]
         grams[width] = values, codes
-    parts, rows, all_values = [np.zeros(0, np.int64)], [row[:0]], []
+    all_values: list[str] = []
+    parts, rows = [np.zeros(0, np.int64)], [row[:0]]
     for width in widths:
         values, codes = grams[width]
         inside = row[: len(codes)] == row[width - 1 :]
@@ -256,9 +330,11 @@ def ngrams(tokens: Tokens, widths: Sequence[int]) -> Tokens:
         rows.append(row[: len(codes)][inside])
         all_values.extend(values)
     codes, row = np.concatenate(parts), np.concatenate(rows)
-    values, numbers = numbered(all_values)
-    codes = numbers[codes[np.argsort(row, kind="stable")]]
-    return Tokens(values, codes, np.bincount(row, minlength=len(tokens.lengths)))
+    if any(" " in value for value in tokens.values):  # then grams may be tokens
+        all_values, numbers = numbered(all_values)
+        codes = numbers[codes]
+    codes = codes[np.argsort(row, kind="stable")] if len(widths) > 1 else codes
+    return Tokens(all_values, codes, np.bincount(row, minlength=len(tokens.lengths)))
 
 
 # -- rows of numbers ------------------------------------------------------------------------------
@@ -335,4 +411,4 @@ class TokenCounts:
 
 
 def _positive(values: list[Any], counts: np.ndarray) -> dict[Any, int]:
-    return dict(zip(values, counts.tolist(), strict=True))
+    return {v: n for v, n in zip(values, counts.tolist(), strict=True) if n}
