@@ -61,7 +61,8 @@ def make_data(count: int) -> dict[str, Any]:
     words = np.array([text.split()[0] for text in texts], object)
     ids = rng.zipf(1.3, count).clip(max=50_000).astype("int64")
     return {
-        "texts": np.array(texts, object), "words": words, "ids": ids, "far": ids * 2**40, "pairs": (words, ids),
+        "texts": np.array(texts, object), "words": words, "ids": ids, "far": ids * 2**40,
+        "pairs": (words, ids),
         "numbers": rng.normal(size=(count, 1)).astype("float32"),
         "sets": rng.integers(0, 100, (count, 8)),
     }  # fmt: skip

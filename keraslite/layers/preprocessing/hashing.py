@@ -168,7 +168,7 @@ class HashedCrossing(_Hashed):
 
     >>> layer = HashedCrossing(5)
     >>> ops.convert_to_numpy(layer((["A", "B", "A"], [101, 101, 102]))).tolist()
-    [1, 1, 3]
+    [1, 4, 3]
     """
 
     def __init__(

@@ -266,7 +266,7 @@ def distinct_rows(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray
             firsts.append(pending[first])
             codes[pending] = numbers.ravel() + count
             break
-        bits = min(max(int(len(pending)).bit_length() + 1, 8), 20)
+        bits = min(max(len(pending).bit_length() + 1, 8), 20)
         factor = _GOLDEN + np.uint64(2 * rounds)
         slots = ((hashes if rounds == 1 else hashes[pending]) * factor) >> np.uint64(64 - bits)
         table = np.empty(1 << bits, np.int64)
