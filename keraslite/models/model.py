@@ -18,6 +18,7 @@ from keraslite.layers.base.building import (
 )
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.base.quantized import Quantized
+from keraslite.layers.base.symbolic_call import add_node
 from keraslite.layers.base.tracking import LayerList
 from keraslite.models.folding import folded_calls
 from keraslite.models.graph import (
@@ -216,6 +217,21 @@ class Model(Trainer, Layer):
         if self._host_parts is None:
             return super()._transform(training)
         return lambda x, y, sample_weight: (self.preprocess(x), y, sample_weight)
+
+    def _symbolic(
+        self, args: tuple, kwargs: dict, training: bool | None, asked: bool | None
+    ) -> Any:
+        if self._host_parts is None or preprocessed(args[0]) is not None:
+            return super()._symbolic(args, kwargs, training, asked)
+        if any(x.dtype == "string" for x in tree.flatten(args[0])):
+            raise NotImplementedError(
+                f"Model {self.name!r} takes texts, and cannot be a part of another model. Call its "
+                "layers one by one in the other, those that take texts first."
+            )
+        outputs = run_graph(self._graph, self.match_inputs(args[0]))  # call by call
+        outputs = tree.map_structure(lambda x: KerasTensor(x.dims, x.dtype), outputs)
+        add_node(self, args, kwargs, outputs, asked)
+        return outputs
 
     def match_inputs(self, inputs: Any) -> list[Any]:
         """Return the values of a call, flat, in the order, dtypes and ranks of the graph's inputs.

@@ -13,6 +13,7 @@ from compare import assert_close, to_numpy
 
 import keraslite
 from keraslite import layers, ops
+from keraslite.layers.preprocessing.texts import distinct_rows
 
 TEXTS = [
     "The quick brown-fox, jumps!", "über den  Zaun\tund\nwieder", "the the THE fox", "", "  ",
@@ -498,6 +499,30 @@ ERRORS = [
 def test_refuses(act, error, message):
     with keraslite.use_backend("numpy"), pytest.raises(error, match=message):
         act()
+
+
+def test_tokens_of_any_length_and_bytes():
+    """Texts of random characters, some of them white space, and of tokens of many lengths."""
+    rng = np.random.default_rng(0)
+    alphabet = np.array(list("aB.é日\u00a0\u3000\x1f \t-'😀"))
+    texts = ["".join(rng.choice(alphabet, n)) for n in rng.integers(0, 40, 60)]
+    texts += ["x" * n + " " + "X" * (n + 1) for n in range(70)] + ["a" * 32 + "b", "a" * 33]
+    theirs, ours = keras.layers.TextVectorization(), layers.TextVectorization()
+    theirs.adapt(texts)
+    with keraslite.use_backend("numpy"):
+        ours.adapt(texts)
+        assert ours.get_vocabulary() == theirs.get_vocabulary()
+        assert_close(ours(texts), np.asarray(theirs(tf.constant(texts))), 0)
+
+
+def test_rows_whose_hashes_are_alike():
+    first = np.arange(500, dtype="uint64")
+    golden = np.uint64(0x9E3779B97F4A7C15)  # of distinct_rows: these hashes are all 7
+    second = np.uint64(7) - (first ^ (first >> np.uint64(29))) * golden
+    columns = [np.tile(column, 2) for column in (first, second)]
+    places, codes = distinct_rows(columns)
+    assert len(places) == 500
+    assert (columns[0][places][codes] == columns[0]).all()
 
 
 def test_counts_with_weights(backend):
