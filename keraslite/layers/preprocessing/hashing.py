@@ -138,8 +138,10 @@ class Hashing(_Hashed):
     def call(self, inputs: Any) -> Any:
         """Hash the inputs, and encode the bins."""
         if hasattr(inputs, "flat_values"):  # TensorFlow's ragged tensor
+            self.refuse_to_encode("ragged")
             return inputs.with_flat_values(self.call(inputs.flat_values))
         if hasattr(inputs, "dense_shape"):  # and its sparse one
+            self.refuse_to_encode("sparse")
             return type(inputs)(inputs.indices, self.call(inputs.values), inputs.dense_shape)
         shape = static_shape(inputs)
         return self._encoded(self._bins, inputs, shape)

@@ -85,6 +85,19 @@ class HostLayer(DataLayer):
         finally:
             scopes.backend = outer
 
+    def refuse_to_encode(self, form: str) -> None:
+        """Raise NotImplementedError if the layer encodes, which it does for dense tensors alone.
+
+        Args:
+            form: of the tensor: "sparse" or "ragged".
+        """
+        mode = getattr(self, "output_mode", "int")
+        if mode != "int":
+            raise NotImplementedError(
+                f"Layer {self.name!r} takes no {form} tensor if output_mode={mode!r}: make it "
+                "dense, or take output_mode='int'."
+            )
+
     def _symbolic(
         self, args: tuple, kwargs: dict, training: bool | None, asked: bool | None
     ) -> Any:

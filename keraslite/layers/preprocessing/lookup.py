@@ -411,6 +411,7 @@ class IndexLookup(HostLayer):
         if hasattr(inputs, "flat_values"):  # TensorFlow's ragged tensor
             return self._call_ragged(inputs)
         if hasattr(inputs, "dense_shape"):  # and its sparse one
+            self.refuse_to_encode("sparse")
             return type(inputs)(inputs.indices, self.call(inputs.values), inputs.dense_shape)
         if self.invert:
             return on_host(self._terms_of, inputs, [self._term_example], [static_shape(inputs)])
