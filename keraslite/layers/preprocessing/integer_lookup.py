@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keraslite import backend as backends
-from keraslite.layers.preprocessing.lookup import IndexLookup, buckets
+from keraslite.layers.preprocessing.lookup import UNKNOWN, IndexLookup, buckets
 
 _DENSE = 1 << 20  # a table of so many integers is small
 
@@ -98,7 +98,7 @@ class IntegerLookup(IndexLookup):
         table[keys - low] = places
         return _Index(low, high, None, table)
 
-    def find(self, index: _Index, terms: np.ndarray, default: int) -> np.ndarray:
+    def find(self, index: _Index, terms: np.ndarray) -> np.ndarray:
         """Return the places of integers."""
         if index.keys is None:
             inside = (terms >= index.low) & (terms <= index.high)
@@ -107,7 +107,7 @@ class IntegerLookup(IndexLookup):
         else:
             at = np.minimum(np.searchsorted(index.keys, terms), len(index.keys) - 1)
             inside, places = index.keys[at] == terms, index.places[at]
-        return np.where(inside, places, default)
+        return np.where(inside, places, UNKNOWN)
 
     def numbered(self, terms: np.ndarray) -> tuple[list[int], np.ndarray]:
         """Return the distinct integers, and which each is."""

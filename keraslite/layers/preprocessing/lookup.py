@@ -23,7 +23,7 @@ from keraslite.layers.preprocessing.texts import TokenCounts, Tokens
 from keraslite.symbolic import KerasTensor
 from keraslite.typing import Shape
 
-_UNKNOWN, _MASKED = -1, -2  # places of terms that are not in the vocabulary
+UNKNOWN, _MASKED = -1, -2  # places of terms that are not in the vocabulary
 _ROWS = 1 << 16  # of an array that are counted at once
 
 
@@ -147,8 +147,8 @@ class IndexLookup(HostLayer):
         """
         raise NotImplementedError
 
-    def find(self, index: Any, terms: Any, default: int) -> np.ndarray:
-        """Return the places of flat terms; a default for those that are not in the index."""
+    def find(self, index: Any, terms: Any) -> np.ndarray:
+        """Return the places of flat terms; UNKNOWN for those that are not in the index."""
         raise NotImplementedError
 
     def numbered(self, terms: Any) -> tuple[list[Any], np.ndarray]:
@@ -369,11 +369,11 @@ class IndexLookup(HostLayer):
         Raises:
             ValueError: one is not in the vocabulary, and `num_oov_indices` is 0.
         """
-        numbers = self.find(self._kl_index, terms, _UNKNOWN)
+        numbers = self.find(self._kl_index, terms)
         if self.num_oov_indices == 1:
-            numbers[numbers == _UNKNOWN] = self._oov_start
+            numbers[numbers == UNKNOWN] = self._oov_start
             return numbers
-        unknown = np.flatnonzero(numbers == _UNKNOWN)
+        unknown = np.flatnonzero(numbers == UNKNOWN)
         if len(unknown):
             terms = [terms[i] for i in unknown]
             if self.num_oov_indices == 0:

@@ -1,13 +1,19 @@
 """StringLookup: the numbers of texts in a vocabulary."""
 
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 from keraslite.layers.preprocessing import texts
-from keraslite.layers.preprocessing.lookup import IndexLookup, buckets
+from keraslite.layers.preprocessing.lookup import UNKNOWN, IndexLookup, buckets
+
+
+class _Table(dict):
+    """Places by text. (Faster than `dict.get` with a default.)"""
+
+    def __missing__(self, text: str) -> int:
+        return UNKNOWN
 
 
 class StringLookup(IndexLookup):
@@ -72,11 +78,11 @@ class StringLookup(IndexLookup):
 
     def make_index(self, terms: Sequence[str], places: np.ndarray) -> dict[str, int]:
         """Return the table of the vocabulary."""
-        return dict(zip(terms, places.tolist(), strict=True))
+        return _Table(zip(terms, places.tolist(), strict=True))
 
-    def find(self, index: dict[str, int], terms: list[str], default: int) -> np.ndarray:
+    def find(self, index: dict[str, int], terms: list[str]) -> np.ndarray:
         """Return the places of texts."""
-        return np.fromiter(map(index.get, terms, repeat(default)), np.int64, len(terms))
+        return np.fromiter(map(index.__getitem__, terms), np.int64, len(terms))
 
     def numbered(self, terms: list[str]) -> tuple[list[str], np.ndarray]:
         """Return the distinct texts, and which each is."""

@@ -8,7 +8,7 @@ up, decoded, hashed) is done once.
 import codecs
 import string
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -101,12 +101,15 @@ def as_str(items: list[Any], encoding: str = "utf-8") -> list[str]:
     return [v.decode(encoding, _BAD) for v in items]
 
 
-def as_bytes(values: Iterable[str]) -> list[bytes]:
+def as_bytes(values: Sequence[str]) -> list[bytes]:
     r"""Encode texts in UTF-8.
 
     >>> as_bytes(["é"])
     [b'\xc3\xa9']
     """
+    joined = "\0".join(values)
+    if joined.count("\0") == len(values) - 1:
+        return joined.encode("utf-8", _BAD).split(b"\0")
     return [v.encode("utf-8", _BAD) for v in values]
 
 
