@@ -120,17 +120,16 @@ def text_array(values: Sequence[Any], shape: Any = -1) -> np.ndarray:
     return array.reshape(shape)
 
 
-def numbered(values: Sequence[Any], first: Sequence[Any] = ()) -> tuple[list[Any], np.ndarray]:
+def numbered(values: Sequence[Any]) -> tuple[list[Any], np.ndarray]:
     """Return the distinct values, and for each value which one it is.
 
     Args:
         values: the values.
-        first: those that have the first numbers.
 
     >>> numbered(["b", "a", "b"])
     (['b', 'a'], array([0, 1, 0]))
     """
-    index: defaultdict = defaultdict(None, zip(first, range(len(first)), strict=True))
+    index: defaultdict = defaultdict()
     index.default_factory = index.__len__  # a new value has the next number
     codes = np.fromiter(map(index.__getitem__, values), np.int64, len(values))
     index.default_factory = None  # which would keep it alive
