@@ -36,7 +36,43 @@ def _forward_hook():
         raise NotImplementedError("hooks of torch.nn.Module are not run")
 
 
+def _texts_in_an_inner_model():
+    inner = keras.Sequential([keras.Input((), dtype="string"), layers.Hashing(3)])
+    texts = keras.Input((), dtype="string")
+    keras.Model(texts, inner(texts))
+
+
+class Hashed(keras.Model):
+    """A model that hashes inside its step, which is compiled."""
+
+    def __init__(self):
+        super().__init__()
+        self.hashing, self.table = layers.Hashing(3), layers.Embedding(3, 2)
+
+    def call(self, x):
+        return self.table(self.hashing(x))
+
+
+def _hash_in_a_step():
+    with keras.use_backend("jax"):
+        model = Hashed()
+        model.compile("sgd", "mse")
+        model.fit(np.arange(4), np.ones((4, 2), "float32"), verbose=0)
+
+
+def _count_a_sparse_tensor():
+    import tensorflow as tf
+
+    with keras.use_backend("tensorflow"):
+        lookup = layers.StringLookup(vocabulary=["a"], output_mode="count")
+        counts = lookup(tf.sparse.from_dense([["a"]]))
+        counts.numpy()
+
+
 GAPS = {
+    "a model of texts inside a model": _texts_in_an_inner_model,
+    "Hashing inside the step of a subclass on jax": _hash_in_a_step,
+    "StringLookup that counts the texts of a SparseTensor": _count_a_sparse_tensor,
     "hooks of torch.nn.Module": _forward_hook,
     **{
         f"fit on a sparse tensor on {name}": lambda name=name: _fit_on_sparse(name)

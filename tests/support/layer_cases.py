@@ -270,6 +270,15 @@ row("AdditiveAttention", [Q, V])
 row("AdditiveAttention", [Q, V], use_scale=False)
 
 # ---- preprocessing ----
+row("MelSpectrogram", x(2, 400), fft_length=64, sequence_stride=32, num_mel_bins=6)
+row("MelSpectrogram", x(3, 300), fft_length=64, sequence_length=50, window="hamming",
+    max_freq=3000, sampling_rate=8000, num_mel_bins=5, power_to_db=False, mag_exp=1.5)  # fmt: skip
+row("STFTSpectrogram", x(2, 40, 3), frame_length=10, mode="psd", expand_dims=True)
+row("STFTSpectrogram", x(2, 40, 2), frame_length=16, frame_step=5, padding="same", mode="stft",
+    scaling="spectrum", periodic=True)  # fmt: skip
+row("STFTSpectrogram", x(2, 40, 2), frame_length=12, fft_length=32, window=None, scaling=None,
+    mode="magnitude")  # fmt: skip
+row("STFTSpectrogram", x(2, 40, 1), frame_length=16, mode="imag", window="hamming")
 row("Rescaling", ids(2, 3, 4, high=255), scale=1 / 255)
 row("Rescaling", x(2, 3, 4), scale=[1.0, 2.0, 3.0, 4.0], offset=-1.0)
 row("Normalization", x(2, 3, 4), mean=0.5, variance=2.0)
