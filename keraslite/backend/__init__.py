@@ -35,6 +35,7 @@ from keraslite.backend.dispatch import (
     module_of,
     no_grad,
     of,
+    ragged_tensor,
     refuse_to_mix,
     seed_frameworks,
     to_backend,

@@ -426,6 +426,18 @@ def host_call(function: Any, args: Any, example: Any, shapes: Any) -> Any:
     return call(function, args, example, shapes)
 
 
+def ragged_tensor(values: Any, lengths: Any) -> Any:
+    """Return rows of several lengths as TensorFlow's `RaggedTensor`, which other backends lack.
+
+    Args:
+        values: (elements,): a tensor of TensorFlow, or an array.
+        lengths: (rows,) ints.
+    """
+    from keraslite.backend.tensorflow.host import ragged_tensor as make
+
+    return make(values, lengths)
+
+
 def to_backend(value: Any, name: str) -> Any:
     """Move a tensor to another backend: by DLPack without a copy where both allow it, else numpy.
 

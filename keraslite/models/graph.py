@@ -276,6 +276,35 @@ def _run(
     return value_of(outputs) if single else tree.map_structure(value_of, outputs)
 
 
+def split_graph(graph: Graph, comes_first: Callable[[Node], bool]) -> tuple[Graph, Graph] | None:
+    """Return a graph in two parts: calls that depend on the inputs alone, and the others.
+
+    Args:
+        graph: the graph.
+        comes_first: whether a call belongs to the first part, if what it is called on does.
+
+    Returns:
+        (the first part, the second one, which takes what the first gives), or None if no call
+        belongs to the first part.
+    """
+    available = {id(x) for x in graph.flat_inputs}
+    first: list[Node] = []
+    for node in graph.nodes:
+        if comes_first(node) and all(id(x) in available for x in node.inputs):
+            first.append(node)
+            available |= {id(x) for x in node.outputs}
+    if not first:
+        return None
+    rest = [node for node in graph.nodes if node not in first]
+    made = {id(x) for node in rest for x in node.outputs}
+    taken = [x for node in rest for x in node.inputs] + graph.flat_outputs
+    between = list({id(x): x for x in taken if id(x) not in made}.values())
+    return (
+        Graph(graph.inputs, first, between, [], [], _last_uses(first, between)),
+        Graph(between, rest, graph.outputs, [], [], _last_uses(rest, graph.outputs)),
+    )
+
+
 def match_inputs(graph: Graph, inputs: Any, name: str) -> list[Any]:
     """Return the values of a call in the order of the symbolic inputs; dicts go by name.
 
@@ -328,10 +357,11 @@ def _match(x: Any, symbol: KerasTensor, name: str) -> Any:
     shape, expected, given = getattr(x, "shape", None), symbol.shape, x
     if shape is None:
         return x
+    text = isinstance(x, np.ndarray) and x.dtype.kind in "OSU"
     if len(shape) == len(expected) + 1 and shape[-1] == 1:
-        x = ops.squeeze(x, -1)
+        x = x[..., 0] if text else ops.squeeze(x, -1)
     elif len(shape) == len(expected) - 1 and expected[-1] == 1:
-        x = ops.expand_dims(x, -1)
+        x = x[..., None] if text else ops.expand_dims(x, -1)
     shape = tuple(x.shape)
     if len(shape) != len(expected) or not _fits(shape, expected):
         raise ValueError(

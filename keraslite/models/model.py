@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Self
 
+from keraslite import backend as backends
 from keraslite import masking, quantizers, tree
 from keraslite.layers.base.building import (
     build_shapes,
@@ -27,6 +28,7 @@ from keraslite.models.graph import (
     rebuild_graph,
     run_graph,
 )
+from keraslite.models.host_part import preprocess, preprocessed, split
 from keraslite.models.state_tree import get_state_tree, set_state_tree
 from keraslite.operation import Operation
 from keraslite.optimizers import Optimizer
@@ -83,6 +85,8 @@ class Model(Trainer, Layer):
     """
 
     _graph: Graph | None = None
+    # The graph in two parts, if layers that compute on the host are the first in it.
+    _host_parts: tuple[Graph, Graph] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if public_class(cls) is not Model or not _is_functional(args, kwargs):
@@ -115,6 +119,7 @@ class Model(Trainer, Layer):
     def set_graph(self, graph: Graph | None) -> None:
         """Make the model one that runs a graph and is built; None takes the graph away."""
         self._graph, self.built = graph, graph is not None
+        self._host_parts = None if graph is None else split(graph)
         self.autocast = graph is None  # values are cast to the dtypes of the symbolic inputs
 
     # -- what a graph tells ---------------------------------------------------------------------
@@ -183,11 +188,34 @@ class Model(Trainer, Layer):
         """Run the graph; a subclass without one writes this method."""
         if self._graph is None:
             raise NotImplementedError(f"{type(self).__name__} does not implement call().")
+        if self._host_parts is not None:
+            values = preprocessed(inputs)
+            values = preprocessed(self.preprocess(inputs)) if values is None else values
+            rest = self._host_parts[1]
+            return run_graph(rest, values, folded_calls(rest, self.backend))
         values = self.match_inputs(inputs)
         if mask is not None:
             for x, m in zip(values, tree.flatten(mask), strict=True):
                 masking.set_mask(x, m)
         return run_graph(self._graph, values, folded_calls(self._graph, self.backend))
+
+    def preprocess(self, inputs: Any) -> Any:
+        """Run the first layers on inputs, if they compute on the host, such as TextVectorization.
+
+        The loops do so ahead of the compiled step. The model takes the result as it takes inputs.
+
+        Args:
+            inputs: the nested values of a call; if no layer computes on the host they come back.
+        """
+        if self._host_parts is None:
+            return inputs
+        with backends.backend_scope(self.backend):
+            return preprocess(self._host_parts[0], inputs, self.name)
+
+    def _transform(self, training: bool) -> Callable | None:
+        if self._host_parts is None:
+            return super()._transform(training)
+        return lambda x, y, sample_weight: (self.preprocess(x), y, sample_weight)
 
     def match_inputs(self, inputs: Any) -> list[Any]:
         """Return the values of a call, flat, in the order, dtypes and ranks of the graph's inputs.

@@ -1,5 +1,6 @@
 """Sequential: layers one after the other."""
 
+from collections.abc import Callable
 from typing import Any
 
 from keraslite import tree
@@ -10,6 +11,7 @@ from keraslite.layers.base.tracking import LayerList
 from keraslite.layers.input_layer import InputLayer
 from keraslite.layers.lambda_layer import Lambda
 from keraslite.models.graph import make_graph
+from keraslite.models.host_part import preprocessed, runs_on_host, text_array
 from keraslite.models.model import Model
 from keraslite.naming import layer_scope
 from keraslite.registry import (
@@ -111,6 +113,8 @@ class Sequential(Model):
         Inputs in a list or a dict make no graph: the layers are built when they are called.
         """
         shape = as_shape(input_shape)
+        if not isinstance(shape, tuple) and self._starts_on_host():  # a list of texts
+            shape = (None,)
         if not self.is_functional and isinstance(shape, tuple) and self._layers_in_order:
             if not isinstance(self._layers_in_order[0], InputLayer):
                 dtype = self._layers_in_order[0].input_dtype
@@ -119,18 +123,40 @@ class Sequential(Model):
             self._connect()
         self.built = True
 
+    def _starts_on_host(self) -> bool:
+        return bool(self.layers) and runs_on_host(self.layers[0])
+
+    def preprocess(self, inputs: Any) -> Any:
+        """Run the first layers on inputs, if they compute on the host, such as TextVectorization.
+
+        Args:
+            inputs: the values of a call; if no layer computes on the host they come back.
+        """
+        if not self.is_functional and self._starts_on_host():
+            self.build(tuple(getattr(text_array(inputs), "shape", (None,))))
+        return super().preprocess(inputs)
+
+    def _transform(self, training: bool) -> Callable | None:
+        if not self._starts_on_host():
+            return super()._transform(training)
+        return lambda x, y, sample_weight: (self.preprocess(x), y, sample_weight)
+
     def graph_nodes(self) -> list[Node]:
         """Return the calls of the layers in order, without the input."""
         return [node for node in super().graph_nodes() if node.inputs]
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the layers in order."""
-        x = inputs
-        if self.is_functional:
+        x, layers = inputs, self.layers
+        if self._host_parts is not None:
+            values = preprocessed(inputs)
+            values = preprocessed(self.preprocess(inputs)) if values is None else values
+            x, layers = values[0], layers[len(self._host_parts[0].nodes) :]
+        elif self.is_functional:
             expected, values = self.input, self.match_inputs(inputs)
             single = isinstance(expected, KerasTensor)
             x = values[0] if single else tree.pack_sequence_as(expected, values)
-        for layer in self.layers:
+        for layer in layers:
             takes_mask = mask is not None and accepts_mask(layer)
             x = layer(x, mask=mask) if takes_mask else layer(x)
             mask = None

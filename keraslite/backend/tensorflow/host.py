@@ -34,3 +34,13 @@ def host_call(function: Callable, args: Any, example: Any, shapes: Any) -> Any:
     for tensor, shape in zip(outputs, shapes, strict=True):
         tensor.set_shape(shape)
     return tf.nest.pack_sequence_as(example, outputs)
+
+
+def ragged_tensor(values: Any, lengths: Any) -> tf.RaggedTensor:
+    """Make a tensor of rows of several lengths.
+
+    Args:
+        values: the elements of all rows, one after the other.
+        lengths: the number of elements of each row.
+    """
+    return tf.RaggedTensor.from_row_lengths(values, lengths)

@@ -119,7 +119,7 @@ def _role(value: Any) -> str:
 
 
 def _is_metric(value: Any) -> bool:
-    return hasattr(type(value), "update_state") and hasattr(type(value), "reset_state")
+    return all(hasattr(type(value), name) for name in ("update_state", "reset_state", "result"))
 
 
 class _Own(NamedTuple):

@@ -1,0 +1,70 @@
+"""The part of a graph that runs on the host, before the compiled steps of a model.
+
+Layers that look texts up (`runs_on_host`) cannot be compiled. Those that depend on the inputs of a
+model alone run in the thread that reads the data; the step takes what they give.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from keraslite import backend as backends
+from keraslite.models.graph import Graph, match_inputs, run_graph, split_graph
+from keraslite.symbolic import Node
+
+_PREPROCESSED = "_kl_preprocessed"  # the key under which values come that were preprocessed
+
+
+def runs_on_host(operation: Any) -> bool:
+    """Return whether an operation is a layer that computes on the host."""
+    return getattr(operation, "runs_on_host", False)
+
+
+def _on_host(node: Node) -> bool:
+    return runs_on_host(node.operation)
+
+
+def split(graph: Graph) -> tuple[Graph, Graph] | None:
+    """Return the part of a graph that runs on the host and the other; None without such a part."""
+    return split_graph(graph, _on_host)
+
+
+def preprocess(part: Graph, inputs: Any, name: str) -> dict[str, Any]:
+    """Run the part of a graph that runs on the host.
+
+    Args:
+        part: the part.
+        inputs: what the model was called with.
+        name: the model's, for errors.
+
+    Returns:
+        What the other part takes, in a form that `preprocessed` recognizes.
+    """
+    values = match_inputs(part, _with_arrays(part, inputs), name)
+    return as_preprocessed(run_graph(part, values))
+
+
+def as_preprocessed(values: Any) -> dict[str, Any]:
+    """Return values in the form that `preprocessed` recognizes."""
+    return {_PREPROCESSED: values}
+
+
+def preprocessed(inputs: Any) -> Any:
+    """Return the values in what `preprocess` gave; None for any other inputs."""
+    return inputs.get(_PREPROCESSED) if type(inputs) is dict else None
+
+
+def _with_arrays(part: Graph, inputs: Any) -> Any:
+    """Return inputs with arrays in the place of lists of texts."""
+    if isinstance(inputs, dict):
+        return {key: text_array(value) for key, value in inputs.items()}
+    if isinstance(inputs, list | tuple) and len(part.flat_inputs) > 1:
+        return type(inputs)(text_array(value) for value in inputs)
+    return text_array(inputs)
+
+
+def text_array(x: Any) -> Any:
+    """Return a list of texts as an array of objects, and anything else as it is."""
+    if isinstance(x, list | tuple) and backends.is_text(x):
+        return np.array(x, object)
+    return x
