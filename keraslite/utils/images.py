@@ -206,7 +206,7 @@ def smart_resize(
         An array for an array, else a tensor.
 
     Raises:
-        ValueError: an argument is not valid, or the size of the images is not known.
+        ValueError: an argument is not valid.
 
     >>> smart_resize(np.arange(8.0).reshape(2, 4, 1), (2, 2))[..., 0].tolist()
     [[1.0, 2.0], [5.0, 6.0]]

@@ -54,6 +54,15 @@ def test_smart_resize_of_tensors(backend):
         utils.images.smart_resize(x, (2, 4, 1))
 
 
+def test_smart_resize_of_pictures_of_unknown_sizes():
+    tf = pytest.importorskip("tensorflow")
+    pictures = [RNG.uniform(0, 255, shape).astype("float32") for shape in ((5, 9, 1), (8, 3, 1))]
+    spec = tf.TensorSpec((None, None, 1))
+    data = tf.data.Dataset.from_generator(lambda: iter(pictures), output_signature=spec)
+    for x, resized in zip(pictures, data.map(lambda x: utils.images.smart_resize(x, (4, 6)))):
+        assert_close(resized.numpy(), utils.images.smart_resize(x, (4, 6)), atol=1e-3)
+
+
 OBJECTS = [
     lambda lib: lib.layers.Dense(3, activation="relu", kernel_regularizer=lib.regularizers.L2(0.5)),
     lambda lib: lib.layers.Flatten(name="relu"), lambda lib: lib.regularizers.L1L2(0.5, 0.1),
