@@ -36,6 +36,7 @@ from keraslite.utils.data import (
     pad_sequences,
     unpack_x_y_sample_weight,
 )
+from keraslite.utils.feature_space import FeatureSpace
 from keraslite.utils.file_datasets import (
     image_dataset_from_directory,
     text_dataset_from_directory,
@@ -158,8 +159,8 @@ def get_source_inputs(tensor: Any) -> list[KerasTensor]:
 
 
 __all__ = [
-    "Config", "CustomObjectScope", "KerasTensor", "Progbar", "PyDataset", "Sequence",
-    "array_to_img", "audio_dataset_from_directory", "bounding_boxes", "clear_session",
+    "Config", "CustomObjectScope", "FeatureSpace", "KerasTensor", "Progbar", "PyDataset",
+    "Sequence", "array_to_img", "audio_dataset_from_directory", "bounding_boxes", "clear_session",
     "custom_object_scope", "deserialize_keras_object", "disable_interactive_logging",
     "enable_interactive_logging", "get_custom_objects", "get_file", "get_registered_name",
     "get_registered_object", "get_source_inputs", "image_dataset_from_directory", "img_to_array",

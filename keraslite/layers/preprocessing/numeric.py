@@ -1,13 +1,12 @@
 """Preprocessing of numbers: scaling and normalization."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from keraslite import backend as backends
 from keraslite import config, ops, registry
-from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.preprocessing.data_layer import DataLayer
 from keraslite.typing import Shape, Tensor
 
@@ -42,7 +41,7 @@ class Rescaling(DataLayer):
         return ops.add(ops.multiply(ops.cast(inputs, dtype), scale), offset)
 
 
-class Normalization(ConfigLayer):
+class Normalization(DataLayer):
     """Bring features to mean 0 and variance 1, by a mean and variance that do not change.
 
     Args:
@@ -88,6 +87,7 @@ class Normalization(ConfigLayer):
         super().__init__(**kwargs)
         self.set_attributes(axis=axis, invert=invert, input_mean=mean, input_variance=variance)
         self.supports_masking = True
+        self.reset_state()
 
     def build(self, input_shape: Shape) -> None:
         """Make the weights that `adapt` sets, or bring the statistics to the shape of the axes."""
@@ -134,7 +134,10 @@ class Normalization(ConfigLayer):
         if not self.built:
             return None
         if constant is None:
-            value = ops.cast(getattr(self, weight).value, self.compute_dtype)
+            value = getattr(self, weight).value
+            if backends.backend() != self.backend:  # in the graph of another framework
+                value = ops.convert_to_tensor(backends.to_numpy(value))
+            value = ops.cast(value, self.compute_dtype)
         else:
             value = ops.convert_to_tensor(
                 np.broadcast_to(constant, self._sizes), self.compute_dtype
@@ -152,35 +155,52 @@ class Normalization(ConfigLayer):
             TypeError: the data is neither.
             ValueError: there is no batch, a batch does not fit, or `mean` was set.
         """
+        self.reset_state()
+        for batch in _batches(data):
+            self.update_state(batch)
+        self.finalize_state()
+
+    def reset_state(self) -> None:
+        """Forget the numbers that were read."""
+        self._kl_moments: tuple[int, Any, Any] = (0, 0.0, 0.0)  # count, mean, variance
+
+    def update_state(self, data: Any) -> None:
+        """Take a batch of numbers into the statistics.
+
+        Args:
+            data: an array or tensor, with an axis of samples where the features have one.
+        """
         if self.input_mean is not None:
             raise ValueError(f"Layer {self.name!r} has a `mean` of its own: it cannot adapt.")
-        batches = _batches(data)
-        first = next(batches, None)
-        if first is None:
-            raise ValueError("The data is empty: adapt needs at least one batch.")
+        batch = ops.convert_to_numpy(data)
         if not self.built:
-            self.build(first.shape)
+            self.build(batch.shape)
+        sizes = tuple(batch.shape[a] for a in self._kept if a < batch.ndim)
+        if batch.ndim != len(self._broadcast_shape) or sizes != self._sizes:
+            raise ValueError(
+                f"Data must have the sizes {self._sizes} along axis={self.axis}, got {batch.shape}."
+            )
+        axes = tuple(a for a in range(batch.ndim) if a not in self._kept)
         # Float64 on the host: the same on every backend, and exact where a mean is large.
-        count, mean, variance = 0, np.zeros(self._sizes), np.zeros(self._sizes)
-        for batch in itertools.chain([first], batches):
-            sizes = tuple(batch.shape[a] for a in self._kept if a < batch.ndim)
-            if batch.ndim != len(self._broadcast_shape) or sizes != self._sizes:
-                raise ValueError(
-                    f"Data must have the sizes {self._sizes} along axis={self.axis}, got "
-                    f"{batch.shape}."
-                )
-            axes = tuple(a for a in range(batch.ndim) if a not in self._kept)
-            batch = batch.astype("float64")
-            new = int(np.prod([batch.shape[a] for a in axes], dtype=int))
-            if new == 0:
-                continue
-            total, delta = count + new, batch.mean(axes) - mean
-            # The variances, and how far the means lie apart (Chan et al., 1979).
-            variance = (count * variance + new * batch.var(axes)) / total
-            variance += delta**2 * count * new / total**2
-            mean, count = mean + delta * new / total, total
-        self.adapt_mean.assign(mean.astype(self.adapt_mean.dtype))
-        self.adapt_variance.assign(variance.astype(self.adapt_variance.dtype))
+        batch = batch.astype("float64")
+        new = int(np.prod([batch.shape[a] for a in axes], dtype=int))
+        if new == 0:
+            return
+        count, mean, variance = self._kl_moments
+        total, delta = count + new, batch.mean(axes) - mean
+        # The variances, and how far the means lie apart (Chan et al., 1979).
+        variance = (count * variance + new * batch.var(axes)) / total
+        variance = variance + delta**2 * count * new / total**2
+        self._kl_moments = total, mean + delta * new / total, variance
+
+    def finalize_state(self) -> None:
+        """Set the mean and the variance to those of the numbers that were read."""
+        count, mean, variance = self._kl_moments
+        if not count:
+            raise ValueError("The data is empty: adapt needs at least one batch.")
+        for weight, value in ((self.adapt_mean, mean), (self.adapt_variance, variance)):
+            weight.assign(np.broadcast_to(value, self._sizes).astype(weight.dtype))
+        self.reset_state()
 
     def call(self, inputs: Tensor) -> Tensor:
         """Normalize."""
