@@ -20,6 +20,7 @@ class _Scopes(threading.local):
     value_of: Any = None  # gives the value of a symbolic tensor, in functions that use one
     predicting: bool = False  # whether a step of `predict` runs, which nothing is to observe
     losses: Any = None  # the losses that layers added in this thread's calls, by layer
+    dropout_masks: Any = None  # what recurrent cells drew in this thread, by cell
 
 
 scopes = _Scopes()
