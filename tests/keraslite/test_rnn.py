@@ -56,7 +56,9 @@ def test_outputs_and_gradients_are_keras(name, backend):
         def loss():
             out = layer(x, **call)
             flat = tree.flatten(out)
-            total = sum(ops.sum(ops.multiply(v, c)) for v, c in zip(flat, cotangents(flat), strict=True))
+            total = sum(
+                ops.sum(ops.multiply(v, c)) for v, c in zip(flat, cotangents(flat), strict=True)
+            )
             return total + sum(layer.losses), out
 
         variables = [x, *layer.trainable_variables]
