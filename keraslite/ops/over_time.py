@@ -7,6 +7,8 @@ from keraslite import tree
 from keraslite.ops import numpy as k
 from keraslite.ops.control_flow import scan
 from keraslite.ops.core import cast
+from keraslite.ops.engine import engine_of
+from keraslite.scopes import scopes
 from keraslite.variable import StatelessScope, Variable
 
 
@@ -59,7 +61,9 @@ def over_time(
         return [output, *new], output if return_sequences else None
 
     carry = [blank, *flat]
-    if variables:
+    if _runs_op_by_op(flat[0], xs[0]):
+        carry, outputs = _looped(body, carry, xs, reverse)
+    elif variables:
         values = [v.uncast_value() for v in variables]
         run = _with_variables(body, variables)
         (values, carry), outputs = scan(run, (values, carry), xs, reverse=reverse, unroll=unroll)
@@ -70,6 +74,33 @@ def over_time(
     if outputs is not None:
         outputs = k.moveaxis(k.flip(outputs, 0) if reverse else outputs, 0, 1)
     return carry[0], outputs, tree.pack_sequence_as(states, list(carry[1:]))
+
+
+# Loops of more steps are compiled even if nothing else is.
+_MOST_STEPS = 512
+
+
+def _runs_op_by_op(state: Any, xs: Any) -> bool:
+    """Whether each operation runs at once on a backend that would compile the loop, and again in
+    each call, since its body is a new function each time.
+    """
+    module = engine_of(state, xs)
+    return (
+        module.COMPILES_OPS
+        and not scopes.abstract
+        and xs.shape[0] <= _MOST_STEPS
+        and not module.is_traced(k.zeros_like(state))  # which shows it in a traced function
+    )
+
+
+def _looped(body: Callable, carry: list, xs: list, reverse: bool) -> tuple:
+    """`scan`, step by step."""
+    count = xs[0].shape[0]
+    outputs = {}
+    for t in range(count - 1, -1, -1) if reverse else range(count):
+        carry, outputs[t] = body(carry, [x[t] for x in xs])
+    kept = [outputs[t] for t in range(count)]
+    return carry, None if not kept or kept[0] is None else k.stack(kept)
 
 
 def _choose(counts: Any, new: Any, old: Any) -> Any:

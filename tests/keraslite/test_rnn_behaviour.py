@@ -137,7 +137,7 @@ def test_cells_run_by_themselves(backend):
 
 
 def test_masks_go_on(backend):
-    x = ops.convert_to_tensor(X)
+    x = ops.convert_to_tensor(X.copy())  # the mask is of this tensor alone
     masking.set_mask(x, ops.convert_to_tensor(MASK))
 
     def masked(layer):

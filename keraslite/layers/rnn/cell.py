@@ -162,8 +162,8 @@ class RecurrentCell(ConfigLayer):
         Args:
             batch_size: the number of rows.
         """
-        sizes = self.state_size if isinstance(self.state_size, list) else [self.state_size]
-        return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in sizes]
+        count = len(self.state_size) if isinstance(self.state_size, list) else 1
+        return [ops.zeros((batch_size, self.output_size), dtype=self.compute_dtype)] * count
 
     # -- dropout ------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ class _ConvLSTMCell(RecurrentCell):
         """
         first = self.data_format == "channels_first"
         sizes = (self.filters, *self._state_sizes) if first else (*self._state_sizes, self.filters)
-        return [ops.zeros((batch_size, *sizes), dtype=self.compute_dtype) for _ in range(2)]
+        return [ops.zeros((batch_size, *sizes), dtype=self.compute_dtype)] * 2
 
     def product(self, x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
         """Convolve inputs: those of one step, or of all steps as rows of one batch."""

@@ -118,12 +118,13 @@ class RNN(ConfigLayer):
                 )
         if initial_state is None and self.stateful:
             # Copies, since the variables are written in place at the end.
-            initial_state = tree.map_structure(lambda v: ops.copy(v.value), self.states)
-        elif initial_state is None:
-            initial_state = self.get_initial_state(ops.shape(sequences)[0])
-        initial_state = list(initial_state) if tree.is_nested(initial_state) else [initial_state]
-        dtype = self._cell_dtype()
-        return tree.map_structure(lambda x: ops.cast(x, dtype), initial_state)
+            return tree.map_structure(
+                lambda v: ops.cast(ops.copy(v.value), self._cell_dtype()), self.states
+            )
+        if initial_state is None:
+            return self.get_initial_state(ops.shape(sequences)[0])
+        given = list(initial_state) if tree.is_nested(initial_state) else [initial_state]
+        return tree.map_structure(lambda x: ops.cast(x, self._cell_dtype()), given)
 
     # -- calls --------------------------------------------------------------------------------
 
@@ -148,8 +149,6 @@ class RNN(ConfigLayer):
         self._check_unroll(sequences)
         states = self._first_states(sequences, initial_state)
         mask = tree.flatten(mask)[0] if tree.is_nested(mask) else mask
-        if training:
-            _forget_masks(self.cell)
         try:
             last, outputs, states = self.inner_loop(sequences, states, mask, training)
         finally:
@@ -242,11 +241,14 @@ class RNN(ConfigLayer):
 
 
 def _forget_masks(cell: Any) -> None:
-    """Let cells draw new dropout masks."""
+    """Let cells draw new dropout masks for the next sequence.
+
+    Args:
+        cell: the cell, a stack of cells too.
+    """
     for inner in cell.cells if isinstance(cell, StackedRNNCells) else [cell]:
-        if hasattr(inner, "reset_dropout_mask"):
+        if isinstance(inner, RecurrentCell) and (inner.dropout or inner.recurrent_dropout):
             inner.reset_dropout_mask()
-        if hasattr(inner, "reset_recurrent_dropout_mask"):
             inner.reset_recurrent_dropout_mask()
 
 
