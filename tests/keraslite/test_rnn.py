@@ -193,3 +193,32 @@ def test_stateful_layers_go_on_where_they_stopped(backend):
     assert np.abs(first - second).max() > 1e-3 and len(both.states) == 2
     both.reset_state()
     assert_outputs_close(both(X), first)
+
+
+def stateful_model(library):
+    lib = library.layers
+    model = library.Sequential([
+        library.Input(batch_shape=X.shape), lib.GRU(2, stateful=True), lib.Dense(1),
+    ])  # fmt: skip
+    model.compile(library.optimizers.SGD(0.5), "mse", run_eagerly=library is keras)
+    return model
+
+
+@cache
+def keras_trains_with_states():
+    model = stateful_model(keras)
+    before = random_weights([v.shape for v in model.weights])
+    model.set_weights(before)
+    for x in (X, 2 * X):
+        model.train_on_batch(x, TARGETS)
+    return before, model.get_weights(), [v.numpy() for v in model.layers[0].states]
+
+
+def test_training_steps_with_states_are_keras(trains):
+    before, after, states = keras_trains_with_states()
+    model = stateful_model(keraslite)
+    model.set_weights(before)
+    for x in (X, 2 * X):
+        model.train_on_batch(x, TARGETS)
+    assert_outputs_close(model.get_weights(), after)
+    assert_outputs_close([v.numpy() for v in model.layers[0].states], states)
