@@ -39,6 +39,7 @@ class TimeDistributed(Wrapper):
                 f"TimeDistributed takes inputs of rank 3 or more, got the shape {input_shape}."
             )
         super().build((input_shape[0], *input_shape[2:]))
+        self._rows_are_apart = _gives_each_row_its_own(self.layer)
 
     def call(
         self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
@@ -59,7 +60,7 @@ class TimeDistributed(Wrapper):
             return self.layer(x, training=training, **options)
 
         xs = [inputs] if mask is None else [inputs, mask]
-        if self._rows_are_apart():  # all slices as rows of one batch
+        if self._rows_are_apart:  # all slices as rows of one batch
             rows = ops.shape(inputs)[:2]
             out = run(*(ops.reshape(x, (-1, *ops.shape(x)[2:])) for x in xs))
             return ops.reshape(out, (*rows, *ops.shape(out)[1:]))
@@ -71,18 +72,17 @@ class TimeDistributed(Wrapper):
             out = ops.stack([run(*(x[i] for x in xs)) for i in range(steps)])
         return ops.moveaxis(out, 0, 1)
 
-    def _rows_are_apart(self) -> bool:
-        """Whether the layer gives a row of a batch what it would give it in any other batch: where
-        it is the package's own, changes no state but that of random numbers, and has no penalty.
-        """
-        return all(
-            public_class(type(x)).__module__.startswith(f"{_LAYERS}.")
-            and not isinstance(x, Lambda)
-            and x.activity_regularizer is None
-            for x in self.layer.flatten_layers()
-        ) and all(
-            v.made_trainable or v.name == "seed_generator_state" for v in self.layer.variables
-        )
+
+def _gives_each_row_its_own(layer: Layer) -> bool:
+    """Whether a row of a batch gives what it would give in any other batch: where the layers are
+    the package's own, change no state but that of random numbers, and have no penalty.
+    """
+    return all(
+        public_class(type(x)).__module__.startswith(f"{_LAYERS}.")
+        and not isinstance(x, Lambda)
+        and x.activity_regularizer is None
+        for x in layer.flatten_layers()
+    ) and all(v.made_trainable or v.name == "seed_generator_state" for v in layer.variables)
 
 
 _LAYERS = Layer.__module__.removesuffix(".base.layer")  # the package of the layers
