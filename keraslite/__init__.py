@@ -12,6 +12,7 @@ from keraslite import (
     callbacks,
     config,
     constraints,
+    datasets,
     dtype_policies,
     initializers,
     layers,
@@ -21,6 +22,7 @@ from keraslite import (
     models,
     ops,
     optimizers,
+    preprocessing,
     quantizers,
     random,
     regularizers,
@@ -28,6 +30,7 @@ from keraslite import (
     tree,
     utils,
     visualization,
+    wrappers,
 )
 from keraslite.backend import device, no_grad, to_backend, use_backend
 from keraslite.dtype_policies import DTypePolicy, FloatDTypePolicy
@@ -84,9 +87,9 @@ __all__ = [
     "Input", "InputSpec", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Operation",
     "Optimizer", "Quantizer", "Regularizer", "SeedGenerator", "Sequential", "StatelessScope",
     "Variable", "activations", "applications", "backend", "callbacks", "checkpoint", "cond",
-    "config", "constraints", "custom_gradient", "device", "dtype_policies", "grad", "initializers",
-    "jit", "jvp", "layers", "losses", "metrics", "mixed_precision", "models", "name_scope",
-    "no_grad", "ops", "optimizers", "quantizers", "random", "regularizers", "remat", "saving",
-    "scan", "stop_gradient", "to_backend", "tree", "use_backend", "utils", "value_and_grad",
-    "version", "visualization", "vjp", "vmap", "while_loop",
+    "config", "constraints", "custom_gradient", "datasets", "device", "dtype_policies", "grad",
+    "initializers", "jit", "jvp", "layers", "losses", "metrics", "mixed_precision", "models",
+    "name_scope", "no_grad", "ops", "optimizers", "preprocessing", "quantizers", "random",
+    "regularizers", "remat", "saving", "scan", "stop_gradient", "to_backend", "tree", "use_backend",
+    "utils", "value_and_grad", "version", "visualization", "vjp", "vmap", "while_loop", "wrappers",
 ]  # fmt: skip

@@ -323,10 +323,22 @@ def deserialize(config: Any, custom_objects: Any = None) -> Any:
     return registry.deserialize_keras_object(config, custom_objects)
 
 
-def get(identifier: Any) -> Any:
+def get(identifier: Any, **kwargs: Any) -> Any:
     """A quantizer from a name, a config, a class, a function, or None.
 
-    >>> get("abs_max_quantizer").output_dtype
+    Args:
+        identifier: any of these.
+        kwargs: arguments of the class.
+
+    >>> get("abs_max_quantizer", axis=0).output_dtype
     'int8'
     """
+    if kwargs:
+        cls = _TABLE.get(identifier) if isinstance(identifier, str) else identifier
+        if not isinstance(cls, type):
+            raise ValueError(
+                f"The arguments {sorted(kwargs)} are for the name of a class or a class, got "
+                f"{identifier!r}."
+            )
+        return cls(**kwargs)
     return registry.get(identifier, _TABLE, "quantizer")

@@ -8,6 +8,8 @@ normal numbers to rounding.
 
 import math
 import random as python_random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,13 +22,35 @@ from keraslite.ops import nn as ops_nn  # noqa: F401 - loads the table of ops
 from keraslite.ops import noise
 from keraslite.ops import numpy as knp
 from keraslite.ops.core import cast
+from keraslite.scopes import scopes
 from keraslite.typing import DType, Shape, Tensor
 from keraslite.variable import Variable
 
 
 def make_default_seed() -> int:
     """A seed from Python's own generator, which `utils.set_random_seed` fixes."""
-    return python_random.randint(1, 10**9)
+    return (scopes.seeds or python_random).randint(1, 10**9)
+
+
+@contextmanager
+def default_seeds(seed: int | None) -> Iterator[None]:
+    """A block whose default seeds follow from a seed: of initializers, dropout, orders of rows.
+
+    Args:
+        seed: the seed; None changes nothing.
+
+    >>> def draw():
+    ...     with default_seeds(1):
+    ...         return make_default_seed(), make_default_seed()
+    >>> draw() == draw()
+    True
+    """
+    outer = scopes.seeds
+    scopes.seeds = outer if seed is None else python_random.Random(seed)
+    try:
+        yield
+    finally:
+        scopes.seeds = outer
 
 
 class SeedGenerator:

@@ -19,6 +19,7 @@ class _Scopes(threading.local):
     abstract: bool = False  # whether tensors have no values: shapes alone are asked for
     value_of: Any = None  # gives the value of a symbolic tensor, in functions that use one
     predicting: bool = False  # whether a step of `predict` runs, which nothing is to observe
+    seeds: Any = None  # a random.Random that default seeds come from, if somebody says so
     losses: Any = None  # the losses that layers added in this thread's calls, by layer
     dropout_masks: Any = None  # what recurrent cells drew in this thread, by cell
 

@@ -1,6 +1,5 @@
 """What every test shares: quiet frameworks, and the `backend` fixture that runs a test on each."""
 
-import ctypes
 import gc
 import os
 import signal
@@ -11,6 +10,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The models are tiny: several threads would only wait for each other.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+# Most programs run once: XLA's optimisations would take longer than they save.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+)
 sys.path.insert(0, str(Path(__file__).parent / "support"))  # what tests share
 
 import pytest
@@ -20,6 +23,7 @@ from backends import BACKENDS, TRAINABLE
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import keraslite
+from keraslite.backend.freed_memory import release_freed_memory
 
 pytest_plugins = ["hub_server", "kerashub_presets"]
 
@@ -50,4 +54,4 @@ def pytest_runtest_teardown(item, nextitem):
         if "jax" in sys.modules:
             sys.modules["jax"].clear_caches()
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
+        release_freed_memory()

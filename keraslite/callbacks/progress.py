@@ -5,6 +5,8 @@ from typing import Any
 from keraslite.callbacks.base import Callback
 from keraslite.utils.progress import Progbar
 
+_INTERVAL = 0.2  # seconds: what a bar shows is read from the device
+
 
 class ProgbarLogger(Callback):
     """Shows how far training, evaluation or prediction is.
@@ -29,7 +31,10 @@ class ProgbarLogger(Callback):
 
     def _begin(self, prefix: str = "") -> None:
         self.current = 0
-        self.bar = Progbar(self.target, verbose=self.verbose, stateless_metrics=(), prefix=prefix)
+        self.bar = Progbar(
+            self.target, verbose=self.verbose, interval=_INTERVAL, stateless_metrics=(),
+            prefix=prefix,
+        )  # fmt: skip
 
     def _step(self, batch: int, logs: Any) -> None:
         self.current = batch + 1

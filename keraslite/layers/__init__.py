@@ -1,5 +1,8 @@
 """The layers, under their Keras names."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from keraslite.layers.activation import (
     ELU,
     GELU,
@@ -153,8 +156,7 @@ from keraslite.layers.rnn.recurrent import GRU, LSTM, SimpleRNN
 from keraslite.layers.rnn.rnn import RNN
 from keraslite.layers.rnn.stacked import StackedRNNCells
 from keraslite.layers.rnn.time_distributed import TimeDistributed
-from keraslite.registry import deserialize_keras_object as deserialize
-from keraslite.registry import serialize_keras_object as serialize
+from keraslite.registry import deserialize_keras_object, serialize_keras_object
 
 AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
@@ -165,6 +167,35 @@ Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
 Convolution1DTranspose, Convolution2DTranspose = Conv1DTranspose, Conv2DTranspose
 Convolution3DTranspose = Conv3DTranspose
 SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
+
+
+def serialize(layer: Any) -> Any:
+    """Return the config of a layer.
+
+    >>> serialize(Flatten(name="flat"))["class_name"]
+    'Flatten'
+    """
+    return serialize_keras_object(layer)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Return the layer of a config.
+
+    Args:
+        config: what `serialize` returned.
+        custom_objects: classes and functions by name, beside the registered ones.
+
+    Raises:
+        ValueError: it is the config of something else.
+
+    >>> deserialize(serialize(Flatten(name="flat"))).name
+    'flat'
+    """
+    layer = deserialize_keras_object(config, custom_objects)
+    if not isinstance(layer, Layer):
+        raise ValueError(f"The config must be that of a layer, got one of {layer!r}: {config!r}.")
+    return layer
+
 
 __all__ = [
     "Activation", "ActivityRegularization", "AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D",

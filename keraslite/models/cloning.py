@@ -21,6 +21,7 @@ def clone_model(
     clone_function: Callable | None = None,
     call_function: Callable | None = None,
     recursive: bool = False,
+    **kwargs: Any,
 ) -> Model:
     """Copy a model, with new layers and new weights; a compiled one's copy is compiled.
 
@@ -32,6 +33,7 @@ def clone_model(
         call_function: called with a layer of the copy and the arguments of its call, gives what
             the call gives; for functional models alone.
         recursive: whether models inside are copied by `clone_model` and not by `clone_function`.
+        kwargs: `cache`, a dict of the copies by the ids of the layers, which several calls share.
 
     Raises:
         ValueError: an argument that is not for this model, or other inputs than it takes.
@@ -41,7 +43,11 @@ def clone_model(
     >>> wider.output_shape
     (None, 3)
     """
-    return _clone(model, input_tensors, clone_function, call_function, recursive, {})
+    if unknown := kwargs.keys() - {"cache"}:
+        raise TypeError(f"clone_model() got unexpected arguments: {sorted(unknown)}.")
+    cache = kwargs.get("cache")
+    clones = {} if cache is None else cache
+    return _clone(model, input_tensors, clone_function, call_function, recursive, clones)
 
 
 def _clone(

@@ -4,7 +4,7 @@ from typing import Any
 
 from keraslite import registry
 from keraslite.declare import declare
-from keraslite.optimizers import schedules
+from keraslite.optimizers import legacy, schedules
 from keraslite.optimizers.formulas import FORMULAS
 from keraslite.optimizers.loss_scale import LossScaleOptimizer
 from keraslite.optimizers.matrices import MatrixOptimizer
@@ -213,6 +213,6 @@ def get(identifier: Any) -> Any:
 __all__ = [
     "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
     "LossScaleOptimizer", "MatrixOptimizer", "MultiOptimizer", "Muon", "Nadam", "Optimizer",
-    "OptimizerMap", "RMSprop", "SGD", "ScheduleFreeAdamW", "deserialize", "get", "schedules",
-    "serialize",
+    "OptimizerMap", "RMSprop", "SGD", "ScheduleFreeAdamW", "deserialize", "get", "legacy",
+    "schedules", "serialize",
 ]  # fmt: skip

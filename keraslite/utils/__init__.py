@@ -1,5 +1,6 @@
 """Helpers under their Keras names: seeds, labels, data tuples, the progress bar."""
 
+import gc
 import random as python_random
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import naming
+from keraslite.backend.freed_memory import release_freed_memory
 from keraslite.config import (
     disable_interactive_logging,
     enable_interactive_logging,
@@ -25,7 +27,8 @@ from keraslite.registry import (
     serialize_keras_object,
 )
 from keraslite.symbolic import KerasTensor, is_keras_tensor
-from keraslite.utils import bounding_boxes
+from keraslite.utils import bounding_boxes, legacy
+from keraslite.utils.audio_files import audio_dataset_from_directory
 from keraslite.utils.config import Config
 from keraslite.utils.data import (
     PyDataset,
@@ -67,13 +70,17 @@ def clear_session(free_memory: bool = True) -> None:
     """Start the automatic names and the global random numbers again.
 
     Args:
-        free_memory: kept for Keras code.
+        free_memory: whether memory that the process keeps for its next arrays goes back to the
+            system.
 
     >>> clear_session(); naming.auto_name("dense")
     'dense'
     """
     naming.reset_names()
     forget_global_seed_generators()
+    if free_memory:
+        gc.collect()
+        release_freed_memory()
 
 
 Sequence = PyDataset  # its name in older code
@@ -152,11 +159,11 @@ def get_source_inputs(tensor: Any) -> list[KerasTensor]:
 
 __all__ = [
     "Config", "CustomObjectScope", "KerasTensor", "Progbar", "PyDataset", "Sequence",
-    "array_to_img", "bounding_boxes", "clear_session", "custom_object_scope",
-    "deserialize_keras_object", "disable_interactive_logging", "enable_interactive_logging",
-    "get_custom_objects", "get_file", "get_registered_name", "get_registered_object",
-    "get_source_inputs", "image_dataset_from_directory", "img_to_array",
-    "is_interactive_logging_enabled", "is_keras_tensor", "line_length_for", "load_img",
+    "array_to_img", "audio_dataset_from_directory", "bounding_boxes", "clear_session",
+    "custom_object_scope", "deserialize_keras_object", "disable_interactive_logging",
+    "enable_interactive_logging", "get_custom_objects", "get_file", "get_registered_name",
+    "get_registered_object", "get_source_inputs", "image_dataset_from_directory", "img_to_array",
+    "is_interactive_logging_enabled", "is_keras_tensor", "legacy", "line_length_for", "load_img",
     "model_to_dot", "normalize", "pack_x_y_sample_weight", "pad_sequences", "plot_model",
     "register_keras_serializable", "save_img", "serialize_keras_object", "set_random_seed",
     "split_dataset", "standardize_dtype", "text_dataset_from_directory", "text_table",

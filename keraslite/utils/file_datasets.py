@@ -40,6 +40,7 @@ class FileDataset:
         class_names: the names of the classes.
         workers: the number of threads; that of the processor cores, but not more than 8, by
             default.
+        stack: makes one batch of what was loaded for its files.
 
     Attributes:
         file_paths: the paths, in the order without a shuffle.
@@ -60,7 +61,9 @@ class FileDataset:
         seed: int | None = None,
         class_names: Sequence[str] | None = None,
         workers: int | None = None,
+        stack: Callable = np.stack,
     ):
+        self._stack = stack
         self.file_paths, self.labels, self._load = list(file_paths), labels, load
         self.batch_size, self.shuffle = batch_size, shuffle
         self.seed = make_default_seed() if seed is None else seed
@@ -95,7 +98,7 @@ class FileDataset:
             if self.batch_size is None:
                 x, y = x[0], None if y is None else y[0]
             else:
-                x = np.stack(x)
+                x = self._stack(x)
             item = x if y is None else (x, y)
             for function in self._functions:
                 item = function(*item) if isinstance(item, tuple) else function(item)
@@ -230,7 +233,7 @@ def image_dataset_from_directory(
         size, color_mode, interpolation.lower(), crop_to_aspect_ratio, pad_to_aspect_ratio,
         is_channels_first(data_format),
     )  # fmt: skip
-    return _dataset(
+    return dataset_of_files(
         directory, labels, label_mode, class_names, IMAGE_ENDINGS,
         lambda path: _read_image(path, *options),
         batch_size, shuffle, seed, validation_split, subset, follow_links, verbose,
@@ -283,19 +286,37 @@ def text_dataset_from_directory(
     (array(['a film'], dtype='<U6'), array([0], dtype=int32))
     """
     check_word("format", format, ("tf", "grain"))
-    return _dataset(
+    return dataset_of_files(
         directory, labels, label_mode, class_names, (".txt",),
         lambda path: Path(path).read_text(encoding="utf-8")[:max_length],
         batch_size, shuffle, seed, validation_split, subset, follow_links, verbose,
     )  # fmt: skip
 
 
-def _dataset(
+def dataset_of_files(
     directory: Any, labels: Any, label_mode: str | None, class_names: Any, endings: tuple,
     load: Callable, batch_size: int | None, shuffle: bool, seed: int | None,
     validation_split: float | None, subset: str | None, follow_links: bool, verbose: bool,
+    stack: Callable = np.stack,
 ) -> Any:  # fmt: skip
-    """Return the data set of a folder, or of a part of it, or both parts."""
+    """Return the data set of a folder, or of a part of it, or both parts.
+
+    Args:
+        directory: as for `image_dataset_from_directory`, and so the next three.
+        labels: likewise.
+        label_mode: likewise.
+        class_names: likewise.
+        endings: what names of files end in, such as ".jpg".
+        load: a function that reads a path.
+        batch_size: files in a batch; None for single files.
+        shuffle: as for `image_dataset_from_directory`, and so all others but the last.
+        seed: likewise.
+        validation_split: likewise.
+        subset: likewise.
+        follow_links: likewise.
+        verbose: likewise.
+        stack: makes one batch of what was loaded for its files.
+    """
     check_word("label_mode", label_mode, ("int", "categorical", "binary", None))
     check_split(validation_split, subset, shuffle, seed)
     if labels not in ("inferred", None):
@@ -325,7 +346,9 @@ def _dataset(
             raise ValueError(
                 f"validation_split={validation_split} of {len(paths)} files leaves one part empty."
             )
-        return FileDataset(paths[rows], kept, load, batch_size, order, seed, names)
+        return FileDataset(
+            paths[rows], kept, load, batch_size, order, seed, names, stack=stack
+        )  # fmt: skip
 
     if subset is None:
         return part(slice(None), shuffle)

@@ -73,14 +73,8 @@ def get_file(
     if md5_hash is not None and file_hash is None:
         file_hash, hash_algorithm = md5_hash, "md5"
     hasher = _hasher(hash_algorithm, file_hash)
-    name, folder = _name(fname, origin), _folder(cache_dir, cache_subdir)
     extract = extract or untar
-    # The names that Keras gives, so that its cache is ours.
-    content = folder / name
-    if extract and fname and "." in name:
-        target, content = folder / name, folder / f"{name.partition('.')[0]}_extracted"
-    else:
-        target = folder / (f"{name}_archive" if extract else name)
+    target, content = cached_paths(fname, origin, cache_subdir, extract, cache_dir)
     is_new = force_download or not _is_sound(target, hasher, file_hash)
     if is_new:
         _download(origin, target, hasher, file_hash)
@@ -90,6 +84,35 @@ def get_file(
         formats = "tar" if untar else archive_format
         _extract(target, content, ("tar", "zip") if formats == "auto" else formats)
     return str(content)
+
+
+def cached_paths(
+    fname: str | os.PathLike | None,
+    origin: str,
+    cache_subdir: str | os.PathLike = "datasets",
+    extract: bool = False,
+    cache_dir: str | os.PathLike | None = None,
+) -> tuple[Path, Path]:
+    """Return where `get_file` keeps a file, and the folder of its content where it is extracted.
+
+    The names are those that Keras gives, so that its cache is ours. The folder of the file is made.
+
+    Args:
+        fname: as for `get_file`.
+        origin: likewise.
+        cache_subdir: likewise.
+        extract: likewise.
+        cache_dir: likewise.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in cached_paths("a.zip", "", extract=True, cache_dir=folder)]
+    ['a.zip', 'a_extracted']
+    """
+    name, folder = _name(fname, origin), _folder(cache_dir, cache_subdir)
+    if extract and fname and "." in name:
+        return folder / name, folder / f"{name.partition('.')[0]}_extracted"
+    return folder / (f"{name}_archive" if extract else name), folder / name
 
 
 def _hasher(algorithm: str, digest: str | None) -> Any:

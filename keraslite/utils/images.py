@@ -12,7 +12,7 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite import config, dtypes
 from keraslite.ops.image.resampling import weights
-from keraslite.ops.image.resizing import in_aspect
+from keraslite.ops.image.resizing import in_aspect, resize
 from keraslite.ops.layout import is_channels_first
 
 if TYPE_CHECKING:
@@ -184,6 +184,40 @@ def save_img(
         warnings.warn("JPEG has no transparency: the picture is written as RGB.", stacklevel=2)
         image = image.convert("RGB")
     image.save(path, format=file_format, **kwargs)
+
+
+def smart_resize(
+    x: Any,
+    size: Sequence[int],
+    interpolation: str = "bilinear",
+    data_format: str = "channels_last",
+    **kwargs: Any,
+) -> Any:
+    """Resize images without distortion: the largest part around their middle of the right aspect.
+
+    Args:
+        x: (height, width, channels), or a batch of them; an array or a tensor.
+        size: (height, width) of the result.
+        interpolation: one of `INTERPOLATIONS`.
+        data_format: "channels_last" or "channels_first".
+        kwargs: `backend_module`, taken for Keras's sake and not used.
+
+    Returns:
+        An array for an array, else a tensor.
+
+    Raises:
+        ValueError: an argument is not valid.
+
+    >>> smart_resize(np.arange(8.0).reshape(2, 4, 1), (2, 2))[..., 0].tolist()
+    [[1.0, 2.0], [5.0, 6.0]]
+    """
+    if unknown := kwargs.keys() - {"backend_module"}:
+        raise TypeError(f"smart_resize() got unexpected arguments: {sorted(unknown)}.")
+    # Arrays stay on the host.
+    with backends.backend_scope("numpy" if isinstance(x, np.ndarray) else backends.backend()):
+        return resize(
+            x, size, interpolation, crop_to_aspect_ratio=True, data_format=data_format
+        )  # fmt: skip
 
 
 @functools.lru_cache(256)

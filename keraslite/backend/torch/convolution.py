@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from keraslite.backend.primitives import primitive
 from keraslite.backend.torch.fast.convolution import fused_conv
 from keraslite.backend.torch.fast.linear import linear
+from keraslite.backend.torch.fast.planes import planes
 from keraslite.backend.torch.tracing import in_transform
 from keraslite.backend.windows import output_size, padding_pairs
 
@@ -23,8 +24,7 @@ TABLE: dict[str, Any] = {}
 
 def _planes(x: Tensor) -> Tensor:
     """Channels-last data as channels-first in memory format channels_last."""
-    x = x.unsqueeze(1) if x.ndim == 3 else x
-    return x.movedim(-1, 1)
+    return planes(x.unsqueeze(1) if x.ndim == 3 else x)
 
 
 def _rows(x: Tensor, rank: int) -> Tensor:
@@ -92,20 +92,28 @@ def _normalized_conv(
 def _filters(kernel: Tensor) -> Tensor:
     """A kernel (*spatial, inputs, outputs) as torch's (outputs, inputs, *spatial).
 
-    Torch needs it contiguous in a memory format. One transposition of a matrix gives channels_last,
-    several times faster than the general copy that torch would make. A checkpoint's weight seen as
-    our kernel is in order already. A variable is laid out in this order once, for all steps.
+    The kernels of torch want it contiguous with the inputs last, and copy any other at each call,
+    forward and backward. A variable is laid out in this order once, for all steps; what is no
+    variable is transposed as one matrix, several times faster than the copy that torch would make.
     """
-    planes = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
-    if kernel.is_contiguous() and kernel.numel() >= 2**15:
-        *inner, outputs = planes.shape
-        matrix = kernel.detach() if _is_variable(kernel) else kernel
-        filters = matrix.reshape(-1, outputs).t().contiguous().view(outputs, *inner).movedim(-1, 1)
-        if matrix is kernel:
-            return filters
-        kernel.data = filters.movedim((0, 1), (-1, -2)).view(kernel.shape)
-        planes = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
-    return planes.movedim((-1, -2), (0, 1))
+    spatial = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
+    filters = spatial.movedim((-1, -2), (0, 1))
+    if kernel.numel() < 2**15 or filters.movedim(1, -1).is_contiguous():
+        return filters
+    variable = _is_variable(kernel)
+    if not variable and not kernel.is_contiguous():
+        return filters
+    if kernel.is_contiguous():
+        *inner, outputs = spatial.shape
+        matrix = (kernel.detach() if variable else kernel).reshape(-1, outputs)
+        ordered = matrix.t().contiguous().view(outputs, *inner)
+    else:
+        ordered = filters.detach().movedim(1, -1).contiguous()
+    if not variable:
+        return ordered.movedim(-1, 1)
+    kernel.data = ordered.movedim(0, -1).view(kernel.shape)
+    spatial = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
+    return spatial.movedim((-1, -2), (0, 1))
 
 
 def _is_variable(x: Tensor) -> bool:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from keraslite import config
 from keraslite.backend.primitives import primitive
+from keraslite.backend.torch.fast.planes import planes
 from keraslite.backend.torch.tracing import in_transform
 
 TABLE: dict[str, Any] = {}
@@ -80,12 +81,12 @@ def _normalize_batch(
     scale, offset = (v if v is None else v.to(wide) for v in (scale, offset))
     # With momentum 1 the running moments become the batch's, the variance times n / (n - 1).
     mean, variance = torch.zeros(2, channels, dtype=wide, device=x.device).unbind()
-    planes, other = (
+    first, other = (
         v if v is None or x.ndim == 2
-        else v.reshape(x.shape[0], -1, 1, channels).permute(0, 3, 1, 2)
+        else planes(v if x.ndim == 4 else v.reshape(x.shape[0], -1, 1, channels))
         for v in (x, residual)
     )  # fmt: skip
-    out = F.batch_norm(planes, mean, variance, scale, offset, True, 1.0, epsilon)
+    out = F.batch_norm(first, mean, variance, scale, offset, True, 1.0, epsilon)
     # Nothing else reads what was just made, its gradient neither: it is written over.
     out = out if other is None else out.add_(other)
     out = out if activation is None else out.relu_()

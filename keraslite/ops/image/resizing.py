@@ -96,7 +96,18 @@ def _nearest(x: Any, before: Any, after: int) -> Any:
 
 def in_aspect(x: Any, size: tuple, pads: bool, fill: float) -> Any:
     """Images cut or padded around their middle to the aspect of a size."""
-    top, left, rows, columns = aspect_window(*x.shape[1:3], size, pads)
+    height, width = shape(x)[1:3]
+    if not pads and not (isinstance(height, int) and isinstance(width, int)):
+        # A graph of TensorFlow that does not know the sizes: the same window, of tensors.
+        rows, columns = (
+            k.clip(side, 1, limit)
+            for side, limit in (
+                (width * size[0] // size[1], height), (height * size[1] // size[0], width)
+            )
+        )  # fmt: skip
+        top, left = (height - rows) // 2, (width - columns) // 2
+        return x[:, top : top + rows, left : left + columns]
+    top, left, rows, columns = aspect_window(height, width, size, pads)
     if pads:
         return k.pad(x, ((0, 0), (-top, -top), (-left, -left), (0, 0)), constant_values=fill)
     return x[:, top : top + rows, left : left + columns]

@@ -49,9 +49,11 @@ def _groups(parameters: list, slots: dict[str, list], hyper: dict) -> list[_Grou
     """The groups, made anew only when the parameters or what is decayed have changed."""
     cache = hyper["cache"]
     previous = cache.get("parameters", ())
+    strides = [p.stride() for p in parameters]  # a convolution may have laid its kernel out anew
     if (
         len(previous) != len(parameters)
         or not all(map(is_, previous, parameters))
+        or cache["strides"] != strides
         or cache["device"] != parameters[0].device
         or cache["decayed"] != hyper["decayed"]
     ):
@@ -59,7 +61,10 @@ def _groups(parameters: list, slots: dict[str, list], hyper: dict) -> list[_Grou
         for i, (p, decayed) in enumerate(zip(parameters, hyper["decayed"], strict=True)):
             keys.setdefault((p.dtype, p.device, decayed), []).append(i)
         usable = all(d in _DTYPES and dev.type in _DEVICES for d, dev, _ in keys)
-        cache.update(parameters=parameters, device=parameters[0].device, decayed=hyper["decayed"])
+        cache.update(
+            parameters=parameters, strides=strides, device=parameters[0].device,
+            decayed=hyper["decayed"],
+        )  # fmt: skip
         for column in (*slots.values(), hyper["accumulators"]) if usable else ():
             _align(column, parameters[: len(column)])
         cache["groups"] = usable and [
@@ -72,8 +77,11 @@ def _aligned(g: Any, p: torch.Tensor) -> torch.Tensor:
     """A gradient of the parameter's dtype and memory layout, which the kernels take for granted."""
     if g.layout != torch.strided:
         g = g.to_dense()
-    if g.dtype == p.dtype and g.stride() == p.stride() and g.device == p.device:
-        return g
+    if g.dtype == p.dtype and g.device == p.device:
+        if g.stride() == p.stride():
+            return g
+        if all(n == 1 or a == b for n, a, b in zip(p.shape, g.stride(), p.stride(), strict=True)):
+            return g.as_strided(p.shape, p.stride())  # axes of size 1 have a stride of their own
     return torch.empty_like(p).copy_(g)
 
 
