@@ -4,13 +4,12 @@ Gates and weights stand in Keras's order: input, forget, candidate, output in an
 reset, candidate in a GRU.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keraslite.ops import numpy as k
-from keraslite.ops.control_flow import scan
-from keraslite.ops.core import cast
 from keraslite.ops.op import TABLE, op
+from keraslite.ops.over_time import over_time
 from keraslite.typing import Tensor
 
 Activation = str | Callable | None
@@ -77,16 +76,13 @@ def lstm(
     if mask is None and activation == "tanh" and recurrent_activation == "sigmoid":
         out = _fused_lstm(x, h, c, kernel, recurrent_kernel, bias, reverse)
     if out is NotImplemented:
-        f, g = _function(activation), _function(recurrent_activation)
+        functions = _function(activation), _function(recurrent_activation)
 
         def step(projected: Any, states: tuple) -> tuple:
-            i, forget, candidate, o = k.split(
-                projected + k.matmul(states[0], recurrent_kernel), 4, axis=-1
-            )
-            c = g(forget) * states[1] + g(i) * f(candidate)
-            return g(o) * f(c), c
+            return lstm_step(projected, states, recurrent_kernel, *functions)
 
-        out = _over_time(step, x, (h, c), kernel, bias, mask, reverse, return_sequences, unroll)
+        projected = _project(x, kernel, bias)
+        out = over_time(step, projected, (h, c), mask, reverse, return_sequences, unroll)
     return _result(*out, return_sequences)
 
 
@@ -141,28 +137,100 @@ def gru(
     if mask is None and reset_after and activation == "tanh" and recurrent_activation == "sigmoid":
         out = _fused_gru(x, h, kernel, recurrent_kernel, bias, reverse)
     if out is NotImplemented:
-        f, g = _function(activation), _function(recurrent_activation)
-        units = h.shape[-1]
-        input_bias, inner = (bias, None) if bias is None or not reset_after else (bias[0], bias[1])
+        functions = _function(activation), _function(recurrent_activation)
+        inputs, inner = (bias, None) if bias is None or not reset_after else (bias[0], bias[1])
 
         def step(projected: Any, states: tuple) -> tuple:
-            h = states[0]
-            if reset_after:
-                recurrent = k.matmul(h, recurrent_kernel)
-                recurrent = recurrent if inner is None else recurrent + inner
-                gates = recurrent[:, : 2 * units]
-            else:
-                gates = k.matmul(h, recurrent_kernel[:, : 2 * units])
-            z, r = k.split(g(projected[:, : 2 * units] + gates), 2, axis=-1)
-            if reset_after:
-                past = r * recurrent[:, 2 * units :]
-            else:
-                past = k.matmul(r * h, recurrent_kernel[:, 2 * units :])
-            return (z * h + (1 - z) * f(projected[:, 2 * units :] + past),)
+            return gru_step(projected, states, recurrent_kernel, inner, *functions, reset_after)
 
-        projection = kernel, input_bias
-        out = _over_time(step, x, (h,), *projection, mask, reverse, return_sequences, unroll)
+        projected = _project(x, kernel, inputs)
+        out = over_time(step, projected, (h,), mask, reverse, return_sequences, unroll)
     return _result(*out, return_sequences)
+
+
+def lstm_step(
+    projected: Any, states: Any, kernel: Any, activation: Callable, recurrent_activation: Callable,
+    masks: Sequence | None = None, product: Callable = k.matmul, axis: int = -1,
+) -> tuple:  # fmt: skip
+    """Compute one step of an LSTM.
+
+    Args:
+        projected: the product of the inputs, (batch, 4 units).
+        states: the hidden and the cell state, (batch, units).
+        kernel: the recurrent one, (units, 4 units).
+        activation: of candidate and cell.
+        recurrent_activation: of the gates.
+        masks: dropout masks of the hidden state, one for each gate.
+        product: of the hidden state and a part of the kernel.
+        axis: of the units in states and products.
+
+    Returns:
+        The output, and the new states in a list.
+    """
+    h, c = states
+    gates = projected + gated_product(h, kernel, masks, product, axis)
+    i, forget, candidate, o = k.split(gates, 4, axis=axis)
+    g = recurrent_activation
+    c = g(forget) * c + g(i) * activation(candidate)
+    h = g(o) * activation(c)
+    return h, [h, c]
+
+
+def gru_step(
+    projected: Any, states: Any, kernel: Any, bias: Any, activation: Callable,
+    recurrent_activation: Callable, reset_after: bool, masks: Sequence | None = None,
+) -> tuple:  # fmt: skip
+    """Compute one step of a GRU.
+
+    Args:
+        projected: the product of the inputs, (batch, 3 units).
+        states: the hidden state, (batch, units), in a list.
+        kernel: the recurrent one, (units, 3 units).
+        bias: of the product of the state with `reset_after`, (3 units,); None without.
+        activation: of the candidate.
+        recurrent_activation: of the gates.
+        reset_after: whether the state is reset after its product with the kernel, or before.
+        masks: dropout masks of the state, one for each gate.
+
+    Returns:
+        The output, and the new state in a list.
+    """
+    h = states[0]
+    both = 2 * h.shape[-1]
+    if reset_after:
+        recurrent = gated_product(h, kernel, masks)
+        recurrent = recurrent if bias is None else recurrent + bias
+        gates = recurrent[:, :both]
+    else:
+        gates = gated_product(h, kernel[:, :both], masks and masks[:2])
+    z, r = k.split(recurrent_activation(projected[:, :both] + gates), 2, axis=-1)
+    if reset_after:
+        past = r * recurrent[:, both:]
+    else:
+        past = k.matmul(r * h if masks is None else r * (h * masks[2]), kernel[:, both:])
+    h = z * h + (1 - z) * activation(projected[:, both:] + past)
+    return h, [h]
+
+
+def gated_product(
+    x: Any, kernel: Any, masks: Sequence | None, product: Callable = k.matmul, axis: int = -1
+) -> Any:
+    """Multiply by the kernels of all gates, with a dropout mask for each gate where there are any.
+
+    Args:
+        x: (..., features).
+        kernel: (features, gates * units).
+        masks: like `x`, one for each gate; or None.
+        product: of `x` and a part of the kernel.
+        axis: of the units in the product.
+
+    Returns:
+        (..., gates * units).
+    """
+    if masks is None:
+        return product(x, kernel)
+    parts = k.split(kernel, len(masks), axis=-1)
+    return k.concatenate([product(x * m, p) for m, p in zip(masks, parts, strict=True)], axis=axis)
 
 
 def _fit(
@@ -186,49 +254,10 @@ def _fit(
             raise ValueError(f"the states must have shape (batch, {units}): {tuple(state.shape)}")
 
 
-def _over_time(
-    step: Callable, x: Any, states: tuple, kernel: Any, bias: Any, mask: Any, reverse: bool,
-    sequences: bool, unroll: bool,
-) -> tuple:  # fmt: skip
-    """Scan over the steps, with the inputs' products taken out of the loop.
-
-    Args:
-        step: a function of (product of the inputs, states) that gives new states, the first of
-            which is the output.
-
-    Returns:
-        The last output, (batch, steps, units) of outputs or None, and the last states.
-    """
-    projected = k.moveaxis(k.matmul(x, kernel), 1, 0)
-    projected = projected if bias is None else projected + bias
-    if mask is None:
-
-        def body(states: tuple, now: Any) -> tuple:
-            states = step(now, states)
-            return states, states[0] if sequences else None
-
-        states, outs = scan(body, states, projected, reverse=reverse, unroll=unroll)
-        return states[0], _in_order(outs, reverse), states
-
-    counts = cast(mask, "bool")
-    counts = counts if len(counts.shape) == 3 else k.expand_dims(counts, -1)
-
-    def masked(carry: tuple, now: tuple) -> tuple:
-        output, states = carry
-        x, counts = now
-        new = step(x, states)
-        output = k.where(counts, new[0], output)
-        states = tuple(k.where(counts, a, b) for a, b in zip(new, states, strict=True))
-        return (output, states), output if sequences else None
-
-    start, xs = (k.zeros_like(states[0]), states), (projected, k.moveaxis(counts, 1, 0))
-    (last, states), outs = scan(masked, start, xs, reverse=reverse, unroll=unroll)
-    return last, _in_order(outs, reverse), states
-
-
-def _in_order(outs: Any, reverse: bool) -> Any:
-    """Stacked outputs as (batch, steps, units), in the order in which they were made."""
-    return outs if outs is None else k.moveaxis(k.flip(outs, 0) if reverse else outs, 0, 1)
+def _project(x: Any, kernel: Any, bias: Any) -> Any:
+    """The products of the inputs of all steps at once."""
+    projected = k.matmul(x, kernel)
+    return projected if bias is None else projected + bias
 
 
 @op("same", tensors=6)
@@ -245,7 +274,7 @@ def _fused_gru(x: Any, h: Any, kernel: Any, recurrent_kernel: Any, bias: Any, re
     return NotImplemented
 
 
-def _result(last: Any, outs: Any, states: tuple, sequences: bool) -> tuple:
+def _result(last: Any, outs: Any, states: Any, sequences: bool) -> tuple:
     return last, outs if sequences else k.expand_dims(last, 1), list(states)
 
 

@@ -12,6 +12,7 @@ from keraslite.backend.jax import (
     math,
     products,
     reductions,
+    rnn,
     shapes,
     signal,
     slicing,
@@ -20,7 +21,7 @@ from keraslite.backend.primitives import TAKE_NUMBERS, merged
 
 PRIMITIVES = merged(
     activation, attention, convolution, creation, crossentropy, elementwise, indexing, linalg,
-    math, products, reductions, shapes, signal, slicing,
+    math, products, reductions, rnn, shapes, signal, slicing,
 )  # fmt: skip
 SCALARS = TAKE_NUMBERS
 SCALARS_FIRST = TAKE_NUMBERS - {"clip", "where"}

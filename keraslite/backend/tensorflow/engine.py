@@ -262,6 +262,8 @@ def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: An
     take = lambda i: None if xs is None else tf.nest.map_structure(lambda x: x[i], xs)  # noqa: E731
     if isinstance(length, int) and length == 0:
         return carry0, None
+    if unroll is True and isinstance(length, int):  # laid out in the graph, step by step
+        return _unrolled(f, carry0, take, range(length - 1, -1, -1) if reverse else range(length))
     carry, first = f(carry0, take(start))
     flat = [] if first is None else [convert(v) for v in tf.nest.flatten(first)]
     arrays = tuple(
@@ -276,11 +278,25 @@ def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: An
         return k + 1, tf.nest.map_structure(convert, carry), arrays
 
     _, carry, arrays = tf.while_loop(
-        lambda k, *_: k < length, body, (1, tf.nest.map_structure(convert, carry), arrays)
+        lambda k, *_: k < length,
+        body,
+        (1, tf.nest.map_structure(convert, carry), arrays),
+        maximum_iterations=length - 1,  # without which XLA has no gradient of it
     )
     if first is None:
         return carry, None
     return carry, tf.nest.pack_sequence_as(first, [a.stack() for a in arrays])
+
+
+def _unrolled(f: Callable, carry: Any, take: Callable, order: range) -> Any:
+    """`scan` without a loop in the graph."""
+    outputs = {}
+    for i in order:
+        carry, outputs[i] = f(carry, take(i))
+    carry, ys = tf.nest.map_structure(convert, carry), [outputs[i] for i in sorted(outputs)]
+    if ys[0] is None:
+        return carry, None
+    return carry, tf.nest.map_structure(lambda *column: tf.stack(column), *ys)
 
 
 def vmap(fn: Callable, in_axes: Any, out_axes: Any) -> Callable:

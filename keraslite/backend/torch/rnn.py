@@ -7,13 +7,17 @@ from torch import Tensor
 
 from keraslite.backend.primitives import primitive
 from keraslite.backend.torch.tracing import levels
+from keraslite.scopes import scopes
 
 TABLE: dict[str, Any] = {}
 
 
 def _fusible(x: Tensor) -> bool:
-    """Whether torch's layers take a tensor: they are neither mapped nor differentiated forward."""
-    return x.shape[1] > 0 and levels() in ([], ["Grad"])
+    """Whether torch's layers take a tensor: they are neither mapped nor differentiated forward.
+
+    Where shapes alone are asked for, the loop over all steps would take seconds.
+    """
+    return x.shape[1] > 0 and not scopes.abstract and levels() in ([], ["Grad"])
 
 
 def _weights(kernel: Tensor, recurrent_kernel: Tensor, biases: Any) -> list[Tensor]:

@@ -55,12 +55,22 @@ def _convert(layer: Any, x: Any, name: str | None, target: Any) -> Any:
             return module.convert(x, module.canonical(layer.compute_dtype))
         x = module.convert(x)
         return _cast(x, target) if isinstance(x, _ARRAYS) else convert_input(layer, x, target)
-    if isinstance(x, _SEQUENCES) and x and all(type(y) in (int, float, list) for y in x):
+    if isinstance(x, _SEQUENCES) and x and _is_literal(x):
         dtype = () if np.asarray(x).dtype.kind in "iub" else ("float32",)
         return convert_input(layer, np.asarray(x, *dtype), target)
     if tree.is_nested(x):
         return tree.map_structure(lambda y: convert_input(layer, y, target), x)
     return x
+
+
+def _is_literal(x: Any) -> bool:
+    """Whether a sequence is one of numbers, nested or not, and no structure of tensors."""
+    if not all(type(y) in (int, float, list) for y in x):
+        return False
+    first = x[0]
+    while type(first) is list and first:
+        first = first[0]
+    return type(first) in (int, float, list)
 
 
 def _cast(x: np.ndarray, target: Any) -> np.ndarray:

@@ -24,6 +24,11 @@ class LayerList(list):
     """The layers of a model in an attribute whose name is not part of the weights' paths."""
 
 
+# The names of variables that are no weights: states of random numbers, and of stateful recurrent
+# layers, which belong to one batch size and are not saved.
+_OF_A_BATCH = "rnn_state"
+_NO_WEIGHTS = ("seed_generator_state", _OF_A_BATCH)
+
 # Attributes that hold no state, whatever stands in them.
 _NOT_STATE = {"built", "backend", "dtype_policy", "input_spec", "activity_regularizer",
               "training", "_buffers", "name", "_name", "autocast"}  # fmt: skip
@@ -296,7 +301,7 @@ def variable_paths(layer: Any) -> list[tuple[str, Variable]]:
         state = own_state(layer)
         own = _named_variables(layer, state)
         for name, v in sorted(own, key=lambda item: not item[1].made_trainable):
-            if id(v) not in named:
+            if id(v) not in named and v.name != _OF_A_BATCH:
                 path = free_name(prefix + name, taken)  # a name with a slash may be another's path
                 taken.add(path)
                 named[id(v)] = path, v
@@ -308,8 +313,8 @@ def variable_paths(layer: Any) -> list[tuple[str, Variable]]:
 
 
 def named_weights(layer: Any) -> list[tuple[str, Variable]]:
-    """Return (path below the layer, variable) of the weights, without random states."""
-    return [(path, v) for path, v in variable_paths(layer) if v.name != "seed_generator_state"]
+    """Return (path below the layer, variable) of the weights alone."""
+    return [(path, v) for path, v in variable_paths(layer) if v.name not in _NO_WEIGHTS]
 
 
 def set_trainable(layer: Any, value: bool) -> None:
@@ -369,7 +374,7 @@ class Tracked:
     @property
     def weights(self) -> list[Variable]:
         """All variables but random states and metrics."""
-        return [v for v, _ in tracked_variables(self) if v.name != "seed_generator_state"]
+        return [v for v, _ in tracked_variables(self) if v.name not in _NO_WEIGHTS]
 
     def named_weights(self) -> list[tuple[str, Variable]]:
         """(path below this layer, variable) of the weights: the names that are saved."""
@@ -393,7 +398,7 @@ class Tracked:
     @property
     def non_trainable_weights(self) -> list[Variable]:
         """The weights that are not trained."""
-        return [v for v in self.non_trainable_variables if v.name != "seed_generator_state"]
+        return [v for v in self.non_trainable_variables if v.name not in _NO_WEIGHTS]
 
     @property
     def trainable(self) -> bool:
