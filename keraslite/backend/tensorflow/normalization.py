@@ -15,12 +15,15 @@ def _normalize_batch(
     x: tf.Tensor, scale: Any, offset: Any, residual: Any, epsilon: float, activation: str | None
 ) -> Any:
     channels = x.shape[-1]
-    if x.dtype != tf.float32 or channels is None or epsilon < 1.001e-5:
-        return NotImplemented  # the kernel has a floor for epsilon
+    if x.dtype != tf.float32 or channels is None or epsilon <= 0:
+        return NotImplemented
     scale = tf.ones(channels) if scale is None else tf.cast(scale, tf.float32)
     offset = tf.zeros(channels) if offset is None else tf.cast(offset, tf.float32)
     rows = x if len(x.shape) == 4 else tf.reshape(x, (-1, 1, 1, channels))
-    out, mean, variance = tf.compat.v1.nn.fused_batch_norm(rows, scale, offset, epsilon=epsilon)
+    # The function around this operation raises a smaller epsilon than 1.001e-5 to that.
+    out, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=rows, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon
+    )
     count = tf.cast(tf.size(x) // channels, tf.float32)
     biased = variance * ((count - 1) / count)  # the kernel gives the unbiased variance
     out = tf.reshape(out, shape_of(x))
