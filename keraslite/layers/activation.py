@@ -9,7 +9,7 @@ from keraslite.layers.base.input_spec import InputSpec
 from keraslite.layers.base.symbolic_call import keeps_shape
 from keraslite.typing import Shape, Tensor
 
-_ELEMENTWISE = [
+ELEMENTWISE = [
     activations.get(name)
     for name in (
         "celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu",
@@ -41,7 +41,7 @@ class Activation(ConfigLayer):
 
     def keeps_shape(self) -> bool:
         """Whether the output has the shape of the input: of Keras's functions of single numbers."""
-        return super().keeps_shape() and self.activation in _ELEMENTWISE
+        return super().keeps_shape() and self.activation in ELEMENTWISE
 
 
 def _not_negative(layer: str, **values: Any) -> None:

@@ -337,8 +337,8 @@ class Layer(Tracked, Operation):
             return self(*args, **kwargs)
         if type(self).compute_output_spec is not Layer.compute_output_spec:
             outputs = self.compute_output_spec(*args, **kwargs)
-        elif self.keeps_shape() and is_plain_call(self, args, kwargs):
-            outputs = KerasTensor(args[0].dims, self.compute_dtype)
+        elif is_plain_call(self, args, kwargs) and (dims := self.known_dims(args[0].dims)):
+            outputs = KerasTensor(dims, self.compute_dtype)
         else:
             outputs = infer_outputs(self, args, kwargs, training)
         add_node(self, args, kwargs, outputs, asked)
@@ -349,6 +349,14 @@ class Layer(Tracked, Operation):
     def keeps_shape(self) -> bool:
         """Whether the output has the shape of the input, as the `call` of the class says."""
         return type(self).call in KEEP_SHAPE
+
+    def known_dims(self, dims: tuple) -> tuple | None:
+        """The sizes of the output of a plain call; None where `call` has to be looked at.
+
+        Args:
+            dims: the sizes of the input: ints, and symbols where they are not known.
+        """
+        return dims if self.keeps_shape() else None
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The symbolic outputs for symbolic inputs, by abstract evaluation of `call`."""
