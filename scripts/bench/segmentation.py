@@ -11,6 +11,7 @@ on a grid of `--points` along a side.
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def theirs(size: str):
 
 
 def ours(size: str, backend: str):
-    """Our segmenter."""
+    """Our segmenter, loaded from a checkpoint: weights lie in memory as in one."""
     import hub
     import keraslite as keras
     from hub.families import family_of
@@ -66,6 +67,9 @@ def ours(size: str, backend: str):
     keras.use_backend(backend)
     keras.utils.set_random_seed(0)
     backbone = hub.SAMBackbone(**arguments(family_of("sam"), config(size).to_dict()))
+    with tempfile.TemporaryDirectory() as folder:
+        backbone.save_to_preset(folder)
+        backbone = hub.SAMBackbone.from_preset(folder, backend=backend)
     side = SIZES[size][0]["image_size"]
     return hub.SAMImageSegmenter(backbone, hub.SegmentationPreprocessor(side, side // 4))
 
