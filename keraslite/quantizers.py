@@ -7,6 +7,7 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import config, dtype_policies, dtypes, ops, registry
+from keraslite.fake_quantization import fake_quant_with_min_max_vars  # noqa: F401 - public here
 from keraslite.naming import to_snake_case
 
 
@@ -45,6 +46,55 @@ def abs_max_quantize(
     if -value_range[0] < value_range[1]:  # else the scale keeps all inside
         whole = ops.clip(whole, *value_range)
     return ops.cast(whole, dtype), scale
+
+
+def abs_max_quantize_grouped_with_zero_point(
+    inputs: Any,
+    block_size: int,
+    value_range: tuple[int, int] = (-8, 7),
+    dtype: str = "int8",
+    epsilon: float = config.epsilon(),
+    to_numpy: bool = False,
+) -> tuple[Any, Any, Any]:
+    """(integers, scale, zero point) with `inputs` about equal to `(integers - zero point) * scale`.
+
+    Each column of a group of rows has a scale and a zero point of its own.
+
+    Args:
+        inputs: a float tensor (rows, columns).
+        block_size: the rows of a group; the last one may have fewer.
+        value_range: the least and the largest integer.
+        dtype: of the integers.
+        epsilon: keeps the scale finite where all is zero.
+        to_numpy: whether it is computed by numpy, in the host's memory.
+
+    Returns:
+        The integers (rows, columns); the scales and the zero points of int8, (groups, columns).
+
+    >>> values, scale, zero = abs_max_quantize_grouped_with_zero_point([[0.0], [1.5]], 2)
+    >>> values.tolist(), print(scale.round(3)), zero.tolist()
+    [[0.1]]
+    ([[-8], [7]], None, [[-8]])
+    """
+    if to_numpy:
+        with backends.backend_scope("numpy"):
+            arrays = abs_max_quantize_grouped_with_zero_point(
+                backends.to_numpy(inputs), block_size, value_range, dtype, epsilon
+            )
+        values, scale, zero = map(ops.convert_to_tensor, arrays)
+        return values, scale, zero
+    inputs = ops.convert_to_tensor(inputs)
+    rows, columns = inputs.shape
+    least, largest = value_range
+    groups = -(-rows // block_size)
+    padded = ops.pad(inputs, ((0, groups * block_size - rows), (0, 0)))
+    blocks = ops.reshape(padded, (groups, block_size, columns))
+    low, high = (f(blocks, axis=1, keepdims=True) for f in (ops.min, ops.max))
+    scale = ops.divide(ops.add(ops.subtract(high, low), epsilon), largest - least)
+    zero = ops.clip(ops.add(ops.round(ops.divide(-low, scale)), least), least, largest)
+    whole = ops.clip(ops.add(ops.round(ops.divide(blocks, scale)), zero), least, largest)
+    whole = ops.reshape(ops.cast(whole, dtype), (groups * block_size, columns))[:rows]
+    return whole, ops.squeeze(scale, 1), ops.cast(ops.squeeze(zero, 1), "int8")
 
 
 class Quantizer:
