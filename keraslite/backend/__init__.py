@@ -28,6 +28,7 @@ from keraslite.backend.dispatch import (
     compiles,
     current,
     device,
+    has_ragged_tensors,
     host_call,
     in_graph,
     is_tensor,

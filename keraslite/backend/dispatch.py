@@ -426,6 +426,11 @@ def host_call(function: Any, args: Any, example: Any, shapes: Any) -> Any:
     return call(function, args, example, shapes)
 
 
+def has_ragged_tensors() -> bool:
+    """Return whether the current backend has tensors of rows of several lengths."""
+    return backend() == "tensorflow"
+
+
 def ragged_tensor(values: Any, lengths: Any) -> Any:
     """Return rows of several lengths as TensorFlow's `RaggedTensor`, which other backends lack.
 

@@ -100,7 +100,7 @@ class TextVectorization(HostLayer):
             )
         if ragged and output_mode != "int":
             raise ValueError(f"`ragged` needs output_mode='int', got {output_mode!r}.")
-        if ragged and backends.backend() != "tensorflow":
+        if ragged and not backends.has_ragged_tensors():
             raise ValueError(
                 f"`ragged` needs the TensorFlow backend; {backends.backend()} has no ragged "
                 "tensors: leave it out, and rows are padded with 0."
