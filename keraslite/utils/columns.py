@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from keraslite import backend as backends
+from keraslite.layers.preprocessing.adapting import batches_of
 
 ROWS = 32  # in which Keras reads single rows: the bins of Discretization depend on that
 
@@ -45,11 +46,7 @@ def column_batches(dataset: Any) -> Iterator[Mapping[str, Any]]:
     spec = spec[0] if isinstance(spec, tuple) else spec
     if isinstance(spec, dict) and any(x.shape.rank == 0 for x in spec.values()):  # of single rows
         dataset = dataset.batch(ROWS)
-    if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):  # a PyDataset, or a list
-        dataset = map(dataset.__getitem__, range(len(dataset)))
-    if not hasattr(dataset, "__iter__"):
-        raise TypeError(f"Data must be columns or batches of them, got {type(dataset).__name__}.")
-    for item in dataset:
+    for item in batches_of(dataset, "columns or batches of them"):
         columns = columns_of(item[0] if isinstance(item, tuple | list) else item)
         if columns is None:
             raise TypeError(f"Batches must be dicts of columns, got {type(item).__name__}.")

@@ -27,12 +27,28 @@ def adapt_batches(data: Any, steps: int | None = None, size: int | None = None) 
         for start in range(0, len(data), size):
             yield data[start : start + size], True
         return
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):  # a PyDataset, or a list
-        data = map(data.__getitem__, range(len(data)))
-    if not hasattr(data, "__iter__"):
-        raise TypeError(f"Data must be an array or batches of arrays, got {type(data).__name__}.")
-    for item in islice(data, steps):
+    for item in islice(batches_of(data, "an array or batches of arrays"), steps):
         yield _inputs_of(item), False
+
+
+def batches_of(data: Any, expected: str) -> Iterator:
+    """Return an iterator over the batches of a list, a `PyDataset` or anything that is iterable.
+
+    Args:
+        data: the batches.
+        expected: what the data must be, for the error.
+
+    Raises:
+        TypeError: the data are not iterable.
+
+    >>> list(batches_of([[1], [2]], "batches"))
+    [[1], [2]]
+    """
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):  # a PyDataset has no other way
+        return map(data.__getitem__, range(len(data)))
+    if not hasattr(data, "__iter__"):
+        raise TypeError(f"Data must be {expected}, got {type(data).__name__}.")
+    return iter(data)
 
 
 def _is_array(data: Any) -> bool:

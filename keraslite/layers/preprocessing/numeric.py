@@ -7,6 +7,7 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import config, ops, registry
+from keraslite.layers.preprocessing.adapting import batches_of
 from keraslite.layers.preprocessing.data_layer import DataLayer
 from keraslite.typing import Shape, Tensor
 
@@ -227,11 +228,7 @@ def _batches(data: Any) -> Iterator[np.ndarray]:
     spec = spec[0] if isinstance(spec, tuple) else spec
     if spec is not None and len(spec.shape) == 1:  # of samples, not of batches
         data = data.batch(128)
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):  # a PyDataset, or a list
-        data = map(data.__getitem__, range(len(data)))
-    if not hasattr(data, "__iter__"):
-        raise TypeError(f"Data must be an array or batches of arrays, got {type(data).__name__}.")
-    for item in data:
+    for item in batches_of(data, "an array or batches of arrays"):
         batch = item[0] if isinstance(item, tuple | list) else item
         if not hasattr(batch, "shape"):
             raise TypeError(f"Batches must be arrays or tensors, got {type(batch).__name__}.")
