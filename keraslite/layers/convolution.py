@@ -57,8 +57,7 @@ class _Convolution(ConfigLayer):
             raise ValueError(f"The channels of the input must be known, got {input_shape}.")
         self.input_spec = InputSpec(min_ndim=self.rank + 2, axes={axis: channels})
         outputs = self._kernels(channels)
-        if not isinstance(self, _Transposed):
-            self._channels = outputs
+        self._channels = outputs
         self.bias = self.add_named_weight("bias", (outputs,)) if self.use_bias else None
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -174,6 +173,10 @@ class _Transposed(_Convolution):
     def _kernels(self, channels: int) -> int:
         self.kernel = self.add_named_weight("kernel", (*self.kernel_size, self.filters, channels))
         return self.filters
+
+    def known_dims(self, dims: tuple) -> tuple | None:
+        """The call is looked at: the sizes are not those of `_Convolution`."""
+        return None
 
     def _convolve(self, inputs: Any, arguments: dict[str, Any]) -> Any:
         return ops.conv_transpose(

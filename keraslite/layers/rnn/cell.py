@@ -29,8 +29,8 @@ class UnitForgetBias:
     def __init__(self, initializer: Any):
         self.initializer = initializer
 
-    def __call__(self, shape: Shape, dtype: Any = None) -> Tensor:
-        units = shape[0] // 4  # type: ignore[operator]
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Tensor:
+        units = shape[0] // 4
         parts = [
             self.initializer((units,), dtype=dtype),
             ops.ones((units,), dtype=dtype),
