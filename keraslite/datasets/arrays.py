@@ -16,7 +16,7 @@ _CODES = {"O", "O8", "b1", *(f"{kind}{size}" for kind in "iu" for size in (1, 2,
 
 
 class _Dtype:
-    """What a pickle says of a dtype: its code, and its byte order as the state."""
+    """A dtype of a pickle: its code, and its byte order as the state."""
 
     def __init__(self, code: Any, *_: Any):
         self.code, self.order = code, "="
@@ -32,7 +32,7 @@ class _Dtype:
 
 
 class _Array:
-    """What a pickle says of an array; the state has its shape, dtype and content."""
+    """An array of a pickle, whose shape, dtype and content are the state."""
 
     def __init__(self, *_: Any):
         self.state: Any = None

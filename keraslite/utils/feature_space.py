@@ -318,7 +318,7 @@ class FeatureSpace(layers.Layer):
         return cls(**config)
 
     def get_build_config(self) -> dict[str, Any]:
-        """What each layer was built with, by the names of the features."""
+        """The build config of each preprocessing layer, by the name of its feature."""
         return {name: layer.get_build_config() for name, layer in self.preprocessors.items()}
 
     def build_from_config(self, config: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the columns of a FeatureSpace are: features, and crosses of them."""
+"""Features of a FeatureSpace, and crosses of features."""
 
 from collections.abc import Sequence
 from typing import Any, Self

@@ -17,7 +17,7 @@ from keraslite.random import default_seeds
 
 
 class SKLearnEstimator(BaseEstimator):
-    """What the estimators share: how a model is made and trained.
+    """The base of the estimators, which makes and trains a model.
 
     Args:
         model: a compiled model, or a function that returns one.

@@ -53,7 +53,7 @@ def _part(theirs):
 
 @pytest.fixture(scope="module")
 def expected():
-    """What Keras's gives for the table, as one vector and as a dict, and its config."""
+    """The outputs of Keras's for the table, as one vector and as a dict, and its config."""
     pytest.importorskip("tensorflow")
     vector, numbers = space(keras), integers(keras)
     for theirs in (vector, numbers):

@@ -16,7 +16,7 @@ ONES = np.ones((BATCH, STEPS, 3), "float32")
 
 
 def run(function, layer):
-    """What a function gives, compiled on JAX."""
+    """The outputs of a function, compiled on JAX."""
     if keraslite.backend() == "jax":
         function = ops.jit(function, variables=layer.variables)
     return tree.map_structure(ops.convert_to_numpy, function())

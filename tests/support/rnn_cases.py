@@ -59,7 +59,7 @@ def cells(library: ModuleType) -> dict[str, type]:
 
 
 def custom(name: str) -> Any:
-    """What makes an RNN of a user's cell, of either library."""
+    """Return a function that makes an RNN of a user's cell, in either library."""
     return lambda lib: lib.layers.RNN(
         cells(lib)[name](), return_sequences=True, return_state=name == "NestedCell"
     )
