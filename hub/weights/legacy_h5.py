@@ -52,9 +52,6 @@ def load_legacy_weights(model: Any, path: Path, by_name: bool = False) -> None:
         values = [(variable, tensors[name]) for variable, name in pairs]
     for variable, array in values:
         variable.assign(Pending(array.shape, lambda array=array: array))
-    for layer in model.flatten_layers():
-        if hasattr(layer, "finalize_state"):
-            layer.finalize_state()
 
 
 class _MisfitError(Exception):
