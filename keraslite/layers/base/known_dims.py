@@ -56,8 +56,8 @@ def broadcast_dims(shapes: Sequence[tuple[Size, ...]]) -> tuple[Size, ...] | Non
     """
     if len({len(shape) for shape in shapes}) != 1:
         return None
-    axes = [{size: None for size in axis if size != 1} or {1: None} for axis in zip(*shapes, strict=True)]
-    return tuple(next(iter(axis)) for axis in axes) if all(len(a) == 1 for a in axes) else None
+    axes = [set(sizes) - {1} or {1} for sizes in zip(*shapes, strict=True)]
+    return tuple(size for axis in axes for size in axis) if max(map(len, axes)) == 1 else None
 
 
 def joined_dims(shapes: Sequence[tuple[Size, ...]], axis: int) -> tuple[Size, ...] | None:

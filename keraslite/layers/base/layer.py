@@ -41,7 +41,7 @@ from keraslite.naming import auto_name, fix_path, layer_scope, to_snake_case
 from keraslite.operation import Operation
 from keraslite.registry import deserialize_keras_object, public_class
 from keraslite.scopes import scopes, state_lock
-from keraslite.symbolic import KerasTensor, values_of
+from keraslite.symbolic import values_of
 from keraslite.typing import Tensor
 from keraslite.variable import Variable
 
