@@ -18,10 +18,11 @@ from keraslite.callbacks.simple import (
     LearningRateScheduler,
     TerminateOnNaN,
 )
+from keraslite.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
     "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "MonitorCallback",
     "ProgbarLogger", "ProgressBar", "ReduceLROnPlateau", "RemoteMonitor", "SwapEMAWeights",
-    "TerminateOnNaN",
+    "TensorBoard", "TerminateOnNaN",
 ]  # fmt: skip
