@@ -253,19 +253,20 @@ class StepCounter:
     Args:
         every: the number of batches; anything but an int stands for never.
 
-    `seen` counts the batches since the last saving, `last` is the number of the last batch.
+    `seen` counts the batches since the last saving, `total` all of them, and `last` is the number
+    of the last batch.
     """
 
     def __init__(self, every: Any):
         self.every = every if isinstance(every, int) and every else None
-        self.seen, self.last = 0, -1
+        self.seen, self.total, self.last = 0, 0, -1
 
     def reached(self, batch: int) -> bool:
         """Note a batch; several may have gone by since the last note."""
         if self.every is None:
             return False
-        self.seen += batch + 1 if batch <= self.last else batch - self.last
-        self.last = batch
+        passed = batch + 1 if batch <= self.last else batch - self.last
+        self.seen, self.total, self.last = self.seen + passed, self.total + passed, batch
         if self.seen < self.every:
             return False
         self.seen = 0
