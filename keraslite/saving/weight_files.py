@@ -210,14 +210,18 @@ def load_weights(
                 f"A checkpoint of orbax is loaded as a whole, got {path}: skip nothing."
             )
         return assign_checkpoint(model, read_checkpoint(path)["pytree"], path)
-    tensors, version = _open(path)
+    tensors, version = open_weights(path)
     variables, skipped = _split(weights_of(model, version), objects_to_skip)
     names = [name for name in tensors if name not in skipped]
     assign_strictly(variables, tensors, names, path, skip_mismatch)
 
 
-def _open(path: Path) -> tuple[Any, int]:
-    """Return the tensors of any file of weights, and the version of its paths."""
+def open_weights(path: Path) -> tuple[Any, int]:
+    """Return the tensors of any file of weights, and the version of its paths.
+
+    Args:
+        path: a file of safetensors, an index of shards, or a saved model.
+    """
     if path.name.endswith(_INDEX_ENDINGS):
         tensors: Any = Shards(path)
     elif path.is_dir() or _is_archive(path):
