@@ -19,14 +19,6 @@ def _fullgraph(layer, x):
         torch.compile(made, fullgraph=True, backend="eager")(x)
 
 
-def _fit_on_sparse(name):
-    with keras.use_backend(name):
-        x = keras.ops.one_hot(np.arange(4) % 3, 3, sparse=True)
-        model = keras.Sequential([keras.Input((3,), sparse=True), layers.Dense(1)])
-        model.compile("sgd", "mse")
-        model.fit(x, np.ones((4, 1), "float32"), batch_size=2, verbose=0)
-
-
 def _forward_hook():
     with keras.use_backend("torch"):
         layer, calls = layers.Dense(2), []
@@ -74,10 +66,6 @@ GAPS = {
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
     "StringLookup that counts the texts of a SparseTensor": _count_a_sparse_tensor,
     "hooks of torch.nn.Module": _forward_hook,
-    **{
-        f"fit on a sparse tensor on {name}": lambda name=name: _fit_on_sparse(name)
-        for name in ("jax", "torch", "tensorflow")
-    },
     "torch.compile(fullgraph) of Masking": lambda: _fullgraph(layers.Masking, STEPS),
     "torch.compile(fullgraph) of Embedding(mask_zero=True)": lambda: _fullgraph(
         lambda: layers.Embedding(4, 2, mask_zero=True), np.ones((2, 3), "int32")
