@@ -184,6 +184,7 @@ def adapt(
     """Return the data source for the arguments of fit, evaluate or predict."""
     if isinstance(x, ArrayData | StreamData | Mapped | Continued):
         return x
+    x = getattr(x, "keraslite_source", x)  # of a tf.data.Dataset that was made of one of ours
     stream = (
         not hasattr(x, "shape")
         and not isinstance(x, list | tuple | dict | str | bytes)
