@@ -14,9 +14,8 @@ from keraslite import backend as backends
 from keraslite import config
 from keraslite.callbacks.base import Callback
 from keraslite.callbacks.event_files import EventFile, require_tensorboard
-from keraslite.callbacks.monitor import learning_rate
+from keraslite.callbacks.monitor import learning_rates
 from keraslite.layers import Embedding
-from keraslite.optimizers import LossScaleOptimizer, MultiOptimizer
 from keraslite.registry import public_class
 
 _WITH_GRAPH = ("Functional", "Sequential")  # those whose configs TensorBoard draws
@@ -186,11 +185,7 @@ class TensorBoard(Callback):
     def _rates(self) -> dict[str, float]:
         """Return the learning rate, or that of each of several optimizers."""
         optimizer = self.model.optimizer
-        if isinstance(optimizer, LossScaleOptimizer):
-            optimizer = optimizer.inner_optimizer
-        if isinstance(optimizer, MultiOptimizer):
-            return {f"learning_rate_{o.name}": learning_rate(o) for o in optimizer.optimizers}
-        return {} if optimizer is None else {"learning_rate": learning_rate(optimizer)}
+        return {} if optimizer is None else learning_rates(optimizer)
 
     def _stop_profile(self) -> None:
         profile, self._profile = self._profile, None
