@@ -28,12 +28,6 @@ def _forward_hook():
         raise NotImplementedError("hooks of torch.nn.Module are not run")
 
 
-def _texts_in_an_inner_model():
-    inner = keras.Sequential([keras.Input((), dtype="string"), layers.Hashing(3)])
-    texts = keras.Input((), dtype="string")
-    keras.Model(texts, inner(texts))
-
-
 class Hashed(keras.Model):
     """A model that hashes inside its step, which is compiled."""
 
@@ -62,7 +56,6 @@ def _count_a_sparse_tensor():
 
 
 GAPS = {
-    "a model of texts inside a model": _texts_in_an_inner_model,
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
     "StringLookup that counts the texts of a SparseTensor": _count_a_sparse_tensor,
     "hooks of torch.nn.Module": _forward_hook,
