@@ -46,18 +46,8 @@ def _hash_in_a_step():
         model.fit(np.arange(4), np.ones((4, 2), "float32"), verbose=0)
 
 
-def _count_a_sparse_tensor():
-    import tensorflow as tf
-
-    with keras.use_backend("tensorflow"):
-        lookup = layers.StringLookup(vocabulary=["a"], output_mode="count")
-        counts = lookup(tf.sparse.from_dense([["a"]]))
-        counts.numpy()
-
-
 GAPS = {
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
-    "StringLookup that counts the texts of a SparseTensor": _count_a_sparse_tensor,
     "hooks of torch.nn.Module": _forward_hook,
     "torch.compile(fullgraph) of Masking": lambda: _fullgraph(layers.Masking, STEPS),
     "torch.compile(fullgraph) of Embedding(mask_zero=True)": lambda: _fullgraph(

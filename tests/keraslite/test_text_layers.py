@@ -448,6 +448,14 @@ def test_ragged_and_sparse_tensors_of_tensorflow():
         assert tf.sparse.to_dense(lookup(rows.to_sparse()))[0].numpy().tolist() == [1, 2]
         counts = layers.StringLookup(**VOCABULARY, output_mode="count")(rows)
         assert counts.numpy().tolist() == [[0, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
+        sparse = tf.SparseTensor([[0, 0], [0, 3], [1, 1]], ["a", "b", "zz"], [2, 4])
+        for mode in ("count", "multi_hot", "tf_idf"):
+            kwargs = {"vocabulary": ["a", "b"], "output_mode": mode}
+            kwargs |= {"idf_weights": [1.0, 2.0]} if mode == "tf_idf" else {}
+            ours, theirs = layers.StringLookup(**kwargs), keras.layers.StringLookup(**kwargs)
+            assert_close(ours(sparse), theirs(sparse).numpy(), 1e-6)
+            mapped = tf.data.Dataset.from_tensors(sparse).map(ours)
+            assert_close(next(iter(mapped)), theirs(sparse).numpy(), 1e-6)
         adapted = layers.StringLookup()
         adapted.adapt(rows)
         assert adapted.get_vocabulary() == ["[UNK]", "q", "b", "a"]
