@@ -17,7 +17,7 @@ import numpy as np
 from keraslite import tree
 from keraslite.random import make_default_seed
 from keraslite.scopes import scopes
-from keraslite.training.rows import as_batch, as_leaves, is_hugging_face, take
+from keraslite.training.rows import as_batch, as_leaves, is_hugging_face, part, take
 from keraslite.utils.data import PyDataset, permutation, unpack_x_y_sample_weight
 
 
@@ -40,8 +40,8 @@ class ArrayData:
         shuffle: bool = False, seed: int | None = None,
     ):  # fmt: skip
         parts, self._restore = [], []
-        for part in (x, y, sample_weight):
-            leaves, restore = as_leaves(part)
+        for value in (x, y, sample_weight):
+            leaves, restore = as_leaves(value)
             parts.append(leaves)
             self._restore.append(restore)
         self._leaves = parts
@@ -86,14 +86,14 @@ class ArrayData:
                 f"validation_split={fraction} of {self.rows} rows leaves one part empty."
             )
 
-        def part(rows: slice, shuffle: bool) -> ArrayData:
+        def half(rows: slice, shuffle: bool) -> ArrayData:
             x, y, weight = (
-                restore([take(v, rows) for v in leaves])
+                restore([part(v, rows) for v in leaves])
                 for leaves, restore in zip(self._leaves, self._restore, strict=True)
             )
             return ArrayData(x, y, weight, self.batch_size, shuffle, self.seed)
 
-        return part(slice(0, at), self.shuffle), part(slice(at, self.rows), False)
+        return half(slice(0, at), self.shuffle), half(slice(at, self.rows), False)
 
 
 def _has_epochs(source: Any) -> bool:

@@ -35,6 +35,19 @@ class SparseRows:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def part(self, rows: slice) -> "SparseRows":
+        """Return some rows, as sparse as they are.
+
+        Args:
+            rows: which.
+        """
+        begin, end, _ = rows.indices(len(self))
+        elements = slice(self._starts[begin], self._starts[end])
+        counts = np.diff(self._starts[begin : end + 1])
+        numbers = np.repeat(np.arange(end - begin), counts)[:, None]
+        places = np.concatenate([numbers, self._places[elements]], 1)
+        return SparseRows(places, self._values[elements], (end - begin, *self.shape[1:]))
+
     def take(self, index: Any) -> np.ndarray:
         """Return some rows as a dense array.
 
@@ -58,13 +71,22 @@ class ColumnRows:
 
     Args:
         column: the column, of whatever format.
+        rows: the numbers of the rows that count; all by default.
     """
 
-    def __init__(self, column: Any):
-        self._column = column
+    def __init__(self, column: Any, rows: range | None = None):
+        self._column, self._rows = column, range(len(column)) if rows is None else rows
 
     def __len__(self) -> int:
-        return len(self._column)
+        return len(self._rows)
+
+    def part(self, rows: slice) -> "ColumnRows":
+        """Return some rows, which are not read.
+
+        Args:
+            rows: which.
+        """
+        return ColumnRows(self._column, self._rows[rows])
 
     def take(self, index: Any) -> Any:
         """Return some rows.
@@ -72,8 +94,10 @@ class ColumnRows:
         Args:
             index: a slice, or an array of ints.
         """
-        part = index if isinstance(index, slice) else index.tolist()
-        return as_leaf(self._column[part])
+        if isinstance(index, slice):
+            rows = self._rows[index]
+            return as_leaf(self._column[rows.start : rows.stop])
+        return as_leaf(self._column[(self._rows.start + index).tolist()])
 
 
 def is_hugging_face(x: Any) -> bool:
@@ -97,6 +121,8 @@ def as_leaf(x: Any) -> Any:
     Raises:
         ValueError: a table has values that are neither numbers nor texts.
     """
+    if isinstance(x, np.ndarray) and x.dtype.kind not in "OSU":
+        return x.astype(floatx()) if x.dtype == np.float64 else x
     if x is None or isinstance(x, SparseRows | ColumnRows):
         return x
     if is_hugging_face(x):
@@ -111,8 +137,6 @@ def as_leaf(x: Any) -> Any:
         return _of_table(x)
     if isinstance(x, list | tuple) or not hasattr(x, "shape"):
         return np.asarray(x)
-    if isinstance(x, np.ndarray):
-        return x.astype(floatx()) if x.dtype == np.float64 else x
     name = backends.of(x)
     if name is not None and backends.load(name).is_sparse(x):
         indices, values = map(backends.to_numpy, backends.load(name).coo_parts(x))
@@ -193,3 +217,13 @@ def take(x: Any, index: Any) -> Any:
         if name is not None:
             return backends.load(name).take_rows(x, index)
     return x[index]
+
+
+def part(x: Any, rows: slice) -> Any:
+    """Return some rows of a leaf, in the form that it has.
+
+    Args:
+        x: what `as_leaf` gave.
+        rows: which, one after the other.
+    """
+    return x.part(rows) if isinstance(x, SparseRows | ColumnRows) else take(x, rows)

@@ -161,10 +161,32 @@ def test_rows_of_sparse_data_of_any_rank():
     assert len(rows) == 5
     for index in (slice(None), slice(1, 4), np.array([3, 0, 3, 4])):
         np.testing.assert_array_equal(rows.take(index), values[index])
+    half = rows.part(slice(2, 5))
+    assert isinstance(half, SparseRows)
+    np.testing.assert_array_equal(half.take(np.array([2, 1])), values[[4, 3]])
     doubled = scipy.sparse.coo_array((np.ones(2), ([0, 0], [1, 1])), shape=(2, 2))
     assert next(adapt(doubled).epoch(0))[0].tolist() == [[0, 2], [0, 0]]  # elements of one place
     batches = adapt(iter([(scipy.sparse.csr_array(SPARSE[:2]), Y[:2])]))
     np.testing.assert_array_equal(next(batches.epoch(0))[0], SPARSE[:2])
+
+
+def test_columns_of_data_sets_are_read_where_they_are_needed():
+    import datasets
+
+    read = []
+
+    def note(batch):
+        read.extend(batch["x"])
+        return batch
+
+    column = datasets.Dataset.from_dict({"x": list(range(10))}).with_transform(note)["x"]
+    first, last = adapt(column, batch_size=4, shuffle=True, seed=1).split(0.3)
+    assert read == []
+    assert [b[0].tolist() for b in last.epoch(0)] == [[7, 8, 9]]
+    assert read == [7, 8, 9]
+    batches = [b[0].tolist() for b in first.epoch(0)]
+    assert [len(b) for b in batches] == [4, 3]
+    assert sorted(sum(batches, [])) == list(range(7))
 
 
 def test_texts_and_gaps_in_tables():
