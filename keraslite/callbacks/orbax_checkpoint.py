@@ -112,6 +112,14 @@ class OrbaxCheckpoint(MonitorCallback):
             self._checkpointer.close()
             self._checkpointer = None
 
+    def is_multihost_enabled(self) -> bool:
+        """Return whether JAX runs in several processes, which orbax brings together."""
+        return self._api.multihost.process_count() > 1
+
+    def is_primary_host(self) -> bool:
+        """Return whether this is the first process, or the only one."""
+        return self._api.multihost.is_primary_host(0)
+
     def wait_until_finished(self) -> None:
         """Wait until all that was saved so far is written."""
         if self._checkpointer is not None:

@@ -90,6 +90,7 @@ def test_checkpoints_every_few_batches_the_best_and_the_weights_alone(one, tmp_p
         checkpoint.on_epoch_end(4, {})
     checkpoint.wait_until_finished()
     assert steps(tmp_path / "b") == [1, 3]
+    assert checkpoint.is_primary_host() and not checkpoint.is_multihost_enabled()
     checkpoint.on_train_end()
     with pytest.raises(ValueError, match="has no config: make the model"):
         models.load_model(tmp_path / "b")
