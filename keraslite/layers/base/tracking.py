@@ -154,6 +154,12 @@ def _own(layer: Any) -> _Own:
     return _Own(layer, list(variables.values()), list(layers.values()), metrics)
 
 
+def _own_weights(layer: Any) -> list[Variable]:
+    """Return a layer's own variables as Keras stores them: without random states."""
+    weights = [v for v in _own(layer).variables if v.name not in _NO_WEIGHTS]
+    return sorted(weights, key=lambda v: not v.made_trainable)
+
+
 def own_variables(layer: Any) -> list[tuple[str, Variable]]:
     """Return (name, variable) of a layer's own variables, without those of sublayers."""
     return _named_variables(layer, own_state(layer))
@@ -449,11 +455,11 @@ class Tracked:
         set_weights(self, weights)
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
-        """Put the layer's own variables into a mapping, by number."""
-        for i, variable in enumerate(_own(self).variables):
+        """Put the layer's own weights into a mapping, by number, those made to be trained first."""
+        for i, variable in enumerate(_own_weights(self)):
             store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
-        """Take the layer's own variables from a mapping, by number."""
-        for i, variable in enumerate(_own(self).variables):
+        """Take the layer's own weights from a mapping, by number."""
+        for i, variable in enumerate(_own_weights(self)):
             variable.assign(store[str(i)])
