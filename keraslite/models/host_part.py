@@ -23,11 +23,11 @@ def runs_on_host(operation: Any) -> bool:
 
 
 def _on_host(node: Any) -> bool:
-    return node.on_host if isinstance(node, Half) else runs_on_host(node.operation)
+    return node.on_host if isinstance(node, PartOfCall) else runs_on_host(node.operation)
 
 
 @dataclass(eq=False)
-class Half:
+class PartOfCall:
     """A part of the call of a model whose first layers run on the host, as `Node` has one.
 
     Args:
@@ -52,7 +52,7 @@ class Half:
         return range(len(self.outputs))
 
 
-def _halves(node: Node) -> list[Any]:
+def _parts_of_call(node: Node) -> list[Any]:
     """Return the two parts of the call of a model with a part on the host; else the call itself."""
     parts = getattr(node.operation, "host_parts", None)
     if parts is None:
@@ -61,8 +61,8 @@ def _halves(node: Node) -> list[Any]:
     taken = [x for x in tree.flatten(node.args[0]) if isinstance(x, KerasTensor)]
     args = (as_preprocessed(between), *node.args[1:])
     return [
-        Half(model.preprocess, node.args[:1], {}, taken, between, on_host=True),
-        Half(model, args, node.kwargs, between, node.outputs, on_host=False),
+        PartOfCall(model.preprocess, node.args[:1], {}, taken, between, on_host=True),
+        PartOfCall(model, args, node.kwargs, between, node.outputs, on_host=False),
     ]
 
 
@@ -71,7 +71,7 @@ def split(graph: Graph) -> tuple[Graph, Graph] | None:
 
     Models inside it whose own first layers run on the host are split too.
     """
-    nodes = [half for node in graph.nodes for half in _halves(node)]
+    nodes = [part for node in graph.nodes for part in _parts_of_call(node)]
     if len(nodes) > len(graph.nodes):
         graph = replace(graph, nodes=nodes)
     return split_graph(graph, _on_host)

@@ -1,8 +1,8 @@
 """Data sets with the methods of `tf.data.Dataset` that programs use, without TensorFlow."""
 
+import itertools
 from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import count, islice
+from itertools import islice
 from typing import Any, Self
 
 import numpy as np
@@ -222,7 +222,7 @@ class Dataset:
         endless = count is None or count < 0
 
         def epoch(number: int) -> Iterator:
-            turns = _numbers() if endless else range(number * count, (number + 1) * count)
+            turns = itertools.count() if endless else range(number * count, (number + 1) * count)
             for turn in turns:
                 yield from self.epoch(turn)
 
@@ -369,9 +369,6 @@ class Elements(Dataset):
     def cardinality(self) -> int:
         """Return their number."""
         return len(self._items)
-
-
-_numbers = partial(count, 0)
 
 
 def _called(function: Callable, item: Any) -> Any:
