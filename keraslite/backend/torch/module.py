@@ -50,6 +50,8 @@ class TorchLayer(torch.nn.Module):
     ) -> None:  # fmt: skip
         # torch takes a name up to its first dot for a module's; ours may have dots ("blocks.0").
         candidates: list[str] = []
+        # Values are copied: an assigned tensor would end up in an attribute that nobody reads.
+        metadata = {**metadata, "assign_to_params_buffers": False}
         super()._load_from_state_dict(
             state_dict, prefix, metadata, strict, missing, candidates, errors
         )

@@ -70,6 +70,9 @@ class Layer(Tracked, Operation):
     [2.0, 4.0]
     """
 
+    # The framework whose code its calls run: the one backend that instances can be of.
+    _kl_framework: str | None = None
+
     def __new__(cls, *args: Any, **kwargs: Any) -> "Layer":
         name = backends.backend()
         derived = moving.class_for_backend(cls, name)
