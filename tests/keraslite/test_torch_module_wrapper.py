@@ -239,6 +239,32 @@ def test_a_pickle_in_a_config_does_not_run_unasked(tmp_path):
     assert type(config["module"]) is str  # the config is not changed
 
 
+class Plain(models.Model):
+    """A model of torch's modules, without a word about it."""
+
+    def __init__(self):
+        self.first = torch.nn.Linear(3, 4)
+        super().__init__()
+        self.norm, self.last = torch.nn.BatchNorm1d(4), layers.Dense(2)
+
+    def call(self, x):
+        return self.last(self.norm(self.first(x)))
+
+
+def test_a_module_in_an_attribute_is_wrapped_by_itself():
+    model = Plain()
+    assert [type(x) for x in (model.first, model.norm)] == [type(model.first)] * 2
+    assert isinstance(model.first, layers.TorchModuleWrapper)
+    assert isinstance(model.last, layers.Dense)
+    model.compile("sgd", "mse")
+    model.fit(X, Y, epochs=2, verbose=0)
+    assert len(model.trainable_weights) == 6
+    assert model.norm.module.num_batches_tracked == 2
+    assert "first/weight" in dict(model.named_weights())
+    del model.first
+    assert len(model.trainable_weights) == 4
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="LazyModules are not supported"):
         layers.TorchModuleWrapper(torch.nn.Sequential(torch.nn.LazyLinear(2)))

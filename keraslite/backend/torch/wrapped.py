@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -45,6 +46,16 @@ def places_of(module: torch.nn.Module) -> dict[str, tuple[dict, str]]:
                     ids.add(id(tensor))
                     places[f"{prefix}.{key}" if prefix else key] = held, key
     return places
+
+
+def parameters_of(module: torch.nn.Module, recurse: bool) -> Iterator[torch.nn.Parameter]:
+    """Return the parameters of a module, and of those inside it where that is wanted."""
+    return module.parameters(recurse=recurse)
+
+
+def state_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the parameters and buffers that a module saves, by name."""
+    return module.state_dict()
 
 
 def is_buffer(tensor: torch.Tensor) -> bool:

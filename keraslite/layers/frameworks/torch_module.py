@@ -14,6 +14,8 @@ from keraslite.variable import Variable, in_stateless_scope
 class TorchModuleWrapper(Layer):
     """A `torch.nn.Module` as a layer, on the torch backend.
 
+    A module that becomes an attribute of a layer or a model is wrapped by itself.
+
     The module's parameters are the layer's weights: both have the same memory, whoever trains
     them. Its buffers are weights that are not trained (Keras keeps them in files alone), so that
     `stateless_call` returns their new values. Calls that do not say `training=False` run the module
@@ -48,7 +50,8 @@ class TorchModuleWrapper(Layer):
         super().__init__(name=name, **kwargs)
         from keraslite.backend.torch import wrapped
 
-        self.module = wrapped.prepared(module)
+        # Past `__setattr__`, which makes such a layer of a module.
+        self.__dict__["module"] = wrapped.prepared(module)
         self.output_shape = output_shape
         self._kl_places = wrapped.places_of(self.module)
         self._kl_weights: dict[str, Variable] = {}
@@ -68,7 +71,9 @@ class TorchModuleWrapper(Layer):
         Args:
             recurse: whether those of modules inside it are among them.
         """
-        return self.module.parameters(recurse=recurse)
+        from keraslite.backend.torch import wrapped
+
+        return wrapped.parameters_of(self.module, recurse)
 
     def call(self, *args: Any, training: bool = True, **kwargs: Any) -> Any:
         """Run the module."""
@@ -98,7 +103,9 @@ class TorchModuleWrapper(Layer):
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         """Put the module's `state_dict` into a mapping, as arrays."""
-        for name, tensor in self.module.state_dict().items():
+        from keraslite.backend.torch import wrapped
+
+        for name, tensor in wrapped.state_of(self.module).items():
             store[name] = backends.to_numpy(tensor)
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
@@ -141,3 +148,6 @@ class TorchModuleWrapper(Layer):
             config["module"] = wrapped.unpickled(config["module"])
         with custom_object_scope(custom_objects):
             return cls(**{k: deserialize_keras_object(v) for k, v in config.items()})
+
+
+Layer._kl_wrapped_module = TorchModuleWrapper
