@@ -69,7 +69,16 @@ def _count_a_sparse_tensor():
         counts.numpy()
 
 
+def _another_framework_as_a_layer(backend):
+    import torch
+
+    module = torch.nn.Linear(2, 2)
+    with keras.use_backend(backend):
+        layers.TorchModuleWrapper(module)
+
+
 GAPS = {
+    "a module of torch as a layer on jax": lambda: _another_framework_as_a_layer("jax"),
     "a model of texts inside a model": _texts_in_an_inner_model,
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
     "StringLookup that counts the texts of a SparseTensor": _count_a_sparse_tensor,

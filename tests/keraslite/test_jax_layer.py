@@ -95,7 +95,7 @@ def by_jax(params, state, steps, seed=3):
 
 def test_it_trains_in_fit_as_by_jax():
     utils.set_random_seed(1)
-    layer = layers.JaxLayer(centered, init, seed=3)
+    layer = layers.JaxLayer(centered, init, seed=3, name="jax_layer")
     model = models.Sequential([layers.Input((3,)), layer])
     assert model.output_shape == (None, 2)
     params, state = (
@@ -110,6 +110,10 @@ def test_it_trains_in_fit_as_by_jax():
     assert [name for name, _ in layer.named_weights()] == [
         "params/b/0", "params/w", "state/mean", "state/steps"
     ]  # fmt: skip
+    assert all(
+        v.path.endswith(f"/jax_layer/{name}")
+        for v, (name, _) in zip(layer.weights, layer.named_weights(), strict=True)
+    )
     assert_close(model.predict(X, verbose=0), centered(params, state, None, X, False)[0])
 
 
@@ -396,6 +400,28 @@ def test_an_nnx_layer_draws_from_its_own_seed_and_saves(tmp_path):
     zeros = layers.FlaxLayer(Nnx(), variables=values)
     assert_close(zeros.params["first"]["kernel"], np.zeros((3, 4)))
     assert copy.deepcopy(layer).get_weights()
+
+
+def test_a_layer_is_built_for_the_dtypes_of_its_inputs(tmp_path):
+    ids = np.array([[1, 2], [0, 4]], "int32")
+
+    @saving.register_keras_serializable("test_jax_layer")
+    def first(rng, inputs):
+        table = flax.linen.Embed(5, 2)
+        return table.init(rng, inputs["ids"])["params"]["embedding"] * inputs["scale"].dtype.type(1)
+
+    @saving.register_keras_serializable("test_jax_layer")
+    def lookup(params, inputs):
+        return params[inputs["ids"]] * inputs["scale"]
+
+    layer = layers.JaxLayer(lookup, first)
+    assert layer({"ids": ids, "scale": np.ones((2, 1, 1), "float32")}).shape == (2, 2, 2)
+    assert layer.get_build_config()["input_dtype"] == {"ids": "int32", "scale": "float32"}
+    inputs = {"ids": layers.Input((2,), dtype="int32"), "scale": layers.Input((1, 1))}
+    model = models.Model(inputs, layer(inputs))
+    model.save(tmp_path / "m.klm")
+    loaded = saving.load_model(tmp_path / "m.klm")
+    assert_close(loaded.get_weights(), layer.get_weights())
 
 
 def test_a_layer_inside_a_model_of_ones_own_is_built_in_fit():

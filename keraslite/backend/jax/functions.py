@@ -17,6 +17,15 @@ def map_leaves(function: Callable, *structures: Any) -> Any:
     return jax.tree_util.tree_map(function, *structures)
 
 
+def map_named(function: Callable, structure: Any) -> Any:
+    """Apply a function to each leaf and its place: keys and indices, with slashes between."""
+
+    def call(path: Any, leaf: Any) -> Any:
+        return function(jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+
+    return jax.tree_util.tree_map_with_path(call, structure)
+
+
 def leaves(structure: Any) -> list[Any]:
     """Return the leaves of a structure, in JAX's order."""
     return jax.tree_util.tree_leaves(structure)
@@ -32,9 +41,9 @@ def outside_traces() -> AbstractContextManager:
     return jax.ensure_compile_time_eval()
 
 
-def ones(shape: tuple) -> jax.Array:
-    """Return an input of a shape, 1 in the place of unknown sizes."""
-    return jnp.ones([1 if size is None else size for size in shape])
+def ones(shape: tuple, dtype: str) -> jax.Array:
+    """Return an input of a shape and dtype, 1 in the place of unknown sizes."""
+    return jnp.ones([1 if size is None else size for size in shape], dtype)
 
 
 def key_of(seed: Any) -> jax.Array:

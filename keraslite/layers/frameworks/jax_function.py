@@ -2,11 +2,12 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from keraslite import dtypes
+from keraslite import dtypes, tree
 from keraslite.layers.base.functions import read_function, write_function
 from keraslite.layers.base.layer import Layer
 from keraslite.random import SeedGenerator, make_default_seed
@@ -24,7 +25,7 @@ class JaxLayer(Layer):
 
     `init_fn` takes `inputs` and perhaps `rng` and `training`, and returns the parameters, and the
     state as well if `call_fn` takes one. It is called when the layer is built, with ones of the
-    shape of the inputs.
+    shape and dtype of the inputs.
 
     Parameters and state are pytrees. Arrays and numbers in them become weights (floats of the
     layer's dtype), anything else stays as it is. The attributes `params` and `state` hold the same
@@ -56,6 +57,7 @@ class JaxLayer(Layer):
     """
 
     _kl_framework = "jax"
+    _kl_dtypes: Any = "float32"  # of the inputs that it is built for
 
     def __init__(
         self, call_fn: Callable, init_fn: Callable | None = None, params: Any = None,
@@ -88,13 +90,13 @@ class JaxLayer(Layer):
         """Make variables of parameters and state, in structures like theirs."""
         from keraslite.backend.jax import functions
 
-        self.params = functions.map_leaves(lambda x: self._weight(x, True), params)
-        self.state = functions.map_leaves(lambda x: self._weight(x, False), state)
+        self.params = functions.map_named(partial(self._weight, "params"), params)
+        self.state = functions.map_named(partial(self._weight, "state"), state)
         # They are found here too, where JAX alone knows the class of a structure.
         self.tracked_params = functions.leaves(self.params)
         self.tracked_state = functions.leaves(self.state)
 
-    def _weight(self, value: Any, trainable: bool) -> Any:
+    def _weight(self, part: str, place: str, value: Any) -> Any:
         """Make a variable of an array or a number; anything else is returned as it is."""
         from keraslite.backend.jax import functions
 
@@ -102,10 +104,13 @@ class JaxLayer(Layer):
             return value
         array = np.array(value)  # a copy: the caller may overwrite it
         dtype = dtypes.standardize(array.dtype if functions.is_array(value) else type(value))
-        return self.add_weight(
-            array.shape, lambda shape, dtype=None: array, trainable=trainable,
-            dtype=None if dtypes.is_float(dtype) else dtype,
+        path = f"{part}/{place}".rstrip("/")
+        variable = self.add_weight(
+            array.shape, lambda shape, dtype=None: array, trainable=part == "params",
+            dtype=None if dtypes.is_float(dtype) else dtype, name=path.rpartition("/")[2],
         )  # fmt: skip
+        variable.path = f"{variable.path.removesuffix(variable.name)}{path}"
+        return variable
 
     # -- random numbers, of which a subclass may make structures ------------------------------
 
@@ -131,6 +136,23 @@ class JaxLayer(Layer):
 
     # -- building and calling -----------------------------------------------------------------
 
+    def _build(self, args: tuple, kwargs: dict) -> None:
+        """Build for inputs of these dtypes: a table of embeddings takes integers alone."""
+        self._kl_dtypes = tree.map_structure(lambda x: dtypes.standardize(x.dtype), args[0])
+        super()._build(args, kwargs)
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """The shapes that the layer was built with, and the dtypes where one is no float."""
+        config = super().get_build_config()
+        floats = all(map(dtypes.is_float, tree.flatten(self._kl_dtypes)))
+        return config if floats or not config else {**config, "input_dtype": self._kl_dtypes}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Build from what `get_build_config` gave."""
+        config = dict(config)
+        self._kl_dtypes = config.pop("input_dtype", "float32")
+        super().build_from_config(config)
+
     def build(self, input_shape: Any) -> None:
         """Make the weights by `init_fn`, where they were not given."""
         if self.params is not None or self.state is not None or not self._has_weights():
@@ -138,7 +160,8 @@ class JaxLayer(Layer):
         from keraslite.backend.jax import functions
 
         with functions.outside_traces():
-            values = {"inputs": _map_shapes(functions.ones, input_shape), "training": True}
+            inputs = _map_shapes(functions.ones, input_shape, self._kl_dtypes)
+            values = {"inputs": inputs, "training": True}
             if "rng" in self.init_fn_arguments:
                 values["rng"] = self._get_init_rng()
             result = self.init_fn(*(values[name] for name in self.init_fn_arguments))
@@ -211,13 +234,17 @@ def _arguments(function: Callable, name: str, allowed: tuple[str, ...]) -> list[
     return names
 
 
-def _map_shapes(function: Callable, shape: Any) -> Any:
-    """Apply a function to each shape in a structure, which is kept."""
+def _map_shapes(function: Callable, shape: Any, dtype: Any) -> Any:
+    """Apply a function to each shape in a structure and its dtype, which may be that of all."""
     if isinstance(shape, dict):
-        return {key: _map_shapes(function, value) for key, value in shape.items()}
-    if all(size is None or isinstance(size, int) for size in shape):
-        return function(shape)
-    return type(shape)(_map_shapes(function, part) for part in shape)
+        parts: Any = shape.items()
+    elif all(size is None or isinstance(size, int) for size in shape):
+        return function(shape, dtype)
+    else:
+        parts = enumerate(shape)
+    one = isinstance(dtype, str)
+    mapped = {k: _map_shapes(function, part, dtype if one else dtype[k]) for k, part in parts}
+    return mapped if isinstance(shape, dict) else type(shape)(mapped.values())
 
 
 def _assign(value: Any, variable: Any) -> None:
