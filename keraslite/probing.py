@@ -17,7 +17,29 @@ from keraslite import dtypes, tree
 
 
 class Dim:
-    """A size that is not known."""
+    """A size that is not known, and those of windows over its axis, each a Dim too.
+
+    All of these are (size + offset) // stride + 1 of one size, windows of windows too: what two
+    paths of a graph make of an axis is the same Dim where it is the same size.
+    """
+
+    def __init__(self) -> None:
+        self._source, self._offset, self._stride = self, -1, 1
+        self._windows: dict[tuple[int, int], Dim] = {(-1, 1): self}
+
+    def windows(self, offset: int, stride: int) -> "Dim":
+        """Return (size + offset) // stride + 1.
+
+        Args:
+            offset: what the padding adds, less what a window needs.
+            stride: the step between windows.
+        """
+        offset, stride = self._offset + self._stride * (1 + offset), self._stride * stride
+        windows = self._source._windows
+        if (offset, stride) not in windows:
+            dim = windows[offset, stride] = Dim()
+            dim._source, dim._offset, dim._stride = self._source, offset, stride
+        return windows[offset, stride]
 
     def __repr__(self) -> str:
         return "None"
@@ -25,6 +47,10 @@ class Dim:
 
 class Batch(Dim):
     """The size of a leading axis, which is the batch's: most often the same in all inputs."""
+
+    def windows(self, offset: int, stride: int) -> Dim:
+        """Return a Dim of its own, as batches may differ, unless the size stays."""
+        return self if (offset, stride) == (-1, 1) else Dim()
 
 
 class _TheBatch(Batch):

@@ -19,14 +19,6 @@ def _fullgraph(layer, x):
         torch.compile(made, fullgraph=True, backend="eager")(x)
 
 
-def _fit_on_sparse(name):
-    with keras.use_backend(name):
-        x = keras.ops.one_hot(np.arange(4) % 3, 3, sparse=True)
-        model = keras.Sequential([keras.Input((3,), sparse=True), layers.Dense(1)])
-        model.compile("sgd", "mse")
-        model.fit(x, np.ones((4, 1), "float32"), batch_size=2, verbose=0)
-
-
 def _forward_hook():
     with keras.use_backend("torch"):
         layer, calls = layers.Dense(2), []
@@ -34,12 +26,6 @@ def _forward_hook():
         layer(STEPS)
     if not calls:
         raise NotImplementedError("hooks of torch.nn.Module are not run")
-
-
-def _texts_in_an_inner_model():
-    inner = keras.Sequential([keras.Input((), dtype="string"), layers.Hashing(3)])
-    texts = keras.Input((), dtype="string")
-    keras.Model(texts, inner(texts))
 
 
 class Hashed(keras.Model):
@@ -60,15 +46,6 @@ def _hash_in_a_step():
         model.fit(np.arange(4), np.ones((4, 2), "float32"), verbose=0)
 
 
-def _count_a_sparse_tensor():
-    import tensorflow as tf
-
-    with keras.use_backend("tensorflow"):
-        lookup = layers.StringLookup(vocabulary=["a"], output_mode="count")
-        counts = lookup(tf.sparse.from_dense([["a"]]))
-        counts.numpy()
-
-
 def _another_framework_as_a_layer(backend):
     import torch
 
@@ -79,14 +56,8 @@ def _another_framework_as_a_layer(backend):
 
 GAPS = {
     "a module of torch as a layer on jax": lambda: _another_framework_as_a_layer("jax"),
-    "a model of texts inside a model": _texts_in_an_inner_model,
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
-    "StringLookup that counts the texts of a SparseTensor": _count_a_sparse_tensor,
     "hooks of torch.nn.Module": _forward_hook,
-    **{
-        f"fit on a sparse tensor on {name}": lambda name=name: _fit_on_sparse(name)
-        for name in ("jax", "torch", "tensorflow")
-    },
     "torch.compile(fullgraph) of Masking": lambda: _fullgraph(layers.Masking, STEPS),
     "torch.compile(fullgraph) of Embedding(mask_zero=True)": lambda: _fullgraph(
         lambda: layers.Embedding(4, 2, mask_zero=True), np.ones((2, 3), "int32")

@@ -103,7 +103,7 @@ def convert_kerascv(source: PresetFiles, target: Path) -> list[Converted]:
         with replacing_folder(target) as folder:
             save.write_preset(folder, model, table, config, None)
         written = open_weights(resolve(target))
-        names = {m.path: m.tensor for m in name_tensors(layer_storages(model, variables), table)}
+        names = {m.path: m.tensor for m in name_tensors(layer_storages(model), table)}
         return [
             Converted(
                 theirs, names[path], written.shape(names[path]), written.dtype(names[path]),

@@ -119,7 +119,7 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
                 write_speech_files(source, model, folder)
             save.write_preset(folder, model, table, config, None)
         report = []
-        matches = name_tensors(layer_storages(model, variables), table)
+        matches = name_tensors(layer_storages(model), table)
         stored = {match.path: (match.tensor, match.storage) for match in matches}
         written = open_weights(resolve(target))
         for path, steps in done.items():

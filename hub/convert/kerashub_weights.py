@@ -9,11 +9,10 @@ import numpy as np
 
 from hub.convert.kerashub_families import KerasHubFamily
 from hub.presets.files import PresetFiles
-from hub.weights.h5_files import H5Tensors
 from hub.weights.reader import shard_names
 from hub.weights.storage import AS_IS, FLAT, Storage
 from hub.weights.tables import abbreviate
-from keraslite.saving import Pending
+from keraslite.saving import H5Tensors, Pending
 
 WEIGHTS, SHARDS, TASK = "model.weights.h5", "model.weights.json", "task.weights.h5"
 FLOATS = ("float32", "bfloat16", "float16")

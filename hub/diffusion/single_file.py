@@ -404,7 +404,7 @@ def read_networks(
         config |= {"upcast_attention": version.upcast} if part == "unet" else {}
         networks[part] = family_of(_FAMILIES[part]).backbone(**config, dtype=dtype)
         variables[part] = weight_variables(networks[part])
-        storages = layer_storages(networks[part], variables[part])
+        storages = layer_storages(networks[part])
         matches[part] = ldm_tensors(storages, part, version, config)
         claimed |= {match.tensor for match in matches[part]}
     missing = dict.fromkeys(
@@ -504,7 +504,7 @@ def write_single_file(pipeline: Any, path: Any) -> None:
                 "read. Use save_to_preset."
             )
         weights = merged_weights(model)
-        storages = layer_storages(model, weight_variables(model))
+        storages = layer_storages(model)
         storages = {path: storages[path] for path in weights}
         tensors.append(Exported(weights, ldm_tensors(storages, part, version, model.config)))
     save_safetensors(path, ChainMap(*tensors), {"format": "pt"})

@@ -7,6 +7,7 @@ import keraslite as keras
 from hub.models.inputs import ONE_SEQUENCE, check_ids, check_no_text, named_inputs
 from hub.presets.build import find_checkpoint, load
 from hub.presets.save import save_backbone
+from keraslite.registry import public_class
 
 
 class Backbone(keras.Model):
@@ -80,11 +81,13 @@ class Backbone(keras.Model):
         Raises:
             ValueError: the preset is unknown or of another class, or its files do not fit.
         """
+        public = public_class(cls)  # of the class of a model, which is derived for its backend
         checkpoint = find_checkpoint(
-            preset, lambda family: issubclass(family.backbone, cls), revision=revision, token=token
+            preset, lambda family: issubclass(family.backbone, public),
+            revision=revision, token=token,
         )  # fmt: skip
         family = checkpoint.family
-        if not issubclass(family.backbone, cls):
+        if not issubclass(family.backbone, public):
             raise ValueError(
                 f"{preset!r} is a {family.model_type} checkpoint: use {family.backbone.__name__}, "
                 f"not {cls.__name__}."

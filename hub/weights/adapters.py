@@ -232,7 +232,7 @@ def _matches(task: Any) -> list[TensorMatch]:
     """Return the weights of a task without its update, and the tensors that they are."""
     table = _table(task)
     known = {
-        path: storage for path, storage in layer_storages(task, weight_variables(task)).items()
+        path: storage for path, storage in layer_storages(task).items()
         if table.find(path) is not None
     }  # fmt: skip
     matches = name_tensors(known, table)

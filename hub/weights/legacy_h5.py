@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hub.weights.h5_files import H5Tensors
 from hub.weights.tables import abbreviate
 from keraslite.naming import to_snake_case
 from keraslite.registry import public_class
-from keraslite.saving import Pending
+from keraslite.saving import H5Tensors, Pending
 
 _TOP_LEVEL = "top_level_model_weights"
 

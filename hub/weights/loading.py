@@ -25,6 +25,7 @@ from hub.weights.tables import (
     name_tensors,
 )
 from keraslite import layers
+from keraslite.layers.base.tracking import held_structure, weight_owners
 from keraslite.saving import Pending
 
 
@@ -61,30 +62,23 @@ _KERNELS: tuple[tuple[type | tuple[type, ...], dict[str, Storage]], ...] = (
 _ORDERED = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "bias")
 
 
-def layer_storages(model: Any, variables: Mapping[str, Any]) -> dict[str, Storage | None]:
+def layer_storages(model: Any) -> dict[str, Storage | None]:
     """Return how PyTorch stores each weight of a model, by the class of its layer.
 
     Args:
         model: the model.
-        variables: its weights by path.
 
     Returns:
         Path -> storage; None for a kernel of a layer that PyTorch does not have.
 
     >>> from hub import BertBackbone
     >>> model = BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8)
-    >>> layer_storages(model, weight_variables(model))["blocks/0/intermediate/kernel"] is DENSE
+    >>> layer_storages(model)["blocks/0/intermediate/kernel"] is DENSE
     True
     """
-    owners = {
-        id(weight): (layer, name)
-        for layer in model.flatten_layers()
-        for name, weight in layer.own_variables()
-        if name in _ORDERED
-    }
     return {
-        path: _storage(*owners[id(weight)]) if id(weight) in owners else AS_IS
-        for path, weight in variables.items()
+        path: _storage(layer, name) if name in _ORDERED else AS_IS
+        for path, (layer, name) in weight_owners(model).items()
     }
 
 
@@ -125,8 +119,9 @@ def load_into(
     Raises:
         ValueError: a tensor is missing, unused or mis-shaped; nothing was changed then.
     """
-    variables = weight_variables(model)
-    storages = layer_storages(model, variables)
+    with held_structure(model):
+        variables = weight_variables(model)
+        storages = layer_storages(model)
     matches, new = match_tensors(storages, tensors, table, optional)
     _check_tied(tensors, table)
     assign_tensors(variables, tensors, matches)
@@ -291,5 +286,5 @@ def export(model: Any, table: WeightTable) -> Exported:
     (6, 8)
     """
     weights = merged_weights(model)
-    storages = layer_storages(model, weight_variables(model))
+    storages = layer_storages(model)
     return Exported(weights, name_tensors({path: storages[path] for path in weights}, table))

@@ -443,6 +443,25 @@ def ragged_tensor(values: Any, lengths: Any) -> Any:
     return make(values, lengths)
 
 
+def has_tf_data() -> bool:
+    """Return whether the data sets of the current backend's framework are those of tf.data."""
+    return backend() == "tensorflow"
+
+
+def tf_dataset(source: Any) -> Any:
+    """Return a `tf.data.Dataset` of the elements of a data set.
+
+    Args:
+        source: has `epoch(number)`, `cardinality()`, and can be iterated over.
+
+    Raises:
+        ImportError: TensorFlow is not installed.
+    """
+    from keraslite.backend.tensorflow.datasets import tf_dataset as make
+
+    return make(source)
+
+
 def to_backend(value: Any, name: str) -> Any:
     """Move a tensor to another backend: by DLPack without a copy where both allow it, else numpy.
 

@@ -139,6 +139,13 @@ class Backend(Protocol):
     def set_seed(self, seed: int) -> None:
         """Seed the framework's own generators, which ours do not use."""
 
+    def profile(self, folder: str) -> AbstractContextManager:
+        """Return a context whose operations are profiled, into files for TensorBoard in a folder.
+
+        Raises:
+            NotImplementedError: there is no profiler.
+        """
+
     # ---- transformations ----
 
     def zeros(self, shape: tuple, dtype: str) -> Tensor:

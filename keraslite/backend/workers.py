@@ -1,6 +1,8 @@
-"""Which worker process of a data loader the code runs in."""
+"""Worker processes: how they are started, and which one of a data loader the code runs in."""
 
+import multiprocessing
 import sys
+from typing import Any
 
 
 def worker_seed() -> int:
@@ -19,3 +21,14 @@ def worker_seed() -> int:
 
 # torch.compile takes the result as a constant, and does not look inside.
 worker_seed._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def process_context() -> Any:
+    """Return the context of `multiprocessing` for workers that read data.
+
+    It is the platform's own, unless that copies this process while JAX, whose threads hold locks,
+    is loaded: then each worker starts anew.
+    """
+    context = multiprocessing.get_context()
+    forks = context.get_start_method() == "fork"
+    return multiprocessing.get_context("spawn") if forks and "jax" in sys.modules else context

@@ -10,6 +10,7 @@ from keraslite.callbacks.monitor import (
     MonitorCallback,
     ReduceLROnPlateau,
 )
+from keraslite.callbacks.orbax_checkpoint import OrbaxCheckpoint
 from keraslite.callbacks.progress import ProgbarLogger, ProgressBar
 from keraslite.callbacks.remote import RemoteMonitor
 from keraslite.callbacks.simple import (
@@ -18,10 +19,11 @@ from keraslite.callbacks.simple import (
     LearningRateScheduler,
     TerminateOnNaN,
 )
+from keraslite.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
     "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "MonitorCallback",
-    "ProgbarLogger", "ProgressBar", "ReduceLROnPlateau", "RemoteMonitor", "SwapEMAWeights",
-    "TerminateOnNaN",
+    "OrbaxCheckpoint", "ProgbarLogger", "ProgressBar", "ReduceLROnPlateau", "RemoteMonitor",
+    "SwapEMAWeights", "TensorBoard", "TerminateOnNaN",
 ]  # fmt: skip

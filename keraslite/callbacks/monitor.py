@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from keraslite import ops
 from keraslite.callbacks.base import Callback, number
 from keraslite.saving.model_file import MODEL_ENDINGS
@@ -238,6 +240,14 @@ class ModelCheckpoint(MonitorCallback):
         value = self._value(logs)
         if value is None:  # as in Keras: better too many than none
             return True
+        if np.ndim(value):
+            warnings.warn(
+                f"ModelCheckpoint watches {self.monitor!r}, which must be a number for "
+                f"save_best_only=True, got an array of shape {np.shape(value)}: every model is "
+                "saved.",
+                stacklevel=4,
+            )
+            return True
         before = "nothing" if self.best is None else f"{self.best:.5f}"
         if not self._is_improvement(value, self.best):
             self._tell(epoch, f"{self.monitor} is not better than {before}")
@@ -253,19 +263,20 @@ class StepCounter:
     Args:
         every: the number of batches; anything but an int stands for never.
 
-    `seen` counts the batches since the last saving, `last` is the number of the last batch.
+    `seen` counts the batches since the last saving, `total` all of them, and `last` is the number
+    of the last batch.
     """
 
     def __init__(self, every: Any):
         self.every = every if isinstance(every, int) and every else None
-        self.seen, self.last = 0, -1
+        self.seen, self.total, self.last = 0, 0, -1
 
     def reached(self, batch: int) -> bool:
         """Note a batch; several may have gone by since the last note."""
         if self.every is None:
             return False
-        self.seen += batch + 1 if batch <= self.last else batch - self.last
-        self.last = batch
+        passed = batch + 1 if batch <= self.last else batch - self.last
+        self.seen, self.total, self.last = self.seen + passed, self.total + passed, batch
         if self.seen < self.every:
             return False
         self.seen = 0
@@ -319,8 +330,7 @@ class ReduceLROnPlateau(MonitorCallback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Compare, and lower the learning rate; it is noted in the logs."""
         logs = {} if logs is None else logs
-        rate = learning_rate(self.model.optimizer)
-        logs["learning_rate"] = rate
+        logs.update(learning_rates(self.model.optimizer))
         value = self._value(logs)
         if value is None:
             return
@@ -331,10 +341,19 @@ class ReduceLROnPlateau(MonitorCallback):
             self.best, self.wait = value, 0
         elif not self.in_cooldown():
             self.wait += 1
-            if self.wait >= self.patience and rate > self.min_lr:
-                self.model.optimizer.learning_rate = new = max(rate * self.factor, self.min_lr)
-                self._tell(epoch, f"the learning rate goes down to {new:g}")
+            if self.wait >= self.patience and self._lower(epoch):
                 self.cooldown_counter, self.wait = self.cooldown, 0
+
+    def _lower(self, epoch: int) -> bool:
+        """Lower what is above the least learning rate; return whether there was any."""
+        lowered = False
+        for name, optimizer in rated_optimizers(self.model.optimizer).items():
+            rate = learning_rate(optimizer)
+            if rate > np.float32(self.min_lr):
+                optimizer.learning_rate = new = max(rate * self.factor, self.min_lr)
+                self._tell(epoch, f"{name.replace('_', ' ', 1)} goes down to {new:g}")
+                lowered = True
+        return lowered
 
     def in_cooldown(self) -> bool:
         """Whether epochs are not counted now."""
@@ -346,3 +365,25 @@ def learning_rate(optimizer: Any) -> float:
     if not hasattr(optimizer, "learning_rate"):
         raise ValueError(f"The optimizer {optimizer!r} has no learning rate.")
     return number(getattr(optimizer.learning_rate, "value", optimizer.learning_rate))
+
+
+def rated_optimizers(optimizer: Any) -> dict[str, Any]:
+    """Return the optimizers that have a learning rate, by the name that it has in logs.
+
+    Args:
+        optimizer: one, or a MultiOptimizer of several.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+    inner = getattr(optimizer, "optimizers", None)
+    if inner is None:
+        return {"learning_rate": optimizer}
+    return {f"learning_rate_{o.name}": o for o in inner}
+
+
+def learning_rates(optimizer: Any) -> dict[str, float]:
+    """Return the learning rate, or that of each of several optimizers, by its name in logs.
+
+    Args:
+        optimizer: one, or a MultiOptimizer of several.
+    """
+    return {name: learning_rate(o) for name, o in rated_optimizers(optimizer).items()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keraslite.callbacks.base import Callback, Logs, number
-from keraslite.callbacks.monitor import learning_rate
+from keraslite.callbacks.monitor import learning_rate, learning_rates, rated_optimizers
 from keraslite.utils.progress import message
 
 
@@ -65,23 +65,24 @@ class LearningRateScheduler(Callback):
         self.schedule, self.verbose = schedule, verbose
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Set the learning rate."""
-        optimizer = self.model.optimizer
-        before = learning_rate(optimizer)
-        try:
-            rate = self.schedule(epoch, before)
-        except TypeError:  # as in Keras: a function of the epoch alone
-            rate = self.schedule(epoch)
-        if isinstance(rate, bool) or not isinstance(rate, float | int | np.floating):
-            raise ValueError(f"The schedule must give a number, got {rate!r}.")
-        optimizer.learning_rate = float(rate)
-        if self.verbose:
-            message(f"\nEpoch {epoch + 1}: the learning rate is {float(rate):g}.")
+        """Set the learning rate, or that of each of several optimizers."""
+        for name, optimizer in rated_optimizers(self.model.optimizer).items():
+            before = learning_rate(optimizer)
+            try:
+                rate = self.schedule(epoch, before)
+            except TypeError:  # as in Keras: a function of the epoch alone
+                rate = self.schedule(epoch)
+            if isinstance(rate, bool) or not isinstance(rate, float | int | np.floating):
+                raise ValueError(f"The schedule must give a number, got {rate!r}.")
+            optimizer.learning_rate = float(rate)
+            if self.verbose:
+                what = name.replace("_", " ", 1)
+                message(f"\nEpoch {epoch + 1}: the {what} is {float(rate):g}.")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Note the learning rate in the logs."""
         if logs is not None:
-            logs["learning_rate"] = learning_rate(self.model.optimizer)
+            logs.update(learning_rates(self.model.optimizer))
 
 
 class TerminateOnNaN(Callback):
@@ -148,7 +149,8 @@ class CSVLogger(Callback):
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False):
         super().__init__()
-        self.filename, self.separator, self.append = os.fspath(filename), separator, append
+        self.filename, self.append = os.fspath(filename), append
+        self.sep = self.separator = separator
         self._file: Any = None
         self._writer: Any = None
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 from keraslite import activations, ops
-from keraslite.backend.windows import output_size, padding_pairs
 from keraslite.declare import REQUIRED, declare
 from keraslite.layers.activation import ELEMENTWISE
 from keraslite.layers.base.config_layer import ConfigLayer, to_sizes
 from keraslite.layers.base.input_spec import InputSpec
+from keraslite.layers.base.known_dims import window_dims
 from keraslite.layers.base.lora import AdaptedWeight, LoRA
 from keraslite.typing import Shape, Tensor
 
@@ -77,25 +77,17 @@ class _Convolution(ConfigLayer):
         return self.activation(out)
 
     def known_dims(self, dims: tuple) -> tuple | None:
-        """The sizes of the output, where those of the input are known."""
+        """The sizes of the output by arithmetic."""
         channels = getattr(self, "_channels", None)
         first = self.data_format == "channels_first"
         sizes = dims[2:] if first else dims[1:-1]
         plain = self.activation is None or self.activation in ELEMENTWISE
-        known = len(sizes) == self.rank and all(isinstance(n, int) for n in sizes)
-        if channels is None or not (plain and known) or type(self).call is not _Convolution.call:
+        called = type(self).call is _Convolution.call
+        if channels is None or len(sizes) != self.rank or not (plain and called):
             return None
-        options = self.kernel_size, self.strides, self.dilation_rate
-        if self.padding == "causal":
-            pairs = [((self.kernel_size[0] - 1) * self.dilation_rate[0], 0)]
-        else:
-            pairs = padding_pairs(self.padding, sizes, *options)
-        out = [
-            output_size(n + sum(pair), *of_axis)
-            for n, pair, *of_axis in zip(sizes, pairs, *options, strict=True)
-        ]
-        if min(out) < 1:
-            return None  # the call tells what does not fit
+        out = window_dims(sizes, self.kernel_size, self.strides, self.padding, self.dilation_rate)
+        if out is None:
+            return None
         return (dims[0], channels, *out) if first else (dims[0], *out, channels)
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from keraslite import activations, initializers, ops, registry
+from keraslite.layers.activation import ELEMENTWISE
 from keraslite.layers.base.config_layer import ConfigLayer, check_positive
 from keraslite.layers.base.input_spec import InputSpec
 from keraslite.layers.base.layer import Layer
@@ -88,6 +89,12 @@ class Dense(Quantized):
         kernel, scale = self.base_weight.value, self.kernel_scale.value
         out = int8_linear(inputs, kernel, scale, self.inputs_quantizer)
         return self.finish_call(inputs, out, bias, self.activation)
+
+    def known_dims(self, dims: tuple) -> tuple | None:
+        """The sizes of the output, which has `units` in the place of the last axis."""
+        plain = self.activation is None or self.activation in ELEMENTWISE
+        called = type(self).call is Dense.call
+        return (*dims[:-1], self.units) if called and plain else None
 
     def scale_axes(self, name: str) -> tuple[int, ...]:
         return (0,)

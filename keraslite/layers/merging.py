@@ -7,6 +7,8 @@ from typing import Any
 from keraslite import masking, ops
 from keraslite.declare import REQUIRED, declare
 from keraslite.layers.base.config_layer import ConfigLayer
+from keraslite.layers.base.known_dims import broadcast_dims, joined_dims
+from keraslite.layers.base.masks import follows_masks
 from keraslite.typing import Tensor
 
 
@@ -61,9 +63,14 @@ class _Merge(ConfigLayer):
                 inputs = [*inputs[:i], ops.reshape(x, shape), *inputs[i + 1 :]]
         return self._join(list(inputs), masks)
 
+    def merged_dims(self, shapes: list[tuple]) -> tuple | None:
+        """The sizes of the output by arithmetic."""
+        return broadcast_dims(shapes) if type(self).call is _Merge.call else None
+
     def _join(self, inputs: list, masks: list) -> Any:
         return reduce(self._operation, inputs)
 
+    @follows_masks
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
         """What counts in any of the inputs, if all of them have masks."""
         if mask is None:
@@ -188,6 +195,11 @@ class Concatenate(_Merge):
         """Concatenate."""
         return ops.concatenate(list(inputs), axis=self.axis)
 
+    def merged_dims(self, shapes: list[tuple]) -> tuple | None:
+        """The sizes of the output by arithmetic."""
+        return joined_dims(shapes, self.axis) if type(self).call is Concatenate.call else None
+
+    @follows_masks
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
         """The masks behind one another; inputs without one count throughout."""
         if mask is None or all(m is None for m in mask):
@@ -252,6 +264,7 @@ class Dot(_Merge):
         out = ops.einsum(f"{''.join(first)},{''.join(second)}->{''.join(output)}", *inputs)
         return ops.expand_dims(out, -1) if len(output) == 1 else out
 
+    @follows_masks
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> None:
         """None."""
         return None

@@ -6,6 +6,7 @@ from typing import Any
 from keraslite import ops
 from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.base.input_spec import InputSpec
+from keraslite.layers.base.symbolic_call import keeps_shape
 from keraslite.typing import Shape, Tensor
 
 HALF = ("float16", "bfloat16")
@@ -83,6 +84,7 @@ class LayerNormalization(Affine):
         rms = self.rms_scaling  # always scaled and never shifted, as in Keras
         self.add_gamma_and_beta(shape, self.scale or rms, self.center and not rms)
 
+    @keeps_shape
     def call(self, inputs: Tensor) -> Tensor:
         """Normalize."""
         extra = {"rms_scaling": True} if self.rms_scaling else {}
@@ -114,6 +116,7 @@ class RMSNormalization(ConfigLayer):
         shape = tuple(input_shape[a] for a in self._axes)
         self.scale = self.add_weight(name="scale", shape=shape, initializer="ones")
 
+    @keeps_shape
     def call(self, inputs: Tensor) -> Tensor:
         """Normalize."""
         return ops.rms_normalization(inputs, self.scale.value, self._axes, self.epsilon)
@@ -134,6 +137,7 @@ class UnitNormalization(ConfigLayer):
         self.set_arguments(locals())
         self.supports_masking = True
 
+    @keeps_shape
     def call(self, inputs: Tensor) -> Tensor:
         """Normalize."""
         return ops.normalize(inputs, axis=self.axis, order=2, epsilon=1e-12)
@@ -195,6 +199,7 @@ class GroupNormalization(Affine):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
         self.add_gamma_and_beta((channels,), self.scale, self.center)
 
+    @keeps_shape
     def call(self, inputs: Tensor, activation: str | None = None) -> Tensor:
         """Normalize.
 

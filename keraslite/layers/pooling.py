@@ -6,6 +6,8 @@ from keraslite import ops
 from keraslite.declare import REQUIRED, declare
 from keraslite.layers.base.config_layer import ConfigLayer, to_sizes
 from keraslite.layers.base.input_spec import InputSpec
+from keraslite.layers.base.known_dims import window_dims
+from keraslite.layers.base.masks import follows_masks
 from keraslite.typing import Tensor
 
 _MEANING = {
@@ -38,6 +40,17 @@ class _Pooling(ConfigLayer):
         pool = ops.max_pool if self._reduction == "max" else ops.average_pool
         return pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
 
+    def known_dims(self, dims: tuple) -> tuple | None:
+        """The sizes of the output by arithmetic."""
+        first = self.data_format == "channels_first"
+        sizes = dims[2:] if first else dims[1:-1]
+        if type(self).call is not _Pooling.call or len(sizes) != self._rank:
+            return None
+        out = window_dims(sizes, self.pool_size, self.strides, self.padding)
+        if out is None:
+            return None
+        return (*dims[:2], *out) if first else (dims[0], *out, dims[-1])
+
 
 class _GlobalPooling(ConfigLayer):
     """The maximum or the mean of all positions."""
@@ -55,6 +68,15 @@ class _GlobalPooling(ConfigLayer):
         axes = tuple(range(start, start + self._rank))
         pool = ops.max if self._reduction == "max" else ops.mean
         return pool(inputs, axis=axes, keepdims=self.keepdims)
+
+    def known_dims(self, dims: tuple) -> tuple | None:
+        """The sizes of the output by arithmetic."""
+        if type(self).call is not _GlobalPooling.call or len(dims) != self._rank + 2:
+            return None
+        ones = (1,) * self._rank * self.keepdims
+        if self.data_format == "channels_first":
+            return (*dims[:2], *ones)
+        return (dims[0], *ones, dims[-1])
 
 
 class _MaskedMean(_GlobalPooling):
@@ -78,6 +100,7 @@ class _MaskedMean(_GlobalPooling):
         total = ops.sum(ops.where(valid, inputs, 0), axis=axis, keepdims=self.keepdims)
         return total / ops.sum(ops.cast(valid, ops.dtype(inputs)), axis, keepdims=self.keepdims)
 
+    @follows_masks
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> None:
         """None: the output has no steps."""
         return None

@@ -12,6 +12,7 @@ from keraslite import ops, random, regularizers
 from keraslite.declare import REQUIRED, declare
 from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.base.input_spec import InputSpec
+from keraslite.layers.base.symbolic_call import keeps_shape
 from keraslite.random import SeedGenerator
 from keraslite.typing import Tensor
 
@@ -65,6 +66,7 @@ class Dropout(_Random):
                     f"integers or None. Received: noise_shape={noise_shape}"
                 )
 
+    @keeps_shape
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Drop, in training."""
         if not training or not self.rate:
@@ -139,6 +141,7 @@ class GaussianDropout(_Random):
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         self.set_arguments(locals())
 
+    @keeps_shape
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Add noise, in training."""
         if not training or not self.rate:
@@ -165,6 +168,7 @@ class GaussianNoise(_Random):
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any):
         self.set_arguments(locals())
 
+    @keeps_shape
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Add noise, in training."""
         if not training or not self.stddev:
@@ -197,6 +201,7 @@ class AlphaDropout(_Random):
     ):
         self.set_arguments(locals())
 
+    @keeps_shape
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Drop, in training."""
         if not training or not self.rate:
@@ -228,6 +233,7 @@ class ActivityRegularization(ConfigLayer):
         self.set_arguments({"l1": l1, "l2": l2, "activity_regularizer": penalty, "kwargs": kwargs})
         self.supports_masking = True
 
+    @keeps_shape
     def call(self, inputs: Tensor) -> Tensor:
         """Give the inputs back."""
         return inputs

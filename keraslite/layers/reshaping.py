@@ -8,6 +8,7 @@ from keraslite import ops
 from keraslite.declare import declare
 from keraslite.layers.base.config_layer import ConfigLayer, to_sizes
 from keraslite.layers.base.input_spec import InputSpec
+from keraslite.layers.base.known_dims import lengthened_dims
 from keraslite.typing import Tensor
 
 
@@ -152,6 +153,12 @@ class _ZeroPadding(_Spatial):
         """Pad."""
         return ops.pad(inputs, tuple(pair or (0, 0) for pair in self._numbers()))
 
+    def known_dims(self, dims: tuple) -> tuple | None:
+        """The sizes of the output by arithmetic."""
+        if type(self).call is not _ZeroPadding.call or len(dims) != self._rank + 2:
+            return None
+        return lengthened_dims(dims, [sum(pair or (0, 0)) for pair in self._numbers()])
+
 
 class _Cropping(_Spatial):
     _argument = "cropping"
@@ -169,6 +176,12 @@ class _Cropping(_Spatial):
                 )
             slices.append(slice(before or None, -after or None))
         return inputs[tuple(slices)]
+
+    def known_dims(self, dims: tuple) -> tuple | None:
+        """The sizes of the output by arithmetic."""
+        if type(self).call is not _Cropping.call or len(dims) != self._rank + 2:
+            return None
+        return lengthened_dims(dims, [-sum(pair or (0, 0)) for pair in self._numbers()])
 
 
 def _repeat(x: Any, counts: list[int]) -> Any:

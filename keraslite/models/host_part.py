@@ -4,13 +4,15 @@ Layers that look texts up (`runs_on_host`) cannot be compiled. Those that depend
 model alone run in the thread that reads the data; the step takes what they give.
 """
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from keraslite import backend as backends
+from keraslite import tree
 from keraslite.models.graph import Graph, match_inputs, run_graph, split_graph
-from keraslite.symbolic import Node
+from keraslite.symbolic import KerasTensor, Node
 
 _PREPROCESSED = "_kl_preprocessed"  # the key under which values come that were preprocessed
 
@@ -20,12 +22,58 @@ def runs_on_host(operation: Any) -> bool:
     return getattr(operation, "runs_on_host", False)
 
 
-def _on_host(node: Node) -> bool:
-    return runs_on_host(node.operation)
+def _on_host(node: Any) -> bool:
+    return node.on_host if isinstance(node, Half) else runs_on_host(node.operation)
+
+
+@dataclass(eq=False)
+class Half:
+    """A part of the call of a model whose first layers run on the host, as `Node` has one.
+
+    Args:
+        operation: what is called.
+        args: with KerasTensors in the places of values.
+        kwargs: likewise.
+        inputs: those KerasTensors.
+        outputs: those that it gives.
+        on_host: whether it is the first part.
+    """
+
+    operation: Any
+    args: tuple
+    kwargs: dict[str, Any]
+    inputs: list[KerasTensor]
+    outputs: list[KerasTensor]
+    on_host: bool
+
+    @property
+    def places(self) -> range:
+        """Return the places of the outputs in what the operation returns, flat."""
+        return range(len(self.outputs))
+
+
+def _halves(node: Node) -> list[Any]:
+    """Return the two parts of the call of a model with a part on the host; else the call itself."""
+    parts = getattr(node.operation, "host_parts", None)
+    if parts is None:
+        return [node]
+    model, between = node.operation, [KerasTensor(x.dims, x.dtype) for x in parts[1].flat_inputs]
+    taken = [x for x in tree.flatten(node.args[0]) if isinstance(x, KerasTensor)]
+    args = (as_preprocessed(between), *node.args[1:])
+    return [
+        Half(model.preprocess, node.args[:1], {}, taken, between, on_host=True),
+        Half(model, args, node.kwargs, between, node.outputs, on_host=False),
+    ]
 
 
 def split(graph: Graph) -> tuple[Graph, Graph] | None:
-    """Return the part of a graph that runs on the host and the other; None without such a part."""
+    """Return the part of a graph that runs on the host and the other; None without such a part.
+
+    Models inside it whose own first layers run on the host are split too.
+    """
+    nodes = [half for node in graph.nodes for half in _halves(node)]
+    if len(nodes) > len(graph.nodes):
+        graph = replace(graph, nodes=nodes)
     return split_graph(graph, _on_host)
 
 

@@ -200,6 +200,11 @@ class Model(Trainer, Layer):
                 masking.set_mask(x, m)
         return run_graph(self._graph, values, folded_calls(self._graph, self.backend))
 
+    @property
+    def host_parts(self) -> tuple[Graph, Graph] | None:
+        """The graph in two parts, if layers that compute on the host are the first in it."""
+        return self._host_parts
+
     def preprocess(self, inputs: Any) -> Any:
         """Run the first layers on inputs, if they compute on the host, such as TextVectorization.
 
@@ -223,11 +228,6 @@ class Model(Trainer, Layer):
     ) -> Any:
         if self._host_parts is None or preprocessed(args[0]) is not None:
             return super()._symbolic(args, kwargs, training, asked)
-        if any(x.dtype == "string" for x in tree.flatten(args[0])):
-            raise NotImplementedError(
-                f"Model {self.name!r} takes texts, and cannot be a part of another model. Call its "
-                "layers one by one in the other, those that take texts first."
-            )
         outputs = run_graph(self._graph, self.match_inputs(args[0]))  # call by call
         outputs = tree.map_structure(lambda x: KerasTensor(x.dims, x.dtype), outputs)
         add_node(self, args, kwargs, outputs, asked)

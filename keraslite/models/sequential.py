@@ -11,7 +11,12 @@ from keraslite.layers.base.tracking import LayerList
 from keraslite.layers.input_layer import InputLayer
 from keraslite.layers.lambda_layer import Lambda
 from keraslite.models.graph import make_graph
-from keraslite.models.host_part import preprocessed, runs_on_host, text_array
+from keraslite.models.host_part import (
+    as_preprocessed,
+    preprocessed,
+    runs_on_host,
+    text_array,
+)
 from keraslite.models.model import Model
 from keraslite.naming import layer_scope
 from keraslite.registry import (
@@ -151,7 +156,11 @@ class Sequential(Model):
         if self._host_parts is not None:
             values = preprocessed(inputs)
             values = preprocessed(self.preprocess(inputs)) if values is None else values
-            x, layers = values[0], layers[len(self._host_parts[0].nodes) :]
+            first = self._host_parts[0].nodes
+            done = [node for node in first if isinstance(node, Node)]
+            # Else the next layer is a model that takes texts, of which the first part ran.
+            x = values[0] if len(done) == len(first) else as_preprocessed(values)
+            layers = layers[len(done) :]
         elif self.is_functional:
             expected, values = self.input, self.match_inputs(inputs)
             single = isinstance(expected, KerasTensor)

@@ -22,6 +22,12 @@ from keraslite.saving.archive import (
     write_archive,
     write_folder,
 )
+from keraslite.saving.orbax import (
+    assign_checkpoint,
+    is_checkpoint,
+    read_checkpoint,
+    restore_paths,
+)
 from keraslite.saving.paths_v1 import restore_quantized_v1
 from keraslite.saving.safetensors import serialized
 from keraslite.saving.weight_files import assign_strictly, check_filename, target, weights_of
@@ -135,7 +141,7 @@ def load_model(
     """Load a model saved by `save_model`, on any backend.
 
     Args:
-        filepath: the file, or the folder.
+        filepath: the file, the folder, or a checkpoint that the callback OrbaxCheckpoint wrote.
         custom_objects: classes and functions by name, beside the registered ones.
         compile: whether the model is compiled as it was, its optimizer's state included.
         safe_mode: whether a Lambda layer of bytecode is refused; False runs what the file says.
@@ -146,6 +152,8 @@ def load_model(
     """
     path = Path(filepath)
     check_filename(path, ".klm")
+    if is_checkpoint(path):
+        return _load_checkpoint(path, custom_objects, compile, safe_mode, backend)
     members = open_model(path)
     version, config = members.version(), members.json(CONFIG)
     members.check_sums()
@@ -153,12 +161,7 @@ def load_model(
         backends.backend_scope(backend or backends.backend()),
         custom_object_scope(custom_objects or {}),
     ):
-        model = _deserialize(config["model"], safe_mode)
-        if not getattr(model, "built", False):
-            raise ValueError(
-                f"{path}: the saved {config['model'].get('class_name')} does not say how it is "
-                "built. Give its class get_build_config() and build_from_config()."
-            )
+        model = _deserialize(config["model"], safe_mode, path)
         if version == 1:
             restore_quantized_v1(model, config["model"].get("build_config"))
         weights = weights_of(model, version)
@@ -187,9 +190,42 @@ def _compile(model: Any, config: Any) -> str | None:
     return None
 
 
-def _deserialize(config: Any, safe_mode: bool) -> Any:
+def _load_checkpoint(
+    path: Path, custom_objects: Any, compile: bool, safe_mode: bool, backend: str | None
+) -> Any:
+    """Load a model from a checkpoint of orbax."""
+    parts = read_checkpoint(path)
+    if "model_config" not in parts:
+        raise ValueError(
+            f"{path} was saved with save_weights_only=True, so that it has no config: make the "
+            "model, and call its load_weights()."
+        )
+    config = json.loads(parts["model_config"]["config"])
+    with (
+        backends.backend_scope(backend or backends.backend()),
+        custom_object_scope(custom_objects or {}),
+    ):
+        model = _deserialize(config, safe_mode, path)
+        restore_paths(model, parts["pytree"], config.get("variable_paths"))
+        problem = None
+        if compile and config.get("compile_config"):
+            problem = _compile(model, config["compile_config"])
+        assign_checkpoint(model, parts["pytree"], path)
+    if problem:
+        warnings.warn(f"{path}: the model is not compiled: {problem}", stacklevel=3)
+    return model
+
+
+def _deserialize(config: Any, safe_mode: bool, path: Path) -> Any:
+    """Make the model of a config, which must say how it is built."""
     token = registry.safe_mode.set(safe_mode and registry.safe_mode.get())
     try:
-        return registry.deserialize_keras_object(config)
+        model = registry.deserialize_keras_object(config)
     finally:
         registry.safe_mode.reset(token)
+    if not getattr(model, "built", False):
+        raise ValueError(
+            f"{path}: the saved {config.get('class_name')} does not say how it is "
+            "built. Give its class get_build_config() and build_from_config()."
+        )
+    return model

@@ -14,6 +14,7 @@ import numpy as np
 from keraslite.layers.base.tracking import variable_paths
 from keraslite.saving.archive import VERSION, WEIGHTS, open_model, unknown_version
 from keraslite.saving.atomic import finish_replacing, replacing_folder
+from keraslite.saving.orbax import assign_checkpoint, is_checkpoint, read_checkpoint
 from keraslite.saving.paths_v1 import weights_v1
 from keraslite.saving.safetensors import open_safetensors, save_safetensors
 from keraslite.variable import Pending, Variable
@@ -192,7 +193,8 @@ def load_weights(
 
     Args:
         model: a built model of the same structure.
-        filepath: the file, the index of shards, or the folder of a model.
+        filepath: the file, the index of shards, the folder of a model, or a checkpoint of orbax,
+            which holds the optimizer's state too.
         skip_mismatch: whether weights that do not fit are left as they are.
         objects_to_skip: layers and variables that are left as they are.
 
@@ -202,14 +204,24 @@ def load_weights(
     path = Path(filepath)
     check_filename(path, ".safetensors")
     _check_built(model)
-    tensors, version = _open(path)
+    if is_checkpoint(path):
+        if skip_mismatch or objects_to_skip:
+            raise ValueError(
+                f"A checkpoint of orbax is loaded as a whole, got {path}: skip nothing."
+            )
+        return assign_checkpoint(model, read_checkpoint(path)["pytree"], path)
+    tensors, version = open_weights(path)
     variables, skipped = _split(weights_of(model, version), objects_to_skip)
     names = [name for name in tensors if name not in skipped]
     assign_strictly(variables, tensors, names, path, skip_mismatch)
 
 
-def _open(path: Path) -> tuple[Any, int]:
-    """Return the tensors of any file of weights, and the version of its paths."""
+def open_weights(path: Path) -> tuple[Any, int]:
+    """Return the tensors of any file of weights, and the version of its paths.
+
+    Args:
+        path: a file of safetensors, an index of shards, or a saved model.
+    """
     if path.name.endswith(_INDEX_ENDINGS):
         tensors: Any = Shards(path)
     elif path.is_dir() or _is_archive(path):

@@ -14,70 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from keraslite import backend as backends
 from keraslite import tree
 from keraslite.random import make_default_seed
 from keraslite.scopes import scopes
+from keraslite.training.rows import as_batch, as_leaves, is_hugging_face, part, take
 from keraslite.utils.data import PyDataset, permutation, unpack_x_y_sample_weight
-
-
-def _leaf(x: Any) -> Any:
-    """One array-like: a list of strings stays, tables become numpy, tensors stay tensors.
-
-    Tensors of strings become arrays of str, which every backend's preprocessing reads.
-    """
-    if x is None:
-        return x
-    if backends.is_text(x):
-        is_literal = isinstance(x, list | tuple | str | bytes | np.ndarray)
-        return x if is_literal else backends.to_numpy(x)
-    if hasattr(x, "to_numpy") and not isinstance(x, np.ndarray):  # a pandas column or table
-        return x.to_numpy()
-    if isinstance(x, list | tuple) or not hasattr(x, "shape"):
-        return np.asarray(x)
-    if isinstance(x, np.ndarray) and x.dtype == np.float64:
-        from keraslite.config import floatx
-
-        return x.astype(floatx())
-    return x
-
-
-def _leaves(x: Any) -> Any:
-    """A structure of array-likes as (leaves, function that puts leaves back)."""
-    if isinstance(x, dict):
-        keys, values = list(x), list(x.values())
-    elif isinstance(x, tuple) or (isinstance(x, list) and x and _holds_parts(x[0])):
-        keys, values = None, list(x)
-    else:
-        return [_leaf(x)], lambda parts: parts[0]
-    inner = [_leaves(v) for v in values]
-    ends = np.cumsum([0, *(len(leaves) for leaves, _ in inner)])
-
-    def restore(parts: list[Any]) -> Any:
-        values = [f(parts[a:b]) for (_, f), a, b in zip(inner, ends, ends[1:])]
-        if keys is not None:
-            return dict(zip(keys, values, strict=True))
-        return type(x)(*values) if hasattr(x, "_fields") else type(x)(values)
-
-    return [v for leaves, _ in inner for v in leaves], restore
-
-
-def _holds_parts(first: Any) -> bool:
-    """Return whether the first element of a list is an input of its own, and no row."""
-    return isinstance(first, dict) or len(getattr(first, "shape", ())) > 0
-
-
-def _take(x: Any, index: Any) -> Any:
-    if x is None:
-        return None
-    if isinstance(x, list | tuple):
-        rows = range(*index.indices(len(x))) if isinstance(index, slice) else index
-        return [x[i] for i in rows]
-    if isinstance(index, np.ndarray) and not isinstance(x, np.ndarray):
-        name = backends.of(x)
-        if name is not None:
-            return backends.load(name).take_rows(x, index)
-    return x[index]
 
 
 class ArrayData:
@@ -99,8 +40,8 @@ class ArrayData:
         shuffle: bool = False, seed: int | None = None,
     ):  # fmt: skip
         parts, self._restore = [], []
-        for part in (x, y, sample_weight):
-            leaves, restore = _leaves(part)
+        for value in (x, y, sample_weight):
+            leaves, restore = as_leaves(value)
             parts.append(leaves)
             self._restore.append(restore)
         self._leaves = parts
@@ -133,7 +74,7 @@ class ArrayData:
             rows = slice(start, min(start + self.batch_size, self.rows))
             index = rows if order is None else order[rows]
             yield tuple(
-                restore([_take(v, index) for v in leaves])
+                restore([take(v, index) for v in leaves])
                 for leaves, restore in zip(self._leaves, self._restore, strict=True)
             )
 
@@ -145,14 +86,14 @@ class ArrayData:
                 f"validation_split={fraction} of {self.rows} rows leaves one part empty."
             )
 
-        def part(rows: slice, shuffle: bool) -> ArrayData:
+        def half(rows: slice, shuffle: bool) -> ArrayData:
             x, y, weight = (
-                restore([_take(v, rows) for v in leaves])
+                restore([part(v, rows) for v in leaves])
                 for leaves, restore in zip(self._leaves, self._restore, strict=True)
             )
             return ArrayData(x, y, weight, self.batch_size, shuffle, self.seed)
 
-        return part(slice(0, at), self.shuffle), part(slice(at, self.rows), False)
+        return half(slice(0, at), self.shuffle), half(slice(at, self.rows), False)
 
 
 def _has_epochs(source: Any) -> bool:
@@ -229,7 +170,9 @@ class StreamData:
         else:
             items, end = source, None
         for item in items:
-            yield tuple(tree.map_structure(_leaf, part) for part in unpack_x_y_sample_weight(item))
+            yield tuple(
+                tree.map_structure(as_batch, part) for part in unpack_x_y_sample_weight(item)
+            )
         if end is not None:
             end()
 
@@ -241,11 +184,13 @@ def adapt(
     """Return the data source for the arguments of fit, evaluate or predict."""
     if isinstance(x, ArrayData | StreamData | Mapped | Continued):
         return x
+    x = getattr(x, "keraslite_source", x)  # of a tf.data.Dataset that was made of one of ours
     stream = (
         not hasattr(x, "shape")
         and not isinstance(x, list | tuple | dict | str | bytes)
         and (hasattr(x, "__iter__") or hasattr(x, "__getitem__") or callable(x) or _has_epochs(x))
         and not hasattr(x, "to_numpy")
+        and not is_hugging_face(x)
     )
     if stream:
         if y is not None or sample_weight is not None:

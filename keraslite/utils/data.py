@@ -1,14 +1,16 @@
 """Data sets of batches, batches as tuples, and sequences of one length."""
 
+import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import count, islice
 from typing import Any
 
 import numpy as np
 
 from keraslite.backend.counter import MASK, hashed, keys
+from keraslite.backend.workers import process_context
 
 
 def permutation(count: int, seed: int, counter: int) -> np.ndarray:
@@ -77,9 +79,12 @@ class PyDataset:
     Subclasses write `__getitem__(index)`, which returns a batch, and `__len__` or `num_batches`.
 
     Args:
-        workers: how many threads make batches at the same time.
-        use_multiprocessing: kept for Keras code; threads are used in any case.
-        max_queue_size: how many batches the threads are ahead at most.
+        workers: how many threads, or processes, make batches at the same time.
+        use_multiprocessing: whether they are processes, for work in Python that threads would do
+            one after the other. Where a process does not begin as a copy of this one (on macOS and
+            Windows, and where JAX is loaded), the data set must be one that can be pickled, and
+            a script must begin its work under `if __name__ == "__main__":`.
+        max_queue_size: how many batches they are ahead at most.
 
     >>> class Squares(PyDataset):
     ...     def __len__(self):
@@ -112,16 +117,47 @@ class PyDataset:
     def __iter__(self) -> Iterator[Any]:
         end = self.num_batches
         indices = iter(count() if end is None else range(end))
-        if self.workers <= 1:
+        if self.use_multiprocessing and self.workers > 0:
+            pool = _processes(self, self.workers)
+            yield from map_ahead(_item, indices, self.workers, self.max_queue_size, pool)
+        elif self.workers <= 1:
             yield from map(self.__getitem__, indices)
-            return
-        yield from map_ahead(self.__getitem__, indices, self.workers, self.max_queue_size)
+        else:
+            yield from map_ahead(self.__getitem__, indices, self.workers, self.max_queue_size)
 
     def on_epoch_begin(self) -> None:
         """Do what is to be done before an epoch; nothing by default."""
 
     def on_epoch_end(self) -> None:
         """Do what is to be done after an epoch, such as another order; nothing by default."""
+
+
+_data_set: PyDataset | None = None  # of a worker process
+
+
+def _processes(data_set: PyDataset, workers: int) -> Executor:
+    """Return worker processes that hold a data set, as it is now."""
+    context = process_context()
+    if context.get_start_method() != "fork":
+        try:
+            pickle.dumps(data_set)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise TypeError(
+                f"With use_multiprocessing=True a {type(data_set).__name__} is pickled for its "
+                f"workers, which failed: {error}. Define its class in a module, or set "
+                "use_multiprocessing=False."
+            ) from error
+    return ProcessPoolExecutor(workers, context, _hold, (data_set,))
+
+
+def _hold(data_set: PyDataset) -> None:
+    global _data_set
+    _data_set = data_set
+    np.random.seed()  # copies of one process would draw the same numbers
+
+
+def _item(index: int) -> Any:
+    return None if _data_set is None else _data_set[index]
 
 
 def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:

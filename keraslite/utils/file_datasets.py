@@ -1,16 +1,16 @@
 """Data sets of files: `image_dataset_from_directory`, `text_dataset_from_directory`."""
 
-import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from keraslite.ops.layout import is_channels_first
 from keraslite.random import make_default_seed
 from keraslite.utils.data import permutation, read_batches
+from keraslite.utils.dataset_formats import FORMATS, in_format
 from keraslite.utils.folders import (
     check_split,
     index_directory,
@@ -19,16 +19,18 @@ from keraslite.utils.folders import (
     split_rows,
 )
 from keraslite.utils.images import COLOR_MODES, INTERPOLATIONS, check_word, load_img, resized
+from keraslite.utils.pipeline import Dataset
 from keraslite.utils.progress import message
 
 IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 
-class FileDataset:
+class FileDataset(Dataset):
     """Batches of files, which threads read when they are asked for.
 
     It can be read again and again. The order of an epoch follows from the seed and the number of
-    the epoch, so that `fit` goes on with the same batches where it is resumed.
+    the epoch, so that `fit` goes on with the same batches where it is resumed. `map`, `shuffle`,
+    `take` and so on are those of `Dataset`.
 
     Args:
         file_paths: the paths.
@@ -69,18 +71,10 @@ class FileDataset:
         self.seed = make_default_seed() if seed is None else seed
         self.class_names = None if class_names is None else list(class_names)
         self.workers = workers or min(os.cpu_count() or 1, 8)
-        self._functions: tuple[Callable, ...] = ()
-        self._limit: int | None = None
-        self._next_epoch = 0
 
-    def __len__(self) -> int:
+    def cardinality(self) -> int:
         """Return the number of batches."""
-        count = -(-len(self.file_paths) // (self.batch_size or 1))
-        return count if self._limit is None else min(self._limit, count)
-
-    def __iter__(self) -> Iterator:
-        self._next_epoch += 1
-        return self.epoch(self._next_epoch - 1)
+        return -(-len(self.file_paths) // (self.batch_size or 1))
 
     def epoch(self, number: int) -> Iterator:
         """Yield the batches of an epoch: (x, y), or x where there are no labels.
@@ -91,53 +85,16 @@ class FileDataset:
         count = len(self.file_paths)
         order = permutation(count, self.seed, number) if self.shuffle else np.arange(count)
         size = self.batch_size or 1
-        if self._limit is not None:
-            order = order[: self._limit * size]
         for rows, x in read_batches(self._read, order, size, self.workers):
             y = None if self.labels is None else self.labels[rows]
             if self.batch_size is None:
                 x, y = x[0], None if y is None else y[0]
             else:
                 x = self._stack(x)
-            item = x if y is None else (x, y)
-            for function in self._functions:
-                item = function(*item) if isinstance(item, tuple) else function(item)
-            yield item
+            yield x if y is None else (x, y)
 
     def _read(self, row: int) -> Any:
         return self._load(self.file_paths[row])
-
-    def map(self, function: Callable, num_parallel_calls: Any = None, **kwargs: Any) -> Self:
-        """Return the data set with a function of each batch, called as `function(x, y)`.
-
-        Args:
-            function: gives the new batch.
-            num_parallel_calls: kept for code of tf.data.
-            kwargs: kept for code of tf.data.
-        """
-        mapped = copy.copy(self)
-        mapped._functions = (*self._functions, function)
-        return mapped
-
-    def take(self, count: int) -> Self:
-        """Return the data set of the first batches of each epoch.
-
-        Args:
-            count: their number.
-        """
-        taken = copy.copy(self)
-        taken._limit = count if self._limit is None else min(count, self._limit)
-        return taken
-
-    def prefetch(self, buffer_size: int | None = None) -> Self:
-        """Return the data set itself, which reads ahead in any case.
-
-        Args:
-            buffer_size: kept for code of tf.data.
-        """
-        return self
-
-    cache = prefetch
 
 
 def _read_image(
@@ -197,11 +154,13 @@ def image_dataset_from_directory(
         crop_to_aspect_ratio: whether pictures are cut so that nothing is distorted.
         pad_to_aspect_ratio: whether they are padded instead.
         data_format: "channels_last" or "channels_first"; the configured one by default.
-        format: kept for Keras code, "tf" or "grain"; the result is the same.
+        format: "tf" for a `tf.data.Dataset` where the backend is tensorflow, and a `FileDataset`
+            otherwise, which has its methods and needs no TensorFlow; "grain" for a
+            `grain.IterDataset`.
         verbose: whether the number of files is printed.
 
     Returns:
-        An iterable of (pictures, labels), float32 from 0 to 255, or of pictures alone, with
+        A data set of (pictures, labels), float32 from 0 to 255, or of pictures alone, with
         `class_names` and `file_paths`; for "both" a list of two.
 
     Raises:
@@ -221,7 +180,6 @@ def image_dataset_from_directory(
     """
     check_word("color_mode", color_mode, COLOR_MODES)
     check_word("interpolation", interpolation.lower(), INTERPOLATIONS)
-    check_word("format", format, ("tf", "grain"))
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2:
         raise ValueError(f"image_size must be (height, width), got {image_size!r}.")
@@ -236,7 +194,7 @@ def image_dataset_from_directory(
     return dataset_of_files(
         directory, labels, label_mode, class_names, IMAGE_ENDINGS,
         lambda path: _read_image(path, *options),
-        batch_size, shuffle, seed, validation_split, subset, follow_links, verbose,
+        batch_size, shuffle, seed, validation_split, subset, follow_links, verbose, format=format,
     )  # fmt: skip
 
 
@@ -269,7 +227,7 @@ def text_dataset_from_directory(
         validation_split: the part of the files that is held out for validation.
         subset: "training", "validation", or "both" for a pair of data sets.
         follow_links: whether links to folders are followed.
-        format: kept for Keras code, "tf" or "grain"; the result is the same.
+        format: likewise.
         verbose: whether the number of files is printed.
 
     Returns:
@@ -285,11 +243,10 @@ def text_dataset_from_directory(
     ...     next(iter(text_dataset_from_directory(folder, verbose=False)))
     (array(['a film'], dtype='<U6'), array([0], dtype=int32))
     """
-    check_word("format", format, ("tf", "grain"))
     return dataset_of_files(
         directory, labels, label_mode, class_names, (".txt",),
         lambda path: Path(path).read_text(encoding="utf-8")[:max_length],
-        batch_size, shuffle, seed, validation_split, subset, follow_links, verbose,
+        batch_size, shuffle, seed, validation_split, subset, follow_links, verbose, format=format,
     )  # fmt: skip
 
 
@@ -297,7 +254,7 @@ def dataset_of_files(
     directory: Any, labels: Any, label_mode: str | None, class_names: Any, endings: tuple,
     load: Callable, batch_size: int | None, shuffle: bool, seed: int | None,
     validation_split: float | None, subset: str | None, follow_links: bool, verbose: bool,
-    stack: Callable = np.stack,
+    stack: Callable = np.stack, format: str = "tf",
 ) -> Any:  # fmt: skip
     """Return the data set of a folder, or of a part of it, or both parts.
 
@@ -316,7 +273,9 @@ def dataset_of_files(
         follow_links: likewise.
         verbose: likewise.
         stack: makes one batch of what was loaded for its files.
+        format: "tf" or "grain".
     """
+    check_word("format", format, FORMATS)
     check_word("label_mode", label_mode, ("int", "categorical", "binary", None))
     check_split(validation_split, subset, shuffle, seed)
     if labels not in ("inferred", None):
@@ -340,15 +299,14 @@ def dataset_of_files(
         paths, numbers = shuffled(paths, numbers, seed)
     targets = None if numbers is None else _encode(numbers, label_mode, len(names or ()))
 
-    def part(rows: slice, order: bool) -> FileDataset:
+    def part(rows: slice, order: bool) -> Any:
         kept = None if targets is None else targets[rows]
         if not paths[rows]:
             raise ValueError(
                 f"validation_split={validation_split} of {len(paths)} files leaves one part empty."
             )
-        return FileDataset(
-            paths[rows], kept, load, batch_size, order, seed, names, stack=stack
-        )  # fmt: skip
+        files = FileDataset(paths[rows], kept, load, batch_size, order, seed, names, stack=stack)
+        return in_format(files, format)
 
     if subset is None:
         return part(slice(None), shuffle)

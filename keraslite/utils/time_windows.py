@@ -8,10 +8,12 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite.random import make_default_seed
 from keraslite.utils.data import permutation
+from keraslite.utils.dataset_formats import FORMATS, in_format
 from keraslite.utils.images import check_word
+from keraslite.utils.pipeline import Dataset
 
 
-class Windows:
+class Windows(Dataset):
     """Windows over the steps of an array, in batches, which `fit` reads.
 
     It can be read again and again. The order of an epoch follows from the seed and its number.
@@ -39,14 +41,10 @@ class Windows:
         self._data, self._targets, self._starts, self._offsets = data, targets, starts, offsets
         self.batch_size, self.shuffle = batch_size, shuffle
         self.seed = make_default_seed() if seed is None else seed
-        self._next_epoch = 0
 
-    def __len__(self) -> int:
+    def cardinality(self) -> int:
+        """Return the number of batches."""
         return -(-len(self._starts) // (self.batch_size or 1))
-
-    def __iter__(self) -> Iterator:
-        self._next_epoch += 1
-        return self.epoch(self._next_epoch - 1)
 
     def epoch(self, number: int) -> Iterator:
         """Yield the batches of an epoch: (windows, targets), or windows alone.
@@ -78,7 +76,7 @@ def timeseries_dataset_from_array(
     start_index: int | None = None,
     end_index: int | None = None,
     format: str = "tf",
-) -> Windows:
+) -> Any:
     """Return windows over the steps of an array as a data set of batches.
 
     Args:
@@ -92,7 +90,8 @@ def timeseries_dataset_from_array(
         seed: of the orders.
         start_index: the first step that is used.
         end_index: the step before which data ends.
-        format: kept for Keras code, "tf" or "grain"; the result is the same.
+        format: "tf" for a `tf.data.Dataset` where the backend is tensorflow, and otherwise for
+            `Windows`, which have its methods; "grain" for a `grain.IterDataset`.
 
     Raises:
         ValueError: an argument is out of the range of the data, or no window fits into it.
@@ -100,7 +99,7 @@ def timeseries_dataset_from_array(
     >>> [x.tolist() for x in timeseries_dataset_from_array(np.arange(5), None, 3, batch_size=2)]
     [[[0, 1, 2], [1, 2, 3]], [[2, 3, 4]]]
     """
-    check_word("format", format, ("tf", "grain"))
+    check_word("format", format, FORMATS)
     steps = np.asarray(backends.to_numpy(data))
     start, end = start_index or 0, len(steps) if end_index is None else end_index
     if not 0 <= start < end <= len(steps):
@@ -124,7 +123,8 @@ def timeseries_dataset_from_array(
             f"No window of {sequence_length} steps at a rate of {sampling_rate} fits into "
             f"{end - start} steps."
         )
-    return Windows(
+    windows = Windows(
         steps[start:end], rows, np.arange(0, count, sequence_stride),
         np.arange(sequence_length) * sampling_rate, batch_size, shuffle, seed,
     )  # fmt: skip
+    return in_format(windows, format)

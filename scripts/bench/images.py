@@ -1,7 +1,8 @@
 """Benchmark image classifiers: torch's eager models with channels last, Keras, OpenVINO.
 
-`predict` of ResNet50 and ViT-B/16 on ready arrays at batch 1 and 8, and a step of training ResNet50
-at batch 16, with random weights. Ratios of one run; OpenVINO where it is installed.
+`predict` of ResNet50 and ViT-B/16 on ready arrays at batch 1 and 8, a step of training ResNet50 at
+batch 16, and loading a checkpoint, with random weights. Ratios of one run; OpenVINO where it is
+installed.
 
     python scripts/bench/images.py [--rounds 5] [--size 224]
 """
@@ -13,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from common import bare_kernels, in_process, interleaved, ratio, report
@@ -36,23 +38,27 @@ def classes(batch: int) -> np.ndarray:
 # -- the models -----------------------------------------------------------------------------------
 
 
+def backbone_of(network: str, size: int):
+    """A backbone with random weights."""
+    import hub
+
+    if network == "ResNet50":
+        return hub.ResNetBackbone()
+    return hub.ViTBackbone(
+        **VIT, intermediate_dim=3072, image_size=size, patch_size=16, layer_norm_epsilon=1e-6
+    )
+
+
 def ours(network: str, backend: str, size: int):
     """Our classifier of 1000 classes, loaded from a checkpoint."""
     import hub
     import keraslite as keras
 
     keras.use_backend(backend)
-    if network == "ResNet50":
-        backbone = hub.ResNetBackbone()
-    else:
-        backbone = hub.ViTBackbone(
-            **VIT, intermediate_dim=3072, image_size=size, patch_size=16, layer_norm_epsilon=1e-6
-        )
+    backbone = backbone_of(network, size)
     with tempfile.TemporaryDirectory() as folder:
         backbone.save_to_preset(folder)
-        backbone = (hub.ResNetBackbone if network == "ResNet50" else hub.ViTBackbone).from_preset(
-            folder, backend=backend
-        )
+        backbone = type(backbone).from_preset(folder, backend=backend)
     model = hub.ImageClassifier(backbone, 1000)
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), "sparse_categorical_crossentropy")
     return model
@@ -190,6 +196,52 @@ def step(backend: str, batch: int, size: int, rounds: int) -> None:
            images_per_s=round(batch / medians["ours"], 2))  # fmt: skip
 
 
+# -- loading --------------------------------------------------------------------------------------
+
+
+def load(network: str, backend: str, size: int, rounds: int) -> None:
+    """Load a checkpoint whose file is in the system's cache; to build the network is apart.
+
+    Where steps are compiled the kernels have to be copied, into the order of our axes: what that
+    costs alone is the least that loading can.
+    """
+    import safetensors.numpy
+
+    import keraslite as keras
+    from keraslite.backend.memory import owned
+
+    keras.use_backend(backend)
+    backbone = backbone_of(network, size)
+    with tempfile.TemporaryDirectory() as folder:
+        backbone.save_to_preset(folder)
+        file = Path(folder, "model.safetensors")
+
+        def whole():
+            loaded = type(backbone).from_preset(folder, backend=backend)
+            return [weight.value for weight in loaded.weights]
+
+        stored = safetensors.numpy.load_file(file).values()
+
+        def copies():
+            return [owned(x.transpose((*range(2, x.ndim), 1, 0)), x.dtype)
+                    for x in stored if x.ndim > 1]  # fmt: skip
+
+        runs = {
+            "read": file.read_bytes,
+            "copies": copies,
+            "build": lambda: backbone_of(network, size),
+            "whole": whole,
+        }
+        medians = interleaved(runs, rounds)
+        loading = medians["whole"] - medians["build"]
+        milliseconds = {f"{name}_ms": round(1e3 * value, 1) for name, value in medians.items()}
+        name = f"{network} on {backend}: loading its weights"
+        report(f"{name} / reading the file", loading / medians["read"], "x time", "<= 1.3",
+               **milliseconds)  # fmt: skip
+        if backend != "torch":
+            report(f"{name}: share of the copies alone", medians["copies"] / loading, "", ">= 0.9")
+
+
 # -- against Keras --------------------------------------------------------------------------------
 
 
@@ -222,6 +274,8 @@ def main() -> None:
         if what == "predict":
             network, backend, batch = rest
             predict(network, backend, int(batch), size, rounds)
+        elif what == "load":
+            load(*rest, size, 3 * rounds)
         elif what == "step":
             step(rest[0], options.batch, size, rounds)
         else:
@@ -237,6 +291,9 @@ def main() -> None:
             for backend in BACKENDS:
                 in_process([*script, "predict", network, backend, str(batch)])
     in_process([*script, "step", "torch"])
+    for network in NETWORKS:
+        for backend in BACKENDS:
+            in_process([*script, "load", network, backend])
     work = [("predict", network, batch) for network in NETWORKS for batch in (1, 8)]
     for backend in BACKENDS:
         for what, network, batch in [*work, ("train", "ResNet50", options.batch)]:

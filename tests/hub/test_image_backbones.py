@@ -39,7 +39,7 @@ def test_weights_have_the_names_and_shapes_of_timm(architecture):
     with keras.use_backend("jax"):
         backbone = family.backbone(**arguments(family, {"architecture": architecture}))
     weights = weight_variables(backbone)
-    matches = name_tensors(layer_storages(backbone, weights), family.table(backbone.get_config()))
+    matches = name_tensors(layer_storages(backbone), family.table(backbone.get_config()))
     shapes = {m.tensor: m.storage.stored_shape(weights[m.path].shape) for m in matches}
     assert all(variable._raw is None for variable in backbone.weights)
     assert shapes == {
@@ -161,3 +161,14 @@ def test_a_new_resnet_is_saved_as_the_architecture_of_timm(tmp_path):
             hub.ResNetBackbone(use_pre_activation=True, se_ratio=0.25)
         with pytest.raises(ValueError, match="use_strided_stem must be False.*got input_conv_fil"):
             hub.ResNetBackbone(use_strided_stem=True)
+
+
+def test_the_class_of_a_model_loads_its_checkpoint(backend, tmp_path):
+    """On torch and TensorFlow it is derived from the public one."""
+    with keras.use_backend(backend):
+        model = hub.RegNetBackbone(
+            (8, 16), (1, 2), group_width=4, se_ratio=0.0, image_shape=(16, 16, 3)
+        )
+        model.save_to_preset(tmp_path)
+        again = type(model).from_preset(tmp_path)
+        np.testing.assert_array_equal(again.weights[0].numpy(), model.weights[0].numpy())

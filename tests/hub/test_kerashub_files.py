@@ -16,7 +16,7 @@ import keraslite as keras
 from hub.cli import main
 from hub.convert.kerashub import convert_kerashub
 from hub.presets import resolve
-from hub.weights.h5_files import H5Tensors
+from keraslite.saving import H5Tensors
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS, BIAS = "model.weights.h5", "layers/dense/vars/1"

@@ -278,7 +278,7 @@ def test_weights_have_the_names_and_shapes_of_timm(architecture):
     config = backbone.get_config()
     assert family.write(config) == {"architecture": architecture}
     weights = weight_variables(backbone)
-    matches = name_tensors(layer_storages(backbone, weights), family.table(config))
+    matches = name_tensors(layer_storages(backbone), family.table(config))
     shapes = {m.tensor: m.storage.stored_shape(weights[m.path].shape) for m in matches}
     assert all(variable._raw is None for variable in backbone.weights)
     classifier = theirs.default_cfg["classifier"] + "."

@@ -52,6 +52,13 @@ def test_unusual_and_damaged_files(tmp_path):
             read_wav(path)
 
 
+@pytest.fixture(autouse=True)
+def own_form():
+    """Data sets of our own form: with the backend tensorflow they would be those of tf.data."""
+    with keraslite.use_backend("numpy"):
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Five recordings a class, of several lengths, and a file of another kind."""

@@ -240,6 +240,75 @@ def test_the_learning_rate_goes_down_where_it_does_in_keras(values, arguments, m
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
+class Several(Stub):
+    """A model with two optimizers, which the real MultiOptimizers show in this way."""
+
+    def __init__(self):
+        super().__init__(1.0)
+        parts = {"slow": 0.01, "fast": 1.0}
+        inner = [types.SimpleNamespace(name=n, learning_rate=r) for n, r in parts.items()]
+        self.optimizer = types.SimpleNamespace(optimizers=inner)
+
+
+def noted(callback):
+    """The logs of each epoch of a model with two optimizers."""
+    callback.set_model(Several())
+    callback.on_train_begin()
+    noted = []
+    for epoch in range(5):
+        callback.on_epoch_begin(epoch)
+        logs = {"watched": 1.0}
+        callback.on_epoch_end(epoch, logs)
+        noted.append(logs)
+    return noted
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda c: c.LearningRateScheduler(lambda epoch, rate: rate * 0.5),
+        lambda c: c.ReduceLROnPlateau("watched", patience=1, min_lr=0.005, mode="min"),
+    ],
+)
+def test_several_optimizers_are_scheduled_each_as_in_keras(build):
+    import keras
+
+    assert noted(build(callbacks)) == noted(build(keras.callbacks))
+    assert len(noted(build(callbacks))[0]) == 3
+
+
+def test_the_rates_of_a_multi_optimizer_are_set(one):
+    model = models.Sequential([layers.Input((3,)), layers.Dense(1)])
+    parts = optimizers.OptimizerMap(
+        optimizers.SGD(0.4, name="rest"), {"kernel": optimizers.SGD(0.2, name="first")}
+    )
+    model.compile(optimizers.MultiOptimizer(parts), "mse")
+    schedule = callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    history = model.fit(X, Y, epochs=2, verbose=0, callbacks=[schedule]).history
+    np.testing.assert_allclose(history["learning_rate_first"], [0.1, 0.05])
+    np.testing.assert_allclose(history["learning_rate_rest"], [0.2, 0.1])
+
+
+def test_tables_of_logs_are_those_of_keras(tmp_path):
+    import keras
+
+    epochs = [{"loss": 0.5, "acc": 1}, {"loss": 0.25, "val_loss": 2.0, "acc": 0.5, "new": 1.0},
+              {"loss": np.float32(0.125)}]  # fmt: skip
+
+    def write(C, **arguments):
+        path = tmp_path / f"{C.__name__}.csv"
+        logger = C.CSVLogger(str(path), **arguments)
+        for _ in range(2):
+            logger.on_train_begin()
+            for i, logs in enumerate(epochs):
+                logger.on_epoch_end(i, logs)
+            logger.on_train_end()
+        return path.read_bytes()
+
+    for arguments in ({}, {"separator": ";"}, {"append": True}, {"append": True}):
+        assert write(callbacks, **arguments) == write(keras.callbacks, **arguments)
+
+
 def test_the_direction_follows_the_metric(one):
     model = models.Sequential([layers.Input((3,)), layers.Dense(2, "softmax")])
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -326,6 +395,9 @@ def test_only_the_best_model_is_kept(one, tmp_path, capsys):
     checkpoint.set_model(model)
     checkpoint.on_epoch_end(0, {"watched": 0.2})
     assert len(saved) == 2
+    with pytest.warns(UserWarning, match=r"got an array of shape \(2,\): every model is saved"):
+        checkpoint.on_epoch_end(1, {"watched": np.zeros(2)})
+    assert len(saved) == 3
 
 
 def test_checkpoints_every_few_batches_count_over_epochs(one, tmp_path):
@@ -430,10 +502,10 @@ def test_a_training_that_crashed_goes_on_exactly(trains, tmp_path, freq, at, lef
     history = model.fit(X, Y, epochs=4, batch_size=8, validation_split=0.2, verbose=0,
                         callbacks=[backup])  # fmt: skip
     assert history.epoch == left
-    for key, values in wanted.history.items():
-        np.testing.assert_allclose(history.history[key], values[-len(left) :], rtol=1e-5)
+    for key, values in wanted.history.items():  # to the bit
+        np.testing.assert_array_equal(history.history[key], values[-len(left) :])
     for a, b in zip(model.get_weights(), want.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(a, b)
     assert int(model.optimizer.iterations.numpy()) == int(want.optimizer.iterations.numpy())
     assert not (tmp_path / "backup").exists()
 

@@ -18,6 +18,13 @@ RNG = np.random.default_rng(0)
 CLASSES = ("cat", "dog", "owl")
 
 
+@pytest.fixture(autouse=True)
+def own_form():
+    """Data sets of our own form: with the backend tensorflow they would be those of tf.data."""
+    with keraslite.use_backend("numpy"):
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Four pictures a class, of several sizes, some in a folder below, and files of other kinds."""

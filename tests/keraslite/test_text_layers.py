@@ -308,6 +308,52 @@ def test_texts_train_a_model(trains, tmp_path):
     assert_close(loaded.predict(texts[:3], verbose=0), expected, 1e-5, 1e-6)
 
 
+def reads_texts(how):
+    """A model of texts, another one around it, and one around that; each with what trains."""
+    lookup = layers.StringLookup(vocabulary=["good", "bad"])
+    text = keraslite.Input((2,), dtype="string")
+    inner = keraslite.Model(text, layers.Embedding(3, 2, name="table")(lookup(text)), name="inner")
+    if how == "sequence":
+        return keraslite.Sequential(
+            [keraslite.Input((2,), dtype="string"), inner, layers.Flatten(), layers.Dense(1)]
+        )
+    text, number = keraslite.Input((2,), dtype="string", name="t"), keraslite.Input((4,), name="n")
+    x = layers.Add()([layers.Flatten()(inner(text)), number])
+    middle = keraslite.Model([text, number], layers.Dense(1)(x), name="middle")
+    if how == "graph":
+        return middle
+    text, number = keraslite.Input((2,), dtype="string", name="t"), keraslite.Input((4,), name="n")
+    return keraslite.Model({"t": text, "n": number}, middle([text, number]) * 2.0)
+
+
+@pytest.mark.parametrize("how", ["sequence", "graph", "nested"])
+def test_models_of_texts_are_parts_of_models(trains, how, tmp_path):
+    texts = np.array([["good", "bad"], ["bad", "bad"], ["none", "good"], ["good", "good"]], object)
+    ids = np.array([[1, 2], [2, 2], [0, 1], [1, 1]])
+    numbers = np.arange(16, dtype="float32").reshape(4, 4) / 16
+    x = {"sequence": texts, "graph": [texts, numbers], "nested": {"t": texts, "n": numbers}}[how]
+    model = reads_texts(how)
+    table, kernel, bias = model.get_weights()
+
+    def by_hand(table, kernel, bias):
+        rows = table[ids].reshape(4, 4) + (0 if how == "sequence" else numbers)
+        return (rows @ kernel + bias) * (2 if how == "nested" else 1)
+
+    assert_close(model.predict(x, verbose=0), by_hand(table, kernel, bias), 1e-5)
+    model.compile("sgd", "mse")
+    losses = model.fit(x, np.ones((4, 1)), epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    expected = by_hand(*model.get_weights())
+    assert_close(to_numpy(model(x)), expected, 1e-5)
+    model.save(tmp_path / "model.klm")
+    for other in (keraslite.saving.load_model(tmp_path / "model.klm"),
+                  pickle.loads(pickle.dumps(model))):  # fmt: skip
+        assert_close(other.predict(x, verbose=0), expected, 1e-5)
+    assert [layer.name for layer in model.layers if isinstance(layer, keraslite.Model)] == [
+        "middle" if how == "nested" else "inner"
+    ]
+
+
 def test_features_of_several_types_train_a_model(trains):
     """The inputs of a functional model by name: texts, integers and numbers."""
     inputs = {
@@ -402,6 +448,14 @@ def test_ragged_and_sparse_tensors_of_tensorflow():
         assert tf.sparse.to_dense(lookup(rows.to_sparse()))[0].numpy().tolist() == [1, 2]
         counts = layers.StringLookup(**VOCABULARY, output_mode="count")(rows)
         assert counts.numpy().tolist() == [[0, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
+        sparse = tf.SparseTensor([[0, 0], [0, 3], [1, 1]], ["a", "b", "zz"], [2, 4])
+        for mode in ("count", "multi_hot", "tf_idf"):
+            kwargs = {"vocabulary": ["a", "b"], "output_mode": mode}
+            kwargs |= {"idf_weights": [1.0, 2.0]} if mode == "tf_idf" else {}
+            ours, theirs = layers.StringLookup(**kwargs), keras.layers.StringLookup(**kwargs)
+            assert_close(ours(sparse), theirs(sparse).numpy(), 1e-6)
+            mapped = tf.data.Dataset.from_tensors(sparse).map(ours)
+            assert_close(next(iter(mapped)), theirs(sparse).numpy(), 1e-6)
         adapted = layers.StringLookup()
         adapted.adapt(rows)
         assert adapted.get_vocabulary() == ["[UNK]", "q", "b", "a"]

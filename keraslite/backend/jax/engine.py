@@ -11,10 +11,10 @@ from keraslite.backend.jax.tensors import native
 
 __all__ = [
     "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS",
-    "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
-    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
-    "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
+    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "checkpoint",
+    "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
+    "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
+    "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 ABSTRACT = True
@@ -67,6 +67,11 @@ def dense_gradient(gradient: Any) -> Any:
 
 def set_seed(seed: int) -> None:
     """Nothing to do: JAX has no generators with a state."""
+
+
+def profile(folder: str) -> Any:
+    """JAX's own profiler."""
+    return jax.profiler.trace(folder)
 
 
 def set_trainable(raw: Any, trainable: bool) -> None:

@@ -11,10 +11,10 @@ from keraslite.backend.numpy.tensors import native
 
 __all__ = [
     "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS",
-    "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
-    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
-    "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
+    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "checkpoint",
+    "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
+    "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
+    "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 ABSTRACT = False
@@ -72,6 +72,11 @@ def dense_gradient(gradient: Any) -> Any:
 def set_seed(seed: int) -> None:
     """Seed numpy's own generator, for code that uses it."""
     np.random.seed(seed)
+
+
+def profile(folder: str) -> Any:
+    """Raise NotImplementedError: NumPy has no profiler."""
+    raise NotImplementedError("NumPy has no profiler: profile on jax, torch or tensorflow.")
 
 
 def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:

@@ -14,10 +14,10 @@ from keraslite.backend.tensorflow.tensors import convert, native, under_xla
 
 __all__ = [
     "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS",
-    "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
-    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
-    "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
+    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "checkpoint",
+    "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
+    "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
+    "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 ABSTRACT = True
@@ -83,6 +83,11 @@ def dense_gradient(gradient: Any) -> Any:
 def set_seed(seed: int) -> None:
     """Seed TensorFlow's own generators, for code that uses them."""
     tf.random.set_seed(seed)
+
+
+def profile(folder: str) -> Any:
+    """TensorFlow's own profiler."""
+    return tf.profiler.experimental.Profile(folder)
 
 
 def abstract(fn: Callable, specs: list[tuple[tuple, str]]) -> Any:

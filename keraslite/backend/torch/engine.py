@@ -22,10 +22,10 @@ from keraslite.scopes import scopes
 
 __all__ = [
     "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS",
-    "TRAINS", "abstract", "assign", "assign_add", "checkpoint", "cond", "custom_gradient",
-    "dense_gradient", "duplicate", "gradients_of", "jit", "jvp", "new_variable", "no_grad", "read",
-    "scan", "set_seed", "set_trainable", "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
+    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "checkpoint",
+    "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
+    "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
+    "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
 
 LAYER_BASE = TorchLayer
@@ -93,6 +93,14 @@ def dense_gradient(gradient: Any) -> Any:
 def set_seed(seed: int) -> None:
     """Seed torch's own generators, for code that uses them."""
     torch.manual_seed(seed)
+
+
+@contextmanager
+def profile(folder: str) -> Iterator[None]:
+    """Record operations as a trace of Chrome, named as torch's plugin of TensorBoard expects it."""
+    write = torch.profiler.tensorboard_trace_handler(folder)
+    with torch.profiler.profile(on_trace_ready=write):
+        yield
 
 
 class _Expected(logging.Filter):

@@ -19,7 +19,7 @@ class CallSpec:
 
     Args:
         call: the function.
-        makes_masks: whether the class has a `compute_mask` of its own.
+        makes_masks: whether `compute_mask` may give a mask where no input has one.
 
     >>> spec = CallSpec(lambda self, x, mask=None, training=False: x, False)
     >>> spec.names, spec.training, spec.masks

@@ -26,7 +26,7 @@ from keraslite.layers.base.calls import CallContext, CallSpec, resolve_training
 from keraslite.layers.base.config import layer_config, own_arguments
 from keraslite.layers.base.input_spec import check_input_spec
 from keraslite.layers.base.inputs import any_symbolic, convert_input
-from keraslite.layers.base.masks import fill_masks, set_masks
+from keraslite.layers.base.masks import FOLLOW_MASKS, fill_masks, follows_masks, set_masks
 from keraslite.layers.base.stateless import stateless_call
 from keraslite.layers.base.symbolic_call import (
     KEEP_SHAPE,
@@ -34,21 +34,21 @@ from keraslite.layers.base.symbolic_call import (
     infer_masks,
     infer_output_shape,
     infer_outputs,
-    is_plain_call,
+    known_output,
 )
 from keraslite.layers.base.tracking import Tracked
 from keraslite.naming import auto_name, fix_path, layer_scope, to_snake_case
 from keraslite.operation import Operation
 from keraslite.registry import deserialize_keras_object, public_class
 from keraslite.scopes import scopes, state_lock
-from keraslite.symbolic import KerasTensor, values_of
+from keraslite.symbolic import values_of
 from keraslite.typing import Tensor
 from keraslite.variable import Variable
 
 
 @cache
 def _call_spec(cls: type) -> CallSpec:
-    return CallSpec(cls.call, cls.compute_mask is not Layer.compute_mask)
+    return CallSpec(cls.call, cls.compute_mask not in FOLLOW_MASKS)
 
 
 class Layer(Tracked, Operation):
@@ -338,10 +338,10 @@ class Layer(Tracked, Operation):
             return self(*args, **kwargs)
         if type(self).compute_output_spec is not Layer.compute_output_spec:
             outputs = self.compute_output_spec(*args, **kwargs)
-        elif is_plain_call(self, args, kwargs) and (dims := self.known_dims(args[0].dims)):
-            outputs = KerasTensor(dims, self.compute_dtype)
         else:
-            outputs = infer_outputs(self, args, kwargs, training)
+            outputs = known_output(self, args, kwargs)
+            if outputs is None:
+                outputs = infer_outputs(self, args, kwargs, training)
         add_node(self, args, kwargs, outputs, asked)
         if masking.any_masks() or self._kl_spec.makes_masks:
             infer_masks(self, args, kwargs, training, outputs)
@@ -355,9 +355,17 @@ class Layer(Tracked, Operation):
         """The sizes of the output of a plain call; None where `call` has to be looked at.
 
         Args:
-            dims: the sizes of the input: ints, and symbols where they are not known.
+            dims: the sizes of the input: ints, and Dims where they are not known.
         """
         return dims if self.keeps_shape() else None
+
+    def merged_dims(self, shapes: list[tuple]) -> tuple | None:
+        """The sizes of the output of a plain call on a list, as those of `known_dims`.
+
+        Args:
+            shapes: the sizes of each input.
+        """
+        return None
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The symbolic outputs for symbolic inputs, by abstract evaluation of `call`."""
@@ -369,6 +377,7 @@ class Layer(Tracked, Operation):
 
     # -- masks and losses ---------------------------------------------------------------------
 
+    @follows_masks
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> Any:
         """The mask of the outputs: the inputs', where the layer supports masking."""
         return previous_mask if self.supports_masking else None

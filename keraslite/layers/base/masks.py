@@ -1,8 +1,22 @@
 """Masks of sequences on their way through a layer: from the inputs to `call`, to the outputs."""
 
+from collections.abc import Callable
 from typing import Any
 
 from keraslite import masking, tree
+
+# The `compute_mask` methods that are marked with `follows_masks`.
+FOLLOW_MASKS: set[Callable] = set()
+
+
+def follows_masks(compute_mask: Callable) -> Callable:
+    """Say of a `compute_mask` that it gives no mask where no input has one: it is not asked then.
+
+    Args:
+        compute_mask: the method.
+    """
+    FOLLOW_MASKS.add(compute_mask)
+    return compute_mask
 
 
 def accepts_mask(layer: Any) -> bool:

@@ -37,23 +37,32 @@ def keeps_shape(call: Callable) -> Callable:
     return call
 
 
-def is_plain_call(layer: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Return whether a layer is called on one tensor of floats, dense and without masks.
+def known_output(layer: Any, args: tuple, kwargs: dict[str, Any]) -> KerasTensor | None:
+    """Return the symbolic output of a plain call by arithmetic, None where there is none.
+
+    A call is plain where it has one argument, a tensor or a list of tensors, of floats, dense and
+    without masks.
 
     Args:
         layer: the layer.
         args: the positional arguments.
         kwargs: the keyword arguments.
     """
-    x = args[0] if len(args) == 1 else None
-    return (
-        isinstance(x, KerasTensor)
-        and layer.autocast
-        and x.dtype.startswith(("float", "bfloat"))
-        and not x.sparse
-        and not masking.any_masks()
-        and not any(isinstance(v, KerasTensor) for v in tree.flatten(kwargs))
+    if len(args) != 1 or not layer.autocast or masking.any_masks():
+        return None
+    listed = isinstance(args[0], list | tuple)
+    tensors = args[0] if listed else args
+    plain = all(
+        isinstance(x, KerasTensor) and x.dtype.startswith(("float", "bfloat")) and not x.sparse
+        for x in tensors
     )
+    if not plain or any(isinstance(v, KerasTensor) for v in tree.flatten(kwargs)):
+        return None
+    if listed:
+        dims = layer.merged_dims([x.dims for x in tensors])
+    else:
+        dims = layer.known_dims(tensors[0].dims)
+    return None if dims is None else KerasTensor(dims, layer.compute_dtype)
 
 
 def infer_masks(

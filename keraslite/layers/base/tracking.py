@@ -154,6 +154,12 @@ def _own(layer: Any) -> _Own:
     return _Own(layer, list(variables.values()), list(layers.values()), metrics)
 
 
+def _own_weights(layer: Any) -> list[Variable]:
+    """Return a layer's own variables as Keras stores them: without random states."""
+    weights = [v for v in _own(layer).variables if v.name not in _NO_WEIGHTS]
+    return sorted(weights, key=lambda v: not v.made_trainable)
+
+
 def own_variables(layer: Any) -> list[tuple[str, Variable]]:
     """Return (name, variable) of a layer's own variables, without those of sublayers."""
     return _named_variables(layer, own_state(layer))
@@ -292,9 +298,17 @@ def tracked_variables(layer: Any) -> list[tuple[Variable, bool]]:
     ]
 
 
-def variable_paths(layer: Any) -> list[tuple[str, Variable]]:
-    """Return (path below the layer, variable) of the weights and random states: the saved names."""
-    named: dict[int, tuple[str, Variable]] = {}
+class _Named(NamedTuple):
+    """A variable by its path; the layer that has it, and its name there."""
+
+    path: str
+    variable: Variable
+    layer: Any
+    name: str
+
+
+def _named(layer: Any) -> list[_Named]:
+    named: dict[int, _Named] = {}
     taken: set[str] = set()
 
     def visit(layer: Any, prefix: str) -> None:
@@ -304,12 +318,29 @@ def variable_paths(layer: Any) -> list[tuple[str, Variable]]:
             if id(v) not in named and v.name != _OF_A_BATCH:
                 path = free_name(prefix + name, taken)  # a name with a slash may be another's path
                 taken.add(path)
-                named[id(v)] = path, v
+                named[id(v)] = _Named(path, v, layer, name)
         for name, child in _named_layers(state):
             visit(child, f"{prefix}{name}/")
 
-    visit(layer, "")
-    return list(named.values())
+    def compute() -> list[_Named]:
+        visit(layer, "")
+        return list(named.values())
+
+    return _remembered(layer, "paths", compute)
+
+
+def variable_paths(layer: Any) -> list[tuple[str, Variable]]:
+    """Return (path below the layer, variable) of the weights and random states: the saved names."""
+    return [(entry.path, entry.variable) for entry in _named(layer)]
+
+
+def weight_owners(layer: Any) -> dict[str, tuple[Any, str]]:
+    """Return path below the layer -> (the layer that has the weight, the weight's name there)."""
+    return {
+        path: (owner, name)
+        for path, variable, owner, name in _named(layer)
+        if variable.name not in _NO_WEIGHTS
+    }
 
 
 def named_weights(layer: Any) -> list[tuple[str, Variable]]:
@@ -424,11 +455,11 @@ class Tracked:
         set_weights(self, weights)
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
-        """Put the layer's own variables into a mapping, by number."""
-        for i, variable in enumerate(_own(self).variables):
+        """Put the layer's own weights into a mapping, by number, those made to be trained first."""
+        for i, variable in enumerate(_own_weights(self)):
             store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
-        """Take the layer's own variables from a mapping, by number."""
-        for i, variable in enumerate(_own(self).variables):
+        """Take the layer's own weights from a mapping, by number."""
+        for i, variable in enumerate(_own_weights(self)):
             variable.assign(store[str(i)])

@@ -411,11 +411,22 @@ class IndexLookup(HostLayer):
         if hasattr(inputs, "flat_values"):  # TensorFlow's ragged tensor
             return self._call_ragged(inputs)
         if hasattr(inputs, "dense_shape"):  # and its sparse one
-            self.refuse_to_encode("sparse")
-            return type(inputs)(inputs.indices, self.call(inputs.values), inputs.dense_shape)
+            return self._call_sparse(inputs)
         if self.invert:
             return on_host(self._terms_of, inputs, [self._term_example], [static_shape(inputs)])
         return self.encoded(self._lookup, inputs, static_shape(inputs))
+
+    def _call_sparse(self, inputs: Any) -> Any:
+        if self.output_mode == "int":
+            return type(inputs)(inputs.indices, self.call(inputs.values), inputs.dense_shape)
+        values = inputs.values
+        places = on_host(self._lookup, values, [np.zeros(0, np.int64)], [static_shape(values)])
+        # Where there is no element, there is none to encode.
+        shifted = type(inputs)(
+            inputs.indices, ops.convert_to_tensor(places) - _MASKED, inputs.dense_shape
+        )
+        numbers = ops.convert_to_tensor(shifted, sparse=False) + _MASKED
+        return self.encoded(backends.to_numpy, numbers, static_shape(numbers))
 
     def _call_ragged(self, inputs: Any) -> Any:
         function = self._terms_of if self.invert else self._lookup

@@ -158,6 +158,20 @@ class H5Tensors(Mapping[str, np.ndarray]):
                 parts.append(self._strings(item.attrs, name))
             return [name for part in parts for name in part] if parts else None
 
+    def text(self, group: str, attribute: str) -> str | None:
+        """Return the string in an attribute of a group, None if there is none.
+
+        Args:
+            group: the path of the group, in the file as it is written.
+            attribute: its name.
+        """
+        item = self._files[0].get(group)
+        if not isinstance(item, self._h5py.Group) or attribute not in item.attrs:
+            return None
+        stored = item.attrs.get_id(attribute)
+        is_text = self._h5py.check_string_dtype(stored.dtype) is not None and stored.shape == ()
+        return str(item.attrs[attribute]) if is_text else None
+
     def _strings(self, attributes: Any, name: str) -> list[str]:
         stored = attributes.get_id(name)
         if stored.shape == (0,):
