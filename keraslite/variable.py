@@ -175,6 +175,19 @@ class Variable:
         """
         self._raw, self._lent, self._taken = raw, False, False
 
+    def share(self, raw: Any) -> None:
+        """Take for the storage one that an object of the framework has as well.
+
+        Args:
+            raw: the storage of a variable of this shape, such as the parameter of a torch module.
+
+        >>> v = Variable(1.0)
+        >>> v.share(ops.convert_to_tensor(2.0))
+        >>> float(v)
+        2.0
+        """
+        self._raw, self._pending, self._lent = raw, None, True
+
     def _initial(self) -> np.ndarray:
         # Computed by numpy for every backend: the same numbers everywhere, and outside any trace.
         outer = scopes.backend, scopes.state

@@ -30,8 +30,8 @@ def script(name):
 
 
 COVERED = (
-    "activations", "backend", "config", "constraints", "datasets", "initializers", "losses",
-    "metrics", "mixed_precision", "models", "ops", "optimizers", "preprocessing", "random",
+    "activations", "backend", "config", "constraints", "datasets", "initializers", "layers",
+    "losses", "metrics", "mixed_precision", "models", "ops", "optimizers", "preprocessing", "random",
     "regularizers", "tree", "visualization", "wrappers",
 )  # fmt: skip
 

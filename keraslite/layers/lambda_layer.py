@@ -1,17 +1,12 @@
-"""Lambda: a function as a layer, and what of it can be written into a config."""
+"""Lambda: a function as a layer."""
 
-import base64
 import inspect
-import marshal
-import sys
-import types
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from keraslite import ops, registry
+from keraslite import registry
 from keraslite.layers.base.config_layer import ConfigLayer
+from keraslite.layers.base.functions import is_safe, read_function, write_function
 from keraslite.typing import Tensor
 
 
@@ -64,11 +59,11 @@ class Lambda(ConfigLayer):
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the layer again."""
         config = super().get_config()
-        config["function"] = _write_function(self.function)
+        config["function"] = write_function(self.function)
         for name in ("output_shape", "mask"):
             value = getattr(self, name)
             if value is not None:
-                write = _write_function if callable(value) else registry.serialize_keras_object
+                write = write_function if callable(value) else registry.serialize_keras_object
                 config[name] = value if isinstance(value, tuple) else write(value)
         return config | {"arguments": registry.serialize_keras_object(self.arguments)}
 
@@ -83,48 +78,10 @@ class Lambda(ConfigLayer):
             custom_objects: functions by name, beside the registered ones.
             safe_mode: False lets bytecode in the config run; None asks `registry.safe_mode`.
         """
-        safe = registry.safe_mode.get() if safe_mode is None else safe_mode
+        safe = is_safe(safe_mode)
         config = dict(config)
         with registry.custom_object_scope(custom_objects or {}):
             for name in ("function", "output_shape", "mask"):
                 if isinstance(config.get(name), dict | str):
-                    config[name] = _read_function(config[name], safe)
+                    config[name] = read_function(config[name], safe, "Lambda")
             return cls(**{k: registry.deserialize_keras_object(v) for k, v in config.items()})
-
-
-def _write_function(function: Callable) -> Any:
-    """A registered name, or a lambda's bytecode in the form that Keras uses."""
-    if getattr(function, "__name__", None) != "<lambda>":
-        return registry.serialize_keras_object(function)
-    cells = function.__closure__
-    return {
-        "class_name": "__lambda__",
-        "config": {
-            "code": base64.encodebytes(marshal.dumps(function.__code__)).decode("ascii"),
-            "defaults": function.__defaults__,
-            "closure": cells and tuple(c.cell_contents for c in cells),
-        },
-    }
-
-
-def _read_function(config: Any, safe: bool) -> Any:
-    if isinstance(config, str):
-        return registry.resolve(config)
-    if config.get("class_name") == "function":  # as Keras writes a named one
-        name = config["config"]
-        return registry.resolve(name, config.get("module"), config.get("registered_name"))
-    if config.get("class_name") != "__lambda__":
-        return registry.deserialize_keras_object(config)
-    if safe:
-        raise ValueError(
-            "This config holds a `Lambda` layer whose function is Python bytecode: loading it "
-            "would let the file run arbitrary code. If you trust its source, pass "
-            "safe_mode=False, or call keraslite.saving.enable_unsafe_deserialization(). Better: "
-            "write a Layer, or register a named function."
-        )
-    inner = config["config"]
-    code = marshal.loads(base64.decodebytes(inner["code"].encode("ascii")))
-    defaults = inner["defaults"] and tuple(inner["defaults"])
-    closure = inner["closure"] and tuple(types.CellType(v) for v in inner["closure"])
-    names = {"keras": sys.modules["keraslite"], "ops": ops, "np": np}  # what lambdas usually use
-    return types.FunctionType(code, names, code.co_name, defaults, closure)

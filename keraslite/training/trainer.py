@@ -31,6 +31,7 @@ from keraslite.training.loops import (
     steps_of,
 )
 from keraslite.training.objectives import Objectives
+from keraslite.training.stateless_steps import StatelessLoss
 from keraslite.training.steps import (
     as_list,
     compiled_step,
@@ -44,7 +45,7 @@ from keraslite.utils.data import unpack_x_y_sample_weight as unpack
 _TRANSIENT = {"_kl_place", "_kl_memory", "_kl_ran"}
 
 
-class Trainer:
+class Trainer(StatelessLoss):
     """The methods of a model for training, evaluation and prediction."""
 
     optimizer: Any = None

@@ -104,6 +104,15 @@ def test_draws_are_the_same_compiled(backend):
     np.testing.assert_array_equal(second, ops.convert_to_numpy(random.uniform((5,), seed=plain)))
 
 
+@pytest.mark.parametrize("name", ["uniform", "normal"])
+def test_vmap_over_seeds_draws_for_each(name, backend):
+    seeds = np.array([[1, 0], [1, 1], [2, 0]], "int32")
+    draw = getattr(random, name)
+    together = keras.vmap(lambda seed: draw((3,), seed=seed))(seeds)
+    each = [ops.convert_to_numpy(draw((3,), seed=ops.convert_to_tensor(s))) for s in seeds]
+    np.testing.assert_allclose(ops.convert_to_numpy(together), each, rtol=1e-6)
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="minval must be < maxval"):
         random.randint((2,), 3, 3)

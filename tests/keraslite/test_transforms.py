@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from backends import TRAINABLE
+from backends import BACKENDS, TRAINABLE
 
 import keraslite as keras
 from keraslite import ops
@@ -475,3 +475,15 @@ def test_variables_are_made_before_they_are_traced():
 
         ops.jit(call, layer.variables)(ops.zeros((1, 3)))
     assert len(calls) == 1
+
+
+def test_a_tf_function_does_not_rewrite_the_package():
+    """By autograph, which took ten times as long as the rest of a small step."""
+    if "tensorflow" not in BACKENDS:
+        pytest.skip("tensorflow is not among the backends")
+    from tensorflow.python.autograph.impl import conversion
+
+    keras.backend.load("tensorflow")
+    for function in (keras.losses.mean_squared_error, keras.Variable.assign, keras.grad):
+        assert conversion.is_allowlisted(function)
+    assert not conversion.is_allowlisted(test_a_tf_function_does_not_rewrite_the_package)

@@ -6,6 +6,7 @@ from types import CellType
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.autograph.core import config as autograph
 from tensorflow.python.eager import record
 
 from keraslite.backend.tensorflow.module import TensorFlowLayer, TensorFlowOptimizer
@@ -30,6 +31,10 @@ FUSED: dict[str, Callable] = {}  # formulas of optimizers that have a form in pl
 no_grad = nullcontext  # gradients are asked for by a call, never recorded
 LAYER_BASE = TensorFlowLayer
 OPTIMIZER_BASE = TensorFlowOptimizer
+
+# A tf.function of a user need not rewrite this package's code, as it does not Keras's: that took
+# ten seconds for a small step.
+autograph.CONVERSION_RULES = (autograph.DoNotConvert("keraslite"), *autograph.CONVERSION_RULES)
 
 
 def new_variable(value: tf.Tensor, trainable: bool, name: str) -> tf.Variable:

@@ -32,6 +32,10 @@ class _Checkpointed(Trackable):
 class TensorFlowLayer(_Checkpointed, tf.Module):
     """The base of layers on TensorFlow."""
 
+    # Plain attributes: tf.Module's bookkeeping is not wanted.
+    __setattr__ = object.__setattr__
+    __delattr__ = object.__delattr__
+
     def _kl_state(self) -> dict[str, Any]:
         """Return the layer's variables, the layers inside and the optimizer."""
         state: dict[str, Any] = dict(self.own_layers())

@@ -23,6 +23,14 @@ class TorchLayer(torch.nn.Module):
         state.setdefault("_non_persistent_buffers_set", set())
         state.setdefault("_is_full_backward_hook", None)
 
+    # Plain attributes: nn.Module's bookkeeping is not wanted.
+    __delattr__ = object.__delattr__
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, torch.nn.Module) and not isinstance(value, TorchLayer):
+            value = self._kl_wrapped_module(value)  # else nobody would train its parameters
+        object.__setattr__(self, name, value)
+
     @property
     def _parameters(self) -> dict[str, torch.nn.Parameter]:
         return _Live((k, v) for k, v in self.own_variables() if v.made_trainable)
@@ -50,6 +58,8 @@ class TorchLayer(torch.nn.Module):
     ) -> None:  # fmt: skip
         # torch takes a name up to its first dot for a module's; ours may have dots ("blocks.0").
         candidates: list[str] = []
+        # Values are copied: an assigned tensor would end up in an attribute that nobody reads.
+        metadata = {**metadata, "assign_to_params_buffers": False}
         super()._load_from_state_dict(
             state_dict, prefix, metadata, strict, missing, candidates, errors
         )

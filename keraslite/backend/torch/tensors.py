@@ -10,7 +10,7 @@ import torch
 
 from keraslite import dtypes
 from keraslite.backend.counter import KEY_SALT, MASK, MIXERS, keys, signed
-from keraslite.backend.torch.tracing import traced
+from keraslite.backend.torch.tracing import levels, traced
 
 __all__ = [
     "FLOATING", "NUMERIC", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical",
@@ -275,7 +275,9 @@ def _hashed_in_chunks(k0: int, k1: int, count: int, high: int, start: int) -> to
 def random_bits(seed: Any, count: int, high: int, start: Any = 0) -> torch.Tensor:
     """The `high` top bits of `count` hashed positions from `start` on, as int32."""
     device = seed.device if isinstance(seed, torch.Tensor) else default_device()
-    if isinstance(seed, torch.Tensor) and (device.type != "cpu" or traced()):
+    # Under vmap the seed may be one for each row of the batch.
+    symbolic = traced() or "Vmap" in levels()
+    if isinstance(seed, torch.Tensor) and (device.type != "cpu" or symbolic):
         first, second = seed.detach()[0:1].clone(), seed.detach()[1:2].clone()
         k0 = _mix_(first ^ _mix_(second + signed(KEY_SALT[0]), MIXERS[0]), MIXERS[1])
         k1 = _mix_(second ^ _mix_(first + signed(KEY_SALT[1]), MIXERS[1]), MIXERS[0])

@@ -70,6 +70,11 @@ class Layer(Tracked, Operation):
     [2.0, 4.0]
     """
 
+    # The framework whose code its calls run: the one backend that instances can be of.
+    _kl_framework: str | None = None
+    # Makes a layer of a torch.nn.Module that becomes an attribute, as in Keras.
+    _kl_wrapped_module: Any = None
+
     def __new__(cls, *args: Any, **kwargs: Any) -> "Layer":
         name = backends.backend()
         derived = moving.class_for_backend(cls, name)
@@ -112,10 +117,6 @@ class Layer(Tracked, Operation):
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
             cls.build = scoped(cls.__dict__["build"])
-
-    # Plain attributes: neither nn.Module's nor tf.Module's bookkeeping is wanted.
-    __setattr__ = object.__setattr__
-    __delattr__ = object.__delattr__
 
     @property
     def name(self) -> str:
