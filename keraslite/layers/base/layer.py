@@ -70,7 +70,7 @@ class Layer(Tracked, Operation):
     [2.0, 4.0]
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Layer":
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         name = backends.backend()
         derived = moving.class_for_backend(cls, name)
         self = object.__new__(derived)
