@@ -75,7 +75,7 @@ def main() -> None:
     model.compile(keras.optimizers.Adam(1e-2), loss="mse", metrics=["mae"])
     slower = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.3, patience=1)
     history = model.fit(
-        windows(train, True), validation_data=windows(validation, False), epochs=6,
+        windows(train, True), validation_data=windows(validation, False), epochs=5,
         callbacks=[slower], verbose=2,
     )  # fmt: skip
     print(f"learning rates: {', '.join(f'{r:.0e}' for r in history.history['learning_rate'])}")

@@ -119,7 +119,7 @@ def main() -> None:
     pictures, unseen = make_pictures(2000, seed=0), make_pictures(500, seed=1)
     vae = VAE(build_encoder(), build_decoder())
     vae.compile(keras.optimizers.Adam(3e-3))
-    vae.fit(pictures, batch_size=50, epochs=15, verbose=2)
+    vae.fit(pictures, batch_size=50, epochs=12, verbose=2)
 
     back = vae.predict(unseen, verbose=0)["picture"]
     error = np.mean((back - unseen) ** 2)
