@@ -69,7 +69,18 @@ def _count_a_sparse_tensor():
         counts.numpy()
 
 
+def _jit_of_a_variable_that_is_not_listed():
+    with keras.use_backend("jax"):
+        weight, one = keras.Variable(1.0), keras.ops.ones(())
+        scale = keras.jit(lambda x: x * weight)
+        scale(one)
+        weight.assign(2.0)
+        if float(scale(one)) != 2.0:
+            raise ValueError("the program keeps the value of the first call")
+
+
 GAPS = {
+    "jit on jax of a variable that it is not told of": _jit_of_a_variable_that_is_not_listed,
     "a model of texts inside a model": _texts_in_an_inner_model,
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
     "StringLookup that counts the texts of a SparseTensor": _count_a_sparse_tensor,

@@ -4,11 +4,10 @@
 
 The points of three spirals are told apart by a small residual network. Instead of `fit` there is a
 loop: for each batch a step takes the loss and its gradients, clips them, lets the optimizer apply
-them and updates the metrics; after each epoch unseen points are evaluated, and the best
-weights are kept. `keras.value_and_grad` and `keras.jit`, which is told what variables a function
-assigns, work on jax, torch and tensorflow alike. (Keras has neither: its loops are written in each
-framework's own way, which works here too.)
-`--out` draws what the network says of every point of the plane.
+them and updates the metrics; after each epoch unseen points are evaluated, and the best weights are
+kept. `keras.value_and_grad` and `keras.jit`, which is told what variables a function works on, run
+on jax, torch and tensorflow alike. (Keras has neither: its loops are written in each framework's
+own way, which works here too.) `--out` draws what the network says of every point of the plane.
 """
 
 import argparse
@@ -87,10 +86,10 @@ def main() -> None:
     def test_step(x: Any, y: Any) -> None:
         accuracy.update_state(y, model(x, training=False))
 
-    metrics = [*loss_metric.variables, *accuracy.variables]
-    state = [*model.variables, *optimizer.variables, *metrics]  # all that a step assigns
+    # What the steps read or assign; JAX would take any other variable for a constant.
+    state = [v for part in (model, optimizer, loss_metric, accuracy) for v in part.variables]
     train_step = keras.jit(train_step, variables=state)
-    test_step = keras.jit(test_step, variables=metrics)
+    test_step = keras.jit(test_step, variables=state)
 
     random, norm = np.random.default_rng(0), 0.0
     best, best_weights = 0.0, model.get_weights()
@@ -125,7 +124,7 @@ def main() -> None:
         plt.imshow(said.reshape(200, 200), extent=(-1, 1, -1, 1), origin="lower", alpha=0.4)
         plt.scatter(x_new[:, 0], x_new[:, 1], c=y_new, s=5)
         plt.savefig(options.out)
-    assert right > 0.93
+    assert right > 0.95
 
 
 if __name__ == "__main__":
