@@ -35,7 +35,10 @@ def declare(base: type, name: str, doc: str, parameters: dict[str, Any], **attri
     bind = Signature(kinds).bind
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        bound = bind(*args, **kwargs)
+        try:
+            bound = bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}.__init__(): {error}") from None
         bound.apply_defaults()
         self.setup(**bound.arguments)
 

@@ -53,7 +53,7 @@ class Operation:
     6.0
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Operation":
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = object.__new__(cls)
         self._kl_init = (args, kwargs)
         return self

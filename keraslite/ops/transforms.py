@@ -142,8 +142,9 @@ def jit(
 
     Args:
         fn: a function of nested tensors.
-        variables: the variables that it assigns. On JAX they become inputs and outputs of the
-            compiled program.
+        variables: the variables that it reads or assigns. On JAX they become inputs and outputs of
+            the compiled program, to which any other variable is a constant: it keeps the value
+            that it had at the first call.
         compile: "auto" compiles on jax and tensorflow and runs eagerly on torch and numpy, True
             compiles wherever there is a compiler (torch.compile, XLA), False never does. "xla" is
             "auto", but that XLA compiles on tensorflow too: for loops of many small steps. "record"

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keraslite import layers, ops
+from keraslite import layers, losses, metrics, ops
 
 
 def test_layers_that_have_nothing_to_build_are_built(backend):
@@ -35,6 +35,16 @@ def test_layers_that_have_nothing_to_build_are_built(backend):
 ])  # fmt: skip
 def test_bad_arguments_of_constructors_are_refused(backend, make, message):
     with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: layers.AveragePooling2D(), r"AveragePooling2D.__init__\(\): .* 'pool_size'"),
+    (lambda: losses.Huber(size=1), r"Huber.__init__\(\): .* 'size'"),
+    (lambda: metrics.TruePositives(level=1), r"TruePositives.__init__\(\): .* 'level'"),
+])  # fmt: skip
+def test_an_error_of_a_call_names_the_class(make, message):
+    with pytest.raises(TypeError, match=message):
         make()
 
 

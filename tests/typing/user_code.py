@@ -74,6 +74,17 @@ def functional() -> keras.Model:
     return keras.Model([image, table], outputs)
 
 
+def texts() -> keras.Model:
+    """A model that takes texts: a layer is of its own class, with the methods that it adds."""
+    vectorize = layers.TextVectorization(max_tokens=20, output_sequence_length=4)
+    vectorize.adapt(["a good film", "a dull one"])
+    words: list[str] = vectorize.get_vocabulary()
+    space = keras.utils.FeatureSpace({"age": "float_normalized"})
+    space.adapt({"age": [20.0, 40.0]})
+    assert space.get_inputs()
+    return keras.Sequential([vectorize, layers.Embedding(len(words), 4)])
+
+
 class Stop(keras.callbacks.Callback):
     """A callback that ends training."""
 

@@ -75,7 +75,7 @@ class Layer(Tracked, Operation):
     # Makes a layer of a torch.nn.Module that becomes an attribute, as in Keras.
     _kl_wrapped_module: Any = None
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Layer":
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         name = backends.backend()
         derived = moving.class_for_backend(cls, name)
         self = object.__new__(derived)
