@@ -1,6 +1,5 @@
 """Worker processes: how they are started, and which one of a data loader the code runs in."""
 
-import multiprocessing
 import sys
 from typing import Any
 
@@ -29,6 +28,8 @@ def process_context() -> Any:
     It is the platform's own, unless that copies this process while JAX, whose threads hold locks,
     is loaded: then each worker starts anew.
     """
+    import multiprocessing  # which takes time
+
     context = multiprocessing.get_context()
     forks = context.get_start_method() == "fork"
     return multiprocessing.get_context("spawn") if forks and "jax" in sys.modules else context

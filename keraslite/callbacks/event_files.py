@@ -5,7 +5,7 @@ They are written with the package `tensorboard` alone, which imports no framewor
 
 import io
 import os
-import socket
+import platform
 import time
 from itertools import count
 from pathlib import Path
@@ -52,7 +52,7 @@ class EventFile:
 
     def __init__(self, folder: Any):
         require_tensorboard()
-        host = socket.gethostname()
+        host = platform.node()
         # TensorBoard reads the files of a folder in the order of their names.
         name = f"{int(time.time())}.{host}.{os.getpid()}.{next(_FILE_NUMBERS):06}"
         self.path = Path(folder, f"events.out.tfevents.{name}.v2")

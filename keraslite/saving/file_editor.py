@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -84,6 +83,8 @@ class KerasFileEditor:
     # -- reading ------------------------------------------------------------------------------
 
     def _open_keras(self, path: Path) -> None:
+        import tempfile
+
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
             self.config = json.loads(_member(archive, "config.json", _MOST_JSON))
             self.metadata = json.loads(_member(archive, "metadata.json", _MOST_JSON))

@@ -3,7 +3,7 @@
 import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import count, islice
 from typing import Any
 
@@ -137,6 +137,8 @@ _data_set: PyDataset | None = None  # of a worker process
 
 def _processes(data_set: PyDataset, workers: int) -> Executor:
     """Return worker processes that hold a data set, as it is now."""
+    from concurrent.futures import ProcessPoolExecutor  # a tenth of the package's import
+
     context = process_context()
     if context.get_start_method() != "fork":
         try:
