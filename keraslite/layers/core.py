@@ -91,8 +91,10 @@ class Dense(Quantized):
     def multiply(self, inputs: Any, weight: Any) -> Any:
         return ops.linear(inputs, weight)
 
-    def multiply_frozen(self, inputs: Any, weight_of: Any, parts: tuple) -> Any:
-        return frozen_linear(inputs, weight_of, parts)
+    def multiply_frozen(
+        self, inputs: Any, weight_of: Any, parts: tuple, product: Any = None
+    ) -> Any:
+        return frozen_linear(inputs, weight_of, parts, product)
 
     def int8_product(self, inputs: Any) -> Any:
         kernel, scale = self.base_weight.value, self.kernel_scale.value
@@ -198,20 +200,20 @@ class EinsumDense(Quantized):
     def multiply(self, inputs: Any, weight: Any) -> Any:
         if self._contracted is None:
             return ops.einsum(self.equation, inputs, weight)
-        return self.multiply_frozen(inputs, None, (weight,))
+        kernel = ops.reshape(weight, (-1, math.prod(weight.shape[self._contracted :])))
+        return self._by_rows(inputs, lambda x: ops.linear(x, kernel))
 
-    def multiply_frozen(self, inputs: Any, weight_of: Any, parts: tuple) -> Any:
+    def multiply_frozen(
+        self, inputs: Any, weight_of: Any, parts: tuple, product: Any = None
+    ) -> Any:
         if self._contracted is None:
             return self.multiply(inputs, weight_of(*parts))
         columns = math.prod(self.weight_shape("kernel")[self._contracted :])
-        if weight_of is None:
-            kernel = ops.reshape(parts[0], (-1, columns))
-            return self._by_rows(inputs, lambda x: ops.linear(x, kernel))
 
         def kernel_of(*parts: Any) -> Any:
             return ops.reshape(weight_of(*parts), (-1, columns))
 
-        return self._by_rows(inputs, lambda x: frozen_linear(x, kernel_of, parts))
+        return self._by_rows(inputs, lambda x: frozen_linear(x, kernel_of, parts, product))
 
     def int8_product(self, inputs: Any) -> Any:
         multiply = partial(int8_linear, quantizer=self.inputs_quantizer)

@@ -173,9 +173,10 @@ class ReversibleEmbedding(Embedding):
             table, scale = (self.__dict__[n].value for n in (name, f"{name}_scale"))
             table = ops.transpose(table) if self.tie_weights else table
             return int8_linear(inputs, table, ops.cast(scale, dtype), self.inputs_quantizer)
-        table = self.weight_mode.weight(self, name)
-        table = ops.transpose(table) if self.tie_weights else table
-        return ops.linear(rounded(inputs, self.inputs_quantizer, (-1,)), ops.cast(table, dtype))
+        mode: Any = self.weight_mode
+        return ops.cast(
+            mode.scores(self, name, rounded(inputs, self.inputs_quantizer, (-1,))), dtype
+        )
 
     @property
     def inputs_quantizer(self) -> Any:

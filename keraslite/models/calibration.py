@@ -44,11 +44,13 @@ def calibrate(structure: dict[str, Any], config: Any, layers: list[Any]) -> None
     Each block is fitted to what the blocks before it give with their new weights.
 
     Args:
-        structure: "pre_block_layers" and "sequential_blocks".
+        structure: "pre_block_layers" and "sequential_blocks"; perhaps "block_arguments", which the
+            blocks are called with besides.
         config: a `GPTQConfig` or `AWQConfig`.
         layers: those that are in its mode, and have no data yet.
     """
     waiting, mode = {id(layer) for layer in layers}, MODES[config.mode]
+    more = structure.get("block_arguments", {})
     with backends.no_grad():
         inputs = [_through(structure, x) for x in token_windows(config)]
         for block in structure["sequential_blocks"]:
@@ -57,7 +59,7 @@ def calibrate(structure: dict[str, Any], config: Any, layers: list[Any]) -> None
             if here:
                 with observed(statistics):
                     for x in inputs:
-                        block(x)
+                        block(x, **more)
             for layer, statistic in statistics.items():
                 if not statistic.seen:
                     raise ValueError(
@@ -66,7 +68,7 @@ def calibrate(structure: dict[str, Any], config: Any, layers: list[Any]) -> None
                     )
                 layer.calibrate(statistic)
                 waiting.discard(id(layer))
-            inputs = [_first(block(x)) for x in inputs]
+            inputs = [_first(block(x, **more)) for x in inputs]
 
 
 def _through(structure: dict[str, Any], x: Any) -> Any:
@@ -117,6 +119,6 @@ def _token_ids(item: Any, tokenizer: Any) -> np.ndarray:
     if isinstance(item, str):
         if tokenizer is None:
             raise ValueError("A dataset of texts needs a tokenizer.")
-        item = getattr(tokenizer, "tokenize", tokenizer)(item)
+        item = tokenizer(item) if callable(tokenizer) else tokenizer.tokenize(item)
         item = item["token_ids"] if isinstance(item, dict) else item
     return backends.to_numpy(item).reshape(-1).astype("int32")

@@ -323,7 +323,8 @@ class Model(Trainer, Layer):
 
         Returns:
             None, or {"pre_block_layers": [...], "sequential_blocks": [...]}: the layers that token
-            ids go through first, and the blocks after them.
+            ids go through first, and the blocks after them; "block_arguments" may hold keyword
+            arguments with which each block is called.
         """
         return None
 

@@ -147,7 +147,8 @@ class GPTQConfig(QuantizationConfig):
 
     Args:
         dataset: texts, or arrays of token ids.
-        tokenizer: has `tokenize(text)`, which gives the token ids of a text.
+        tokenizer: a function of a text that gives its token ids, or a dict with `token_ids`; or an
+            object with a method `tokenize` that does.
         weight_bits: 2, 3, 4 or 8.
         num_samples: how many pieces of the texts are taken.
         per_channel: whether each channel has a scale, and not all together one.
@@ -216,7 +217,7 @@ class AWQConfig(QuantizationConfig):
 
     Args:
         dataset: texts, or arrays of token ids.
-        tokenizer: has `tokenize(text)`, which gives the token ids of a text.
+        tokenizer: as of `GPTQConfig`.
         weight_bits: 4.
         num_samples: how many pieces of the texts are taken.
         sequence_length: the number of tokens in a piece.

@@ -135,21 +135,36 @@ class LoRA(ConfigLayer):
         a, b = (getattr(self, f"lora_{self.adapted_weight}_{side}") for side in "ab")
         return ops.matmul(a, b) * (self.lora_alpha / self.lora_rank)
 
-    def saved_values(self) -> list[Any]:
-        """Return what `save_own_variables` saves, in order: updates are added to the weight."""
+    def large_weights(self) -> tuple[str, ...]:
+        """The weights that may be changed: by an update, or by quantization."""
+        return (self.adapted_weight,)
+
+    def large_variable(self, name: str) -> Variable:
+        """Return the variable that stands for a large weight: itself, or its integers."""
+        return self.__dict__[name]
+
+    def float_weight(self, name: str) -> Any:
+        """Return a large weight in floats, with the update if it has one.
+
+        Args:
+            name: one of `large_weights()`.
+        """
+        return self.effective_weight()
+
+    def added_variables(self) -> list[Variable]:
+        """Return the variables that are no weights of the layer as it was made: its updates."""
         updates = [f"lora_{self.adapted_weight}_{side}" for side in "ab"]
-        omitted = [id(self.__dict__[name]) for name in updates if name in self.__dict__]
-        return [
-            self.effective_weight() if v is self.base_weight else v
-            for _, v in self.own_variables()
-            if id(v) not in omitted
-        ]
+        return [self.__dict__[name] for name in updates if name in self.__dict__]
 
     def saved_variables(self) -> list[Variable]:
-        """Return the variables that `load_own_variables` sets, in the order of `saved_values`."""
-        updates = [f"lora_{self.adapted_weight}_{side}" for side in "ab"]
-        omitted = [id(self.__dict__[name]) for name in updates if name in self.__dict__]
+        """Return the variables that `load_own_variables` sets, in order."""
+        omitted = {id(v) for v in self.added_variables()}
         return [v for _, v in self.own_variables() if id(v) not in omitted]
+
+    def saved_values(self) -> list[Any]:
+        """Return what `save_own_variables` saves of them: updates are added to the weight."""
+        base = self.base_weight
+        return [self.effective_weight() if v is base else v for v in self.saved_variables()]
 
     def save_own_variables(self, store: Any) -> None:
         """Put the layer's variables into a mapping by number, as Keras orders and merges them.

@@ -27,10 +27,6 @@ class Quantized(LoRA):
 
     # -- what a layer says of its weights -------------------------------------------------------
 
-    def large_weights(self) -> tuple[str, ...]:
-        """The weights that are quantized."""
-        return (self.adapted_weight,)
-
     def weight_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape that a large weight has in floats."""
         shapes = self.__dict__.get("_kl_weight_shapes", {})
@@ -93,13 +89,17 @@ class Quantized(LoRA):
         """Return the product of inputs and the weight in floats."""
         raise NotImplementedError
 
-    def multiply_frozen(self, inputs: Any, weight_of: Any, parts: tuple) -> Any:
+    def multiply_frozen(
+        self, inputs: Any, weight_of: Any, parts: tuple, product: Any = None
+    ) -> Any:
         """Return the product with a weight that a function makes of tensors, which are not trained.
 
         Args:
             inputs: floats.
             weight_of: a function of the tensors; it runs again for gradients.
             parts: the tensors.
+            product: a quicker function of rows of inputs and the tensors, for weights that are
+                matrices; None makes the weight.
         """
         return self.multiply(inputs, weight_of(*parts))
 
@@ -262,6 +262,22 @@ class Quantized(LoRA):
             below = old.path.removesuffix(old.name)
             for variable in self._add_variables(mode, name):
                 variable.path = below + variable.name
+
+    def added_variables(self) -> list[Variable]:
+        added, mode = super().added_variables(), self.weight_mode
+        for name in self.large_weights() if mode is not None else ():
+            others = [n for n in mode.variables(self, name) if not n.endswith(name)]
+            added += [self.__dict__[n] for n in others]
+        return added
+
+    def float_weight(self, name: str) -> Any:
+        if name == self.adapted_weight:
+            return self.effective_weight()
+        mode = self.weight_mode
+        return self.__dict__[name].value if mode is None else mode.weight(self, name)
+
+    def large_variable(self, name: str) -> Variable:
+        return self.__dict__[name if name in self.__dict__ else f"quantized_{name}"]
 
     def _file_order(self) -> list[str]:
         """The attributes in the order in which Keras saves them."""

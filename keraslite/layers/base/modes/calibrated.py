@@ -17,6 +17,7 @@ from keraslite import backend as backends
 from keraslite import ops, quantizers
 from keraslite.dtype_policies import GPTQDTypePolicy
 from keraslite.layers.base.modes.mode import Mode, variable_options
+from keraslite.layers.base.modes.packed_product import is_quicker, packed_linear
 from keraslite.quantizers.awq import awq_quantize
 from keraslite.quantizers.gptq import gptq_quantize
 from keraslite.quantizers.zero_points import affine_weights
@@ -96,19 +97,42 @@ class Calibrated(Mode):
                 observe(layer.inputs_as_rows(inputs))
             return layer.multiply(inputs, layer.__dict__[name].value)
         kernel_of = partial(self._floats, layer, name)
-        return layer.multiply_frozen(inputs, kernel_of, self._parts(layer, name))
+        product = self._quick_product(layer, name)
+        return layer.multiply_frozen(inputs, kernel_of, self._parts(layer, name), product)
+
+    def _quick_product(self, layer: Any, name: str) -> Any:
+        """A function of rows of inputs and the parts; None where groups may lie scattered."""
+        config, (bits, group) = layer.quantization_config, _sizes(layer)
+        inputs, outputs = layer.matrix_shape(name)
+        block = inputs if group == -1 else group
+        groups = math.ceil(inputs / block)
+        scattered = config is None or getattr(config, "activation_order", False)
+        if bits != 4 or (scattered and groups > 1):
+            return None
+
+        def product(x: Any, packed: Any, scale: Any, zero: Any, *rest: Any) -> Any:
+            if not is_quicker(x, inputs, groups, block):
+                return ops.linear(x, self._matrix(layer, name, packed, scale, zero, *rest))
+            *awq_scales, _ = rest
+            x = ops.divide(x, awq_scales[0]) if awq_scales else x
+            return packed_linear(x, *map(ops.transpose, (packed, scale, zero)), outputs)
+
+        return product
 
     def _parts(self, layer: Any, name: str) -> tuple:
         return tuple(layer.__dict__[attribute].value for attribute in self.variables(layer, name))
 
-    def _floats(self, layer: Any, name: str, packed: Any, scale: Any, zero: Any, *rest: Any) -> Any:
+    def _floats(self, layer: Any, name: str, *parts: Any) -> Any:
+        return layer.from_matrix(name, self._matrix(layer, name, *parts))
+
+    def _matrix(self, layer: Any, name: str, packed: Any, scale: Any, zero: Any, *rest: Any) -> Any:
+        """The weight in floats, (inputs, outputs)."""
         *awq_scales, groups = rest
         if _sizes(layer)[0] == 4:
             outputs = layer.matrix_shape(name)[1]
             packed = quantizers.unpack_int4(packed, outputs, axis=0, dtype="uint8")
         matrix = affine_weights(packed, scale, zero, groups)
-        matrix = ops.divide(matrix, awq_scales[0]) if awq_scales else matrix
-        return layer.from_matrix(name, ops.transpose(matrix))
+        return ops.transpose(ops.divide(matrix, awq_scales[0]) if awq_scales else matrix)
 
 
 class GPTQ(Calibrated):

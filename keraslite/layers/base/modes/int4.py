@@ -13,7 +13,8 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import dtype_policies, ops, quantizers
-from keraslite.layers.base.modes.mode import Mode, rounded, variable_options
+from keraslite.layers.base.modes.mode import Mode, frozen_linear, rounded, variable_options
+from keraslite.layers.base.modes.packed_product import is_quicker, packed_linear
 
 
 class Int4Layout(NamedTuple):
@@ -75,8 +76,37 @@ class Int4(Mode):
         name, quantizer = layer.adapted_weight, layer.inputs_quantizer
         if quantizer is not None:
             inputs = rounded(inputs, quantizer, layer.summed_input_axes())
-        kernel_of = partial(_floats, layer, name)
-        return layer.multiply_frozen(inputs, kernel_of, _parts(layer, name))
+        kernel_of, parts = partial(_floats, layer, name), _parts(layer, name)
+        return layer.multiply_frozen(inputs, kernel_of, parts, self.quick_product(layer, name))
+
+    def quick_product(self, layer: Any, name: str) -> Any:
+        """Return a function of inputs (..., inputs) and the parts of a weight that is a matrix."""
+        layout, block = layer.int4_layout(name), block_size(layer)
+        inputs, columns = layout.shape[layout.summed], layout.shape[1 - layout.summed]
+        groups = math.ceil(inputs / block) if block else 1
+        pairs, turned = layout.packed == layout.summed, bool(layout.summed)
+
+        def product(x: Any, packed: Any, scale: Any, zero: Any = None) -> Any:
+            if not is_quicker(x, inputs, groups, block, pairs):
+                floats = _floats(layer, name, packed, scale, zero)
+                kernel = ops.reshape(floats, layout.shape)
+                return ops.linear(x, ops.transpose(kernel) if turned else kernel)
+            if turned:
+                packed, scale = ops.transpose(packed), ops.transpose(scale)
+                zero = zero if zero is None else ops.transpose(zero)
+            return packed_linear(x, packed, scale, zero, columns, summed=pairs)
+
+        return product
+
+    def scores(self, layer: Any, name: str, inputs: Any) -> Any:
+        """Return the product of vectors and all rows of a table."""
+        parts = _parts(layer, name)
+
+        def kernel_of(*parts: Any) -> Any:
+            table = _floats(layer, name, *parts)
+            return ops.transpose(table) if layer.int4_layout(name).summed else table
+
+        return frozen_linear(inputs, kernel_of, parts, self.quick_product(layer, name))
 
     def rows(self, layer: Any, name: str, indices: Any) -> Any:
         size = layer.weight_shape(name)[1]
@@ -119,9 +149,7 @@ def _per_element(x: Any, size: int, axis: int, block: int | None) -> Any:
     if ops.shape(x)[axis] == 1:
         return x
     spread = ops.repeat(x, block, axis=axis)
-    if axis == 0:
-        return spread[:size]
-    return spread[..., :size]
+    return spread[:size] if axis == 0 else spread[..., :size]
 
 
 def _floats(layer: Any, name: str, packed: Any, scale: Any, zero: Any = None) -> Any:

@@ -59,13 +59,16 @@ def variable_options(shape: tuple[int, ...], initializer: Any = "zeros", **optio
     return {"shape": tuple(shape), "initializer": initializer, "trainable": False} | options
 
 
-def frozen_linear(x: Any, kernel_of: Callable[..., Any], parts: tuple) -> Any:
+def frozen_linear(
+    x: Any, kernel_of: Callable[..., Any], parts: tuple, product: Callable[..., Any] | None = None
+) -> Any:
     """`x @ kernel` for a kernel made of parts that are not trained; it is made again for gradients.
 
     Args:
         x: floats (..., inputs).
         kernel_of: a function of the parts that gives floats (inputs, outputs).
         parts: tensors.
+        product: a function of `x` and the parts that gives the product; None makes the kernel.
 
     >>> x, kernel = np.ones((1, 2), "float32"), np.ones((2, 3), "int8")
     >>> frozen_linear(x, lambda k: ops.cast(k, "float32"), (kernel,)).tolist()
@@ -77,7 +80,8 @@ def frozen_linear(x: Any, kernel_of: Callable[..., Any], parts: tuple) -> Any:
             kernel = ops.transpose(kernel_of(*parts))
             return ops.matmul(upstream, kernel), *(None for _ in parts)
 
-        return ops.linear(x, kernel_of(*parts)), gradient
+        out = ops.linear(x, kernel_of(*parts)) if product is None else product(x, *parts)
+        return out, gradient
 
     return ops.custom_gradient(run)(x, *parts)
 
