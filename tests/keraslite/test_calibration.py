@@ -316,7 +316,7 @@ def test_gptq_of_a_model(backend):
 
 
 @pytest.mark.parametrize("bits", [2, 8])
-def test_other_bits_and_orders(bits, backend):
+def test_other_bits_and_orders(bits):
     _, layers, _ = calibrated(GPTQConfig, weight_bits=bits, activation_order=True, symmetric=True)
     for name, shape in (("wide", (6, 8)), ("heads", (8, 6)), ("joined", (9, 8))):
         stored = layers[name].quantized_kernel
@@ -414,7 +414,7 @@ def test_bad_calls_say_so():
     assert {layer.quantization_mode for layer in model.flatten_layers()} == {None}
 
 
-def test_a_model_may_say_its_structure_and_filters_choose(backend):
+def test_a_model_may_say_its_structure_and_filters_choose():
     class Told(keraslite.Model):
         def get_quantization_layer_structure(self, mode=None):
             return structure if mode == "gptq" else None
