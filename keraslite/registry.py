@@ -18,7 +18,8 @@ from keraslite import config, dtypes
 
 _MODULES = (
     "layers", "models", "losses", "metrics", "optimizers", "optimizers.schedules", "initializers",
-    "regularizers", "constraints", "activations", "dtype_policies", "random", "callbacks",
+    "regularizers", "constraints", "activations", "dtype_policies", "quantizers", "random",
+    "callbacks",
 )  # fmt: skip
 _registered: dict[str, Any] = {}
 _names: dict[Any, str] = {}
@@ -182,7 +183,8 @@ def serialize_keras_object(obj: Any) -> Any:
 def _public_module(cls: type) -> str | None:
     for name in _MODULES:
         if getattr(sys.modules.get(f"keraslite.{name}"), cls.__name__, None) is cls:
-            return f"keras.{name}"
+            # Keras finds this one, which is part of every layer's config, in `keras` alone.
+            return "keras" if cls.__name__ == "DTypePolicy" else f"keras.{name}"
     return None
 
 

@@ -12,7 +12,7 @@ from hub.blocks.transformer import (
 )
 from hub.models.backbone import Backbone
 from hub.models.inputs import padding_mask
-from keraslite import initializers, layers
+from keraslite import initializers, layers, ops
 
 
 class Decoder(Backbone):
@@ -141,6 +141,17 @@ class Decoder(Backbone):
             hidden: hidden states, as `call` returns them.
         """
         return self.token_embedding(hidden, reverse=True)
+
+    def get_quantization_layer_structure(self, mode: str | None = None) -> dict[str, Any]:
+        """Return which layers are fitted to texts by `quantize("gptq")` and "awq": the blocks."""
+
+        def embed(token_ids: Any) -> Any:
+            return self._embed(token_ids, ops.arange(token_ids.shape[1])[None])
+
+        return {
+            "pre_block_layers": [embed], "sequential_blocks": self.blocks,
+            "block_arguments": {"causal": True},
+        }  # fmt: skip
 
     # -- generation ---------------------------------------------------------------------------
 

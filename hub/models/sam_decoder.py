@@ -467,16 +467,13 @@ class FeedForward(layers.Layer):
 
 
 def dense_kernel(layer: layers.Dense, dtype: Any) -> Any:
-    """Return the kernel of a dense layer as floats, with an update by LoRA and out of int8.
+    """Return the kernel of a dense layer as floats, with an update by LoRA, and not quantized.
 
     Args:
         layer: a built layer.
         dtype: of the result.
     """
-    kernel = ops.convert_to_tensor(layer.kernel)
-    if layer.quantization_mode is not None:
-        return ops.cast(ops.cast(kernel, "float32") / layer.broadcast_scale("kernel"), dtype)
-    return ops.cast(kernel, dtype)
+    return ops.cast(layer.effective_weight(), dtype)
 
 
 def _enlarge(layer: layers.Conv2DTranspose, x: Any) -> Any:

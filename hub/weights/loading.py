@@ -77,9 +77,14 @@ def layer_storages(model: Any) -> dict[str, Storage | None]:
     True
     """
     return {
-        path: _storage(layer, name) if name in _ORDERED else AS_IS
+        path: _storage(layer, _float_path(name)) if _float_path(name) in _ORDERED else AS_IS
         for path, (layer, name) in weight_owners(model).items()
     }
+
+
+def _float_path(path: str) -> str:
+    """Return the path of a weight in floats, for that of its integers."""
+    return re.sub(r"(^|/)quantized_(\w+)$", r"\1\2", path)
 
 
 def _storage(layer: Any, name: str) -> Storage | None:
@@ -199,32 +204,33 @@ def absent_patterns(model: Any, table: WeightTable, prefix: str = "") -> list[st
 class _MergedWeight:
     """A weight in floats with its low-rank update, computed when it is written."""
 
-    def __init__(self, layer: Any, variable: Any):
-        self.layer, self.shape = layer, variable.shape
+    def __init__(self, layer: Any, name: str):
+        self.layer, self.name, self.shape = layer, name, layer.weight_shape(name)
 
     def numpy(self) -> np.ndarray:
-        return keras.ops.convert_to_numpy(self.layer.effective_weight())
+        return keras.ops.convert_to_numpy(self.layer.float_weight(self.name))
 
 
 def merged_weights(model: Any) -> dict[str, Any]:
     """Return the weights of a model in floats by their paths, low-rank updates added in.
 
     Args:
-        model: the model, which may be in int8 or have LoRA updates.
+        model: the model, which may be quantized or have LoRA updates.
 
     Returns:
         Path -> a variable, or what has its `shape` and `numpy()`.
     """
-    changed = {
-        id(weight): layer
-        for layer in model.flatten_layers()
-        if getattr(layer, "lora_enabled", False) or layer.quantization_mode
-        if (weight := getattr(layer, "base_weight", None)) is not None
-    }
+    changed, added = {}, set()
+    for layer in model.flatten_layers():
+        adapts = hasattr(layer, "added_variables") and layer.built
+        if adapts and (layer.lora_enabled or layer.quantization_mode):
+            added |= {id(v) for v in layer.added_variables()}
+            for name in layer.large_weights():
+                changed[id(layer.large_variable(name))] = _MergedWeight(layer, name)
     return {
-        path: _MergedWeight(changed[id(v)], v) if id(v) in changed else v
+        _float_path(path): changed.get(id(v), v)
         for path, v in weight_variables(model).items()
-        if not re.search(r"(^|/)(lora_\w+|(kernel|embeddings)_scale)$", path)
+        if id(v) not in added
     }
 
 
@@ -271,7 +277,7 @@ def export(model: Any, table: WeightTable) -> Exported:
     """Return the weights of a model as the tensors of a checkpoint.
 
     Args:
-        model: the model; low-rank updates are merged, int8 becomes floats.
+        model: the model; low-rank updates are merged, quantized weights become floats.
         table: the names.
 
     Raises:
@@ -286,5 +292,5 @@ def export(model: Any, table: WeightTable) -> Exported:
     (6, 8)
     """
     weights = merged_weights(model)
-    storages = layer_storages(model)
+    storages = {_float_path(p): storage for p, storage in layer_storages(model).items()}
     return Exported(weights, name_tensors({path: storages[path] for path in weights}, table))

@@ -11,7 +11,8 @@ from keraslite.layers.base.config_layer import ConfigLayer, check_positive
 from keraslite.layers.base.input_spec import InputSpec
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.base.lora import AdaptedWeight
-from keraslite.layers.base.quantized import Quantized, int8_linear
+from keraslite.layers.base.modes import frozen_linear, int8_linear
+from keraslite.layers.base.quantized import Quantized
 from keraslite.layers.equation import Equation, contracted_axes, einsum_shapes
 from keraslite.typing import Shape, Tensor
 
@@ -84,11 +85,21 @@ class Dense(Quantized):
     def call(self, inputs: Tensor) -> Tensor:
         """Project the last axis."""
         bias = None if self.bias is None else self.bias.value
-        if self.quantization_mode is None:
+        if (mode := self.weight_mode) is None:
             return _linear(inputs, self.effective_weight(), bias, self.activation)
+        return self.finish_call(inputs, mode.product(self, inputs), bias, self.activation)
+
+    def multiply(self, inputs: Any, weight: Any) -> Any:
+        return ops.linear(inputs, weight)
+
+    def multiply_frozen(
+        self, inputs: Any, weight_of: Any, parts: tuple, product: Any = None
+    ) -> Any:
+        return frozen_linear(inputs, weight_of, parts, product)
+
+    def int8_product(self, inputs: Any) -> Any:
         kernel, scale = self.base_weight.value, self.kernel_scale.value
-        out = int8_linear(inputs, kernel, scale, self.inputs_quantizer)
-        return self.finish_call(inputs, out, bias, self.activation)
+        return int8_linear(inputs, kernel, scale, self.inputs_quantizer)
 
     def known_dims(self, dims: tuple) -> tuple | None:
         """The sizes of the output, which has `units` in the place of the last axis."""
@@ -126,6 +137,7 @@ class EinsumDense(Quantized):
     """
 
     saves_activity_regularizer = True
+    zero_point_name = "zero_point"
     unsaved_arguments = (*Quantized.unsaved_arguments, "gptq_unpacked_column_size")
     kernel = AdaptedWeight()
 
@@ -171,24 +183,46 @@ class EinsumDense(Quantized):
     def call(self, inputs: Tensor) -> Tensor:
         """Evaluate the equation; as one matrix product where it is one."""
         bias = None if self.bias is None else self.bias.value
-        if self.quantization_mode is not None:
-            return self.finish_call(inputs, self._in_int8(inputs), bias, self.activation)
+        if (mode := self.weight_mode) is not None:
+            return self.finish_call(inputs, mode.product(self, inputs), bias, self.activation)
         kernel, n = self.effective_weight(), self._contracted
         outer = tuple(kernel.shape)[n or 0 :]
         if n is None or (bias is not None and tuple(bias.shape) != outer):
             out = ops.einsum(self.equation, inputs, kernel)
             out = out if bias is None else ops.add(out, bias)
             return out if self.activation is None else self.activation(out)
-        free = ops.shape(inputs)[:-n]
+        kernel = ops.reshape(kernel, (-1, math.prod(outer))) if n + len(outer) > 2 else kernel
+        bias = ops.reshape(bias, (-1,)) if bias is not None and len(outer) > 1 else bias
+        return self._by_rows(inputs, lambda x: _linear(x, kernel, bias, self.activation))
+
+    def _by_rows(self, inputs: Any, product: Any) -> Any:
+        """Apply a product of matrices to inputs that the kernel is summed with at their end."""
+        n = self._contracted
+        free, outer = ops.shape(inputs)[:-n], self.weight_shape("kernel")[n:]
         if n > 1:
             inputs = ops.reshape(inputs, (*free, math.prod(inputs.shape[-n:])))
-        if n > 1 or len(outer) > 1:
-            kernel = ops.reshape(kernel, (-1, math.prod(outer)))
-            bias = bias if bias is None else ops.reshape(bias, (-1,))
-        out = _linear(inputs, kernel, bias, self.activation)
+        out = product(inputs)
         return ops.reshape(out, (*free, *outer)) if len(outer) > 1 else out
 
-    def _in_int8(self, inputs: Any) -> Any:
+    def multiply(self, inputs: Any, weight: Any) -> Any:
+        if self._contracted is None:
+            return ops.einsum(self.equation, inputs, weight)
+        kernel = ops.reshape(weight, (-1, math.prod(weight.shape[self._contracted :])))
+        return self._by_rows(inputs, lambda x: ops.linear(x, kernel))
+
+    def multiply_frozen(
+        self, inputs: Any, weight_of: Any, parts: tuple, product: Any = None
+    ) -> Any:
+        if self._contracted is None:
+            return self.multiply(inputs, weight_of(*parts))
+        columns = math.prod(self.weight_shape("kernel")[self._contracted :])
+
+        def kernel_of(*parts: Any) -> Any:
+            return ops.reshape(weight_of(*parts), (-1, columns))
+
+        return self._by_rows(inputs, lambda x: frozen_linear(x, kernel_of, parts, product))
+
+    def int8_product(self, inputs: Any) -> Any:
         multiply = partial(int8_linear, quantizer=self.inputs_quantizer)
         kernel, scale = self.base_weight.value, self.kernel_scale.value
         return self._axes().apply(inputs, kernel, scale, multiply)
@@ -208,17 +242,45 @@ class EinsumDense(Quantized):
         return self._axes().reduced
 
     def scale_shape(self, name: str) -> tuple[int, ...]:
-        return tuple(1 if i < 0 else self.base_weight.shape[i] for i in self._axes().places)
+        shape = self.weight_shape("kernel")
+        return tuple(1 if i < 0 else shape[i] for i in self._axes().places)
 
     def stored_scale(self, name: str, scale: Any) -> Any:
         outer = [i for i in self._axes().places if i >= 0]
         return super().stored_scale(name, scale.transpose((*self._axes().reduced, *outer)))
 
     def broadcast_scale(self, name: str) -> Any:
-        outer = [i for i in self._axes().places if i >= 0]
-        scale = ops.reshape(self.kernel_scale.value, [self.base_weight.shape[i] for i in outer])
+        outer, shape = [i for i in self._axes().places if i >= 0], self.weight_shape("kernel")
+        scale = ops.reshape(self.kernel_scale.value, [shape[i] for i in outer])
         scale = ops.transpose(scale, [outer.index(i) for i in sorted(outer)])
         return ops.expand_dims(scale, self._axes().reduced)
+
+    def matrix_shape(self, name: str) -> tuple[int, int]:
+        if self._axes().shared:
+            raise NotImplementedError(
+                f"Layer {self.name!r}: the kernel of {self.equation!r} is no matrix, as it shares "
+                "an axis with inputs and outputs."
+            )
+        return super().matrix_shape(name)
+
+    def as_matrix(self, name: str, weight: Any) -> Any:
+        return self._axes().matrix_of(weight)
+
+    def from_matrix(self, name: str, matrix: Any) -> Any:
+        return self._axes().kernel_of(matrix, self.weight_shape(name))
+
+    def inputs_as_rows(self, inputs: Any) -> Any:
+        return self._axes().rows_of(inputs, self.matrix_shape("kernel")[0])
+
+    def summed_input_axes(self) -> tuple[int, ...]:
+        return self._axes().summed_inputs
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the layer again."""
+        size = self.gptq_unpacked_column_size
+        if self.quantization_mode == "gptq" and self.built:
+            size = self.matrix_shape("kernel")[1]
+        return super().get_config() | ({"gptq_unpacked_column_size": size} if size else {})
 
 
 class Identity(ConfigLayer):

@@ -5,7 +5,9 @@ from typing import Any
 from keraslite import masking, ops
 from keraslite.layers.base.config_layer import check_positive
 from keraslite.layers.base.lora import AdaptedWeight
-from keraslite.layers.base.quantized import Quantized, int8_linear
+from keraslite.layers.base.modes import Int4Layout, int8_linear, rounded
+from keraslite.layers.base.quantized import Quantized
+from keraslite.quantizers import AbsMaxQuantizer
 from keraslite.typing import Shape, Tensor
 
 
@@ -32,6 +34,7 @@ class Embedding(Quantized):
 
     adapted_weight = "embeddings"
     embeddings = AdaptedWeight()
+    quantization_modes = ("int8", "int4")
     saves_activity_regularizer = True
 
     def __init__(
@@ -68,17 +71,19 @@ class Embedding(Quantized):
         """Look up."""
         if ops.dtype(inputs) not in ("int32", "int64"):
             inputs = ops.cast(inputs, "int32")
-        if self.quantization_mode is None:
+        if (mode := self.weight_mode) is None:
             return ops.cast(ops.take(self.effective_weight(), inputs, axis=0), self.compute_dtype)
-        rows = ops.cast(ops.take(self.base_weight, inputs, axis=0), self.compute_dtype)
-        scale = ops.expand_dims(ops.take(self.embeddings_scale, inputs, axis=0), -1)
-        return self.finish_call(inputs, ops.cast(ops.divide(rows, scale), self.compute_dtype))
+        rows = mode.rows(self, "embeddings", inputs)
+        return self.finish_call(inputs, ops.cast(rows, self.compute_dtype))
 
     def apply_update(self, inputs: Any, a: Any, b: Any) -> Any:
         return ops.matmul(ops.take(a, inputs, axis=0), b)
 
     def scale_axes(self, name: str) -> tuple[int, ...]:
         return (1,)
+
+    def int4_layout(self, name: str) -> Int4Layout:
+        return Int4Layout((self.input_dim, self.output_dim), summed=1)
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
         """Which indices are not 0."""
@@ -156,14 +161,34 @@ class ReversibleEmbedding(Embedding):
             tied = self.tie_weights
             table = ops.transpose(self.effective_weight()) if tied else self.reverse_embeddings
             return ops.linear(inputs, ops.cast(table, dtype))
-        name = self.large_weights()[-1]
-        table, scale = (self.__dict__[n].value for n in (name, f"{name}_scale"))
-        table = ops.transpose(table) if self.tie_weights else table
-        out = int8_linear(inputs, table, ops.cast(scale, dtype), self.inputs_quantizer)
+        out = self._quantized_scores(inputs)
         if not (self.tie_weights and self.lora_enabled):
             return out
         update = ops.cast(ops.transpose(self.weight_update()), dtype)
         return ops.add(out, ops.matmul(inputs, update))
+
+    def _quantized_scores(self, inputs: Any) -> Any:
+        name, dtype = self.large_weights()[-1], ops.dtype(inputs)
+        if self.quantization_mode == "int8":
+            table, scale = (self.__dict__[n].value for n in (name, f"{name}_scale"))
+            table = ops.transpose(table) if self.tie_weights else table
+            return int8_linear(inputs, table, ops.cast(scale, dtype), self.inputs_quantizer)
+        mode: Any = self.weight_mode
+        return ops.cast(
+            mode.scores(self, name, rounded(inputs, self.inputs_quantizer, (-1,))), dtype
+        )
+
+    @property
+    def inputs_quantizer(self) -> Any:
+        """The quantizer of the vectors that go back; None leaves them floats."""
+        if self.quantization_config is None:
+            return AbsMaxQuantizer(axis=-1)
+        return self.quantization_config.activation_quantizer
+
+    def int4_layout(self, name: str) -> Int4Layout:
+        if name == "embeddings":
+            return super().int4_layout(name)
+        return Int4Layout((self.output_dim, self.input_dim), packed=0, zero_dtype=None)
 
     def large_weights(self) -> tuple[str, ...]:
         return ("embeddings",) if self.tie_weights else ("embeddings", "reverse_embeddings")

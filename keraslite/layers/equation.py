@@ -42,6 +42,8 @@ class Equation:
         self.scale_axes = tuple(out.index(c) for c in order)  # of scales kept beside the output
         self.reduced = tuple(kernel.index(c) for c in summed)
         self.places = tuple(kernel.find(c) for c in out)  # of the kernel's axes in the output
+        self.shared = len(shared)
+        self.summed_inputs = self.input_axes[len(shared) + len(free) :]
         # Whether the second factor of a kernel acts on the last axis of the output.
         self.low_rank = out[-1:] == kernel[-1:] and kernel[-1] in outer
 
@@ -74,6 +76,24 @@ class Equation:
             scale if shared else scale[0],
         )
         return _transposed(ops.reshape(out, (*rows, *tails)), self.output_axes)
+
+    def matrix_of(self, kernel: Any) -> Any:
+        """Return a kernel as the matrix (inputs, outputs) that inputs are multiplied with."""
+        outer = [kernel.shape[i] for i in self.kernel_axes[len(self.reduced) :]]
+        return ops.reshape(_transposed(kernel, self.kernel_axes), (-1, math.prod(outer)))
+
+    def kernel_of(self, matrix: Any, shape: tuple[int, ...]) -> Any:
+        """Return a matrix (inputs, outputs) as a kernel of a shape."""
+        turned = ops.reshape(matrix, [shape[i] for i in self.kernel_axes])
+        back = tuple(self.kernel_axes.index(i) for i in range(len(shape)))
+        return _transposed(turned, back)
+
+    def rows_of(self, x: Any, size: int) -> Any:
+        """Return inputs as the rows (rows, inputs) that the matrix of the kernel multiplies."""
+        _, free, alone, _ = self.counts
+        x = _transposed(x, self.input_axes)
+        x = ops.sum(x, axis=tuple(range(free, free + alone))) if alone else x
+        return ops.reshape(x, (-1, size))
 
 
 def _transposed(x: Any, axes: tuple[int, ...]) -> Any:

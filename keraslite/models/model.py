@@ -17,9 +17,11 @@ from keraslite.layers.base.building import (
     shapes_in,
 )
 from keraslite.layers.base.layer import Layer
+from keraslite.layers.base.modes import MODES
 from keraslite.layers.base.quantized import Quantized
 from keraslite.layers.base.symbolic_call import add_node
 from keraslite.layers.base.tracking import LayerList
+from keraslite.models.calibration import calibrate, layers_of, structure_of
 from keraslite.models.folding import folded_calls
 from keraslite.models.graph import (
     Graph,
@@ -313,16 +315,31 @@ class Model(Trainer, Layer):
         set_build_shapes(self, shapes)
         restore_build_state(self, config)
 
+    def get_quantization_layer_structure(self, mode: str | None = None) -> dict[str, Any] | None:
+        """Return which layers "gptq" and "awq" run one after the other; models override it.
+
+        Args:
+            mode: the quantization mode.
+
+        Returns:
+            None, or {"pre_block_layers": [...], "sequential_blocks": [...]}: the layers that token
+            ids go through first, and the blocks after them; "block_arguments" may hold keyword
+            arguments with which each block is called.
+        """
+        return None
+
     def quantize(
         self, mode: str | None = None, config: Any = None, filters: Any = None, **kwargs: Any
     ) -> None:
-        """Keep the large weights of the layers inside in int8: Dense, EinsumDense, Embedding.
+        """Quantize the large weights of the layers inside: Dense, EinsumDense, Embedding.
 
-        They are not trained any more; an optimizer that has state is replaced by a new one.
+        But for "float8" they are not trained any more. An optimizer that has state is replaced by
+        a new one. "gptq" and "awq" fit the weights to data, in the blocks that their config or
+        `get_quantization_layer_structure` names; layers outside of these are left as they are.
 
         Args:
-            mode: "int8".
-            config: a `quantizers.Int8QuantizationConfig`, to choose the quantizers.
+            mode: "int8", "int4", "float8", "gptq" or "awq".
+            config: options of the mode, such as an `Int8QuantizationConfig` or a `GPTQConfig`.
             filters: which layers: a regular expression searched for in their names, a list of
                 these, or a function of the layer; all by default.
             kwargs: `type_check=False` takes subclasses of these layers too.
@@ -340,9 +357,15 @@ class Model(Trainer, Layer):
         if kwargs:
             raise ValueError(f"quantize() does not know the arguments {sorted(kwargs)}.")
         config, chosen = quantizers.resolve(mode, config), []
-        candidates = self.flatten_layers()
+        candidates, structure = self.flatten_layers(), None
+        if MODES[config.mode].needs_data:
+            structure = structure_of(self, config)
+            blocks = structure["sequential_blocks"]
+            fitted = {id(layer) for block in blocks for layer in layers_of(block)}
         uses = Counter(id(v) for layer in candidates for _, v in layer.own_variables())
         for layer in candidates:
+            if structure is not None and id(layer) not in fitted:
+                continue
             if isinstance(layer, Quantized) and _chosen(layer, filters):
                 try:
                     layer.check_quantizable(config.mode, check, config)
@@ -359,6 +382,9 @@ class Model(Trainer, Layer):
         }
         for layer in chosen:
             layer.quantize(config.mode, check, config)
+        if structure is not None and chosen:
+            with backends.backend_scope(self.backend):
+                calibrate(structure, config, chosen)
         self.__dict__.update(new_optimizers)
         if not chosen:
             warnings.warn(f"Model {self.name!r} has no layer to quantize here.", stacklevel=2)

@@ -1,4 +1,4 @@
-"""Tasks whose weights are kept in int8: near the floats, trained by LoRA, saved and quantized again."""
+"""Tasks whose weights are kept in int8, or in fewer bits: near the floats, trained by LoRA, saved and quantized again."""
 
 import bert_checkpoints as tiny
 import numpy as np
@@ -108,6 +108,28 @@ def test_the_words_that_follow_are_those_of_the_logits(backend, checkpoints):
         scores = ops.convert_to_numpy(model({"token_ids": row, "padding_mask": row >= 0}))
         ids.append(int(scores[0, -1].argmax()))
     assert found == tokenizer.detokenize(ids[length:])
+
+
+@pytest.mark.parametrize("mode", ["int4", "gptq", "awq"])
+def test_fewer_bits(mode, backend, checkpoints, tmp_path):
+    folder, _ = checkpoints("gpt2")
+    model = hub.CausalLM.from_preset(folder)
+    given = {"token_ids": IDS, "padding_mask": MASK}
+    before = ops.convert_to_numpy(model(given))
+    config = keras.quantizers.Int4QuantizationConfig(block_size=None)
+    if mode != "int4":
+        made = {"gptq": keras.quantizers.GPTQConfig, "awq": keras.quantizers.AWQConfig}[mode]
+        tokenizer = model.preprocessor.tokenizer
+        config = made(TEXTS, tokenizer, num_samples=4, sequence_length=8, group_size=8)
+    model.quantize(mode, config=config)
+    blocks = [x.quantization_mode for x in model.backbone.blocks[0].flatten_layers()]
+    assert blocks.count(mode) == 4  # qkv, output, and the two of the feed-forward network
+    after = ops.convert_to_numpy(model(given))
+    near(after[MASK], before[MASK], 0.5)
+    assert isinstance(model.generate("The movie was", max_new_tokens=3), str)
+    model.save_to_preset(tmp_path)  # in floats
+    again = hub.CausalLM.from_preset(tmp_path)
+    np.testing.assert_allclose(ops.convert_to_numpy(again(given))[MASK], after[MASK], atol=1e-5)
 
 
 def test_masks_are_filled(backend, bert, tmp_path):

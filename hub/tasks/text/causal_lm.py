@@ -51,6 +51,14 @@ class CausalLM(LanguageModel):
         """Return logits (batch, length, vocabulary) of the next token at each position."""
         return self.backbone.logits(self.backbone(inputs, training=training))
 
+    def get_quantization_layer_structure(self, mode: str | None = None) -> Any:
+        """Return which layers of the backbone are fitted to texts by `quantize("gptq")` and "awq".
+
+        Args:
+            mode: the quantization mode.
+        """
+        return self.backbone.get_quantization_layer_structure(mode)
+
     # -- for the generator --------------------------------------------------------------------
 
     def init_cache(self, inputs: Any, rows: int, length: int) -> Any:

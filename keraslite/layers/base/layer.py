@@ -10,7 +10,15 @@ from functools import cache
 from typing import Any, Self
 
 from keraslite import backend as backends
-from keraslite import constraints, dtype_policies, initializers, masking, regularizers
+from keraslite import (
+    constraints,
+    dtype_policies,
+    initializers,
+    masking,
+    quantizers,
+    regularizers,
+)
+from keraslite.dtype_policies import PolicyAtPath
 from keraslite.layers.base import losses, moving
 from keraslite.layers.base.building import (
     as_shape,
@@ -108,7 +116,7 @@ class Layer(Tracked, Operation):
         if not isinstance(trainable, bool):
             raise ValueError(f"`trainable` must be a boolean, got {trainable!r}.")
         self._name = name or auto_name(to_snake_case(type(self).__name__))
-        self._kl_policy = dtype_policies.get(dtype)
+        self._kl_policy = self._policy_of(dtype_policies.get(dtype))
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
         self._kl_trainable = trainable
@@ -139,43 +147,63 @@ class Layer(Tracked, Operation):
     def dtype_policy(self) -> dtype_policies.DTypePolicy:
         """The dtypes of the variables and of the computation; set, a name or a dtype will do.
 
-        To set a quantized one, such as "int8_from_float32", quantizes a layer that is built.
+        To set a quantized one, such as "int8_from_float32", quantizes a layer that is built. Of a
+        layer with a `DTypePolicyMap` it is the map; to set it changes the entry of its path.
         """
-        return self._kl_policy
+        policy = self._kl_policy
+        return policy.policies if isinstance(policy, PolicyAtPath) else policy
 
     @dtype_policy.setter
     def dtype_policy(self, value: Any) -> None:
         policy = dtype_policies.get(value)
         if policy.quantization_mode and self.built and not self.quantization_mode:
-            self.quantize(policy.quantization_mode)
-        self._kl_policy = policy
+            config = quantizers.config_of_policy(policy)
+            self.quantize(policy.quantization_mode, config=config)
+        self.set_policy(policy)
+
+    @property
+    def own_policy(self) -> dtype_policies.DTypePolicy:
+        """The policy of the layer itself: of a `DTypePolicyMap` the one of its path."""
+        policy = self._kl_policy
+        return policy.policy if isinstance(policy, PolicyAtPath) else policy
+
+    def set_policy(self, policy: dtype_policies.DTypePolicy) -> None:
+        """Set the policy, and change nothing else; within a map the one of the layer's path."""
+        if isinstance(self._kl_policy, PolicyAtPath) and self.path:
+            self._kl_policy.policy = policy
+        else:
+            self._kl_policy = self._policy_of(policy)
+
+    def _policy_of(self, policy: dtype_policies.DTypePolicy) -> Any:
+        mapped = isinstance(policy, dtype_policies.DTypePolicyMap)
+        return PolicyAtPath(policy, self) if mapped else policy
 
     @property
     def dtype(self) -> str:
         """The dtype of the variables."""
-        return self.dtype_policy.variable_dtype
+        return self._kl_policy.variable_dtype
 
     variable_dtype = dtype
 
     @property
     def compute_dtype(self) -> str:
         """The dtype of the computation."""
-        return self.dtype_policy.compute_dtype
+        return self._kl_policy.compute_dtype
 
     @property
     def input_dtype(self) -> str:
         """The dtype to which float inputs are cast."""
-        return self.dtype_policy.compute_dtype
+        return self._kl_policy.compute_dtype
 
     @property
     def quantization_mode(self) -> str | None:
         """The quantization mode of the large weights, such as "int8"; None if there is none."""
-        return self.dtype_policy.quantization_mode
+        return self.own_policy.quantization_mode
 
     def quantize(
         self, mode: str | None = None, type_check: bool = True, config: Any = None
     ) -> None:
-        """Keep the large weights in integers of few bits; Dense, EinsumDense and Embedding can."""
+        """Keep the large weights in few bits; Dense, EinsumDense and Embedding can."""
         raise NotImplementedError(
             f"Layer {self.name!r} of the class {type(self).__name__} has no quantized form."
         )
@@ -192,6 +220,7 @@ class Layer(Tracked, Operation):
         regularizer: Any = None,
         constraint: Any = None,
         aggregation: str = "none",
+        overwrite_with_gradient: bool = False,
         name: str | None = None,
     ) -> Variable:
         """Make a variable of this layer; keep it in an attribute.
@@ -205,6 +234,7 @@ class Layer(Tracked, Operation):
             regularizer: a penalty on it.
             constraint: a projection applied after updates.
             aggregation: how replicas are combined; kept for Keras code.
+            overwrite_with_gradient: whether its gradient is its next value.
             name: its name.
         """
         if None in (shape or ()):
@@ -223,6 +253,7 @@ class Layer(Tracked, Operation):
             )  # fmt: skip
         variable.regularizer = regularizers.get(regularizer)
         variable.constraint = constraints.get(constraint)
+        variable.overwrite_with_gradient = overwrite_with_gradient
         self.__dict__.setdefault("_kl_added", []).append(variable)
         return variable
 

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+import numpy as np
+
+from keraslite import backend as backends
 from keraslite import ops
 from keraslite.layers.base.config_layer import ConfigLayer
 from keraslite.layers.base.tracking import forget_variable
+from keraslite.variable import Variable
 
 
 class AdaptedWeight:
@@ -17,6 +21,8 @@ class AdaptedWeight:
         if layer is None:
             return self
         if self.name not in layer.__dict__:
+            if f"quantized_{self.name}" in layer.__dict__:
+                return layer.effective_weight()
             raise AttributeError(f"{layer.name!r} has no {self.name!r} before it is built.")
         return layer.effective_weight() if layer.lora_enabled else layer.__dict__[self.name]
 
@@ -75,7 +81,8 @@ class LoRA(ConfigLayer):
             )
         if self.lora_enabled:
             raise ValueError("lora is already enabled. This can only be done once per layer.")
-        shapes = {"a": (*weight.shape[:-1], rank), "b": (rank, weight.shape[-1])}
+        shape = self.weight_shape(self.adapted_weight)
+        shapes = {"a": (*shape[:-1], rank), "b": (rank, shape[-1])}
         for side, initializer in (("a", a_initializer), ("b", b_initializer)):
             new = self.add_weight(
                 name=f"{name}_{side}", shape=shapes[side], initializer=initializer,
@@ -112,6 +119,10 @@ class LoRA(ConfigLayer):
         """The variable of the weight, without the update; None before it is built."""
         return self.__dict__.get(self.adapted_weight)
 
+    def weight_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape that a large weight has in floats."""
+        return self.__dict__[name].shape
+
     def effective_weight(self) -> Any:
         """The weight's value, with the update if there is one."""
         weight = self.__dict__[self.adapted_weight].value
@@ -123,6 +134,67 @@ class LoRA(ConfigLayer):
         """Return the product of the two matrices, scaled: the change of the weight."""
         a, b = (getattr(self, f"lora_{self.adapted_weight}_{side}") for side in "ab")
         return ops.matmul(a, b) * (self.lora_alpha / self.lora_rank)
+
+    def large_weights(self) -> tuple[str, ...]:
+        """The weights that may be changed: by an update, or by quantization."""
+        return (self.adapted_weight,)
+
+    def large_variable(self, name: str) -> Variable:
+        """Return the variable that stands for a large weight: itself, or its integers."""
+        return self.__dict__[name]
+
+    def float_weight(self, name: str) -> Any:
+        """Return a large weight in floats, with the update if it has one.
+
+        Args:
+            name: one of `large_weights()`.
+        """
+        return self.effective_weight()
+
+    def added_variables(self) -> list[Variable]:
+        """Return the variables that are no weights of the layer as it was made: its updates."""
+        updates = [f"lora_{self.adapted_weight}_{side}" for side in "ab"]
+        return [self.__dict__[name] for name in updates if name in self.__dict__]
+
+    def saved_variables(self) -> list[Variable]:
+        """Return the variables that `load_own_variables` sets, in order."""
+        omitted = {id(v) for v in self.added_variables()}
+        return [v for _, v in self.own_variables() if id(v) not in omitted]
+
+    def saved_values(self) -> list[Any]:
+        """Return what `save_own_variables` saves of them: updates are added to the weight."""
+        base = self.base_weight
+        return [self.effective_weight() if v is base else v for v in self.saved_variables()]
+
+    def save_own_variables(self, store: Any) -> None:
+        """Put the layer's variables into a mapping by number, as Keras orders and merges them.
+
+        Args:
+            store: the mapping. Low-rank updates are added to the weight, and are not in it.
+        """
+        for i, value in enumerate(self.saved_values()):
+            store[str(i)] = backends.to_numpy(getattr(value, "value", value))
+
+    def load_own_variables(self, store: Any) -> None:
+        """Take the layer's variables from a mapping by number; low-rank updates become zero.
+
+        Args:
+            store: what `save_own_variables` filled.
+
+        Raises:
+            ValueError: it has another number of values.
+        """
+        variables = self.saved_variables()
+        if len(store.keys()) != len(variables):
+            raise ValueError(
+                f"Layer {self.name!r} has {len(variables)} variables to load, got "
+                f"{len(store.keys())} values. Expected: {[v.name for v in variables]}"
+            )
+        for i, variable in enumerate(variables):
+            variable.assign(np.asarray(store[str(i)]))
+        for side in "ab" if self.lora_enabled else "":
+            update = self.__dict__[f"lora_{self.adapted_weight}_{side}"]
+            update.assign(np.zeros(update.shape, "float32"))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the layer again."""
