@@ -101,6 +101,23 @@ def test_memory_of_long_attention_is_linear(what, backend):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fit.py", "--only", "loop", "predict", "deep"],
+        ["build.py", "--only", "layers", "keraslite"],
+    ],
+)
+def test_a_figure_of_small_models_is_measured(command):
+    script, *arguments = command
+    command = [sys.executable, SCRIPTS / "bench" / script, *arguments, "torch"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    figure = json.loads(done.stdout)
+    assert figure["value"] > 0
+    assert figure["goal"].startswith("<=")
+
+
+@pytest.mark.slow
 def test_the_example_transcribes(tmp_path):
     speech_checkpoints.make(tmp_path / "model", "english")
     path, sound = tmp_path / "a.wav", speech_checkpoints.sound(3.0)

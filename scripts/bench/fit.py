@@ -1,184 +1,130 @@
-"""Benchmark `fit` of an MLP 784-512-512-10, batch 64, against a hand-written loop and Keras."""
+"""Benchmark `fit` and `predict` of small networks against hand-written loops and Keras.
+
+An MLP 784-512-512-10, a CNN of six layers, an LSTM over 100 steps and an MLP of 50 layers: epochs
+of `fit`, and `predict` of 10,000 rows, in turns with a loop in the framework itself.
+
+    python scripts/bench/fit.py [--backends torch jax tensorflow] [--networks mlp cnn lstm deep]
+"""
 
 import argparse
 import os
 import sys
-import time
-from itertools import pairwise
 
 import numpy as np
-from common import in_process, ratio, report
+from common import in_process, interleaved, ratio, report
+from fit_loops import PREDICTION, TRAINING
 
-STEPS, BATCH = 150, 64
+BACKENDS = ("torch", "jax", "tensorflow")
+CLASSES = 10
+# name -> (shape of a row, layers as in fit_loops, steps of an epoch, batch)
+NETWORKS = {
+    "mlp": ((784,), [("dense", 512, True)] * 2, 150, 64),
+    "cnn": ((32, 32, 3), [("conv", 16, 1), ("conv", 16, 2), ("conv", 32, 1), ("conv", 32, 2),
+                          ("conv", 64, 1), ("conv", 64, 2), ("mean",)], 20, 32),
+    "lstm": ((100, 16), [("lstm", 64)], 20, 32),
+    "deep": ((64,), [("dense", 64, True)] * 49, 100, 32),
+}  # fmt: skip
+ROWS = 10_000  # of predict, an eighth for the networks that take longer
 generator = np.random.default_rng(0)
-X = generator.normal(size=(STEPS * BATCH, 784)).astype("float32")
-Y = generator.integers(0, 10, size=(STEPS * BATCH,)).astype("int32")
-SIZES = (784, 512, 512, 10)
 
 
-def ours(backend: str):
+def network(name: str):
+    """(shape, layers, steps, batch), with the layer of classes."""
+    shape, layers, steps, batch = NETWORKS[name]
+    return shape, [*layers, ("dense", CLASSES, False)], steps, batch
+
+
+def rows(name: str, count: int) -> np.ndarray:
+    """Random inputs."""
+    return generator.normal(size=(count, *network(name)[0])).astype("float32")
+
+
+def model_of(keras, name: str):
+    """The network in Keras's layers."""
+    shape, description, *_ = network(name)
+    layers = [keras.Input(shape)]
+    for what, *sizes in description:
+        if what == "dense":
+            layers.append(keras.layers.Dense(sizes[0], "relu" if sizes[1] else None))
+        elif what == "conv":
+            layers.append(keras.layers.Conv2D(sizes[0], 3, sizes[1], "same", activation="relu"))
+        elif what == "mean":
+            layers.append(keras.layers.GlobalAveragePooling2D())
+        else:
+            layers.append(keras.layers.LSTM(sizes[0]))
+    model = keras.Sequential(layers)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss)
+    return model
+
+
+def work(keras, name: str, what: str):
+    """(a function that runs `fit` or `predict`, the number of its batches, its data)."""
+    model, (_, _, steps, batch) = model_of(keras, name), network(name)
+    if what == "fit":
+        x = rows(name, steps * batch)
+        y = generator.integers(0, CLASSES, len(x)).astype("int32")
+        return lambda: model.fit(x, y, batch_size=batch, shuffle=False, verbose=0), steps, (x, y)
+    x = rows(name, ROWS if name in ("mlp", "deep") else ROWS // 8)
+    batches = -(-len(x) // batch)
+    return lambda: model.predict(x, batch_size=batch, verbose=0), batches, (x,)
+
+
+# -- figures --------------------------------------------------------------------------------------
+
+
+def loop(what: str, name: str, backend: str) -> None:
+    """Ours in turns with the hand-written loop."""
     import keraslite as keras
 
     keras.use_backend(backend)
-    return _fit(keras)
+    run, batches, data = work(keras, name, what)
+    _, layers, _, batch = network(name)
+    rival = (TRAINING if what == "fit" else PREDICTION)[backend](layers, *data, batch)
+    found, medians = ratio({"loop": rival, "ours": run})
+    goal = "<= 1.2" if (name, backend, what) == ("lstm", "torch", "fit") else "<= 1.15"
+    report(f"{what} {name} on {backend} / hand-written loop", found, "x time", goal,
+           batches_per_s=round(batches / medians["ours"], 1))  # fmt: skip
 
 
-def _fit(keras):
-    layers = keras.layers
-    model = keras.Sequential([
-        keras.Input((784,)), layers.Dense(512, activation="relu"),
-        layers.Dense(512, activation="relu"), layers.Dense(10),
-    ])  # fmt: skip
-    model.compile(
-        keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
-    return lambda: model.fit(X, Y, batch_size=BATCH, shuffle=False, verbose=0)
-
-
-def loop_torch():
-    import torch
-    from torch import nn
-
-    model = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(),
-                          nn.Linear(512, 10))  # fmt: skip
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    loss_of = nn.CrossEntropyLoss()
-    xs, ys = torch.from_numpy(X), torch.from_numpy(Y).long()
-
-    def run():
-        for i in range(STEPS):
-            rows = slice(i * BATCH, (i + 1) * BATCH)
-            optimizer.zero_grad()
-            loss = loss_of(model(xs[rows]), ys[rows])
-            loss.backward()
-            optimizer.step()
-        return loss.item()
-
-    return run
-
-
-def loop_jax():
-    import jax
-    import jax.numpy as jnp
-
-    keys = jax.random.split(jax.random.key(0), 3)
-    params = [
-        (jax.random.normal(k, (a, b)) * a**-0.5, jnp.zeros(b))
-        for k, a, b in zip(keys, SIZES, SIZES[1:])
-    ]
-    zeros = [jax.tree.map(jnp.zeros_like, params) for _ in range(2)]  # donated: one each
-    state = (params, *zeros, jnp.float32(0))
-
-    def loss_of(params, x, y):
-        for w, b in params[:-1]:
-            x = jax.nn.relu(x @ w + b)
-        logits = jax.nn.log_softmax(x @ params[-1][0] + params[-1][1])
-        return -jnp.take_along_axis(logits, y[:, None], 1).mean()
-
-    def step(state, x, y):
-        params, m, v, t = state
-        loss, grads = jax.value_and_grad(loss_of)(params, x, y)
-        t = t + 1
-        m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, grads)
-        v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, grads)
-        rate = 1e-3 * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-        params = jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-7), params, m, v)
-        return (params, m, v, t), loss
-
-    step = jax.jit(step, donate_argnums=0)
-
-    def run():
-        nonlocal state
-        for i in range(STEPS):
-            rows = slice(i * BATCH, (i + 1) * BATCH)
-            state, loss = step(state, X[rows], Y[rows])
-        return float(loss)
-
-    return run
-
-
-def loop_tensorflow():
-    import tensorflow as tf
-
-    weights = [tf.Variable(tf.random.normal((a, b)) * a**-0.5) for a, b in pairwise(SIZES)]
-    biases = [tf.Variable(tf.zeros(b)) for b in SIZES[1:]]
-    variables = weights + biases
-    ms = [tf.Variable(tf.zeros_like(v)) for v in variables]
-    vs = [tf.Variable(tf.zeros_like(v)) for v in variables]
-    t = tf.Variable(0.0)
-
-    @tf.function
-    def step(x, y):
-        with tf.GradientTape() as tape:
-            for w, b in zip(weights[:-1], biases[:-1]):
-                x = tf.nn.relu(x @ w + b)
-            logits = x @ weights[-1] + biases[-1]
-            loss = tf.reduce_mean(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
-            )
-        grads = tape.gradient(loss, variables)
-        t.assign_add(1.0)
-        rate = 1e-3 * tf.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-        for p, g, m, v in zip(variables, grads, ms, vs):
-            m.assign_add(0.1 * (g - m))
-            v.assign_add(0.001 * (g * g - v))
-            p.assign_sub(rate * m / (tf.sqrt(v) + 1e-7))
-        return loss
-
-    def run():
-        for i in range(STEPS):
-            rows = slice(i * BATCH, (i + 1) * BATCH)
-            loss = step(tf.constant(X[rows]), tf.constant(Y[rows]))
-        return float(loss)
-
-    return run
-
-
-LOOPS = {"torch": loop_torch, "jax": loop_jax, "tensorflow": loop_tensorflow}
-
-
-def against_loop(backend: str) -> None:
-    found, medians = ratio({"loop": LOOPS[backend](), "fit": ours(backend)})
-    report(f"fit MLP on {backend} / hand-written loop", found, "x time", "<= 1.15",
-           steps_per_s=round(STEPS / medians["fit"], 1),
-           loop_steps_per_s=round(STEPS / medians["loop"], 1))  # fmt: skip
-
-
-def rate_of(backend: str, which: str) -> None:
+def rate(which: str, what: str, name: str, backend: str) -> None:
+    """Batches per second of Keras or of ours, in a process of its own."""
     if which == "keras":
         os.environ["KERAS_BACKEND"] = backend
         import keras
-
-        run = _fit(keras)
     else:
-        run = ours(backend)
-    run()
-    spent = []
-    for _ in range(5):
-        start = time.perf_counter()
-        run()
-        spent.append(time.perf_counter() - start)
-    report(f"fit MLP with {which} on {backend}", STEPS / sorted(spent)[2], "steps/s")
+        import keraslite as keras
+
+        keras.use_backend(backend)
+    run, batches, _ = work(keras, name, what)
+    seconds = interleaved({"run": run}, 5)["run"]
+    report(f"{what} {name} with {which} on {backend}", batches / seconds, "batches/s")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs=2, metavar=("WHAT", "BACKEND"))
-    what, backend = parser.parse_args().only or (None, None)
-    if what == "loop":
-        against_loop(backend)
-    elif what is not None:
-        rate_of(backend, what)
-    else:
-        for backend in LOOPS:
-            in_process([sys.argv[0], "--only", "loop", backend])
-            rates = [
-                in_process([sys.argv[0], "--only", which, backend])[-1]["value"]
-                for which in ("keraslite", "keras")
-            ]
-            report(
-                f"fit MLP on {backend}: keraslite / Keras", rates[0] / rates[1], "x speed", "> 1"
-            )
+    """Run everything, each figure in a process of its own."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--only", nargs="+", metavar="WHAT", help="a figure and its arguments")
+    options = parser.parse_args()
+    if options.only:
+        first, *rest = options.only
+        loop(*rest) if first == "loop" else rate(first, *rest)
+        return
+    for name in options.networks:
+        for backend in options.backends:
+            for what in ("fit", "predict"):
+                arguments = [what, name, backend]
+                in_process([sys.argv[0], "--only", "loop", *arguments])
+                rates = [in_process([sys.argv[0], "--only", which, *arguments])
+                         for which in ("keraslite", "keras")]  # fmt: skip
+                if all(rates):
+                    found = rates[0][-1]["value"] / rates[1][-1]["value"]
+                    report(f"{what} {name} on {backend}: keraslite / Keras", found, "x speed",
+                           "> 1")  # fmt: skip
 
 
 if __name__ == "__main__":
