@@ -1,9 +1,10 @@
-"""Write docs/parity.md: how far each op is from a float64 reference, on each backend.
+"""Write docs/parity.md: how far ops and layers are from float64 references, on each backend.
 
     python scripts/parity_report.py [--out docs/parity.md]
 
-The cases are the rows of the tests' tables (`tests/support/ops_tables/`). The reference is each
-row's oracle, somebody else's code and not ours, computed in float64 from the same inputs.
+The cases are the rows of the tests' tables (`tests/support/ops_tables/`, `layer_cases.py`). The
+reference of an op is each row's oracle, somebody else's code and not ours, computed in float64 from
+the same inputs; that of a layer is the installed Keras's, in float64.
 Exits with 1 where a row could not be compared and is not in the table of known gaps.
 """
 
@@ -13,7 +14,9 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +24,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
+import parity_layers  # noqa: E402
 from known_gaps import GAPS  # noqa: E402
 from ops_cases import by_op, oracle_of, run  # noqa: E402
 from ops_tables import TABLES  # noqa: E402
@@ -32,8 +36,9 @@ BACKENDS = ("numpy", "jax", "torch", "tensorflow")
 _EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "complex64": 2.0**-23}
 HEAD = """# Parity
 
-How far each op is from a float64 reference on each backend, made by `scripts/parity_report.py` from
-the cases of the tests.
+How far each op and each layer is from a float64 reference on each backend, made by
+`scripts/parity_report.py` from the cases of the tests. The reference of a layer is Keras's, with
+the same weights, in inference.
 
 A figure is the largest difference over all cases, relative to the largest element of the result, in
 units of the spacing of the result's dtype at 1 (2^-23 for float32): 0.5 is correct rounding, `=` is
@@ -42,6 +47,16 @@ that are not. The last column names the worst case, with the largest difference 
 units in its own last place (ulp), which cancellation makes large near zero.
 
 """
+
+
+class Subject(NamedTuple):
+    """What is compared: ops, or layers."""
+
+    name: str
+    groups: dict[str, list]  # the cases of each
+    reference: Callable  # the right results of a case
+    results: Callable  # ours, by case and backend
+    brief: Callable  # a case in a few words
 
 
 def tables() -> dict[str, list]:
@@ -104,13 +119,19 @@ def brief(case) -> str:
     return text if len(text) < 70 else text[:67] + "..."
 
 
-def measure(cases: list, wanted: dict, backend: str) -> tuple[float, float, object]:
-    """The largest difference over the rows of an op, both ways, and the row it stands at."""
+def op_results(case, backend: str) -> list:
+    """Our results of an op."""
+    with keraslite.use_backend(backend):
+        return run(case, backend)
+
+
+def measure(
+    subject: Subject, cases: list, wanted: dict, backend: str
+) -> tuple[float, float, object]:
+    """The largest difference over the cases, both ways, and the case it stands at."""
     worst = 0.0, 0.0, None
     for case in cases:
-        with keraslite.use_backend(backend):
-            got = run(case, backend)
-        for x, want in zip(got, wanted[id(case)], strict=True):
+        for x, want in zip(subject.results(case, backend), wanted[id(case)], strict=True):
             name = keraslite.dtypes.standardize(x.dtype)
             found = difference(keraslite.backend.to_numpy(x), want, name)
             if not found[0] <= worst[0]:
@@ -123,17 +144,17 @@ def figure(value: float) -> str:
     return "=" if value == 0 else f"{value:.2g}" if value < 100 else f"{value:.0f}"
 
 
-def row_of(op: str, cases: list, totals: dict, failed: list) -> str:
-    """The line of an op, and what it adds to the totals."""
-    by_op(cases)
-    wanted = {id(case): reference(case) for case in cases}
+def row_of(subject: Subject, name: str, totals: dict, failed: list) -> str:
+    """The line of an op or layer, and what it adds to the totals."""
+    cases = subject.groups[name]
+    wanted = {id(case): subject.reference(case) for case in cases}
     cells, worst = [], (0.0, 0.0, None, "")
     for backend in BACKENDS:
-        known = [c for c in cases if (c.name, backend) not in GAPS]
+        known = [c for c in cases if (getattr(c, "name", ""), backend) not in GAPS]
         try:
-            found = measure(known, wanted, backend)
+            found = measure(subject, known, wanted, backend)
         except Exception as error:
-            failed.append(f"{op} on {backend}: {error}")
+            failed.append(f"{name} on {backend}: {error}")
             found = math.inf, math.inf, cases[0]
         totals[backend].append(found[0])
         gaps = f" ({len(cases) - len(known)} in the gaps)" if len(known) < len(cases) else ""
@@ -141,41 +162,59 @@ def row_of(op: str, cases: list, totals: dict, failed: list) -> str:
         if found[0] > worst[0]:
             worst = *found, backend
     _, own, case, backend = worst
-    named = f"{backend}: `{brief(case)}`, {figure(own)} ulp" if case else ""
-    return f"| `{op}` | {len(cases)} | {' | '.join(cells)} | {named} |"
+    named = f"{backend}: `{subject.brief(case)}`, {figure(own)} ulp" if case else ""
+    return f"| `{name}` | {len(cases)} | {' | '.join(cells)} | {named} |"
 
 
-def summary(totals: dict[str, list[float]]) -> list[str]:
-    """How many ops are how near, by backend."""
-    lines = ["| | ops | no difference | up to 1 | up to 4 | largest |", "|---|---|---|---|---|---|"]
+def summary(name: str, totals: dict[str, list[float]]) -> list[str]:
+    """How many are how near, by backend."""
+    lines = [f"| | {name} | no difference | up to 1 | up to 4 | largest |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
     for backend, values in totals.items():
         shares = " | ".join(str(sum(v <= limit for v in values)) for limit in (0, 1, 4))
         lines.append(f"| {backend} | {len(values)} | {shares} | {figure(max(values))} |")
     return lines
 
 
+def section(subject: Subject, failed: list) -> list[str]:
+    """The tables of ops or layers."""
+    rows, totals = [], {name: [] for name in BACKENDS}
+    for i, name in enumerate(sorted(subject.groups)):
+        try:
+            rows.append(row_of(subject, name, totals, failed))
+        except Exception as error:
+            failed.append(f"{name}: {error}")
+        if sys.stderr.isatty():
+            print(f"\r{i + 1}/{len(subject.groups)} {subject.name} ", end="", file=sys.stderr)
+    head = [
+        f"| {subject.name[:-1]} | cases | {' | '.join(BACKENDS)} | worst case |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    title = f"## {subject.name.capitalize()}"
+    return [title, "", *summary(subject.name, totals), "", *head, *rows, ""]
+
+
 def main() -> int:
     """Write the page; 1 if a row could not be compared."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "parity.md")
-    out = parser.parse_args().out
-    rows, failed, start, found = [], [], time.perf_counter(), tables()
-    totals: dict[str, list[float]] = {name: [] for name in BACKENDS}
-    for i, (op, cases) in enumerate(sorted(found.items())):
-        try:
-            rows.append(row_of(op, cases, totals, failed))
-        except Exception as error:
-            failed.append(f"{op}: {error}")
-        if sys.stderr.isatty():
-            print(f"\r{i + 1}/{len(found)} ops ", end="", file=sys.stderr)
-    head = [
-        f"| op | cases | {' | '.join(BACKENDS)} | worst case |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    out, failed, start = parser.parse_args().out, [], time.perf_counter()
+    ops = tables()
+    for cases in ops.values():
+        by_op(cases)
+    subjects = [
+        Subject("ops", ops, reference, op_results, brief),
+        Subject("layers", parity_layers.groups(), parity_layers.reference, parity_layers.results,
+                parity_layers.brief),
+    ]  # fmt: skip
+    lines = [line for subject in subjects for line in section(subject, failed)]
     out.parent.mkdir(exist_ok=True)
-    out.write_text("\n".join([HEAD + "\n".join(summary(totals)), "", *head, *rows, ""]))
-    count, spent = sum(map(len, found.values())), time.perf_counter() - start
-    print(f"{len(rows)} ops, {count} cases in {spent:.0f} s: {out}")
+    out.write_text(HEAD + "\n".join(lines))
+    counts = [
+        f"{len(subject.groups)} {subject.name}, {sum(map(len, subject.groups.values()))} cases"
+        for subject in subjects
+    ]
+    print(f"{' and '.join(counts)} in {time.perf_counter() - start:.0f} s: {out}")
     for line in failed:
         print(f"could not be compared: {line}")
     return 1 if failed else 0

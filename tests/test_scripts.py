@@ -20,6 +20,7 @@ import keraslite
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 EXAMPLES = SCRIPTS.parent / "examples"
+sys.path.append(str(SCRIPTS))  # where scripts find each other
 
 
 def script(name):
@@ -81,7 +82,10 @@ def test_a_difference_is_found_and_named():
     assert report.difference(np.int32([1, 2]), np.int64([1, 3]), "int32") == (1, 1)
     case = ops_cases.row("add", np.float32([1, 2]), 1.0, oracle=lambda x, y: x + y + 1)
     failed, totals = [], {name: [] for name in report.BACKENDS}
-    line = report.row_of("add", [case], totals, failed)
+    ops = {"add": [case]}
+    ops_cases.by_op(ops["add"])
+    subject = report.Subject("ops", ops, report.reference, report.op_results, report.brief)
+    line = report.row_of(subject, "add", totals, failed)
     assert not failed
     assert all(value > 1e6 for values in totals.values() for value in values), line
     assert set(totals) == set(keraslite.backend.available()) | {"numpy"}
