@@ -4,7 +4,7 @@ import pytest
 from backends import BACKENDS
 
 import keraslite as keras
-from keraslite import layers
+from keraslite import layers, masking
 from keraslite.layers.base.symbolic_call import infer_outputs
 from keraslite.probing import Dim
 
@@ -84,6 +84,7 @@ def test_shapes_of_several_inputs_are_those_of_the_call(cls, arguments, shapes, 
 def test_two_paths_to_one_size_are_known_to_be_equal():
     """Paths of strides and padding end in one Dim where they end in one size, else in two."""
     with keras.use_backend(BACKENDS[0]):
+        masked = layers.Masking()(keras.Input((None, 3)))  # elsewhere: it changes nothing
         x = keras.Input((None, None, 3))
         conv = [layers.Conv2D(4, 3, 2, "same"), layers.Conv2D(4, 1, 2)]
         padded = layers.Conv2D(4, 3, 2)(layers.ZeroPadding2D(1)(x))
@@ -93,6 +94,7 @@ def test_two_paths_to_one_size_are_known_to_be_equal():
         assert twice.dims[1] is layers.MaxPooling2D(4)(x).dims[1]
         assert layers.Conv2D(4, 3)(x).dims[1] is not x.dims[1]
         assert layers.Conv2D(4, 3, padding="same")(x).dims[1:3] == x.dims[1:3]
+        assert masking.get_mask(layers.Dense(4)(masked)) is not None
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])

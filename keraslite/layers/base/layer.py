@@ -34,7 +34,13 @@ from keraslite.layers.base.calls import CallContext, CallSpec, resolve_training
 from keraslite.layers.base.config import layer_config, own_arguments
 from keraslite.layers.base.input_spec import check_input_spec
 from keraslite.layers.base.inputs import any_symbolic, convert_input
-from keraslite.layers.base.masks import FOLLOW_MASKS, fill_masks, follows_masks, set_masks
+from keraslite.layers.base.masks import (
+    FOLLOW_MASKS,
+    any_masked,
+    fill_masks,
+    follows_masks,
+    set_masks,
+)
 from keraslite.layers.base.stateless import stateless_call
 from keraslite.layers.base.symbolic_call import (
     KEEP_SHAPE,
@@ -374,7 +380,7 @@ class Layer(Tracked, Operation):
             if outputs is None:
                 outputs = infer_outputs(self, args, kwargs, training)
         add_node(self, args, kwargs, outputs, asked)
-        if masking.any_masks() or self._kl_spec.makes_masks:
+        if self._kl_spec.makes_masks or any_masked((args, kwargs)):
             infer_masks(self, args, kwargs, training, outputs)
         return outputs
 

@@ -24,6 +24,13 @@ def accepts_mask(layer: Any) -> bool:
     return "mask" in layer._kl_spec.masks
 
 
+def any_masked(structure: Any) -> bool:
+    """Return whether any tensor in a structure has a mask."""
+    return masking.any_masks() and any(
+        masking.get_mask(x) is not None for x in tree.flatten(structure)
+    )
+
+
 def fill_masks(layer: Any, args: tuple, kwargs: dict[str, Any]) -> None:
     """Give `call` the masks of its inputs where it names them and the caller gave none."""
     spec = layer._kl_spec

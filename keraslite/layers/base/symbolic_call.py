@@ -9,7 +9,7 @@ from keraslite.layers.base.building import map_shapes
 from keraslite.layers.base.calls import CallContext
 from keraslite.layers.base.inputs import convert_input
 from keraslite.layers.base.losses import clear_losses
-from keraslite.layers.base.masks import fill_masks, set_masks
+from keraslite.layers.base.masks import any_masked, fill_masks, set_masks
 from keraslite.naming import fix_path
 from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor, Node, collect_sizes, infer
@@ -48,7 +48,7 @@ def known_output(layer: Any, args: tuple, kwargs: dict[str, Any]) -> KerasTensor
         args: the positional arguments.
         kwargs: the keyword arguments.
     """
-    if len(args) != 1 or not layer.autocast or masking.any_masks():
+    if len(args) != 1 or not layer.autocast or any_masked((args, kwargs)):
         return None
     listed = isinstance(args[0], list | tuple)
     tensors = args[0] if listed else args
