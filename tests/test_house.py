@@ -307,7 +307,7 @@ def test_an_import_is_quick():
         return float(run(code))
 
     # What it costs is seen by scripts/bench/imports.py; the limits leave room for a noisy machine.
-    limits = {"hub": 0.5, "keraslite": 3.2}
+    limits = {"hub": 0.5, "keraslite": 4.0}
     runs = [[seconds(f"import {name}") for name in ("numpy", *limits)] for _ in range(5)]
     numpy, *times = (min(times) for times in zip(*runs, strict=True))
     for (name, limit), time in zip(limits.items(), times, strict=True):

@@ -5,7 +5,6 @@ They are written with the package `tensorboard` alone, which imports no framewor
 
 import io
 import os
-import platform
 import time
 from itertools import count
 from pathlib import Path
@@ -51,6 +50,8 @@ class EventFile:
     """
 
     def __init__(self, folder: Any):
+        import platform  # which takes time
+
         require_tensorboard()
         host = platform.node()
         # TensorBoard reads the files of a folder in the order of their names.
