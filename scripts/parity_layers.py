@@ -21,7 +21,7 @@ def groups() -> dict[str, list[Row]]:
 
 
 def _outputs(library, row: Row, dtype: str) -> list[np.ndarray]:
-    """What a layer gives in inference, with the weights of the tests."""
+    """Return the outputs of a layer in inference, with the weights of the tests."""
 
     def cast(x):
         is_float = isinstance(x, np.ndarray) and x.dtype == np.float32

@@ -50,7 +50,7 @@ units in its own last place (ulp), which cancellation makes large near zero.
 
 
 class Subject(NamedTuple):
-    """What is compared: ops, or layers."""
+    """A group of things to compare: ops, or layers."""
 
     name: str
     groups: dict[str, list]  # the cases of each

@@ -8,6 +8,7 @@ import ast
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -307,11 +308,11 @@ def test_an_import_is_quick():
         return float(run(code))
 
     # What it costs is seen by scripts/bench/imports.py; the limits leave room for a noisy machine.
-    limits = {"hub": 0.5, "keraslite": 4.0}
-    runs = [[seconds(f"import {name}") for name in ("numpy", *limits)] for _ in range(5)]
-    numpy, *times = (min(times) for times in zip(*runs, strict=True))
-    for (name, limit), time in zip(limits.items(), times, strict=True):
-        assert time < limit * numpy, f"{name}: {time / numpy:.2f} times the CPU time of numpy"
+    limits = {"hub": 0.5, "keraslite": 3.2}
+    runs = [[seconds(f"import {name}") for name in ("numpy", *limits)] for _ in range(7)]
+    for i, (name, limit) in enumerate(limits.items(), 1):
+        ratio = statistics.median(times[i] / times[0] for times in runs)  # of times under one load
+        assert ratio < limit, f"{name}: {ratio:.2f} times the CPU time of numpy"
 
 
 def test_every_public_name_has_a_docstring():

@@ -72,7 +72,7 @@ def calibrate(structure: dict[str, Any], config: Any, layers: list[Any]) -> None
 
 
 def _through(structure: dict[str, Any], x: Any) -> Any:
-    """What the layers before the blocks make of token ids."""
+    """Return the outputs of the layers before the blocks for token ids."""
     x = ops.convert_to_tensor(x)
     for layer in structure.get("pre_block_layers", ()):
         x = layer(x)

@@ -28,7 +28,7 @@ class QuantizationConfig:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """What `get_config` described."""
+        """Return the config that `get_config` wrote."""
         return cls(**{k: registry.deserialize_keras_object(v) for k, v in config.items()})
 
     def dtype_policy_string(self) -> str:
@@ -110,7 +110,7 @@ class Int4QuantizationConfig(QuantizationConfig):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """What `get_config` described; where it has no block size, there are no blocks."""
+        """Return the config that `get_config` wrote; without a block size there are no blocks."""
         return super().from_config({"block_size": None} | config)
 
     def dtype_policy_string(self) -> str:

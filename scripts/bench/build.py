@@ -93,7 +93,7 @@ def build_applications(backend: str) -> None:
 
 
 def growth(backend: str) -> None:
-    """What work leaves in memory, after as much of it as warms up."""
+    """The growth of memory over repeated work, after a warm-up."""
     keras = library("keraslite", backend)
     x = generator.normal(size=(64, 16)).astype("float32")
     y = generator.normal(size=(64, 4)).astype("float32")

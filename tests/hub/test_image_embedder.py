@@ -35,8 +35,6 @@ def embeddings_of(oracle, pixels):
 
 @pytest.mark.parametrize("name", [*OF_TRANSFORMERS, *OF_TIMM])
 def test_vectors_are_those_of_the_library_that_wrote_the_weights(backend, name, tmp_path):
-    if backend not in ("torch", "numpy") and name not in ("vit", "resnet18"):
-        pytest.skip("the scores of these networks are compared on all backends")
     write = transformers_checkpoint if name in OF_TRANSFORMERS else timm_checkpoint
     oracle = write(tmp_path / "all", name)
     model = hub.ImageEmbedder.from_preset(tmp_path / "all", normalize=False)

@@ -217,8 +217,6 @@ def assert_close(actual, expected):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_scores_and_vectors_are_those_of_timm(backend, architecture, tiny):
-    if architecture == "nasnetalarge" and backend in ("jax", "tensorflow"):
-        pytest.skip("NASNetMobile is compared there: a thousand layers take a minute to compile")
     folder, oracle = tiny(architecture)
     model = hub.ImageClassifier.from_preset(folder, activation=None, preprocessor=None)
     embedder = hub.ImageEmbedder.from_preset(folder, normalize=False, preprocessor=None)

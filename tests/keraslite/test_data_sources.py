@@ -1,4 +1,4 @@
-"""What data `fit`, `evaluate` and `predict` take: from which library, on which backend."""
+"""Data of each library in `fit`, `evaluate` and `predict`, on each backend."""
 
 import subprocess
 import sys

@@ -22,7 +22,7 @@ class Quantized(LoRA):
 
     @property
     def weight_mode(self) -> Mode | None:
-        """What the layer makes of its large weights; None where they are floats."""
+        """The quantization mode of the large weights; None where they are floats."""
         return MODES.get(self.quantization_mode)
 
     # -- what a layer says of its weights -------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What every quantization mode answers."""
+"""The interface of a quantization mode."""
 
 from collections.abc import Callable
 from typing import Any
