@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -49,10 +49,11 @@ class Storage:
         Raises:
             ValueError: the pattern is for another number of axes.
         """
-        sizes = [math.prod(shape[i] for i in group) for group in self._axes(shape).groups]
-        if self.parts > 1:
-            sizes[self.axis] *= self.parts
-        return tuple(sizes)
+        joined = _joined(self.pattern, tuple(shape))
+        if self.parts == 1:
+            return joined
+        axis = self.axis
+        return (*joined[:axis], joined[axis] * self.parts, *joined[axis + 1 :])
 
     def fits(self, shape: Sequence[int], stored: Sequence[int]) -> bool:
         """Return whether a tensor of a checkpoint can be our weight.
@@ -87,7 +88,7 @@ class Storage:
             size = array.shape[self.axis] // self.parts
             begin = self.part * size
             array = array[(slice(None),) * self.axis + (slice(begin, begin + size),)]
-        axes = self._axes(shape)
+        axes = _parse(self.pattern, len(shape))
         return array.reshape([shape[i] for i in axes.order]).transpose(axes.inverse)
 
     def to_checkpoint(self, array: np.ndarray, stored: Sequence[int] | None = None) -> np.ndarray:
@@ -108,7 +109,7 @@ class Storage:
             raise ValueError(self.mismatch(array.shape, sizes))
         if self.parts > 1:
             sizes[self.axis] //= self.parts
-        order = self._axes(array.shape).order
+        order = _parse(self.pattern, array.ndim).order
         return np.asarray(array.transpose(order).reshape(sizes), order="C")
 
     def as_part(self, part: int, parts: int, axis: int = 0) -> "Storage":
@@ -133,9 +134,6 @@ class Storage:
         """
         expected = self.stored_shape(shape)
         return f"got {tuple(stored)}, expected {expected} for a weight of shape {tuple(shape)}"
-
-    def _axes(self, shape: Sequence[int]) -> "_Axes":
-        return _parse(self.pattern, len(shape))
 
 
 class _Axes(NamedTuple):
@@ -171,6 +169,12 @@ def _parse(pattern: str, rank: int) -> _Axes:
         raise ValueError(f"The storage {pattern!r} must name every axis once on each side.")
     numbers = tuple(tuple(map(ours.index, group)) for group in groups)
     return _Axes(numbers, order, tuple(map(order.index, range(rank))))
+
+
+@lru_cache(4096)  # the layers of a model have few shapes
+def _joined(pattern: str, shape: Shape) -> Shape:
+    """Return the stored shape of a weight, or of its part."""
+    return tuple(math.prod(shape[i] for i in g) for g in _parse(pattern, len(shape)).groups)
 
 
 def _without_pixel(shape: Shape) -> Shape:

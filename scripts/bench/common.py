@@ -23,13 +23,21 @@ def report(name: str, value: float, unit: str, goal: str = "", **more) -> None:
     print(json.dumps(line | ({"goal": goal} if goal else {}) | more), flush=True)
 
 
-def interleaved(runs: dict[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
-    """Median seconds of each function; the functions take turns, since machines are noisy."""
+def interleaved(
+    runs: dict[str, Callable[[], object]], rounds: int = 7, collect: bool = False
+) -> dict[str, float]:
+    """Median seconds of each function; the functions take turns, since machines are noisy.
+
+    With `collect`, models that a run has dropped are deleted before the next one: new memory from
+    the system costs more than to fill it.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
     for _ in range(rounds):
         for name, run in runs.items():
+            if collect:
+                gc.collect()
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)

@@ -57,7 +57,7 @@ def placed(x: jax.Array) -> jax.Array:
 
 def canonical(name: str) -> str:
     """The type that JAX uses for a name: 32 bits unless jax_enable_x64 is set."""
-    return jax_dtypes.canonicalize_dtype(dtypes.to_numpy(name)).name
+    return _NAMES[jax_dtypes.canonicalize_dtype(dtypes.to_numpy(name))]
 
 
 def native(dtype: Any) -> np.dtype:

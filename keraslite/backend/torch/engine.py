@@ -42,13 +42,15 @@ no_grad = torch.no_grad
 
 def new_variable(value: torch.Tensor, trainable: bool, name: str) -> torch.nn.Parameter:
     """Storage for a variable."""
-    differentiable = value.dtype.is_floating_point or value.dtype.is_complex
+    trained = trainable and (value.dtype.is_floating_point or value.dtype.is_complex)
+    if not (in_transform() or value.is_inference() or torch.is_inference_mode_enabled()):
+        return torch.nn.Parameter(value, requires_grad=trained)
     # Made inside torch.func.grad it would be of that transform, and die with it.
     outside = temporarily_clear_interpreter_stack if in_transform() else nullcontext
     # One made inside the caller's torch.inference_mode could not be trained later.
     with outside(), torch.inference_mode(False):
         value = value.clone() if value.is_inference() else value
-        return torch.nn.Parameter(value.detach(), requires_grad=trainable and differentiable)
+        return torch.nn.Parameter(value.detach(), requires_grad=trained)
 
 
 def read(raw: torch.nn.Parameter) -> torch.Tensor:

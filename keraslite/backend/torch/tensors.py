@@ -217,7 +217,10 @@ def to_numpy(x: torch.Tensor) -> np.ndarray:
 
 def new_value(value: Any, dtype: str) -> torch.Tensor:
     """The first value of a variable: a writable array's memory is taken over, not copied."""
-    return convert(value, dtype)
+    if type(value) is not np.ndarray:
+        return convert(value, dtype)
+    tensor = from_numpy(value)
+    return tensor if tensor.dtype is _NATIVE[dtype] else tensor.to(_NATIVE[dtype])
 
 
 def shape_of(x: torch.Tensor) -> tuple:
