@@ -130,9 +130,7 @@ def _stacked(leaves: list[list], stored: list[torch.Tensor]) -> tuple[Any, Any]:
     if before != versions:
         biases = None
         if any(bias is not None for _, _, bias, *_ in leaves):
-            parts = [
-                w.new_zeros(w.shape[0]) if bias is None else bias for _, w, bias, *_ in leaves
-            ]
+            parts = [w.new_zeros(w.shape[0]) if bias is None else bias for _, w, bias, *_ in leaves]
             biases = torch.cat(parts)
         stack = torch.cat([weight for _, weight, *_ in leaves]), biases
         stacks[key] = versions, stack
