@@ -318,6 +318,30 @@ def test_predict_of_other_models_runs_their_python(folding_model):
     assert len(calls) == 5
 
 
+@pytest.mark.parametrize("activation", ["relu", lambda x: ops.relu(x)])
+def test_predict_of_built_in_layers_is_replayed(activation, monkeypatch):
+    """The Python of a function of the user's may have effects: it runs at each batch."""
+    from keraslite.backend.torch.fast import recording
+
+    written, replays = recording._written, []
+
+    def kept(*args):
+        replay = written(*args)
+        return lambda *tensors: replays.append(1) or replay(*tensors)
+
+    monkeypatch.setattr(recording, "_written", kept)
+    with keras.use_backend("torch"):
+        stack = [layers.Input((3,)), layers.Dense(4, activation), layers.Dropout(0.5)]
+        model = keras.Sequential([*stack, layers.Dense(2)])
+        x = np.ones((2, 3), "float32")
+        for _ in range(2):
+            for _ in range(5):
+                expected = ops.convert_to_numpy(model(x, training=False))
+                np.testing.assert_allclose(model.predict_on_batch(x), expected, 1e-6, 1e-6)
+            model.set_weights([2 * w for w in model.get_weights()])
+    assert len(replays) == (0 if callable(activation) else 7)
+
+
 def test_the_last_recordings_are_kept(monkeypatch):
     from keraslite.backend.torch.fast import recording
 
