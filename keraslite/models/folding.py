@@ -142,7 +142,8 @@ def _run(
 
 def _is_changed(layer: Layer) -> bool:
     """Whether a call of a layer does more than its operation, by what was done to it since."""
-    return getattr(layer, "lora_enabled", False) or layer.activity_regularizer is not None
+    changed = getattr(layer, "lora_enabled", False) or layer.activity_regularizer is not None
+    return changed or layer._kl_hooked
 
 
 def _is_convolution(node: Node) -> bool:
