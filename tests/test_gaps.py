@@ -62,19 +62,8 @@ def _another_framework_as_a_layer(backend):
         layers.TorchModuleWrapper(module)
 
 
-def _jit_of_a_variable_that_is_not_listed():
-    with keras.use_backend("jax"):
-        weight, one = keras.Variable(1.0), keras.ops.ones(())
-        scale = keras.jit(lambda x: x * weight)
-        scale(one)
-        weight.assign(2.0)
-        if float(scale(one)) != 2.0:
-            raise ValueError("the program keeps the value of the first call")
-
-
 GAPS = {
     "a module of torch as a layer on jax": lambda: _another_framework_as_a_layer("jax"),
-    "jit on jax of a variable that it is not told of": _jit_of_a_variable_that_is_not_listed,
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
     "torch.func.functional_call of layers in a list": _functional_call_of_a_list,
     "torch.compile(fullgraph) of Masking": lambda: _fullgraph(layers.Masking, STEPS),
