@@ -101,7 +101,8 @@ def test_jit_threads_variables(trainable):
 
 
 def test_jit_reads_variables_that_are_not_listed(trainable):
-    weight, total, one = keras.Variable(1.0), keras.Variable(0.0), ops.ones(())
+    weight, total = (keras.Variable(x, trainable=False) for x in (1.0, 0.0))
+    one = ops.ones(())
 
     def add(x):
         total.assign_add(x * weight)
