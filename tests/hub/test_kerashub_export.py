@@ -1,0 +1,260 @@
+"""Models written as presets of KerasHub: it opens them, and answers as ours do."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import kerashub_opens
+import numpy as np
+import pytest
+from backends import BACKENDS
+from compare import assert_close
+
+import hub
+import keraslite as keras
+from hub.convert.kerashub import convert_kerashub
+from hub.presets import resolve
+
+SIZES = {
+    "vocabulary_size": 170, "num_layers": 2, "num_heads": 3, "hidden_dim": 12,
+    "intermediate_dim": 20, "max_sequence_length": 24,
+}  # fmt: skip
+_T5 = {k: v for k, v in SIZES.items() if k != "max_sequence_length"}
+_ELECTRA = {"vocab_size": 170, **{k: v for k, v in SIZES.items() if k != "vocabulary_size"}}
+_TANH = {"activation": "gelu_new"}
+_WHISPER = {
+    **_T5, "vocabulary_size": 267 + 1501, "max_encoder_sequence_length": 100,
+    "max_decoder_sequence_length": 24,
+}  # fmt: skip
+# Name -> the prefix of the classes, arguments of the backbone, the task and its arguments.
+MODELS = {
+    "bert": ("Bert", {**SIZES, **_TANH, "num_segments": 3}, None),
+    "bert-no-pooler": ("Bert", {**SIZES, **_TANH, "pooler": False}, None),
+    "bert-classes": ("Bert", {**SIZES, **_TANH}, ("TextClassifier", {"num_classes": 4})),
+    "bert-vectors": ("Bert", {**SIZES, **_TANH, "pooler": False}, ("TextEmbedder", {})),
+    "roberta": ("Roberta", SIZES, None),
+    "roberta-classes": (
+        "Roberta", SIZES, ("TextClassifier", {"num_classes": 3, "activation": "softmax"}),
+    ),
+    "roberta-masks": ("Roberta", SIZES, ("MaskedLM", {})),
+    "xlm-roberta": ("XLMRoberta", SIZES, ("MaskedLM", {})),
+    "distilbert": ("DistilBert", SIZES, ("TextClassifier", {"num_classes": 2})),
+    "albert": (
+        "Albert",
+        {**SIZES, "num_layers": 4, "embedding_dim": 8, "num_groups": 2,
+         "num_inner_repetitions": 2},
+        ("TextClassifier", {"num_classes": 4}),
+    ),
+    "albert-wide": ("Albert", {**SIZES, "embedding_dim": 12}, None),
+    "electra": ("Electra", {**_ELECTRA, **_TANH, "embedding_dim": 8}, None),
+    "electra-wide": ("Electra", {**_ELECTRA, **_TANH, "embedding_dim": 12}, None),
+    "gpt2": ("GPT2", SIZES, ("CausalLM", {})),
+    "opt": ("OPT", SIZES, ("CausalLM", {})),
+    "t5": ("T5", {**_T5, "key_value_dim": 5}, ("Seq2SeqLM", {})),
+    "t5-gated": (
+        "T5", {**_T5, **_TANH, "use_gated_activation": True}, ("Seq2SeqLM", {"tied": False}),
+    ),
+    "whisper": ("Whisper", _WHISPER, ("SpeechToText", {"generation_config": {"is_multilingual": True}})),
+}  # fmt: skip
+# Names of those that are written from another backend than the first.
+ELSEWHERE = {"roberta-classes": "jax", "gpt2": "tensorflow", "electra": "numpy"}
+TEXTS = ["the movie was good!", "bad film", "An amazing movie  was not bad", "café 中文"]
+WORDS = ["the", "movie", "was", "good", "bad", "an", "amazing", "film", "##s", "!", ".", "not"]
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
+def tokenizer_of(prefix):
+    """A tokenizer with a tiny vocabulary, of the class for a family."""
+    letters = [chr(c) for c in range(33, 127)] + ["\u0120"]
+    pairs = ["m o", "\u0120 mo", "g o", "a d", "\u0120 w"]
+    tokens = [*letters, *(pair.replace(" ", "") for pair in pairs)]
+    angles = ["<s>", "<pad>", "</s>", "<unk>", *tokens, "<mask>"]
+    ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
+    if prefix in ("Bert", "DistilBert", "Electra"):
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "cafe", "An"]
+        return hub.WordPieceTokenizer(words, lowercase=prefix != "DistilBert", max_length=20)
+    if prefix in ("Roberta", "OPT"):
+        special = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>",
+                   "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>",
+                   "mask_token": "<mask>"}  # fmt: skip
+        if prefix == "OPT":
+            special = {r: "</s>" for r in ("bos_token", "eos_token", "unk_token")}
+            special["pad_token"] = "<pad>"
+        vocabulary = {token: i for i, token in enumerate(angles)}
+        return hub.BytePairTokenizer(
+            vocabulary, pairs, special_tokens=special, add_bos_token=prefix == "OPT", max_length=20
+        )
+    if prefix == "GPT2":
+        vocabulary = {token: i for i, token in enumerate(["<|endoftext|>", *tokens])}
+        return hub.BytePairTokenizer(vocabulary, pairs, special_tokens=ends, max_length=20)
+    if prefix == "Whisper":
+        from tokenizers.pre_tokenizers import ByteLevel
+
+        words = [*sorted(ByteLevel.alphabet()), "th", "<|endoftext|>"]
+        names = ("startoftranscript", "en", "de", "translate", "transcribe", "startoflm",
+                 "startofprev", "nospeech", "notimestamps")  # fmt: skip
+        added = {f"<|{name}|>": 258 + i for i, name in enumerate(names)}
+        return hub.WhisperTokenizer({w: i for i, w in enumerate(words)}, ["t h"], added)
+    scored = [(p, -2.0 - 0.1 * i) for i, p in enumerate(("▁", *"abcdefghilmnostuvwz!", "▁movie",
+              "▁the", "▁film", "ood", "▁was", "ing"))]  # fmt: skip
+    heads = {"T5": ["<pad>", "</s>", "<unk>"], "XLMRoberta": ["<unk>", "<s>", "</s>"],
+             "Albert": ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]}[prefix]  # fmt: skip
+    style = {"T5": "t5", "XLMRoberta": "xlm-roberta", "Albert": "albert"}[prefix]
+    return hub.UnigramTokenizer(
+        [*((piece, 0.0) for piece in heads), *scored], style, heads.index("<unk>"), CHARSMAP,
+        lowercase=False, keep_accents=True, max_length=20,
+    )  # fmt: skip
+
+
+def _charsmap():
+    """SentencePiece's normalisation to NFKC, as its trainer writes it."""
+    import io
+
+    import sentencepiece
+
+    from hub.tokenizers.sentencepiece import parse_model
+
+    out = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS * 5), model_writer=out, vocab_size=40, minloglevel=2,
+        hard_vocab_limit=False,
+    )  # fmt: skip
+    return parse_model(out.getvalue()).charsmap
+
+
+CHARSMAP = _charsmap()
+
+
+def preprocessor_of(task, tokenizer, prefix):
+    if task == "SpeechToText":
+        audio = hub.WhisperAudioConverter(max_audio_length=1)
+        return hub.SpeechToTextPreprocessor(audio, tokenizer, 20)
+    names = {"TextClassifier": "Text", "TextEmbedder": "Text"}
+    return getattr(hub, f"{names.get(task, task)}Preprocessor")(tokenizer, 20)
+
+
+def scrambled(model, seed=0):
+    """A model without zeros or ones that hide a mistake."""
+    generator = np.random.default_rng(seed)
+    for _, variable in model.named_weights():
+        noise = generator.normal(size=variable.shape) * 0.3
+        variable.assign(np.asarray(variable.numpy(), "float32") + noise.astype("float32"))
+    return model
+
+
+def model_of(name):
+    prefix, sizes, task = MODELS[name]
+    model = getattr(hub, f"{prefix}Backbone")(**sizes)
+    if task is not None:
+        preprocessor = preprocessor_of(task[0], tokenizer_of(prefix), prefix)
+        model = getattr(hub, task[0])(model, preprocessor=preprocessor, **task[1])
+    return scrambled(model)
+
+
+def inputs(name):
+    """A batch with padding on the right; the names are those of both sides."""
+    prefix, _, task = MODELS[name]
+    generator = np.random.default_rng(0)
+    mask = np.array([[1] * 7, [1] * 4 + [0] * 3, [1] + [0] * 6])
+    ids = generator.integers(5, 170, (3, 7)).astype("int32")
+    ids = np.where(mask, ids, 1 if "Roberta" in prefix else ids)
+    if prefix == "T5":
+        other = generator.integers(5, 170, (3, 5)).astype("int32")
+        return {
+            "encoder_token_ids": ids, "encoder_padding_mask": mask, "decoder_token_ids": other,
+            "decoder_padding_mask": np.ones((3, 5), "int32"),
+        }  # fmt: skip
+    if prefix == "Whisper":
+        features = generator.normal(size=(3, 100, 80)).astype("float32")
+        return {
+            "encoder_features": features, "decoder_token_ids": ids, "decoder_padding_mask": mask,
+        }  # fmt: skip
+    batch = {"token_ids": ids, "padding_mask": mask}
+    if prefix in ("Bert", "Albert", "Electra"):
+        batch["segment_ids"] = np.array([[0, 0, 0, 1, 1, 0, 1]] * 3, "int32")
+    if task is not None and task[0] == "MaskedLM":
+        batch["mask_positions"] = np.array([[0, 2], [3, 1], [0, 0]])
+    return batch
+
+
+def ids_of(preprocessor, texts):
+    """Token ids without special tokens."""
+    plain = preprocessor.tokenizer.encode_batch(texts, None, 99, add_special_tokens=False)
+    return [ids.tolist() for ids, _ in plain]
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """The folder of all presets, and our outputs by name."""
+    folder, answers = tmp_path_factory.mktemp("exported"), {}
+    for name in MODELS:
+        backend = ELSEWHERE.get(name)
+        with keras.use_backend(backend if backend in BACKENDS else BACKENDS[0]):
+            model = model_of(name)
+            hub.export_to_kerashub(model, folder / name)
+            is_speech = getattr(model, "task", "") == "SpeechToText"
+            out = (model.backbone if is_speech else model)(inputs(name))
+            out = out if isinstance(out, dict) else {"output": out}
+            answers[name] = {k: keras.ops.convert_to_numpy(v) for k, v in out.items()}
+        np.savez(folder / f"{name}.batch.npz", **inputs(name))
+        if MODELS[name][2] is not None:
+            answers[name]["ids"] = ids_of(model.preprocessor, TEXTS)
+            answers[name]["preprocessor"] = model.preprocessor
+            (folder / f"{name}.texts.json").write_text(json.dumps(TEXTS))
+    opened = subprocess.run(
+        [sys.executable, kerashub_opens.__file__, str(folder)], capture_output=True, text=True,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+    )  # fmt: skip
+    assert opened.returncode == 0, opened.stderr[-3000:]
+    return folder, answers
+
+
+# -- what KerasHub makes of them ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_kerashub_answers_the_same(exported, name):
+    folder, answers = exported
+    theirs, ours, batch = dict(np.load(folder / f"{name}.out.npz")), answers[name], inputs(name)
+    if "output" in theirs and "output" not in ours:
+        theirs["sequence_output"] = theirs.pop("output")
+    lacks = theirs.keys() - ours.keys()
+    assert lacks <= {"pooled_output"}
+    for key in theirs.keys() - lacks:
+        mask = batch.get("padding_mask", batch.get(f"{key.partition('_')[0]}_padding_mask"))
+        mask = batch.get("decoder_padding_mask") if mask is None else mask
+        a, b = np.asarray(ours[key], "float32"), theirs[key]
+        assert a.shape == b.shape and np.isfinite(b).all()
+        if a.shape[:2] == mask.shape:  # values at padding do not matter
+            a, b = a[mask > 0], b[mask > 0]
+        assert_close(a, b, rtol=1e-5, atol=1e-5, message=key)
+    for key in lacks:  # a pooler that ours lacks is an identity there
+        expected = np.tanh(np.asarray(ours["sequence_output"])[:, 0])
+        assert_close(theirs[key], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_kerashub_would_save_the_same(exported, name):
+    folder, _ = exported
+    assert json.loads((folder / "again.json").read_text())[name] == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name][2] is not None])
+def test_token_ids_equal(exported, name):
+    folder, answers = exported
+    theirs = json.loads((folder / f"{name}.ids.json").read_text())
+    assert theirs.pop("ids") == answers[name]["ids"]
+    preprocessor = answers[name]["preprocessor"]
+    if theirs:
+        given = (TEXTS, TEXTS) if name.startswith("t5") else (TEXTS,)
+        ours = preprocessor(*given)
+        ours = ours[0] if isinstance(ours, tuple) else ours
+        for key, rows in theirs.items():
+            for a, b, row in zip(ours[key], rows, range(len(rows)), strict=True):
+                count = int(np.asarray(ours[key.replace("token_ids", "padding_mask")
+                            .replace("segment_ids", "padding_mask")])[row].sum())  # fmt: skip
+                assert np.asarray(a)[:count].astype(int).tolist() == b[:count], (key, row)
