@@ -205,7 +205,8 @@ def _task_of(
     if not isinstance(name, str) or not isinstance(config, dict):
         raise ValueError(f"task.json of {source.location} names no class with its config.")
     task = next((TASKS[end] for end in TASKS if name.endswith(end)), "")
-    head = theirs.heads.get(task, f"there is no task like {name} for {theirs.model_type}")
+    head: Any = theirs.heads.get(task, f"there is no task like {name} for {theirs.model_type}")
+    head = theirs.inexact.get(task, head)
     if config.get("hidden_dim") not in (None, preset["hidden_dim"]):
         head = f"its hidden_dim={config['hidden_dim']} is not that of the backbone"
     if isinstance(head, str):

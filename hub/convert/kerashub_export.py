@@ -24,7 +24,7 @@ from hub.convert.kerashub_records import (
     task_config,
 )
 from hub.convert.kerashub_vocabularies import write_kerashub_tokenizer
-from hub.convert.kerashub_weights import TASK, WEIGHTS, split
+from hub.convert.kerashub_weights import TASK, WEIGHTS, split_weight
 from hub.convert.safetensors import check_target
 from hub.families import family_of
 from hub.files import write_json
@@ -133,16 +133,17 @@ class _Preset:
             )
 
     def _head(self, task: str) -> Mapping[str, str]:
-        heads = {self.theirs.task: {}, **self.theirs.heads}
-        head = heads.get(task)
-        if isinstance(head, Mapping) and task != "Backbone":
-            return head
-        names = sorted(n for n, h in heads.items() if isinstance(h, Mapping) and n != "Backbone")
-        why = "" if head is None else f": {head}"
-        raise ValueError(
-            f"A {task} of {self.theirs.model_type} cannot be written as one of KerasHub{why}. Its "
-            f"backbone can (export_to_kerashub(model.backbone, ...)), and the tasks {names}."
-        )
+        if task not in self.theirs.tasks():
+            raise ValueError(
+                f"KerasHub has no {task} of {self.theirs.model_type}. Its backbone can be written "
+                f"(export_to_kerashub(model.backbone, ...)), and the tasks {self.theirs.tasks()}."
+            )
+        if task in self.theirs.inexact:
+            self._warn(self.theirs.inexact[task])
+        return self.theirs.heads.get(task, {})
+
+    def _warn(self, why: str) -> None:
+        warnings.warn(f"KerasHub's answers will differ a little: {why}.", stacklevel=5)
 
     # -- configs ----------------------------------------------------------------------------------
 
@@ -163,10 +164,8 @@ class _Preset:
             ):
                 continue
             if (said, meant) in _NEAR:
-                warnings.warn(
-                    f"KerasHub's {self.prefix}Backbone has the tanh form of GELU, this model the "
-                    "exact one: outputs will differ by about 1e-3.",
-                    stacklevel=5,
+                self._warn(
+                    f"its {self.prefix}Backbone has the tanh form of GELU, this model the exact one"
                 )
             else:
                 wrong[key] = said, meant
@@ -192,8 +191,9 @@ class _Preset:
         for layer in self.theirs.identities:
             if f"{inside}{layer}/kernel" not in weights:
                 width = self.arguments["hidden_dim"]
-                weights[f"{inside}{layer}/kernel"] = _Constant(np.eye(width, dtype="float32"))
-                weights[f"{inside}{layer}/bias"] = _Constant(np.zeros(width, "float32"))
+                dtype = np.dtype(self.backbone.variable_dtype)
+                weights[f"{inside}{layer}/kernel"] = _Constant(np.eye(width, dtype=dtype))
+                weights[f"{inside}{layer}/bias"] = _Constant(np.zeros(width, dtype))
         return weights
 
     def _plan(self) -> dict[str, list[str] | None]:
@@ -213,7 +213,7 @@ class _Preset:
         if added is not None:
             array = (array.astype("float32") + added).astype(array.dtype)
         names = [without_underscores(p) for p in paths]
-        parts = split(array, path, names, self.theirs, self.arguments)
+        parts = split_weight(array, path, names, self.theirs, self.arguments)
         yield from zip(paths, parts, strict=True)
 
     def _added_to(self, path: str) -> np.ndarray | None:

@@ -32,8 +32,9 @@ class KerasHubFamily:
         same: arguments of ours that equal another argument in KerasHub.
         leading: unused rows of the table of positions that KerasHub leaves out.
         zeros: our paths that KerasHub lacks, whose weights are zeros.
-        heads: our task -> what KerasHub's class ends with, and the rows of the head below the
-            task; or why the head cannot be taken along.
+        heads: our task -> the rows of its head below the task; none where it has no weights.
+        inexact: our task -> why KerasHub's head computes something a little different: it is
+            written with a warning, and not read.
         stated: what config.json says beside.
         task: our task where no head is stated, or none has weights.
         left: patterns of tensors that are not taken along, and why.
@@ -49,7 +50,8 @@ class KerasHubFamily:
     same: Mapping[str, str] = field(default_factory=dict)
     leading: int = 0
     zeros: tuple[str, ...] = ()
-    heads: Mapping[str, Mapping[str, str] | str] = field(default_factory=dict)
+    heads: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    inexact: Mapping[str, str] = field(default_factory=dict)
     stated: Mapping[str, Any] = field(default_factory=dict)
     task: str = "Backbone"
     left: Mapping[str, str] = field(default_factory=dict)
@@ -192,7 +194,7 @@ _CROSS = {
 _EPSILON = "KerasHub's head normalises with an epsilon of 1e-5, this family's with 1e-12"
 _EXACT = f"{_EPSILON}, and has the exact GELU, which a config.json says for all layers or none"
 
-_ROBERTA = {
+_ROBERTA: dict[str, Any] = {
     "config": _SIZES,
     "rows": {**_TOGETHER, **_NORM, **_BLOCKS},
     "fixed": _ROBERTA_FIXED,
@@ -226,17 +228,20 @@ BACKBONES = {
         "bert", {**_SIZES, "num_segments": int},
         {**_APART, **_SEGMENTS, **_NORM, **_BLOCKS, "pooler": "layers/dense"},
         "BertTokenizer", _BERT_FIXED,
-        heads={"TextClassifier": _DENSE, "MaskedLM": _EXACT, "TextEmbedder": {}},
+        heads={"TextClassifier": _DENSE, "MaskedLM": _MASKED, "TextEmbedder": {}},
+        inexact={"MaskedLM": _EXACT},
         identities=("pooler",),
     ),
     "RobertaBackbone": KerasHubFamily("roberta", tokenizer="RobertaTokenizer", **_ROBERTA),
     "XLMRobertaBackbone": KerasHubFamily(
-        "xlm-roberta", tokenizer="XLMRobertaTokenizer", **_ROBERTA
+        "xlm-roberta", tokenizer="XLMRobertaTokenizer",
+        **{**_ROBERTA, "heads": {**_ROBERTA["heads"], "TextEmbedder": {}}},
     ),
     "DistilBertBackbone": KerasHubFamily(
         "distilbert", _SIZES, {**_TOGETHER, **_NORM, **_BLOCKS}, "DistilBertTokenizer",
         {"activation": "gelu", "layer_norm_epsilon": 1e-12},
-        heads={"TextClassifier": _TWO_DENSE, "MaskedLM": _EPSILON},
+        heads={"TextClassifier": _TWO_DENSE, "MaskedLM": _MASKED},
+        inexact={"MaskedLM": _EPSILON},
     ),
     "AlbertBackbone": KerasHubFamily(
         "albert",
@@ -248,7 +253,7 @@ BACKBONES = {
             "pooler": "layers/dense_1",
         },
         "AlbertTokenizer", _BERT_FIXED,
-        heads={"TextClassifier": _DENSE, "MaskedLM": _EPSILON},
+        heads={"TextClassifier": _DENSE, "MaskedLM": _MASKED}, inexact={"MaskedLM": _EPSILON},
         identities=("embeddings_projection", "pooler"),
     ),
     "ElectraBackbone": KerasHubFamily(

@@ -193,7 +193,7 @@ def fill(
     ]
 
 
-def split(
+def split_weight(
     array: np.ndarray, path: str, names: list[str], theirs: KerasHubFamily,
     ours: Mapping[str, Any],
 ) -> Iterator[np.ndarray]:  # fmt: skip

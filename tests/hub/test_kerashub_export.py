@@ -1,10 +1,10 @@
 """Models written as presets of KerasHub: it opens them, and answers as ours do."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import kerashub_opens
 import numpy as np
@@ -14,8 +14,11 @@ from compare import assert_close
 
 import hub
 import keraslite as keras
+from hub.cli import main
 from hub.convert.kerashub import convert_kerashub
+from hub.convert.kerashub_families import BACKBONES
 from hub.presets import resolve
+from keraslite.saving import H5Tensors
 
 SIZES = {
     "vocabulary_size": 170, "num_layers": 2, "num_heads": 3, "hidden_dim": 12,
@@ -40,6 +43,10 @@ MODELS = {
     ),
     "roberta-masks": ("Roberta", SIZES, ("MaskedLM", {})),
     "xlm-roberta": ("XLMRoberta", SIZES, ("MaskedLM", {})),
+    "bert-masks": ("Bert", SIZES, ("MaskedLM", {})),
+    "distilbert-masks": ("DistilBert", SIZES, ("MaskedLM", {})),
+    "albert-masks": ("Albert", {**SIZES, "embedding_dim": 8}, ("MaskedLM", {})),
+    "xlm-roberta-vectors": ("XLMRoberta", SIZES, ("TextEmbedder", {"pooling": "cls"})),
     "distilbert": ("DistilBert", SIZES, ("TextClassifier", {"num_classes": 2})),
     "albert": (
         "Albert",
@@ -58,6 +65,8 @@ MODELS = {
     ),
     "whisper": ("Whisper", _WHISPER, ("SpeechToText", {"generation_config": {"is_multilingual": True}})),
 }  # fmt: skip
+# Those that KerasHub computes a little differently, which a warning says.
+INEXACT = {"bert-masks": 3e-2, "distilbert-masks": 1e-3, "albert-masks": 1e-3}
 # Names of those that are written from another backend than the first.
 ELSEWHERE = {"roberta-classes": "jax", "gpt2": "tensorflow", "electra": "numpy"}
 TEXTS = ["the movie was good!", "bad film", "An amazing movie  was not bad", "café 中文"]
@@ -181,6 +190,14 @@ def inputs(name):
     return batch
 
 
+def at_tokens(batch, name, values):
+    """The values at tokens; those at padding do not matter."""
+    mask = batch.get("padding_mask", batch.get(f"{name.partition('_')[0]}_padding_mask"))
+    mask = batch.get("decoder_padding_mask") if mask is None else mask
+    values = np.asarray(values, "float32")
+    return values[mask > 0] if values.shape[:2] == mask.shape else values
+
+
 def ids_of(preprocessor, texts):
     """Token ids without special tokens."""
     plain = preprocessor.tokenizer.encode_batch(texts, None, 99, add_special_tokens=False)
@@ -195,7 +212,12 @@ def exported(tmp_path_factory):
         backend = ELSEWHERE.get(name)
         with keras.use_backend(backend if backend in BACKENDS else BACKENDS[0]):
             model = model_of(name)
-            hub.export_to_kerashub(model, folder / name)
+            if name == "distilbert":
+                model.enable_lora(2)
+                scrambled(model, 1)
+            warns = pytest.warns(UserWarning, match="will differ a little")
+            with warns if name in INEXACT else contextlib.nullcontext():
+                hub.export_to_kerashub(model, folder / name)
             is_speech = getattr(model, "task", "") == "SpeechToText"
             out = (model.backbone if is_speech else model)(inputs(name))
             out = out if isinstance(out, dict) else {"output": out}
@@ -225,13 +247,10 @@ def test_kerashub_answers_the_same(exported, name):
     lacks = theirs.keys() - ours.keys()
     assert lacks <= {"pooled_output"}
     for key in theirs.keys() - lacks:
-        mask = batch.get("padding_mask", batch.get(f"{key.partition('_')[0]}_padding_mask"))
-        mask = batch.get("decoder_padding_mask") if mask is None else mask
-        a, b = np.asarray(ours[key], "float32"), theirs[key]
-        assert a.shape == b.shape and np.isfinite(b).all()
-        if a.shape[:2] == mask.shape:  # values at padding do not matter
-            a, b = a[mask > 0], b[mask > 0]
-        assert_close(a, b, rtol=1e-5, atol=1e-5, message=key)
+        a, b = at_tokens(batch, key, ours[key]), at_tokens(batch, key, theirs[key])
+        assert np.isfinite(b).all()
+        tolerance = INEXACT.get(name, 1e-5)
+        assert_close(a, b, rtol=tolerance, atol=tolerance, message=key)
     for key in lacks:  # a pooler that ours lacks is an identity there
         expected = np.tanh(np.asarray(ours["sequence_output"])[:, 0])
         assert_close(theirs[key], expected, rtol=1e-5, atol=1e-5)
@@ -240,7 +259,10 @@ def test_kerashub_answers_the_same(exported, name):
 @pytest.mark.parametrize("name", MODELS)
 def test_kerashub_would_save_the_same(exported, name):
     folder, _ = exported
-    assert json.loads((folder / "again.json").read_text())[name] == []
+    differences = json.loads((folder / "again.json").read_text())[name]
+    if name.startswith("t5"):  # whose preprocessor forgets the lengths that it reads
+        differences = [d for d in differences if "coder_sequence_length only in ours" not in d]
+    assert differences == []
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name][2] is not None])
@@ -258,3 +280,163 @@ def test_token_ids_equal(exported, name):
                 count = int(np.asarray(ours[key.replace("token_ids", "padding_mask")
                             .replace("segment_ids", "padding_mask")])[row].sum())  # fmt: skip
                 assert np.asarray(a)[:count].astype(int).tolist() == b[:count], (key, row)
+
+
+# -- what our reader makes of them ----------------------------------------------------------------
+
+
+def test_what_is_read_is_written():
+    assert {f"{prefix}Backbone" for prefix, _, _ in MODELS.values()} == set(BACKBONES)
+
+
+@pytest.mark.parametrize("name", ["roberta", "gpt2", "t5-gated", "whisper", "albert"])
+def test_our_reader_reads_them_back(exported, name, tmp_path):
+    folder, answers = exported
+    convert_kerashub(resolve(folder / name), tmp_path / "back")
+    with keras.use_backend("numpy"):
+        model = hub.load(tmp_path / "back")
+        out = (model.backbone if name == "whisper" else model)(inputs(name))
+        out = out if isinstance(out, dict) else {"output": out}
+        for key, value in out.items():
+            a, b = (at_tokens(inputs(name), key, v) for v in (value, answers[name][key]))
+            assert_close(a, b, rtol=2e-5, atol=2e-5)
+    if name == "gpt2":
+        assert model.preprocessor.tokenizer("bad film")["token_ids"].tolist() == [
+            answers[name]["ids"][1]
+        ]
+
+
+# -- weights, files and errors --------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_numpy():
+    with keras.use_backend("numpy"):
+        yield
+
+
+def tiny(prefix="Bert", **arguments):
+    sizes = {**_ELECTRA, "embedding_dim": 12} if prefix == "Electra" else SIZES
+    return getattr(hub, f"{prefix}Backbone")(**{**sizes, "num_layers": 1, **arguments})
+
+
+def test_quantized_weights_become_floats(backend, tmp_path):
+    model = scrambled(tiny(**_TANH))
+    model.quantize("int8")
+    hub.export_to_kerashub(model, tmp_path)
+    with H5Tensors([tmp_path / "model.weights.h5"]) as tensors:
+        assert {tensors.dtype(name) for name in tensors} == {"float32"}
+        stored = tensors["layers/dense/vars/0"]
+    expected = keras.ops.convert_to_numpy(model.pooler.float_weight("kernel"))
+    np.testing.assert_array_equal(stored, expected)
+    policy = json.loads((tmp_path / "config.json").read_text())["config"]["dtype"]
+    assert policy["config"] == {"name": "float32"}
+
+
+def test_bfloat16_stays(on_numpy, tmp_path):
+    model = tiny(**_TANH, dtype="bfloat16", pooler=False)
+    rows = hub.export_to_kerashub(model, tmp_path)
+    assert {row.dtype for row in rows} == {"bfloat16"}
+    with H5Tensors([tmp_path / "model.weights.h5"]) as tensors:
+        assert {tensors.dtype(name) for name in tensors} == {"bfloat16"}
+        stored = tensors["layers/reversible_embedding/vars/0"]
+    np.testing.assert_array_equal(stored, np.asarray(model.token_embedding.embeddings))
+
+
+def test_a_pooler_that_kerashub_lacks_is_left(on_numpy, tmp_path):
+    rows = hub.export_to_kerashub(tiny("Roberta", pooler=True), tmp_path)
+    assert [(row.ours, row.theirs) for row in rows if "pooler" in row.ours] == [
+        ("pooler/kernel", ""), ("pooler/bias", ""),
+    ]  # fmt: skip
+
+
+def test_a_tokenizer_alone(on_numpy, tmp_path, exported):
+    folder, answers = exported
+    tokenizer = answers["albert"]["preprocessor"].tokenizer
+    hub.export_to_kerashub(tokenizer, tmp_path)
+    names = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert names == {"tokenizer.json", "assets/tokenizer/vocabulary.spm"}
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (folder / "albert" / name).read_bytes()
+
+
+def _after(change):
+    """A BERT with a classifier whose preprocessor was changed."""
+    model = hub.TextClassifier(tiny(**_TANH), 2)
+    model.preprocessor = change(tokenizer_of("Bert"))
+    return model
+
+
+REFUSED = {
+    "family": (
+        lambda: hub.RegNetBackbone([8], [1], 8, image_shape=(8, 8, 3)), ValueError,
+        "The model type of RegNetBackbone is 'regnet', which is not .* are: BertBackbone, Rob",
+    ),
+    "activation": (
+        lambda: tiny(activation="relu"), ValueError, "has activation='relu', not 'gelu_new'",
+    ),
+    "epsilon": (
+        lambda: tiny(**_TANH, layer_norm_epsilon=1e-6), ValueError, "layer_norm_epsilon=1e-06, no",
+    ),
+    "two arguments": (
+        lambda: tiny("OPT", norm_first=False, layer_norm_epsilon=1e-3), ValueError,
+        "layer_norm_epsilon=0.001, not 1e-05, norm_first=False, not True",
+    ),
+    "task": (
+        lambda: hub.TokenClassifier(tiny(**_TANH), 3), ValueError,
+        r"has no TokenClassifier of bert.*export_to_kerashub\(model.backbone.*'TextClassifier', 'Te",
+    ),
+    "truncation": (
+        lambda: _after(lambda t: hub.TextPreprocessor(t, 20, "only_first")), ValueError,
+        "cannot have truncate='only_first'",
+    ),
+    "special tokens": (
+        lambda: _after(
+            lambda t: hub.TextPreprocessor(
+                hub.WordPieceTokenizer(
+                    ["[PAD]", "[UNK]", "[S]", "[SEP]"], special_tokens={"cls_token": "[S]"}
+                )
+            )
+        ),
+        ValueError, r"special tokens of a BertTokenizer .* got \{'cls_token': '\[S\]'\}",
+    ),
+    "family of a tokenizer": (
+        lambda: hub.WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]"]), ValueError,
+        "model type of the tokenizer is None",
+    ),
+    "a layer": (lambda: keras.layers.Dense(1), TypeError, "takes a backbone, a task, .* got Dense"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_kerashub_cannot_say_is_refused(on_numpy, name, tmp_path):
+    make, error, match = REFUSED[name]
+    with pytest.raises(error, match=match):
+        hub.export_to_kerashub(make(), tmp_path / "new")
+    assert not (tmp_path / "new" / "config.json").exists()
+
+
+def test_a_folder_with_a_checkpoint_is_kept(on_numpy, exported):
+    folder, _ = exported
+    before = (folder / "bert" / "model.weights.h5").read_bytes()
+    with pytest.raises(FileExistsError, match="holds a checkpoint; give another folder"):
+        hub.export_to_kerashub(tiny(**_TANH), folder / "bert")
+    assert (folder / "bert" / "model.weights.h5").read_bytes() == before
+
+
+def test_the_command(on_numpy, exported, capsys, tmp_path):
+    folder, _ = exported
+    for name, again in (("gpt2", ["task.json"]), ("electra", ["config.json"])):
+        back, new = tmp_path / f"{name}-back", tmp_path / name
+        convert_kerashub(resolve(folder / name), back)
+        assert main(["convert", str(back), str(new), "--to", "kerashub"]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].endswith(f"0 left: {new}")
+        for file in again:
+            ours, first = (json.loads((f / file).read_text()) for f in (new, folder / name))
+            ours["config"].pop("preprocessor", None), first["config"].pop("preprocessor", None)
+            assert ours == first
+        with H5Tensors([new / "model.weights.h5"]) as a:
+            with H5Tensors([folder / name / "model.weights.h5"]) as b:
+                assert set(a) == set(b)
+                for key in a:
+                    np.testing.assert_array_equal(a[key], b[key])
