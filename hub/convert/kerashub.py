@@ -169,9 +169,7 @@ def read_arguments(theirs: KerasHubFamily, config: Mapping, place: str) -> dict[
     unknown = sorted(set(config) - set(theirs.config) - set(_COMMON))
     missing = sorted(set(theirs.config) - set(config) - {"key_value_dim"})
     if unknown or missing:
-        raise ValueError(
-            f"{place} lacks {missing} and has the unknown {unknown}."
-        )
+        raise ValueError(f"{place} lacks {missing} and has the unknown {unknown}.")
     arguments = {}
     for key, cls in theirs.config.items():
         value = config.get(key)

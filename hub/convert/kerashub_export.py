@@ -128,9 +128,7 @@ class _Preset:
         self.left = [p for p, names in self.plan.items() if names is None]
         unnamed = [p for p in self.left if not p.removeprefix("backbone/").startswith("pooler/")]
         if unnamed:
-            raise ValueError(
-                f"KerasHub's {self.prefix}{self.task} has no place for {unnamed[:8]}."
-            )
+            raise ValueError(f"KerasHub's {self.prefix}{self.task} has no place for {unnamed[:8]}.")
 
     def _head(self, task: str) -> Mapping[str, str]:
         if task not in self.theirs.tasks():

@@ -88,7 +88,12 @@ TOKENIZERS = {
     "RobertaTokenizer": _byte_pair("<s>", "<pad>", "</s>", "<mask>", **_ANGLES),
     "GPT2Tokenizer": _byte_pair(_END, bos_token=_END, eos_token=_END, unk_token=_END),
     "OPTTokenizer": _byte_pair(
-        "</s>", "<pad>", bos_token="</s>", eos_token="</s>", unk_token="</s>", pad_token="<pad>",
+        "</s>",
+        "<pad>",
+        bos_token="</s>",
+        eos_token="</s>",
+        unk_token="</s>",
+        pad_token="<pad>",
         add_bos_token=True,
     ),
     # KerasHub cleans nothing before SentencePiece does.

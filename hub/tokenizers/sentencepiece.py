@@ -1,4 +1,4 @@
-"""Read and write the `.model` files of SentencePiece: the pieces of a vocabulary and how text is normalised.
+"""Read and write the `.model` files of SentencePiece: pieces, and how text is normalised.
 
 Such a file is a protocol buffer; the required fields are read by their numbers in SentencePiece's
 `sentencepiece_model.proto`.

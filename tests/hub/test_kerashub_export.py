@@ -91,7 +91,7 @@ def tokenizer_of(prefix):
                    "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>",
                    "mask_token": "<mask>"}  # fmt: skip
         if prefix == "OPT":
-            special = {r: "</s>" for r in ("bos_token", "eos_token", "unk_token")}
+            special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "</s>")
             special["pad_token"] = "<pad>"
         vocabulary = {token: i for i, token in enumerate(angles)}
         return hub.BytePairTokenizer(
@@ -435,8 +435,8 @@ def test_the_command(on_numpy, exported, capsys, tmp_path):
             ours, first = (json.loads((f / file).read_text()) for f in (new, folder / name))
             ours["config"].pop("preprocessor", None), first["config"].pop("preprocessor", None)
             assert ours == first
-        with H5Tensors([new / "model.weights.h5"]) as a:
-            with H5Tensors([folder / name / "model.weights.h5"]) as b:
-                assert set(a) == set(b)
-                for key in a:
-                    np.testing.assert_array_equal(a[key], b[key])
+        files = [f / "model.weights.h5" for f in (new, folder / name)]
+        with H5Tensors(files[:1]) as a, H5Tensors(files[1:]) as b:
+            assert set(a) == set(b)
+            for key in a:
+                np.testing.assert_array_equal(a[key], b[key])
