@@ -2,9 +2,10 @@
 
 The tables are read both ways: by `kerashub`, which converts its presets, and by `kerashub_export`,
 which writes them. Paths are those in `model.weights.h5`, and in `task.weights.h5` with `task/`
-before them; older versions of Keras had other underscores before their parts. Traps: a layer is called by its class and a number, which the first one lacks;
-a kernel of attention is split into heads; tables of positions lack the two rows that RoBERTa and
-OPT begin with; BERT, ALBERT and ELECTRA have the tanh form of GELU, whatever their papers say.
+before them; older versions of Keras had other underscores before their parts. Traps: a layer is
+called by its class and a number, which the first one lacks; a kernel of attention is split into
+heads; tables of positions lack the two rows that RoBERTa and OPT begin with; BERT, ALBERT and
+ELECTRA have the tanh form of GELU, whatever their papers say.
 """
 
 from collections.abc import Mapping

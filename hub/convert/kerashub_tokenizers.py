@@ -60,7 +60,7 @@ _WORDPIECE = TokenizerFiles(
     _BRACKETS, {"split": True, "suffix_indicator": "##"},
     written={
         **dict.fromkeys(("vocabulary", "sequence_length", "special_tokens")),
-        "special_tokens_in_strings": False,
+        "special_tokens_in_strings": True,  # as in ours
     },
     always=("lowercase", "strip_accents", "oov_token"),
 )  # fmt: skip

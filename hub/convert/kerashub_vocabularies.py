@@ -72,7 +72,8 @@ def _setting(core: Mapping, stated: Mapping, name: str, silent: Any) -> Any:
     value = stated.get(name, silent)
     if name == "do_lower_case" and "do_lower_case" not in stated:
         raise ValueError(
-            f"KerasHub's WordPiece tokenizers normalise texts as BERT does, got {core['normalizer']}"
+            "KerasHub's WordPiece tokenizers normalise texts as BERT does, got "
+            f"{core['normalizer']}."
         )
     if name == "strip_accents" and value is None:  # which follows the letters' case
         return stated["do_lower_case"]
