@@ -1,8 +1,9 @@
 """Write tokenizers as KerasHub keeps them: `tokenizer.json`, with the vocabulary beside it.
 
 The tables are those by which such tokenizers are read. Traps: KerasHub's SentencePiece tokenizers
-normalise texts by the file alone, with no step before it; XLM-RoBERTa's file has the ids of
-SentencePiece, not those of fairseq; the tokens for masked spans of T5 are in no file.
+normalise texts by the file alone, so that what ALBERT does before becomes rules of the file;
+XLM-RoBERTa's file has the ids of SentencePiece, not those of fairseq; the tokens for masked spans
+of T5 are in no file.
 """
 
 import base64
@@ -10,7 +11,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,16 @@ from hub.convert.kerashub_records import record
 from hub.convert.kerashub_tokenizers import ASSETS, TOKENIZERS, TokenizerFiles
 from hub.speech.special_tokens import complete_config
 from hub.tokenizers import UnigramTokenizer, WordPieceTokenizer
+from hub.tokenizers.charsmap import compose_charsmap
 from hub.tokenizers.sentencepiece import SentencePieceModel, write_model
 
 _SPANS = re.compile(r"<extra_id_\d+>")
-_CLEANING = {"Lowercase", "NFKD", "StripAccents"}
+# Steps of the `tokenizers` library before a precompiled map -> what they make of a character.
+_CLEANING: dict[str, Callable[[str], str]] = {
+    "Lowercase": str.lower,
+    "NFKD": lambda text: unicodedata.normalize("NFKD", text),
+    "StripAccents": lambda text: "".join(c for c in text if unicodedata.category(c) != "Mn"),
+}
 
 
 def write_kerashub_tokenizer(
@@ -134,16 +142,6 @@ def _sentencepiece(
     model = core["model"]
     if model["type"] != "Unigram":
         raise ValueError(f"A {name} of KerasHub must be a unigram model, got {model['type']}.")
-    steps = core["normalizer"] or {}
-    steps = steps.get("normalizers", [steps] if steps else [])
-    cleaning = sorted(_CLEANING & {step["type"] for step in steps})
-    if cleaning:
-        raise ValueError(
-            f"A {name} of KerasHub leaves case and accents as they are, got a tokenizer with "
-            f"{cleaning}. Clean the texts outside, and make the tokenizer with lowercase=False "
-            "and keep_accents=True, or export the model without its preprocessor."
-        )
-    charsmap = next((s["precompiled_charsmap"] for s in steps if s["type"] == "Precompiled"), "")
     pieces = [(piece, float(score)) for piece, score in model["vocab"]]
     while _SPANS.fullmatch(pieces[-1][0]):
         pieces.pop()
@@ -160,7 +158,30 @@ def _sentencepiece(
     names = {piece for piece, _ in pieces}
     ids = {role: special[role] for role in roles if special.get(role) in names}
     proto = SentencePieceModel(
-        pieces, unk_id, base64.b64decode(charsmap or ""), byte_fallback=model["byte_fallback"],
+        pieces, unk_id, _charsmap(core["normalizer"], name), byte_fallback=model["byte_fallback"],
         normal=normal, special_tokens=ids,
     )  # fmt: skip
     return proto, control
+
+
+def _charsmap(normalizer: Mapping | None, name: str) -> bytes:
+    """Return the steps of a normalizer as the one map that SentencePiece has."""
+    steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
+    charsmap, cleaning, replaced = b"", [], {}
+    for step in steps:
+        pattern = step.get("pattern", {})
+        if step["type"] == "Precompiled":
+            charsmap = base64.b64decode(step["precompiled_charsmap"])
+        elif step["type"] in _CLEANING and not charsmap:
+            cleaning.append(_CLEANING[step["type"]])
+        elif "String" in pattern:
+            replaced[pattern["String"]] = step["content"]
+        elif step["type"] not in ("Replace", "Strip"):  # of spaces, which SentencePiece removes
+            raise ValueError(f"A {name} of KerasHub cannot normalise texts by {step}.")
+
+    def clean(character: str) -> str:
+        for step in cleaning:
+            character = step(character)
+        return character
+
+    return compose_charsmap(clean, charsmap, replaced) if cleaning or replaced else charsmap

@@ -1,6 +1,8 @@
 """Models written as presets of KerasHub: it opens them, and answers as ours do."""
 
 import contextlib
+import functools
+import io
 import json
 import os
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import kerashub_opens
 import numpy as np
 import pytest
+import sentencepiece
 from backends import BACKENDS
 from compare import assert_close
 
@@ -18,6 +21,8 @@ from hub.cli import main
 from hub.convert.kerashub import convert_kerashub
 from hub.convert.kerashub_families import BACKBONES
 from hub.presets import resolve
+from hub.tokenizers.charsmap import compose_charsmap, read_charsmap, write_charsmap
+from hub.tokenizers.sentencepiece import SentencePieceModel, parse_model, write_model
 from keraslite.saving import H5Tensors
 
 SIZES = {
@@ -72,7 +77,7 @@ ELSEWHERE = {
     "roberta-classes": "jax", "t5": "jax", "gpt2": "tensorflow", "bert": "tensorflow",
     "electra": "numpy",
 }  # fmt: skip
-TEXTS = ["the movie was good!", "bad film", "An amazing movie  was not bad", "café 中文"]
+TEXTS = ["the movie was good!", "bad film", "An AMÁZING movie  wàs ``not'' bad…", "café 中文"]
 WORDS = ["the", "movie", "was", "good", "bad", "an", "amazing", "film", "##s", "!", ".", "not"]
 
 
@@ -116,20 +121,16 @@ def tokenizer_of(prefix):
     heads = {"T5": ["<pad>", "</s>", "<unk>"], "XLMRoberta": ["<unk>", "<s>", "</s>"],
              "Albert": ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]}[prefix]  # fmt: skip
     style = {"T5": "t5", "XLMRoberta": "xlm-roberta", "Albert": "albert"}[prefix]
+    charsmap = write_charsmap({"…": "..."}) if prefix == "Albert" else nfkc_charsmap()
     return hub.UnigramTokenizer(
-        [*((piece, 0.0) for piece in heads), *scored], style, heads.index("<unk>"), CHARSMAP,
-        lowercase=False, keep_accents=True, max_length=20,
+        [*((piece, 0.0) for piece in heads), *scored], style, heads.index("<unk>"), charsmap,
+        max_length=20,
     )  # fmt: skip
 
 
-def _charsmap():
+@functools.cache
+def nfkc_charsmap():
     """SentencePiece's normalisation to NFKC, as its trainer writes it."""
-    import io
-
-    import sentencepiece
-
-    from hub.tokenizers.sentencepiece import parse_model
-
     out = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS * 5), model_writer=out, vocab_size=40, minloglevel=2,
@@ -138,7 +139,10 @@ def _charsmap():
     return parse_model(out.getvalue()).charsmap
 
 
-CHARSMAP = _charsmap()
+def hub_model(charsmap):
+    """A model of SentencePiece with a few pieces."""
+    pieces = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), ("▁", -1.0), ("a", -2.0)]
+    return SentencePieceModel(pieces, 0, charsmap)
 
 
 def preprocessor_of(task, tokenizer, prefix):
@@ -316,6 +320,39 @@ def test_our_reader_reads_them_back(exported, name, tmp_path):
         assert model.preprocessor.tokenizer(TEXTS[1])["token_ids"].tolist() == [
             answers[name]["ids"][1]
         ]
+
+
+# -- SentencePiece's map of characters ------------------------------------------------------------
+
+
+def test_maps_of_characters():
+    """SentencePiece reads what we write as what it wrote, and with cleaning before it."""
+    charsmap = nfkc_charsmap()
+    rules = read_charsmap(charsmap)
+    assert len(rules) > 200_000
+    again = write_charsmap(rules)
+    assert len(again) <= len(charsmap)
+    small = write_charsmap({key: text for key, text in rules.items() if len(key) == 1})
+    cleaned = compose_charsmap(str.lower, small, {"``": '"'})
+    model = parse_model(write_model(hub_model(charsmap)))
+    theirs, ours, plain, lower = (
+        sentencepiece.SentencePieceProcessor(model_proto=write_model(model._replace(charsmap=c)))
+        for c in (charsmap, again, small, cleaned)
+    )
+    generator = np.random.default_rng(0)
+    blocks = np.array([0x20, 0x300, 0x1E00, 0x2000, 0x3000, 0xAC00, 0xF900, 0xFE00, 0x1D400])
+    for _ in range(300):
+        points = generator.choice(blocks, 12) + generator.integers(0, 0x180, 12)
+        text = "".join(map(chr, points)) + "\uff21 №``"
+        assert ours.Normalize(text) == theirs.Normalize(text)
+        expected = plain.Normalize("".join(c.lower() for c in text).replace("``", '"'))
+        assert lower.Normalize(text) == expected
+
+
+@pytest.mark.parametrize("data", [b"\0", b"\4\0\0\0\1\1\1", b"\5\0\0\0" + b"x" * 40])
+def test_a_damaged_map(data):
+    with pytest.raises(ValueError, match="precompiled map of .* is damaged"):
+        read_charsmap(data)
 
 
 # -- weights, files and errors --------------------------------------------------------------------
