@@ -132,9 +132,10 @@ class _Preset:
 
     def _head(self, task: str) -> Mapping[str, str]:
         if task not in self.theirs.tasks():
+            tasks = f", and the tasks {names}" if (names := self.theirs.tasks()) else ""
             raise ValueError(
                 f"KerasHub has no {task} of {self.theirs.model_type}. Its backbone can be written "
-                f"(export_to_kerashub(model.backbone, ...)), and the tasks {self.theirs.tasks()}."
+                f"(export_to_kerashub(model.backbone, ...)){tasks}."
             )
         if task in self.theirs.inexact:
             self._warn(self.theirs.inexact[task])
@@ -170,7 +171,7 @@ class _Preset:
         if wrong:
             words = ", ".join(f"{key}={a!r}, not {b!r}" for key, (a, b) in wrong.items())
             raise ValueError(
-                f"KerasHub's {self.prefix}Backbone cannot be written: this model has {words}."
+                f"This model cannot be a {self.prefix}Backbone of KerasHub: it has {words}."
             )
         return config, {**ours, **arguments}
 
@@ -269,6 +270,12 @@ class _Preset:
         """Write tokenizer, converter and preprocessor; return the record of the last."""
         if self.preprocessor is None:
             return None
+        if not isinstance(getattr(self.preprocessor, "tokenizer", None), Tokenizer):
+            raise ValueError(
+                "A preprocessor of KerasHub has a tokenizer, got "
+                f"{type(self.preprocessor).__name__}. Set model.preprocessor = None to write the "
+                "model without one."
+            )
         settings = getattr(self.model, "generation_config", None)
         tokenizer = _write_tokenizer(
             self.preprocessor.tokenizer, self.prefix, self.theirs, folder, settings

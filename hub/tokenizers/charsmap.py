@@ -87,7 +87,7 @@ def compose_charsmap(clean: Callable[[str], str], data: bytes, more: Mapping[str
 
     >>> lowered = compose_charsmap(str.lower, write_charsmap({"a": "A"}), {"``": '"'})
     >>> rules = read_charsmap(lowered)
-    >>> rules["A"], rules["B"], rules["``"]
+    >>> rules["a"], rules["B"], rules["``"]
     ('A', 'b', '"')
     """
     old = read_charsmap(data)

@@ -449,6 +449,10 @@ REFUSED = {
         ),
         ValueError, r"special tokens of a BertTokenizer .* got \{'cls_token': '\[S\]'\}",
     ),
+    "preprocessor": (
+        lambda: _after(lambda t: t), ValueError,
+        "KerasHub has a tokenizer, got WordPieceTokenizer. Set model.preprocessor = None",
+    ),
     "family of a tokenizer": (
         lambda: hub.WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]"]), ValueError,
         "model type of the tokenizer is None",
