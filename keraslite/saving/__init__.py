@@ -19,7 +19,8 @@ from keraslite.saving.atomic import (
     replacing_folder,
 )
 from keraslite.saving.file_editor import KerasFileEditor
-from keraslite.saving.h5_files import H5Tensors, write_h5
+from keraslite.saving.h5_files import H5Tensors
+from keraslite.saving.h5_writing import write_h5
 from keraslite.saving.model_file import load_model, save_model
 from keraslite.saving.safetensors import open_safetensors, save_safetensors
 from keraslite.saving.weight_files import load_weights, save_weights

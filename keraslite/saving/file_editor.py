@@ -11,7 +11,7 @@ import numpy as np
 
 from keraslite.saving.archive import CONFIG, METADATA, open_model
 from keraslite.saving.atomic import replacing_folder
-from keraslite.saving.h5_files import H5Tensors, write_h5
+from keraslite.saving.h5_files import H5Tensors
 from keraslite.saving.keras_layout import layout_of
 from keraslite.saving.safetensors import save_safetensors
 from keraslite.saving.weight_files import WEIGHT_ENDINGS, WEIGHTS_METADATA, open_weights, weights_of
@@ -374,10 +374,13 @@ def _counted(count: int, word: str) -> str:
 
 
 def _write_h5(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    def rows() -> Iterator[tuple[str, np.ndarray]]:
+    import h5py
+
+    with replacing_folder(path.parent) as folder, h5py.File(folder / path.name, "w") as file:
         for name, array in arrays.items():
             holder, _, last = name.rpartition("/")
-            yield "/".join(filter(None, (holder, "vars", last))), array
-
-    with replacing_folder(path.parent) as folder:
-        write_h5(folder / path.name, rows())
+            group = file.require_group(f"{holder}/vars" if holder else "vars")
+            if array.dtype.name == "bfloat16":  # as Keras marks what HDF5 does not know
+                group.create_dataset(last, data=array.view("V2")).attrs["dtype"] = "bfloat16"
+            else:
+                group[last] = array

@@ -1,4 +1,4 @@
-"""Read and write weights as Keras keeps them in HDF5: arrays of numbers in groups.
+"""Read weights that Keras saved as HDF5: arrays of numbers in groups, and nothing else of HDF5.
 
 An HDF5 file can point to other files, describe arrays that it does not hold, and name code to be
 loaded; all of that is refused before a number is read (CVE-2026-1669, CVE-2026-0897). The h5py
@@ -191,28 +191,6 @@ class H5Tensors(Mapping[str, np.ndarray]):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def write_h5(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Write arrays into a new HDF5 file, each as it comes, with Keras's mark of bfloat16.
-
-    Args:
-        path: of the file.
-        arrays: pairs of a path, such as "layers/dense/vars/0", and an array.
-
-    Raises:
-        ImportError: h5py is not installed.
-        OSError: the file cannot be written.
-
-    Example:
-        >>> write_h5(Path("a.weights.h5"), [("layers/dense/vars/0", np.ones(3))])  # doctest: +SKIP
-    """
-    with _library().File(path, "w") as file:
-        for name, array in arrays:
-            if array.dtype.name == "bfloat16":  # which HDF5 does not know
-                file.create_dataset(name, data=array.view("V2")).attrs["dtype"] = "bfloat16"
-            else:
-                file.create_dataset(name, data=array)
 
 
 def _library() -> Any:
