@@ -7,6 +7,7 @@ its answers are ours. The weights are written one at a time.
 
 import warnings
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ _FREE = ("attention_dropout", "embedding_dropout", "pooler", "name", "trainable"
 # The exact GELU is written as the tanh form, with a warning: they differ by 5e-4 at most.
 _NEAR = {("gelu", "gelu_new")}
 _SPEECH = "SpeechToText"
+# Of the optimizer that KerasHub compiles a task with, whose state it looks for.
+_LEARNING_RATE = 5e-5
+_LEARNING_RATES = {"AlbertTextClassifier": 1e-5}
 
 
 def export_to_kerashub(model: Any, folder: Any) -> list[Converted]:
@@ -237,8 +241,9 @@ class _Preset:
             write_json(new / "config.json", backbone)
             for file, top in ((WEIGHTS, ""), (TASK, "task/")):
                 paths = [p for p, names in self.plan.items() if names and _top(names) == top]
+                arrays = self._reported(paths, top, report)
                 if paths:
-                    write_h5(new / file, self._reported(paths, top, report))
+                    write_h5(new / file, chain(arrays, self._optimizer() if top else ()))
             preprocessor = self._write_preprocessor(new, dtype)
             if self.task != "Backbone":
                 settings = task_config(self.model, self.rows)
@@ -254,6 +259,12 @@ class _Preset:
             shape, why = tuple(self.weights[path].shape), "KerasHub has no pooled output there"
             report.append(Converted("", path, shape, "", why))
         return report
+
+    def _optimizer(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the steps and the learning rate of an optimizer that has not begun."""
+        rate = _LEARNING_RATES.get(f"{self.prefix}{self.task}", _LEARNING_RATE)
+        yield "optimizer/vars/0", np.zeros((), "int32")
+        yield "optimizer/vars/1", np.asarray(rate, "float32")
 
     def _reported(
         self, paths: list[str], top: str, report: list[Converted]

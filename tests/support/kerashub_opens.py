@@ -34,6 +34,11 @@ def _differences(ours, theirs, at=""):
         yield f"{at}: {ours!r} {theirs!r}"
 
 
+def _rate(name, item):
+    """The numbers of an optimizer's state, of which there are two."""
+    return float(item[()]) if name.startswith("optimizer/") else None
+
+
 def _arrays(path):
     import h5py
 
@@ -41,8 +46,8 @@ def _arrays(path):
     with h5py.File(path) as file:
         file.visititems(
             lambda name, item: (
-                held.update({name: [list(item.shape), str(item.dtype)]})
-                if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/")
+                held.update({name: [list(item.shape), str(item.dtype), _rate(name, item)]})
+                if isinstance(item, h5py.Dataset)
                 else None
             )
         )
