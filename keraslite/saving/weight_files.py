@@ -14,9 +14,11 @@ import numpy as np
 from keraslite.layers.base.tracking import variable_paths
 from keraslite.saving.archive import VERSION, WEIGHTS, open_model, unknown_version
 from keraslite.saving.atomic import finish_replacing, replacing_folder
+from keraslite.saving.legacy_h5 import is_legacy_h5, load_legacy_weights
 from keraslite.saving.orbax import assign_checkpoint, is_checkpoint, read_checkpoint
 from keraslite.saving.paths_v1 import weights_v1
 from keraslite.saving.safetensors import open_safetensors, save_safetensors
+from keraslite.saving.tensorflow_files import is_tensorflow_checkpoint, load_tensorflow_checkpoint
 from keraslite.variable import Pending, Variable
 
 WEIGHTS_METADATA = {"format": "keraslite", "version": str(VERSION)}  # of files of weights
@@ -187,23 +189,33 @@ def save_weights(
 
 def load_weights(
     model: Any, filepath: Any, skip_mismatch: bool = False,
-    objects_to_skip: Iterable[Any] | None = None,
+    objects_to_skip: Iterable[Any] | None = None, by_name: bool = False,
 ) -> None:  # fmt: skip
     """Load weights saved by `save_weights` or `save_model`; every tensor must be used.
 
     Args:
         model: a built model of the same structure.
-        filepath: the file, the index of shards, the folder of a model, or a checkpoint of orbax,
-            which holds the optimizer's state too.
+        filepath: the file, the index of shards, the folder of a model, a checkpoint of orbax,
+            which holds the optimizer's state too, a `.h5` file of Keras, or the prefix of a
+            checkpoint of tf.keras or the folder of its SavedModel.
         skip_mismatch: whether weights that do not fit are left as they are.
         objects_to_skip: layers and variables that are left as they are.
+        by_name: whether the layers of a `.h5` file are matched by their names, and others left as
+            they are.
 
     Raises:
         ValueError: lists what is missing, unused or of another shape; nothing was loaded then.
     """
     path = Path(filepath)
+    if is_legacy_h5(path):
+        _check_built(model)
+        return load_legacy_weights(model, path, by_name, skip_mismatch)
+    if by_name:
+        raise ValueError(f"by_name=True is for the .h5 files that Keras 2 writes, got {path}.")
     check_filename(path, ".safetensors")
     _check_built(model)
+    if is_tensorflow_checkpoint(path):
+        return load_tensorflow_checkpoint(model, path, skip_mismatch)
     if is_checkpoint(path):
         if skip_mismatch or objects_to_skip:
             raise ValueError(
