@@ -59,6 +59,7 @@ _CELL = {"implementation": ANY, "enable_caching_device": ANY}
 _GROUPS = {"groups": (1, None)}
 _SEPARABLE = _GROUPS | {f"kernel_{x}": ANY for x in ("initializer", "regularizer", "constraint")}
 _RANDOM = {"rng_type": ANY, "force_generator": ANY}
+_SPATIAL = {"noise_shape": (None,), "trainable": ANY}
 _LOOKUP = {"vocabulary_size": ANY, "has_static_table": ANY, "max_values": (None,)}
 # Arguments by class: a new name, or the values with which an argument that is gone says nothing.
 ARGUMENTS: dict[str, dict[str, str | tuple]] = {
@@ -88,11 +89,12 @@ ARGUMENTS: dict[str, dict[str, str | tuple]] = {
     "RandomZoom": _RANDOM,
     "ReLU": {"theta": "threshold"},
     "SeparableConv1D": _SEPARABLE, "SeparableConv2D": _SEPARABLE,
-    "SpatialDropout1D": {"noise_shape": (None,)}, "SpatialDropout2D": {"noise_shape": (None,)},
-    "SpatialDropout3D": {"noise_shape": (None,)},
+    "SpatialDropout1D": _SPATIAL, "SpatialDropout2D": _SPATIAL, "SpatialDropout3D": _SPATIAL,
     "StringLookup": _LOOKUP, "TextVectorization": {"vocabulary_size": ANY},
     "LossScaleOptimizer": {"dynamic": (True,)},
 }  # fmt: skip
+# Classes whose `dtype` was that of their outputs, integers, and is that of their inputs now.
+OF_OUTPUTS = ("Discretization",)
 # Arguments of all objects of a module.
 OF_MODULE: dict[str, dict[str, str | tuple]] = {
     "keras.layers": {"batch_input_shape": ANY, "input_spec": ANY, "dynamic": ANY},
@@ -208,6 +210,8 @@ def _arguments(
                 raise ValueError(f"{name} has {key}={value!r:.80}, which Keras 3 does not have")
             continue
         key = rule or key
+        if key == "dtype" and name in OF_OUTPUTS and str(value).startswith("int"):
+            continue
         if key == "axis" and isinstance(value, list) and len(value) == 1:
             value = value[0]
         upgraded[key] = _upgraded(key, value)

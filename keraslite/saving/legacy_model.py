@@ -1,6 +1,7 @@
 """Whole models in `.h5` files of Keras 2, tf.keras and Keras 3: config, weights, optimizer."""
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +16,11 @@ from keraslite.saving.legacy_h5 import MisfitError, Pair, assign_arrays, fitting
 from keraslite.variable import Variable
 
 # What a config that somebody made up may raise on its way to a model.
-_FAULTS = (AttributeError, ImportError, IndexError, KeyError, OverflowError, RecursionError,
-           TypeError, ValueError)  # fmt: skip
+_FAULTS = (AttributeError, ImportError, IndexError, KeyError, MemoryError, OverflowError,
+           RecursionError, TypeError, ValueError, ZeroDivisionError)  # fmt: skip
+# Arguments that are sizes of weights, so that the file holds at least as many numbers.
+_SIZES = {"depth_multiplier", "filters", "input_dim", "key_dim", "num_heads", "output_dim", "units",
+          "value_dim"}  # fmt: skip
 _GET = {"optimizers": optimizers.get, "losses": losses.get, "metrics": metrics.get}
 # Our slots, and what they are called by the optimizers of tf_keras, new and legacy.
 _MOMENTS = {"momentum": ("m",), "velocity": ("v",), "velocity_hat": ("vhat",)}
@@ -68,7 +72,7 @@ def load_legacy_model(
                 f"{path} has no config of a model. If it holds weights alone, make the model and "
                 "call its load_weights()."
             )
-        model = _make(path, config, safe_mode)
+        model = _make(path, config, tensors, safe_mode)
         try:
             pairs = fitting_pairs(model, tensors)
         except MisfitError as error:
@@ -101,9 +105,24 @@ def _json(path: Path, tensors: H5Tensors, attribute: str) -> dict[str, Any] | No
     return value
 
 
-def _make(path: Path, config: dict[str, Any], safe_mode: bool) -> Any:
+def _check_sizes(config: Any, numbers: int) -> None:
+    """Refuse a config of layers whose weights would be larger than all that the file holds."""
+    pairs = config.items() if isinstance(config, dict) else ()
+    for key, value in pairs:
+        if key in _SIZES and isinstance(value, int) and value > max(numbers, 2**16):
+            raise ValueError(
+                f"a layer has {key}={value}, more than the {numbers} numbers that the file holds"
+            )
+    for value in config.values() if isinstance(config, dict) else config:
+        if isinstance(value, dict | list):
+            _check_sizes(value, numbers)
+
+
+def _make(path: Path, config: dict[str, Any], tensors: H5Tensors, safe_mode: bool) -> Any:
+    numbers = sum(math.prod(tensors.shape(name)) for name in tensors)
     token = registry.safe_mode.set(safe_mode and registry.safe_mode.get())
     try:
+        _check_sizes(config, numbers)
         model = registry.deserialize_keras_object(upgrade_config(config))
     except _FAULTS as error:
         raise ValueError(f"{path}: the config of its model cannot be read: {error}") from error

@@ -18,6 +18,7 @@ from keraslite.saving.legacy_h5 import (
 from keraslite.variable import Variable
 
 _SAVED_MODEL = "saved_model.pb"
+_OTHER_NAMES = {"kernel": "depthwise_kernel"}  # of a depthwise convolution
 _NOT_SAVED = ("seed_generator_state", "rnn_state")  # what tf.keras has otherwise, or not at all
 
 
@@ -96,7 +97,7 @@ def _places(
     for name, variable in layer.own_variables():
         if variable.name in _NOT_SAVED:
             continue
-        at = _child(children, name, variable.name)
+        at = _child(children, name, variable.name, _OTHER_NAMES.get(name, name))
         key = None if at is None else objects[at].key
         yield variable, (f"{place}{name}", key)
     if getattr(layer, "is_functional", False):
