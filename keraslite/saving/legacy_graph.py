@@ -30,7 +30,7 @@ _SAME = {  # module of TensorFlow: functions that are called as ops are
 _BINARY = """
     add subtract multiply divide truediv:true_divide floordiv:floor_divide floormod:mod
     mod pow:power maximum minimum greater greater_equal less less_equal equal not_equal
-    logical_and logical_or logical_xor divide_no_nan atan2:arctan2
+    logical_and logical_or logical_xor divide_no_nan
 """
 _REDUCTIONS = "mean sum max min prod all any std variance:var logsumexp"
 _NUMPY_NAMES = {
@@ -57,6 +57,8 @@ def _table() -> dict[str, tuple[str, dict[str, str], dict[str, Any]]]:
         name, _, op = pair.partition(":")
         table[f"math.reduce_{name}"] = (op or name, {"axis": "axis", "keepdims": "keepdims"}, {})
     return table | {
+        "math.atan2": ("arctan2", {"x": "x2"}, {}),
+        "compat.v1.floor_div": ("floor_divide", {"y": "x2"}, {}),
         "cast": ("cast", {"dtype": "dtype"}, {}),
         "clip_by_value": ("clip", {"clip_value_min": "x_min", "clip_value_max": "x_max"}, {}),
         "concat": ("concatenate", _AXIS, {}),

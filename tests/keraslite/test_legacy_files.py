@@ -1,6 +1,7 @@
 """Files that tf.keras and Keras write in the format of Keras 2, opened by us, or refused."""
 
 import fcntl
+import inspect
 import json
 import os
 import random
@@ -17,7 +18,9 @@ from compare import assert_close, to_numpy
 
 import keraslite
 from keraslite import layers, losses, metrics, models, optimizers, registry, saving
+from keraslite.ops.op import TABLE
 from keraslite.saving.legacy_config import upgrade_config
+from keraslite.saving.legacy_graph import OPERATIONS
 
 NAMES = [make.__name__ for make in legacy_models.MODELS]
 SCRIPT = Path(legacy_models.__file__)
@@ -106,6 +109,22 @@ def on_numpy():
 
 
 on_numpy_alone = pytest.mark.usefixtures("on_numpy")
+
+
+@pytest.mark.filterwarnings("ignore:.*how the model was compiled")
+@on_numpy_alone
+def test_functions_of_tensorflow(folder):
+    x, _, expected, _ = stored(folder / "functions.npz")
+    outputs = load(folder / "functions.h5").predict(x, verbose=0)
+    assert outputs.keys() == expected.keys() and len(outputs) > 70
+    for name, value in expected.items():
+        assert_close(outputs[name], value, rtol=1e-5, atol=1e-5, message=name)
+
+
+def test_the_table_of_functions():
+    for function, (op, renamed, defaults) in OPERATIONS.items():
+        known = inspect.signature(TABLE[op].body).parameters
+        assert {*renamed.values(), *defaults} <= set(known), function
 
 
 @on_numpy_alone

@@ -209,6 +209,46 @@ MODELS = [convnet, texts, operations, nested, translation, attention, cells, opt
           preprocessing, custom]  # fmt: skip
 
 
+def functions(k, tf):
+    """A model of single operations of TensorFlow, an output each."""
+    a, b = k.Input((3, 4), name="a"), k.Input((3, 4), name="b")
+    x, y, half = tf.sigmoid(a), tf.abs(b) + 0.5, tf.constant(0.5)
+    outputs = {}
+    for name in """acos acosh asin asinh atan atanh ceil cos cosh erf exp expm1 floor log log1p
+        negative reciprocal round rsqrt sign sin sinh softplus square tan is_finite""".split():
+        outputs[name] = getattr(tf.math, name)(x + 1 if name == "acosh" else x)
+    for name in "elu relu6 selu silu softsign leaky_relu softmax log_softmax".split():
+        outputs[name] = getattr(tf.nn, name)(a)
+    for name in """subtract divide floordiv floormod pow maximum minimum greater less_equal equal
+        divide_no_nan atan2""".split():
+        outputs[name] = getattr(tf.math, name)(x, y)
+    for name in "sum min prod std variance logsumexp".split():
+        outputs[f"reduce_{name}"] = getattr(tf.math, f"reduce_{name}")(a, axis=1)
+    outputs["any"] = tf.reduce_any(a > 0.5, axis=[1, 2])
+    outputs["all"] = tf.reduce_all(tf.logical_not(a > 0.5), -1, keepdims=True)
+    outputs["xor"] = tf.math.logical_xor(a > 0, b > 0) | (a > b) & (b < 1)
+    outputs["gather"] = tf.gather(a, [2, 0], axis=1)
+    outputs["one_hot"] = tf.one_hot(tf.argmax(a, axis=-1), 4)
+    outputs["argmin"] = tf.argmin(a, axis=1)
+    outputs["cumsum"] = tf.cumsum(a, axis=1)
+    outputs["reverse"] = tf.reverse(a, [1])
+    outputs["repeat"] = tf.repeat(a, 2, axis=1)
+    outputs["top"] = tf.math.top_k(a, 2)[0]
+    outputs["sizes"] = tf.split(a, [1, 3], axis=-1)[1]
+    outputs["unstack"] = tf.unstack(a, axis=1)[1]
+    outputs["tensordot"] = tf.tensordot(a, tf.ones((4, 2)), 1)
+    outputs["matmul"] = tf.matmul(a, b, transpose_a=True)
+    outputs["mirror"] = tf.pad(a, [[0, 0], [1, 1], [2, 0]], "REFLECT")
+    outputs["padded"] = tf.pad(a, [[0, 0], [1, 1], [2, 0]], constant_values=3.0)
+    outputs["ones"] = tf.ones_like(a) - tf.zeros_like(b) + tf.stop_gradient(a)
+    outputs["bias"] = tf.nn.bias_add(a, tf.constant([1.0, 2.0, 3.0, 4.0]))
+    outputs["resize"] = tf.image.resize(a[..., None], (5, 6))
+    outputs["newaxis"] = a[:, tf.newaxis, ..., -1]
+    outputs["where"] = tf.where(a > 0, a, half) // 0.3 % 2
+    outputs["constant"] = 2.0 / y - 3.0**x + half * x @ tf.transpose(b, (0, 2, 1))[:, :, :1]
+    return k.Model({"a": a, "b": b}, outputs), {"a": (2, 3, 4), "b": (2, 3, 4)}, None
+
+
 def make_older(path):
     """Write the config of a file as Keras 2.2 did: other names of classes and arguments."""
     import h5py
@@ -359,6 +399,7 @@ def main(folder):
     folder = Path(folder)
     for make in MODELS:
         write(make, k, tf, folder)
+    write(functions, k, tf, folder)
     make_older(folder / "custom.h5")
     model = k.Sequential([k.layers.Lambda(lambda x: x * 3, input_shape=(2,))])
     model.save(folder / "lambda.h5")
