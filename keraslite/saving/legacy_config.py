@@ -3,7 +3,8 @@
 Facts: tf_keras 2.21 and older releases of Keras write these configs into HDF5 files.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from keraslite import ops, registry
@@ -52,17 +53,22 @@ INSTEAD: dict[str, tuple[str, dict[str, Any]]] = {
     "LossScaleOptimizerV3": ("LossScaleOptimizer", {}),
 }
 
+# Arguments: a new name, or the values with which an argument that is gone says nothing.
+Rules = Mapping[str, str | tuple]
 ANY: tuple = ()
-_RECURRENT = {"time_major": (False, None), "implementation": ANY, "input_length": ANY,
-              "input_dim": ANY, "enable_caching_device": ANY}  # fmt: skip
-_CELL = {"implementation": ANY, "enable_caching_device": ANY}
-_GROUPS = {"groups": (1, None)}
-_SEPARABLE = _GROUPS | {f"kernel_{x}": ANY for x in ("initializer", "regularizer", "constraint")}
-_RANDOM = {"rng_type": ANY, "force_generator": ANY}
-_SPATIAL = {"noise_shape": (None,), "trainable": ANY}
-_LOOKUP = {"vocabulary_size": ANY, "has_static_table": ANY, "max_values": (None,)}
-# Arguments by class: a new name, or the values with which an argument that is gone says nothing.
-ARGUMENTS: dict[str, dict[str, str | tuple]] = {
+_RECURRENT: Rules = {
+    "time_major": (False, None), "implementation": ANY, "input_length": ANY, "input_dim": ANY,
+    "enable_caching_device": ANY,
+}  # fmt: skip
+_CELL: Rules = {"implementation": ANY, "enable_caching_device": ANY}
+_GROUPS: Rules = {"groups": (1, None)}
+_OF_KERNEL: Rules = {f"kernel_{x}": ANY for x in ("initializer", "regularizer", "constraint")}
+_SEPARABLE: Rules = {**_GROUPS, **_OF_KERNEL}
+_RANDOM: Rules = {"rng_type": ANY, "force_generator": ANY}
+_SPATIAL: Rules = {"noise_shape": (None,), "trainable": ANY}
+_LOOKUP: Rules = {"vocabulary_size": ANY, "has_static_table": ANY, "max_values": (None,)}
+# Those of a class.
+ARGUMENTS: dict[str, Rules] = {
     "BatchNormalization": {
         "renorm": (False, None), "renorm_clipping": ANY, "renorm_momentum": ANY, "fused": ANY,
         "virtual_batch_size": (None,), "adjustment": (None,),
@@ -96,7 +102,7 @@ ARGUMENTS: dict[str, dict[str, str | tuple]] = {
 # Classes whose `dtype` was that of their outputs, integers, and is that of their inputs now.
 OF_OUTPUTS = ("Discretization",)
 # Arguments of all objects of a module.
-OF_MODULE: dict[str, dict[str, str | tuple]] = {
+OF_MODULE: dict[str, Rules] = {
     "keras.layers": {"batch_input_shape": ANY, "input_spec": ANY, "dynamic": ANY},
     "keras.initializers": {"dtype": ANY, "partition_info": ANY},
     "keras.optimizers": {
@@ -106,7 +112,7 @@ OF_MODULE: dict[str, dict[str, str | tuple]] = {
     "keras.losses": {"fn": ANY},
 }  # fmt: skip
 # Values of arguments, by the argument.
-VALUES: dict[str, dict[str, Any]] = {
+VALUES: dict[str, dict[str | None, Any]] = {
     "activation": {"softmax_v2": "softmax", "hard_sigmoid": "keras2>hard_sigmoid"},
     "recurrent_activation": {"hard_sigmoid": "keras2>hard_sigmoid"},
     "distribution": {"normal": "truncated_normal"},  # of VarianceScaling
@@ -199,12 +205,12 @@ def _arguments(
     name: str, module: str, arguments: dict[str, Any], is_custom: bool
 ) -> dict[str, Any]:
     """Return the arguments of a class by their names of now, and without those that are gone."""
-    rules = OF_MODULE.get(module, {}) | ({} if is_custom else ARGUMENTS.get(name, {}))
-    if name == "MeanMetricWrapper" or name == "LossFunctionWrapper" or is_custom:
-        rules = {k: v for k, v in rules.items() if k != "fn"}
-    upgraded = {}
+    own: Rules = {} if is_custom else ARGUMENTS.get(name, {})
+    rules: Rules = {**OF_MODULE.get(module, {}), **own}
+    takes_function = is_custom or name in ("MeanMetricWrapper", "LossFunctionWrapper")
+    upgraded: dict[str, Any] = {}
     for key, value in arguments.items():
-        rule = rules.get(key)
+        rule = None if key == "fn" and takes_function else rules.get(key)
         if isinstance(rule, tuple):
             if rule and value not in rule:
                 raise ValueError(f"{name} has {key}={value!r:.80}, which Keras 3 does not have")
@@ -339,8 +345,11 @@ def _metrics(value: Any, output_names: list[str], read: Callable[[str, Any], Any
         return _objective("metrics", x, read)
 
     if isinstance(value, list) and several and len(value) == len(output_names):
-        named = zip(value, output_names, strict=True)
-        return [_without_none(_each(part, lambda x, n=n: metric(x, f"{n}_"))) for part, n in named]
+        prefixes = [f"{name}_" for name in output_names]
+        return [
+            _without_none(_each(part, partial(metric, prefix=prefix)))
+            for part, prefix in zip(value, prefixes, strict=True)
+        ]
     return _without_none(_each(value, metric))
 
 

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,11 @@ def assign_arrays(values: Iterable[tuple[Variable, Any]]) -> None:
         values: (variable, array) of each.
     """
     for variable, array in values:
-        variable.assign(Pending(array.shape, lambda array=array: array))
+        variable.assign(Pending(array.shape, partial(_itself, array)))
+
+
+def _itself(array: Any) -> Any:
+    return array
 
 
 def match_weights(

@@ -23,8 +23,9 @@ _SIZES = {"depth_multiplier", "filters", "input_dim", "key_dim", "num_heads", "o
           "value_dim"}  # fmt: skip
 _GET = {"optimizers": optimizers.get, "losses": losses.get, "metrics": metrics.get}
 # Our slots, and what they are called by the optimizers of tf_keras, new and legacy.
-_MOMENTS = {"momentum": ("m",), "velocity": ("v",), "velocity_hat": ("vhat",)}
-SLOTS: dict[str, dict[str, tuple[str, ...]]] = {
+_Slots = dict[str, tuple[str, ...]]
+_MOMENTS: _Slots = {"momentum": ("m",), "velocity": ("v",), "velocity_hat": ("vhat",)}
+SLOTS: dict[str, _Slots] = {
     "Adadelta": {
         "accumulated_grad": ("accumulated_grad", "accum_grad"),
         "accumulated_delta_var": ("accumulated_delta_var", "accum_var"),

@@ -209,20 +209,28 @@ MODELS = [convnet, texts, operations, nested, translation, attention, cells, opt
           preprocessing, custom]  # fmt: skip
 
 
+FUNCTIONS = {
+    "math": """acos acosh asin asinh atan atanh ceil cos cosh erf exp expm1 floor log log1p
+        negative reciprocal round rsqrt sign sin sinh softplus square tan is_finite""",
+    "nn": "elu relu6 selu silu softsign leaky_relu softmax log_softmax",
+    "of two": """subtract divide floordiv floormod pow maximum minimum greater less_equal equal
+        divide_no_nan atan2""",
+    "reduce": "sum min prod std variance logsumexp",
+}
+
+
 def functions(k, tf):
     """A model of single operations of TensorFlow, an output each."""
     a, b = k.Input((3, 4), name="a"), k.Input((3, 4), name="b")
     x, y, half = tf.sigmoid(a), tf.abs(b) + 0.5, tf.constant(0.5)
     outputs = {}
-    for name in """acos acosh asin asinh atan atanh ceil cos cosh erf exp expm1 floor log log1p
-        negative reciprocal round rsqrt sign sin sinh softplus square tan is_finite""".split():
+    for name in FUNCTIONS["math"].split():
         outputs[name] = getattr(tf.math, name)(x + 1 if name == "acosh" else x)
-    for name in "elu relu6 selu silu softsign leaky_relu softmax log_softmax".split():
+    for name in FUNCTIONS["nn"].split():
         outputs[name] = getattr(tf.nn, name)(a)
-    for name in """subtract divide floordiv floormod pow maximum minimum greater less_equal equal
-        divide_no_nan atan2""".split():
+    for name in FUNCTIONS["of two"].split():
         outputs[name] = getattr(tf.math, name)(x, y)
-    for name in "sum min prod std variance logsumexp".split():
+    for name in FUNCTIONS["reduce"].split():
         outputs[f"reduce_{name}"] = getattr(tf.math, f"reduce_{name}")(a, axis=1)
     outputs["any"] = tf.reduce_any(a > 0.5, axis=[1, 2])
     outputs["all"] = tf.reduce_all(tf.logical_not(a > 0.5), -1, keepdims=True)
