@@ -209,6 +209,8 @@ def load_weights(
     path = Path(filepath)
     if is_legacy_h5(path):
         _check_built(model)
+        if objects_to_skip:
+            raise ValueError(f"objects_to_skip is not for .h5 files of Keras 2, got {path}.")
         return load_legacy_weights(model, path, by_name, skip_mismatch)
     if by_name:
         raise ValueError(f"by_name=True is for the .h5 files that Keras 2 writes, got {path}.")

@@ -257,6 +257,27 @@ def functions(k, tf):
     return k.Model({"a": a, "b": b}, outputs), {"a": (2, 3, 4), "b": (2, 3, 4)}, None
 
 
+def optimizers(k, folder):
+    """Write a small model with each other optimizer, after two of its steps, and its next losses."""
+    x, y = np.eye(4, 3, dtype="float32") + 0.1, np.arange(8, dtype="float32").reshape(4, 2) / 8
+    losses = {}
+    for place, names in (
+        ("new", "Adadelta Adafactor Adagrad Ftrl Lion Nadam SGD"),
+        ("legacy", "Adadelta Adagrad Adamax Ftrl Nadam"),
+    ):
+        for name in names.split():
+            k.utils.set_random_seed(SEED)
+            model = k.Sequential([k.layers.Dense(3, input_shape=(3,)), k.layers.Dense(2)])
+            cls = getattr(k.optimizers if place == "new" else k.optimizers.legacy, name)
+            options = {"momentum": 0.9} if name == "SGD" else {}
+            model.compile(cls(0.05, **options), "mse", run_eagerly=True)
+            for _ in range(2):
+                model.train_on_batch(x, y)
+            model.save(folder / f"{place}_{name}.h5")
+            losses[f"{place}_{name}"] = [model.train_on_batch(x, y) for _ in range(3)]
+    np.savez(folder / "optimizers.npz", x=x, y=y, **losses)
+
+
 def make_older(path):
     """Write the config of a file as Keras 2.2 did: other names of classes and arguments."""
     import h5py
@@ -408,6 +429,7 @@ def main(folder):
     for make in MODELS:
         write(make, k, tf, folder)
     write(functions, k, tf, folder)
+    optimizers(k, folder)
     make_older(folder / "custom.h5")
     model = k.Sequential([k.layers.Lambda(lambda x: x * 3, input_shape=(2,))])
     model.save(folder / "lambda.h5")
