@@ -193,6 +193,15 @@ def test_the_variables_of_a_saved_model(folder):
         assert_same_outputs(model, x, expected)
 
 
+@pytest.mark.parametrize("name", ["subclass.h5", "subclass_checkpoint"])
+@on_numpy_alone
+def test_weights_of_a_model_with_its_own_call(folder, name):
+    x, _, expected, _ = stored(folder / "subclass.npz")
+    model = legacy_models.subclass(keraslite)
+    model.load_weights(folder / name)
+    assert_same_outputs(model, x, expected)
+
+
 def small(units=3, last="d"):
     return models.Sequential([
         layers.Input((4,)), layers.Dense(units, name="inner"), layers.Dense(2, name=last),
