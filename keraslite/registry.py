@@ -166,10 +166,10 @@ def serialize_keras_object(obj: Any) -> Any:
         return {"class_name": "__bytes__", "config": {"value": obj.decode()}}
     if hasattr(obj, "get_config"):
         cls = public_class(type(obj))
-        module, registered = _place_of(cls)
+        module, name, registered = _place_of(cls)
         entry = {
             "module": module,
-            "class_name": cls.__name__,
+            "class_name": name,
             "config": serialize_keras_object(obj.get_config()),
             "registered_name": registered,
         }
@@ -201,15 +201,21 @@ _KERAS_PLACES = {
 }
 
 
-def _place_of(cls: type) -> tuple[str | None, str | None]:
-    """Return the module of Keras that has a class, and the name under which it is registered."""
+# Classes that Keras exports under another name than their own.
+_EXPORTED = {"GroupedQueryAttention": "GroupQueryAttention"}
+
+
+def _place_of(cls: type) -> tuple[str | None, str, str | None]:
+    """Return the module of Keras that has a class, its name there, and its registered name."""
+    name = _EXPORTED.get(cls.__name__, cls.__name__)
     if cls.__module__.startswith("keraslite."):
-        if cls.__name__ in _KERAS_PLACES:
-            return _KERAS_PLACES[cls.__name__]
-        for name in _MODULES:
-            if getattr(sys.modules.get(f"keraslite.{name}"), cls.__name__, None) is cls:
-                return f"keras.{name}", None
-    return None, get_registered_name(cls)
+        if name in _KERAS_PLACES:
+            module, registered = _KERAS_PLACES[name]
+            return module, name, registered
+        for part in _MODULES:
+            if getattr(sys.modules.get(f"keraslite.{part}"), name, None) is cls:
+                return f"keras.{part}", name, None
+    return None, cls.__name__, get_registered_name(cls)
 
 
 def _function_config(function: Callable) -> Any:

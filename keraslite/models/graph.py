@@ -400,7 +400,7 @@ def graph_config(graph: Graph) -> dict[str, Any]:
             of_op = None if key == id(operation) else call[0]
             entries[key] = _entry(operation, name, of_op)
         entry = entries[key]
-        number = len(entry["inbound_nodes"]) + first_number(operation)
+        number = len(entry["inbound_nodes"])
         arguments = tree.map_structure(
             lambda x: _tensor_config(x, calls), {"args": args, "kwargs": kwargs}
         )
@@ -412,7 +412,8 @@ def graph_config(graph: Graph) -> dict[str, Any]:
             calls[id(symbol)] = (entry["name"], number)
 
     def place(x: KerasTensor) -> list[Any]:
-        return [*calls[id(x)], x.index]
+        name, number = calls[id(x)]
+        return [name, number + _first_number(x.node.operation if x.node else None), x.index]
 
     ends = {"inputs": graph.inputs, "outputs": graph.outputs}
     if tuples := _tuple_paths(ends):  # where Keras, which writes lists, ignores it
@@ -432,19 +433,15 @@ def rebuild_graph(config: dict[str, Any]) -> tuple[Any, Any]:
     """
     tensors: dict[Call, list[KerasTensor]] = {}  # what each call gave
     pending: list[tuple[Call, Any, dict]] = []
-    used: dict[str, set[int]] = {}
-    nodes = [entry["inbound_nodes"] for entry in config["layers"]]
-    for name, number in (*_calls_in(nodes), *_places_in(config["output_layers"])):
-        used.setdefault(name, set()).add(number)
+    first: dict[str, int] = {}  # the number of the first call of an operation among the outputs
     for entry in config["layers"]:
         operation = _operation(entry)
         name, arguments = entry["name"], entry["inbound_nodes"]
         if not arguments:
             tensors[name, 0] = [operation.output]
-        # In Keras's files the calls of a functional model count from 1, in older ones of ours
-        # from 0. Each call is of use to another, or an output.
-        first = first_number(operation) and min(used.get(name, {1}))
-        pending += [((name, first + i), operation, x) for i, x in enumerate(arguments)]
+        pending += [((name, i), operation, x) for i, x in enumerate(arguments)]
+        if entry.get("module") != "keras.models":  # as in files of keraslite before
+            first[name] = _first_number(operation)
     while pending:
         later = []
         for call, operation, arguments in pending:
@@ -465,7 +462,8 @@ def rebuild_graph(config: dict[str, Any]) -> tuple[Any, Any]:
         if isinstance(place, dict) and _class_name(place) != "__tuple__":
             return {k: tensor(v) for k, v in place.items()}
         if len(place) == 3 and isinstance(place[0], str):
-            return tensors[place[0], place[1]][place[2]]
+            name, number, index = place
+            return tensors[name, number - first.get(name, 0)][index]
         if _class_name(place) == "__tuple__":
             return tuple(tensor(p) for p in place["config"]["items"])
         return type(place)(tensor(p) for p in place)
@@ -551,18 +549,10 @@ def _calls_in(x: Any) -> list[Call]:
     return [call for part in parts for call in _calls_in(part)]
 
 
-def _places_in(x: Any) -> list[Call]:
-    """Return the calls that the places of a graph's outputs name."""
-    if isinstance(x, list) and len(x) == 3 and isinstance(x[0], str):
-        return [(x[0], x[1])]
-    parts = x.values() if isinstance(x, dict) else x if isinstance(x, list) else ()
-    return [call for part in parts for call in _places_in(part)]
+def _first_number(operation: Any) -> int:
+    """Return the number of an operation's first call among the outputs of a graph's config.
 
-
-def first_number(operation: Any) -> int:
-    """Return the number of an operation's first call in a config.
-
-    Keras counts the graph inside a functional model as a call of it.
+    Keras counts the graph inside a functional model as a call of it there, and not elsewhere.
     """
     return getattr(operation, "first_call_number", 0)
 

@@ -315,7 +315,7 @@ class ArchiveWriter:
         """
         archive, file = self._archive, self._file
         info = aligned_member(name, archive.start_dir)
-        info.header_offset = archive.start_dir
+        info.header_offset, info.CRC = archive.start_dir, 0
         file.seek(info.header_offset)
         file.write(info.FileHeader(zip64=True))
         start = file.tell()

@@ -72,7 +72,8 @@ def _children(item: Any) -> Iterator[tuple[str, Any]]:
         is_container = isinstance(value, dict | list | tuple) and type(value) is not LayerList
         if is_container or _is_saved(value):
             public = key.lstrip("_")  # Keras sees the property first that shows an attribute
-            named[public if hasattr(type(item), public) else key] = value
+            shown = public if hasattr(type(item), public) else key
+            named[getattr(type(item), "keras_attributes", {}).get(shown, shown)] = value
     if hasattr(type(item), "layers"):  # of a model: those in private attributes are found here
         named["layers"] = item.layers
     yield from sorted(named.items(), key=lambda pair: (pair[0].startswith("_"), pair[0]))

@@ -73,7 +73,8 @@ def objects(k):
                 shape=(), initializer="zeros", trainable=False, name="count"
             )
             self.offset = self.add_weight(shape=(input_shape[-1],), name="offset")
-            self.inner.build(input_shape)
+            if not self.inner.built:
+                self.inner.build(input_shape)
 
         def call(self, x, factor=1.0):
             return self.inner(x * self.mix + self.offset) * self.rate * factor
@@ -329,7 +330,7 @@ def loss_scaled(k, o):
 
 def policies(k, o):
     policy = k.dtype_policies.DTypePolicyMap(default_policy="float32")
-    policy["narrow"] = k.dtype_policies.DTypePolicy("bfloat16")
+    policy[".*narrow"] = k.dtype_policies.DTypePolicy("bfloat16")
     model = sequential(k, k.layers.Dense(4, dtype=policy, name="narrow"),
                        k.layers.Dense(3, dtype=policy, name="wide"))  # fmt: skip
     return model, ROWS, None
