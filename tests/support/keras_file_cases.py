@@ -4,7 +4,7 @@ Run as a program this is the side of Keras: `python keras_file_cases.py save FOL
 the models and what they compute, `... open FOLDER NAME ...` opens what keraslite wrote.
 """
 
-import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -384,8 +384,7 @@ def reshaped(k, o):
     L = k.layers
     model = sequential(
         k, L.RepeatVector(3), L.Permute((2, 1)), L.Cropping1D(1), L.ZeroPadding1D(2),
-        L.AveragePooling1D(2), L.Flatten(), L.Dense(3), L.CategoryEncoding(3, "one_hot")
-        if False else L.Identity(),
+        L.AveragePooling1D(2), L.Flatten(), L.Dense(3),
     )  # fmt: skip
     return trained(model, ROWS, TARGETS, k.optimizers.Adafactor(0.01))
 
@@ -423,10 +422,7 @@ def constants(k, o):
     L = k.layers
     x = k.Input((4,))
     h = L.Add()([L.Dense(4)(x), k.ops.convert_to_tensor(ROWS[:1])])
-    return k.Model(x, h * np.float32(0.5) + RNG_ROW), ROWS, None
-
-
-RNG_ROW = np.arange(4, dtype="float32")
+    return k.Model(x, h * np.float32(0.5) + np.arange(4, dtype="float32")), ROWS, None
 
 
 def feature_space(k, o):
@@ -459,7 +455,8 @@ TEXT_CASES = ("vectorized", "lookups")  # models that Keras runs on TensorFlow a
 def outputs_of(k, model, x, name):
     """Return what a model computes, as a list of arrays."""
     if name == "feature_space":
-        flat = [model({n: k.ops.convert_to_tensor(v) if v.dtype != object else v for n, v in x.items()})]
+        columns = {n: v if v.dtype == object else k.ops.convert_to_tensor(v) for n, v in x.items()}
+        flat = [model(columns)]
     elif name in TEXT_CASES and k.__name__ == "keras":
         import tensorflow as tf
 
@@ -479,44 +476,37 @@ def results(k, model, x, y, name):
 
 
 def save(k, folder, names):
-    """Save the models of some cases, and what they compute."""
+    """Save the models of some cases, what they compute, and the data for that."""
     k.utils.set_random_seed(1)
-    own = objects(k)
+    own, data = objects(k), {}
     for name in names:
-        model, x, y = CASES[name](k, own)
+        model, *data[name] = CASES[name](k, own)
         model.save(Path(folder, f"{name}.keras"))
-        np.savez(Path(folder, f"{name}.npz"), **results(k, model, x, y, name))
+        np.savez(Path(folder, f"{name}.npz"), **results(k, model, *data[name], name))
+    Path(folder, "data.pkl").write_bytes(pickle.dumps(data))
 
 
 def custom_objects(own):
     return {name: own[name] for name in ("Mixer", "Wrapped")}
 
 
-def inputs_of(k, name):
-    """Return the data of a case, without its model."""
-    return CASES[name](k, objects(k))[1:]
-
-
-def open_all(k, folder, names, data):
-    """Open the models of some cases and write what they compute."""
+def open_all(k, folder, names):
+    """Open the models of some cases and write what they compute, or the error."""
     own = objects(k)
+    data = pickle.loads(Path(folder, "data.pkl").read_bytes())
+    backend = k.backend.backend()
     for name in names:
-        x, y = data[name]
         try:
             model = k.saving.load_model(Path(folder, f"{name}.keras"), custom_objects(own))
-            np.savez(Path(folder, f"{name}.opened.npz"), **results(k, model, x, y, name))
-        except Exception as error:  # noqa: BLE001 - all are told at once
-            Path(folder, f"{name}.error").write_text(f"{type(error).__name__}: {error}")
+            made = results(k, model, *data[name], name)
+            np.savez(Path(folder, f"{name}.{backend}.npz"), **made)
+        except Exception as error:  # all are told at once
+            text = f"{type(error).__name__}: {error}"
+            Path(folder, f"{name}.{backend}.error").write_text(text)
 
 
 if __name__ == "__main__":
-    import pickle
-
     import keras
 
     command, folder, *names = sys.argv[1:]
-    if command == "save":
-        save(keras, folder, names)
-    else:
-        with open(Path(folder, "data.pkl"), "rb") as file:
-            open_all(keras, folder, names, pickle.load(file))
+    (save if command == "save" else open_all)(keras, folder, names)
