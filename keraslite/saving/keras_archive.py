@@ -5,6 +5,7 @@ and `assets/`. Every size, name and check sum is looked at before a member is us
 """
 
 import io
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO
 
 from keraslite.saving.archive import (
     CONFIG,
+    METADATA,
     aligned_member,
     bad_model,
     check_overlaps,
@@ -161,16 +163,19 @@ class FileSlice(io.RawIOBase):
 
 
 def is_keras_file(path: Path) -> bool:
-    """Return whether a path is a model in Keras's version 3 format, or could be a damaged one.
+    """Return whether a path is a model in Keras's version 3 format, or is to be taken for one.
 
     Args:
-        path: a file, or a folder.
+        path: a file, or a folder, whose metadata say if it is of our older format.
     """
-    if path.is_dir():
-        names = {entry.name for entry in os.scandir(path)}
-        weights = {H5_WEIGHTS, NPZ_WEIGHTS, OWN}
-        return CONFIG in names and (bool(names & weights) or "model.safetensors" not in names)
-    return path.name.lower().endswith(".keras")
+    if not path.is_dir():
+        return path.name.lower().endswith(".keras")
+    metadata = path / METADATA
+    try:
+        span = (metadata, 0, metadata.stat().st_size)
+        return "format" not in read_json(path, METADATA, span)
+    except (FileNotFoundError, ValueError):
+        return True
 
 
 @contextmanager
@@ -186,7 +191,9 @@ def open_keras(path: Path) -> Iterator[KerasMembers]:
     """
     if path.is_dir():
         finish_replacing(path)
-        yield KerasMembers(path, dict(_files(path, path)))
+        spans = dict(_files(path, path))
+        _check_folder(path, spans)
+        yield KerasMembers(path, spans)
         return
     with tempfile.TemporaryDirectory() as folder:
         yield KerasMembers(path, _unpacked(path, Path(folder)))
@@ -213,6 +220,20 @@ def _files(path: Path, folder: Path) -> Iterator[tuple[str, Span]]:
             yield name, (real, 0, real.stat().st_size)
 
 
+def _check_folder(path: Path, spans: dict[str, Span]) -> None:
+    """Compare the files of a folder with the check sums that keraslite wrote, if it did."""
+    sums = read_json(path, METADATA, spans[METADATA]).get("sums") if METADATA in spans else None
+    if sums is None:
+        return
+    if not isinstance(sums, dict):
+        raise bad_model(path, f"{METADATA} has no check sums of the other files")
+    for name, expected in sums.items():
+        if name not in spans:
+            raise bad_model(path, f"{METADATA} names what is missing: {name!r:.100}")
+        if _sum_of(spans[name]) != expected:
+            raise bad_model(path, f"{name} is damaged: its check sum is wrong")
+
+
 def _unpacked(path: Path, folder: Path) -> dict[str, Span]:
     """Return where the members of an archive lie; those that are packed are put into a folder."""
     with open(path, "rb") as file:
@@ -226,7 +247,8 @@ def _unpacked(path: Path, folder: Path) -> dict[str, Span]:
                     if info.compress_type == zipfile.ZIP_STORED:
                         span = (path, *stored_span(path, file, info, size))
                         stored.append(span)
-                        _check_sum(path, file, info, span)
+                        if _sum_of(span) != info.CRC:
+                            raise bad_model(path, f"{info.filename!r:.100}: its check sum is wrong")
                     else:
                         span = _unpack(path, archive, info, folder / str(number))
                     spans[info.filename] = span
@@ -256,17 +278,18 @@ def _check_infos(path: Path, infos: list[zipfile.ZipInfo], size: int) -> None:
             raise bad_model(path, f"{info.filename!r:.100} is said to have {info.file_size:,} bytes")
 
 
-def _check_sum(path: Path, file: Any, info: zipfile.ZipInfo, span: Span) -> None:
-    _, start, left = span
+def _sum_of(span: Span) -> int:
+    """Return the check sum of a member; -1 if it is cut off."""
+    path, start, left = span
     checksum = 0
-    file.seek(start)
-    while left:
-        block = file.read(min(left, 2**20))
-        if not block:
-            break
-        checksum, left = zlib.crc32(block, checksum), left - len(block)
-    if left or checksum != info.CRC:
-        raise bad_model(path, f"{info.filename!r:.100} is damaged: its check sum is wrong")
+    with open(path, "rb") as file:
+        file.seek(start)
+        while left:
+            block = file.read(min(left, 2**20))
+            if not block:
+                return -1
+            checksum, left = zlib.crc32(block, checksum), left - len(block)
+    return checksum
 
 
 def _unpack(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> Span:
@@ -341,17 +364,21 @@ class ArchiveWriter:
 
 
 class FolderWriter:
-    """Writes members as the files of a folder.
+    """Writes members as the files of a folder, and their check sums into its metadata.
 
     Args:
         folder: the folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._metadata = folder, b"{}"
+        self._sums: dict[str, int] = {}
 
     def add(self, name: str, pieces: Iterable[Any]) -> None:
         """Write a member; the arguments are `ArchiveWriter`'s."""
+        if name == METADATA:
+            self._metadata = b"".join(pieces)
+            return
         with self.open(name) as file:
             file.writelines(pieces)
 
@@ -362,6 +389,9 @@ class FolderWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "x+b") as file:
             yield file
+        self._sums[name] = _sum_of((path, 0, path.stat().st_size))
 
     def close(self) -> None:
-        """Do nothing; the folder needs no index."""
+        """Write the metadata."""
+        metadata = json.loads(self._metadata) | {"sums": self._sums}
+        (self._folder / METADATA).write_text(json.dumps(metadata))

@@ -278,6 +278,15 @@ def open_h5_weights(path: Path) -> H5Tensors:
     return H5Tensors([path.with_name(name) for name in shard_names(path)], exact=True)
 
 
+def is_h5_index(path: Path) -> bool:
+    """Return whether a path is an index of shards of Keras.
+
+    Args:
+        path: a file.
+    """
+    return path.name.endswith(".weights.json") and bool(shard_names(path))
+
+
 def shard_names(path: Path) -> list[str]:
     """Return the names of the HDF5 files that an index lists; none if it lists safetensors.
 

@@ -17,10 +17,10 @@ from keraslite.saving.atomic import finish_replacing, replacing_folder
 from keraslite.saving.h5_files import H5Tensors
 from keraslite.saving.keras_archive import H5_WEIGHTS, is_keras_file, open_keras
 from keraslite.saving.keras_weights import (
+    is_h5_index,
     load_state,
     open_h5_weights,
     save_weights_h5,
-    shard_names,
 )
 from keraslite.saving.orbax import assign_checkpoint, is_checkpoint, read_checkpoint
 from keraslite.saving.paths_v1 import weights_v1
@@ -249,9 +249,7 @@ def load_weights(
 
 
 def _is_h5(path: Path) -> bool:
-    if path.name.endswith(_INDEX_ENDINGS[1]):
-        return bool(shard_names(path))
-    return path.name.lower().endswith(H5_ENDING)
+    return path.name.lower().endswith(H5_ENDING) or is_h5_index(path)
 
 
 def _load_keras(model: Any, path: Path, skip_mismatch: bool, skip: Iterable[Any]) -> None:

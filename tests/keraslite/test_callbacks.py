@@ -409,10 +409,10 @@ def test_checkpoints_every_few_batches_count_over_epochs(one, tmp_path):
 
 
 def test_bad_arguments_of_checkpoints_are_refused(one, tmp_path):
-    with pytest.raises(ValueError, match=r"use a name that ends with '\.klm'"):
-        callbacks.ModelCheckpoint("model.keras")
-    with pytest.raises(ValueError, match=r"use a name that ends with '\.safetensors'"):
-        callbacks.ModelCheckpoint("model.weights.h5", save_weights_only=True)
+    with pytest.raises(ValueError, match=r"use a name that ends with '\.keras'"):
+        callbacks.ModelCheckpoint("model.h5")
+    with pytest.raises(ValueError, match=r"must end with \.safetensors or \.weights\.h5"):
+        callbacks.ModelCheckpoint("model.keras", save_weights_only=True)
     with pytest.raises(ValueError, match="save_freq"):
         callbacks.ModelCheckpoint("m.klm", save_freq="batch")
     save = callbacks.ModelCheckpoint(tmp_path / "{none}.klm")

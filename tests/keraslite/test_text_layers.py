@@ -157,7 +157,6 @@ def test_outputs_vocabularies_and_configs(number, backend):
         drop = {"sparse"} if name == "CategoryEncoding" else set()
         config = {k: v for k, v in config.items() if k not in drop}
         if name == "Discretization":
-            config.pop("trainable")
             config["dtype"] = "float32"
         if "Hash" in name:
             config["dtype"] = ours.dtype

@@ -362,7 +362,7 @@ def regularized(k, o):
 def normalized(k, o):
     L = k.layers
     model = sequential(
-        k, L.GroupNormalization(2), L.SpectralNormalization(L.Dense(4)), L.UnitNormalization(),
+        k, L.GroupNormalization(2), L.Dense(4), L.UnitNormalization(),
         L.RMSNormalization(), L.BatchNormalization(renorm=False), L.Dense(3),
     )  # fmt: skip
     model.layers[-1].trainable = False
@@ -375,6 +375,7 @@ def activations(k, o):
     made = [L.PReLU(), L.LeakyReLU(0.1), L.ELU(0.5), L.Softmax(), L.ReLU(6.0, 0.1, 0.2),
             L.Activation("silu"), L.Identity()]  # fmt: skip
     h = [layer(L.Dense(3, activation="hard_sigmoid")(x)) for layer in made]
+    h[6] = L.SpectralNormalization(L.Dense(3))(h[6])
     merged = [L.Average()(h[:3]), L.Maximum()(h[2:4]), L.Minimum()(h[3:5]), L.Subtract()(h[:2]),
               L.Multiply()(h[5:])]  # fmt: skip
     return k.Model(x, L.Concatenate()(merged)), ROWS, None
