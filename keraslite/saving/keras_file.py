@@ -190,7 +190,8 @@ def named(path: Path) -> Iterator[None]:
         if str(path) in str(error):
             raise
         raise ValueError(f"{path}: {error}") from error
-    except (KeyError, IndexError, AttributeError, RecursionError, OverflowError) as error:
+    except (KeyError, IndexError, AttributeError, TypeError, ArithmeticError,
+            RecursionError, MemoryError) as error:  # fmt: skip
         raise ValueError(
             f"{path} does not describe a model that can be made: {error!r:.300}."
         ) from error

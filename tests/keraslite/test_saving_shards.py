@@ -214,7 +214,7 @@ def test_damaged_folders_are_refused(tmp_path):
         (folder / "metadata.json").write_text(json.dumps(metadata))
 
     for change, message in (
-        (lambda f: os.unlink(f / "config.json"), "no config.json"),
+        (lambda f: os.unlink(f / "config.json"), "is missing: 'config.json'"),
         (lambda f: os.unlink(f / "model.weights.h5"), "is missing: 'model.weights.h5'"),
         (lambda f: (f / "metadata.json").write_text("[]"), "must be a JSON object"),
         (lambda f: shutil.copy(tmp_path / "other" / "model.weights.h5", f), "check sum is wrong"),
