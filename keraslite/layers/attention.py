@@ -47,7 +47,7 @@ class MultiHeadAttention(Heads):
     True
     """
 
-    keras_attributes = {"gate_dense": "_gate_dense"}  # noqa: RUF012 - names in Keras's files
+    keras_attributes = {"gate_dense": "_gate_dense"}
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class GroupedQueryAttention(Heads):
     _combine_equation = "buqk,bkuh->bquh"
 
     # The names of its parts in Keras's files.
-    keras_attributes = {  # noqa: RUF012
+    keras_attributes = {
         f"{name}_dense": f"_{name}_dense" for name in ("query", "key", "value", "gate", "output")
     }
 

@@ -475,7 +475,9 @@ def rebuild_graph(config: dict[str, Any]) -> tuple[Any, Any]:
 
 def _tuple_paths(x: Any) -> list[list[Any]]:
     """Return the places of tuples in nested lists and dicts, those inside first."""
-    parts = x.items() if isinstance(x, dict) else enumerate(x) if isinstance(x, list | tuple) else ()
+    parts = (
+        x.items() if isinstance(x, dict) else enumerate(x) if isinstance(x, list | tuple) else ()
+    )
     inside = [[key, *path] for key, part in parts for path in _tuple_paths(part)]
     return [*inside, []] if isinstance(x, tuple) else inside
 

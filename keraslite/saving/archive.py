@@ -283,7 +283,9 @@ def aligned_member(name: str, position: int) -> zipfile.ZipInfo:
     """
     info = zipfile.ZipInfo(name)  # of a fixed date: equal models give equal files
     info.external_attr = 0o644 << 16
-    fixed = 30 + len(name.encode()) + 4 + 20  # the header, its name, the padding's head, the long sizes
+    fixed = (
+        30 + len(name.encode()) + 4 + 20
+    )  # the header, its name, the padding's head, the long sizes
     padding = -(position + fixed) % _ALIGN
     info.extra = (
         _PADDING_FIELD.to_bytes(2, "little") + padding.to_bytes(2, "little") + (b"\0" * padding)

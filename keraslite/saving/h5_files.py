@@ -16,7 +16,8 @@ import numpy as np
 
 INSTALL = "pip install 'keraslite-hub[h5]'"
 _NUMBERS = frozenset(
-    ["bool", "float16", "float32", "float64"] + [f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64)]
+    ["bool", "float16", "float32", "float64"]
+    + [f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64)]
 )
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 _EXPANSION = 100  # limit of the bytes of an array over those stored
@@ -211,7 +212,7 @@ def import_h5py() -> Any:
         import h5py
     except ImportError as error:
         raise ImportError(
-            f"weights that Keras saved are HDF5 files, which h5py reads: {INSTALL}"
+            f"weights in Keras's files are HDF5, which h5py reads and writes: {INSTALL}"
         ) from error
     return h5py
 

@@ -275,7 +275,9 @@ def _check_infos(path: Path, infos: list[zipfile.ZipInfo], size: int) -> None:
         packed = info.compress_type != zipfile.ZIP_STORED
         limit = max(info.compress_size * _EXPANSION, _FREE) if packed else info.compress_size
         if info.file_size > limit or info.compress_size > size:
-            raise bad_model(path, f"{info.filename!r:.100} is said to have {info.file_size:,} bytes")
+            raise bad_model(
+                path, f"{info.filename!r:.100} is said to have {info.file_size:,} bytes"
+            )
 
 
 def _sum_of(span: Span) -> int:

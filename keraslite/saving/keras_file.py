@@ -56,7 +56,9 @@ def save_keras(
         OSError: it could not be written; what was there before is unchanged.
     """
     if weights_format not in WEIGHTS_FORMATS:
-        raise ValueError(f"weights_format must be one of {WEIGHTS_FORMATS}, got {weights_format!r}.")
+        raise ValueError(
+            f"weights_format must be one of {WEIGHTS_FORMATS}, got {weights_format!r}."
+        )
     weights = weights_of(model)
     config = serialize_keras_object(model)
     compile_config, problem = compile_config_of(model)

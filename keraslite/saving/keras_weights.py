@@ -49,7 +49,9 @@ class _Group(Mapping[str, Any]):
 
     def is_step_count(self) -> bool:
         """Return whether the arrays are those of an optimizer, which begin with a step count."""
-        return "0" in self and not self.shape("0") and "int" in self._tensors.dtype(self._names["0"])
+        return (
+            "0" in self and not self.shape("0") and "int" in self._tensors.dtype(self._names["0"])
+        )
 
 
 def _groups(tensors: Any) -> dict[str, _Group]:
@@ -134,7 +136,9 @@ def _misfits(item: Any, group: _Group) -> list[str]:
             return [f"the file lacks variable {i} ({variable.name})."]
         shape = group.shape(str(i))
         if shape != tuple(variable.shape):
-            wrong.append(f"{variable.name}: the model's shape is {variable.shape}, the file's {shape}.")
+            wrong.append(
+                f"{variable.name}: the model's shape is {variable.shape}, the file's {shape}."
+            )
     return wrong
 
 
@@ -311,4 +315,3 @@ def shard_names(path: Path) -> list[str]:
                 f"{path} names {name!r:.60}, expected the name of a .weights.h5 file beside it."
             )
     return names
-

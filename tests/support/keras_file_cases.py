@@ -362,7 +362,7 @@ def regularized(k, o):
 def normalized(k, o):
     L = k.layers
     model = sequential(
-        k, L.GroupNormalization(2), L.Dense(4), L.UnitNormalization(),
+        k, L.GroupNormalization(1), L.Dense(4), L.UnitNormalization(),
         L.RMSNormalization(), L.BatchNormalization(renorm=False), L.Dense(3),
     )  # fmt: skip
     model.layers[-1].trainable = False
@@ -412,7 +412,11 @@ def float8(k, o):
 
 def measured(k, o):
     model = sequential(k, k.layers.Dense(1, "sigmoid"))
-    metrics = [k.metrics.AUC(num_thresholds=20), k.metrics.Precision(), k.metrics.MeanSquaredError()]
+    metrics = [
+        k.metrics.AUC(num_thresholds=20),
+        k.metrics.Precision(),
+        k.metrics.MeanSquaredError(),
+    ]
     y = (LABELS[:, None] > 0).astype("float32")
     optimizer = k.optimizers.Adam(k.optimizers.schedules.CosineDecay(0.1, 10))
     loss = k.losses.BinaryFocalCrossentropy(gamma=1.5)
@@ -476,6 +480,31 @@ def results(k, model, x, y, name):
     return made
 
 
+FORMS = ("folder", "weights.h5", "weights.json")  # in which some cases are saved too
+FORM_CASES = ("dense", "subclassed")
+
+
+def save_form(model, folder, name, form):
+    """Save a model as a folder, or its weights as one file or in shards."""
+    path = Path(folder, f"{name}.{form}")
+    if form == "folder":
+        model.save(path, zipped=False)
+    elif form == "weights.h5":
+        model.save_weights(path)
+    else:
+        model.save_weights(path, max_shard_size=200 / 2**30)
+
+
+def open_form(k, folder, name, form):
+    """Return a model of another beginning with the weights that were saved in a form."""
+    path, own = Path(folder, f"{name}.{form}"), objects(k)
+    if form == "folder":
+        return k.saving.load_model(path, custom_objects(own))
+    model = CASES[name](k, own)[0]
+    model.load_weights(path)
+    return model
+
+
 def save(k, folder, names):
     """Save the models of some cases, what they compute, and the data for that."""
     k.utils.set_random_seed(1)
@@ -483,6 +512,8 @@ def save(k, folder, names):
     for name in names:
         model, *data[name] = CASES[name](k, own)
         model.save(Path(folder, f"{name}.keras"))
+        for form in FORMS if name in FORM_CASES else ():
+            save_form(model, folder, name, form)
         np.savez(Path(folder, f"{name}.npz"), **results(k, model, *data[name], name))
     Path(folder, "data.pkl").write_bytes(pickle.dumps(data))
 
@@ -500,6 +531,9 @@ def open_all(k, folder, names):
         try:
             model = k.saving.load_model(Path(folder, f"{name}.keras"), custom_objects(own))
             made = results(k, model, *data[name], name)
+            for form in FORMS if name in FORM_CASES else ():
+                other = open_form(k, folder, name, form)
+                made[form] = outputs_of(k, other, data[name][0], name)[0]
             np.savez(Path(folder, f"{name}.{backend}.npz"), **made)
         except Exception as error:  # all are told at once
             text = f"{type(error).__name__}: {error}"
