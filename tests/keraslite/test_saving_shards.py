@@ -189,11 +189,11 @@ def test_a_folder_is_replaced_whole(trains, tmp_path):
 def test_names_of_folders_and_files_are_checked(backend, tmp_path):
     model = make(1)
     with pytest.raises(ValueError, match="must be that of a folder"):
-        model.save(tmp_path / "m.klm", zipped=False)
-    model.save(tmp_path / "m.klm", zipped=True)
+        model.save(tmp_path / "m.keras", zipped=False)
+    model.save(tmp_path / "m.keras", zipped=True)
     with pytest.raises(IsADirectoryError, match="give the name of a file"):
         model.save(tmp_path)
-    assert files(tmp_path) == ["m.klm"]
+    assert files(tmp_path) == ["m.keras"]
 
 
 def test_damaged_folders_are_refused(tmp_path):
