@@ -121,6 +121,7 @@ VALUES: dict[str, dict[str | None, Any]] = {
     "beta_initializer": {"zero": "zeros", "one": "ones"},
     "gamma_initializer": {"zero": "zeros", "one": "ones"},
 }
+_ACTIVATIONS = ("activation", "recurrent_activation")  # of a user's classes too
 # Names of losses and metrics.
 NAMES = {
     "logcosh": "log_cosh",
@@ -205,8 +206,11 @@ def _arguments(
     name: str, module: str, arguments: dict[str, Any], is_custom: bool
 ) -> dict[str, Any]:
     """Return the arguments of a class by their names of now, and without those that are gone."""
-    own: Rules = {} if is_custom else ARGUMENTS.get(name, {})
-    rules: Rules = {**OF_MODULE.get(module, {}), **own}
+    rules: Rules = OF_MODULE.get(module, {})
+    if is_custom:  # whose arguments are known to its author alone, but for those of all layers
+        rules = rules if module == "keras.layers" else {}
+    else:
+        rules = {**rules, **ARGUMENTS.get(name, {})}
     takes_function = is_custom or name in ("MeanMetricWrapper", "LossFunctionWrapper")
     upgraded: dict[str, Any] = {}
     for key, value in arguments.items():
@@ -220,15 +224,15 @@ def _arguments(
             continue
         if key == "axis" and isinstance(value, list) and len(value) == 1:
             value = value[0]
+        renamed = VALUES.get(key, {}) if not is_custom or key in _ACTIVATIONS else {}
+        if isinstance(value, str | None) and value in renamed:
+            value = renamed[value]
         upgraded[key] = _upgraded(key, value)
-    return _decayed(upgraded) if module == "keras.optimizers" else upgraded
+    return _decayed(upgraded) if module == "keras.optimizers" and not is_custom else upgraded
 
 
 def _upgraded(key: str, value: Any) -> Any:
     """Return the value of an argument, with what stands inside it."""
-    known = VALUES.get(key)
-    if known is not None and isinstance(value, str | None) and value in known:
-        return known[value]
     if isinstance(value, dict) and "class_name" in value:
         if value["class_name"] in ("__tuple__", "TensorShape") and "items" in value:
             return [_upgraded("", x) for x in value["items"] or ()]

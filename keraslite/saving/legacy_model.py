@@ -158,7 +158,9 @@ def _compile(path: Path, model: Any, config: dict[str, Any]) -> None:
 def _restore_optimizer(path: Path, optimizer: Any, tensors: H5Tensors, pairs: list[Pair]) -> None:
     """Give an optimizer the state in the file; warn once where it has another one."""
     names = tensors.strings("optimizer_weights", "weight_names") or []
-    places = _places(optimizer, names, pairs) or _in_order(optimizer, names)
+    # In Keras 2 the file has the state of the optimizer alone, not the scale of the loss.
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    places = _places(inner, names, pairs) or _in_order(optimizer, names)
     shapes = {
         name: tensors.shape(full)
         for name in places.values()
@@ -169,7 +171,7 @@ def _restore_optimizer(path: Path, optimizer: Any, tensors: H5Tensors, pairs: li
     )
     if not fits:
         warnings.warn(
-            f"{path}: the optimizer's state is not that of {type(optimizer).__name__} here, so "
+            f"{path}: the optimizer's state is not that of {type(inner).__name__} here, so "
             "that training begins with a new one.",
             stacklevel=4,
         )

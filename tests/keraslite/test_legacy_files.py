@@ -287,9 +287,11 @@ def test_the_other_optimizers_of_tf_keras_go_on(folder):
                 assert ["state is not that of" in str(w.message) for w in seen] == [True]
                 new.add(name)
                 continue
+            assert int(to_numpy(model.optimizer.iterations)) == 2
             model.run_eagerly = True
             steps = [float(to_numpy(model.train_on_batch(file["x"], file["y"]))) for _ in range(3)]
-            assert_close(np.array(steps), file[name], rtol=1e-5, message=name)
+            rtol = 2e-3 if name == "mixed_Adam" else 1e-5  # float16 has eleven bits
+            assert_close(np.array(steps), file[name], rtol=rtol, message=name)
     assert new == {"legacy_Nadam", "new_Nadam", "new_Adafactor"}
 
 

@@ -264,17 +264,20 @@ def optimizers(k, folder):
     for place, names in (
         ("new", "Adadelta Adafactor Adagrad Ftrl Lion Nadam SGD"),
         ("legacy", "Adadelta Adagrad Adamax Ftrl Nadam"),
+        ("mixed", "Adam"),
     ):
+        k.mixed_precision.set_global_policy("mixed_float16" if place == "mixed" else "float32")
         for name in names.split():
             k.utils.set_random_seed(SEED)
             model = k.Sequential([k.layers.Dense(3, input_shape=(3,)), k.layers.Dense(2)])
-            cls = getattr(k.optimizers if place == "new" else k.optimizers.legacy, name)
+            cls = getattr(k.optimizers.legacy if place == "legacy" else k.optimizers, name)
             options = {"momentum": 0.9} if name == "SGD" else {}
             model.compile(cls(0.05, **options), "mse", run_eagerly=True)
             for _ in range(2):
                 model.train_on_batch(x, y)
             model.save(folder / f"{place}_{name}.h5")
             losses[f"{place}_{name}"] = [model.train_on_batch(x, y) for _ in range(3)]
+    k.mixed_precision.set_global_policy("float32")
     np.savez(folder / "optimizers.npz", x=x, y=y, **losses)
 
 
