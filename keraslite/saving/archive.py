@@ -9,11 +9,11 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from keraslite.saving.atomic import finish_replacing, replacing, replacing_folder
+from keraslite.saving.atomic import finish_replacing
 from keraslite.saving.safetensors import SafetensorsFile, open_safetensors
 
 FORMAT, VERSION = "keraslite model", 2  # version 1 had other paths of weights
@@ -229,49 +229,6 @@ def stored_span(path: Path, file: Any, info: zipfile.ZipInfo, size: int) -> tupl
     if start + info.file_size > size:
         raise bad_model(path, f"{info.filename!r:.60} would reach beyond the file's end")
     return start, info.file_size
-
-
-def write_archive(
-    path: Path, metadata: dict[str, Any], members: Mapping[str, Iterable[Any]]
-) -> None:
-    """Write a model as one file, all or nothing.
-
-    Args:
-        path: the file.
-        metadata: what stands in its metadata.
-        members: the pieces of the other members.
-    """
-    parts = {METADATA: [json.dumps(metadata, indent=1).encode()], **members}
-    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, pieces in parts.items():
-            info = aligned_member(name, archive.start_dir)
-            with archive.open(info, "w", force_zip64=True) as member:
-                for piece in pieces:
-                    member.write(piece)
-
-
-def write_folder(
-    path: Path, metadata: dict[str, Any], members: Mapping[str, Iterable[Any]]
-) -> None:
-    """Write a model as a folder, all or nothing; other files in it stay.
-
-    Args:
-        path: the folder.
-        metadata: what stands in its metadata.
-        members: the pieces of the other members.
-    """
-    sums = {}
-    with replacing_folder(path) as folder:
-        for name, pieces in members.items():
-            sums[name] = 0
-            with open(folder / name, "wb") as file:
-                for piece in pieces:
-                    file.write(piece)
-                    sums[name] = zlib.crc32(piece, sums[name])
-        text = json.dumps(metadata | {"sums": sums}, indent=1)
-        (folder / METADATA).write_text(text)
-    for name in MEMBERS - {METADATA, *members}:  # of the model before
-        (path / name).unlink(missing_ok=True)
 
 
 def aligned_member(name: str, position: int) -> zipfile.ZipInfo:

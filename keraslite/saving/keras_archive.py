@@ -150,7 +150,7 @@ class FileSlice(io.RawIOBase):
         return size
 
     def flush(self) -> None:
-        if not self.closed and self._length is None:
+        if not (self.closed or self._file.closed) and self._length is None:
             self._file.flush()
 
     def close(self) -> None:
@@ -309,7 +309,7 @@ def _unpack(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, target:
 
 
 class ArchiveWriter:
-    """Writes the members of an archive one after the other.
+    """Writes the members of an archive one after the other; used in a `with` statement.
 
     Args:
         file: the file, open for writing and reading, and empty.
@@ -318,6 +318,14 @@ class ArchiveWriter:
     def __init__(self, file: BinaryIO) -> None:
         self._archive = zipfile.ZipFile(file, "w")
         self._file = file
+
+    def __enter__(self) -> "ArchiveWriter":
+        return self
+
+    def __exit__(self, cls: Any, *error: object) -> None:
+        if cls is not None:
+            self._archive.fp = None  # an index of what failed would be written else
+        self._archive.close()
 
     def add(self, name: str, pieces: Iterable[Any]) -> None:
         """Write a member.
@@ -360,13 +368,11 @@ class ArchiveWriter:
         archive.start_dir = end
         file.seek(end)
 
-    def close(self) -> None:
-        """Write the index."""
-        self._archive.close()
-
 
 class FolderWriter:
     """Writes members as the files of a folder, and their check sums into its metadata.
+
+    Used in a `with` statement, as `ArchiveWriter` is.
 
     Args:
         folder: the folder.
@@ -375,6 +381,14 @@ class FolderWriter:
     def __init__(self, folder: Path) -> None:
         self._folder, self._metadata = folder, b"{}"
         self._sums: dict[str, int] = {}
+
+    def __enter__(self) -> "FolderWriter":
+        return self
+
+    def __exit__(self, cls: Any, *error: object) -> None:
+        if cls is None:
+            metadata = json.loads(self._metadata) | {"sums": self._sums}
+            (self._folder / METADATA).write_text(json.dumps(metadata))
 
     def add(self, name: str, pieces: Iterable[Any]) -> None:
         """Write a member; the arguments are `ArchiveWriter`'s."""
@@ -392,8 +406,3 @@ class FolderWriter:
         with open(path, "x+b") as file:
             yield file
         self._sums[name] = _sum_of((path, 0, path.stat().st_size))
-
-    def close(self) -> None:
-        """Write the metadata."""
-        metadata = json.loads(self._metadata) | {"sums": self._sums}
-        (self._folder / METADATA).write_text(json.dumps(metadata))

@@ -87,14 +87,14 @@ def save_keras(
             if not skip and all(o.built for o in optimizers) and (state := optimizer_state(model)):
                 writer.add(OPTIMIZER, serialized(state))
         _write_assets(model, writer)
-        writer.close()
 
     if zipped:
-        with replacing(path) as file:
-            write(ArchiveWriter(file))
+        with replacing(path) as file, ArchiveWriter(file) as writer:
+            write(writer)
     else:
         with replacing_folder(path) as folder:
-            write(FolderWriter(folder))
+            with FolderWriter(folder) as writer:
+                write(writer)
             written = {p.name for p in folder.iterdir()}
         for name in _MEMBERS - written:  # of the model before
             (path / name).unlink(missing_ok=True)

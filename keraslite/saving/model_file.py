@@ -12,18 +12,16 @@ from typing import Any
 
 from keraslite import backend as backends
 from keraslite import registry
-from keraslite.registry import custom_object_scope, serialize_keras_object
+from keraslite.registry import custom_object_scope
 from keraslite.saving.archive import (
     CONFIG,
-    FORMAT,
     OPTIMIZER,
     VERSION,
     WEIGHTS,
     open_model,
-    write_archive,
 )
 from keraslite.saving.keras_archive import is_keras_file
-from keraslite.saving.keras_file import compile_config_of, load_keras, save_keras
+from keraslite.saving.keras_file import load_keras, save_keras
 from keraslite.saving.legacy_h5 import is_legacy_h5
 from keraslite.saving.legacy_model import load_legacy_model
 from keraslite.saving.orbax import (
@@ -33,7 +31,6 @@ from keraslite.saving.orbax import (
     restore_paths,
 )
 from keraslite.saving.paths_v1 import restore_quantized_v1
-from keraslite.saving.safetensors import serialized
 from keraslite.saving.weight_files import (
     assign_strictly,
     check_filename,
@@ -43,7 +40,7 @@ from keraslite.saving.weight_files import (
 )
 from keraslite.variable import Variable
 
-MODEL_ENDINGS = (".keras", ".klm")
+MODEL_ENDINGS = (".keras",)
 
 
 def training_state(model: Any, version: int = VERSION) -> dict[str, Variable]:
@@ -90,35 +87,17 @@ def save_model(
         ...     load_model(f"{folder}/model.keras", backend="numpy").backend
         'numpy'
     """
+    if Path(filepath).suffix == ".klm":
+        raise ValueError(
+            "Files that end with .klm are read and not written any more: save the model as "
+            f"{Path(filepath).stem}.keras, with weights_format='safetensors' for weights that are "
+            "mapped."
+        )
     if zipped is False:
         path = _folder(filepath, overwrite)
     else:
         path = target(filepath, overwrite, MODEL_ENDINGS)
-    if path.suffix == ".klm":
-        return _save_klm(model, path, include_optimizer)
     save_keras(model, path, zipped is not False, include_optimizer, weights_format)
-
-
-def _save_klm(model: Any, path: Path, include_optimizer: bool) -> None:
-    """Save a model in the format that keraslite had first."""
-    weights = weights_of(model)
-    compile_config, problem = compile_config_of(model)
-    config = {
-        "model": serialize_keras_object(model),
-        # What optimizers choose by: a loaded layer is built before the model around it.
-        "paths": {name: v.path for name, v in weights.items()},
-        "compile": compile_config,
-        "compile_problem": problem,
-    }
-    metadata = {"format": FORMAT, "version": VERSION, "made_on": model.backend}
-    with_slots = (
-        include_optimizer and compile_config and all(o.built for o in model.all_optimizers())
-    )
-    slots = optimizer_state(model) if with_slots else {}
-    members = {CONFIG: [json.dumps(config).encode()], WEIGHTS: serialized(weights)}
-    if slots:
-        members[OPTIMIZER] = serialized(slots)
-    write_archive(path, metadata, members)
 
 
 def _folder(filepath: Any, overwrite: bool) -> Path:

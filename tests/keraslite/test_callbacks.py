@@ -390,7 +390,11 @@ def test_only_the_best_model_is_kept(one, tmp_path, capsys):
         assert len(saved) == [1, 1, 2, 2][epoch]
     assert "watched from 1.00000 to 2.00000" in capsys.readouterr().out
     checkpoint = callbacks.ModelCheckpoint(
-        tmp_path / "x.keras", "watched", mode="min", save_best_only=True, initial_value_threshold=0.1
+        tmp_path / "x.keras",
+        "watched",
+        mode="min",
+        save_best_only=True,
+        initial_value_threshold=0.1,
     )
     checkpoint.set_model(model)
     checkpoint.on_epoch_end(0, {"watched": 0.2})

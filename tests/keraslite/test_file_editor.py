@@ -134,9 +134,9 @@ def test_what_differs_is_told(tmp_path, capsys):
 
 def test_our_own_files_are_edited_likewise(tmp_path, capsys):
     model = dense(keraslite)
-    model.save(tmp_path / "m.klm")
-    editor = saving.KerasFileEditor(tmp_path / "m.klm")
-    assert editor.config["model"]["class_name"] == "Sequential"
+    model.save(tmp_path / "m.keras", weights_format="safetensors")
+    editor = saving.KerasFileEditor(tmp_path / "m.keras")
+    assert editor.config["class_name"] == "Sequential"
     names = len(saving.weight_files.weights_of(model))
     assert editor.compare(model)["match_count"] == names
     editor.rename_object("a", "first")

@@ -239,7 +239,8 @@ def test_files(tmp_path):
     model.save(tmp_path / "s.keras")
     with pytest.raises(ValueError, match="arbitrary code"):
         saving.load_model(tmp_path / "s.keras")
-    loaded = saving.load_model(tmp_path / "s.keras", safe_mode=False)
+    with pytest.warns(UserWarning, match="runs bytecode"):
+        loaded = saving.load_model(tmp_path / "s.keras", safe_mode=False)
     assert_close(loaded(X), model(X))
 
 
