@@ -5,7 +5,7 @@ class of this package or one registered by the user; anything else is refused.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -26,6 +26,9 @@ _names: dict[Any, str] = {}
 _custom: ContextVar[Mapping[str, Any]] = ContextVar(
     "keraslite_custom_objects", default=MappingProxyType({})
 )
+
+# The objects that configs share, by their numbers, while a file is read.
+_shared: ContextVar[dict[Any, Any] | None] = ContextVar("keraslite_shared_objects", default=None)
 
 safe_mode: ContextVar[bool] = ContextVar("keraslite_safe_mode", default=True)
 
@@ -154,19 +157,27 @@ def serialize_keras_object(obj: Any) -> Any:
         return {k: serialize_keras_object(v) for k, v in obj.items()}
     if isinstance(obj, np.generic):
         return obj.item()
+    if obj is Ellipsis:
+        return {"class_name": "__ellipsis__", "config": {}}
+    if isinstance(obj, slice):
+        limits = {"start": obj.start, "stop": obj.stop, "step": obj.step}
+        return {"class_name": "__slice__", "config": serialize_keras_object(limits)}
+    if isinstance(obj, bytes):
+        return {"class_name": "__bytes__", "config": {"value": obj.decode()}}
     if hasattr(obj, "get_config"):
         cls = public_class(type(obj))
+        module, name, registered = _place_of(cls)
         entry = {
-            "module": _public_module(cls),
-            "class_name": cls.__name__,
+            "module": module,
+            "class_name": name,
             "config": serialize_keras_object(obj.get_config()),
-            "registered_name": _names.get(cls),
+            "registered_name": registered,
         }
         if getattr(obj, "built", False) and hasattr(obj, "get_build_config"):
             entry["build_config"] = serialize_keras_object(obj.get_build_config())
         return entry
     if callable(obj) and getattr(obj, "__name__", "<lambda>") != "<lambda>":
-        return get_registered_name(obj)
+        return _function_config(obj)
     array = getattr(obj, "__array__", None)
     if array is not None or backends.of(obj) is not None:
         values = backends.to_numpy(obj)
@@ -180,12 +191,40 @@ def serialize_keras_object(obj: Any) -> Any:
     )
 
 
-def _public_module(cls: type) -> str | None:
-    for name in _MODULES:
-        if getattr(sys.modules.get(f"keraslite.{name}"), cls.__name__, None) is cls:
-            # Keras finds this one, which is part of every layer's config, in `keras` alone.
-            return "keras" if cls.__name__ == "DTypePolicy" else f"keras.{name}"
-    return None
+# Where Keras looks for classes that it does not export where we do, and under which name.
+_KERAS_PLACES = {
+    "DTypePolicy": ("keras", None),
+    "Functional": ("keras.src.models.functional", "Functional"),
+    "Feature": ("keras.src.layers.preprocessing.feature_space", "Feature"),
+    "Cross": ("keras.src.layers.preprocessing.feature_space", "Cross"),
+    "FeatureSpace": ("keras.utils", None),
+}
+
+
+# Classes that Keras exports under another name than their own.
+_EXPORTED = {"GroupedQueryAttention": "GroupQueryAttention"}
+
+
+def _place_of(cls: type) -> tuple[str | None, str, str | None]:
+    """Return the module of Keras that has a class, its name there, and its registered name."""
+    name = _EXPORTED.get(cls.__name__, cls.__name__)
+    if cls.__module__.startswith("keraslite."):
+        if name in _KERAS_PLACES:
+            module, registered = _KERAS_PLACES[name]
+            return module, name, registered
+        for part in _MODULES:
+            if getattr(sys.modules.get(f"keraslite.{part}"), name, None) is cls:
+                return f"keras.{part}", name, None
+    return None, cls.__name__, get_registered_name(cls)
+
+
+def _function_config(function: Callable) -> Any:
+    """Return the name of a function of this package, or what Keras writes of a user's."""
+    name = get_registered_name(function)
+    if function.__module__.startswith("keraslite.") and function not in _names:
+        return name
+    return {"module": "builtins", "class_name": "function", "config": name,
+            "registered_name": "function"}  # fmt: skip
 
 
 def resolve(name: str, module: str | None = None, registered: str | None = None) -> Any:
@@ -201,13 +240,16 @@ def resolve(name: str, module: str | None = None, registered: str | None = None)
     find = getattr(sys.modules.get(package), "find_registered_object", None)
     if find is not None and (item := find(own)) is not None:
         return item
-    for full, item in _registered.items():
+    part = _module_of(module)
+    item = _public(part, name) if part else None
+    if item is not None:
+        return item
+    for full, item in (*custom.items(), *_registered.items()):
         if full.partition(">")[2] == name:
             return item
-    own = (module or "").partition(".")[2]
-    for part in (own, *_MODULES) if own in _MODULES else _MODULES:
-        item = getattr(sys.modules.get(f"keraslite.{part}"), name, None)
-        if callable(item) and not name.startswith("_"):
+    for part in _MODULES:
+        item = _public(part, name)
+        if item is not None:
             return item
     if package not in ("", "Custom"):
         raise ValueError(
@@ -220,15 +262,53 @@ def resolve(name: str, module: str | None = None, registered: str | None = None)
     )
 
 
+def _module_of(module: str | None) -> str | None:
+    """Return the module of this package for one of Keras: `keras.layers`, `keras.src.optimizers`.
+
+    The optimizers of Keras on torch lie in `keras.src.backend.torch.optimizers`.
+    """
+    if not isinstance(module, str) or module.split(".")[0] not in ("keras", "keraslite"):
+        return None
+    parts = [p for p in module.split(".")[1:] if p != "src"]
+    for length in range(len(parts), 0, -1):
+        if (own := ".".join(parts[:length])) in _MODULES:
+            return own
+    return next((p for p in parts if p in _MODULES), None)
+
+
+def _public(part: str, name: str) -> Any:
+    """Return a public class or function of one of the modules that configs may name."""
+    item = getattr(sys.modules.get(f"keraslite.{part}"), name, None)
+    return item if callable(item) and not name.startswith("_") else None
+
+
+@contextmanager
+def object_sharing_scope() -> Iterator[None]:
+    """A block in which objects of one `shared_object_id` in configs are one object."""
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
 def deserialize_keras_object(
     config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
 ) -> Any:
     """The inverse of `serialize_keras_object`.
 
     Args:
-        config: what it returned.
+        config: what it, or Keras's function of that name, returned.
         custom_objects: classes and functions by name, beside the registered ones.
         safe_mode: taken for Keras's sake: code in a config is never run, with False neither.
+
+    Raises:
+        ValueError: the config names something that is neither public in this package nor
+            registered, or holds code.
+
+    Example:
+        >>> deserialize_keras_object({"class_name": "__slice__", "config": {"start": 1}})
+        slice(1, None, None)
     """
     if custom_objects:
         with custom_object_scope(custom_objects):
@@ -237,17 +317,49 @@ def deserialize_keras_object(
         return [deserialize_keras_object(x) for x in config]
     if not isinstance(config, dict):
         return config
-    if config.get("class_name") == "__numpy__":
-        inner = config["config"]
-        return np.array(inner["value"], dtypes.to_numpy(inner["dtype"]))
     if "class_name" not in config or "config" not in config:
         return {k: deserialize_keras_object(v) for k, v in config.items()}
-    cls = resolve(config["class_name"], config.get("module"), config.get("registered_name"))
-    inner = config["config"]
+    name, inner = config["class_name"], config["config"]
+    if not isinstance(name, str):
+        raise ValueError(f"A config must name its class by a string, got {name!r:.60}.")
+    if name in _VALUES:
+        return _VALUES[name](inner)
+    if name == "function":  # a user's, or the name of one of this package
+        if not isinstance(inner, str):
+            raise ValueError(f"A config must name a function by a string, got {inner!r:.60}.")
+        return resolve(inner, config.get("module"), inner)
+    if name.startswith("__"):
+        raise ValueError(
+            f"The config holds {name!r:.60}, which is not read: bytecode is read for Lambda layers "
+            "alone, with safe_mode=False."
+        )
+    shared, number = _shared.get(), config.get("shared_object_id")
+    if shared is not None and number is not None and number in shared:
+        return shared[number]
+    cls = resolve(name, config.get("module"), config.get("registered_name"))
+    if not isinstance(cls, type):
+        return cls  # a function is never called
+    inner = {} if inner is None else inner
     item = cls.from_config(inner) if hasattr(cls, "from_config") else cls(**inner)
     if config.get("build_config") and hasattr(item, "restore_build"):
         item.restore_build(config["build_config"])
+    if shared is not None and number is not None:
+        shared[number] = item
     return item
+
+
+def _array(config: dict[str, Any]) -> np.ndarray:
+    return np.array(config["value"], dtypes.to_numpy(config["dtype"]))
+
+
+# The values in configs that are of no class, by their marks.
+_VALUES: dict[str, Callable[[Any], Any]] = {
+    "__numpy__": _array,
+    "__tensor__": _array,
+    "__bytes__": lambda config: config["value"].encode(),
+    "__ellipsis__": lambda config: Ellipsis,
+    "__slice__": lambda config: slice(*(config.get(k) for k in ("start", "stop", "step"))),
+}
 
 
 def get(identifier: Any, table: Mapping[str, Any], category: str) -> Any:

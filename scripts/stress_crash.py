@@ -147,7 +147,7 @@ def model(work: Path, moment: Callable[[float], float]) -> None:
 
     import keraslite as keras
 
-    path = work / "model.klm"
+    path = work / "model.keras"
     _kill(_start(_MODEL, path), moment(0.1))
     weights, folder = Path(f"{path}.safetensors"), Path(f"{path}.folder")
     for file in (path, weights, folder):
@@ -163,7 +163,7 @@ def model(work: Path, moment: Callable[[float], float]) -> None:
         assert (bias == len(bias)).all()
     with keras.use_backend("numpy"):
         another = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-        another.save(work / "another.klm")
+        another.save(work / "another.keras")
         if folder.exists():
             another.save(folder, zipped=False)
     assert not _hidden(work), _hidden(work)

@@ -109,9 +109,9 @@ def test_a_saved_model_is_loaded(backend, tmp_path):
         model, _ = trained_regressor()
     else:
         model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
-    model.save(tmp_path / "model.klm")
+    model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "model.safetensors")
-    loaded = keras.saving.load_model(tmp_path / "model.klm")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
     expected = model.predict(X, verbose=0)
     np.testing.assert_allclose(loaded.predict(X, verbose=0), expected, rtol=1e-6)
     new = keras.models.clone_model(model)

@@ -161,16 +161,16 @@ class ModelCheckpoint(MonitorCallback):
 
     Args:
         filepath: where to; may name the epoch, the batch and the logs:
-            "{epoch:02d}-{val_loss:.2f}.klm".
+            "{epoch:02d}-{val_loss:.2f}.keras".
         monitor: the quantity for `save_best_only`.
         verbose: 1 prints a message.
         save_best_only: whether only the best model so far is kept.
-        save_weights_only: whether the weights alone are saved, as safetensors.
+        save_weights_only: whether the weights alone are saved: as `.weights.h5` or `.safetensors`.
         mode: "min", "max" or "auto".
         save_freq: "epoch", or a number of batches.
         initial_value_threshold: a value that the first model must surpass.
 
-    >>> ModelCheckpoint("best.klm", save_best_only=True).save_freq
+    >>> ModelCheckpoint("best.keras", save_best_only=True).save_freq
     'epoch'
     """
 
@@ -187,7 +187,7 @@ class ModelCheckpoint(MonitorCallback):
     ):
         super().__init__(monitor, mode, initial_value_threshold)
         self.filepath, self.verbose = os.fspath(filepath), verbose
-        check_ending(self.filepath, WEIGHT_ENDINGS[:1] if save_weights_only else MODEL_ENDINGS)
+        check_ending(self.filepath, WEIGHT_ENDINGS[:2] if save_weights_only else MODEL_ENDINGS)
         if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
             raise ValueError(f"save_freq is 'epoch' or a number of batches, got {save_freq!r}.")
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only

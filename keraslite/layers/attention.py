@@ -47,6 +47,8 @@ class MultiHeadAttention(Heads):
     True
     """
 
+    keras_attributes = {"gate_dense": "_gate_dense"}
+
     def __init__(
         self,
         num_heads: int,
@@ -157,6 +159,11 @@ class GroupedQueryAttention(Heads):
 
     _dot_product_equation = "bkuh,bquh->buqk"
     _combine_equation = "buqk,bkuh->bquh"
+
+    # The names of its parts in Keras's files.
+    keras_attributes = {
+        f"{name}_dense": f"_{name}_dense" for name in ("query", "key", "value", "gate", "output")
+    }
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from keraslite import masking, ops, tree
 from keraslite.backend import OF
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.input_layer import InputLayer
+from keraslite.models.keras_ops import keras_call, keras_op
 from keraslite.naming import free_name
 from keraslite.operation import Operation
 from keraslite.ops.op import TABLE
@@ -388,22 +389,35 @@ def graph_config(graph: Graph) -> dict[str, Any]:
     names = {layer.name for layer in graph.input_layers}
     for node in graph.nodes:
         operation = node.operation
-        if id(operation) not in entries:
-            name = free_name(operation_name(operation), names)
+        key, args, kwargs = id(operation), list(node.args), node.kwargs
+        if not isinstance(operation, Operation):  # each call of an op is an operation in Keras
+            call = keras_call(operation.op.name, node.args, kwargs)
+            if call is not None:
+                key, args, kwargs = id(node), call[1], {}
+        if key not in entries:
+            name = free_name(operation_name(operation).lstrip("_"), names)
             names.add(name)
-            entries[id(operation)] = _entry(operation, name)
-        entry = entries[id(operation)]
+            of_op = None if key == id(operation) else call[0]
+            entries[key] = _entry(operation, name, of_op)
+        entry = entries[key]
         number = len(entry["inbound_nodes"])
         arguments = tree.map_structure(
-            lambda x: _tensor_config(x, calls), {"args": list(node.args), "kwargs": node.kwargs}
+            lambda x: _tensor_config(x, calls), {"args": args, "kwargs": kwargs}
         )
-        entry["inbound_nodes"].append(_argument_config(arguments))
+        call_config = _argument_config(arguments)
+        if tuples := _tuple_paths({"args": args, "kwargs": kwargs}):
+            call_config["tuples"] = tuples
+        entry["inbound_nodes"].append(call_config)
         for symbol in node.outputs:
             calls[id(symbol)] = (entry["name"], number)
 
     def place(x: KerasTensor) -> list[Any]:
-        return [*calls[id(x)], x.index]
+        name, number = calls[id(x)]
+        return [name, number + _first_number(x.node.operation if x.node else None), x.index]
 
+    ends = {"inputs": graph.inputs, "outputs": graph.outputs}
+    if tuples := _tuple_paths(ends):  # where Keras, which writes lists, ignores it
+        next(iter(entries.values()))["tuples"] = tuples
     return {
         "layers": list(entries.values()),
         "input_layers": _map_tensors(place, graph.inputs),
@@ -419,18 +433,21 @@ def rebuild_graph(config: dict[str, Any]) -> tuple[Any, Any]:
     """
     tensors: dict[Call, list[KerasTensor]] = {}  # what each call gave
     pending: list[tuple[Call, Any, dict]] = []
+    first: dict[str, int] = {}  # the number of the first call of an operation among the outputs
     for entry in config["layers"]:
         operation = _operation(entry)
-        if not entry["inbound_nodes"]:
-            tensors[entry["name"], 0] = [operation.output]
-        for number, arguments in enumerate(entry["inbound_nodes"]):
-            pending.append(((entry["name"], number), operation, arguments))
+        name, arguments = entry["name"], entry["inbound_nodes"]
+        if not arguments:
+            tensors[name, 0] = [operation.output]
+        pending += [((name, i), operation, x) for i, x in enumerate(arguments)]
+        if entry.get("module") != "keras.models":  # as in files of keraslite before
+            first[name] = _first_number(operation)
     while pending:
         later = []
         for call, operation, arguments in pending:
             if all(c in tensors for c in _calls_in(arguments)):
-                args = _restore(arguments["args"], tensors)
-                kwargs = _restore(arguments["kwargs"], tensors)
+                restored = {k: _restore(arguments[k], tensors) for k in ("args", "kwargs")}
+                args, kwargs = _with_tuples(restored, arguments.get("tuples")).values()
                 tensors[call] = tree.flatten(operation(*args, **kwargs))
             else:
                 later.append((call, operation, arguments))
@@ -445,16 +462,41 @@ def rebuild_graph(config: dict[str, Any]) -> tuple[Any, Any]:
         if isinstance(place, dict) and _class_name(place) != "__tuple__":
             return {k: tensor(v) for k, v in place.items()}
         if len(place) == 3 and isinstance(place[0], str):
-            return tensors[place[0], place[1]][place[2]]
+            name, number, index = place
+            return tensors[name, number - first.get(name, 0)][index]
         if _class_name(place) == "__tuple__":
             return tuple(tensor(p) for p in place["config"]["items"])
         return type(place)(tensor(p) for p in place)
 
-    return tensor(config["input_layers"]), tensor(config["output_layers"])
+    ends = {"inputs": tensor(config["input_layers"]), "outputs": tensor(config["output_layers"])}
+    inputs, outputs = _with_tuples(ends, config["layers"][0].get("tuples")).values()
+    return inputs, outputs
 
 
-def _entry(operation: Any, name: str) -> dict[str, Any]:
-    if isinstance(operation, Operation):
+def _tuple_paths(x: Any) -> list[list[Any]]:
+    """Return the places of tuples in nested lists and dicts, those inside first."""
+    parts = (
+        x.items() if isinstance(x, dict) else enumerate(x) if isinstance(x, list | tuple) else ()
+    )
+    inside = [[key, *path] for key, part in parts for path in _tuple_paths(part)]
+    return [*inside, []] if isinstance(x, tuple) else inside
+
+
+def _with_tuples(x: Any, paths: list[list[Any]] | None) -> Any:
+    """Return nested lists with tuples at some places."""
+    for *path, last in paths or ():
+        holder = x
+        for key in path:
+            holder = holder[key]
+        holder[last] = tuple(holder[last])
+    return x
+
+
+def _entry(operation: Any, name: str, of_op: dict[str, Any] | None = None) -> dict[str, Any]:
+    if of_op is not None:
+        inner = {"name": name, **_argument_config(of_op["config"])}
+        config = of_op | {"config": inner}
+    elif isinstance(operation, Operation):
         config = serialize_keras_object(operation)
     else:
         config = {"module": "keras.ops", "class_name": operation.op.name, "config": {},
@@ -463,10 +505,13 @@ def _entry(operation: Any, name: str) -> dict[str, Any]:
 
 
 def _operation(entry: dict[str, Any]) -> Any:
-    if entry["module"] == "keras.ops":
+    if entry.get("module") == "keras.ops":
         if entry["class_name"] not in TABLE:
             raise ValueError(f"Unknown op {entry['class_name']!r} in the config of a model.")
         return TABLE[entry["class_name"]].call
+    op = keras_op(entry)
+    if op is not None:
+        return op
     return deserialize_keras_object({k: v for k, v in entry.items() if k != "inbound_nodes"})
 
 
@@ -480,7 +525,7 @@ def _tensor_config(x: Any, calls: dict[int, Call]) -> Any:
 
 
 def _argument_config(x: Any) -> Any:
-    """Return a call's argument as JSON in which slices, tuples and ellipses are told apart."""
+    """Return a call's argument as JSON; as in Keras's configs a tuple becomes a list."""
     if isinstance(x, slice):
         return {"class_name": "__slice__",
                 "config": {"start": x.start, "stop": x.stop, "step": x.step}}  # fmt: skip
@@ -488,9 +533,7 @@ def _argument_config(x: Any) -> Any:
         return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(x, dict):
         return {k: _argument_config(v) for k, v in x.items()}
-    if isinstance(x, tuple):
-        return {"class_name": "__tuple__", "config": {"items": [_argument_config(v) for v in x]}}
-    if isinstance(x, list):
+    if isinstance(x, list | tuple):
         return [_argument_config(v) for v in x]
     return serialize_keras_object(x)
 
@@ -502,9 +545,18 @@ def _class_name(x: Any) -> Any:
 def _calls_in(x: Any) -> list[Call]:
     """Return the calls whose tensors an argument's config names."""
     if _class_name(x) == "__keras_tensor__":
-        return [tuple(x["config"]["keras_history"][:2])]
+        name, number = x["config"]["keras_history"][:2]
+        return [(name, number)]
     parts = x.values() if isinstance(x, dict) else x if isinstance(x, list) else ()
     return [call for part in parts for call in _calls_in(part)]
+
+
+def _first_number(operation: Any) -> int:
+    """Return the number of an operation's first call among the outputs of a graph's config.
+
+    Keras counts the graph inside a functional model as a call of it there, and not elsewhere.
+    """
+    return getattr(operation, "first_call_number", 0)
 
 
 def _restore(x: Any, tensors: dict[Call, list[KerasTensor]]) -> Any:
@@ -519,9 +571,9 @@ def _restore(x: Any, tensors: dict[Call, list[KerasTensor]]) -> Any:
             return Ellipsis
         case "__tuple__":
             return tuple(_restore(v, tensors) for v in x["config"]["items"])
-        case "__numpy__":
-            return deserialize_keras_object(x)
     if isinstance(x, dict):
+        if "class_name" in x and "config" in x:
+            return deserialize_keras_object(x)
         return {k: _restore(v, tensors) for k, v in x.items()}
     return [_restore(v, tensors) for v in x] if isinstance(x, list) else x
 
@@ -531,7 +583,4 @@ def _map_tensors(function: Callable[[KerasTensor], Any], x: Any) -> Any:
         return function(x)
     if isinstance(x, dict):
         return {k: _map_tensors(function, v) for k, v in x.items()}
-    if isinstance(x, tuple):
-        items = [_map_tensors(function, v) for v in x]
-        return {"class_name": "__tuple__", "config": {"items": items}}
     return [_map_tensors(function, v) for v in x]

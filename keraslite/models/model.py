@@ -115,6 +115,11 @@ class Model(Trainer, Layer):
         """Whether the model holds a graph."""
         return self._graph is not None
 
+    @property
+    def first_call_number(self) -> int:
+        """The number of the model's first call in the config of a model around it."""
+        return int(self.is_functional)
+
     def get_graph(self) -> Graph | None:
         """The calls that a functional model runs; None for another."""
         return self._graph

@@ -39,6 +39,8 @@ class Sequential(Model):
     2
     """
 
+    first_call_number = 0
+
     def __init__(self, layers: Any = None, trainable: bool = True, name: str | None = None):
         super().__init__(trainable=trainable, name=name)
         self._layers_in_order = LayerList()  # the input layer first, if any

@@ -9,11 +9,11 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from keraslite.saving.atomic import finish_replacing, replacing, replacing_folder
+from keraslite.saving.atomic import finish_replacing
 from keraslite.saving.safetensors import SafetensorsFile, open_safetensors
 
 FORMAT, VERSION = "keraslite model", 2  # version 1 had other paths of weights
@@ -75,7 +75,7 @@ class Members:
         Args:
             name: of the member.
         """
-        return _json(self.path, name, self.spans[name], self._sums.get(name))
+        return read_json(self.path, name, self.spans[name], self._sums.get(name))
 
     def version(self) -> int:
         """Return the version of the format; raise a ValueError if it is none that can be read."""
@@ -105,9 +105,20 @@ class Members:
         return open_safetensors(*self.spans[name])
 
 
-def _json(
-    path: Path, name: str, span: tuple[Path, int, int], checksum: int | None
+def read_json(
+    path: Path, name: str, span: tuple[Path, int, int], checksum: int | None = None
 ) -> dict[str, Any]:
+    """Return a JSON member.
+
+    Args:
+        path: the file or folder, for errors.
+        name: of the member.
+        span: where it lies.
+        checksum: its check sum, if it is to be looked at.
+
+    Raises:
+        ValueError: it is damaged, or no JSON object.
+    """
     file, start, length = span
     if length > _MAX_JSON:
         raise bad_model(path, f"{name} has {length} bytes")
@@ -153,7 +164,7 @@ def _open_folder(path: Path) -> Members:
     spans = {name: (path / name, 0, size) for name, size in sizes.items()}
     if METADATA not in spans:
         raise bad_model(path, f"the folder has no {METADATA}")
-    metadata = _json(path, METADATA, spans[METADATA], None)
+    metadata = read_json(path, METADATA, spans[METADATA], None)
     _check_version(path, metadata)
     sums = metadata.get("sums")
     if not isinstance(sums, dict) or not all(type(v) is int for v in sums.values()):
@@ -173,20 +184,40 @@ def _open_archive(path: Path) -> Members:
         except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError,
                 RecursionError) as error:  # fmt: skip
             raise bad_model(path, f"it is cut off or damaged ({error})") from error
-        spans = {i.filename: (path, *_span(path, file, i, size)) for i in infos}
+        spans = {i.filename: (path, *stored_span(path, file, i, size)) for i in infos}
     if len(infos) != len(spans):
         raise bad_model(path, "it has two members of one name")
     members = Members(path, spans, {i.filename: i.CRC for i in infos})
-    ends = 0
-    for _, start, length in sorted(spans.values()):
-        if start < ends:
-            raise bad_model(path, "its members overlap")
-        ends = start + length
+    check_overlaps(path, spans.values())
     return members
 
 
-def _span(path: Path, file: Any, info: zipfile.ZipInfo, size: int) -> tuple[int, int]:
-    """Return (start, length) of the bytes of a member."""
+def check_overlaps(path: Path, spans: Iterable[tuple[Path, int, int]]) -> None:
+    """Raise a ValueError if two members share bytes.
+
+    Args:
+        path: the file.
+        spans: (the file, where it starts there, its length) of each member.
+    """
+    ends = 0
+    for _, start, length in sorted(spans):
+        if start < ends:
+            raise bad_model(path, "its members overlap")
+        ends = start + length
+
+
+def stored_span(path: Path, file: Any, info: zipfile.ZipInfo, size: int) -> tuple[int, int]:
+    """Return (start, length) of the bytes of a member that is not compressed.
+
+    Args:
+        path: the archive, for errors.
+        file: the open archive.
+        info: the member.
+        size: the archive's size.
+
+    Raises:
+        ValueError: the member is compressed, or is not where the index says.
+    """
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise bad_model(path, f"{info.filename!r:.60} is compressed")
     file.seek(max(info.header_offset, 0))
@@ -200,53 +231,18 @@ def _span(path: Path, file: Any, info: zipfile.ZipInfo, size: int) -> tuple[int,
     return start, info.file_size
 
 
-def write_archive(
-    path: Path, metadata: dict[str, Any], members: Mapping[str, Iterable[Any]]
-) -> None:
-    """Write a model as one file, all or nothing.
+def aligned_member(name: str, position: int) -> zipfile.ZipInfo:
+    """Return a member whose data will begin at a multiple of 64, after its local header.
 
     Args:
-        path: the file.
-        metadata: what stands in its metadata.
-        members: the pieces of the other members.
+        name: of the member.
+        position: where its local header will be.
     """
-    parts = {METADATA: [json.dumps(metadata, indent=1).encode()], **members}
-    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, pieces in parts.items():
-            with archive.open(_aligned(name, archive.start_dir), "w", force_zip64=True) as member:
-                for piece in pieces:
-                    member.write(piece)
-
-
-def write_folder(
-    path: Path, metadata: dict[str, Any], members: Mapping[str, Iterable[Any]]
-) -> None:
-    """Write a model as a folder, all or nothing; other files in it stay.
-
-    Args:
-        path: the folder.
-        metadata: what stands in its metadata.
-        members: the pieces of the other members.
-    """
-    sums = {}
-    with replacing_folder(path) as folder:
-        for name, pieces in members.items():
-            sums[name] = 0
-            with open(folder / name, "wb") as file:
-                for piece in pieces:
-                    file.write(piece)
-                    sums[name] = zlib.crc32(piece, sums[name])
-        text = json.dumps(metadata | {"sums": sums}, indent=1)
-        (folder / METADATA).write_text(text)
-    for name in MEMBERS - {METADATA, *members}:  # of the model before
-        (path / name).unlink(missing_ok=True)
-
-
-def _aligned(name: str, position: int) -> zipfile.ZipInfo:
-    """Return a member whose data will begin at a multiple of `_ALIGN`, after its local header."""
     info = zipfile.ZipInfo(name)  # of a fixed date: equal models give equal files
     info.external_attr = 0o644 << 16
-    fixed = 30 + len(name) + 4 + 20  # the header, its name, the padding's head, the long sizes
+    fixed = (
+        30 + len(name.encode()) + 4 + 20
+    )  # the header, its name, the padding's head, the long sizes
     padding = -(position + fixed) % _ALIGN
     info.extra = (
         _PADDING_FIELD.to_bytes(2, "little") + padding.to_bytes(2, "little") + (b"\0" * padding)

@@ -44,7 +44,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     temporary = _temporary(path)
     try:
         remove_abandoned(path.parent)
-        with open(temporary, "xb") as file:
+        with open(temporary, "x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -1,25 +1,23 @@
 """KerasFileEditor: show, compare and edit the weights of a file."""
 
-import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keraslite.saving.archive import CONFIG, METADATA, open_model
+from keraslite.saving.archive import CONFIG, METADATA, VERSION, WEIGHTS, open_model
 from keraslite.saving.atomic import replacing_folder
 from keraslite.saving.h5_files import H5Tensors
+from keraslite.saving.keras_archive import H5_WEIGHTS, is_keras_file, open_keras
 from keraslite.saving.keras_layout import layout_of
-from keraslite.saving.safetensors import save_safetensors
+from keraslite.saving.keras_weights import is_h5_index, open_h5_weights
+from keraslite.saving.safetensors import open_safetensors, save_safetensors
 from keraslite.saving.weight_files import WEIGHT_ENDINGS, WEIGHTS_METADATA, open_weights, weights_of
 
 _KERAS_ENDINGS = (".keras", ".weights.h5")
 _OUR_ENDINGS = (".klm", *WEIGHT_ENDINGS)
-_EXPANSION = 100  # limit of the bytes of a packed member of a `.keras` file over those stored
-_MOST_JSON = 256 * 2**20
 
 
 class KerasFileEditor:
@@ -64,10 +62,11 @@ class KerasFileEditor:
         self.object_metadata: dict[str, dict[str, str]] = {}
         self._version = 0  # of the paths in our own files; 0 for a file of Keras
         path = Path(self.filepath)
-        if self.filepath.endswith(".keras"):
+        if self.filepath.endswith(".keras") or (path.is_dir() and is_keras_file(path)):
             self._open_keras(path)
-        elif self.filepath.endswith(".weights.h5"):
-            self._open_h5(path)
+        elif self.filepath.endswith(".weights.h5") or is_h5_index(path):
+            with open_h5_weights(path) as tensors:
+                self._take_h5(tensors)
         elif self.filepath.endswith(_OUR_ENDINGS) or path.is_dir():
             self._open_own(path)
         else:
@@ -83,25 +82,29 @@ class KerasFileEditor:
     # -- reading ------------------------------------------------------------------------------
 
     def _open_keras(self, path: Path) -> None:
-        import tempfile
+        with open_keras(path) as members:
+            self.config, self.metadata = members.json(CONFIG), members.json(METADATA)
+            if H5_WEIGHTS in members:
+                with members.open(H5_WEIGHTS) as file:
+                    source = (str(path), file, members.size(H5_WEIGHTS))
+                    with H5Tensors([], True, source) as tensors:
+                        self._take_h5(tensors)
+            elif WEIGHTS in members:
+                tensors = open_safetensors(*members.spans[WEIGHTS])
+                self._version = VERSION
+                self.weights_dict = _nested({name: tensors[name] for name in tensors})
+            else:
+                raise ValueError(f"{path} has no weights: neither {H5_WEIGHTS} nor {WEIGHTS}.")
 
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
-            self.config = json.loads(_member(archive, "config.json", _MOST_JSON))
-            self.metadata = json.loads(_member(archive, "metadata.json", _MOST_JSON))
-            weights = Path(folder, "model.weights.h5")
-            weights.write_bytes(_member(archive, weights.name))
-            self._open_h5(weights)
-
-    def _open_h5(self, path: Path) -> None:
-        with H5Tensors([path], exact=True) as tensors:
-            arrays = {}
-            for name in tensors:
-                *groups, last = name.split("/")
-                objects = [g for i, g in enumerate(groups) if g != "vars" or i < len(groups) - 1]
-                arrays["/".join([*objects, last])] = tensors[name]
-                said = tensors.text("/".join(groups), "name")
-                if said:
-                    self.object_metadata["/".join(objects)] = {"name": said}
+    def _take_h5(self, tensors: H5Tensors) -> None:
+        arrays = {}
+        for name in tensors:
+            *groups, last = name.split("/")
+            objects = [g for i, g in enumerate(groups) if g != "vars" or i < len(groups) - 1]
+            arrays["/".join([*objects, last])] = tensors[name]
+            said = tensors.text("/".join(groups), "name")
+            if said:
+                self.object_metadata["/".join(objects)] = {"name": said}
         self.weights_dict = _nested(arrays)
 
     def _open_own(self, path: Path) -> None:
@@ -296,17 +299,6 @@ class KerasFileEditor:
             filepath: where to.
         """
         self.save(filepath)
-
-
-def _member(archive: zipfile.ZipFile, name: str, limit: int | None = None) -> bytes:
-    try:
-        info = archive.getinfo(name)
-    except KeyError:
-        raise ValueError(f"{archive.filename} is no model of Keras: it has no {name}.") from None
-    largest = _EXPANSION * max(info.compress_size, 1) if limit is None else limit
-    if info.file_size > largest:
-        raise ValueError(f"{archive.filename} is refused: {name} has {info.file_size:,} bytes.")
-    return archive.read(info)
 
 
 def _nested(arrays: Mapping[str, Any]) -> dict[str, Any]:

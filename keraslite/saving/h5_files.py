@@ -16,7 +16,8 @@ import numpy as np
 
 INSTALL = "pip install 'keraslite-hub[h5]'"
 _NUMBERS = frozenset(
-    ["float16", "float32", "float64"] + [f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64)]
+    ["bool", "float16", "float32", "float64"]
+    + [f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64)]
 )
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 _EXPANSION = 100  # limit of the bytes of an array over those stored
@@ -37,6 +38,7 @@ class H5Tensors(Mapping[str, np.ndarray]):
     Args:
         paths: the files.
         exact: whether paths are kept as they are, with the colons of Keras 2 (`kernel:0`).
+        file: (name, open file, size) of one more file, such as a member of an archive.
 
     Raises:
         ImportError: h5py is not installed.
@@ -48,8 +50,13 @@ class H5Tensors(Mapping[str, np.ndarray]):
         (12, 12)
     """
 
-    def __init__(self, paths: Iterable[Path], exact: bool = False):
-        self._h5py = _library()
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        exact: bool = False,
+        file: tuple[str, Any, int] | None = None,
+    ):
+        self._h5py = import_h5py()
         self._exact = exact
         self._files: list[Any] = []
         self._tensors: dict[str, tuple[Path, Any, str]] = {}
@@ -57,14 +64,16 @@ class H5Tensors(Mapping[str, np.ndarray]):
         try:
             for path in paths:
                 with _explained(path):
-                    self._open(path)
+                    self._open(path, path, path.stat().st_size)
+            if file is not None:
+                with _explained(Path(file[0])):
+                    self._open(Path(file[0]), file[1], file[2])
         except BaseException:
             self.close()
             raise
 
-    def _open(self, path: Path) -> None:
-        size = path.stat().st_size
-        file = self._h5py.File(path, "r", locking="best-effort")
+    def _open(self, path: Path, source: Any, size: int) -> None:
+        file = self._h5py.File(source, "r", locking="best-effort" if source is path else None)
         self._files.append(file)
         left, seen = size, {_address(self._h5py, file)}
         held = self.held[path.name] = set()
@@ -162,15 +171,22 @@ class H5Tensors(Mapping[str, np.ndarray]):
         """Return the string in an attribute of a group, None if there is none.
 
         Args:
-            group: the path of the group, in the file as it is written.
+            group: the path of the group, in the file as it is written; "/" for the file.
             attribute: its name.
+
+        Raises:
+            ValueError: the file is damaged there.
         """
-        item = self._files[0].get(group)
-        if not isinstance(item, self._h5py.Group) or attribute not in item.attrs:
-            return None
-        stored = item.attrs.get_id(attribute)
-        is_text = self._h5py.check_string_dtype(stored.dtype) is not None and stored.shape == ()
-        return str(item.attrs[attribute]) if is_text else None
+        (path,) = self.held
+        with _explained(Path(path)):
+            item = self._files[0].get(group)
+            if not isinstance(item, self._h5py.Group) or attribute not in item.attrs:
+                return None
+            stored = item.attrs.get_id(attribute)
+            if self._h5py.check_string_dtype(stored.dtype) is None or stored.shape != ():
+                return None
+            text = item.attrs[attribute]
+            return str(text, "utf-8") if isinstance(text, bytes) else str(text)
 
     def _strings(self, attributes: Any, name: str) -> list[str]:
         stored = attributes.get_id(name)
@@ -193,12 +209,17 @@ class H5Tensors(Mapping[str, np.ndarray]):
         self.close()
 
 
-def _library() -> Any:
+def import_h5py() -> Any:
+    """Return the module h5py.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     try:
         import h5py
     except ImportError as error:
         raise ImportError(
-            f"weights that Keras saved are HDF5 files, which h5py reads: {INSTALL}"
+            f"weights in Keras's files are HDF5, which h5py reads and writes: {INSTALL}"
         ) from error
     return h5py
 

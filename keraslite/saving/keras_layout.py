@@ -4,7 +4,7 @@ The layers of a model go by their classes, everything else by the attributes tha
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from keraslite.layers.base.tracking import LayerList
@@ -22,20 +22,40 @@ def layout_of(model: Any) -> dict[str, Any]:
     >>> {name: x.shape for name, x in layout_of(model)["layers"]["dense"].items()}
     {'0': (2, 1), '1': (1,)}
     """
-    return _of_object(model, set())
+    nested: dict[str, Any] = {}
+    for path, item in saved_objects(model):
+        arrays: dict[str, Any] = {}
+        item.save_own_variables(arrays)
+        if arrays:
+            holder = nested
+            for part in path.split("/") if path else ():
+                holder = holder.setdefault(part, {})
+            holder.update(arrays)
+    return nested
 
 
-def _of_object(item: Any, seen: set[int]) -> dict[str, Any]:
+def saved_objects(model: Any, skip: Iterable[Any] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield (path, object) of all that Keras's files keep variables of, each once.
+
+    Args:
+        model: a model or layer, whose own path is empty.
+        skip: objects that are left out, with all inside them.
+
+    >>> model = models.Sequential([layers.Input((2,)), layers.Dense(1, name="out")])
+    >>> [path for path, _ in saved_objects(model)]
+    ['', 'layers/dense']
+    """
+    yield from _inside(model, "", {id(x) for x in skip})
+
+
+def _inside(item: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
     if id(item) in seen:
-        return {}
+        return
     seen.add(id(item))
-    spec: dict[str, Any] = {}
-    item.save_own_variables(spec)
+    yield path, item
     for name, value in _children(item):
-        part = _of_object(value, seen) if _is_saved(value) else _of_container(value, seen)
-        if part:
-            spec[name] = part
-    return spec
+        inner = f"{path}/{name}" if path else name
+        yield from _inside(value, inner, seen) if _is_saved(value) else _listed(value, inner, seen)
 
 
 def _is_saved(value: Any) -> bool:
@@ -52,15 +72,16 @@ def _children(item: Any) -> Iterator[tuple[str, Any]]:
         is_container = isinstance(value, dict | list | tuple) and type(value) is not LayerList
         if is_container or _is_saved(value):
             public = key.lstrip("_")  # Keras sees the property first that shows an attribute
-            named[public if hasattr(type(item), public) else key] = value
+            shown = public if hasattr(type(item), public) else key
+            named[getattr(type(item), "keras_attributes", {}).get(shown, shown)] = value
     if hasattr(type(item), "layers"):  # of a model: those in private attributes are found here
         named["layers"] = item.layers
     yield from sorted(named.items(), key=lambda pair: (pair[0].startswith("_"), pair[0]))
 
 
-def _of_container(container: Any, seen: set[int]) -> dict[str, Any]:
+def _listed(container: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yield the objects in a list, tuple or dict, which go by their classes there."""
     counts: Counter[str] = Counter()
-    spec = {}
     for value in container.values() if isinstance(container, dict) else container:
         if _is_saved(value):
             name = to_snake_case(public_class(type(value)).__name__)
@@ -69,7 +90,5 @@ def _of_container(container: Any, seen: set[int]) -> dict[str, Any]:
         else:
             continue
         number, counts[name] = counts[name], counts[name] + 1
-        part = _of_object(value, seen) if _is_saved(value) else _of_container(value, seen)
-        if part:
-            spec[f"{name}_{number}" if number else name] = part
-    return spec
+        inner = f"{path}/{name}_{number}" if number else f"{path}/{name}"
+        yield from _inside(value, inner, seen) if _is_saved(value) else _listed(value, inner, seen)

@@ -6,22 +6,24 @@ Configs name classes of the registry, and no code in them runs.
 import json
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from keraslite import backend as backends
 from keraslite import registry
-from keraslite.registry import custom_object_scope, serialize_keras_object
+from keraslite.registry import custom_object_scope
 from keraslite.saving.archive import (
     CONFIG,
-    FORMAT,
     OPTIMIZER,
     VERSION,
     WEIGHTS,
     open_model,
-    write_archive,
-    write_folder,
 )
+from keraslite.saving.keras_archive import is_keras_file
+from keraslite.saving.keras_file import load_keras, save_keras
+from keraslite.saving.legacy_h5 import is_legacy_h5
+from keraslite.saving.legacy_model import load_legacy_model
 from keraslite.saving.orbax import (
     assign_checkpoint,
     is_checkpoint,
@@ -29,21 +31,16 @@ from keraslite.saving.orbax import (
     restore_paths,
 )
 from keraslite.saving.paths_v1 import restore_quantized_v1
-from keraslite.saving.safetensors import serialized
-from keraslite.saving.weight_files import assign_strictly, check_filename, target, weights_of
+from keraslite.saving.weight_files import (
+    assign_strictly,
+    check_filename,
+    optimizer_state,
+    target,
+    weights_of,
+)
 from keraslite.variable import Variable
 
-MODEL_ENDINGS = (".klm",)
-
-
-def optimizer_state(model: Any) -> dict[str, Variable]:
-    """Return the variables of a model's optimizers, by number."""
-    optimizers = model.all_optimizers() if hasattr(model, "all_optimizers") else []
-    return {
-        f"{i}/{j:04d}": variable
-        for i, optimizer in enumerate(optimizers)
-        for j, variable in enumerate(optimizer.variables)
-    }
+MODEL_ENDINGS = (".keras",)
 
 
 def training_state(model: Any, version: int = VERSION) -> dict[str, Variable]:
@@ -64,50 +61,43 @@ def training_state(model: Any, version: int = VERSION) -> dict[str, Variable]:
 
 def save_model(
     model: Any, filepath: Any, overwrite: bool = True, zipped: bool | None = None,
-    include_optimizer: bool = True,
+    include_optimizer: bool = True, weights_format: str = "h5",
 ) -> None:  # fmt: skip
-    """Save config, weights, random states, compile arguments and optimizer in one file.
+    """Save config, weights, compile arguments and optimizer in one file, which Keras opens too.
 
     Args:
         model: a built model, or a layer.
-        filepath: the file, which ends with `.klm`, or the folder.
+        filepath: the file, which ends with `.keras`, or the folder.
         overwrite: whether an existing file is replaced.
         zipped: False for a folder of files in the place of one file.
         include_optimizer: whether the optimizer's state is saved, so that training can go on.
+        weights_format: "h5"; or "safetensors" for weights that are mapped when they are loaded,
+            which Keras does not open.
 
     Raises:
+        ImportError: h5py is not installed, and `weights_format` is "h5".
         OSError: the file could not be written; what was there before is unchanged.
+        ValueError: the name has another ending.
 
     Example:
         >>> import tempfile
         >>> model = models.Sequential([layers.Input((2,)), layers.Dense(1)])
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save_model(model, f"{folder}/model.klm")
-        ...     load_model(f"{folder}/model.klm", backend="numpy").backend
+        ...     save_model(model, f"{folder}/model.keras")
+        ...     load_model(f"{folder}/model.keras", backend="numpy").backend
         'numpy'
     """
+    if Path(filepath).suffix == ".klm":
+        raise ValueError(
+            "Files that end with .klm are read and not written any more: save the model as "
+            f"{Path(filepath).stem}.keras, with weights_format='safetensors' for weights that are "
+            "mapped."
+        )
     if zipped is False:
         path = _folder(filepath, overwrite)
     else:
         path = target(filepath, overwrite, MODEL_ENDINGS)
-    weights = weights_of(model)
-    compile_config, problem = _compile_config(model)
-    config = {
-        "model": serialize_keras_object(model),
-        # What optimizers choose by: a loaded layer is built before the model around it.
-        "paths": {name: v.path for name, v in weights.items()},
-        "compile": compile_config,
-        "compile_problem": problem,
-    }
-    metadata = {"format": FORMAT, "version": VERSION, "made_on": model.backend}
-    with_slots = (
-        include_optimizer and compile_config and all(o.built for o in model.all_optimizers())
-    )
-    slots = optimizer_state(model) if with_slots else {}
-    members = {CONFIG: [json.dumps(config).encode()], WEIGHTS: serialized(weights)}
-    if slots:
-        members[OPTIMIZER] = serialized(slots)
-    (write_folder if zipped is False else write_archive)(path, metadata, members)
+    save_keras(model, path, zipped is not False, include_optimizer, weights_format)
 
 
 def _folder(filepath: Any, overwrite: bool) -> Path:
@@ -119,18 +109,6 @@ def _folder(filepath: Any, overwrite: bool) -> Path:
     return path
 
 
-def _compile_config(model: Any) -> tuple[Any, str | None]:
-    """Return (the arguments of `compile`, None), or (None, why they cannot be saved)."""
-    if not getattr(model, "compiled", False):
-        return None, None
-    try:
-        config = model.get_compile_config()
-        json.dumps(config)
-    except TypeError as error:
-        return None, str(error)
-    return config, None
-
-
 def load_model(
     filepath: Any,
     custom_objects: Mapping[str, Any] | None = None,
@@ -138,10 +116,11 @@ def load_model(
     safe_mode: bool = True,
     backend: str | None = None,
 ) -> Any:
-    """Load a model saved by `save_model`, on any backend.
+    """Load a model saved by `save_model`, or by Keras, on any backend.
 
     Args:
-        filepath: the file, the folder, or a checkpoint that the callback OrbaxCheckpoint wrote.
+        filepath: the file, the folder, a checkpoint that the callback OrbaxCheckpoint wrote, or
+            a `.h5` or `.hdf5` file of Keras 2, tf.keras or Keras 3.
         custom_objects: classes and functions by name, beside the registered ones.
         compile: whether the model is compiled as it was, its optimizer's state included.
         safe_mode: whether a Lambda layer of bytecode is refused; False runs what the file says.
@@ -151,30 +130,39 @@ def load_model(
         ValueError: the file is damaged, or names something that is not registered.
     """
     path = Path(filepath)
-    check_filename(path, ".klm")
+    if is_legacy_h5(path):
+        return load_legacy_model(path, custom_objects, compile, safe_mode, backend)
+    check_filename(path, ".keras")
     if is_checkpoint(path):
         return _load_checkpoint(path, custom_objects, compile, safe_mode, backend)
-    members = open_model(path)
-    version, config = members.version(), members.json(CONFIG)
-    members.check_sums()
     with (
         backends.backend_scope(backend or backends.backend()),
         custom_object_scope(custom_objects or {}),
     ):
-        model = _deserialize(config["model"], safe_mode, path)
-        if version == 1:
-            restore_quantized_v1(model, config["model"].get("build_config"))
-        weights = weights_of(model, version)
-        assign_strictly(weights, members.tensors(WEIGHTS), where=path)
-        for name, variable in weights.items():
-            variable.path = (config.get("paths") or {}).get(name, variable.path)
-        problem = config.get("compile_problem")
-        if compile and config.get("compile"):
-            problem = _compile(model, config["compile"])
-            if problem is None and OPTIMIZER in members:
-                assign_strictly(optimizer_state(model), members.tensors(OPTIMIZER), where=path)
+        if is_keras_file(path):
+            deserialize = partial(_deserialize, safe_mode=safe_mode, path=path)
+            return load_keras(path, compile, deserialize, _compile)
+        return _load_klm(path, compile, safe_mode)
+
+
+def _load_klm(path: Path, compile: bool, safe_mode: bool) -> Any:
+    members = open_model(path)
+    version, config = members.version(), members.json(CONFIG)
+    members.check_sums()
+    model = _deserialize(config["model"], safe_mode, path)
+    if version == 1:
+        restore_quantized_v1(model, config["model"].get("build_config"))
+    weights = weights_of(model, version)
+    assign_strictly(weights, members.tensors(WEIGHTS), where=path)
+    for name, variable in weights.items():
+        variable.path = (config.get("paths") or {}).get(name, variable.path)
+    problem = config.get("compile_problem")
+    if compile and config.get("compile"):
+        problem = _compile(model, config["compile"])
+        if problem is None and OPTIMIZER in members:
+            assign_strictly(optimizer_state(model), members.tensors(OPTIMIZER), where=path)
     if compile and problem:
-        warnings.warn(f"{path}: the model is not compiled: {problem}", stacklevel=2)
+        warnings.warn(f"{path}: the model is not compiled: {problem}", stacklevel=3)
     return model
 
 

@@ -14,14 +14,25 @@ import numpy as np
 from keraslite.layers.base.tracking import variable_paths
 from keraslite.saving.archive import VERSION, WEIGHTS, open_model, unknown_version
 from keraslite.saving.atomic import finish_replacing, replacing_folder
+from keraslite.saving.h5_files import H5Tensors
+from keraslite.saving.keras_archive import H5_WEIGHTS, is_keras_file, open_keras
+from keraslite.saving.keras_weights import (
+    is_h5_index,
+    load_state,
+    open_h5_weights,
+    save_weights_h5,
+)
+from keraslite.saving.legacy_h5 import is_legacy_h5, load_legacy_weights
 from keraslite.saving.orbax import assign_checkpoint, is_checkpoint, read_checkpoint
 from keraslite.saving.paths_v1 import weights_v1
 from keraslite.saving.safetensors import open_safetensors, save_safetensors
+from keraslite.saving.tensorflow_files import is_tensorflow_checkpoint, load_tensorflow_checkpoint
 from keraslite.variable import Pending, Variable
 
 WEIGHTS_METADATA = {"format": "keraslite", "version": str(VERSION)}  # of files of weights
 _INDEX_ENDINGS = (".safetensors.index.json", ".weights.json")  # transformers', and Keras's
-WEIGHT_ENDINGS = (".safetensors", *_INDEX_ENDINGS)
+H5_ENDING = ".weights.h5"  # of Keras's files of weights
+WEIGHT_ENDINGS = (".safetensors", H5_ENDING, *_INDEX_ENDINGS)
 _GIGABYTE = 2**30
 
 
@@ -47,6 +58,16 @@ def weights_of(model: Any, version: int = VERSION) -> dict[str, Variable]:
     if version == 1:
         return weights_v1(model)
     return dict(variable_paths(model))
+
+
+def optimizer_state(model: Any) -> dict[str, Variable]:
+    """Return the variables of a model's optimizers, by number."""
+    optimizers = model.all_optimizers() if hasattr(model, "all_optimizers") else []
+    return {
+        f"{i}/{j:04d}": variable
+        for i, optimizer in enumerate(optimizers)
+        for j, variable in enumerate(optimizer.variables)
+    }
 
 
 def assign_strictly(
@@ -94,16 +115,17 @@ def _misfit(where: Any, missing: list, unused: list, wrong: dict) -> str:
 
 
 def check_filename(path: Any, extension: str) -> None:
-    """Refuse the endings of Keras's formats, which these files are not.
+    """Refuse the endings of Keras's older formats, which these files are not.
 
     Args:
         path: the file name.
         extension: what to use in their place.
     """
     name = os.fspath(path)
-    if str(name).lower().endswith((".keras", ".h5", ".hdf5")):
+    lower = str(name).lower()
+    if lower.endswith((".h5", ".hdf5")) and not lower.endswith(H5_ENDING):
         raise ValueError(
-            f"{name!r} has the ending of a Keras file, whose format is another one: "
+            f"{name!r} has the ending of Keras 2's files, whose format is another one: "
             f"use a name that ends with {extension!r}."
         )
 
@@ -153,12 +175,13 @@ def save_weights(
     model: Any, filepath: Any, overwrite: bool = True, max_shard_size: float | None = None,
     objects_to_skip: Iterable[Any] | None = None,
 ) -> None:  # fmt: skip
-    """Save the weights and random states of a model or layer as safetensors.
+    """Save the weights of a model or layer: as Keras does, or with random states as safetensors.
 
     Args:
         model: the model.
-        filepath: the file, which ends with `.safetensors`; of shards the index, which ends with
-            `.safetensors.index.json` or `.weights.json`.
+        filepath: the file, which ends with `.safetensors`, or with `.weights.h5` for one that Keras
+            opens and that holds the optimizer's state too; of shards the index, which ends with
+            `.safetensors.index.json`, or with Keras's `.weights.json`.
         overwrite: whether an existing file is replaced.
         max_shard_size: the largest size of a file in GB (of 2**30 bytes); the weights are then
             in several files beside the index. None for one file.
@@ -176,6 +199,15 @@ def save_weights(
         ['dense/bias', 'dense/kernel']
     """
     path = target(filepath, overwrite, WEIGHT_ENDINGS)
+    if path.name.endswith((H5_ENDING, _INDEX_ENDINGS[1])):
+        _check_built(model)
+        if path.name.endswith(H5_ENDING) != (max_shard_size is None):
+            wanted = _INDEX_ENDINGS[1] if max_shard_size else H5_ENDING
+            raise ValueError(
+                f"max_shard_size={max_shard_size} needs a name that ends with {wanted}, got "
+                f"{path.name!r}."
+            )
+        return save_weights_h5(model, path, max_shard_size, objects_to_skip or ())
     variables = _split(weights_of(model), objects_to_skip)[0]
     if max_shard_size is not None:
         _save_shards(path, variables, max_shard_size)
@@ -187,33 +219,70 @@ def save_weights(
 
 def load_weights(
     model: Any, filepath: Any, skip_mismatch: bool = False,
-    objects_to_skip: Iterable[Any] | None = None,
+    objects_to_skip: Iterable[Any] | None = None, by_name: bool = False,
 ) -> None:  # fmt: skip
-    """Load weights saved by `save_weights` or `save_model`; every tensor must be used.
+    """Load weights saved by `save_weights`, `save_model` or Keras; every tensor must be used.
 
     Args:
         model: a built model of the same structure.
-        filepath: the file, the index of shards, the folder of a model, or a checkpoint of orbax,
-            which holds the optimizer's state too.
+        filepath: the file, the index of shards, the folder of a model, a checkpoint of orbax, a
+            `.h5` file of Keras 2, or the prefix of a checkpoint of tf.keras or the folder of its
+            SavedModel. Keras's files and checkpoints of orbax set the state of a built optimizer
+            too.
         skip_mismatch: whether weights that do not fit are left as they are.
         objects_to_skip: layers and variables that are left as they are.
+        by_name: whether the layers of a `.h5` file are matched by their names, and others left as
+            they are.
 
     Raises:
         ValueError: lists what is missing, unused or of another shape; nothing was loaded then.
     """
     path = Path(filepath)
+    if is_legacy_h5(path):
+        _check_built(model)
+        if objects_to_skip:
+            raise ValueError(f"objects_to_skip is not for .h5 files of Keras 2, got {path}.")
+        return load_legacy_weights(model, path, by_name, skip_mismatch)
+    if by_name:
+        raise ValueError(f"by_name=True is for the .h5 files that Keras 2 writes, got {path}.")
     check_filename(path, ".safetensors")
     _check_built(model)
+    if is_tensorflow_checkpoint(path):
+        return load_tensorflow_checkpoint(model, path, skip_mismatch)
     if is_checkpoint(path):
         if skip_mismatch or objects_to_skip:
             raise ValueError(
                 f"A checkpoint of orbax is loaded as a whole, got {path}: skip nothing."
             )
         return assign_checkpoint(model, read_checkpoint(path)["pytree"], path)
+    if is_keras_file(path) or _is_h5(path):
+        return _load_keras(model, path, skip_mismatch, objects_to_skip or ())
     tensors, version = open_weights(path)
     variables, skipped = _split(weights_of(model, version), objects_to_skip)
     names = [name for name in tensors if name not in skipped]
     assign_strictly(variables, tensors, names, path, skip_mismatch)
+
+
+def _is_h5(path: Path) -> bool:
+    return path.name.lower().endswith(H5_ENDING) or is_h5_index(path)
+
+
+def _load_keras(model: Any, path: Path, skip_mismatch: bool, skip: Iterable[Any]) -> None:
+    """Load the weights of a file of Keras's formats."""
+    if _is_h5(path):
+        with open_h5_weights(path) as tensors:
+            return load_state(model, tensors, path, skip_mismatch, skip)
+    with open_keras(path) as members:
+        if H5_WEIGHTS in members:
+            source = (str(path), members.open(H5_WEIGHTS), members.size(H5_WEIGHTS))
+            with source[1], H5Tensors([], True, source) as tensors:
+                return load_state(model, tensors, path, skip_mismatch, skip)
+        if WEIGHTS not in members:
+            raise ValueError(f"{path} has no weights: neither {H5_WEIGHTS} nor {WEIGHTS}.")
+        tensors = open_safetensors(*members.spans[WEIGHTS])
+        variables, skipped = _split(weights_of(model), skip)
+        names = [name for name in tensors if name not in skipped]
+        assign_strictly(variables, tensors, names, path, skip_mismatch)
 
 
 def open_weights(path: Path) -> tuple[Any, int]:

@@ -333,7 +333,7 @@ class FeatureSpace(layers.Layer):
         """Save it in a file, which `keras.saving.load_model` reads.
 
         Args:
-            filepath: the file, whose name ends with `.klm`.
+            filepath: the file, whose name ends with `.keras`.
         """
         save_model(self, filepath)
 

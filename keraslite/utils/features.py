@@ -121,7 +121,8 @@ def categories(name: str, layer: Any) -> int:
         ValueError: it is not known.
     """
     if isinstance(layer, layers.StringLookup | layers.IntegerLookup):
-        return layer.vocabulary_size()
+        # Before a file's vocabulary is read, its config says the size.
+        return max(layer.vocabulary_size(), layer.get_config()["vocabulary_size"] or 0)
     if isinstance(layer, layers.Discretization) and layer.num_bins is None:
         return len(layer.bin_boundaries) + 1
     if isinstance(layer, layers.Discretization | layers.Hashing | layers.HashedCrossing):

@@ -238,8 +238,8 @@ def test_gradients_reach_both_towers():
 def test_made_again_and_kept(backend, tmp_path):
     theirs = both_towers(tmp_path / "a")
     model = hub.CLIPBackbone.from_preset(tmp_path / "a")
-    model.save(tmp_path / "a.klm")
-    assert_same(keras.saving.load_model(tmp_path / "a.klm"), theirs)
+    model.save(tmp_path / "a.keras")
+    assert_same(keras.saving.load_model(tmp_path / "a.keras"), theirs)
     given = hub.CLIPBackbone(
         hub.CLIPVisionEncoder(**model.vision_encoder.config),
         hub.CLIPTextEncoder(**model.text_encoder.config),

@@ -72,12 +72,12 @@ def test_public_names():
 def test_a_file_of_a_model_needs_no_import_of_its_module(tmp_path):
     with keras.use_backend("numpy"):
         backbone = hub.BertBackbone(9, 1, 2, hidden_dim=8, intermediate_dim=8)
-        backbone.save(tmp_path / "backbone.klm")
+        backbone.save(tmp_path / "backbone.keras")
         task = hub.BertTextClassifier(backbone, 3)
-        task.save(tmp_path / "task.klm")
+        task.save(tmp_path / "task.keras")
     code = (
         "import hub, keraslite as keras; keras.use_backend('numpy'); "
-        "print(*(type(keras.saving.load_model(f'{name}.klm')).__name__ "
+        "print(*(type(keras.saving.load_model(f'{name}.keras')).__name__ "
         "for name in ('task', 'backbone')))"
     )
     done = subprocess.run(

@@ -70,10 +70,10 @@ def test_only_the_update_and_the_head_are_trained(trains, checkpoints, tmp_path)
     expected = model.predict(images, verbose=0)
     assert np.abs(expected - scores).max() > 0.1
     model.save_adapter(tmp_path / "adapter")
-    model.save(tmp_path / "model.klm")
+    model.save(tmp_path / "model.keras")
     again = loaded(folder)
     again.load_adapter(tmp_path / "adapter")
-    for other in (again, keras.saving.load_model(tmp_path / "model.klm")):
+    for other in (again, keras.saving.load_model(tmp_path / "model.keras")):
         assert_same(other.predict(images, verbose=0), expected)
     theirs = peft.PeftModel.from_pretrained(copy.deepcopy(oracle), tmp_path / "adapter").eval()
     assert_same(scores_of(theirs, images), expected)

@@ -202,8 +202,8 @@ def test_a_new_head_learns_names_of_classes(trains, checkpoint):
 
 def test_a_task_is_saved_whole(backend, checkpoint, tmp_path):
     model = hub.load(checkpoint("resnet, basic")[0])
-    model.save(tmp_path / "model.klm")
-    again = keras.saving.load_model(tmp_path / "model.klm")
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
     expected = model.predict(pictures(), verbose=0)
     np.testing.assert_allclose(again.predict(pictures(), verbose=0), expected, rtol=1e-5)
     assert again.labels == model.labels

@@ -147,7 +147,7 @@ def test_a_backbone_in_a_file(backend, tmp_path):
     backbone.quantize("int8")
     inputs = {"token_ids": IDS % 50, "padding_mask": MASK}
     expected = ops.convert_to_numpy(backbone(inputs))
-    backbone.save(tmp_path / "model.klm")
-    again = keras.saving.load_model(tmp_path / "model.klm")  # no class has to be named
+    backbone.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")  # no class has to be named
     assert integers(again).keys() == integers(backbone).keys() != set()
     np.testing.assert_allclose(ops.convert_to_numpy(again(inputs)), expected, atol=1e-6)

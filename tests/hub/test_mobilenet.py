@@ -113,8 +113,8 @@ def test_forms_that_differ_are_refused():
 def test_the_layer_before_the_classes_is_saved(backend, small, tmp_path):
     model = hub.load(small)
     assert model.backbone.hidden.units == 1024
-    model.save(tmp_path / "model.klm")
-    again = keras.saving.load_model(tmp_path / "model.klm")
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
     x = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     expected = model.predict(x, verbose=0)
     np.testing.assert_allclose(again.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-7)

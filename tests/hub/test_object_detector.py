@@ -212,10 +212,10 @@ def test_it_is_saved_and_loaded(tmp_path, backend):
     model = detector(bounding_box_format="xywh")
     x = arrays()[0]
     expected = model(x)
-    model.save(tmp_path / "model.klm")
+    model.save(tmp_path / "model.keras")
     model.save_to_preset(tmp_path / "preset")
     for again in (
-        keras.saving.load_model(tmp_path / "model.klm"),
+        keras.saving.load_model(tmp_path / "model.keras"),
         hub.ObjectDetector.from_preset(tmp_path / "preset", bounding_box_format="xywh"),
         hub.load(tmp_path / "preset"),
     ):
@@ -251,8 +251,8 @@ def test_compile_arguments_are_saved(tmp_path):
         model = detector(preprocessor=False)
         model.compile(keras.optimizers.SGD(0.1), box_loss="iou", classification_loss_weight=2.0)
         model.fit(*arrays(), verbose=0)
-        model.save(tmp_path / "model.klm")
-        again = keras.saving.load_model(tmp_path / "model.klm")
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
         losses = [m.evaluate(*arrays(), verbose=0, return_dict=True) for m in (model, again)]
     assert losses[0] == losses[1]
     assert losses[0]["class_loss"] > 0

@@ -265,8 +265,8 @@ def test_timm_opens_what_is_saved(architecture, tiny, tmp_path):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_backbone_is_rebuilt_from_its_config(on_torch, architecture, tiny, tmp_path):
     backbone = hub.Backbone.from_preset(tiny(architecture)[0])
-    backbone.save(tmp_path / "model.klm")
-    again, x = keras.saving.load_model(tmp_path / "model.klm"), images()
+    backbone.save(tmp_path / "model.keras")
+    again, x = keras.saving.load_model(tmp_path / "model.keras"), images()
     for outputs in (lambda model: model(x), lambda model: model.pool(model(x))):
         expected = keras.ops.convert_to_numpy(outputs(backbone))
         # The rounding of PyTorch depends on where in memory weights begin.

@@ -145,8 +145,8 @@ def test_files_as_they_are_published(made, tmp_path):
         half = hub.StableDiffusionSafetyChecker.from_preset(tmp_path / "b", dtype="float16")
         assert half.concept_embeds_weights.dtype == "float32"
         assert np.asarray(half(pixels)["flags"]).tolist()[::2] == EXPECTED[::2]
-        model.save(tmp_path / "a.klm")
-        kept = keras.saving.load_model(tmp_path / "a.klm")
+        model.save(tmp_path / "a.keras")
+        kept = keras.saving.load_model(tmp_path / "a.keras")
         assert np.asarray(kept(pixels)["flags"]).tolist() == EXPECTED
     with pytest.raises(ValueError, match="use StableDiffusionSafetyChecker, not CLIPBackbone"):
         hub.CLIPBackbone.from_preset(tmp_path)

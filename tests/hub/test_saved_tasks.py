@@ -32,7 +32,7 @@ def _in_a_fresh_process(path, imported):
 
 
 def test_a_saved_task_reads_texts_in_a_fresh_process(backend, folder, tmp_path):
-    path = tmp_path / "task.klm"
+    path = tmp_path / "task.keras"
     model = hub.BertTextClassifier.from_preset(folder, sequence_length=12)
     model.save(path)
     result = _in_a_fresh_process(path, "hub")
@@ -47,14 +47,14 @@ def test_a_saved_task_reads_texts_in_a_fresh_process(backend, folder, tmp_path):
 
 
 def test_without_hub_the_error_says_to_import_it(folder, tmp_path):
-    path = tmp_path / "task.klm"
+    path = tmp_path / "task.keras"
     hub.BertTextClassifier.from_preset(folder).save(path)
     error = _in_a_fresh_process(path, "").stderr
     assert "`import hub`" in error
 
 
 def test_a_checkpoint_of_training_loads_with_its_preprocessor(trains, folder, tmp_path):
-    path = tmp_path / "best.klm"
+    path = tmp_path / "best.keras"
     model = hub.BertTextClassifier.from_preset(folder)
     saver = keras.callbacks.ModelCheckpoint(path, monitor="loss", save_best_only=True)
     model.fit(tiny.TEXTS, [0, 1, 2], epochs=1, verbose=0, callbacks=[saver])
@@ -71,8 +71,8 @@ def test_a_saved_task_keeps_its_adapter(backend, folder, tmp_path):
     for weight in model.weights:
         if "lora" in weight.path:
             weight.assign(random.normal(size=weight.shape))
-    model.save(tmp_path / "adapted.klm")
-    loaded = keras.saving.load_model(tmp_path / "adapted.klm")
+    model.save(tmp_path / "adapted.keras")
+    loaded = keras.saving.load_model(tmp_path / "adapted.keras")
     expected = model.predict(tiny.TEXTS, verbose=0)
     np.testing.assert_allclose(loaded.predict(tiny.TEXTS, verbose=0), expected, atol=1e-5)
     assert loaded.get_config()["adapter"] == {"rank": 2, "alpha": 6, "layers": paths}
@@ -84,8 +84,8 @@ def test_a_saved_task_keeps_its_adapter(backend, folder, tmp_path):
 def test_a_saved_generator_of_texts_goes_on_as_before(backend, kind, tmp_path):
     text_checkpoints.make(tmp_path / kind, kind)
     model = hub.load(tmp_path / kind)
-    model.save(tmp_path / "model.klm")
-    loaded = keras.saving.load_model(tmp_path / "model.klm")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.sampling == model.sampling
     texts = text_checkpoints.PROMPTS
     assert loaded.generate(texts, max_new_tokens=5) == model.generate(texts, max_new_tokens=5)

@@ -446,8 +446,8 @@ def test_a_model_learns_texts(checkpoints, lora, tmp_path):
             again = hub.SpeechToText.from_preset(folder)
             again.load_adapter(tmp_path / "adapter")
         else:
-            asr.save(tmp_path / "model.klm")
-            again = keras.saving.load_model(tmp_path / "model.klm")
+            asr.save(tmp_path / "model.keras")
+            again = keras.saving.load_model(tmp_path / "model.keras")
         texts = asr.generate(recordings, language="en")
         assert again.generate(recordings, language="en") == texts
 

@@ -335,8 +335,8 @@ def test_files(mode, backend, tmp_path):
     exact, _ = network(keraslite)
     after, before = numpy_of(model(tokens)), numpy_of(exact(tokens))
     assert 0 < np.abs(after - before).max() < 0.5 * np.abs(before).max()
-    model.save(tmp_path / "m.klm")
-    again = keraslite.saving.load_model(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
+    again = keraslite.saving.load_model(tmp_path / "m.keras")
     assert [(w.path, w.dtype) for w in again.weights] == [(w.path, w.dtype) for w in model.weights]
     assert_outputs_close(again(tokens), after, 1e-6)
     for name in ("wide", "heads"):
@@ -364,8 +364,8 @@ def test_lora_over_calibrated_weights_trains(mode, trains, tmp_path):
     losses = model.fit(tokens, x(8, 3, 3), epochs=10, verbose=0).history["loss"]
     assert losses[-1] < 0.9 * losses[0]
     np.testing.assert_array_equal(layers["wide"].quantized_kernel.numpy(), base)
-    model.save(tmp_path / "m.klm")
-    again = keraslite.saving.load_model(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
+    again = keraslite.saving.load_model(tmp_path / "m.keras")
     assert_outputs_close(again(tokens), numpy_of(model(tokens)), 1e-6)
     with pytest.raises(NotImplementedError, match="fitted to data"):
         layers["wide"].save_own_variables({})

@@ -362,13 +362,13 @@ def test_the_learning_rate_is_scheduled_and_noted(trains):
 
 def test_checkpoints_are_named_and_loaded(trains, tmp_path):
     model = model_of()
-    path = str(tmp_path / "sub" / "{epoch:02d}-{val_loss:.3f}.klm")
+    path = str(tmp_path / "sub" / "{epoch:02d}-{val_loss:.3f}.keras")
     weights = tmp_path / "{epoch}.safetensors"
     history = model.fit(X, Y, epochs=2, verbose=0, validation_split=0.5, callbacks=[
         callbacks.ModelCheckpoint(path),
         callbacks.ModelCheckpoint(weights, save_weights_only=True),
     ]).history  # fmt: skip
-    names = [f"{i + 1:02d}-{v:.3f}.klm" for i, v in enumerate(history["val_loss"])]
+    names = [f"{i + 1:02d}-{v:.3f}.keras" for i, v in enumerate(history["val_loss"])]
     assert sorted(os.listdir(tmp_path / "sub")) == names
     loaded = saving.load_model(tmp_path / "sub" / names[1])
     np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
@@ -380,7 +380,7 @@ def test_checkpoints_are_named_and_loaded(trains, tmp_path):
 def test_only_the_best_model_is_kept(one, tmp_path, capsys):
     model = model_of()
     checkpoint = callbacks.ModelCheckpoint(
-        tmp_path / "best.klm", monitor="watched", mode="max", save_best_only=True, verbose=1
+        tmp_path / "best.keras", monitor="watched", mode="max", save_best_only=True, verbose=1
     )
     checkpoint.set_model(model)
     saved = []
@@ -390,7 +390,11 @@ def test_only_the_best_model_is_kept(one, tmp_path, capsys):
         assert len(saved) == [1, 1, 2, 2][epoch]
     assert "watched from 1.00000 to 2.00000" in capsys.readouterr().out
     checkpoint = callbacks.ModelCheckpoint(
-        tmp_path / "x.klm", "watched", mode="min", save_best_only=True, initial_value_threshold=0.1
+        tmp_path / "x.keras",
+        "watched",
+        mode="min",
+        save_best_only=True,
+        initial_value_threshold=0.1,
     )
     checkpoint.set_model(model)
     checkpoint.on_epoch_end(0, {"watched": 0.2})
@@ -409,13 +413,13 @@ def test_checkpoints_every_few_batches_count_over_epochs(one, tmp_path):
 
 
 def test_bad_arguments_of_checkpoints_are_refused(one, tmp_path):
-    with pytest.raises(ValueError, match=r"use a name that ends with '\.klm'"):
-        callbacks.ModelCheckpoint("model.keras")
-    with pytest.raises(ValueError, match=r"use a name that ends with '\.safetensors'"):
-        callbacks.ModelCheckpoint("model.weights.h5", save_weights_only=True)
+    with pytest.raises(ValueError, match=r"use a name that ends with '\.keras'"):
+        callbacks.ModelCheckpoint("model.h5")
+    with pytest.raises(ValueError, match=r"must end with \.safetensors or \.weights\.h5"):
+        callbacks.ModelCheckpoint("model.keras", save_weights_only=True)
     with pytest.raises(ValueError, match="save_freq"):
-        callbacks.ModelCheckpoint("m.klm", save_freq="batch")
-    save = callbacks.ModelCheckpoint(tmp_path / "{none}.klm")
+        callbacks.ModelCheckpoint("m.keras", save_freq="batch")
+    save = callbacks.ModelCheckpoint(tmp_path / "{none}.keras")
     with pytest.raises(KeyError, match="names 'none', which is not in the logs"):
         model_of().fit(X, Y, verbose=0, callbacks=[save])
     with pytest.raises(ValueError, match="factor below 1"):

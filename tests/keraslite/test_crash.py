@@ -42,8 +42,8 @@ kill_at_each_step(folder, lambda: save(new), check)
 print(outcomes.count(32), outcomes.count(64))
 """
 MODEL = """
-save = lambda model: model.save(folder / "m.klm")
-read = lambda: int(keras.saving.load_model(folder / "m.klm", backend="numpy").layers[0].bias[0])
+save = lambda model: model.save(folder / "m.keras")
+read = lambda: int(keras.saving.load_model(folder / "m.keras", backend="numpy").layers[0].bias[0])
 """
 WEIGHTS = """
 save = lambda model: model.save_weights(folder / "w.safetensors")

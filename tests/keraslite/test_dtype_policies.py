@@ -196,8 +196,8 @@ def test_quantizing_a_layer_with_a_map_changes_its_entry(backend, tmp_path):
         "heads/query": "int8_from_float32", "heads/key": "int8_from_mixed_bfloat16",
     }  # fmt: skip
     expected = ops.convert_to_numpy(model(data))
-    model.save(tmp_path / "model.klm")
-    loaded = saving.load_model(tmp_path / "model.klm")
+    model.save(tmp_path / "model.keras")
+    loaded = saving.load_model(tmp_path / "model.keras")
     for again in (loaded, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         inner = again.get_layer("heads").query_dense
         assert inner.quantization_mode == "int8" and inner.dtype_policy is not policies

@@ -134,10 +134,10 @@ def test_configs_of_keras_are_read_and_files_on_any_backend(expected, backend, t
     ours = utils.FeatureSpace.from_config(json.loads(json.dumps(expected[2])))
     ours.adapt(TABLE)
     assert_close(ours(TABLE), expected[0], rtol=1e-4, atol=1e-5)
-    ours.save(tmp_path / "space.klm")
+    ours.save(tmp_path / "space.keras")
     other = "numpy" if backend != "numpy" else "torch"
     if other in (*keraslite.backend.available(), "numpy"):
-        again = keraslite.saving.load_model(tmp_path / "space.klm", backend=other)
+        again = keraslite.saving.load_model(tmp_path / "space.keras", backend=other)
         assert_close(again(TABLE), ours(TABLE))
         assert again.backend == other
 

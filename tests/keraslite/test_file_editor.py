@@ -134,9 +134,9 @@ def test_what_differs_is_told(tmp_path, capsys):
 
 def test_our_own_files_are_edited_likewise(tmp_path, capsys):
     model = dense(keraslite)
-    model.save(tmp_path / "m.klm")
-    editor = saving.KerasFileEditor(tmp_path / "m.klm")
-    assert editor.config["model"]["class_name"] == "Sequential"
+    model.save(tmp_path / "m.keras", weights_format="safetensors")
+    editor = saving.KerasFileEditor(tmp_path / "m.keras")
+    assert editor.config["class_name"] == "Sequential"
     names = len(saving.weight_files.weights_of(model))
     assert editor.compare(model)["match_count"] == names
     editor.rename_object("a", "first")
@@ -149,8 +149,12 @@ def test_our_own_files_are_edited_likewise(tmp_path, capsys):
     np.testing.assert_array_equal(other.get_weights()[0], model.get_weights()[0])
     with pytest.raises(ValueError, match=r"ends with '\.safetensors', got 'w\.weights\.h5'"):
         editor.save(tmp_path / "w.weights.h5")
-    model.save_weights(tmp_path / "w.weights.json", max_shard_size=1)
-    assert saving.KerasFileEditor(tmp_path / "w.weights.json").compare(model)["error_count"] == 0
+    for name in ("w.safetensors.index.json", "w.weights.json"):
+        model.save_weights(tmp_path / name, max_shard_size=1)
+        assert saving.KerasFileEditor(tmp_path / name).compare(model)["error_count"] == 0
+    for form in saving.keras_file.WEIGHTS_FORMATS:
+        model.save(tmp_path / "m.keras", weights_format=form)
+        assert saving.KerasFileEditor(tmp_path / "m.keras").compare(model)["error_count"] == 0
 
 
 def test_mistakes_are_refused(tmp_path):

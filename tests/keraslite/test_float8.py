@@ -134,8 +134,8 @@ def test_it_learns_and_goes_through_a_file(trains, tmp_path):
     model.compile(keraslite.optimizers.Adam(0.03), "mse")
     losses = model.fit(data, target, epochs=12, batch_size=32, verbose=0).history["loss"]
     assert losses[-1] < 0.3 * losses[0]
-    model.save(tmp_path / "m.klm")
-    again = keraslite.saving.load_model(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
+    again = keraslite.saving.load_model(tmp_path / "m.keras")
     assert again.layers[0].dtype_policy == model.layers[0].dtype_policy
     for a, b in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -60,10 +60,10 @@ def over(part, *args, **kwargs):
 
 
 def copies(model, folder):
-    saving.save_model(model, folder / "model.klm")
+    saving.save_model(model, folder / "model.keras")
     yield model
     yield models.clone_model(model)
-    yield saving.load_model(folder / "model.klm")
+    yield saving.load_model(folder / "model.keras")
 
 
 def moved(model):
@@ -239,8 +239,8 @@ def test_a_model_may_begin_in_the_middle_of_a_graph(backend, tmp_path):
     assert_close(numbers(model(x, training=True)), want)
     assert [type(x).__name__ for x in model.layers] == ["InputLayer", "Dropout", "Dense"]
     assert len(model.weights) == 2 and model.input_shape == (None, 4)
-    saving.save_model(model, tmp_path / "model.klm")
-    assert_close(numbers(saving.load_model(tmp_path / "model.klm")(x)), want)
+    saving.save_model(model, tmp_path / "model.keras")
+    assert_close(numbers(saving.load_model(tmp_path / "model.keras")(x)), want)
     assert models.Model(i, end(drop(middle))).layers[1] is not None  # the first graph is whole
 
 
@@ -350,8 +350,8 @@ def test_a_sequence_takes_dicts_and_lists(trains, tmp_path):
         model.compile("sgd", "mse")
         assert_close(model.predict(data, verbose=0), want)
         model.fit(data, np.ones((4, 1)), verbose=0)
-        saving.save_model(model, tmp_path / "model.klm")
-        loaded = saving.load_model(tmp_path / "model.klm")
+        saving.save_model(model, tmp_path / "model.keras")
+        loaded = saving.load_model(tmp_path / "model.keras")
         assert_close(numbers(loaded(data)), numbers(model(data)))
 
 

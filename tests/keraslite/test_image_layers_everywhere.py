@@ -128,8 +128,8 @@ def test_copies_and_files_keep_the_place_in_the_stream(backend, tmp_path):
     assert_close(to_numpy(again(PICTURES)), want)
     model = models.Sequential([layers.Input((8, 10, 3)), layers.RandomHue(0.5, seed=1)])
     model(PICTURES, training=True)
-    model.save(tmp_path / "m.klm")
-    loaded = keraslite.saving.load_model(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
+    loaded = keraslite.saving.load_model(tmp_path / "m.keras")
     want = to_numpy(model(PICTURES, training=True))
     assert_close(to_numpy(loaded(PICTURES, training=True)), want)
 

@@ -235,8 +235,8 @@ def test_a_model_goes_through_a_file(backend, tmp_path):
     model.quantize("int4")
     after = numpy_of(model(data))
     assert 0 < np.abs(after - before).max() < 0.3 * np.abs(before).max()
-    model.save(tmp_path / "model.klm")
-    again = keraslite.saving.load_model(tmp_path / "model.klm")
+    model.save(tmp_path / "model.keras")
+    again = keraslite.saving.load_model(tmp_path / "model.keras")
     assert [(w.path, w.dtype) for w in again.weights] == [(w.path, w.dtype) for w in model.weights]
     assert_outputs_close(again(data), after, 1e-6)
 
@@ -287,6 +287,6 @@ def test_lora_over_int4_trains_and_goes_through_a_file(trains, tmp_path):
     assert losses[-1] < 0.4 * losses[0]
     for layer, before in zip(model.layers, base, strict=True):
         np.testing.assert_array_equal(layer.base_weight.numpy(), before)
-    model.save(tmp_path / "m.klm")
-    again = keraslite.saving.load_model(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
+    again = keraslite.saving.load_model(tmp_path / "m.keras")
     assert_outputs_close(again(data), numpy_of(model(data)), 1e-6)

@@ -232,14 +232,15 @@ def test_files(tmp_path):
     layer = layers.JaxLayer(centered, init)
     sine = layers.JaxLayer(lambda inputs: jnp.sin(inputs))
     model = models.Sequential([layers.Input((3,)), layer])
-    model.save(tmp_path / "m.klm")
-    loaded = saving.load_model(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
+    loaded = saving.load_model(tmp_path / "m.keras")
     assert_close(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
     model = models.Sequential([layers.Input((3,)), layer, sine])
-    model.save(tmp_path / "s.klm")
+    model.save(tmp_path / "s.keras")
     with pytest.raises(ValueError, match="arbitrary code"):
-        saving.load_model(tmp_path / "s.klm")
-    loaded = saving.load_model(tmp_path / "s.klm", safe_mode=False)
+        saving.load_model(tmp_path / "s.keras")
+    with pytest.warns(UserWarning, match="runs bytecode"):
+        loaded = saving.load_model(tmp_path / "s.keras", safe_mode=False)
     assert_close(loaded(X), model(X))
 
 
@@ -392,8 +393,8 @@ def test_an_nnx_layer_draws_from_its_own_seed_and_saves(tmp_path):
     assert_close(layer(X), layer(X))
     assert_close(layers.FlaxLayer(Nnx(0.5), seed=3)(X, training=True), first)
     model = models.Sequential([layers.Input((3,)), layer])
-    model.save(tmp_path / "m.klm")
-    loaded = saving.load_model(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
+    loaded = saving.load_model(tmp_path / "m.keras")
     assert_close(loaded(X), model(X))
     assert_close(loaded(X, training=True), model(X, training=True))  # the generator goes on
     given = nnx.state(Nnx())
@@ -420,8 +421,8 @@ def test_a_layer_is_built_for_the_dtypes_of_its_inputs(tmp_path):
     assert layer.get_build_config()["input_dtype"] == {"ids": "int32", "scale": "float32"}
     inputs = {"ids": layers.Input((2,), dtype="int32"), "scale": layers.Input((1, 1))}
     model = models.Model(inputs, layer(inputs))
-    model.save(tmp_path / "m.klm")
-    loaded = saving.load_model(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
+    loaded = saving.load_model(tmp_path / "m.keras")
     assert_close(loaded.get_weights(), layer.get_weights())
 
 

@@ -104,8 +104,8 @@ def test_training_and_saving_do_not_depend_on_the_layout(on_torch, tmp_path):
     net, other = model("torch"), model("jax")
     for a, b in zip(net.weights, other.weights, strict=True):
         assert_close(a.numpy(), b.numpy(), rtol=1e-3, atol=1e-4)
-    net.save(tmp_path / "model.klm")
-    again = keras.saving.load_model(tmp_path / "model.klm")
+    net.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
     for a, b in zip(net.weights, again.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     assert_close(net.predict(x, verbose=0), again.predict(x, verbose=0))

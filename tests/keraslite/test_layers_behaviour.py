@@ -479,12 +479,15 @@ def test_bytecode_is_refused_unless_it_is_allowed():
         layers.Lambda.from_config(config)
     with pytest.raises(ValueError, match="arbitrary code"):
         layers.deserialize({**layers.serialize(layer), "config": config})
-    again = layers.Lambda.from_config(config, safe_mode=False)
+    with pytest.warns(UserWarning, match="runs bytecode"):
+        again = layers.Lambda.from_config(config, safe_mode=False)
     assert_close(again(x(2, 3)), x(2, 3) * 5 + 1)
     token = registry.safe_mode.set(True)
     try:
         registry.enable_unsafe_deserialization()
-        assert_close(layers.Lambda.from_config(config)(x(2, 3)), x(2, 3) * 5 + 1)
+        with pytest.warns(UserWarning, match="runs bytecode"):
+            again = layers.Lambda.from_config(config)
+        assert_close(again(x(2, 3)), x(2, 3) * 5 + 1)
     finally:
         registry.safe_mode.reset(token)
 

@@ -188,8 +188,8 @@ def shared():
 def test_a_model_goes_on_where_it_was_saved(trains, tmp_path):
     model = trained(shared())
     assert len(model.optimizer.optimizers) == 2
-    model.save(tmp_path / "m.klm")
-    loaded = saving.load_model(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
+    loaded = saving.load_model(tmp_path / "m.keras")
     assert len(loaded.optimizer.optimizers) == 2
     assert [v.path for v in loaded.weights] == [v.path for v in model.weights]
     for m in (model, loaded):

@@ -336,17 +336,17 @@ def test_a_quantized_model_is_near_and_goes_through_a_file_to_any_backend(which,
         assert 0 < np.abs(a - b).max() < 0.1 * np.abs(b).max()
     assert sum(w.numpy().nbytes for w in model.weights) < 0.75 * size
     assert model.get_weights()  # all of them made
-    model.save(tmp_path / "model.klm")
+    model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "w.safetensors")
     custom = {"Classifier": Classifier, "Around": Around}
     for target in BACKENDS:
-        again = keraslite.saving.load_model(tmp_path / "model.klm", custom, backend=target)
+        again = keraslite.saving.load_model(tmp_path / "model.keras", custom, backend=target)
         assert [w.dtype for w in again.weights] == [w.dtype for w in model.weights]
         assert_outputs_close(outputs(again, data), after, 1e-5)
         again.to_backend(backend)
         assert_outputs_close(outputs(again, data), after, 1e-5)
-        again.save(tmp_path / "second.klm")  # what was loaded can be saved again
-        third = keraslite.saving.load_model(tmp_path / "second.klm", custom, backend=target)
+        again.save(tmp_path / "second.keras")  # what was loaded can be saved again
+        third = keraslite.saving.load_model(tmp_path / "second.keras", custom, backend=target)
         assert_outputs_close(outputs(third, data), after, 1e-5)
     with pytest.raises(ValueError, match="does not fit"):
         made(which)[0].load_weights(tmp_path / "w.safetensors")
@@ -478,8 +478,8 @@ def test_lora_rank_in_the_constructor_of_a_quantized_layer(backend, tmp_path):
     model = Sequential([layers.Input((5,)), layer])
     layer.lora_kernel_b.assign(np.ones((2, 3), "float32"))
     assert [w.dtype for w in layer.weights] == ["float32"] * 3 + ["int8", "float32"]
-    model.save(tmp_path / "m.klm")
-    again = keraslite.saving.load_model(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
+    again = keraslite.saving.load_model(tmp_path / "m.keras")
     assert again.layers[0].lora_alpha == 4
     assert_outputs_close(again(x(2, 5)), numpy_of(model(x(2, 5))), 1e-6)
 
@@ -497,8 +497,8 @@ def test_a_model_in_training_is_quantized_and_goes_on(backend, tmp_path):
     assert_outputs_close(after, numpy_of(model(x(4, 8))), 1e-5)
     losses = fitted(model, 3)  # the biases are left
     assert losses[-1] < losses[0]
-    model.save(tmp_path / "m.klm")
-    again = keraslite.saving.load_model(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
+    again = keraslite.saving.load_model(tmp_path / "m.keras")
     assert_outputs_close(again.predict(x(4, 8), verbose=0), model.predict(x(4, 8), verbose=0), 1e-6)
     assert int(again.optimizer.iterations) == 6
 

@@ -240,11 +240,11 @@ def test_copies_and_moves_keep_the_numbers(backend, tmp_path):
     layer = layers.Bidirectional(layers.LSTM(2, return_sequences=True, stateful=True))
     model = keraslite.Sequential([keraslite.Input(batch_shape=X.shape), layer])
     wanted = ops.convert_to_numpy(model(X))
-    model.save(tmp_path / "model.klm")
+    model.save(tmp_path / "model.keras")
     layer.reset_state()
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert_outputs_close(other(X), wanted)
-    again = keraslite.models.load_model(tmp_path / "model.klm")
+    again = keraslite.models.load_model(tmp_path / "model.keras")
     assert_outputs_close(again(X), wanted)
     assert_outputs_close(layer.to_backend("numpy")(X), wanted)
 

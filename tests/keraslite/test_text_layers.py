@@ -157,7 +157,6 @@ def test_outputs_vocabularies_and_configs(number, backend):
         drop = {"sparse"} if name == "CategoryEncoding" else set()
         config = {k: v for k, v in config.items() if k not in drop}
         if name == "Discretization":
-            config.pop("trainable")
             config["dtype"] = "float32"
         if "Hash" in name:
             config["dtype"] = ours.dtype
@@ -299,8 +298,8 @@ def test_texts_train_a_model(trains, tmp_path):
         assert model.evaluate(*data, batch_size=16 if len(data) > 1 else None, verbose=0)[1] == 1.0
     expected = model.predict(texts[:3], verbose=0)
     assert_close(to_numpy(model(texts[:3])), expected, 1e-5, 1e-6)
-    model.save(tmp_path / "model.klm")
-    loaded = keraslite.saving.load_model(tmp_path / "model.klm")
+    model.save(tmp_path / "model.keras")
+    loaded = keraslite.saving.load_model(tmp_path / "model.keras")
     assert loaded.layers[0].get_vocabulary() == vectorize.get_vocabulary()
     assert_close(loaded.predict(np.array(texts[:3])[:, None], verbose=0), expected, 1e-5)
     assert_close(pickle.loads(pickle.dumps(model)).predict(texts[:3], verbose=0), expected, 1e-5)
@@ -345,8 +344,8 @@ def test_models_of_texts_are_parts_of_models(trains, how, tmp_path):
     assert losses[-1] < losses[0]
     expected = by_hand(*model.get_weights())
     assert_close(to_numpy(model(x)), expected, 1e-5)
-    model.save(tmp_path / "model.klm")
-    for other in (keraslite.saving.load_model(tmp_path / "model.klm"),
+    model.save(tmp_path / "model.keras")
+    for other in (keraslite.saving.load_model(tmp_path / "model.keras"),
                   pickle.loads(pickle.dumps(model))):  # fmt: skip
         assert_close(other.predict(x, verbose=0), expected, 1e-5)
     assert [layer.name for layer in model.layers if isinstance(layer, keraslite.Model)] == [
@@ -498,8 +497,8 @@ def test_weights_of_a_saved_vocabulary(tmp_path):
                                   layers.TextVectorization(output_mode="tf_idf")])  # fmt: skip
     model.layers[0].adapt(TEXTS)
     expected = model.predict(TEXTS, verbose=0)
-    model.save(tmp_path / "model.klm")
-    loaded = keraslite.saving.load_model(tmp_path / "model.klm")
+    model.save(tmp_path / "model.keras")
+    loaded = keraslite.saving.load_model(tmp_path / "model.keras")
     assert_close(loaded.predict(TEXTS, verbose=0), expected, 1e-6)
     with pytest.raises(RuntimeError, match="cannot have 4 now"):
         loaded.layers[0].adapt(["a b c"])

@@ -131,10 +131,10 @@ def test_files(folder, tmp_path):
     model = models.Sequential([layers.Input((3,)), both(folder)])
     model.layers[0].weights[0].assign(np.ones((3, 2)))
     wanted = model.predict(X, verbose=0)
-    model.save(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
     with pytest.raises(ValueError, match="arbitrary code"):
-        saving.load_model(tmp_path / "m.klm")
-    loaded = saving.load_model(tmp_path / "m.klm", safe_mode=False)
+        saving.load_model(tmp_path / "m.keras")
+    loaded = saving.load_model(tmp_path / "m.keras", safe_mode=False)
     assert_close(loaded.predict(X, verbose=0), wanted)
     with pytest.raises(ValueError, match="SavedModel"):
         layers.TFSMLayer.from_config(both(folder).get_config())

@@ -219,10 +219,10 @@ def test_files(tmp_path):
     torch.nn.init.zeros_(fresh[0].weight)
     other.layers[0].load_own_variables(store)
     assert_close(other.predict(X, verbose=0), wanted)
-    model.save(tmp_path / "m.klm")
+    model.save(tmp_path / "m.keras")
     with pytest.raises(ValueError, match="arbitrary code"):
-        saving.load_model(tmp_path / "m.klm")
-    loaded = saving.load_model(tmp_path / "m.klm", safe_mode=False)
+        saving.load_model(tmp_path / "m.keras")
+    loaded = saving.load_model(tmp_path / "m.keras", safe_mode=False)
     assert_close(loaded.predict(X, verbose=0), wanted)
 
 

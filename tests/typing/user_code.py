@@ -126,8 +126,8 @@ def train() -> float:
     model.summary()
     for weight in model.trainable_weights:
         assert weight.shape and weight.numpy().dtype == "float32"
-    model.save("model.klm")
-    restored = keras.saving.load_model("model.klm", backend="numpy")
+    model.save("model.keras")
+    restored = keras.saving.load_model("model.keras", backend="numpy")
     restored.save_weights("model.safetensors")
     model.load_weights("model.safetensors")
     return results["loss"] + losses[-1]

@@ -117,6 +117,9 @@ def register_build_state(
 def collect_build_config(layer: Any) -> dict[str, Any] | None:
     """Return the shapes that a layer was built with, and the registered entries beside them."""
     shapes = build_shapes(layer)
+    if shapes and "input_shape" not in shapes:  # as in Keras's configs
+        named = len(shapes) > 1
+        shapes = {"shapes_dict": shapes} if named else {"input_shape": next(iter(shapes.values()))}
     entries = {key: collect(layer) for key, (collect, _) in _build_state.items()}
     entries = {key: entry for key, entry in entries.items() if entry}
     return {**(shapes or {}), **entries} if entries else shapes
@@ -124,7 +127,8 @@ def collect_build_config(layer: Any) -> dict[str, Any] | None:
 
 def shapes_in(config: dict[str, Any]) -> dict[str, Any]:
     """Return the shapes of a build config, without the entries beside them."""
-    return {k: v for k, v in config.items() if k not in _build_state}
+    shapes = {k: v for k, v in config.items() if k not in _build_state and v is not None}
+    return shapes.get("shapes_dict", shapes)
 
 
 def restore_build_state(layer: Any, config: dict[str, Any]) -> None:

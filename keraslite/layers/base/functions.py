@@ -4,6 +4,7 @@ import base64
 import marshal
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,10 @@ def read_function(config: Any, safe: bool, layer: str, names: dict[str, Any] | N
     if safe:
         raise unsafe_error(f"a `{layer}` layer whose function is Python bytecode",
                            "write a Layer, or register a named function")  # fmt: skip
+    warnings.warn(
+        f"A `{layer}` layer runs bytecode from its config, because safe_mode is False.",
+        stacklevel=2,
+    )
     inner = config["config"]
     code = marshal.loads(base64.decodebytes(inner["code"].encode("ascii")))
     defaults = inner["defaults"] and tuple(inner["defaults"])

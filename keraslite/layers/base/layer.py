@@ -297,8 +297,11 @@ class Layer(Tracked, Operation):
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Build from what `get_build_config` gave."""
-        shapes = shapes_in(config)
-        self.build(**{k: as_shape(v) for k, v in shapes.items()})
+        shapes = {k: as_shape(v) for k, v in shapes_in(config).items()}
+        if len(shapes) == 1:  # Keras's configs call it `input_shape`, whatever `build` does
+            self.build(*shapes.values())
+        else:
+            self.build(**shapes)
         set_build_shapes(self, shapes)
         restore_build_state(self, config)
 

@@ -454,12 +454,16 @@ class Tracked:
         """Set the weights from a list in the order of `weights`."""
         set_weights(self, weights)
 
+    def saved_variables(self) -> list[Variable]:
+        """Return the layer's own weights in the order of files: those made to be trained first."""
+        return _own_weights(self)
+
     def save_own_variables(self, store: dict[str, Any]) -> None:
-        """Put the layer's own weights into a mapping, by number, those made to be trained first."""
-        for i, variable in enumerate(_own_weights(self)):
+        """Put the layer's own weights into a mapping, by number."""
+        for i, variable in enumerate(self.saved_variables()):
             store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         """Take the layer's own weights from a mapping, by number."""
-        for i, variable in enumerate(_own_weights(self)):
+        for i, variable in enumerate(self.saved_variables()):
             variable.assign(store[str(i)])

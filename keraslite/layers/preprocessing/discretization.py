@@ -63,6 +63,12 @@ class Discretization(DataLayer):
         )  # fmt: skip
         self.reset_state()
 
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the layer again."""
+        config = super().get_config()
+        del config["trainable"]  # which the constructor does not take
+        return config
+
     @property
     def input_dtype(self) -> str:
         """The dtype to which float inputs are cast."""

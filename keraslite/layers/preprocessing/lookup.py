@@ -510,6 +510,16 @@ class IndexLookup(HostLayer):
         if "idf_weights" in state:
             self.idf_weights = np.asarray(state["idf_weights"], settings.floatx())
 
+    def save_own_variables(self, store: Any) -> None:
+        """Put the inverse document frequencies into a mapping, as Keras does."""
+        if self.output_mode == "tf_idf" and self.idf_weights is not None:
+            store["idf_weights"] = self.idf_weights
+
+    def load_own_variables(self, store: Any) -> None:
+        """Take the inverse document frequencies from a mapping."""
+        if self.output_mode == "tf_idf" and "idf_weights" in store:
+            self.idf_weights = np.asarray(store["idf_weights"], settings.floatx())
+
     def save_assets(self, dir_path: Any) -> None:
         """Write the vocabulary to `vocabulary.txt` in a folder, as Keras does.
 
