@@ -10,7 +10,7 @@ import numpy as np
 from keraslite.saving.archive import CONFIG, METADATA, VERSION, WEIGHTS, open_model
 from keraslite.saving.atomic import replacing_folder
 from keraslite.saving.h5_files import H5Tensors
-from keraslite.saving.keras_archive import H5_WEIGHTS, is_keras_file, open_keras
+from keraslite.saving.keras_archive import H5_WEIGHTS, is_keras_file, no_weights, open_keras
 from keraslite.saving.keras_layout import layout_of
 from keraslite.saving.keras_weights import is_h5_index, open_h5_weights
 from keraslite.saving.safetensors import open_safetensors, save_safetensors
@@ -94,7 +94,7 @@ class KerasFileEditor:
                 self._version = VERSION
                 self.weights_dict = _nested({name: tensors[name] for name in tensors})
             else:
-                raise ValueError(f"{path} has no weights: neither {H5_WEIGHTS} nor {WEIGHTS}.")
+                raise no_weights(members)
 
     def _take_h5(self, tensors: H5Tensors) -> None:
         arrays = {}

@@ -25,12 +25,13 @@ from keraslite.saving.keras_archive import (
     ArchiveWriter,
     FolderWriter,
     KerasMembers,
+    no_weights,
     open_keras,
 )
 from keraslite.saving.keras_layout import saved_objects
 from keraslite.saving.keras_weights import counts_variables, load_state, write_state
 from keraslite.saving.safetensors import open_safetensors, serialized
-from keraslite.saving.weight_files import assign_strictly, optimizer_state, weights_of
+from keraslite.saving.weight_files import assign_own, assign_strictly, optimizer_state, weights_of
 from keraslite.variable import Variable
 
 KERAS_VERSION = "3.15.1"  # whose format is written
@@ -207,22 +208,14 @@ def _load_weights(model: Any, members: KerasMembers, weights: dict[str, Variable
             H5Tensors([], True, (str(path), file, members.size(H5_WEIGHTS))) as tensors,
         ):
             load_state(model, tensors, path)
-    elif NPZ_WEIGHTS in members:
-        from keraslite.saving.npz_weights import read_npz
-
-        with members.open(NPZ_WEIGHTS) as file:
-            load_state(model, read_npz(file, path), path)
     elif WEIGHTS in members:
         assign_strictly(weights, open_safetensors(*members.spans[WEIGHTS]), where=path)
         if OPTIMIZER in members and getattr(model, "compiled", False):
             tensors = open_safetensors(*members.spans[OPTIMIZER])
             assign_strictly(optimizer_state(model), tensors, where=path)
     else:
-        raise ValueError(f"{path} has no weights: neither {H5_WEIGHTS} nor {WEIGHTS}.")
-    if OWN in members:
-        tensors = open_safetensors(*members.spans[OWN])
-        known = {name: weights[name] for name in tensors if name in weights}
-        assign_strictly(known, tensors, where=path)
+        raise no_weights(members)
+    assign_own(weights, members)
 
 
 def _load_assets(model: Any, members: KerasMembers) -> None:

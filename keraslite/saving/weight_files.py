@@ -15,7 +15,14 @@ from keraslite.layers.base.tracking import variable_paths
 from keraslite.saving.archive import VERSION, WEIGHTS, open_model, unknown_version
 from keraslite.saving.atomic import finish_replacing, replacing_folder
 from keraslite.saving.h5_files import H5Tensors
-from keraslite.saving.keras_archive import H5_WEIGHTS, is_keras_file, open_keras
+from keraslite.saving.keras_archive import (
+    H5_WEIGHTS,
+    OWN,
+    KerasMembers,
+    is_keras_file,
+    no_weights,
+    open_keras,
+)
 from keraslite.saving.keras_weights import (
     is_h5_index,
     load_state,
@@ -276,13 +283,32 @@ def _load_keras(model: Any, path: Path, skip_mismatch: bool, skip: Iterable[Any]
         if H5_WEIGHTS in members:
             source = (str(path), members.open(H5_WEIGHTS), members.size(H5_WEIGHTS))
             with source[1], H5Tensors([], True, source) as tensors:
-                return load_state(model, tensors, path, skip_mismatch, skip)
+                load_state(model, tensors, path, skip_mismatch, skip)
+            return assign_own(_split(weights_of(model), skip)[0], members)
         if WEIGHTS not in members:
-            raise ValueError(f"{path} has no weights: neither {H5_WEIGHTS} nor {WEIGHTS}.")
+            raise no_weights(members)
         tensors = open_safetensors(*members.spans[WEIGHTS])
         variables, skipped = _split(weights_of(model), skip)
         names = [name for name in tensors if name not in skipped]
         assign_strictly(variables, tensors, names, path, skip_mismatch)
+
+
+def assign_own(weights: dict[str, Variable], members: KerasMembers) -> None:
+    """Assign what a file of Keras's format holds for keraslite alone, where all of it fits.
+
+    A model without the low-rank updates in it takes the random states.
+
+    Args:
+        weights: the weights and random states of a model, by their paths.
+        members: the file.
+    """
+    if OWN not in members:
+        return
+    tensors = open_safetensors(*members.spans[OWN])
+    fits = {n for n in tensors if n in weights and weights[n].shape == tensors.shape(n)}
+    if fits != set(tensors):
+        fits = {n for n in fits if n.endswith("seed_generator_state")}
+    assign_strictly({n: weights[n] for n in fits}, tensors, fits, members.path)
 
 
 def open_weights(path: Path) -> tuple[Any, int]:

@@ -1,7 +1,7 @@
 """Small models of every kind, made with Keras or with keraslite, saved by one and opened by the other.
 
-Run as a program this is the side of Keras: `python keras_file_cases.py save FOLDER NAME ...` writes
-the models and what they compute, `... open FOLDER NAME ...` opens what keraslite wrote.
+Run as a program this is the side of Keras: `python keras_file_cases.py THEIRS OURS NAME ...` writes
+the models and what they compute into a folder, and opens what keraslite wrote into another.
 """
 
 import pickle
@@ -481,6 +481,7 @@ def results(k, model, x, y, name):
 
 
 FORMS = ("folder", "weights.h5", "weights.json")  # in which some cases are saved too
+NPZ_CASE = "subclassed"
 FORM_CASES = ("dense", "subclassed")
 
 
@@ -514,6 +515,10 @@ def save(k, folder, names):
         model.save(Path(folder, f"{name}.keras"))
         for form in FORMS if name in FORM_CASES else ():
             save_form(model, folder, name, form)
+        if name == NPZ_CASE and k.__name__ == "keras":
+            from keras.src.saving import saving_lib
+
+            saving_lib.save_model(model, Path(folder, f"{name}.npz.keras"), weights_format="npz")
         np.savez(Path(folder, f"{name}.npz"), **results(k, model, *data[name], name))
     Path(folder, "data.pkl").write_bytes(pickle.dumps(data))
 
@@ -543,5 +548,6 @@ def open_all(k, folder, names):
 if __name__ == "__main__":
     import keras
 
-    command, folder, *names = sys.argv[1:]
-    (save if command == "save" else open_all)(keras, folder, names)
+    theirs, ours, *names = sys.argv[1:]
+    save(keras, theirs, names)
+    open_all(keras, ours, names)
