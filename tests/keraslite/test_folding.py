@@ -127,6 +127,23 @@ def test_what_is_folded_follows_the_weights(backend):
     assert_predicts_as_called(model)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "momentum", "rmsprop"])
+def test_what_is_folded_and_packed_follows_fused_optimizers(optimizer):
+    """Neither the convolution nor the large product has other state that changes with them."""
+    made = {
+        "momentum": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
+        "adamw": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
+    }
+    with keras.use_backend("torch"):
+        layout = [layers.Conv2D(8, 3, activation="relu"), layers.Flatten(), layers.Dense(256)]
+        model = models.Sequential([layers.Input((12, 10, 4)), *layout, layers.Dense(1)])
+        model.compile(made.get(optimizer, lambda: optimizer)(), "mse")
+        for _ in range(4):  # the third call is recorded
+            before = assert_predicts_as_called(model)
+        model.fit(X, np.ones((2, 1)), epochs=2, verbose=0)
+        assert abs(assert_predicts_as_called(model) - before).max() > 1e-4
+
+
 def test_a_model_that_predicts_in_training_mode_is_not_folded(backend, folds):
     class Trains(models.Model):
         def predict_step(self, data):

@@ -146,6 +146,8 @@ def _fused(kernel: Callable) -> Callable:
             slots = {name: _straight(column) for name, column in group.slots.items()}
             variables = _straight(group.parameters)
             kernel(variables, own, slots, count // every + 1, rate, decay, hyper)
+            # The fused kernels leave the versions, by which packed and folded copies are current.
+            torch.autograd.graph.increment_version(group.parameters)
         _count(hyper["iterations"], count)
         return True
 
