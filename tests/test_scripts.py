@@ -138,6 +138,16 @@ def test_the_example_transcribes(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_example_meets_keras(tmp_path):
+    command = [sys.executable, EXAMPLES / "from_keras.py", "--out", tmp_path, "--backends", "torch"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    differences = re.findall(r" by (\d\.\de[+-]\d\d)", done.stdout)
+    assert len(differences) == 3, done.stdout
+    assert all(float(text) < 1e-5 for text in differences), done.stdout
+    assert "training goes on after step 44" in done.stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "says"),
     [("train_on_a_folder", "of 12 pictures"), ("detect_shapes", "unseen pictures: mAP50")],
