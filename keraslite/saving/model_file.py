@@ -21,7 +21,7 @@ from keraslite.saving.archive import (
     open_model,
 )
 from keraslite.saving.keras_archive import is_keras_file
-from keraslite.saving.keras_file import load_keras, save_keras
+from keraslite.saving.keras_file import load_keras, named, save_keras
 from keraslite.saving.legacy_h5 import is_legacy_h5
 from keraslite.saving.legacy_model import load_legacy_model
 from keraslite.saving.orbax import (
@@ -149,18 +149,19 @@ def _load_klm(path: Path, compile: bool, safe_mode: bool) -> Any:
     members = open_model(path)
     version, config = members.version(), members.json(CONFIG)
     members.check_sums()
-    model = _deserialize(config["model"], safe_mode, path)
-    if version == 1:
-        restore_quantized_v1(model, config["model"].get("build_config"))
-    weights = weights_of(model, version)
-    assign_strictly(weights, members.tensors(WEIGHTS), where=path)
-    for name, variable in weights.items():
-        variable.path = (config.get("paths") or {}).get(name, variable.path)
-    problem = config.get("compile_problem")
-    if compile and config.get("compile"):
-        problem = _compile(model, config["compile"])
-        if problem is None and OPTIMIZER in members:
-            assign_strictly(optimizer_state(model), members.tensors(OPTIMIZER), where=path)
+    with named(path):
+        model = _deserialize(config["model"], safe_mode, path)
+        if version == 1:
+            restore_quantized_v1(model, config["model"].get("build_config"))
+        weights = weights_of(model, version)
+        assign_strictly(weights, members.tensors(WEIGHTS), where=path)
+        for name, variable in weights.items():
+            variable.path = (config.get("paths") or {}).get(name, variable.path)
+        problem = config.get("compile_problem")
+        if compile and config.get("compile"):
+            problem = _compile(model, config["compile"])
+            if problem is None and OPTIMIZER in members:
+                assign_strictly(optimizer_state(model), members.tensors(OPTIMIZER), where=path)
     if compile and problem:
         warnings.warn(f"{path}: the model is not compiled: {problem}", stacklevel=3)
     return model
