@@ -1,11 +1,12 @@
 """Kill savings with SIGKILL at random moments, and look at what they leave.
 
-    python scripts/stress_crash.py [--moments 60] [--seed 0] [--only preset model fit pull]
+    python scripts/stress_crash.py [--moments 60] [--seed 0] [--only preset file model fit pull]
 
-Four tasks are killed: `save_to_preset` over another model's folder, `Model.save` over a file and
-over a folder, `fit` with BackupAndRestore, and `hub pull` of a new commit over a cached one, from a
-server of its own. After each kill what is there must be the old or the new, whole, and after the
-next call nothing may be left over. The exit status is 1 if anything was otherwise.
+Five tasks are killed: `save_to_preset` over another model's folder, `Model.save` over a `.keras`
+file, the same over a folder and `save_weights` as `.weights.h5` and safetensors, `fit` with
+BackupAndRestore, and `hub pull` of a new commit over a cached one, from a server of its own. After
+each kill what is there must be the old or the new, whole, and after the next call nothing may be
+left over. The exit status is 1 if anything was otherwise.
 """
 
 import argparse
@@ -18,13 +19,20 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 _WIDTHS = (24, 48)  # of the older model and of the newer
 _TORCH = {"KERASLITE_BACKEND": "torch"}  # numpy has no gradients
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+
+import h5py  # noqa: E402
+import numpy as np  # noqa: E402
+
+import keraslite as keras  # noqa: E402
 
 # Each child says "ready" after its imports, then works in an endless loop, so that a kill falls
 # into any moment of it.
@@ -37,20 +45,22 @@ while True:
         model.save_to_preset(folder)
 """
 _MODEL = """
-import sys, keraslite as keras
+import sys, h5py, keraslite as keras
 from keraslite import layers
 def made(width):
     model = keras.Sequential([layers.Input((4,)), layers.Dense(width, kernel_initializer="ones"),
                               layers.Dense(1, kernel_initializer="zeros")])
     model.layers[0].bias.assign([float(width)] * width)
     return model
-models = [made(64), made(256)]
+models = [made(int(width)) for width in sys.argv[3:]]
 print("ready", flush=True)
 while True:
     for model in models:
         model.save(sys.argv[1])
-        model.save_weights(sys.argv[1] + ".safetensors")
-        model.save(sys.argv[1] + ".folder", zipped=False)
+        if sys.argv[2] == "all":
+            model.save_weights(sys.argv[1] + ".safetensors")
+            model.save_weights(sys.argv[1] + ".weights.h5")
+            model.save(sys.argv[1] + ".folder", zipped=False)
 """
 _FIT = """
 import sys, numpy as np, keraslite as keras
@@ -113,10 +123,8 @@ def preset(work: Path, moment: Callable[[float], float]) -> None:
         moment: a random time below a number of seconds.
     """
     import bert_checkpoints
-    import numpy as np
 
     import hub
-    import keraslite as keras
 
     sources, folder = [work / "a", work / "b"], work / "saved"
     if not work.joinpath("b").exists():
@@ -138,36 +146,58 @@ def preset(work: Path, moment: Callable[[float], float]) -> None:
     assert not _hidden(folder), _hidden(folder)
 
 
+def file(work: Path, moment: Callable[[float], float]) -> bool:
+    """Kill `Model.save` over a `.keras` file once, with models of some MB.
+
+    Arguments as for `preset`. Returns whether that was while a file was written.
+    """
+    path = work / "model.keras"
+    _kill(_start(_MODEL, path, "file", 100_000, 200_000), moment(0.15))
+    during = bool(_hidden(work))
+    if path.exists():
+        with zipfile.ZipFile(path) as archive:
+            assert archive.testzip() is None
+        assert _bias_of(path) in (100_000, 200_000)
+    with keras.use_backend("numpy"):
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]).save(work / "another.keras")
+    assert not _hidden(work), _hidden(work)
+    return during
+
+
 def model(work: Path, moment: Callable[[float], float]) -> None:
     """Kill `Model.save`, to a file and a folder, and `save_weights` once, over older ones.
 
     Arguments as for `preset`.
     """
-    import numpy as np
-
-    import keraslite as keras
-
     path = work / "model.keras"
-    _kill(_start(_MODEL, path), moment(0.1))
-    weights, folder = Path(f"{path}.safetensors"), Path(f"{path}.folder")
-    for file in (path, weights, folder):
-        if not file.exists() or (file == folder and not _saved_once(folder)):
-            continue
-        if file != weights:
-            loaded = keras.saving.load_model(file, backend="numpy")
-            kernel, bias = (np.asarray(w.numpy()) for w in loaded.layers[0].weights)
-        else:
-            tensors = keras.saving.open_safetensors(file)
-            kernel, bias = (tensors[f"dense/{name}"] for name in ("kernel", "bias"))
-        assert (kernel == 1).all()
-        assert (bias == len(bias)).all()
+    _kill(_start(_MODEL, path, "all", 64, 256), moment(0.1))
+    parts = [Path(f"{path}{end}") for end in ("", ".safetensors", ".weights.h5", ".folder")]
+    for part in parts:
+        if part.exists() and (part.suffix != ".folder" or _saved_once(part)):
+            _bias_of(part)
     with keras.use_backend("numpy"):
         another = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         another.save(work / "another.keras")
-        if folder.exists():
-            another.save(folder, zipped=False)
+        if parts[-1].exists():
+            another.save(parts[-1], zipped=False)
     assert not _hidden(work), _hidden(work)
-    shutil.rmtree(folder, ignore_errors=True)  # the next child's are other models
+    shutil.rmtree(parts[-1], ignore_errors=True)  # the next child's are other models
+
+
+def _bias_of(path: Path) -> int:
+    """Return the width that all weights of the first layer in a file agree on."""
+    if path.name.endswith(".safetensors"):
+        tensors = keras.saving.open_safetensors(path)
+        kernel, bias = (tensors[f"dense/{name}"] for name in ("kernel", "bias"))
+    elif path.name.endswith(".weights.h5"):
+        with h5py.File(path) as tensors:
+            kernel, bias = (tensors[f"layers/dense/vars/{i}"][()] for i in range(2))
+    else:
+        loaded = keras.saving.load_model(path, backend="numpy")
+        kernel, bias = (np.asarray(w.numpy()) for w in loaded.layers[0].weights)
+    assert (kernel == 1).all()
+    assert (bias == len(bias)).all()
+    return len(bias)
 
 
 def _saved_once(folder: Path) -> bool:
@@ -177,10 +207,6 @@ def _saved_once(folder: Path) -> bool:
 
 def fit(work: Path, moment: Callable[[float], float]) -> None:
     """Kill `fit` with BackupAndRestore once, then resume; arguments as for `preset`."""
-    import numpy as np
-
-    import keraslite as keras
-
     folder = work / "backup"
     state = work / "steps"
     before = int(state.read_text()) if state.exists() else 0
@@ -240,7 +266,7 @@ def pull(work: Path, moment: Callable[[float], float]) -> None:
 def main() -> int:
     """Run the tasks, and print the faults of each."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    tasks = {task.__name__: task for task in (preset, model, fit, pull)}
+    tasks = {task.__name__: task for task in (preset, file, model, fit, pull)}
     parser.add_argument("--moments", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=tasks, default=list(tasks))
@@ -248,15 +274,17 @@ def main() -> int:
     generator = random.Random(options.seed)
     faults = {}
     for name in options.only:
-        faults[name] = []
+        faults[name], during = [], 0
+        kill = partial(tasks[name], moment=lambda most: generator.uniform(0, most))
         with tempfile.TemporaryDirectory() as folder:
             for i in range(options.moments):
                 try:
-                    tasks[name](Path(folder), lambda most: generator.uniform(0, most))
+                    during += bool(kill(Path(folder)))
                 except Exception as error:  # all the faults are told
                     faults[name].append(f"{i}: {type(error).__name__}: {error}")
                     print(f"{name} {faults[name][-1]}", flush=True)
-        print(f"{name}: {options.moments} kills, {len(faults[name])} faults", flush=True)
+        writing = f", {during} while a file was written" if during else ""
+        print(f"{name}: {options.moments} kills{writing}, {len(faults[name])} faults", flush=True)
     print(json.dumps({name: len(lines) for name, lines in faults.items()}))
     return int(any(faults.values()))
 

@@ -36,8 +36,9 @@ import hostile_files  # noqa: E402
 _SECONDS, _BYTES = 5.0, 64 * 2**20
 _MOST = 2 * 2**30  # bytes that a process may take in any case: the machine goes on
 _PATIENCE = 60.0  # seconds on the clock
-_STARTS = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect",
-           "socket.getaddrinfo", "ctypes.dlopen", "pty.spawn", "pickle.find_class")  # fmt: skip
+_STARTS = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "pty.spawn",
+           "socket.connect", "socket.getaddrinfo", "ctypes.dlopen",
+           "pickle.find_class")  # fmt: skip
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod")
 _READABLE = tuple({sys.prefix, sys.base_prefix, str(ROOT), "/proc", "/sys", "/dev", "/usr/lib"})
 
@@ -61,11 +62,13 @@ class _Watch:
             if isinstance(path, str | bytes | os.PathLike):
                 self._look(event, os.fsdecode(path), flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
         elif event in _CHANGES:
+            at = [x for x in arguments if isinstance(x, int) and x > 2][-1:]  # the folder is open
+            place = f"/proc/self/fd/{at[0]}" if at and event in ("os.remove", "os.rmdir") else ""
             for path in arguments[:2]:
                 if isinstance(path, str | bytes | os.PathLike):
-                    self._look(event, os.fsdecode(path), True)
+                    self._look(event, os.path.join(place, os.fsdecode(path)), True)
         elif event in _STARTS or (event == "import" and hostile_files.SENTINEL in arguments[0]):
-            self.seen.append(f"{event} {str(arguments):.80}")
+            self.seen.append(f"{event} {arguments!s:.80}")
 
     def _look(self, event: str, path: str, writes: int) -> None:
         real = os.path.realpath(path)
@@ -126,8 +129,8 @@ def _run(path: Path, work: Path) -> dict[str, Any]:
     if child == 0:
         try:
             os.close(reading)
-            sys.stdout = sys.stderr = open(os.devnull, "w")
-            _child(path, work, writing)
+            with open(os.devnull, "w") as sys.stderr:
+                _child(path, work, writing)
         finally:
             os._exit(0)
     os.close(writing)
@@ -200,7 +203,8 @@ def main() -> int:
             path.write_bytes(hostile_files.damaged(random.Random(number), source))
             secret.hide()
             report = _run(path, work)
-            outcomes[f"{source.name}: {'loaded' if report['outcome'] == 'loaded' else 'error'}"] += 1
+            outcome = "loaded" if report["outcome"] == "loaded" else "refused"
+            outcomes[f"{source.name}: {outcome}"] += 1
             most_seconds = max(most_seconds, report.get("seconds", 0.0))
             most_bytes = max(most_bytes, report.get("bytes", 0))
             said = list(faults(path, work, report))

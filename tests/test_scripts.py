@@ -137,6 +137,19 @@ def test_the_example_transcribes(tmp_path):
     assert " --> 00:00:0" in (tmp_path / "out.srt").read_text()
 
 
+def test_damaged_and_hostile_files_are_loaded_or_refused():
+    command = [sys.executable, SCRIPTS / "stress_files.py", "--files", "120", "--seed", "20000"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert "120 files, 0 with faults" in done.stdout
+
+
+def test_a_killed_save_leaves_the_old_or_the_new():
+    command = [sys.executable, SCRIPTS / "stress_crash.py", "--only", "file", "--moments", "2"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+
 @pytest.mark.slow
 def test_the_example_meets_keras(tmp_path):
     command = [sys.executable, EXAMPLES / "from_keras.py", "--out", tmp_path, "--backends", "torch"]

@@ -192,7 +192,7 @@ def named(path: Path) -> Iterator[None]:
     except ValueError as error:
         if str(path) in str(error):
             raise
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {error!s:.1000}") from error
     except (KeyError, IndexError, AttributeError, TypeError, ArithmeticError,
             RecursionError, MemoryError) as error:  # fmt: skip
         raise ValueError(

@@ -49,6 +49,13 @@ WEIGHTS = """
 save = lambda model: model.save_weights(folder / "w.safetensors")
 read = lambda: int(keras.saving.open_safetensors(folder / "w.safetensors")["dense/bias"][0])
 """
+WEIGHTS_H5 = """
+import h5py
+save = lambda model: model.save_weights(folder / "w.weights.h5")
+def read():
+    with h5py.File(folder / "w.weights.h5") as file:
+        return int(file["layers/dense/vars/1"][0])
+"""
 SHARDS = """
 index = folder / "w.safetensors.index.json"
 save = lambda model: model.save_weights(index, max_shard_size=1100 * 2**-30)
@@ -113,7 +120,9 @@ def _run(*code, words, backend="numpy"):
 
 
 @pytest.mark.parametrize(
-    "code", [MODEL, WEIGHTS, SHARDS, PARTS], ids=["model", "weights", "shards", "folder"]
+    "code",
+    [MODEL, WEIGHTS, WEIGHTS_H5, SHARDS, PARTS],
+    ids=["model", "weights", "weights of Keras", "shards", "folder"],
 )
 def test_crash_of_saving_a_model_or_weights(tmp_path, code):
     before, after = _run(HEAD, code, SAVE, words=[tmp_path])

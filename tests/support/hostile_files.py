@@ -218,11 +218,16 @@ _VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def _places(value: Any, at: tuple = ()) -> list[tuple]:
-    """Return the paths of all entries of nested dicts and lists."""
-    items: Any = value.items() if isinstance(value, dict) else ()
-    items = enumerate(value) if isinstance(value, list) else items
-    return [at, *(place for key, x in items for place in _places(x, (*at, key)))]
+def _places(value: Any) -> list[tuple]:
+    """Return the paths of all entries of nested dicts and lists, that of the whole first."""
+    paths, left = [], [((), value)]
+    while left:
+        at, item = left.pop()
+        paths.append(at)
+        items = item.items() if isinstance(item, dict) else ()
+        items = enumerate(item) if isinstance(item, list) else items
+        left += [((*at, key), x) for key, x in items][:500]
+    return paths
 
 
 def _public_class(r: random.Random) -> dict[str, Any]:
