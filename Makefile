@@ -63,7 +63,7 @@ report: .venv/.env
 	.venv/bin/python scripts/parity_report.py
 
 bench: .venv/.env
-	for b in imports ops random attention build fit load bert text diffusion; do .venv/bin/python scripts/bench/$$b.py || exit 1; done
+	for b in imports ops random attention build fit load save bert text diffusion; do .venv/bin/python scripts/bench/$$b.py || exit 1; done
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -29,6 +29,7 @@ _MODULES = {
         "CausalLMPreprocessor", "MaskedLMPreprocessor", "Seq2SeqLMPreprocessor",
         "TextPreprocessor", "TokenClassifierPreprocessor",
     ),
+    "hub.convert.kerashub_export": ("export_to_kerashub",),
     "hub.presets.about": ("info",),
     "hub.presets.table": ("list_presets",),
     "hub.segmentation.results": ("GeneratedMasks", "Masks"),

@@ -1,6 +1,7 @@
 """The names of hub and their types; made by scripts/write_stub.py."""
 
 from hub import datasets as datasets
+from hub.convert.kerashub_export import export_to_kerashub as export_to_kerashub
 from hub.detection.metrics import BoxCOCOMetrics as BoxCOCOMetrics
 from hub.detection.metrics import DetectionConfusionMatrix as DetectionConfusionMatrix
 from hub.detection.metrics import MeanAveragePrecision as MeanAveragePrecision

@@ -1,6 +1,6 @@
-"""Convert a checkpoint (safetensors, `.bin`, KerasHub's h5) to a safetensors preset.
+"""Convert a checkpoint (safetensors, `.bin`, KerasHub's h5) to a safetensors preset, or back.
 
-python scripts/convert_weights.py [--revision REVISION] [--token TOKEN] SRC DST
+python scripts/convert_weights.py [--to kerashub] [--revision REVISION] [--token TOKEN] SRC DST
 """
 
 import sys

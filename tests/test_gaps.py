@@ -19,13 +19,21 @@ def _fullgraph(layer, x):
         torch.compile(made, fullgraph=True, backend="eager")(x)
 
 
-def _forward_hook():
+def _functional_call_of_a_list():
+    import torch
+
+    class Stack(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.blocks = [layers.Dense(4)]
+
+        def call(self, x):
+            return self.blocks[0](x)
+
     with keras.use_backend("torch"):
-        layer, calls = layers.Dense(2), []
-        layer.register_forward_hook(lambda *_: calls.append(1))
-        layer(STEPS)
-    if not calls:
-        raise NotImplementedError("hooks of torch.nn.Module are not run")
+        model = Stack()
+        model(STEPS)
+        torch.func.functional_call(model, dict(model.named_parameters()), (STEPS,))
 
 
 class Hashed(keras.Model):
@@ -54,21 +62,10 @@ def _another_framework_as_a_layer(backend):
         layers.TorchModuleWrapper(module)
 
 
-def _jit_of_a_variable_that_is_not_listed():
-    with keras.use_backend("jax"):
-        weight, one = keras.Variable(1.0), keras.ops.ones(())
-        scale = keras.jit(lambda x: x * weight)
-        scale(one)
-        weight.assign(2.0)
-        if float(scale(one)) != 2.0:
-            raise ValueError("the program keeps the value of the first call")
-
-
 GAPS = {
     "a module of torch as a layer on jax": lambda: _another_framework_as_a_layer("jax"),
-    "jit on jax of a variable that it is not told of": _jit_of_a_variable_that_is_not_listed,
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
-    "hooks of torch.nn.Module": _forward_hook,
+    "torch.func.functional_call of layers in a list": _functional_call_of_a_list,
     "torch.compile(fullgraph) of Masking": lambda: _fullgraph(layers.Masking, STEPS),
     "torch.compile(fullgraph) of Embedding(mask_zero=True)": lambda: _fullgraph(
         lambda: layers.Embedding(4, 2, mask_zero=True), np.ones((2, 3), "int32")

@@ -110,7 +110,7 @@ class Attention(layers.Layer):
         return {"key": self._heads(self.key(source)), "value": self._heads(self.value(source))}
 
     def arrange(self, keys: dict[str, Any]) -> dict[str, Any]:
-        """Return keys and values in the order in memory in which `attend` reads them.
+        """Return keys and values as `attend` reads them: scaled, and in that order in memory.
 
         Args:
             keys: as `project` returns them.
@@ -119,6 +119,8 @@ class Attention(layers.Layer):
             Keys (batch, heads, head_dim, length) and values (batch, heads, length, head_dim).
         """
         orders = {"key": (0, 2, 3, 1), "value": (0, 2, 1, 3)}
+        scale = self.head_dim**-0.5 if self.scale is None else self.scale
+        keys = {**keys, "key": keys["key"] * scale}
         arranged = {name: ops.transpose(keys[name], order) for name, order in orders.items()}
         # Flattened in between: a transposition alone may leave the memory as it is.
         return {name: ops.reshape(ops.reshape(x, -1), ops.shape(x)) for name, x in arranged.items()}
@@ -135,8 +137,7 @@ class Attention(layers.Layer):
         if heads is not None:
             heads = ops.convert_to_tensor(heads, "int32")
             query, key = ops.take(query, heads, axis=1), ops.take(key, heads, axis=1)
-        scale = self.head_dim**-0.5 if self.scale is None else self.scale
-        return ops.softmax(ops.cast(ops.matmul(query * scale, key), "float32"), axis=-1)
+        return ops.softmax(ops.cast(ops.matmul(query, key), "float32"), axis=-1)
 
     def attend(self, hidden: Any, keys: dict[str, Any]) -> Any:
         """Return what `call` does over another sequence, faster for a few queries.

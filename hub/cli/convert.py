@@ -1,4 +1,4 @@
-"""`hub convert`: write weights, those of other libraries too, as safetensors."""
+"""`hub convert`: write weights, those of other libraries too, as safetensors; or for KerasHub."""
 
 import argparse
 import math
@@ -8,10 +8,13 @@ from hub.cli.common import add_remote_options, preset_files
 from hub.convert.ctranslate2 import convert_ctranslate2, is_ctranslate2
 from hub.convert.kerascv import convert_kerascv, is_kerascv
 from hub.convert.kerashub import Converted, convert_kerashub, is_kerashub
+from hub.convert.kerashub_export import export_to_kerashub
 from hub.convert.openai_whisper import convert_openai_whisper
 from hub.convert.safetensors import convert
 from hub.presets.build import config_of_weights
-from hub.presets.files import resolve, resolve_file
+from hub.presets.files import PresetFiles, resolve, resolve_file
+from hub.tasks.registry import load
+from hub.tokenizers import Tokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,11 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer", metavar="PRESET", help="whose tokenizer a .pt or model.bin has"
     )
+    parser.add_argument(
+        "--to", choices=("safetensors", "kerashub"), default="safetensors",
+        help="the layout of DST: that of transformers (default), or a preset of KerasHub",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> None:
     """Write the checkpoint, and print a line a tensor."""
     target = Path(options.target)
+    if options.to == "kerashub":
+        _report_export(_export(preset_files(options, options.source), target), target)
+        return
     if options.source.endswith(".pt"):
         remote = {"revision": options.revision, "token": options.token}
         files = resolve(options.source, **remote)
@@ -51,6 +61,33 @@ def run(options: argparse.Namespace) -> None:
     print(
         f"{len(rows)} tensors, {sum(math.prod(s) for _, s, _ in rows):,} numbers: {options.target}"
     )
+
+
+def _export(files: PresetFiles, target: Path) -> list[Converted]:
+    """Write a preset for KerasHub, its tokenizer too where it has no task."""
+    model = load(files)
+    rows = export_to_kerashub(model, target)
+    if not hasattr(model, "preprocessor"):
+        try:
+            tokenizer = Tokenizer.from_preset(files)
+        except FileNotFoundError:
+            return rows
+        export_to_kerashub(tokenizer, target)
+    return rows
+
+
+def _report_export(rows: list[Converted], target: Path) -> None:
+    """Print what each tensor of a preset of KerasHub is of ours."""
+    written = [row for row in rows if row.theirs]
+    width = max(len(row.theirs) for row in written)
+    for row in rows:
+        note = f"  ({row.note})" if row.note else ""
+        if row.theirs:
+            print(f"{row.theirs:{width}}  {row.dtype:9}  {row.shape}  <- {row.ours}{note}")
+        else:
+            print(f"left: {row.ours}  {row.shape}{note}")
+    count = sum(math.prod(row.shape) for row in written)
+    print(f"{len(written)} tensors, {count:,} numbers, {len(rows) - len(written)} left: {target}")
 
 
 def _report(rows: list[Converted], target: Path) -> None:

@@ -6,6 +6,7 @@ checked.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
     """
     check_target(target)
     theirs, config_of_preset = _class_of(source)
-    ours = _arguments(theirs, config_of_preset, source)
+    ours = read_arguments(theirs, config_of_preset, f"config.json of {source.location}")
     with KerasHubWeights(source) as tensors, keras.use_backend("numpy"):
         depth = ours.get("num_groups", ours["num_layers"]) * ours.get("num_inner_repetitions", 1)
         if depth > len(tensors):
@@ -149,14 +150,26 @@ def _class_of(source: PresetFiles) -> tuple[KerasHubFamily, dict[str, Any]]:
     return BACKBONES[name], config
 
 
-def _arguments(theirs: KerasHubFamily, config: dict, source: PresetFiles) -> dict[str, Any]:
-    """Return our arguments out of a config, whose keys and types of values are checked."""
+def read_arguments(theirs: KerasHubFamily, config: Mapping, place: str) -> dict[str, Any]:
+    """Return our arguments out of a config, whose keys and types of values are checked.
+
+    Args:
+        theirs: the architecture.
+        config: of its backbone in KerasHub.
+        place: where the config is, in words.
+
+    Raises:
+        ValueError: a key is missing or unknown, or a value has another type.
+
+    >>> from hub.convert.kerashub_families import BACKBONES
+    >>> read_arguments(BACKBONES["BertBackbone"], {}, "config.json")
+    Traceback (most recent call last):
+    ValueError: config.json lacks ['dropout', 'hidden_dim', ... and has the unknown [].
+    """
     unknown = sorted(set(config) - set(theirs.config) - set(_COMMON))
     missing = sorted(set(theirs.config) - set(config) - {"key_value_dim"})
     if unknown or missing:
-        raise ValueError(
-            f"config.json of {source.location} lacks {missing} and has the unknown {unknown}."
-        )
+        raise ValueError(f"{place} lacks {missing} and has the unknown {unknown}.")
     arguments = {}
     for key, cls in theirs.config.items():
         value = config.get(key)
@@ -190,7 +203,8 @@ def _task_of(
     if not isinstance(name, str) or not isinstance(config, dict):
         raise ValueError(f"task.json of {source.location} names no class with its config.")
     task = next((TASKS[end] for end in TASKS if name.endswith(end)), "")
-    head = theirs.heads.get(task, f"there is no task like {name} for {theirs.model_type}")
+    head: Any = theirs.heads.get(task, f"there is no task like {name} for {theirs.model_type}")
+    head = theirs.inexact.get(task, head)
     if config.get("hidden_dim") not in (None, preset["hidden_dim"]):
         head = f"its hidden_dim={config['hidden_dim']} is not that of the backbone"
     if isinstance(head, str):

@@ -1,9 +1,11 @@
 """How KerasHub keeps the architectures that are ours too: configs and weights, as data.
 
-Paths are those in `model.weights.h5`, and in `task.weights.h5` with `task/` before them, without
-leading underscores. Traps: a layer is called by its class and a number, which the first one lacks;
-a kernel of attention is split into heads; tables of positions lack the two rows that RoBERTa and
-OPT begin with; BERT, ALBERT and ELECTRA have the tanh form of GELU, whatever their papers say.
+The tables are read both ways: by `kerashub`, which converts its presets, and by `kerashub_export`,
+which writes them. Paths are those in `model.weights.h5`, and in `task.weights.h5` with `task/`
+before them; older versions of Keras had other underscores before their parts. Traps: a layer is
+called by its class and a number, which the first one lacks; a kernel of attention is split into
+heads; tables of positions lack the two rows that RoBERTa and OPT begin with; BERT, ALBERT and
+ELECTRA have the tanh form of GELU, whatever their papers say.
 """
 
 from collections.abc import Mapping
@@ -24,18 +26,21 @@ class KerasHubFamily:
         model_type: our name of it.
         config: the keys of its config, which are our arguments, and their types.
         rows: our path below the backbone -> theirs; of three paths the kernels are joined. The
-            numbers stand for `{i}`, `{i}` and `{j}` counted through, and `{i}` after the encoder.
+            numbers stand for `{i}`, `{i}` and `{j}` counted through, `{i}` after the encoder, and
+            1 where the embeddings are projected.
         tokenizer: the class of its tokenizer.
         fixed: arguments of ours that KerasHub fixes.
         same: arguments of ours that equal another argument in KerasHub.
         leading: unused rows of the table of positions that KerasHub leaves out.
         zeros: our paths that KerasHub lacks, whose weights are zeros.
-        heads: our task -> what KerasHub's class ends with, and the rows of the head below the
-            task; or why the head cannot be taken along.
+        heads: our task -> the rows of its head below the task; none where it has no weights.
+        inexact: our task -> why KerasHub's head computes something a little different: it is
+            written with a warning, and not read.
         stated: what config.json says beside.
         task: our task where no head is stated, or none has weights.
         left: patterns of tensors that are not taken along, and why.
         start: the token that a decoder begins with, where the tokenizer has no role for it.
+        identities: our dense layers that KerasHub always has, and ours may lack.
     """
 
     model_type: str
@@ -46,14 +51,27 @@ class KerasHubFamily:
     same: Mapping[str, str] = field(default_factory=dict)
     leading: int = 0
     zeros: tuple[str, ...] = ()
-    heads: Mapping[str, Mapping[str, str] | str] = field(default_factory=dict)
+    heads: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    inexact: Mapping[str, str] = field(default_factory=dict)
     stated: Mapping[str, Any] = field(default_factory=dict)
     task: str = "Backbone"
     left: Mapping[str, str] = field(default_factory=dict)
     start: str = ""
+    identities: tuple[str, ...] = ()
+
+    def tasks(self) -> list[str]:
+        """Return the names of the tasks that KerasHub has for it.
+
+        >>> BACKBONES["GPT2Backbone"].tasks()
+        ['CausalLM']
+        """
+        own = {*self.heads, self.task} - {"Backbone", "SpeechToText"}
+        return sorted(own)
 
     def sources(self, path: str, task: str, config: Mapping[str, Any]) -> list[str] | None:
         """Return the tensors of a variable of ours; [] if it is zero, None if unknown.
+
+        Their paths are without underscores before parts.
 
         Args:
             path: of the variable, below the backbone, or below the task with `backbone/`.
@@ -63,6 +81,22 @@ class KerasHubFamily:
         Example:
             >>> BACKBONES["BertBackbone"].sources("pooler/kernel", "Backbone", {"num_layers": 2})
             ['layers/dense/vars/0']
+        """
+        paths = self.paths(path, task, config)
+        return None if paths is None else [without_underscores(path) for path in paths]
+
+    def paths(self, path: str, task: str, config: Mapping[str, Any]) -> list[str] | None:
+        """Return what `sources` does, with the underscores that KerasHub writes.
+
+        Args:
+            path: as for `sources`.
+            task: as for `sources`.
+            config: as for `sources`.
+
+        Example:
+            >>> path = "blocks/0/attention_norm/gamma"
+            >>> BACKBONES["BertBackbone"].paths(path, "Backbone", {"num_layers": 2})
+            ['layers/transformer_encoder/_self_attention_layer_norm/vars/0']
         """
         rows = dict(self.rows)
         if task != "Backbone":
@@ -79,6 +113,7 @@ class KerasHubFamily:
             numbers = {
                 "i": i, "ij": i * config.get("num_inner_repetitions", 1) + j,
                 "after": config["num_layers"] + i,
+                "projected": int(config.get("embedding_dim") != config.get("hidden_dim")),
             }  # fmt: skip
             counted = {name: f"_{n}" if n else "" for name, n in numbers.items()}
             leaf = f"/vars/{_LEAVES[named['leaf']]}" if named["leaf"] else ""
@@ -87,16 +122,28 @@ class KerasHubFamily:
         return None
 
 
-_ATTENTION = "self_attention_layer"
+def without_underscores(path: str) -> str:
+    """Return a path without the underscores before its parts.
+
+    Args:
+        path: of a tensor of KerasHub.
+
+    >>> without_underscores("layers/masked_lm_head/_intermediate_dense/vars/0")
+    'layers/masked_lm_head/intermediate_dense/vars/0'
+    """
+    return "/".join(part.lstrip("_") for part in path.split("/"))
+
+
+_ATTENTION = "_self_attention_layer"
 _BLOCK = {
     "attention/query": f"{_ATTENTION}/query_dense",
     "attention/key": f"{_ATTENTION}/key_dense",
     "attention/value": f"{_ATTENTION}/value_dense",
     "attention/output_dense": f"{_ATTENTION}/output_dense",
-    "attention_norm": "self_attention_layer_norm",
-    "intermediate": "feedforward_intermediate_dense",
-    "output_dense": "feedforward_output_dense",
-    "output_norm": "feedforward_layer_norm",
+    "attention_norm": "_self_attention_layer_norm",
+    "intermediate": "_feedforward_intermediate_dense",
+    "output_dense": "_feedforward_output_dense",
+    "output_norm": "_feedforward_layer_norm",
 }
 _QKV = ("attention/query", "attention/key", "attention/value")
 _JOINED = {
@@ -136,8 +183,8 @@ _ROBERTA_FIXED = {"activation": "gelu", "layer_norm_epsilon": 1e-5}
 _DENSE = {"head": "task/layers/dense"}
 _TWO_DENSE = {"hidden": "task/layers/dense", "head": "task/layers/dense_1"}
 _MASKED = {
-    "head/transform": "task/layers/masked_lm_head/intermediate_dense",
-    "head/norm": "task/layers/masked_lm_head/intermediate_layer_norm",
+    "head/transform": "task/layers/masked_lm_head/_intermediate_dense",
+    "head/norm": "task/layers/masked_lm_head/_intermediate_layer_norm",
     "head/bias": "task/layers/masked_lm_head/vars/0",
 }
 _CROSS = {
@@ -148,7 +195,7 @@ _CROSS = {
 _EPSILON = "KerasHub's head normalises with an epsilon of 1e-5, this family's with 1e-12"
 _EXACT = f"{_EPSILON}, and has the exact GELU, which a config.json says for all layers or none"
 
-_ROBERTA = {
+_ROBERTA: dict[str, Any] = {
     "config": _SIZES,
     "rows": {**_TOGETHER, **_NORM, **_BLOCKS},
     "fixed": _ROBERTA_FIXED,
@@ -182,16 +229,20 @@ BACKBONES = {
         "bert", {**_SIZES, "num_segments": int},
         {**_APART, **_SEGMENTS, **_NORM, **_BLOCKS, "pooler": "layers/dense"},
         "BertTokenizer", _BERT_FIXED,
-        heads={"TextClassifier": _DENSE, "MaskedLM": _EXACT},
+        heads={"TextClassifier": _DENSE, "MaskedLM": _MASKED, "TextEmbedder": {}},
+        inexact={"MaskedLM": _EXACT},
+        identities=("pooler",),
     ),
     "RobertaBackbone": KerasHubFamily("roberta", tokenizer="RobertaTokenizer", **_ROBERTA),
     "XLMRobertaBackbone": KerasHubFamily(
-        "xlm-roberta", tokenizer="XLMRobertaTokenizer", **_ROBERTA
+        "xlm-roberta", tokenizer="XLMRobertaTokenizer",
+        **{**_ROBERTA, "heads": {**_ROBERTA["heads"], "TextEmbedder": {}}},
     ),
     "DistilBertBackbone": KerasHubFamily(
         "distilbert", _SIZES, {**_TOGETHER, **_NORM, **_BLOCKS}, "DistilBertTokenizer",
         {"activation": "gelu", "layer_norm_epsilon": 1e-12},
-        heads={"TextClassifier": _TWO_DENSE, "MaskedLM": _EPSILON},
+        heads={"TextClassifier": _TWO_DENSE, "MaskedLM": _MASKED},
+        inexact={"MaskedLM": _EPSILON},
     ),
     "AlbertBackbone": KerasHubFamily(
         "albert",
@@ -203,14 +254,18 @@ BACKBONES = {
             "pooler": "layers/dense_1",
         },
         "AlbertTokenizer", _BERT_FIXED,
-        heads={"TextClassifier": _DENSE, "MaskedLM": _EPSILON},
+        heads={"TextClassifier": _DENSE, "MaskedLM": _MASKED}, inexact={"MaskedLM": _EPSILON},
+        identities=("embeddings_projection", "pooler"),
     ),
     "ElectraBackbone": KerasHubFamily(
         "electra",
         {**{k: v for k, v in _SIZES.items() if k != "vocabulary_size"}, "vocab_size": int,
          "embedding_dim": int, "num_segments": int},
-        {**_APART, **_SEGMENTS, **_NORM, "embeddings_projection": "layers/dense", **_BLOCKS},
-        "ElectraTokenizer", _BERT_FIXED,
+        {
+            **_APART, **_SEGMENTS, **_NORM, "embeddings_projection": "layers/dense", **_BLOCKS,
+            "pooler": "layers/dense{projected}",
+        },
+        "ElectraTokenizer", _BERT_FIXED, identities=("pooler",),
         # The projection comes first, if there is one.
         left={r"layers/dense(_1)?/vars/[01]": "ELECTRA has no pooled output"},
     ),

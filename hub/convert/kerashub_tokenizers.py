@@ -29,6 +29,8 @@ class TokenizerFiles:
         stated: what tokenizer_config.json says beside.
         needed: keys of their config and the only value that is supported.
         added: keys of their config that hold tokens beside the vocabulary, with their ids.
+        written: what their config says beside.
+        always: keys of `keys` that their config has in any case.
     """
 
     files: Mapping[str, str]
@@ -36,6 +38,8 @@ class TokenizerFiles:
     stated: Mapping[str, Any]
     needed: Mapping[str, Any] = field(default_factory=dict)
     added: tuple[str, ...] = ()
+    written: Mapping[str, Any] = field(default_factory=dict)
+    always: tuple[str, ...] = ()
 
 
 _BRACKETS = {
@@ -54,16 +58,26 @@ _WORDPIECE = TokenizerFiles(
         "split_on_cjk": ("tokenize_chinese_chars", True), "oov_token": ("unk_token", "[UNK]"),
     },
     _BRACKETS, {"split": True, "suffix_indicator": "##"},
+    written={
+        **dict.fromkeys(("vocabulary", "sequence_length", "special_tokens")),
+        "special_tokens_in_strings": True,  # as in ours
+    },
+    always=("lowercase", "strip_accents", "oov_token"),
 )  # fmt: skip
 
 
-def _byte_pair(**stated: Any) -> TokenizerFiles:
+def _byte_pair(*unsplittable: str, **stated: Any) -> TokenizerFiles:
     files = {"vocabulary.json": "vocab.json", "merges.txt": "merges.txt"}
-    return TokenizerFiles(files, {"add_prefix_space": ("add_prefix_space", False)}, stated)
+    return TokenizerFiles(
+        files, {"add_prefix_space": ("add_prefix_space", False)}, stated,
+        written={"sequence_length": None, "unsplittable_tokens": list(unsplittable)},
+        always=("add_prefix_space",),
+    )  # fmt: skip
 
 
 def _sentencepiece(name: str, **stated: Any) -> TokenizerFiles:
-    return TokenizerFiles({"vocabulary.spm": name}, {}, stated)
+    ends = {"proto": None, "sequence_length": None, "add_bos": False, "add_eos": False}
+    return TokenizerFiles({"vocabulary.spm": name}, {}, stated, written=ends)
 
 
 # KerasHub's class -> its files.
@@ -71,10 +85,16 @@ TOKENIZERS = {
     "BertTokenizer": _WORDPIECE,
     "DistilBertTokenizer": _WORDPIECE,
     "ElectraTokenizer": _WORDPIECE,
-    "RobertaTokenizer": _byte_pair(**_ANGLES),
-    "GPT2Tokenizer": _byte_pair(bos_token=_END, eos_token=_END, unk_token=_END),
+    "RobertaTokenizer": _byte_pair("<s>", "<pad>", "</s>", "<mask>", **_ANGLES),
+    "GPT2Tokenizer": _byte_pair(_END, bos_token=_END, eos_token=_END, unk_token=_END),
     "OPTTokenizer": _byte_pair(
-        bos_token="</s>", eos_token="</s>", unk_token="</s>", pad_token="<pad>", add_bos_token=True
+        "</s>",
+        "<pad>",
+        bos_token="</s>",
+        eos_token="</s>",
+        unk_token="</s>",
+        pad_token="<pad>",
+        add_bos_token=True,
     ),
     # KerasHub cleans nothing before SentencePiece does.
     "AlbertTokenizer": _sentencepiece("spiece.model", do_lower_case=False, keep_accents=True),
@@ -87,7 +107,7 @@ TOKENIZERS = {
 }
 # Of Whisper, after <|transcribe|>.
 _BETWEEN = ("startoflm", "startofprev", "nospeech")
-_CONFIG, _ASSETS = "tokenizer.json", "assets/tokenizer"
+_CONFIG, ASSETS = "tokenizer.json", "assets/tokenizer"
 
 
 def read_tokenizer(source: PresetFiles, expected: str, model_type: str, longest: int) -> Any:
@@ -119,7 +139,7 @@ def read_tokenizer(source: PresetFiles, expected: str, model_type: str, longest:
     stated |= {**table.stated, "model_max_length": _length(source, longest)}
     with tempfile.TemporaryDirectory() as folder:
         for theirs, ours in table.files.items():
-            shutil.copyfile(source.path(f"{_ASSETS}/{theirs}"), Path(folder, ours))
+            shutil.copyfile(source.path(f"{ASSETS}/{theirs}"), Path(folder, ours))
         contents = {"tokenizer_config.json": stated, "config.json": {"model_type": model_type}}
         if table.added:
             vocabulary = json.loads(Path(folder, "vocab.json").read_text(encoding="utf-8"))
@@ -160,7 +180,7 @@ def write_tokenizer(source: PresetFiles, expected: str, tokenizer: Any, target: 
     tokenizer.save(target)
     for theirs, ours in TOKENIZERS[expected].files.items():
         if ours.endswith(".model"):
-            shutil.copyfile(source.path(f"{_ASSETS}/{theirs}"), target / ours)
+            shutil.copyfile(source.path(f"{ASSETS}/{theirs}"), target / ours)
 
 
 def _length(source: PresetFiles, longest: int) -> int:

@@ -193,6 +193,29 @@ def fill(
     ]
 
 
+def split_weight(
+    array: np.ndarray, path: str, names: list[str], theirs: KerasHubFamily,
+    ours: Mapping[str, Any],
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """Yield a weight of ours as the tensors of KerasHub: the inverse of `fill`.
+
+    Args:
+        array: the weight.
+        path: its path.
+        names: of the tensors, as `KerasHubFamily.sources` returns them.
+        theirs: the architecture.
+        ours: the arguments of the backbone.
+    """
+    array = array[theirs.leading if "position_embedding" in path else 0 :]
+    for name, part in zip(names, np.split(array, len(names), axis=-1), strict=True):
+        storage, shape = _storage_of(name), list(part.shape)
+        if storage != AS_IS:
+            axes = storage.pattern.split()
+            at, heads = axes.index("heads") if "heads" in axes else 0, ours["num_heads"]
+            shape[at : at + 1] = heads, shape[at] // heads
+        yield np.ascontiguousarray(storage.from_checkpoint(part, shape))
+
+
 # The tensors that have an axis of heads in KerasHub, by name -> the storage that joins it.
 _HEADS = {
     r".*/(query|key|value)_dense/vars/0": Storage("inputs heads size -> inputs (heads size)"),

@@ -86,8 +86,8 @@ class OneByOne(Strategy):
         next_tokens = choose_tokens(scores, self.sampling, seed, controls["temperature"])
         kept = {}
         if self.with_scores:
-            chosen = ops.take_along_axis(scores, next_tokens[:, None], axis=1)[:, 0]
-            chosen = chosen - ops.logsumexp(scores, axis=-1)
+            chosen = ops.log_softmax(scores, axis=-1)
+            chosen = ops.take_along_axis(chosen, next_tokens[:, None], axis=1)[:, 0]
             kept["scores"] = state["scores"] + ops.where(state["finished"], 0.0, chosen)
         next_tokens, finished = self.end_texts(state, next_tokens)
         return {

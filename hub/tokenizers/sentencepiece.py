@@ -1,11 +1,12 @@
-"""Read the `.model` files of SentencePiece: the pieces of a vocabulary and how text is normalised.
+"""Read and write the `.model` files of SentencePiece: pieces, and how text is normalised.
 
 Such a file is a protocol buffer; the required fields are read by their numbers in SentencePiece's
 `sentencepiece_model.proto`.
 """
 
+import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
@@ -13,9 +14,12 @@ _TEXT, _SCORE, _TYPE = 1, 2, 3  # of a piece
 _MODEL_TYPE, _BYTE_FALLBACK = 3, 35  # of the trainer
 # Of the trainer: role -> the field of its id, and the id where the field is absent.
 _IDS = {"bos_token": (41, 1), "eos_token": (42, 2), "pad_token": (43, -1)}
-_CHARSMAP, _DUMMY_PREFIX, _REMOVE_SPACES = 2, 3, 4  # of the normaliser
+_VOCABULARY_SIZE, _UNK_ID, _UNK_PIECE = 4, 40, 45
+_PIECE_AFTER_ID = 5  # from the field of an id to that of its piece
+# Of the normaliser.
+_NAME, _CHARSMAP, _DUMMY_PREFIX, _REMOVE_SPACES, _ESCAPE_SPACES = 1, 2, 3, 4, 5
 _ALGORITHMS = {1: "unigram", 2: "bpe"}
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # types of pieces
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6  # types of pieces
 
 
 class SentencePieceModel(NamedTuple):
@@ -109,6 +113,65 @@ def parse_model(data: bytes) -> SentencePieceModel:
         tuple(pieces[i][0] for i, type_ in enumerate(types) if type_ == _USER_DEFINED),
         {r: pieces[i][0] for r, i in ids.items() if 0 <= i < len(types) and types[i] == _CONTROL},
     )  # fmt: skip
+
+
+def write_model(model: SentencePieceModel, control: Collection[str] = ()) -> bytes:
+    """Return the bytes of a `.model` file: the inverse of `parse_model`.
+
+    Args:
+        model: its content.
+        control: the pieces that come out of no text, such as padding.
+
+    >>> model = SentencePieceModel([("<unk>", 0.0), ("a", -1.5)], 0, b"")
+    >>> parse_model(write_model(model)).pieces
+    [('<unk>', 0.0), ('a', -1.5)]
+    """
+    parts = []
+    for i, (piece, score) in enumerate(model.pieces):
+        is_byte = model.byte_fallback and re.fullmatch(r"<0x[0-9A-F]{2}>", piece)
+        type_ = _UNKNOWN if i == model.unk_id else _CONTROL if piece in control else _NORMAL
+        type_ = _USER_DEFINED if piece in model.user_defined else _BYTE if is_byte else type_
+        fields = [(_TEXT, piece.encode()), (_SCORE, score), (_TYPE, type_)]
+        parts.append((_PIECES, _message(fields)))
+    ids = {piece: i for i, (piece, _) in enumerate(model.pieces)}
+    trainer: list[tuple[int, Any]] = [
+        (_MODEL_TYPE, next(n for n, name in _ALGORITHMS.items() if name == model.algorithm)),
+        (_VOCABULARY_SIZE, len(ids)), (_BYTE_FALLBACK, int(model.byte_fallback)),
+        (_UNK_ID, model.unk_id),
+    ]  # fmt: skip
+    names = [(_UNK_PIECE, model.pieces[model.unk_id][0].encode())]
+    for role, (number, _) in _IDS.items():
+        piece = model.special_tokens.get(role)
+        trainer.append((number, -1 if piece is None else ids[piece]))
+        names += [] if piece is None else [(number + _PIECE_AFTER_ID, piece.encode())]
+    normalizer = [
+        (_NAME, b"custom" if model.charsmap else b"identity"), (_CHARSMAP, model.charsmap),
+        (_DUMMY_PREFIX, int(model.add_prefix)), (_REMOVE_SPACES, int(model.remove_spaces)),
+        (_ESCAPE_SPACES, 1),
+    ]  # fmt: skip
+    parts += [(_TRAINER, _message([*trainer, *names])), (_NORMALIZER, _message(normalizer))]
+    return _message(parts)
+
+
+def _message(fields: Iterable[tuple[int, Any]]) -> bytes:
+    """Return the bytes of fields: numbers, floats and bytes."""
+    out = bytearray()
+    for number, value in fields:
+        if isinstance(value, float):
+            out += _to_varint(number << 3 | 5) + struct.pack("<f", value)
+        elif isinstance(value, int):
+            out += _to_varint(number << 3) + _to_varint(value & (1 << 64) - 1)
+        else:
+            out += _to_varint(number << 3 | 2) + _to_varint(len(value)) + value
+    return bytes(out)
+
+
+def _to_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:

@@ -1,7 +1,8 @@
 """Normalizations of batches, a sum and an activation behind them, run as one operation.
 
-In `predict` the convolution before them is part of it. What a graph calls at its nodes is replaced:
-the last node of such a chain does all its work, and the others hand on what they are given.
+In `predict` the convolution before them is part of it, or all there is but an activation. What a
+graph calls at its nodes is replaced: the last node of such a chain does all its work, and the
+others hand on what they are given.
 """
 
 from collections.abc import Callable
@@ -57,9 +58,13 @@ def _find(graph: Graph, training: bool) -> dict[Node, Callable]:
     for node in graph.nodes:
         if training:
             norm = node
+        elif not _is_convolution(node):
+            continue
         else:
-            norm = only_user(node) if _is_convolution(node) else None
+            norm = only_user(node) if _is_linear(node.operation) else None
         if norm is None or not _is_normalization(norm):
+            if not training:
+                calls |= _activated(node, only_user(node))
             continue
         total = only_user(norm)
         if total is None or total in calls or not _is_sum(total):
@@ -71,13 +76,28 @@ def _find(graph: Graph, training: bool) -> dict[Node, Callable]:
             activation = None
         if training and total is None and activation is None:
             continue
-        operations = [x.operation for x in (norm, total, activation and last) if x]
+        rest = [x.operation for x in (total, activation and last) if x]
         conv = None if training else node.operation
         calls[node] = calls[norm] = _same
-        calls[total or norm] = partial(_run, conv, operations, activation, place)
+        calls[total or norm] = partial(_run, conv, norm.operation, rest, activation, place)
         if activation:
             calls[last] = _same
     return calls
+
+
+def _activated(node: Node, following: Node | None) -> dict[Node, Callable]:
+    """Return what is called for a convolution, and an activation in it or behind it."""
+    conv, last = node.operation, []
+    activation = None if _is_linear(conv) else _ACTIVATIONS.get(conv.activation)
+    if _is_linear(conv) and following is not None:
+        activation = _activation(following)
+        last = [following] if activation else []
+    elif activation is None:
+        return {}
+    calls: dict[Node, Callable] = {
+        node: partial(_run, conv, None, [x.operation for x in last], activation, None)
+    }
+    return calls | dict.fromkeys(last, _same)
 
 
 def _same(x: Any) -> Any:
@@ -85,53 +105,60 @@ def _same(x: Any) -> Any:
 
 
 def _run(
-    conv: Layer | None, operations: list[Layer], activation: str | None, place: int | None, x: Any
+    conv: Any, norm: Any, rest: list[Layer], activation: str | None, place: int | None, x: Any
 ) -> Any:
     """Run a chain.
 
     Args:
         conv: the convolution; None in training.
-        operations: the normalization and those behind it.
+        norm: the normalization; None where there is none.
+        rest: the layers behind it.
         activation: the name of the last one, if there is one.
         place: which of the summands is the normalization's, if there is a sum.
         x: the input of the chain; those of the sum if there is one.
     """
     residual = None if place is None else x[1 - place]
     x = x if place is None else x[place]
-    norm, *rest = operations
-    every = operations if conv is None else [conv, *operations]
+    every = [layer for layer in (conv, norm, *rest) if layer is not None]
     unfit = conv is None and not (norm.trainable and not norm.renorm and norm.built)
     if unfit or any(map(_is_changed, every)) or masking.get_mask(x) is not None:
-        x = norm(x if conv is None else conv(x))
-        for layer in rest:
+        for layer in every:
             x = layer([x, residual] if isinstance(layer, layers.Add) else x)
         return x
     if conv is None:
         return norm.normalize_batch(x, residual, activation)
-    values = [None if v is None else v.value for v in (
-        conv.kernel, norm.moving_mean, norm.moving_variance, conv.bias, norm.beta, norm.gamma,
-    )]  # fmt: skip
+    moments = (None,) * 4 if norm is None else (
+        norm.moving_mean, norm.moving_variance, norm.beta, norm.gamma,
+    )  # fmt: skip
+    kernel, bias, mean, variance, offset, scale = (
+        None if v is None else v.value for v in (conv.kernel, conv.bias, *moments)
+    )
     return ops.normalized_conv(
-        x, *values, residual, conv.strides, conv.padding, conv.dilation_rate, norm.epsilon,
-        activation, _CONVOLUTIONS[public_class(type(conv))],
+        x, kernel, mean, variance, bias, offset, scale, residual, conv.strides, conv.padding,
+        conv.dilation_rate, norm.epsilon if norm else 0.0, activation,
+        _CONVOLUTIONS[public_class(type(conv))],
     )  # fmt: skip
 
 
 def _is_changed(layer: Layer) -> bool:
     """Whether a call of a layer does more than its operation, by what was done to it since."""
-    return getattr(layer, "lora_enabled", False) or layer.activity_regularizer is not None
+    changed = getattr(layer, "lora_enabled", False) or layer.activity_regularizer is not None
+    return changed or layer._kl_hooked
 
 
 def _is_convolution(node: Node) -> bool:
-    """Whether a node is a convolution without an activation, of channels that come last."""
+    """Whether a node is a convolution of channels that come last."""
     layer = node.operation
     return (
         public_class(type(layer)) in _CONVOLUTIONS
-        and layer.activation in (None, activations.linear)
         and layer.data_format == "channels_last"
         and layer.compute_dtype == layer.variable_dtype == "float32"
         and _is_plain(node)
     )
+
+
+def _is_linear(layer: Any) -> bool:
+    return layer.activation in (None, activations.linear)
 
 
 def _is_normalization(node: Node) -> bool:

@@ -23,6 +23,7 @@ from keraslite.registry import (
     deserialize_keras_object,
     serialize_keras_object,
 )
+from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor, Node
 
 
@@ -154,6 +155,8 @@ class Sequential(Model):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the layers in order."""
+        if scopes.predicting and self.is_functional:
+            return super().call(inputs, training, mask)  # which folds what follows convolutions
         x, layers = inputs, self.layers
         if self._host_parts is not None:
             values = preprocessed(inputs)

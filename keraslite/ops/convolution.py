@@ -184,7 +184,7 @@ CONV_ACTIVATIONS = {None: lambda x: x, "relu": relu, "relu6": relu6, "silu": sil
 
 @op("float", tensors=8, keep=(2, 3, 5, 6))
 def normalized_conv(
-    x: Tensor, kernel: Tensor, mean: Tensor, variance: Tensor, bias: Tensor = None,
+    x: Tensor, kernel: Tensor, mean: Tensor = None, variance: Tensor = None, bias: Tensor = None,
     offset: Tensor = None, scale: Tensor = None, residual: Tensor = None,
     strides: int | Sequence[int] = 1, padding: str | Sequence = "valid",
     dilation_rate: int | Sequence[int] = 1, epsilon: float = 1e-3, activation: str | None = None,
@@ -198,8 +198,8 @@ def normalized_conv(
     Args:
         x: (batch, *spatial, channels).
         kernel: (*spatial, channels / groups, filters).
-        mean: of each filter.
-        variance: of each filter.
+        mean: of each filter; None for no normalization.
+        variance: of each filter, where there is a mean.
         bias: of the convolution.
         offset: of the normalization.
         scale: of the normalization.
@@ -234,7 +234,8 @@ def normalized_conv(
     convolve = depthwise_conv if depthwise else conv
     out = convolve(x, kernel, strides, padding, "channels_last", dilation_rate)
     out = out if bias is None else out + bias
-    out = batch_normalization(out, mean, variance, -1, offset, scale, epsilon)
+    if mean is not None:
+        out = batch_normalization(out, mean, variance, -1, offset, scale, epsilon)
     return CONV_ACTIVATIONS[activation](out if residual is None else out + residual)
 
 

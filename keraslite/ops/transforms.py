@@ -4,7 +4,7 @@ State is threaded here once for all: where an engine is functional (JAX), variab
 and outputs of the transformed function; where it is not, they are read and written in place.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -142,9 +142,9 @@ def jit(
 
     Args:
         fn: a function of nested tensors.
-        variables: the variables that it reads or assigns. On JAX they become inputs and outputs of
-            the compiled program, to which any other variable is a constant: it keeps the value
-            that it had at the first call.
+        variables: the variables that it assigns. On JAX they become inputs and outputs of the
+            compiled program; one that it only reads is an input too, but if it is not listed the
+            function is traced a second time.
         compile: "auto" compiles on jax and tensorflow and runs eagerly on torch and numpy, True
             compiles wherever there is a compiler (torch.compile, XLA), False never does. "xla" is
             "auto", but that XLA compiles on tensorflow too: for loops of many small steps. "record"
@@ -170,11 +170,10 @@ def jit(
                 state or ()
             ):  # not inside a trace, which TensorFlow would have to repeat
                 variable.materialize()
-            new = (
-                threaded_jit(module, fn, lambda: state, compile, discover=False, donate=donate)
-                if state
-                else module.jit(fn, compile=compile)
-            )
+            new = threaded_jit(
+                module, fn, lambda: state or [], compile, discover=False,
+                donate=donate and bool(state),
+            )  # fmt: skip
             compiled.setdefault(name, new)  # the first of several threads'
         return compiled[name](*args, **kwargs)
 
@@ -182,8 +181,22 @@ def jit(
 
 
 class _Strangers(Exception):  # noqa: N818 - a signal to trace again, never seen outside
-    def __init__(self, variables: list[Variable]):
-        self.variables = variables
+    def __init__(self, assigned: list[Variable], read: list[Variable]):
+        self.assigned, self.read = assigned, read
+
+
+class _WatchedScope(StatelessScope):
+    """A scope that keeps the variables that were read and are not in it."""
+
+    def __init__(self, state_mapping: Iterable[tuple[Variable, Any]]):
+        super().__init__(state_mapping)
+        self.read: dict[int, Variable] = {}
+
+    def get(self, variable: Variable) -> Any:
+        value = super().get(variable)
+        if value is None:
+            self.read[id(variable)] = variable
+        return value
 
 
 def threaded_jit(
@@ -253,13 +266,14 @@ class _Threaded:
         listed = {id(v): i for i, v in enumerate(variables)}
 
         def pure(values: list, args: tuple, kwargs: dict) -> tuple:
-            with StatelessScope(zip(variables, values, strict=True)) as scope:
+            with _WatchedScope(zip(variables, values, strict=True)) as scope:
                 out = self.fn(*args, **kwargs)
             self.names = list(out) if type(out) is dict else None
             assigned = scope.updates()
-            strangers = [v for v, _ in assigned if id(v) not in listed]
-            if strangers:
-                raise _Strangers(strangers)
+            strangers = {id(v): v for v, _ in assigned if id(v) not in listed}
+            read = [v for i, v in scope.read.items() if i not in strangers]
+            if strangers or read:  # as constants they would keep their values
+                raise _Strangers(list(strangers.values()), read)
             if self.donate:
                 return out, [scope.get(v) for v in variables]
             return out, {listed[id(v)]: value for v, value in assigned}
@@ -283,12 +297,12 @@ class _Threaded:
         try:
             out = self.run(variables, program, args, kwargs)
         except _Strangers as signal:
-            if not self.discover:
+            if signal.assigned and not self.discover:
                 raise RuntimeError(
                     "jit: variables must list every variable that the function assigns, got also "
-                    f"{[v.path for v in signal.variables]}."
+                    f"{[v.path for v in signal.assigned]}."
                 ) from None
-            self.program = self.compile([*variables, *signal.variables])
+            self.program = self.compile([*variables, *signal.assigned, *signal.read])
             return self(*args, **kwargs)
         names = self.names
         if names is not None and type(out) is dict and names != list(out):

@@ -171,15 +171,22 @@ class H5Tensors(Mapping[str, np.ndarray]):
         """Return the string in an attribute of a group, None if there is none.
 
         Args:
-            group: the path of the group, in the file as it is written.
+            group: the path of the group, in the file as it is written; "/" for the file.
             attribute: its name.
+
+        Raises:
+            ValueError: the file is damaged there.
         """
-        item = self._files[0].get(group)
-        if not isinstance(item, self._h5py.Group) or attribute not in item.attrs:
-            return None
-        stored = item.attrs.get_id(attribute)
-        is_text = self._h5py.check_string_dtype(stored.dtype) is not None and stored.shape == ()
-        return str(item.attrs[attribute]) if is_text else None
+        (path,) = self.held
+        with _explained(Path(path)):
+            item = self._files[0].get(group)
+            if not isinstance(item, self._h5py.Group) or attribute not in item.attrs:
+                return None
+            stored = item.attrs.get_id(attribute)
+            if self._h5py.check_string_dtype(stored.dtype) is None or stored.shape != ():
+                return None
+            text = item.attrs[attribute]
+            return str(text, "utf-8") if isinstance(text, bytes) else str(text)
 
     def _strings(self, attributes: Any, name: str) -> list[str]:
         stored = attributes.get_id(name)

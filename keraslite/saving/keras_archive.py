@@ -284,10 +284,10 @@ def _check_infos(path: Path, infos: list[zipfile.ZipInfo], size: int) -> None:
         raise bad_model(path, "it has two members of one name, or too many")
     for info in infos:
         parts = info.filename.split("/")
-        kind = stat.S_IFMT(info.external_attr >> 16)
+        file_type = stat.S_IFMT(info.external_attr >> 16)
         if not all(_PART.fullmatch(part) for part in parts):
             raise bad_model(path, f"it has a member of the name {info.filename!r:.100}")
-        if kind not in (0, stat.S_IFREG):
+        if file_type not in (0, stat.S_IFREG):
             raise bad_model(path, f"{info.filename!r:.100} is no plain file, but a link or so")
         packed = info.compress_type != zipfile.ZIP_STORED
         limit = max(info.compress_size * _EXPANSION, _FREE) if packed else info.compress_size

@@ -22,6 +22,8 @@ from keraslite.saving.archive import (
 )
 from keraslite.saving.keras_archive import is_keras_file
 from keraslite.saving.keras_file import load_keras, save_keras
+from keraslite.saving.legacy_h5 import is_legacy_h5
+from keraslite.saving.legacy_model import load_legacy_model
 from keraslite.saving.orbax import (
     assign_checkpoint,
     is_checkpoint,
@@ -117,7 +119,8 @@ def load_model(
     """Load a model saved by `save_model`, or by Keras, on any backend.
 
     Args:
-        filepath: the file, the folder, or a checkpoint that the callback OrbaxCheckpoint wrote.
+        filepath: the file, the folder, a checkpoint that the callback OrbaxCheckpoint wrote, or
+            a `.h5` or `.hdf5` file of Keras 2, tf.keras or Keras 3.
         custom_objects: classes and functions by name, beside the registered ones.
         compile: whether the model is compiled as it was, its optimizer's state included.
         safe_mode: whether a Lambda layer of bytecode is refused; False runs what the file says.
@@ -127,6 +130,8 @@ def load_model(
         ValueError: the file is damaged, or names something that is not registered.
     """
     path = Path(filepath)
+    if is_legacy_h5(path):
+        return load_legacy_model(path, custom_objects, compile, safe_mode, backend)
     check_filename(path, ".keras")
     if is_checkpoint(path):
         return _load_checkpoint(path, custom_objects, compile, safe_mode, backend)

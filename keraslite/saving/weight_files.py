@@ -29,9 +29,11 @@ from keraslite.saving.keras_weights import (
     open_h5_weights,
     save_weights_h5,
 )
+from keraslite.saving.legacy_h5 import is_legacy_h5, load_legacy_weights
 from keraslite.saving.orbax import assign_checkpoint, is_checkpoint, read_checkpoint
 from keraslite.saving.paths_v1 import weights_v1
 from keraslite.saving.safetensors import open_safetensors, save_safetensors
+from keraslite.saving.tensorflow_files import is_tensorflow_checkpoint, load_tensorflow_checkpoint
 from keraslite.variable import Pending, Variable
 
 WEIGHTS_METADATA = {"format": "keraslite", "version": str(VERSION)}  # of files of weights
@@ -224,23 +226,36 @@ def save_weights(
 
 def load_weights(
     model: Any, filepath: Any, skip_mismatch: bool = False,
-    objects_to_skip: Iterable[Any] | None = None,
+    objects_to_skip: Iterable[Any] | None = None, by_name: bool = False,
 ) -> None:  # fmt: skip
     """Load weights saved by `save_weights`, `save_model` or Keras; every tensor must be used.
 
     Args:
         model: a built model of the same structure.
-        filepath: the file, the index of shards, the folder of a model, or a checkpoint of orbax.
-            Keras's files and checkpoints set the state of a built optimizer too.
+        filepath: the file, the index of shards, the folder of a model, a checkpoint of orbax, a
+            `.h5` file of Keras 2, or the prefix of a checkpoint of tf.keras or the folder of its
+            SavedModel. Keras's files and checkpoints of orbax set the state of a built optimizer
+            too.
         skip_mismatch: whether weights that do not fit are left as they are.
         objects_to_skip: layers and variables that are left as they are.
+        by_name: whether the layers of a `.h5` file are matched by their names, and others left as
+            they are.
 
     Raises:
         ValueError: lists what is missing, unused or of another shape; nothing was loaded then.
     """
     path = Path(filepath)
+    if is_legacy_h5(path):
+        _check_built(model)
+        if objects_to_skip:
+            raise ValueError(f"objects_to_skip is not for .h5 files of Keras 2, got {path}.")
+        return load_legacy_weights(model, path, by_name, skip_mismatch)
+    if by_name:
+        raise ValueError(f"by_name=True is for the .h5 files that Keras 2 writes, got {path}.")
     check_filename(path, ".safetensors")
     _check_built(model)
+    if is_tensorflow_checkpoint(path):
+        return load_tensorflow_checkpoint(model, path, skip_mismatch)
     if is_checkpoint(path):
         if skip_mismatch or objects_to_skip:
             raise ValueError(

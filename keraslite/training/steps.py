@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,13 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite import ops, tree
 from keraslite.ops.transforms import threaded_jit
+from keraslite.registry import public_class
 from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor
 from keraslite.training.stateless_steps import is_stateless, with_live_state
 from keraslite.variable import Variable
+
+_FOREIGN = "keraslite.layers.frameworks"
 
 
 def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Callable:
@@ -29,7 +33,8 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
     compile = False if eager else getattr(model, "jit_compile", "auto")
     if name == "train" and not module.TRAINS:
         module.value_and_grad(step, 0, False)  # raises what tells so
-    replays = name == "predict" and model.replays_predict and not module.COMPILES
+    replays = name == "predict" and (model.replays_predict or _is_built_in(model))
+    replays = replays and not module.COMPILES
     if replays and compile == "auto":
         compile = "record"
     if is_stateless(step):
@@ -47,6 +52,23 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
     donate = name != "predict"  # it runs in several threads at once
     function = threaded_jit(module, step, state, compile=compile, repeat=repeat, donate=donate)
     return _without_gradients(module, function) if compile == "record" else function
+
+
+def _is_built_in(model: Any) -> bool:
+    """Whether all of a model is this package's, so that its Python has no effects of its own."""
+    return all(
+        _is_of_package(public_class(type(layer)))
+        and not any(
+            isinstance(x, FunctionType) and not _is_of_package(x) for x in vars(layer).values()
+        )
+        for layer in model.flatten_layers()
+    )
+
+
+def _is_of_package(item: Any) -> bool:
+    module = item.__module__ or ""
+    # What the layers of frameworks hold is the user's.
+    return module.startswith("keraslite.") and not module.startswith(_FOREIGN)
 
 
 def _with_values(module: Any, step: Callable) -> Callable:

@@ -54,12 +54,15 @@ NETWORKS = {
     "pairs": (lambda x: normalize(layers.Conv2D(6, 3, 2, ((0, 1), (1, 1)))(x)), 1),
     "relu6": (lambda x: layers.ReLU(6.0)(normalize(layers.DepthwiseConv2D(
         3, padding="same", depth_multiplier=2)(x), gamma_initializer="he_normal")), 1),
-    "an activation before": (lambda x: normalize(layers.Conv2D(6, 3, activation="relu")(x)), 0),
+    "an activation before": (lambda x: normalize(layers.Conv2D(6, 3, activation="relu")(x)), 1),
+    "no normalization": (lambda x: layers.ReLU()(layers.Conv2D(5, 3, use_bias=False)(
+        layers.DepthwiseConv2D(3, 2, "same", activation="silu")(layers.Conv2D(4, 1)(x)))), 3),
+    "another activation": (lambda x: layers.Conv2D(6, 3, activation="tanh")(x), 0),
     "one convolution twice": (shared, 2),
-    "channels that come first": (other_axes, 0),
+    "channels that come first": (other_axes, 1),
     "a sum that broadcasts": (lambda x: layers.Add()([
         normalize(layers.Conv2D(6, 3, padding="same")(x)),
-        layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(6, 1)(x))]), 1),
+        layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(6, 1)(x))]), 2),
 }  # fmt: skip
 
 

@@ -318,6 +318,30 @@ def test_predict_of_other_models_runs_their_python(folding_model):
     assert len(calls) == 5
 
 
+@pytest.mark.parametrize("activation", ["relu", lambda x: ops.relu(x)])
+def test_predict_of_built_in_layers_is_replayed(activation, monkeypatch):
+    """The Python of a function of the user's may have effects: it runs at each batch."""
+    from keraslite.backend.torch.fast import recording
+
+    written, replays = recording._written, []
+
+    def kept(*args):
+        replay = written(*args)
+        return lambda *tensors: replays.append(1) or replay(*tensors)
+
+    monkeypatch.setattr(recording, "_written", kept)
+    with keras.use_backend("torch"):
+        stack = [layers.Input((3,)), layers.Dense(4, activation), layers.Dropout(0.5)]
+        model = keras.Sequential([*stack, layers.Dense(2)])
+        x = np.ones((2, 3), "float32")
+        for _ in range(2):
+            for _ in range(5):
+                expected = ops.convert_to_numpy(model(x, training=False))
+                np.testing.assert_allclose(model.predict_on_batch(x), expected, 1e-6, 1e-6)
+            model.set_weights([2 * w for w in model.get_weights()])
+    assert len(replays) == (0 if callable(activation) else 7)
+
+
 def test_the_last_recordings_are_kept(monkeypatch):
     from keraslite.backend.torch.fast import recording
 
@@ -332,3 +356,42 @@ def test_the_last_recordings_are_kept(monkeypatch):
                 np.testing.assert_array_equal(fast(torch.ones(size)).numpy(), [2.0] * size)
             runs.append(len(calls))
     assert runs == [3, 3, 3, 0, 0, 3]  # the third took the place of the first
+
+
+def test_products_of_one_row_are_one(on_torch, monkeypatch):
+    """A query, a key and a value are one product, and GELU a part of the product before it."""
+    from keraslite.backend.torch.fast import recording
+
+    written, names = recording._written, []
+
+    def kept(steps, inputs, results):
+        names.append([func._schema.name for func, *_ in steps])
+        return written(steps, inputs, results)
+
+    monkeypatch.setattr(recording, "_written", kept)
+    product = torch.ops.mkldnn._linear_pointwise
+    weights = [torch.nn.Parameter(torch.randn(n, 64), requires_grad=False) for n in (64, 64, 32)]
+    bias = torch.nn.Parameter(torch.randn(64), requires_grad=False)
+
+    def step(x):
+        query, key, value = (
+            product(x, w, b, "none", [], "") for w, b in zip(weights, (bias, None, None))
+        )
+        return query + key, torch.nn.functional.gelu(value, approximate="tanh"), key
+
+    fast = keras.jit(step, compile="record")
+    with torch.no_grad():
+        for i in range(8):
+            if i == 5:
+                weights[1].mul_(2)
+                bias.add_(1)
+            x = torch.randn(1, 1, 64)
+            for got, expected in zip(fast(x), step(x), strict=True):
+                torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+        assert [n.count("mkldnn::_linear_pointwise") for n in names] == [2, 2]
+        assert not any("aten::gelu" in n for n in names)
+        many = torch.randn(3, 64)  # rows: they share no call, but weights are packed
+        for _ in range(5):
+            for got, expected in zip(fast(many), step(many), strict=True):
+                torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+        assert names[-1].count("mkldnn::_linear_pointwise") == 3

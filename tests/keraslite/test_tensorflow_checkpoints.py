@@ -107,3 +107,35 @@ def test_an_optimizer_of_tensorflow_is_copied_and_moved_as_any_other():
     again = pickle.loads(pickle.dumps(optimizers.Adam(0.25)))
     assert isinstance(again, optimizers.Adam) and float(again.learning_rate) == 0.25
     assert isinstance(again, tf.__internal__.tracking.Trackable)
+
+
+class Plain(tf.Module):
+    """A module of the user's with layers inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.rest = layers.Dense(3), [layers.BatchNormalization(), layers.Dense(1)]
+
+    def __call__(self, x):
+        for layer in (self.first, *self.rest):
+            x = layer(x)
+        return x
+
+
+def test_a_module_of_tensorflow_has_the_variables_of_its_layers():
+    module = Plain()
+    x = tf.constant(X)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((module(x) - Y) ** 2)
+    assert [len(v) for v in (module.variables, module.trainable_variables)] == [8, 6]
+    gradients = tape.gradient(loss, module.trainable_variables)
+    for variable, gradient in zip(module.trainable_variables, gradients, strict=True):
+        variable.assign_sub(0.05 * gradient)
+    assert float(tf.reduce_mean((module(x) - Y) ** 2)) < float(loss)
+    for other in (copy.deepcopy(module.first), pickle.loads(pickle.dumps(module.first))):
+        again = Plain()
+        again.first, again.rest = other, []
+        assert len(again.variables) == 2
+        assert again.variables[0] is not module.first.kernel._kl_raw
+    module.first.to_backend("numpy")
+    assert module.first.kernel.numpy().shape == (3, 3)

@@ -100,6 +100,22 @@ def test_jit_threads_variables(trainable):
     np.testing.assert_array_equal(total.numpy(), [3.0, 3.0])
 
 
+def test_jit_reads_variables_that_are_not_listed(trainable):
+    weight, total = (keras.Variable(x, trainable=False) for x in (1.0, 0.0))
+    one = ops.ones(())
+
+    def add(x):
+        total.assign_add(x * weight)
+        return x * weight
+
+    for variables in (None, [total]):
+        compiled = keras.jit(add if variables else lambda x: x * weight, variables)
+        for value in (1.0, 2.0, 3.0):
+            weight.assign(value)
+            assert float(compiled(one)) == value
+    assert float(total) == 6.0
+
+
 def test_jit_names_variables_that_are_not_listed():
     with keras.use_backend("jax"):
         known, stranger = (keras.Variable(np.zeros(2, "float32"), name=n) for n in "ab")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 import keraslite as keras
-from hub.weights.legacy_h5 import load_legacy_weights
 from keraslite import dtypes, layers, ops
+from keraslite.saving import load_legacy_weights
 
 CLASSES = 1000
 _CLASS_INDEX = (

@@ -29,8 +29,28 @@ class _Checkpointed(Trackable):
                 self._handle_deferred_dependencies(name, child)
 
 
+class _Variables(tf.Module):
+    """The variables of a layer as attributes, which are what tf.Module looks at."""
+
+    __slots__ = ("_layer",)
+    name = "variables"
+
+    def __init__(self, layer: Any) -> None:
+        object.__setattr__(self, "_layer", layer)
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {name: variable._kl_raw for name, variable in self._layer.own_variables()}
+
+    def __reduce__(self) -> tuple:
+        return _Variables, (self._layer,)
+
+
 class TensorFlowLayer(_Checkpointed, tf.Module):
     """The base of layers on TensorFlow."""
+
+    def _init_backend(self) -> None:
+        self.__dict__["_kl_variables"] = _Variables(self)
 
     # Plain attributes: tf.Module's bookkeeping is not wanted.
     __setattr__ = object.__setattr__

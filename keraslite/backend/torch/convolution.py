@@ -72,7 +72,7 @@ def _conv(
 
 @primitive(TABLE)
 def _normalized_conv(
-    x: Tensor, kernel: Tensor, mean: Tensor, variance: Tensor, bias: Tensor | None,
+    x: Tensor, kernel: Tensor, mean: Tensor | None, variance: Tensor | None, bias: Tensor | None,
     offset: Tensor | None, scale: Tensor | None, residual: Tensor | None, strides: tuple,
     padding: Any, dilation: tuple, epsilon: float, activation: str | None, depthwise: bool,
 ) -> Any:  # fmt: skip

@@ -1,10 +1,13 @@
 """The torch.nn.Module side of a layer: its parameters and submodules as torch sees them."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+
+from keraslite.backend.torch.tensors import dtype_of, native
+from keraslite.backend.torch.tracing import HOOKED, in_transform
 
 
 class TorchLayer(torch.nn.Module):
@@ -29,6 +32,12 @@ class TorchLayer(torch.nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, torch.nn.Module) and not isinstance(value, TorchLayer):
             value = self._kl_wrapped_module(value)  # else nobody would train its parameters
+        if isinstance(value, torch.nn.Parameter):
+            variable = self.__dict__.get(name)
+            if hasattr(type(variable), "_kl_raw"):  # a Variable: torch's own functions set one so
+                variable.check_shape(value.shape)
+                _hold(variable, value)
+                return
         object.__setattr__(self, name, value)
 
     @property
@@ -46,6 +55,21 @@ class TorchLayer(torch.nn.Module):
             for name, layer in self.own_layers()
             if isinstance(layer, torch.nn.Module)
         }
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Any:
+        """Apply a function such as that of `.to()` to all tensors; dtypes follow."""
+        super()._apply(fn, recurse)
+        for _, variable in self.own_variables():
+            variable.storage_dtype = dtype_of(variable._kl_raw)
+        compute = self.compute_dtype
+        after = dtype_of(fn(torch.empty(0, dtype=native(compute))))
+        if after != compute:
+            self.dtype_policy = after
+        return self
+
+    def _kl_call_with_hooks(self, args: tuple, kwargs: dict) -> Any:
+        """Call the layer as torch does: hooks, `forward`, hooks."""
+        return torch.nn.Module.__call__(self, *args, **kwargs)
 
     def train(self, mode: bool = True) -> Any:
         """Say how calls run that do not say `training=` themselves."""
@@ -68,6 +92,11 @@ class TorchLayer(torch.nn.Module):
         unexpected += [k for k in candidates if not k.startswith(inside) and k not in tensors]
 
     def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and "_layers_in_order" in self.__dict__:
+            # torch reads the parts of a parameter's name as attributes.
+            layer = self._modules.get(name)
+            if layer is not None:
+                return layer
         return object.__getattribute__(self, name)  # with the error of a property, or Python's own
 
 
@@ -79,10 +108,35 @@ class _Live(dict):
         super().__init__({name: v._kl_raw for name, v in self.variables.items()})
 
     def __setitem__(self, name: str, value: torch.Tensor) -> None:
-        trained = isinstance(value, torch.nn.Parameter) and value.requires_grad
-        self.variables[name]._raw = torch.nn.Parameter(value.detach(), requires_grad=trained)
-        super().__setitem__(name, self.variables[name]._raw)
+        _hold(self.variables[name], value)
+        super().__setitem__(name, value)
 
+
+def _hold(variable: Any, value: torch.Tensor) -> None:
+    """Let a variable have a tensor for its storage: the same one, so that gradients reach it."""
+    is_plain = type(value) is torch.Tensor and not value.requires_grad and not in_transform()
+    variable.share(torch.nn.Parameter(value, requires_grad=False) if is_plain else value)
+    variable.storage_dtype = dtype_of(value)
+
+
+def _registering(name: str) -> Callable:
+    """Return the method of torch.nn.Module that registers hooks, which calls then run."""
+    register = getattr(torch.nn.Module, name)
+
+    def method(self: TorchLayer, *args: Any, **kwargs: Any) -> Any:
+        self.__dict__["_kl_hooked"] = True
+        HOOKED.add(type(self))  # replays, which would pass hooks by, end
+        return register(self, *args, **kwargs)
+
+    method.__doc__ = register.__doc__
+    return method
+
+
+for _name in (
+    "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+    "register_full_backward_pre_hook", "register_backward_hook",
+):  # fmt: skip
+    setattr(TorchLayer, _name, _registering(_name))
 
 _HOOKS = (
     "_backward_pre_hooks", "_backward_hooks", "_forward_hooks", "_forward_hooks_with_kwargs",

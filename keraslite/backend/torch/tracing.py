@@ -8,6 +8,8 @@ from keraslite.scopes import scopes
 
 # While a call is recorded: (weight, version, address) of the weights whose values are part of it.
 RECORDING: ContextVar[list[tuple] | None] = ContextVar("recording", default=None)
+# Classes of which a layer has hooks of torch.nn.Module: then nothing is replayed any more.
+HOOKED: set[type] = set()
 
 
 def traced() -> bool:

@@ -88,6 +88,7 @@ class Layer(Tracked, Operation):
     _kl_framework: str | None = None
     # Makes a layer of a torch.nn.Module that becomes an attribute, as in Keras.
     _kl_wrapped_module: Any = None
+    _kl_hooked = False  # whether it has hooks of torch.nn.Module
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         name = backends.backend()
@@ -325,10 +326,16 @@ class Layer(Tracked, Operation):
         raise NotImplementedError(f"{type(self).__name__} does not implement call().")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The same as calling; torch's name for it."""
-        return self(*args, **kwargs)
+        """The same as calling, without the hooks of torch; torch's name for it."""
+        outer, scopes.backend = scopes.backend, self.backend
+        try:
+            return self._call(args, kwargs)
+        finally:
+            scopes.backend = outer
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._kl_hooked and not (any_symbolic(args) or any_symbolic(kwargs.values())):
+            return self._kl_call_with_hooks(args, kwargs)
         outer, scopes.backend = scopes.backend, self.backend
         try:
             return self._call(args, kwargs)

@@ -453,7 +453,8 @@ def normalized_conv(
     padding="valid", dilation=1, epsilon=1e-3, activation=None, depthwise_=False,
 ):  # fmt: skip
     out = (depthwise if depthwise_ else conv)(x, w, strides, padding, None, dilation)
-    out = bn(out if bias is None else out + bias, mean, variance, -1, offset, scale, epsilon)
+    out = out if bias is None else out + bias
+    out = out if mean is None else bn(out, mean, variance, -1, offset, scale, epsilon)
     out = out if residual is None else out + residual
     return out if activation is None else _PLAIN[activation](out)
 
@@ -485,6 +486,8 @@ WINDOWS = [
         atol=2e-5),
     row("normalized_conv", image(2), kernel(3, 3, 2, 4), M4, V4, None, None, None, None, 2, PAIRS,
         oracle=normalized_conv, grad=(0, 1), graph=False, rtol=3e-5, atol=2e-5),
+    row("normalized_conv", image(2), kernel(3, 3, 4, 4), None, None, B4, activation="relu",
+        oracle=normalized_conv, grad=(0, 1, 4), graph=False, rtol=3e-5, atol=2e-5),
     row("normalized_conv", image(1), kernel(3, 4, 4), M4, V4, B4, G4, None, None, 1, "valid", 2,
         1e-3, "silu", oracle=normalized_conv, grad=(0, 1), graph=False, rtol=3e-5, atol=2e-5),
     row("normalized_conv", image(2), kernel(3, 3, 4, 1), M4, V4, B4, None, None, None, 2, "same", 1,

@@ -25,7 +25,7 @@ _ACTIVATIONS: dict[str | None, tuple[str, list]] = {
     "silu": ("swish", []),
 }  # fmt: skip
 _AFTER_SUM = (None, "relu")
-# By the mean: one kernel may stand before several normalizations.
+# By the mean, since one kernel may stand before several normalizations; else by the kernel.
 _folds: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
@@ -39,7 +39,8 @@ def fused_conv(
         x: (batch, channels, height, width), in memory with the channels last.
         kernel: a variable (height, width, channels / groups, filters), or that of a depthwise
             convolution.
-        moments: mean, variance, bias of the convolution, offset and scale.
+        moments: mean, variance, bias of the convolution, offset and scale; without a mean there
+            is no normalization.
         epsilon: added to the variance.
         residual: what is added before the activation, of the shape of the result.
         steps: padding, strides and dilation.
@@ -60,14 +61,14 @@ def fused_conv(
     gradients = torch.is_grad_enabled() and any(v.requires_grad for v in (x, *tensors))
     if gradients or not x.is_cpu or x.dtype != torch.float32 or not x.numel():
         return NotImplemented
-    mean = moments[0]
+    key = kernel if moments[0] is None else moments[0]
     recording = RECORDING.get()
     with nullcontext() if recording is None else _unrecorded():
-        kept = _folds.get(mean)
+        kept = _folds.get(key)
         if kept is None or not _is_current(kept[0], tensors, epsilon):
             state = [(weakref.ref(v), v._version, v.data_ptr()) for v in tensors], epsilon
             with torch.no_grad():
-                kept = _folds[mean] = state, *_folded(kernel, *moments, epsilon, x, steps, groups)
+                kept = _folds[key] = state, *_folded(kernel, *moments, epsilon, x, steps, groups)
         if recording is not None:
             recording += [(v, v._version, v.data_ptr()) for v in tensors]
     _, weight, bias = kept
@@ -100,15 +101,19 @@ def _is_current(state: tuple, tensors: list[Tensor], epsilon: float) -> bool:
 
 
 def _folded(
-    kernel: Tensor, mean: Tensor, variance: Tensor, bias: Tensor | None, offset: Tensor | None,
+    kernel: Tensor, mean: Tensor | None, variance: Any, bias: Tensor | None, offset: Tensor | None,
     scale: Tensor | None, epsilon: float, x: Tensor, steps: tuple, groups: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Return the weight in oneDNN's blocks, and the bias."""
-    factor = torch.rsqrt(variance + epsilon)
-    factor = factor if scale is None else factor * scale
-    shift = -mean if bias is None else bias - mean
-    shift = shift * factor if offset is None else shift * factor + offset
     kernel = kernel.reshape(*kernel.shape[:2], x.shape[1] // groups, -1)  # where it is depthwise
-    weight = (kernel * factor).movedim((-1, -2), (0, 1))
+    if mean is None:
+        shift = None if bias is None else bias.detach()
+    else:
+        factor = torch.rsqrt(variance + epsilon)
+        factor = factor if scale is None else factor * scale
+        shift = -mean if bias is None else bias - mean
+        shift = shift * factor if offset is None else shift * factor + offset
+        kernel = kernel * factor
+    weight = kernel.movedim((-1, -2), (0, 1))
     weight = weight.contiguous(memory_format=torch.channels_last)
     return _PACK(weight, *steps, groups, list(x.shape)), shift

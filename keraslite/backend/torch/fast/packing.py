@@ -33,7 +33,7 @@ def with_packed(steps: list[tuple], inputs: list) -> tuple[list[tuple], list[tup
     Returns:
         The operations, and (weight, version, address) of each weight that was packed.
     """
-    roots = _roots(steps, inputs)
+    roots = weight_roots(steps, inputs)
     products = {i: _product(func, leaves, roots) for i, (func, leaves, _, _) in enumerate(steps)}
     products = {i: product for i, product in products.items() if product is not None}
     if sum(weight.nbytes for _, _, weight, *_ in products.values()) > _MAX_BYTES:
@@ -66,8 +66,13 @@ def _product(func: Any, leaves: list, roots: dict[int, torch.Tensor]) -> tuple |
     return root, x, view if func is _PRODUCT.default else view.t(), *rest
 
 
-def _roots(steps: list[tuple], inputs: list) -> dict[int, torch.Tensor]:
-    """The weights, and the views of them, by their identity: which weight each is of."""
+def weight_roots(steps: list[tuple], inputs: list) -> dict[int, torch.Tensor]:
+    """The weights, and the views of them, by their identity: which weight each is of.
+
+    Args:
+        steps: the operations of a recording.
+        inputs: the tensors that are new at each replay.
+    """
     computed = {id(x) for x in inputs} | {id(x) for *_, outs in steps for x in outs}
     roots: dict[int, torch.Tensor] = {}
     for func, leaves, _, outs in steps:

@@ -14,9 +14,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from keraslite.backend.torch.fast.fusing import with_fused
 from keraslite.backend.torch.fast.packing import with_packed
 from keraslite.backend.torch.fast.simplify import simplified
-from keraslite.backend.torch.tracing import RECORDING
+from keraslite.backend.torch.tracing import HOOKED, RECORDING
 
 _MOST = 64  # signatures that have a recording at once, each with constants of its own
 _EAGER = 2  # calls that run as they are: weights are made in them
@@ -74,7 +75,7 @@ def recorded(fn: Callable) -> Callable:
 
     @wraps(fn)
     def call(*args: Any) -> Any:
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if HOOKED or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return fn(*args)
         leaves, spec = _flatten(args)
         tensors = [x for x in leaves if _is_tensor(x)]
@@ -108,9 +109,10 @@ def recorded(fn: Callable) -> Callable:
         results, structure = _flatten(out)
         calls[signature] = None
         if not (recorder.looked or watch.looked) and all(map(_is_tensor, results)):
-            steps, packed = with_packed(recorder.steps, tensors)
+            steps, stacked = with_fused(recorder.steps, tensors, results)
+            steps, packed = with_packed(steps, tensors)
             steps, results, viewed = simplified(steps, tensors, results)
-            watched = folded + packed + viewed
+            watched = folded + stacked + packed + viewed
             calls[signature] = _written(steps, tensors, results), structure, watched
             kept = [key for key, state in list(calls.items()) if isinstance(state, tuple)]
             for oldest in kept[:-_MOST]:

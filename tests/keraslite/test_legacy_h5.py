@@ -7,8 +7,7 @@ import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
 import keraslite
-from hub.weights.legacy_h5 import load_legacy_weights
-from keraslite.saving import H5Tensors
+from keraslite.saving import H5Tensors, load_legacy_weights
 
 # The installed Keras on TensorFlow.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")
