@@ -117,3 +117,12 @@ def test_export_of_models_with_a_graph():
     model = graph_model()
     exported = torch.export.export(model, (X,))
     torch.testing.assert_close(exported.module()(X), model(X))
+
+
+def test_fit_in_several_processes_says_that_each_trains_alone(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    model = graph_model()
+    model.compile("sgd", "mse")
+    with pytest.warns(UserWarning, match="each trains a model of its own"):
+        model.fit(X, X, verbose=0)
