@@ -180,3 +180,12 @@ def test_few_gaps_are_known():
     names = {name for name in dir(keraslite.ops) if callable(getattr(keraslite.ops, name))}
     assert {name for name, _ in pairs} <= names | set(dir(keraslite.ops.image))
     assert len(pairs) <= 0.01 * len(names) * 4
+
+
+@pytest.mark.slow
+def test_the_example_goes_from_keras_and_back():
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "from_keras.py", "--backends", "torch", "--epochs", "1"],
+        check=True, env={**os.environ, "KERAS_BACKEND": "torch"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "after 16 steps of training" in done.stdout
