@@ -11,13 +11,7 @@ X = torch.tensor(np.random.default_rng(0).normal(size=(2, 4)), dtype=torch.float
 
 
 @pytest.fixture(autouse=True)
-def _on_torch(monkeypatch):
-    from keraslite.backend.torch import module, tracing
-    from keraslite.backend.torch.fast import recording
-
-    hooked = set()  # the hooks of a test end with it
-    for place in (module, tracing, recording):
-        monkeypatch.setattr(place, "HOOKED", hooked)
+def _on_torch():
     with keras.use_backend("torch"):
         yield
 
@@ -78,7 +72,8 @@ def test_hooks_run_in_torchs_order_where_calls_are_replayed_too():
     assert len(calls) == 4
     for handle in handles:
         handle.remove()
-    np.testing.assert_allclose(model.predict_on_batch(X), expected, 1e-6)
+    for _ in range(3):  # replayed again
+        np.testing.assert_allclose(model.predict_on_batch(X), expected, 1e-6)
     assert len(calls) == 4
     seen = []
     first.register_full_backward_hook(lambda module, into, out: seen.append(out[0].shape))
