@@ -262,14 +262,14 @@ def resolve(name: str, module: str | None = None, registered: str | None = None)
     )
 
 
-def _module_of(module: str | None) -> str | None:
+def _module_of(path: str | None) -> str | None:
     """Return the module of this package for one of Keras: `keras.layers`, `keras.src.optimizers`.
 
     The optimizers of Keras on torch lie in `keras.src.backend.torch.optimizers`.
     """
-    if not isinstance(module, str) or module.split(".")[0] not in ("keras", "keraslite"):
+    if not isinstance(path, str) or path.split(".")[0] not in ("keras", "keraslite"):
         return None
-    parts = [p for p in module.split(".")[1:] if p != "src"]
+    parts = [p for p in path.split(".")[1:] if p != "src"]
     for length in range(len(parts), 0, -1):
         if (own := ".".join(parts[:length])) in _MODULES:
             return own

@@ -146,6 +146,13 @@ class Backend(Protocol):
             NotImplementedError: there is no profiler.
         """
 
+    def check_training(self) -> None:
+        """Look at whether `fit` would train what was asked for.
+
+        Raises:
+            NotImplementedError: it would not train, or under a strategy of the framework.
+        """
+
     # ---- transformations ----
 
     def zeros(self, shape: tuple, dtype: str) -> Tensor:

@@ -238,5 +238,8 @@ class SpectralNormalization(Wrapper):
             sigma = ops.matmul(ops.matmul(v, matrix), ops.transpose(u))
             sigma = ops.where(sigma == 0, 1.0, sigma)  # a kernel of zeros stays one
             self.vector_u.assign(u)
-            self.kernel.assign(ops.stop_gradient(kernel / ops.reshape(sigma, ())))
+            change = ops.stop_gradient(kernel / ops.reshape(sigma, ()) - kernel)
+            # The gradient of the new value is that of the kernel, also where a variable is not
+            # changed in place.
+            self.kernel.assign(kernel + change)
         return ops.cast(self.layer(inputs), ops.dtype(inputs))

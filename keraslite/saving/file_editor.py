@@ -10,6 +10,7 @@ import numpy as np
 from keraslite.saving.archive import CONFIG, METADATA, VERSION, WEIGHTS, open_model
 from keraslite.saving.atomic import replacing_folder
 from keraslite.saving.h5_files import H5Tensors
+from keraslite.saving.h5_writing import write_h5
 from keraslite.saving.keras_archive import H5_WEIGHTS, is_keras_file, no_weights, open_keras
 from keraslite.saving.keras_layout import layout_of
 from keraslite.saving.keras_weights import is_h5_index, open_h5_weights
@@ -366,13 +367,9 @@ def _counted(count: int, word: str) -> str:
 
 
 def _write_h5(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    import h5py
-
-    with replacing_folder(path.parent) as folder, h5py.File(folder / path.name, "w") as file:
-        for name, array in arrays.items():
-            holder, _, last = name.rpartition("/")
-            group = file.require_group(f"{holder}/vars" if holder else "vars")
-            if array.dtype.name == "bfloat16":  # as Keras marks what HDF5 does not know
-                group.create_dataset(last, data=array.view("V2")).attrs["dtype"] = "bfloat16"
-            else:
-                group[last] = array
+    parts = ((*name.rpartition("/")[::2], array) for name, array in arrays.items())
+    with replacing_folder(path.parent) as folder:
+        write_h5(
+            folder / path.name,
+            ((f"{holder}/vars/{last}".lstrip("/"), array) for holder, last, array in parts),
+        )

@@ -2,14 +2,29 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keraslite.saving.h5_files import INSTALL
+from keraslite.saving.h5_files import import_h5py
+
+
+def write_array(group: Any, name: str, array: np.ndarray) -> None:
+    """Write an array into a group, with Keras's mark of bfloat16, which HDF5 does not know.
+
+    Args:
+        group: of h5py.
+        name: of the array in it, or its path below.
+        array: the array.
+    """
+    if array.dtype.name == "bfloat16":
+        group.create_dataset(name, data=array.view("V2")).attrs["dtype"] = "bfloat16"
+    else:
+        group.create_dataset(name, data=array)
 
 
 def write_h5(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Write arrays into a new HDF5 file, each as it comes, with Keras's mark of bfloat16.
+    """Write arrays into a new HDF5 file, each as it comes.
 
     Args:
         path: of the file.
@@ -22,15 +37,6 @@ def write_h5(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
     Example:
         >>> write_h5(Path("a.weights.h5"), [("layers/dense/vars/0", np.ones(3))])  # doctest: +SKIP
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(
-            f"weights of Keras are HDF5 files, which h5py writes: {INSTALL}"
-        ) from error
-    with h5py.File(path, "w") as file:
+    with import_h5py().File(path, "w") as file:
         for name, array in arrays:
-            if array.dtype.name == "bfloat16":  # which HDF5 does not know
-                file.create_dataset(name, data=array.view("V2")).attrs["dtype"] = "bfloat16"
-            else:
-                file.create_dataset(name, data=array)
+            write_array(file, name, array)

@@ -14,6 +14,7 @@ import numpy as np
 from keraslite import backend as backends
 from keraslite.saving.atomic import finish_replacing, replacing, replacing_folder
 from keraslite.saving.h5_files import H5Tensors, import_h5py
+from keraslite.saving.h5_writing import write_array
 from keraslite.saving.keras_layout import saved_objects
 
 _VARS = "vars"
@@ -167,11 +168,7 @@ class _Store:
 
     def __setitem__(self, name: str, value: Any) -> None:
         array = np.asarray(backends.to_numpy(getattr(value, "value", value)))
-        group = self._group(array.nbytes)
-        if array.dtype.name == "bfloat16":  # as Keras marks what HDF5 does not know
-            group.create_dataset(name, data=array.view("V2")).attrs["dtype"] = "bfloat16"
-        else:
-            group.create_dataset(name, data=array)
+        write_array(self._group(array.nbytes), name, array)
 
 
 def write_state(model: Any, file: Any, skip: Iterable[Any] = ()) -> None:

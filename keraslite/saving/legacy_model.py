@@ -79,6 +79,7 @@ def load_legacy_model(
         except MisfitError as error:
             raise misfit(path, model, error) from None
         assign_arrays([(variable, tensors[name]) for variable, name in pairs])
+        _warn_of_vocabularies(path, model)
         training = _json(path, tensors, "training_config") if compile else None
         if compile and training is None:
             warnings.warn(
@@ -135,6 +136,22 @@ def _make(path: Path, config: dict[str, Any], tensors: H5Tensors, safe_mode: boo
             "model, build it, and call its load_weights()."
         )
     return model
+
+
+def _warn_of_vocabularies(path: Path, model: Any) -> None:
+    """Warn of layers whose learnt vocabulary Keras left out of the file."""
+    empty = [
+        layer.name
+        for layer in model.flatten_layers()
+        if hasattr(layer, "set_vocabulary") and not layer.get_vocabulary(False)
+    ]
+    if empty:
+        warnings.warn(
+            f"{path} holds no vocabulary for {', '.join(empty)}, since Keras writes none into "
+            ".h5 files: call set_vocabulary() or adapt() before the model is used, or save it in "
+            "Keras as .keras.",
+            stacklevel=4,
+        )
 
 
 def _compile(path: Path, model: Any, config: dict[str, Any]) -> None:

@@ -31,8 +31,8 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
     module = backends.load(model.backend)
     eager = getattr(model, "run_eagerly", False)
     compile = False if eager else getattr(model, "jit_compile", "auto")
-    if name == "train" and not module.TRAINS:
-        module.value_and_grad(step, 0, False)  # raises what tells so
+    if name == "train":
+        module.check_training()
     replays = name == "predict" and (model.replays_predict or _is_built_in(model))
     replays = replays and not module.COMPILES
     if replays and compile == "auto":
@@ -66,9 +66,9 @@ def _is_built_in(model: Any) -> bool:
 
 
 def _is_of_package(item: Any) -> bool:
-    module = item.__module__ or ""
+    place = item.__module__ or ""
     # What the layers of frameworks hold is the user's.
-    return module.startswith("keraslite.") and not module.startswith(_FOREIGN)
+    return place.startswith("keraslite.") and not place.startswith(_FOREIGN)
 
 
 def _with_values(module: Any, step: Callable) -> Callable:

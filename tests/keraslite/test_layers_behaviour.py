@@ -768,3 +768,17 @@ def test_torch_compiles_layers_without_a_graph_break(training):
         assert_close(
             again(torch.compile(call, backend="eager", fullgraph=True)), numpy_of(expected)
         )
+
+
+def test_a_normalized_kernel_is_trained(trains):
+    rows = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
+    layer = layers.SpectralNormalization(layers.Dense(3, use_bias=False))
+    model = keraslite.Sequential([layers.Input((4,)), layer])
+    model.compile(keraslite.optimizers.SGD(0.1), "mse")
+    kernel, u = (np.array(v.numpy()) for v in (layer.layer.kernel, layer.vector_u))
+    model.train_on_batch(rows, rows[:, :3])
+    v = u @ kernel.T / np.linalg.norm(u @ kernel.T)
+    u = v @ kernel / np.linalg.norm(v @ kernel)
+    normalized = kernel / (v @ kernel @ u.T)
+    gradient = 2 / (6 * 3) * rows.T @ (rows @ normalized - rows[:, :3])
+    assert_close(layer.layer.kernel.numpy(), normalized - 0.1 * gradient)

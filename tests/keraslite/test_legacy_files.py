@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from backends import TRAINABLE
 from compare import assert_close, to_numpy
+from hostile_files import save_legacy
 
 import keraslite
 from keraslite import layers, losses, metrics, models, optimizers, registry, saving
@@ -326,6 +327,18 @@ MISSING = {
     "LocallyConnected1D", "LocallyConnected2D", "RandomHeight", "RandomWidth", "MeanRelativeError",
     "MeanTensor", "RadialConstraint",
 }  # fmt: skip
+
+
+@on_numpy_alone
+def test_a_vocabulary_that_the_file_lacks_is_told(tmp_path):
+    path = tmp_path / "m.h5"
+    with keraslite.use_backend("numpy"):
+        for layer in (layers.StringLookup(name="words"), layers.TextVectorization(name="words")):
+            layer.adapt(np.array(["a", "b"], dtype=object))
+            text = keraslite.Input((1,), dtype="string")
+            save_legacy(path, models.Model(text, layers.Embedding(4, 2)(layer(text))))
+            with pytest.warns(UserWarning, match="no vocabulary for words, since"):
+                saving.load_model(path)
 
 
 @on_numpy_alone

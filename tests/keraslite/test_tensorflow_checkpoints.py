@@ -139,3 +139,11 @@ def test_a_module_of_tensorflow_has_the_variables_of_its_layers():
         assert again.variables[0] is not module.first.kernel._kl_raw
     module.first.to_backend("numpy")
     assert module.first.kernel.numpy().shape == (3, 3)
+
+
+def test_fit_under_a_strategy_is_refused():
+    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
+        model = models.Sequential([layers.Input((3,)), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        with pytest.raises(NotImplementedError, match="under a OneDeviceStrategy"):
+            model.fit(X, Y, verbose=0)

@@ -72,7 +72,7 @@ def good_files(folder: Path) -> list[Path]:
         _graph().save(folder / "graph.keras")
         _texts().save(folder / "texts.keras")
         _save_klm(folder / "old.klm", folder / "mapped.keras")
-        _save_legacy(folder / "legacy.h5", model)
+        save_legacy(folder / "legacy.h5", model)
     return sorted(folder.iterdir())
 
 
@@ -86,8 +86,13 @@ def _save_klm(path: Path, mapped: Path) -> None:
     })  # fmt: skip
 
 
-def _save_legacy(path: Path, model: Any) -> None:
-    """Write a whole model as Keras 2 did."""
+def save_legacy(path: Path, model: Any) -> None:
+    """Write a whole model as Keras 2 did.
+
+    Args:
+        path: the file, which ends with `.h5`.
+        model: a Sequential or functional model without nested ones.
+    """
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(serialize_keras_object(model))
         file.attrs["training_config"] = json.dumps(

@@ -115,7 +115,7 @@ def trained(model, x, y, optimizer, loss="mse", **options):
 def dense(k, o):
     L = k.layers
     model = sequential(k, L.Dense(5, "gelu", name="first"), L.Dropout(0.0),
-                       L.LayerNormalization(), L.Dense(3))  # fmt: skip
+                       L.Rescaling(0.5), L.Dense(3))  # fmt: skip
     loss = k.losses.SparseCategoricalCrossentropy(from_logits=True)
     metrics = ["accuracy", k.metrics.SparseTopKCategoricalAccuracy(2)]
     return trained(model, ROWS, LABELS, k.optimizers.Adam(0.01), loss, metrics=metrics)
@@ -362,7 +362,7 @@ def regularized(k, o):
 def normalized(k, o):
     L = k.layers
     model = sequential(
-        k, L.GroupNormalization(1), L.Dense(4), L.UnitNormalization(),
+        k, L.LayerNormalization(), L.GroupNormalization(1), L.Dense(4), L.UnitNormalization(),
         L.RMSNormalization(), L.BatchNormalization(renorm=False), L.Dense(3),
     )  # fmt: skip
     model.layers[-1].trainable = False

@@ -1,5 +1,6 @@
 """ENGINE: variables, gradients, compilation and control flow on JAX."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -11,7 +12,8 @@ from keraslite.backend.jax.tensors import native
 
 __all__ = [
     "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "checkpoint",
+    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "check_training",
+    "checkpoint",
     "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
     "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
@@ -72,6 +74,16 @@ def set_seed(seed: int) -> None:
 def profile(folder: str) -> Any:
     """JAX's own profiler."""
     return jax.profiler.trace(folder)
+
+
+def check_training() -> None:
+    """Warn where several processes would each train a model of their own."""
+    if jax.process_count() > 1:
+        warnings.warn(
+            f"fit does not average over the {jax.process_count()} processes of jax.distributed: "
+            "each trains a model of its own. Write a loop over stateless_call with sharded arrays.",
+            stacklevel=2,
+        )
 
 
 def set_trainable(raw: Any, trainable: bool) -> None:

@@ -11,7 +11,8 @@ from keraslite.backend.numpy.tensors import native
 
 __all__ = [
     "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "checkpoint",
+    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "check_training",
+    "checkpoint",
     "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
     "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
@@ -96,6 +97,11 @@ def value_and_grad(fn: Callable, argnums: Any, has_aux: bool) -> Callable:
         "The numpy backend has no gradients. Use jax, torch or tensorflow: "
         'keraslite.use_backend("jax"), or model.to_backend("jax").'
     )
+
+
+def check_training() -> None:
+    """Refuse: numpy has no gradients."""
+    value_and_grad(check_training, 0, False)
 
 
 def gradients_of(fn: Callable, raws: list) -> Any:

@@ -14,7 +14,8 @@ from keraslite.backend.tensorflow.tensors import convert, native, under_xla
 
 __all__ = [
     "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "checkpoint",
+    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "check_training",
+    "checkpoint",
     "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
     "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
@@ -59,6 +60,16 @@ def assign_add(raw: tf.Variable, value: tf.Tensor) -> tf.Variable:
     """Add to a variable in place."""
     raw.assign_add(tf.cast(value, raw.dtype))
     return raw
+
+
+def check_training() -> None:
+    """Refuse strategies of TensorFlow, under which a step would run on one replica's variables."""
+    if tf.distribute.has_strategy():
+        strategy = type(tf.distribute.get_strategy()).__name__
+        raise NotImplementedError(
+            f"fit does not run under a {strategy}: make the model outside of its scope, or write a "
+            "loop with strategy.run."
+        )
 
 
 def set_trainable(raw: Any, trainable: bool) -> None:

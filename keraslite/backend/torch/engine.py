@@ -22,7 +22,8 @@ from keraslite.scopes import scopes
 
 __all__ = [
     "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "checkpoint",
+    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "check_training",
+    "checkpoint",
     "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
     "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
@@ -103,6 +104,20 @@ def profile(folder: str) -> Iterator[None]:
     write = torch.profiler.tensorboard_trace_handler(folder)
     with torch.profiler.profile(on_trace_ready=write):
         yield
+
+
+def check_training() -> None:
+    """Warn where several processes would each train a model of their own."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        count = distributed.get_world_size()
+        if count > 1:
+            warnings.warn(
+                f"fit does not average over the {count} processes of torch.distributed: each "
+                "trains a model of its own. Wrap the model in DistributedDataParallel, and train "
+                "it by a loop of torch.",
+                stacklevel=2,
+            )
 
 
 class _Expected(logging.Filter):

@@ -125,7 +125,7 @@ def _registering(name: str) -> Callable:
 
     def method(self: TorchLayer, *args: Any, **kwargs: Any) -> Any:
         self.__dict__["_kl_hooked"] = True
-        HOOKED.add(type(self))  # replays, which would pass hooks by, end
+        HOOKED.add(self)
         return register(self, *args, **kwargs)
 
     method.__doc__ = register.__doc__

@@ -1,6 +1,7 @@
 """Ask whether tensors have values, and whether a torch.func transform is under way."""
 
 from contextvars import ContextVar
+from weakref import WeakSet
 
 import torch
 
@@ -8,13 +9,19 @@ from keraslite.scopes import scopes
 
 # While a call is recorded: (weight, version, address) of the weights whose values are part of it.
 RECORDING: ContextVar[list[tuple] | None] = ContextVar("recording", default=None)
-# Classes of which a layer has hooks of torch.nn.Module: then nothing is replayed any more.
-HOOKED: set[type] = set()
+# The layers that were given hooks of torch.nn.Module.
+HOOKED: WeakSet = WeakSet()
+_CALLED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def traced() -> bool:
     """Return whether values must not be read: there are none, or later calls have others."""
     return has_no_values() or RECORDING.get() is not None
+
+
+def has_hooks() -> bool:
+    """Return whether a layer has hooks, which a replay would pass by."""
+    return bool(HOOKED) and any(getattr(layer, name) for layer in HOOKED for name in _CALLED)
 
 
 def has_no_values() -> bool:

@@ -300,7 +300,8 @@ class Quantized(LoRA):
             if mode.needs_data:
                 raise NotImplementedError(
                     f"Layer {self.name!r}: a low-rank update cannot be added to weights that were "
-                    "fitted to data. `Model.save` keeps it beside them."
+                    "fitted to data. `Model.save(..., weights_format='safetensors')` keeps it "
+                    "beside them."
                 )
             config = self.quantization_config or quantizers.default_config(self.own_policy)
             weight = ops.convert_to_numpy(ops.cast(self.effective_weight(), self.variable_dtype))

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from keraslite.backend.torch.fast.fusing import with_fused
 from keraslite.backend.torch.fast.packing import with_packed
 from keraslite.backend.torch.fast.simplify import simplified
-from keraslite.backend.torch.tracing import HOOKED, RECORDING
+from keraslite.backend.torch.tracing import RECORDING, has_hooks
 
 _MOST = 64  # signatures that have a recording at once, each with constants of its own
 _EAGER = 2  # calls that run as they are: weights are made in them
@@ -75,7 +75,7 @@ def recorded(fn: Callable) -> Callable:
 
     @wraps(fn)
     def call(*args: Any) -> Any:
-        if HOOKED or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or has_hooks():
             return fn(*args)
         leaves, spec = _flatten(args)
         tensors = [x for x in leaves if _is_tensor(x)]
