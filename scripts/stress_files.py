@@ -184,7 +184,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a folder for the files with faults")
     options = parser.parse_args()
     outcomes: collections.Counter[str] = collections.Counter()
-    count, most_seconds, most_bytes = 0, 0.0, 0
+    count, slowest, most_bytes = 0, (0.0, ""), 0
     with tempfile.TemporaryDirectory() as name:
         work = Path(name).resolve()
         for part in ("cwd", "tmp", "good", "files"):
@@ -205,7 +205,7 @@ def main() -> int:
             report = _run(path, work)
             outcome = "loaded" if report["outcome"] == "loaded" else "refused"
             outcomes[f"{source.name}: {outcome}"] += 1
-            most_seconds = max(most_seconds, report.get("seconds", 0.0))
+            slowest = max(slowest, (report.get("seconds", 0.0), path.name))
             most_bytes = max(most_bytes, report.get("bytes", 0))
             said = list(faults(path, work, report))
             said += ["the secret file was read"] * (secret.tells and secret.was_read())
@@ -219,8 +219,8 @@ def main() -> int:
     for key, number in sorted(outcomes.items()):
         print(f"{number:6} {key}")
     print(
-        f"{options.files} files, {count} with faults; at most {most_seconds:.2f} s and "
-        f"{most_bytes / 2**20:.0f} MB"
+        f"{options.files} files, {count} with faults; at most {slowest[0]:.2f} s "
+        f"({slowest[1]}) and {most_bytes / 2**20:.0f} MB"
     )
     return int(count > 0)
 

@@ -140,11 +140,9 @@ def _make(path: Path, config: dict[str, Any], tensors: H5Tensors, safe_mode: boo
 
 def _warn_of_vocabularies(path: Path, model: Any) -> None:
     """Warn of layers whose learnt vocabulary Keras left out of the file."""
-    empty = [
-        layer.name
-        for layer in model.flatten_layers()
-        if hasattr(layer, "set_vocabulary") and not layer.get_vocabulary(False)
-    ]
+    lookups = [layer for layer in model.flatten_layers() if hasattr(layer, "set_vocabulary")]
+    inner = {id(x) for layer in lookups for x in layer.flatten_layers(include_self=False)}
+    empty = [x.name for x in lookups if id(x) not in inner and not x.get_vocabulary(False)]
     if empty:
         warnings.warn(
             f"{path} holds no vocabulary for {', '.join(empty)}, since Keras writes none into "

@@ -94,7 +94,8 @@ def save_legacy(path: Path, model: Any) -> None:
         model: a Sequential or functional model without nested ones.
     """
     with h5py.File(path, "w") as file:
-        file.attrs["model_config"] = json.dumps(serialize_keras_object(model))
+        config = json.dumps(serialize_keras_object(model))
+        file.attrs["model_config"] = json.dumps(json.loads(config, object_hook=_without_build))
         file.attrs["training_config"] = json.dumps(
             {"loss": "mse", "optimizer_config": {"class_name": "Adam", "config": {"lr": 0.01}}}
         )
@@ -106,6 +107,10 @@ def save_legacy(path: Path, model: Any) -> None:
             part.attrs["weight_names"] = np.array(names, "S")
             for name, weight in zip(names, layer.weights, strict=True):
                 part[name] = np.asarray(weight.numpy())
+
+
+def _without_build(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "build_config"}
 
 
 def load(path: Path) -> None:
