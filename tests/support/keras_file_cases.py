@@ -6,6 +6,7 @@ the models and what they compute into a folder, and opens what keraslite wrote i
 
 import pickle
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -444,6 +445,13 @@ def feature_space(k, o):
     return space, {"n": ROWS[:, 0], "w": WORDS}, None
 
 
+def with_optimizer(name, k, o):
+    model = sequential(k, k.layers.Dense(4, "tanh"), k.layers.Dense(3))
+    return trained(model, ROWS, TARGETS, getattr(k.optimizers, name)(0.01))
+
+
+OPTIMIZERS = ("Adadelta", "Adafactor", "Adagrad", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
+              "Nadam", "RMSprop")  # fmt: skip
 CASES = {
     f.__name__: f
     for f in (
@@ -453,7 +461,7 @@ CASES = {
         policies, scheduled, accumulated, regularized, normalized, activations, reshaped,
         without_shape, einsum, float8, measured, constants, feature_space,
     )
-}  # fmt: skip
+} | {f"with_{name.lower()}": partial(with_optimizer, name) for name in OPTIMIZERS}  # fmt: skip
 TEXT_CASES = ("vectorized", "lookups")  # models that Keras runs on TensorFlow alone
 
 
