@@ -29,10 +29,10 @@ def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return pictures of stripes under noise, and in which of three directions they run."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, 3, count)
-    y, x = np.mgrid[:24, :24]
+    y, x = np.mgrid[:16, :16]
     shift = random.uniform(0, 2 * np.pi, (count, 1, 1))
     across = np.stack([x, y, (x + y) * 0.7])[labels]
-    noise = random.normal(0, 0.3, (count, 24, 24))
+    noise = random.normal(0, 0.3, (count, 16, 16))
     values = 127 * (1 + np.clip(np.sin(across * 1.2 + shift) + noise, -1, 1))
     return values[..., None].astype("float32"), labels.astype("int32")
 
@@ -46,7 +46,7 @@ def save_in_keras(folder: Path) -> None:
     from keras import layers
 
     keras.utils.set_random_seed(0)
-    inputs = keras.Input((24, 24, 1))
+    inputs = keras.Input((16, 16, 1))
     x = layers.Rescaling(1 / 255)(inputs)
     for filters in (8, 16):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
@@ -57,7 +57,7 @@ def save_in_keras(folder: Path) -> None:
     rate = keras.optimizers.schedules.CosineDecay(3e-3, 1000)
     loss = "sparse_categorical_crossentropy"
     model.compile(keras.optimizers.AdamW(rate), loss, metrics=["accuracy"])
-    model.fit(*pictures(512, 1), batch_size=BATCH, epochs=2, verbose=0)
+    model.fit(*pictures(256, 1), batch_size=BATCH, epochs=2, verbose=0)
     model.save(folder / "theirs.keras")
     np.save(folder / "theirs.npy", model.predict(pictures(64, 2)[0], verbose=0))
     print(json.dumps({"version": keras.__version__, "backend": keras.backend.backend(),
@@ -73,9 +73,9 @@ def open_in_keras(folder: Path) -> None:
         model = keras.saving.load_model(path)
         want = np.load(path.with_suffix(".npy"))
         got = model.predict(pictures(64, 2)[0], verbose=0)
-        scores = model.evaluate(*pictures(256, 3), verbose=0, return_dict=True)
         rows[path.stem] = {
-            "difference": float(np.abs(got - want).max()), "accuracy": scores["accuracy"],
+            "difference": float(np.abs(got - want).max()),
+            "accuracy": float(np.mean(got.argmax(-1) == pictures(64, 2)[1])),
             "steps": int(model.optimizer.iterations), "losses": losses(model),
         }  # fmt: skip
     print(json.dumps(rows))
@@ -96,7 +96,7 @@ def run_in_keras(step: str, folder: Path, backend: str) -> Any:
 
 def losses(model: Any) -> list[float]:
     """Return the losses of an epoch of training, in the order of the data."""
-    history = model.fit(*pictures(128, 4), batch_size=BATCH, epochs=3, shuffle=False, verbose=0)
+    history = model.fit(*pictures(128, 4), batch_size=BATCH, epochs=2, shuffle=False, verbose=0)
     return [float(loss) for loss in history.history["loss"]]
 
 
@@ -118,7 +118,7 @@ def compare(folder: Path, backends: Sequence[str], theirs: dict[str, Any]) -> No
         difference = np.abs(np.subtract(trained, theirs["losses"])).max()
         print(
             f"Opened on {backend}: outputs differ by {np.abs(got - want).max():.1e} from Keras's, "
-            f"the losses of 3 more epochs by {difference:.1e}: "
+            f"the losses of 2 more epochs by {difference:.1e}: "
             f"{' '.join(f'{loss:.4f}' for loss in trained)}"
         )
 

@@ -235,7 +235,8 @@ def resolve(name: str, module: str | None = None, registered: str | None = None)
             return custom[key]
         if key in _registered:
             return _registered[key]
-    package, _, own = (registered or "").partition(">")
+    # Keras writes the bare name of a class that was not registered.
+    package, _, own = registered.partition(">") if ">" in (registered or "") else ("", "", "")
     # A package that imports its classes when they are asked for looks their names up itself.
     find = getattr(sys.modules.get(package), "find_registered_object", None)
     if find is not None and (item := find(own)) is not None:

@@ -29,6 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+os.environ["KERASLITE_BACKEND"] = "numpy"  # which has no threads, so that processes can be forked
 
 import h5py  # noqa: E402
 import hostile_files  # noqa: E402

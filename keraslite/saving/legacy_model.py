@@ -127,7 +127,9 @@ def _make(path: Path, config: dict[str, Any], tensors: H5Tensors, safe_mode: boo
         _check_sizes(config, numbers)
         model = registry.deserialize_keras_object(upgrade_config(config))
     except _FAULTS as error:
-        raise ValueError(f"{path}: the config of its model cannot be read: {error}") from error
+        raise ValueError(
+            f"{path}: the config of its model cannot be read: {error!s:.1000}"
+        ) from error
     finally:
         registry.safe_mode.reset(token)
     if not getattr(model, "built", False) or not hasattr(model, "layers"):
@@ -162,8 +164,8 @@ def _compile(path: Path, model: Any, config: dict[str, Any]) -> None:
         model.optimizer.build(model.trainable_variables)
     except _FAULTS as error:
         raise ValueError(
-            f"{path}: the model cannot be compiled as it was: {error} Give what is missing in "
-            "custom_objects, or load with compile=False."
+            f"{path}: the model cannot be compiled as it was: {error!s:.1000} Give what is "
+            "missing in custom_objects, or load with compile=False."
         ) from error
 
 

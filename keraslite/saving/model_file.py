@@ -176,6 +176,10 @@ def _compile(model: Any, config: Any) -> str | None:
             f"{error}. A class whose compile() takes arguments of its own writes "
             "get_compile_config() and compile_from_config() too."
         )
+    except ValueError as error:
+        raise ValueError(
+            f"the model cannot be compiled as it was: {error} Or load it with compile=False."
+        ) from error
     return None
 
 

@@ -244,6 +244,20 @@ def test_configs(change, whole, tmp_path):
     assert os.listdir(tmp_path) == ["changed.keras"]
 
 
+def test_errors_say_what_to_do_about_a_users_objects(whole, tmp_path):
+    own = _class(module=None, class_name="Double", registered_name="Double", config={})
+    assert_refused(with_config(tmp_path, whole, own), r"Unknown object 'Double'.* Register it with")
+
+    def compiled(config):
+        loss = {"module": "builtins", "class_name": "function", "config": "my_loss"}
+        config["compile_config"] = {"optimizer": "adam", "loss": loss}
+
+    path = with_config(tmp_path, whole, compiled)
+    assert_refused(path, "'my_loss'.* compile=False")
+    with keraslite.use_backend("numpy"):
+        assert not saving.load_model(path, compile=False).compiled
+
+
 def test_malformed_json(whole, tmp_path):
     members = members_of(whole)
     for text in (b"", b"[]", b"{", b"\xff", b'{"a":' * 100_000, b"[" * 100_000):
