@@ -9,6 +9,7 @@ largest difference.
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -42,8 +43,8 @@ def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def save_in_keras(folder: Path) -> None:
     """Make, train and save a model in Keras; then train it on, for the comparison."""
-    import keras
-    from keras import layers
+    keras: Any = importlib.import_module("keras")  # whose annotations are not those of its calls
+    layers = keras.layers
 
     keras.utils.set_random_seed(0)
     inputs = keras.Input((16, 16, 1))
@@ -66,8 +67,7 @@ def save_in_keras(folder: Path) -> None:
 
 def open_in_keras(folder: Path) -> None:
     """Open in Keras what was saved here, and print what it makes of each."""
-    import keras
-
+    keras: Any = importlib.import_module("keras")
     rows = {}
     for path in sorted(folder.glob("ours_*.keras")):
         model = keras.saving.load_model(path)
