@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from compare import assert_close
 
-from keraslite import callbacks, jit, layers, masking, metrics, models, ops, to_backend, use_backend
+from keraslite import (
+    callbacks,
+    jit,
+    layers,
+    masking,
+    metrics,
+    models,
+    ops,
+    to_backend,
+    use_backend,
+    utils,
+)
 from keraslite.metrics.confusion import confusion
 from keraslite.variable import Variable
 
@@ -116,7 +127,15 @@ PARAMETERS = ("name", "arguments", "y_true", "y_pred")
 every_row = pytest.mark.parametrize(PARAMETERS, ROWS + COUNTED, ids=IDS)
 
 
+@pytest.fixture
+def same_names():
+    """Automatic names begin again in both."""
+    utils.clear_session(free_memory=False)
+    keras.utils.clear_session(free_memory=False)
+
+
 @every_row
+@pytest.mark.usefixtures("same_names")
 def test_values(name, arguments, y_true, y_pred, backend):
     """Two batches, the second weighed, then a reset."""
     ours, theirs = getattr(metrics, name)(**arguments), getattr(keras.metrics, name)(**arguments)
