@@ -130,6 +130,7 @@ KERAS = """
 import sys, keras, numpy as np
 X = np.arange(6, dtype="float32").reshape(2, 3) / 6
 read, write = sys.argv[1:]
+keras.utils.set_random_seed(0)  # without it an output may come to lie near zero
 L = keras.layers
 keras.models.load_model(read)  # of which Keras 3.15 forgets the weights: layers have other paths
 model = keras.Sequential(
