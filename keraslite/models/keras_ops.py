@@ -177,18 +177,18 @@ def keras_call(op: str, args: tuple, kwargs: dict[str, Any]) -> tuple[dict[str, 
     if row is None:
         return None
     signature = inspect.signature(TABLE[op].body)
-    given = signature.bind(*args, **kwargs).arguments
-    last = max((i for i, n in enumerate(signature.parameters) if n in given), default=-1)
+    bound = signature.bind(*args, **kwargs).arguments
+    last = max((i for i, n in enumerate(signature.parameters) if n in bound), default=-1)
     config: dict[str, Any] = {}
     call: list[Any] = []
     for i, (name, parameter) in enumerate(signature.parameters.items()):
-        value = given.get(name, parameter.default)
+        value = bound.get(name, parameter.default)
         if name in row.made_with:
             config[name] = value
         elif parameter.kind is parameter.VAR_POSITIONAL:
-            call += given.get(name, ())
+            call += bound.get(name, ())
         elif parameter.kind is parameter.VAR_KEYWORD:
-            if given.get(name):
+            if bound.get(name):
                 return None
         elif i <= last:
             call.append(value)

@@ -116,10 +116,10 @@ def _op_call(function: str, call: tuple[Any, dict[str, Any]]) -> tuple[str, list
             "model without it, and take the weights by load_weights()"
         )
     op, renamed, defaults = OPERATIONS[function]
-    first, given = call
+    first, named = call
     kwargs: dict[str, Any] = dict(defaults)
-    transposed = op == "matmul" and (given.get("transpose_a"), given.get("transpose_b"))
-    for key, value in given.items():
+    transposed = op == "matmul" and (named.get("transpose_a"), named.get("transpose_b"))
+    for key, value in named.items():
         if key in renamed:
             if value is not None or op == "get_item":
                 kwargs[renamed[key]] = value

@@ -9,7 +9,7 @@ from keraslite.scopes import scopes
 
 # While a call is recorded: (weight, version, address) of the weights whose values are part of it.
 RECORDING: ContextVar[list[tuple] | None] = ContextVar("recording", default=None)
-# The layers that were given hooks of torch.nn.Module.
+# The layers on which hooks of torch.nn.Module were registered.
 HOOKED: WeakSet = WeakSet()
 _CALLED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
