@@ -445,7 +445,7 @@ def test_the_script(capsys, presets, tmp_path, monkeypatch):
 def test_without_h5py(capsys, presets, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     assert main(["convert", str(presets / "bert"), str(tmp_path / "new")]) == 1
-    assert "which h5py reads: pip install 'keraslite-hub[h5]'" in capsys.readouterr().err
+    assert "which h5py reads and writes: pip install 'keraslite-hub[h5]'" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
