@@ -19,7 +19,7 @@ def _fullgraph(layer, x):
         torch.compile(made, fullgraph=True, backend="eager")(x)
 
 
-def _functional_call_of_a_list():
+def _of_a_list(run):
     import torch
 
     class Stack(keras.Model):
@@ -31,9 +31,9 @@ def _functional_call_of_a_list():
             return self.blocks[0](x)
 
     with keras.use_backend("torch"):
-        model = Stack()
-        model(STEPS)
-        torch.func.functional_call(model, dict(model.named_parameters()), (STEPS,))
+        model, x = Stack(), torch.from_numpy(STEPS)
+        model(x)
+        run(torch, model, x)
 
 
 class Hashed(keras.Model):
@@ -65,7 +65,14 @@ def _another_framework_as_a_layer(backend):
 GAPS = {
     "a module of torch as a layer on jax": lambda: _another_framework_as_a_layer("jax"),
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
-    "torch.func.functional_call of layers in a list": _functional_call_of_a_list,
+    "torch.func.functional_call of layers in a list": lambda: _of_a_list(
+        lambda torch, model, x: torch.func.functional_call(
+            model, dict(model.named_parameters()), (x,)
+        )
+    ),
+    "torch.export of layers in a list": lambda: _of_a_list(
+        lambda torch, model, x: torch.export.export(model, (x,))
+    ),
     "torch.compile(fullgraph) of Masking": lambda: _fullgraph(layers.Masking, STEPS),
     "torch.compile(fullgraph) of Embedding(mask_zero=True)": lambda: _fullgraph(
         lambda: layers.Embedding(4, 2, mask_zero=True), np.ones((2, 3), "int32")

@@ -65,7 +65,7 @@ def export_to_kerashub(model: Any, folder: Any) -> list[Converted]:
         FileExistsError: the folder holds a checkpoint.
         ImportError: h5py is not installed.
         OSError: the folder cannot be written; older files are kept.
-        TypeError: the model is none of these.
+        TypeError: the model is of another type.
         ValueError: KerasHub has no such architecture or task, or it would compute something else;
             nothing was written then.
 

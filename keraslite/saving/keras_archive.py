@@ -65,14 +65,14 @@ class KerasMembers:
         """
         return read_json(self.path, name, self.spans[name])
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> "FileSlice":
         """Return a member as a file for reading, to be closed.
 
         Args:
             name: of the member.
         """
         file, start, length = self.spans[name]
-        return FileSlice(open(file, "rb"), start, length)  # type: ignore[return-value]
+        return FileSlice(open(file, "rb"), start, length)
 
     def size(self, name: str) -> int:
         """Return the number of bytes of a member.
@@ -357,7 +357,7 @@ class ArchiveWriter:
                 member.write(piece)
 
     @contextmanager
-    def open(self, name: str) -> Iterator[BinaryIO]:
+    def open(self, name: str) -> Iterator[FileSlice]:
         """Give a member as a file that can be written and read anywhere, such as HDF5 needs.
 
         Args:
@@ -370,7 +370,7 @@ class ArchiveWriter:
         file.write(info.FileHeader(zip64=True))
         start = file.tell()
         with FileSlice(file, start) as inside:
-            yield inside  # type: ignore[misc]
+            yield inside
         file.flush()
         file.seek(0, os.SEEK_END)
         end = file.tell()

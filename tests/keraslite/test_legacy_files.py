@@ -72,7 +72,7 @@ def load(path, **kwargs):
 
 
 def stored(path):
-    """What tf.keras answered: inputs, targets, outputs, losses."""
+    """The inputs, targets, outputs and losses of tf.keras."""
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
 

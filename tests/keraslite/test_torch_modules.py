@@ -1,4 +1,4 @@
-"""What torch does with modules works on layers: hooks, functional calls, parameters set, dtypes."""
+"""Layers as torch modules: hooks, functional calls, parameters that are set, dtypes."""
 
 import numpy as np
 import pytest

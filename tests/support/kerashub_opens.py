@@ -1,4 +1,4 @@
-"""What KerasHub makes of presets that we wrote; run in a process of its own.
+"""Open presets that we wrote in KerasHub, and store its outputs; run in a process of its own.
 
 python tests/support/kerashub_opens.py FOLDER
 

@@ -39,7 +39,7 @@ class _Variables(tf.Module):
         object.__setattr__(self, "_layer", layer)
 
     @property
-    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # what `vars` gives tf.Module
         return {name: variable._kl_raw for name, variable in self._layer.own_variables()}
 
     def __reduce__(self) -> tuple:
