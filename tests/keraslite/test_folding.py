@@ -127,6 +127,23 @@ def test_what_is_folded_follows_the_weights(backend):
     assert_predicts_as_called(model)
 
 
+def test_batches_of_other_sizes_have_weights_in_the_blocks_that_they_read():
+    """Equal blocks are kept once, and the shapes for which they are kept are few."""
+    with keras.use_backend("torch"):
+        inputs = keras.Input((4, 4, 512))
+        model = models.Model(inputs, normalize(layers.Conv2D(64, 1)(inputs)))
+        x = RNG.normal(size=(12, 4, 4, 512)).astype("float32")
+        expected = backends.to_numpy(model(x))
+        before = set(convolution._folds)
+        for rows in range(1, 13):
+            predicted = model.predict(x[:rows], batch_size=rows, verbose=0)
+            assert_close(predicted, expected[:rows], rtol=1e-5, atol=1e-5)
+        (key,) = set(convolution._folds) - before
+        _, packed = convolution._folds[key]
+        assert len(packed) == convolution._SHAPES
+        assert len({id(weight) for weight, _ in packed.values()}) < convolution._SHAPES
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "momentum", "rmsprop"])
 def test_what_is_folded_and_packed_follows_fused_optimizers(optimizer):
     """Neither the convolution nor the large product has other state that changes with them."""

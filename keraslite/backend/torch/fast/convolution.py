@@ -3,6 +3,10 @@
 The folded weights lie in the blocks that oneDNN's kernels read, and last as long as the variables;
 they are made anew when a value was written to. This asks for the versions of tensors, as torch's
 gradients do, so that writes through `.data` go unnoticed.
+
+Which blocks a kernel reads depends on the shape of the images: for one image they are often others
+than for several. Weights in other blocks are copied in each call, at several times the cost of the
+convolution. So they are packed for each shape, and shapes that read the same blocks share them.
 """
 
 import weakref
@@ -20,11 +24,13 @@ from keraslite.backend.torch.tracing import RECORDING, has_no_values, in_transfo
 _mkldnn = getattr(torch.ops, "mkldnn", None)
 _CONV = getattr(_mkldnn, "_convolution_pointwise", None)
 _PACK = getattr(_mkldnn, "_reorder_convolution_weight", None)
+_LAYOUT = getattr(_mkldnn, "_get_mkldnn_serialized_md", None)
 _ACTIVATIONS: dict[str | None, tuple[str, list]] = {
     None: ("none", []), "relu": ("relu", []), "relu6": ("hardtanh", [0.0, 6.0]),
     "silu": ("swish", []),
 }  # fmt: skip
 _AFTER_SUM = (None, "relu")
+_SHAPES = 8  # of images, for which the packed weights of a convolution are kept
 # By the mean, since one kernel may stand before several normalizations; else by the kernel.
 _folds: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
@@ -67,11 +73,17 @@ def fused_conv(
         kept = _folds.get(key)
         if kept is None or not _is_current(kept[0], tensors, epsilon):
             state = [(weakref.ref(v), v._version, v.data_ptr()) for v in tensors], epsilon
+            kept = _folds[key] = state, {}
+        packed = kept[1]
+        if (shape := tuple(x.shape)) not in packed:
             with torch.no_grad():
-                kept = _folds[key] = state, *_folded(kernel, *moments, epsilon, x, steps, groups)
+                folded = _folded(kernel, *moments, epsilon, x, steps, groups)
+            while len(packed) >= _SHAPES:
+                del packed[next(iter(packed))]
+            packed[shape] = _shared(folded, packed)
         if recording is not None:
             recording += [(v, v._version, v.data_ptr()) for v in tensors]
-    _, weight, bias = kept
+    weight, bias = packed[shape]
     padding, strides, dilation = steps
     if residual is None:
         name, scalars = _ACTIVATIONS[activation]
@@ -117,3 +129,11 @@ def _folded(
     weight = kernel.movedim((-1, -2), (0, 1))
     weight = weight.contiguous(memory_format=torch.channels_last)
     return _PACK(weight, *steps, groups, list(x.shape)), shift
+
+
+def _shared(folded: tuple, packed: dict) -> tuple:
+    """Return a fold in the same blocks that is kept for another shape, or else this one."""
+    if _LAYOUT is None:
+        return folded
+    layout = _LAYOUT(folded[0])
+    return next((kept for kept in packed.values() if torch.equal(_LAYOUT(kept[0]), layout)), folded)
