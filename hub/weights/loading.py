@@ -190,7 +190,8 @@ def absent_patterns(model: Any, table: WeightTable, prefix: str = "") -> list[st
         prefix: what stands in the table before the model's own paths.
     """
     parts = {row.removeprefix(prefix).split("/")[0] for row in table.rows if row.startswith(prefix)}
-    absent = [prefix + part for part in parts if getattr(model, part, "") is None]
+    attributes = vars(model)
+    absent = [prefix + part for part in parts if attributes.get(part, "") is None]
     return [
         re.sub(r"\\\{[ij]\\\}", r"\\d+", re.escape(theirs)) + r"\..*"
         for row, theirs in table.rows.items()

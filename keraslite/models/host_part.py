@@ -19,7 +19,7 @@ _PREPROCESSED = "_kl_preprocessed"  # the key under which values come that were 
 
 def runs_on_host(operation: Any) -> bool:
     """Return whether an operation is a layer that computes on the host."""
-    return getattr(operation, "runs_on_host", False)
+    return getattr(type(operation), "runs_on_host", False)
 
 
 def _on_host(node: Any) -> bool:
@@ -54,7 +54,8 @@ class PartOfCall:
 
 def _parts_of_call(node: Node) -> list[Any]:
     """Return the two parts of the call of a model with a part on the host; else the call itself."""
-    parts = getattr(node.operation, "host_parts", None)
+    of_model = hasattr(type(node.operation), "host_parts")
+    parts = node.operation.host_parts if of_model else None
     if parts is None:
         return [node]
     model, between = node.operation, [KerasTensor(x.dims, x.dtype) for x in parts[1].flat_inputs]

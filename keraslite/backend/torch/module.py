@@ -32,7 +32,7 @@ class TorchLayer(torch.nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, torch.nn.Module) and not isinstance(value, TorchLayer):
             value = self._kl_wrapped_module(value)  # else nobody would train its parameters
-        if isinstance(value, torch.nn.Parameter):
+        if isinstance(value, torch.Tensor) and isinstance(value, torch.nn.Parameter):  # fast first
             variable = self.__dict__.get(name)
             if hasattr(type(variable), "_kl_raw"):  # a Variable: torch's own functions set one so
                 variable.check_shape(value.shape)
