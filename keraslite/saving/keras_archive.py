@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -376,8 +377,11 @@ class ArchiveWriter:
         end = file.tell()
         info.file_size = info.compress_size = end - start
         file.seek(start)
-        while block := file.read(2**20):
-            info.CRC = zlib.crc32(block, info.CRC)
+        with ThreadPoolExecutor(1) as pool:
+            on_disk = pool.submit(os.fsync, file.fileno())  # while the sum is computed
+            while block := file.read(2**20):
+                info.CRC = zlib.crc32(block, info.CRC)
+        on_disk.result()
         file.seek(info.header_offset)
         file.write(info.FileHeader(zip64=True))
         archive.filelist.append(info)

@@ -132,7 +132,7 @@ def only(library: str, word: str, folder: Path, small: bool) -> None:
     first = seconds(run)
     size = Path(path).stat().st_size
     peak = (peak_memory() - before) / size
-    spent = statistics.median([first, *(seconds(run) for _ in range(2))])
+    spent = statistics.median([first, *(seconds(run) for _ in range(6))])
     report(f"{word} .keras with {library}", spent, "s", megabytes=round(size / 1e6, 1))
     report(f"{word} .keras with {library}: peak memory above the model's", peak, "x file")
 
