@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,6 +16,23 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # Parts of the names of torch's products, convolutions and attention.
 KERNELS = ("convolution", "_linear_pointwise", "addmm", "::mm", "::bmm", "scaled_dot_product")
+
+
+def machine() -> str:
+    """The processor, its threads and the versions of what computes, in a line."""
+    import torch
+
+    from keraslite.backend.torch.fast.products import PRODUCTS, this_processor
+
+    vendor, sets = this_processor()
+    known = ("avx2", "avx512f", "avx512_vnni", "amx_int8", "bfloat16", "mkl", "onednn")
+    versions = {name: version(name) for name in ("torch", "jax", "tensorflow", "numpy")}
+    products = {str(dtype).removeprefix("torch."): who for dtype, who in PRODUCTS.items()}
+    return json.dumps({
+        "processor": vendor, "has": [name for name in known if name in sets],
+        "cores": os.cpu_count(), "threads": torch.get_num_threads(), "products": products,
+        **versions,
+    })  # fmt: skip
 
 
 def report(name: str, value: float, unit: str, goal: str = "", **more) -> None:
