@@ -13,10 +13,10 @@ from keraslite.backend.tensorflow.module import TensorFlowLayer, TensorFlowOptim
 from keraslite.backend.tensorflow.tensors import convert, native, under_xla
 
 __all__ = [
-    "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "check_training",
-    "checkpoint",
-    "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
+    "ABSTRACT", "COMPILES", "COMPILES_OPS", "COMPILES_PYTHON", "FUNCTIONAL", "FUSED", "LAYER_BASE",
+    "LOOPS_IN_PYTHON", "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
+    "check_training", "checkpoint", "cond", "custom_gradient", "dense_gradient", "duplicate",
+    "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
     "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
@@ -24,6 +24,7 @@ __all__ = [
 ABSTRACT = True
 COMPILES = True  # a function, once for each shape of its arguments
 COMPILES_OPS = False
+COMPILES_PYTHON = False
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 PURE_GRADS = False
 LOOPS_IN_PYTHON = False  # a loop of known length is a `for`, never traced as one
