@@ -216,6 +216,6 @@ def get(identifier: Any) -> Any:
 __all__ = [
     "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
     "LossScaleOptimizer", "MatrixOptimizer", "MultiOptimizer", "Muon", "Nadam", "OptaxOptimizer",
-    "Optimizer", "OptimizerMap", "RMSprop", "SGD", "ScheduleFreeAdamW", "deserialize", "get", "legacy",
-    "schedules", "serialize",
+    "Optimizer", "OptimizerMap", "RMSprop", "SGD", "ScheduleFreeAdamW", "deserialize", "get",
+    "legacy", "schedules", "serialize",
 ]  # fmt: skip

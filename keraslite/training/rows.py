@@ -121,7 +121,7 @@ def as_table(x: Any) -> Any:
 
 
 def _columns(x: Any) -> dict[str, Any] | None:
-    """The columns of a table of pandas, polars or pyarrow by their names; None for anything else."""
+    """The columns of a table of pandas, polars or pyarrow by name; None for anything else."""
     if hasattr(x, "column_names") and hasattr(x, "num_rows") and not is_hugging_face(x):
         return dict(zip(x.column_names, x.columns, strict=True))  # of pyarrow
     if hasattr(x, "to_numpy") and hasattr(x, "columns") and len(x.shape) == 2:

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 
+import jax
 import numpy as np
+import optax
 import pytest
 from backends import BACKENDS
 from compare import assert_close
@@ -11,8 +13,6 @@ from compare import assert_close
 import keraslite as keras
 from keraslite import layers
 
-jax = pytest.importorskip("jax")
-optax = pytest.importorskip("optax")
 pytestmark = pytest.mark.skipif("jax" not in BACKENDS, reason="of jax alone")
 X = np.random.default_rng(3).normal(size=(8, 3)).astype("float32")
 Y = X[:, :1] * 2.0
@@ -99,12 +99,15 @@ def test_an_optimizer_of_optax_says_where_it_computes():
         with pytest.raises(ValueError, match="is of optax, which computes on jax"):
             optimizer.build(other.trainable_variables)
     values, slots = values_of(model.trainable_variables), values_of(model.optimizer.variables)
-    new, _ = model.optimizer.stateless_apply(slots, [jax.numpy.ones_like(v) for v in values], values)
+    new, _ = model.optimizer.stateless_apply(
+        slots, [jax.numpy.ones_like(v) for v in values], values
+    )
     assert_close(new, [v - 0.1 for v in values])
 
 
 def test_a_train_state_of_flax_trains_a_model():
-    train_state = pytest.importorskip("flax.training.train_state")
+    from flax.training import train_state
+
     model = network()
     expected, _ = by_optax(network(), optax.adam(1e-2), 3)
     state = train_state.TrainState.create(
@@ -129,7 +132,6 @@ def test_a_train_state_of_flax_trains_a_model():
     model.set_state_tree({"trainable_variables": new})
     assert_close(model.get_state_tree()["trainable_variables"], new)
     assert_close(new, keras.tree.map_structure(lambda x: 0.9 * x, tree))
-
 
 
 DEVICES = """
