@@ -37,14 +37,8 @@ class TorchLayer(torch.nn.Module):
     __delattr__ = object.__delattr__
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, torch.nn.Module):
-            if name not in self.__dict__ and isinstance(self._kl_inside(name), torch.nn.Module):
-                raise AttributeError(
-                    f"{self.name!r} has its layer {name!r} in a list, dict or graph: replace it "
-                    "there, or make the model anew."
-                )
-            if not isinstance(value, TorchLayer):
-                value = self._kl_wrapped_module(value)  # else nobody would train its parameters
+        if isinstance(value, torch.nn.Module) and not isinstance(value, TorchLayer):
+            value = self._kl_wrapped_module(value)  # else nobody would train its parameters
         elif isinstance(value, torch.nn.Parameter):  # torch's own functions set them so
             variable = self.__dict__.get(name)
             if variable is None:
