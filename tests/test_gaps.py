@@ -6,35 +6,6 @@ import pytest
 import keraslite as keras
 from keraslite import layers
 
-STEPS = np.ones((2, 3, 4), "float32")
-
-
-def _fullgraph(layer, x):
-    import torch
-
-    with keras.use_backend("torch"):
-        made = layer()
-        x = keras.ops.convert_to_tensor(x)
-        made(x)
-        torch.compile(made, fullgraph=True, backend="eager")(x)
-
-
-def _of_a_list(run):
-    import torch
-
-    class Stack(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.blocks = [layers.Dense(4)]
-
-        def call(self, x):
-            return self.blocks[0](x)
-
-    with keras.use_backend("torch"):
-        model, x = Stack(), torch.from_numpy(STEPS)
-        model(x)
-        run(torch, model, x)
-
 
 class Hashed(keras.Model):
     """A model that hashes inside its step, which is compiled."""
@@ -65,18 +36,6 @@ def _another_framework_as_a_layer(backend):
 GAPS = {
     "a module of torch as a layer on jax": lambda: _another_framework_as_a_layer("jax"),
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
-    "torch.func.functional_call of layers in a list": lambda: _of_a_list(
-        lambda torch, model, x: torch.func.functional_call(
-            model, dict(model.named_parameters()), (x,)
-        )
-    ),
-    "torch.export of layers in a list": lambda: _of_a_list(
-        lambda torch, model, x: torch.export.export(model, (x,))
-    ),
-    "torch.compile(fullgraph) of Masking": lambda: _fullgraph(layers.Masking, STEPS),
-    "torch.compile(fullgraph) of Embedding(mask_zero=True)": lambda: _fullgraph(
-        lambda: layers.Embedding(4, 2, mask_zero=True), np.ones((2, 3), "int32")
-    ),
 }
 
 

@@ -33,6 +33,7 @@ class Backend(Protocol):
     ABSTRACT: bool  # `abstract` computes no values
     COMPILES: bool  # `jit` compiles unless it is told not to, once for each shape
     COMPILES_OPS: bool  # every operation is compiled, once for each shape of its arguments
+    COMPILES_PYTHON: bool  # Python may be compiled, where tensors have attributes and no identity
     FUNCTIONAL: bool  # a compiled step takes and returns variables; else it writes them in place
     LOOPS_IN_PYTHON: bool  # a loop of known length is a `for`, never traced as one
     PURE_GRADS: bool  # `value_and_grad` refuses assignments to variables from inside
@@ -103,6 +104,9 @@ class Backend(Protocol):
 
     def is_traced(self, x: Any) -> bool:
         """Return whether a value is yet to be computed, and must not be read."""
+
+    def is_compiling(self) -> bool:
+        """Return whether the Python code that runs is read by a compiler, as by torch.compile."""
 
     def from_coo(self, indices: Tensor, values: Tensor, shape: tuple) -> Any:
         """Make a sparse tensor of (elements, rank) indices and their values."""

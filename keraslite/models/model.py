@@ -44,6 +44,7 @@ from keraslite.registry import (
 from keraslite.saving.model_file import save_model
 from keraslite.saving.weight_files import load_weights, save_weights
 from keraslite.symbolic import KerasTensor, Node
+from keraslite.training.rows import named_columns
 from keraslite.training.trainer import Trainer
 from keraslite.typing import overridable
 from keraslite.utils.progress import message
@@ -229,6 +230,14 @@ class Model(Trainer, Layer):
         if self._host_parts is None:
             return super()._transform(training)
         return lambda x, y, sample_weight: (self.preprocess(x), y, sample_weight)
+
+    def _data(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        graph = self._graph
+        if graph is not None and isinstance(graph.inputs, dict):
+            x = named_columns(x, list(graph.inputs))
+        elif graph is not None and len(graph.flat_inputs) > 1:
+            x = named_columns(x, [v.name for v in graph.flat_inputs])
+        return super()._data(x, *args, **kwargs)
 
     def _symbolic(
         self, args: tuple, kwargs: dict, training: bool | None, asked: bool | None

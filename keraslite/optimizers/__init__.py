@@ -6,6 +6,7 @@ from keraslite import registry
 from keraslite.declare import declare
 from keraslite.optimizers import legacy, schedules
 from keraslite.optimizers.formulas import FORMULAS
+from keraslite.optimizers.from_optax import OptaxOptimizer, is_optax
 from keraslite.optimizers.loss_scale import LossScaleOptimizer
 from keraslite.optimizers.matrices import MatrixOptimizer
 from keraslite.optimizers.multi import MultiOptimizer, OptimizerMap
@@ -194,11 +195,13 @@ def deserialize(config: Any, custom_objects: Any = None) -> Any:
 
 
 def get(identifier: Any) -> Any:
-    """An optimizer from a name, a config, a class, an optimizer, or None.
+    """An optimizer from a name, a config, a class, an optimizer, one of optax, or None.
 
     >>> get("adam").get_config()["beta_1"]
     0.9
     """
+    if is_optax(identifier):
+        return OptaxOptimizer(identifier)
     if isinstance(identifier, dict):
         optimizer = deserialize(identifier)
     elif isinstance(identifier, str):
@@ -212,7 +215,7 @@ def get(identifier: Any) -> Any:
 
 __all__ = [
     "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
-    "LossScaleOptimizer", "MatrixOptimizer", "MultiOptimizer", "Muon", "Nadam", "Optimizer",
-    "OptimizerMap", "RMSprop", "SGD", "ScheduleFreeAdamW", "deserialize", "get", "legacy",
-    "schedules", "serialize",
+    "LossScaleOptimizer", "MatrixOptimizer", "MultiOptimizer", "Muon", "Nadam", "OptaxOptimizer",
+    "Optimizer", "OptimizerMap", "RMSprop", "SGD", "ScheduleFreeAdamW", "deserialize", "get",
+    "legacy", "schedules", "serialize",
 ]  # fmt: skip

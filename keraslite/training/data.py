@@ -17,7 +17,14 @@ import numpy as np
 from keraslite import tree
 from keraslite.random import make_default_seed
 from keraslite.scopes import scopes
-from keraslite.training.rows import as_batch, as_leaves, is_hugging_face, part, take
+from keraslite.training.rows import (
+    as_batch,
+    as_leaves,
+    as_table,
+    is_hugging_face,
+    part,
+    take,
+)
 from keraslite.utils.data import PyDataset, permutation, unpack_x_y_sample_weight
 
 
@@ -169,12 +176,27 @@ class StreamData:
             end = getattr(source, "on_epoch_end", None)
         else:
             items, end = source, None
-        for item in items:
+        for item in _readable(items):
             yield tuple(
                 tree.map_structure(as_batch, part) for part in unpack_x_y_sample_weight(item)
             )
         if end is not None:
             end()
+
+
+def _readable(items: Iterable) -> Iterator:
+    """The batches; a data loader that needs absl's flags says what to do about them."""
+    try:
+        yield from items
+    except Exception as error:
+        if type(error).__name__ != "UnparsedFlagAccessError":
+            raise
+        raise RuntimeError(
+            "The workers of grain's DataLoader read the flags of absl, which this program does not "
+            "parse: call absl.flags.FLAGS.mark_as_parsed() before fit, and keep what the program "
+            "does below `if __name__ == '__main__':`, as the workers import it. "
+            "grain.MapDataset with .mp_prefetch() needs no flags."
+        ) from error
 
 
 def adapt(
@@ -185,6 +207,7 @@ def adapt(
     if isinstance(x, ArrayData | StreamData | Mapped | Continued):
         return x
     x = getattr(x, "keraslite_source", x)  # of a tf.data.Dataset that was made of one of ours
+    x = as_table(x)
     stream = (
         not hasattr(x, "shape")
         and not isinstance(x, list | tuple | dict | str | bytes)

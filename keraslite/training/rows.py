@@ -1,7 +1,7 @@
 """Rows of whatever data users have: arrays, lists, tables, sparse matrices, columns of data sets.
 
-No library is imported here: what is of pandas, polars, scipy, `datasets` or a framework is known by
-its attributes.
+No library is imported here: what is of pandas, polars, pyarrow, scipy, h5py, `datasets` or a
+framework is known by its attributes.
 """
 
 from collections.abc import Callable
@@ -110,6 +110,39 @@ def is_hugging_face(x: Any) -> bool:
     )
 
 
+def as_table(x: Any) -> Any:
+    """Return a lazy frame of polars as a frame, and anything else as it is.
+
+    Args:
+        x: the value.
+    """
+    is_lazy = type(x).__module__.partition(".")[0] == "polars" and hasattr(x, "collect")
+    return x.collect() if is_lazy else x
+
+
+def _columns(x: Any) -> dict[str, Any] | None:
+    """The columns of a table of pandas, polars or pyarrow by name; None for anything else."""
+    if hasattr(x, "column_names") and hasattr(x, "num_rows") and not is_hugging_face(x):
+        return dict(zip(x.column_names, x.columns, strict=True))  # of pyarrow
+    if hasattr(x, "to_numpy") and hasattr(x, "columns") and len(x.shape) == 2:
+        return {name: x[name] for name in x.columns}
+    return None
+
+
+def named_columns(x: Any, names: list[str]) -> Any:
+    """Return a table as a dict of the columns that a model's inputs are named after.
+
+    Args:
+        x: the inputs; what is no table, or lacks one of the columns, is returned as it is.
+        names: the names of the inputs.
+    """
+    x = as_table(x)
+    columns = _columns(x) if names else None
+    if columns is None or not set(names) <= set(columns):
+        return x
+    return {name: columns[name] for name in names}
+
+
 def as_leaf(x: Any) -> Any:
     """One array-like: a list of strings stays, tables become numpy, tensors stay tensors.
 
@@ -127,6 +160,9 @@ def as_leaf(x: Any) -> Any:
         return x
     if is_hugging_face(x):
         return ColumnRows(x)
+    x = as_table(x)
+    if hasattr(x, "num_rows") and (columns := _columns(x)) is not None:  # a table of pyarrow
+        return np.stack([as_leaf(column) for column in columns.values()], -1)
     if backends.is_text(x):
         is_literal = isinstance(x, list | tuple | str | bytes | np.ndarray)
         return x if is_literal else backends.to_numpy(x)
@@ -216,6 +252,8 @@ def take(x: Any, index: Any) -> Any:
         name = backends.of(x)
         if name is not None:
             return backends.load(name).take_rows(x, index)
+        rows, places = np.unique(index, return_inverse=True)  # a file of h5py is read in order
+        return x[rows][places]
     return x[index]
 
 

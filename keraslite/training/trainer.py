@@ -360,7 +360,7 @@ class Trainer(StatelessLoss):
         check_counts(steps_per_epoch=steps_per_epoch, validation_steps=validation_steps,
                      validation_freq=validation_freq)  # fmt: skip
         epochs = limited(epochs, config.max_epochs(), "epochs")
-        data = adapt(x, y, sample_weight, batch_size, shuffle, self._transform(True))
+        data = self._data(x, y, sample_weight, batch_size, shuffle)
         if validation_split:
             if validation_data is not None:
                 raise ValueError("Give validation_split or validation_data, not both.")
@@ -428,6 +428,9 @@ class Trainer(StatelessLoss):
         """A function of (x, y, sample_weight) that makes batches ready; tasks have one."""
         return None
 
+    def _data(self, *args: Any, training: bool = True, **kwargs: Any) -> Any:
+        return adapt(*args, transform=self._transform(training), **kwargs)
+
     def check_batch(self, batch: tuple) -> None:
         """Raise ValueError if a batch of arrays cannot be right; the models of hub extend this.
 
@@ -478,7 +481,7 @@ class Trainer(StatelessLoss):
             return_dict: whether the result is a dict by name; else a list, or the loss alone.
         """
         self._assert_compiled("evaluate")
-        data = adapt(x, y, sample_weight, batch_size, transform=self._transform(True))
+        data = self._data(x, y, sample_weight, batch_size)
         check_counts(steps=steps)
         container, steps = callbacks, steps_of(data, steps)
         if not isinstance(container, callbacks_module.CallbackList):
@@ -515,7 +518,7 @@ class Trainer(StatelessLoss):
             steps: the number of batches.
             callbacks: callbacks.
         """
-        data = adapt(x, batch_size=batch_size, transform=self._transform(False))
+        data = self._data(x, batch_size=batch_size, training=False)
         check_counts(steps=steps)
         steps = steps_of(data, steps)
         container = callbacks_module.CallbackList(
@@ -562,13 +565,11 @@ class Trainer(StatelessLoss):
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as numpy arrays."""
-        out = self._one_step(
-            "predict", adapt(x, batch_size=2**62, transform=self._transform(False))
-        )
+        out = self._one_step("predict", self._data(x, batch_size=2**62, training=False))
         return tree.map_structure(backends.to_numpy, out)
 
     def _one(self, mode: str, x: Any, y: Any, weight: Any, classes: Any, as_dict: bool) -> Any:
-        data = adapt(x, y, weight, 2**62, transform=self._transform(True))
+        data = self._data(x, y, weight, 2**62)
         if classes:
             first = data.first()
             prepare(self, first)

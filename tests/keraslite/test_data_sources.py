@@ -30,12 +30,17 @@ class Pairs(utils.PyDataset):
 def of_tables():
     import pandas as pd
     import polars as pl
+    import pyarrow as pa
 
     yield "pandas frame", pd.DataFrame(X), pd.DataFrame(Y)
     yield "pandas series", pd.DataFrame(X, columns=["a", "b"]), pd.Series(Y[:, 0])
     yield "pandas of its own dtypes", pd.DataFrame(X, dtype="Float32"), pd.Series(Y[:, 0], dtype="Float64")  # fmt: skip
     yield "polars frame", pl.DataFrame(X), pl.DataFrame(Y)
     yield "polars series", pl.DataFrame(X), pl.Series("y", Y[:, 0])
+    yield "polars lazy frame", pl.LazyFrame(X), pl.LazyFrame(Y)
+    table = pa.table({"a": X[:, 0], "b": X[:, 1]})
+    yield "pyarrow table", table, pa.chunked_array([Y[:8, 0], Y[8:, 0]])
+    yield "pyarrow record batch", table.to_batches()[0], pa.table({"y": Y[:, 0]})
 
 
 def of_sparse():
@@ -116,15 +121,21 @@ def test_every_source_gives_the_same(backend):
 def test_models_of_named_inputs_take_tables_and_data_sets(backend):
     import datasets
     import pandas as pd
+    import polars as pl
+    import pyarrow as pa
 
     a, b = layers.Input((1,), name="a"), layers.Input((1,), name="b")
     model = models.Model({"a": a, "b": b}, layers.Dense(1)(layers.Concatenate()([a, b])))
     wanted = model.predict({"a": X[:, :1], "b": X[:, 1:]}, verbose=0)
     columns = {"a": X[:, 0], "b": X[:, 1]}
     rows = datasets.Dataset.from_dict(columns)
-    for x in (dict(pd.DataFrame(columns)), columns, rows, rows.with_format("numpy"),
+    more = {**columns, "id": np.array(["u"] * 16)}  # of which the model takes what it names
+    for x in (dict(pd.DataFrame(columns)), columns, pd.DataFrame(more), pl.DataFrame(more),
+              pl.LazyFrame(more), pa.table(more), rows, rows.with_format("numpy"),
               rows.to_iterable_dataset().with_format("numpy").batch(5)):  # fmt: skip
         assert np.allclose(model.predict(x, batch_size=5, verbose=0), wanted, atol=1e-6)
+    positional = models.Model([a, b], model({"a": a, "b": b}))
+    assert np.allclose(positional.predict(pd.DataFrame(more), verbose=0), wanted, atol=1e-6)
 
 
 def test_sparse_inputs_are_shuffled_weighted_and_split_like_dense_ones(trains):
@@ -187,6 +198,42 @@ def test_columns_of_data_sets_are_read_where_they_are_needed():
     batches = [b[0].tolist() for b in first.epoch(0)]
     assert [len(b) for b in batches] == [4, 3]
     assert sorted(sum(batches, [])) == list(range(7))
+
+
+def test_files_of_h5py_are_shuffled_as_arrays_are(trains, tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "rows.h5", "w") as file:
+        file["x"], file["y"] = X, Y
+        model = linear()
+        first, histories = model.get_weights(), []
+        for x, y in ((X, Y), (file["x"], file["y"])):
+            model.set_weights(first)
+            utils.set_random_seed(3)
+            history = model.fit(x, y, batch_size=5, epochs=2, validation_split=0.25, verbose=0)
+            histories.append(history.history)
+    for key, values in histories[0].items():
+        np.testing.assert_allclose(values, histories[1][key], rtol=1e-6)
+
+
+LOADER = """
+import grain, numpy as np, keraslite as keras
+class Rows:
+    def __len__(self): return 4
+    def __getitem__(self, i): return np.ones(2, "float32"), np.ones(1, "float32")
+sampler = grain.samplers.SequentialSampler(4, grain.sharding.NoSharding())
+loader = grain.DataLoader(data_source=Rows(), sampler=sampler, worker_count=1)
+keras.use_backend("numpy")
+model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+try:
+    model.predict(loader, verbose=0)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_workers_of_a_loader_of_grain_say_what_they_need():
+    assert "call absl.flags.FLAGS.mark_as_parsed() before fit" in run(LOADER)
 
 
 def test_texts_and_gaps_in_tables():

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from keraslite.backend.jax.tensors import native
 
 __all__ = [
-    "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "check_training",
-    "checkpoint",
-    "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
+    "ABSTRACT", "COMPILES", "COMPILES_OPS", "COMPILES_PYTHON", "FUNCTIONAL", "FUSED", "LAYER_BASE",
+    "LOOPS_IN_PYTHON", "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
+    "check_training", "checkpoint", "cond", "custom_gradient", "dense_gradient", "duplicate",
+    "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
     "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
@@ -22,6 +22,7 @@ __all__ = [
 ABSTRACT = True
 COMPILES = True  # a function, once for each shape of its arguments
 COMPILES_OPS = True
+COMPILES_PYTHON = False
 FUNCTIONAL = True  # a compiled step takes and returns the variables
 PURE_GRADS = True
 LOOPS_IN_PYTHON = False  # a loop of known length is a `for`, never traced as one

@@ -10,10 +10,10 @@ from keraslite import tree
 from keraslite.backend.numpy.tensors import native
 
 __all__ = [
-    "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "check_training",
-    "checkpoint",
-    "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
+    "ABSTRACT", "COMPILES", "COMPILES_OPS", "COMPILES_PYTHON", "FUNCTIONAL", "FUSED", "LAYER_BASE",
+    "LOOPS_IN_PYTHON", "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
+    "check_training", "checkpoint", "cond", "custom_gradient", "dense_gradient", "duplicate",
+    "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
     "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
@@ -21,6 +21,7 @@ __all__ = [
 ABSTRACT = False
 COMPILES = False
 COMPILES_OPS = False
+COMPILES_PYTHON = False
 FUNCTIONAL = False
 PURE_GRADS = False
 LOOPS_IN_PYTHON = True  # a loop of known length is a `for`, never traced as one

@@ -12,8 +12,8 @@ from keraslite.backend.counter import MASK, hashed, keys
 __all__ = [
     "FLOATING", "NUMERIC", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical",
     "cast", "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of",
-    "from_coo", "from_dlpack", "from_numpy", "is_sparse", "is_traced", "native", "new_value",
-    "number", "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
+    "from_coo", "from_dlpack", "from_numpy", "is_compiling", "is_sparse", "is_traced", "native",
+    "new_value", "number", "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (np.ndarray, np.generic)
@@ -106,6 +106,11 @@ def is_traced(x: Any) -> bool:
 
 
 _NO_SPARSE = "The numpy backend has no sparse tensors: leave sparse=False."
+
+
+def is_compiling() -> bool:
+    """Return whether the Python code that runs is read by a compiler: it never is."""
+    return False
 
 
 def from_coo(indices: Any, values: np.ndarray, shape: tuple) -> Any:

@@ -13,10 +13,10 @@ from keraslite.backend.tensorflow.module import TensorFlowLayer, TensorFlowOptim
 from keraslite.backend.tensorflow.tensors import convert, native, under_xla
 
 __all__ = [
-    "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "check_training",
-    "checkpoint",
-    "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
+    "ABSTRACT", "COMPILES", "COMPILES_OPS", "COMPILES_PYTHON", "FUNCTIONAL", "FUSED", "LAYER_BASE",
+    "LOOPS_IN_PYTHON", "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
+    "check_training", "checkpoint", "cond", "custom_gradient", "dense_gradient", "duplicate",
+    "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
     "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
@@ -24,6 +24,7 @@ __all__ = [
 ABSTRACT = True
 COMPILES = True  # a function, once for each shape of its arguments
 COMPILES_OPS = False
+COMPILES_PYTHON = False
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 PURE_GRADS = False
 LOOPS_IN_PYTHON = False  # a loop of known length is a `for`, never traced as one
@@ -39,10 +40,15 @@ autograph.CONVERSION_RULES = (autograph.DoNotConvert("keraslite"), *autograph.CO
 
 
 def new_variable(value: tf.Tensor, trainable: bool, name: str) -> tf.Variable:
-    """Storage for a variable, made outside any graph being traced."""
+    """Storage for a variable, made outside any graph being traced; replicas under a strategy."""
+    # Moving statistics are averaged over replicas; all else is the same on each.
+    averaged = not trainable and value.dtype.is_floating
+    rule = tf.VariableAggregation.MEAN if averaged else tf.VariableAggregation.ONLY_FIRST_REPLICA
+    kind = rule if tf.distribute.has_strategy() else tf.VariableAggregation.NONE
     # TensorFlow keeps 34 KB for ever of each name: those of layers, which count up, are left out.
+    name = name.rpartition("/")[2] or "variable"
     with tf.init_scope():
-        return tf.Variable(value, trainable=trainable, name=name.rpartition("/")[2] or "variable")
+        return tf.Variable(value, trainable=trainable, name=name, aggregation=kind)
 
 
 def read(raw: tf.Variable) -> tf.Tensor:
@@ -73,7 +79,9 @@ def check_training() -> None:
 
 
 def set_trainable(raw: Any, trainable: bool) -> None:
-    """Nothing to do: gradients are asked for by variable."""
+    """Say whether tapes watch a variable by themselves, and modules list it as trainable."""
+    for variable in getattr(raw, "values", (raw,)):  # replicas
+        variable._trainable = trainable
 
 
 def zeros(shape: tuple, dtype: str) -> tf.Tensor:

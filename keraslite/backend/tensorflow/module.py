@@ -23,7 +23,12 @@ class _Checkpointed(Trackable):
         return (cached_dependencies or self._kl_state()).get(name)
 
     def _kl_state_added(self) -> None:
-        """Give new variables the values of a checkpoint that was restored before they were made."""
+        """Make new variables in the scope of a strategy, or with the values of a checkpoint.
+
+        The checkpoint was restored before they were made; the strategy has them on its devices.
+        """
+        if tf.distribute.has_strategy():
+            self._kl_state()
         if self.__dict__.get("_self_unconditional_deferred_dependencies"):
             for name, child in self._kl_state().items():
                 self._handle_deferred_dependencies(name, child)
@@ -62,6 +67,30 @@ class TensorFlowLayer(_Checkpointed, tf.Module):
         state |= {name: v._kl_raw for name, v in self.own_variables()}
         optimizer = self.__dict__.get("optimizer")
         return state | {"optimizer": optimizer} if isinstance(optimizer, Trackable) else state
+
+    @property
+    def _default_save_signature(self) -> Any:
+        """The function that `tf.saved_model.save` writes for a model: its outputs for inputs."""
+        try:
+            inputs = self.input  # type: ignore[attr-defined]  # of a functional model
+        except AttributeError:
+            symbolic = getattr(self, "symbolic_inputs", list)()
+            if not symbolic:  # no model, or one of several arguments
+                return None
+            (inputs,) = symbolic
+
+        def serve(inputs: Any) -> Any:
+            return self(inputs, training=False)  # type: ignore[operator]
+
+        def spec_of(x: Any, name: str | None = None) -> Any:
+            if isinstance(x, dict):  # which names its values
+                return {key: spec_of(value, key) for key, value in x.items()}
+            if isinstance(x, list | tuple):
+                return type(x)(map(spec_of, x))
+            return tf.TensorSpec(x.shape, x.dtype, name)
+
+        spec = spec_of(inputs)
+        return tf.function(serve, input_signature=[spec], autograph=False)
 
 
 class TensorFlowOptimizer(_Checkpointed):

@@ -17,8 +17,8 @@ from keraslite.scopes import scopes
 __all__ = [
     "FLOATING", "NUMERIC", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical",
     "cast", "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of",
-    "from_coo", "from_dlpack", "from_numpy", "is_sparse", "is_traced", "native", "new_value",
-    "number", "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
+    "from_coo", "from_dlpack", "from_numpy", "is_compiling", "is_sparse", "is_traced", "native",
+    "new_value", "number", "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor)
@@ -153,6 +153,11 @@ def is_sparse(x: Any) -> bool:
 def is_traced(x: Any) -> bool:
     """Return whether values must not be read: there are none yet, or later calls have others."""
     return isinstance(x, tf.Tensor) and tf.is_symbolic_tensor(x)
+
+
+def is_compiling() -> bool:
+    """Return whether the Python code that runs is read by a compiler: it never is."""
+    return False
 
 
 def from_coo(indices: tf.Tensor, values: tf.Tensor, shape: tuple) -> tf.SparseTensor:

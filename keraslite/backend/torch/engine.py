@@ -21,10 +21,10 @@ from keraslite.backend.torch.tracing import in_transform, levels
 from keraslite.scopes import scopes
 
 __all__ = [
-    "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
-    "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add", "check_training",
-    "checkpoint",
-    "cond", "custom_gradient", "dense_gradient", "duplicate", "gradients_of", "jit", "jvp",
+    "ABSTRACT", "COMPILES", "COMPILES_OPS", "COMPILES_PYTHON", "FUNCTIONAL", "FUSED", "LAYER_BASE",
+    "LOOPS_IN_PYTHON", "OPTIMIZER_BASE", "PURE_GRADS", "TRAINS", "abstract", "assign", "assign_add",
+    "check_training", "checkpoint", "cond", "custom_gradient", "dense_gradient", "duplicate",
+    "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
     "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
 ]  # fmt: skip
@@ -34,6 +34,7 @@ OPTIMIZER_BASE = None
 ABSTRACT = True
 COMPILES = False  # unless it is asked to
 COMPILES_OPS = False
+COMPILES_PYTHON = True  # by torch.compile
 FUNCTIONAL = False  # variables are live: a step reads and writes them in place
 PURE_GRADS = True  # torch.func refuses assignments from inside
 LOOPS_IN_PYTHON = True  # a loop of known length is a `for`, never traced as one

@@ -1,11 +1,12 @@
 """The torch.nn.Module side of a layer: its parameters and submodules as torch sees them."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from keraslite.backend.torch.sharding import share_by_parameters
 from keraslite.backend.torch.tensors import dtype_of, native
 from keraslite.backend.torch.tracing import HOOKED, in_transform
 
@@ -15,8 +16,14 @@ class TorchLayer(torch.nn.Module):
 
     `_parameters` and `_modules` are views of the layer's own variables and sublayers, so that
     torch.optim, state_dict, `.to(device)` and nesting inside a plain nn.Module work; nothing is
-    stored twice, and a variable is made only when torch asks for it.
+    stored twice, and a variable is made only when torch asks for it. What lies in a list or a dict
+    goes by a name without dots, `blocks_0`: torch takes a name apart at its dots.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if any(base.__name__ == "FSDPModule" for base in cls.__bases__):  # by `fully_shard`
+            share_by_parameters(TorchLayer)
 
     def _init_backend(self) -> None:
         state = self.__dict__
@@ -32,29 +39,63 @@ class TorchLayer(torch.nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, torch.nn.Module) and not isinstance(value, TorchLayer):
             value = self._kl_wrapped_module(value)  # else nobody would train its parameters
-        if isinstance(value, torch.Tensor) and isinstance(value, torch.nn.Parameter):  # fast first
+        elif isinstance(value, torch.Tensor) and isinstance(value, torch.nn.Parameter):
+            # torch's own functions set them so; that it is a tensor is quicker to tell.
             variable = self.__dict__.get(name)
-            if hasattr(type(variable), "_kl_raw"):  # a Variable: torch's own functions set one so
+            if variable is None:
+                variable = self._kl_named_variables().get(name)
+            if hasattr(type(variable), "_kl_raw"):  # a Variable
                 variable.check_shape(value.shape)
                 _hold(variable, value)
                 return
+            value = self._kl_weight_over(name, value)
         object.__setattr__(self, name, value)
+
+    def _kl_weight_over(self, name: str, value: torch.nn.Parameter) -> Any:
+        """Return a new weight of the layer whose storage is a parameter."""
+        variable = self.add_weight(
+            tuple(value.shape), "zeros", dtype_of(value), value.requires_grad, name=name
+        )
+        variable.share(value)
+        return variable
+
+    def _kl_named_variables(self) -> dict[str, Any]:
+        return _split(_without_slashes(self.own_variables()))[0]
 
     @property
     def _parameters(self) -> dict[str, torch.nn.Parameter]:
-        return _Live((k, v) for k, v in self.own_variables() if v.made_trainable)
+        return _live(self._kl_named_variables(), True)
 
     @property
     def _buffers(self) -> dict[str, torch.Tensor]:
-        return _Live((k, v) for k, v in self.own_variables() if not v.made_trainable)
+        return _live(self._kl_named_variables(), False)
 
     @property
     def _modules(self) -> dict[str, torch.nn.Module]:
-        return {
-            name.replace("/", "."): layer
-            for name, layer in self.own_layers()
-            if isinstance(layer, torch.nn.Module)
-        }
+        layers, parts = _split(_without_slashes(self.own_layers()))
+        for head, inside in _split(_without_slashes(self.own_variables()))[1].items():
+            parts.setdefault(head, {}).update(inside)
+        modules = {name: x for name, x in layers.items() if isinstance(x, torch.nn.Module)}
+        for head, inside in parts.items():
+            while head in modules:
+                head += "_"
+            modules[head] = _Part(inside)
+        return modules
+
+    def get_parameter(self, target: str) -> torch.nn.Parameter:
+        """Return a parameter by its name in `named_parameters`."""
+        return self._kl_tensor(target, "_parameters")
+
+    def get_buffer(self, target: str) -> torch.Tensor:
+        """Return a buffer by its name in `named_buffers`."""
+        return self._kl_tensor(target, "_buffers")
+
+    def _kl_tensor(self, target: str, group: str) -> Any:
+        path, _, name = target.rpartition(".")
+        tensors = getattr(self.get_submodule(path), group)
+        if name not in tensors:
+            raise AttributeError(f"{self.name!r} has no {target!r} in {group}.")
+        return tensors[name]
 
     def _apply(self, fn: Callable, recurse: bool = True) -> Any:
         """Apply a function such as that of `.to()` to all tensors; dtypes follow."""
@@ -80,32 +121,96 @@ class TorchLayer(torch.nn.Module):
         self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: list,
         unexpected: list, errors: list,
     ) -> None:  # fmt: skip
-        # torch takes a name up to its first dot for a module's; ours may have dots ("blocks.0").
-        candidates: list[str] = []
-        # Values are copied: an assigned tensor would end up in an attribute that nobody reads.
-        metadata = {**metadata, "assign_to_params_buffers": False}
+        # State dicts were written under names with dots once: "blocks.0.kernel".
+        for named in (self.own_layers(), self.own_variables()):
+            for (path, _), name in zip(named, _without_slashes(named), strict=True):
+                old = prefix + path.replace("/", ".")
+                if "/" in path:
+                    for key in [k for k in state_dict if k == old or k.startswith(f"{old}.")]:
+                        state_dict[prefix + name + key[len(old) :]] = state_dict.pop(key)
         super()._load_from_state_dict(
-            state_dict, prefix, metadata, strict, missing, candidates, errors
+            state_dict, prefix, metadata, strict, missing, unexpected, errors
         )
-        inside = tuple(f"{prefix}{name}." for name in self._modules)
-        tensors = {prefix + name for name in (*self._parameters, *self._buffers)}
-        unexpected += [k for k in candidates if not k.startswith(inside) and k not in tensors]
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and "_layers_in_order" in self.__dict__:
-            # torch reads the parts of a parameter's name as attributes.
-            layer = self._modules.get(name)
-            if layer is not None:
-                return layer
-        return object.__getattribute__(self, name)  # with the error of a property, or Python's own
+        # torch reads the parts of a parameter's name as attributes.
+        value = None if name.startswith("_") else self._kl_inside(name)
+        if value is None:
+            return object.__getattribute__(self, name)  # with the error of a property, or Python's
+        return value
+
+    def _kl_inside(self, name: str) -> Any:
+        """Return what lies in a graph, a list or a dict, by its name here; None if nothing does."""
+        state = self.__dict__
+        parts = name.split("_")
+        starts = ["_".join(parts[:i]) for i in range(1, len(parts))]
+        if (
+            "_layers_in_order" in state
+            or any(s in state or f"_{s}" in state for s in starts)
+            or any("." in v.name for v in state.get("_kl_added", ()))
+        ):
+            for inside in (self._modules, self._parameters, self._buffers):
+                if name in inside:
+                    return inside[name]
+        return None
+
+
+def _without_slashes(named: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return what has paths by names without slashes, in its order."""
+    taken = {name for name, _ in named if "/" not in name}
+    result: dict[str, Any] = {}
+    for path, value in named:
+        name = base = path.replace("/", "_")
+        number = 0
+        while name != path and name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        taken.add(name)
+        result[name] = value
+    return result
+
+
+def _split(named: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return what has names without dots, and the rest by the part of its name before the dot."""
+    own = {name: value for name, value in named.items() if "." not in name}
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in named.items() if len(own) < len(named) else ():
+        head, dot, rest = name.partition(".")
+        if dot:
+            parts.setdefault(head, {})[rest] = value
+    return own, parts
+
+
+class _Part(torch.nn.Module):
+    """What has names that begin alike, up to a dot: the weights of a module of torch's."""
+
+    def __init__(self, named: dict[str, Any]):
+        super().__init__()
+        own, parts = _split(named)
+        variables = {name: x for name, x in own.items() if not isinstance(x, torch.nn.Module)}
+        modules = {name: x for name, x in own.items() if name not in variables}
+        self.__dict__["_parameters"] = _live(variables, True)
+        self.__dict__["_buffers"] = _live(variables, False)
+        self.__dict__["_modules"] = modules | {head: _Part(x) for head, x in parts.items()}
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, metadata: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        # Values are copied: a module of torch's may hold a tensor in several places.
+        metadata = {**metadata, "assign_to_params_buffers": False}
+        super()._load_from_state_dict(state_dict, prefix, metadata, *args, **kwargs)
+
+
+def _live(variables: dict[str, Any], trainable: bool) -> "_Live":
+    return _Live({name: v for name, v in variables.items() if bool(v.made_trainable) is trainable})
 
 
 class _Live(dict):
     """Variables under their torch names; a tensor put in takes the place of the variable's own."""
 
-    def __init__(self, variables: Iterable[tuple[str, Any]]):
-        self.variables = {name.replace("/", "."): v for name, v in variables}
-        super().__init__({name: v._kl_raw for name, v in self.variables.items()})
+    def __init__(self, variables: dict[str, Any]):
+        self.variables = variables
+        super().__init__({name: v._kl_raw for name, v in variables.items()})
 
     def __setitem__(self, name: str, value: torch.Tensor) -> None:
         _hold(self.variables[name], value)

@@ -15,8 +15,8 @@ from keraslite.backend.torch.tracing import levels, traced
 __all__ = [
     "FLOATING", "NUMERIC", "TYPES", "WIDER", "accelerated", "allow_tensor_float_32", "canonical",
     "cast", "convert", "coo_parts", "copy", "densify", "detach", "device_scope", "dtype_of",
-    "from_coo", "from_dlpack", "from_numpy", "is_sparse", "is_traced", "native", "new_value",
-    "number", "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
+    "from_coo", "from_dlpack", "from_numpy", "is_compiling", "is_sparse", "is_traced", "native",
+    "new_value", "number", "placed", "random_bits", "shape_of", "take_rows", "to_numpy",
 ]  # fmt: skip
 
 TYPES: tuple = (torch.Tensor, torch.nn.Parameter)
@@ -188,6 +188,11 @@ def is_sparse(x: Any) -> bool:
 def is_traced(x: Any) -> bool:
     """Return whether values must not be read: there are none yet, or later calls have others."""
     return isinstance(x, torch.Tensor) and traced()
+
+
+def is_compiling() -> bool:
+    """Return whether the Python code that runs is read by a compiler."""
+    return torch.compiler.is_compiling()
 
 
 def from_coo(indices: torch.Tensor, values: torch.Tensor, shape: tuple) -> torch.Tensor:

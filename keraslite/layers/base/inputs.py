@@ -16,6 +16,10 @@ _STRUCTURES = (list, tuple, dict)
 _PLAIN = (type(None), bool, int, float, str, slice)
 
 
+class InGraphError(Exception):
+    """An argument is a tensor of a TensorFlow graph, and the layer is of another backend."""
+
+
 def convert_input(layer: Any, x: Any, target: Any) -> Any:
     """Convert one argument: literals to tensors, foreign tensors by a move, floats by a cast.
 
@@ -45,6 +49,8 @@ def _convert(layer: Any, x: Any, name: str | None, target: Any) -> Any:
     if name == layer.backend:
         return module.cast(x, layer.compute_dtype)
     if name is not None:
+        if backends.in_graph(x):
+            raise InGraphError
         return convert_input(layer, backends.to_backend(x, layer.backend), target)
     if isinstance(x, Variable):
         return convert_input(layer, x.value, target)

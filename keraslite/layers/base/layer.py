@@ -33,7 +33,7 @@ from keraslite.layers.base.building import (
 from keraslite.layers.base.calls import CallContext, CallSpec, resolve_training
 from keraslite.layers.base.config import layer_config, own_arguments
 from keraslite.layers.base.input_spec import check_input_spec
-from keraslite.layers.base.inputs import any_symbolic, convert_input
+from keraslite.layers.base.inputs import InGraphError, any_symbolic, convert_input
 from keraslite.layers.base.masks import (
     FOLLOW_MASKS,
     any_masked,
@@ -347,9 +347,13 @@ class Layer(Tracked, Operation):
     def _call(self, args: tuple, kwargs: dict) -> Any:
         spec, compute = self._kl_spec, self._kl_policy.compute_dtype
         target = backends.MODULES[self.backend].native(compute) if self.autocast else None
-        args = tuple([convert_input(self, x, target) for x in args])
-        if kwargs:
-            kwargs = {k: convert_input(self, v, target) for k, v in kwargs.items()}
+        try:
+            converted = tuple([convert_input(self, x, target) for x in args])
+            if kwargs:
+                kwargs = {k: convert_input(self, v, target) for k, v in kwargs.items()}
+        except InGraphError:  # as in tf.data.Dataset.map
+            return moving.copy_for_graph(self)(*args, **kwargs)
+        args = converted
         symbolic = any_symbolic(args) or (bool(kwargs) and any_symbolic(kwargs.values()))
         if not self.built:
             self._build(args, kwargs)

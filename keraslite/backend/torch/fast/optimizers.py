@@ -9,6 +9,7 @@ from operator import is_
 from typing import Any
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 _DTYPES = {torch.float32, torch.bfloat16, torch.float64}
 _DEVICES = {"cpu", "cuda"}
@@ -27,6 +28,20 @@ def _number(x: Any) -> Any:
 def _count(iterations: torch.Tensor, step: int) -> None:
     iterations.add_(1)
     iterations._kl_number = (iterations._version, step + 1)
+
+
+def _mark_written(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Count the writes of a user's fused optimizer, whose kernels leave the versions as they are.
+
+    By its version a packed or folded copy of a weight is told to be current.
+    """
+    if not torch.compiler.is_compiling():
+        for group in optimizer.param_groups:
+            if group.get("fused"):
+                torch.autograd.graph.increment_version(group["params"])
+
+
+register_optimizer_step_post_hook(_mark_written)
 
 
 class _Group:
