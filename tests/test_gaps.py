@@ -54,16 +54,7 @@ def _hash_in_a_step():
         model.fit(np.arange(4), np.ones((4, 2), "float32"), verbose=0)
 
 
-def _another_framework_as_a_layer(backend):
-    import torch
-
-    module = torch.nn.Linear(2, 2)
-    with keras.use_backend(backend):
-        layers.TorchModuleWrapper(module)
-
-
 GAPS = {
-    "a module of torch as a layer on jax": lambda: _another_framework_as_a_layer("jax"),
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
     "torch.func.functional_call of layers in a list": lambda: _of_a_list(
         lambda torch, model, x: torch.func.functional_call(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keraslite.backend.foreign import ForeignFunction, Spec
+from keraslite.backend.foreign import NO_SECOND, ForeignFunction, Spec
 from keraslite.backend.tensorflow.tensors import dtype_of, native
 
 __all__ = ["COMPILES_FOREIGN", "call_foreign"]
@@ -49,10 +49,7 @@ def _gradients(
         )  # fmt: skip
 
         def refuse(*_: Any) -> Any:
-            raise NotImplementedError(
-                "Functions of other frameworks have first derivatives alone on tensorflow: make "
-                "the model under the backend of its framework for higher ones."
-            )
+            raise NotImplementedError(NO_SECOND)
 
         return found, refuse
 

@@ -3,9 +3,8 @@
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
-from keraslite.backend.foreign import ForeignFunction
+from keraslite.backend.foreign import NO_SECOND, ForeignFunction
 from keraslite.backend.torch.tensors import dtype_of, from_numpy, to_numpy
 
 __all__ = ["COMPILES_FOREIGN", "call_foreign"]
@@ -37,28 +36,51 @@ class _Foreign(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple:
         tensors = ctx.saved_tensors
         sources = ctx.function.sources([dtype_of(x) for x in tensors])
-        found = ctx.function.vjp(
-            [*map(to_numpy, tensors)], [to_numpy(upstream[i]) for i in ctx.targets]
-        )
+        above = [upstream[i] for i in ctx.targets]
+        found = _Gradient.apply(ctx.function, len(tensors), sources, *tensors, *above)
         gradients: list[torch.Tensor | None] = [None] * len(tensors)
         for i, gradient in zip(sources, found, strict=True):
-            gradients[i] = from_numpy(gradient).to(tensors[i].dtype)
+            gradients[i] = gradient
         return (None, *gradients)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, function: ForeignFunction, *tensors: Any) -> tuple:
-        rows = [
-            _Foreign.apply(
-                function,
-                *(
-                    x if axis is None else x.select(axis, i)
-                    for x, axis in zip(tensors, in_dims[1:], strict=True)
-                ),
-            )
-            for i in range(info.batch_size)
-        ]
-        return tuple(torch.stack(column) for column in zip(*rows, strict=True)), (0,) * len(rows[0])
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple:
+        return _row_by_row(_Foreign, info.batch_size, in_dims, args)
+
+
+def _row_by_row(cls: Any, size: int, in_dims: tuple, args: tuple) -> tuple:
+    """Run a function along a mapped axis one row after the other."""
+    pairs = list(zip(args, in_dims, strict=True))
+    rows = [
+        cls.apply(*(x.select(axis, i) if type(axis) is int else x for x, axis in pairs))
+        for i in range(size)
+    ]
+    return tuple(torch.stack(column) for column in zip(*rows, strict=True)), (0,) * len(rows[0])
+
+
+class _Gradient(torch.autograd.Function):
+    """The gradient of a function of another framework; it has none itself."""
+
+    @staticmethod
+    def forward(
+        function: ForeignFunction, count: int, sources: list[int], *tensors: torch.Tensor
+    ) -> tuple:
+        arrays = [*map(to_numpy, tensors)]
+        found = function.vjp(arrays[:count], arrays[count:])
+        pairs = zip(sources, found, strict=True)
+        return tuple(from_numpy(x).to(tensors[i].dtype) for i, x in pairs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> Any:
+        raise NotImplementedError(NO_SECOND)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple:
+        return _row_by_row(_Gradient, info.batch_size, in_dims, args)

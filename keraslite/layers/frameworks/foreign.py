@@ -103,7 +103,7 @@ class ForeignLayer(Layer):
             trainable: whether it is trained.
             name: the weight's name.
         """
-        dtype = backends.load(self._kl_framework or "").dtype_of(storage)
+        dtype = self._dtype_of(storage)
         variable = self.add_weight(
             tuple(storage.shape), "zeros", dtype=dtype, trainable=trainable, autocast=False,
             name=name,
@@ -114,12 +114,19 @@ class ForeignLayer(Layer):
             variable.assign(backends.to_numpy(storage))  # a copy: the object may go on changing
         return variable
 
+    def _dtype_of(self, storage: Any) -> str:
+        """The dtype of a weight: JAX has no integers of 64 bits."""
+        name = backends.load(self._kl_framework or "").dtype_of(storage)
+        return backends.load(self.backend).canonical(name)
+
     def set_backend(self, name: str) -> None:
         """Make the layer one of another backend; at home its weights are the object's own again."""
         super().set_backend(name)
         if self.at_home:
             self.write_storages()
-            for variable, storage in self.storages():
+        for variable, storage in self.storages():
+            variable.storage_dtype = self._dtype_of(storage)
+            if self.at_home:
                 variable.share(storage)
                 backends.load(name).set_trainable(storage, variable.trainable)
 

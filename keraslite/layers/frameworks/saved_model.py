@@ -64,7 +64,8 @@ class TFSMLayer(TensorFlowFunctions):
                 loaded, call_training_endpoint, "call_training_endpoint"
             )
             functions.append(self.call_training_endpoint_fn)
-        self.share_variables(saved_model.variables_of(functions))
+        variables = saved_model.variables_of(functions)
+        self.share_variables(variables, [v.name.replace("/", "_") for v in variables])
         self.built = True
 
     def call(self, inputs: Tensor, training: bool = False, **kwargs: Any) -> Any:

@@ -16,12 +16,12 @@ class TensorFlowFunctions(ForeignLayer):
     _kl_weights: tuple[Variable, ...] = ()
     _kl_raws: tuple[Any, ...] = ()
 
-    def share_variables(self, raws: Iterable[Any]) -> None:
-        """Make weights of the variables of the functions."""
+    def share_variables(self, raws: Iterable[Any], names: list[str]) -> None:
+        """Make weights of the variables of the functions, under names."""
         self._kl_raws = tuple(raws)
         self._kl_weights = tuple(
-            self.add_shared_weight(raw, raw.trainable, raw.name.replace("/", "_"))
-            for raw in self._kl_raws
+            self.add_shared_weight(raw, raw.trainable, name)
+            for raw, name in zip(self._kl_raws, names, strict=True)
         )
 
     def storages(self) -> list[tuple[Variable, Any]]:

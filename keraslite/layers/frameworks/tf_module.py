@@ -54,14 +54,18 @@ class TFModuleLayer(TensorFlowFunctions):
         from keraslite.backend.tensorflow import functions
 
         self.__dict__["module"], self.method = module, method
-        raws = functions.variables_in(module)
+        variables = functions.variables_in(module)
         parameters = inspect.signature(self.function).parameters
         self._kl_training = [n for n in ("training", "is_training") if n in parameters]
         self.seed_generator = SeedGenerator(seed) if "seed" in parameters else None
         self.seed = seed
-        if raws:
-            self.share_variables(raws)
+        if variables:
+            self._share(variables)
             self.built = True
+
+    def _share(self, variables: list[Any]) -> None:
+        names = [v.name.partition(":")[0].replace("/", "_") for v in variables]
+        self.share_variables(variables, names)
 
     @property
     def function(self) -> Callable:
@@ -81,7 +85,7 @@ class TFModuleLayer(TensorFlowFunctions):
             args, kwargs = tree.map_structure(example, (args, kwargs))
             kwargs = {name: x for name, x in kwargs.items() if name != "training"}
             self.function(*args, **self._settings(kwargs, False))
-        self.share_variables(functions.variables_in(self.module))
+        self._share(functions.variables_in(self.module))
         super()._build(args, kwargs)
 
     def _settings(self, kwargs: dict, training: bool) -> dict:
