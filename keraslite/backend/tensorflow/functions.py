@@ -111,20 +111,31 @@ class TensorFlowFunction(ForeignFunction):
     ):  # fmt: skip
         super().__init__(function, trained)
         self.variables = variables
-        self._forward = tf.function(self._run, autograph=False)
-        self._vjp = tf.function(self._pullback, autograph=False)
-        for compiled in (self._forward, self._vjp):
-            compiled._omit_frequent_tracing_warning = True
+        self._count = 0  # of the weights and inputs, before the gradients of outputs
+        self._graphs: dict[tuple, Callable] = {}  # by shapes and dtypes: tf.function looks longer
 
-    def _run(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    def _graph(self, function: Callable, specs: list[Spec]) -> Callable:
+        """Return a function of tensors as a graph, made once for their shapes and dtypes."""
+        key = (function.__name__, *specs)
+        if key not in self._graphs:
+            tensors = [tf.TensorSpec(shape, native(name)) for shape, name in specs]
+            compiled = tf.function(function, autograph=False)
+            self._graphs[key] = compiled.get_concrete_function(*tensors)
+        return self._graphs[key]
+
+    def _run_graph(self, function: Callable, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        graph = self._graph(function, [(x.shape, x.dtype.name) for x in arrays])
+        return [x.numpy() for x in graph(*(tf.convert_to_tensor(x) for x in arrays))]
+
+    def _run(self, *tensors: tf.Tensor) -> list[tf.Tensor]:
         return self._results(self._with_weights(tensors))
 
-    def _with_weights(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    def _with_weights(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Assign the weights to the variables, and return the inputs."""
         count = len(self.variables)
         pairs = zip(tensors[:count], self.variables, strict=True)
         _assign(self.variables, [tf.cast(x, v.dtype) for x, v in pairs])
-        return tensors[count:]
+        return list(tensors[count:])
 
     def _results(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
         outputs, updated = self.function(list(self.variables), inputs)
@@ -138,35 +149,37 @@ class TensorFlowFunction(ForeignFunction):
         _refuse_hidden_states()
         return [*results, *(tf.identity(v) for v in updated)]
 
-    def _pullback(self, tensors: list[tf.Tensor], upstream: list[tf.Tensor]) -> list[tf.Tensor]:
-        inputs, count = self._with_weights(tensors), len(self.variables)
+    def _pullback(self, *tensors: tf.Tensor) -> list[tf.Tensor]:
+        count = len(self.variables)
+        tensors, upstream = tensors[: self._count], tensors[self._count :]
+        inputs = self._with_weights(tensors)
         moving = self.sources([dtype_of(x) for x in tensors])
         sources = [self.variables[i] if i < count else tensors[i] for i in moving]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
             results = self._results(inputs)
             outputs = [results[i] for i in self.targets([dtype_of(x) for x in results])]
-        found = tape.gradient(outputs, sources, upstream, tf.UnconnectedGradients.ZERO)
+        found = tape.gradient(outputs, sources, list(upstream), tf.UnconnectedGradients.ZERO)
         return [tf.convert_to_tensor(x) for x in found]
 
     def forward(self, *arrays: np.ndarray) -> list[np.ndarray]:
         """Run the function."""
         with _LOCK:
-            return [x.numpy() for x in self._forward([tf.convert_to_tensor(x) for x in arrays])]
+            return self._run_graph(self._run, arrays)
 
     def vjp(self, arrays: list[np.ndarray], upstream: list[np.ndarray]) -> list[np.ndarray]:
         """Run the function again, and its gradient."""
         with _LOCK:
-            tensors = ([tf.convert_to_tensor(x) for x in part] for part in (arrays, upstream))
-            return [x.numpy() for x in self._vjp(*tensors)]
+            self._count = len(arrays)
+            return self._run_graph(self._pullback, [*arrays, *upstream])
 
     def infer(self, specs: list[Spec]) -> list[Spec]:
         """Trace the function; where it does not tell its shapes, run it on zeros."""
         with _LOCK:
-            tensors = [tf.TensorSpec(shape, native(name)) for shape, name in specs]
-            results = self._forward.get_concrete_function(tensors).structured_outputs
+            graph: Any = self._graph(self._run, specs)
+            results = graph.structured_outputs
             if not all(x.shape.is_fully_defined() for x in results):
-                results = self._forward([tf.zeros(shape, native(name)) for shape, name in specs])
+                results = graph(*(tf.zeros(shape, native(name)) for shape, name in specs))
             return [(tuple(x.shape), dtype_of(x)) for x in results]
 
 
