@@ -15,8 +15,8 @@ from keraslite import dtypes
 Spec = tuple[tuple, str]  # a shape, in which None is a size that is not known, and a dtype
 
 NO_SECOND = (
-    "The gradient of another framework's function has no gradient: move the layer to the backend of "
-    "its own framework for second derivatives."
+    "The gradient of another framework's function has no gradient itself: for second derivatives, "
+    "move the layer to the backend of its own framework."
 )
 # In the place of unknown sizes: what differs between two runs with these is unknown.
 _SIZES = (48, 96)
