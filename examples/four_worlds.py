@@ -49,7 +49,7 @@ class TensorFlowHead(tf.Module):
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         kernel = np.random.default_rng(0).normal(0, inputs**-0.5, (inputs, outputs))
-        self.kernel = tf.Variable(kernel.astype("float32"), name="kernel")
+        self.kernel = tf.Variable(tf.constant(kernel, tf.float32), name="kernel")
         self.bias = tf.Variable(tf.zeros(outputs), name="bias")
 
     def __call__(self, inputs: Any) -> Any:
@@ -127,6 +127,6 @@ def main(epochs: int = 5, count: int = 512, say: Callable[[str], None] = print) 
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=5, help="epochs on each backend")
     main(parser.parse_args().epochs)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keraslite import backend as backends
-from keraslite import tree
+from keraslite import dtypes, tree
 from keraslite.backend.foreign import ForeignFunction
 from keraslite.layers.base.layer import Layer
 from keraslite.scopes import scopes
@@ -124,11 +124,17 @@ class ForeignLayer(Layer):
         super().set_backend(name)
         if self.at_home:
             self.write_storages()
+        module = backends.load(name)
         for variable, storage in self.storages():
-            variable.storage_dtype = self._dtype_of(storage)
+            dtype = self._dtype_of(storage)
             if self.at_home:
+                variable.storage_dtype = dtype
                 variable.share(storage)
-                backends.load(name).set_trainable(storage, variable.trainable)
+                module.set_trainable(storage, variable.trainable)
+            elif variable.storage_dtype != dtype:  # JAX had no integers of 64 bits, or has none
+                value = module.new_value(variable.numpy().astype(dtypes.to_numpy(dtype)), dtype)
+                variable.storage_dtype = dtype
+                variable.share(module.new_variable(value, variable.trainable, variable.path))
 
     def write_storages(self) -> None:
         """Give the object of the framework the values of the weights, which it may not share."""

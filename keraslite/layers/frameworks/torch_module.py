@@ -34,8 +34,7 @@ class TorchModuleWrapper(ForeignLayer):
         name: a name.
         output_shape: the shape of the outputs, with the batch axis; found by a run of the module
             without data if None.
-        seed: the seed of its random numbers.
-        kwargs: those of every layer.
+        kwargs: `seed`, that of its random numbers, and those of every layer.
 
     Raises:
         TypeError: it is no module.
@@ -53,9 +52,9 @@ class TorchModuleWrapper(ForeignLayer):
     _kl_framework = "torch"
 
     def __init__(
-        self, module: Any, name: str | None = None, output_shape: Any = None,
-        seed: int | None = None, **kwargs: Any,
-    ):  # fmt: skip
+        self, module: Any, name: str | None = None, output_shape: Any = None, **kwargs: Any
+    ):
+        seed = kwargs.pop("seed", None)
         super().__init__(name=name, **kwargs)
         from keraslite.backend.torch import wrapped
 
