@@ -54,7 +54,30 @@ def _hash_in_a_step():
         model.fit(np.arange(4), np.ones((4, 2), "float32"), verbose=0)
 
 
+def _second_derivative(backend):
+    import torch
+
+    with keras.use_backend(backend):
+        layer = layers.TorchModuleWrapper(torch.nn.Softplus())
+        slope = keras.grad(lambda x: keras.ops.sum(layer(x)))
+        keras.grad(lambda x: keras.ops.sum(slope(x)))(keras.ops.convert_to_tensor(STEPS))
+
+
+def _hidden_random_state():
+    import tensorflow as tf
+
+    class Drop(tf.Module):
+        def __call__(self, x):
+            return tf.nn.dropout(x, 0.5)
+
+    with keras.use_backend("torch"):
+        layers.TFModuleLayer(Drop())(STEPS)
+
+
 GAPS = {
+    "second derivatives of a torch module on jax": lambda: _second_derivative("jax"),
+    "second derivatives of a torch module on tensorflow": lambda: _second_derivative("tensorflow"),
+    "tf.nn.dropout in a tf.Module on torch": _hidden_random_state,
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
     "torch.func.functional_call of layers in a list": lambda: _of_a_list(
         lambda torch, model, x: torch.func.functional_call(

@@ -36,6 +36,7 @@ class _Foreign(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
 
     @staticmethod
+    @torch.compiler.disable
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple:
         tensors = ctx.saved_tensors
         sources = ctx.function.sources([dtype_of(x) for x in tensors])
