@@ -25,16 +25,30 @@ def _hash_in_a_step():
         model.fit(np.arange(4), np.ones((4, 2), "float32"), verbose=0)
 
 
-def _another_framework_as_a_layer(backend):
+def _second_derivative(backend):
     import torch
 
-    module = torch.nn.Linear(2, 2)
     with keras.use_backend(backend):
-        layers.TorchModuleWrapper(module)
+        layer = layers.TorchModuleWrapper(torch.nn.Softplus())
+        slope = keras.grad(lambda x: keras.ops.sum(layer(x)))
+        keras.grad(lambda x: keras.ops.sum(slope(x)))(keras.ops.convert_to_tensor(STEPS))
+
+
+def _hidden_random_state():
+    import tensorflow as tf
+
+    class Drop(tf.Module):
+        def __call__(self, x):
+            return tf.nn.dropout(x, 0.5)
+
+    with keras.use_backend("torch"):
+        layers.TFModuleLayer(Drop())(STEPS)
 
 
 GAPS = {
-    "a module of torch as a layer on jax": lambda: _another_framework_as_a_layer("jax"),
+    "second derivatives of a torch module on jax": lambda: _second_derivative("jax"),
+    "second derivatives of a torch module on tensorflow": lambda: _second_derivative("tensorflow"),
+    "tf.nn.dropout in a tf.Module on torch": _hidden_random_state,
     "Hashing inside the step of a subclass on jax": _hash_in_a_step,
 }
 

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import wave
@@ -173,6 +174,16 @@ def test_the_example_trains_and_draws(name, says, tmp_path):
     )  # fmt: skip
     assert says in done.stdout
     assert {"augmented.png", "history.png", "confusions.png"} <= set(os.listdir(tmp_path))
+
+
+@pytest.mark.slow
+def test_the_example_of_four_worlds():
+    names = runpy.run_path(str(EXAMPLES / "four_worlds.py"))
+    lines: list[str] = []
+    losses = names["main"](epochs=2, count=128, say=lines.append)  # it compares them itself
+    assert set(losses) == {"jax", "torch", "tensorflow"}
+    assert losses["jax"][1] < losses["jax"][0]
+    assert sum("outputs differ by" in line for line in lines) == 3
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ holds a framework: `tensors.py` makes, casts and reads tensors, `engine.py` has 
 gradients, compilation and control flow, `errors.py` tells its errors apart, and the primitives lie
 in a file for each topic of `ops/` (`primitives.py` says which small topics share one). What layers
 of a framework's own code need (`layers/frameworks/`) lies beside: `torch/wrapped.py`,
-`jax/functions.py`, `jax/flax_modules.py`, `tensorflow/saved_model.py`.
+`jax/functions.py`, `jax/flax_modules.py`, `jax/haiku_modules.py`, `tensorflow/functions.py`. On the
+backends of other frameworks such code is a `foreign.ForeignFunction`, which `carrier.py` calls.
 `torch/fast/` holds faster forms of operations, without which results are the same. `counter`,
 `integers`, `memory` and `windows` are arithmetic that several backends share; `freed_memory` keeps
 the memory of a step for the next one.

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keraslite.backend.foreign import ForeignFunction
+
 Tensor = Any
 Storage = Any  # what holds a variable: a tensor, or the framework's own variable
 
@@ -32,6 +34,7 @@ class Backend(Protocol):
     OPTIMIZER_BASE: type | None  # likewise optimizers
     ABSTRACT: bool  # `abstract` computes no values
     COMPILES: bool  # `jit` compiles unless it is told not to, once for each shape
+    COMPILES_FOREIGN: bool  # compiled programs can call functions of other frameworks
     COMPILES_OPS: bool  # every operation is compiled, once for each shape of its arguments
     COMPILES_PYTHON: bool  # Python may be compiled, where tensors have attributes and no identity
     FUNCTIONAL: bool  # a compiled step takes and returns variables; else it writes them in place
@@ -188,6 +191,9 @@ class Backend(Protocol):
 
     def custom_gradient(self, fn: Callable) -> Callable:
         """Give a function its own gradient: `fn(*args)` returns the value and a function of it."""
+
+    def call_foreign(self, function: ForeignFunction, tensors: list[Tensor]) -> list[Tensor]:
+        """Call a function of another framework, with its gradients where there are any."""
 
     def checkpoint(self, fn: Callable) -> Callable:
         """Compute `fn` again for its gradient, instead of keeping what that needs."""

@@ -35,8 +35,10 @@ from keraslite.layers.convolution import (
 from keraslite.layers.core import Dense, EinsumDense, Identity, Masking, Wrapper
 from keraslite.layers.embedding import Embedding, ReversibleEmbedding
 from keraslite.layers.frameworks.flax_module import FlaxLayer
+from keraslite.layers.frameworks.haiku_module import HaikuLayer
 from keraslite.layers.frameworks.jax_function import JaxLayer
 from keraslite.layers.frameworks.saved_model import TFSMLayer
+from keraslite.layers.frameworks.tf_module import TFModuleLayer
 from keraslite.layers.frameworks.torch_module import TorchModuleWrapper
 from keraslite.layers.input_layer import Input, InputLayer
 from keraslite.layers.lambda_layer import Lambda
@@ -224,9 +226,9 @@ __all__ = [
     "GaussianNoise", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
     "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalAvgPool3D", "GlobalMaxPool1D", "GlobalMaxPool2D",
     "GlobalMaxPool3D", "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D",
-    "GroupNormalization", "GroupQueryAttention", "GroupedQueryAttention", "HashedCrossing",
-    "Hashing", "Identity", "Input", "InputLayer", "InputSpec", "IntegerLookup", "JaxLayer", "LSTM",
-    "LSTMCell", "Lambda", "Layer", "LayerNormalization", "LeakyReLU", "Masking",
+    "GroupNormalization", "GroupQueryAttention", "GroupedQueryAttention", "HaikuLayer",
+    "HashedCrossing", "Hashing", "Identity", "Input", "InputLayer", "InputSpec", "IntegerLookup",
+    "JaxLayer", "LSTM", "LSTMCell", "Lambda", "Layer", "LayerNormalization", "LeakyReLU", "Masking",
     "MaxNumBoundingBoxes", "MaxPool1D", "MaxPool2D", "MaxPool3D", "MaxPooling1D", "MaxPooling2D",
     "MaxPooling3D", "Maximum", "MelSpectrogram", "Minimum", "MixUp", "Mosaic", "MultiHeadAttention",
     "Multiply", "Normalization", "PReLU", "Permute", "Pipeline", "RMSNormalization", "RNN",
@@ -239,7 +241,8 @@ __all__ = [
     "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D", "SimpleRNN",
     "SimpleRNNCell", "Softmax", "Solarization", "SpatialDropout1D", "SpatialDropout2D",
     "SpatialDropout3D", "SpectralNormalization", "StackedRNNCells", "StringLookup", "Subtract",
-    "TFSMLayer", "TextVectorization", "TimeDistributed", "TorchModuleWrapper", "UnitNormalization",
+    "TFModuleLayer", "TFSMLayer", "TextVectorization", "TimeDistributed", "TorchModuleWrapper",
+    "UnitNormalization",
     "UpSampling1D", "UpSampling2D", "UpSampling3D", "Wrapper", "ZeroPadding1D", "ZeroPadding2D",
     "ZeroPadding3D", "add", "average", "concatenate", "deserialize", "dot", "maximum", "minimum",
     "multiply", "serialize", "subtract",

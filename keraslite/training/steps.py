@@ -1,6 +1,7 @@
 """From a batch to a compiled step: tensors of the backend, symbolic inputs, groups of batches."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
@@ -30,7 +31,7 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
     """
     module = backends.load(model.backend)
     eager = getattr(model, "run_eagerly", False)
-    compile = False if eager else getattr(model, "jit_compile", "auto")
+    compile = False if eager else _compilation_of(model)
     if name == "train":
         module.check_training()
     replays = name == "predict" and (model.replays_predict or _is_built_in(model))
@@ -52,6 +53,21 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
     donate = name != "predict"  # it runs in several threads at once
     function = threaded_jit(module, step, state, compile=compile, repeat=repeat, donate=donate)
     return _without_gradients(module, function) if compile == "record" else function
+
+
+def _compilation_of(model: Any) -> Any:
+    """What `compile` asked for, unless layers cannot be compiled; that is said once."""
+    asked = getattr(model, "jit_compile", "auto")
+    if asked in (True, "xla"):
+        refusing = [layer.name for layer in model.flatten_layers() if not layer.supports_jit]
+        if refusing:
+            warnings.warn(
+                f"jit_compile={asked!r}: XLA cannot compile the layers {', '.join(refusing)}. The "
+                f"steps of {model.name!r} run without it, as with jit_compile='auto'.",
+                stacklevel=2,
+            )
+            asked = model.jit_compile = "auto"
+    return asked
 
 
 def _is_built_in(model: Any) -> bool:

@@ -151,10 +151,3 @@ def test_what_is_refused(folder):
         layers.TFSMLayer(folder, call_endpoint="nothing")
     with pytest.raises(ValueError, match="`call_training_endpoint`"):
         layers.TFSMLayer(folder, call_training_endpoint="nothing")
-    with (
-        keraslite.use_backend("numpy"),
-        pytest.raises(NotImplementedError, match="runs code of tensorflow"),
-    ):
-        layers.TFSMLayer(folder)
-    with pytest.raises(NotImplementedError, match="runs code of tensorflow"):
-        both(folder).to_backend("numpy")

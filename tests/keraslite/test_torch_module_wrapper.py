@@ -270,16 +270,6 @@ def test_what_is_refused():
         layers.TorchModuleWrapper(torch.nn.Sequential(torch.nn.LazyLinear(2)))
     with pytest.raises(TypeError, match=r"must be a torch\.nn\.Module, got 3"):
         layers.TorchModuleWrapper(3)
-    layer = layers.TorchModuleWrapper(network())
-    model = models.Sequential([layers.Input((3,)), layer, layers.Dense(1)])
-    with pytest.raises(NotImplementedError, match=r"use_backend\('torch'\)"):
-        model.to_backend("numpy")
-    assert {v.backend for v in model.variables} == {"torch"}
-    with (
-        keraslite.use_backend("numpy"),
-        pytest.raises(NotImplementedError, match="runs code of torch"),
-    ):
-        layers.TorchModuleWrapper(network())
 
 
 def test_a_loss_on_it_reaches_what_is_before_it():

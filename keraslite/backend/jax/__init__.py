@@ -2,6 +2,7 @@
 
 from keraslite.backend.freed_memory import keep_freed_memory as _keep_freed_memory
 from keraslite.backend.jax.cache import keep_compiled_programs as _keep_compiled_programs
+from keraslite.backend.jax.carrier import *
 from keraslite.backend.jax.engine import *
 from keraslite.backend.jax.errors import explain
 from keraslite.backend.jax.primitives import PRIMITIVES, SCALARS, SCALARS_FIRST

@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keraslite.backend.foreign import ForeignFunction, Spec
+from keraslite.backend.jax.tensors import dtype_of, native
+
 # What the bytecode of a lambda most often uses.
 NAMES = {"jax": jax, "jnp": jnp}
 
@@ -54,3 +57,44 @@ def key_of(seed: Any) -> jax.Array:
 def first_key(seed: int) -> jax.Array:
     """Return `jax.random.PRNGKey(seed)`."""
     return jax.random.PRNGKey(seed)
+
+
+class JaxFunction(ForeignFunction):
+    """A function of JAX for the backends of other frameworks; it is compiled."""
+
+    def __init__(self, function: Callable[[list, list], tuple[Any, list]], trained: list[bool]):
+        super().__init__(function, trained)
+        self._forward, self._vjp = jax.jit(self._run), jax.jit(self._pullback)
+
+    def _run(self, arrays: list[jax.Array]) -> list[jax.Array]:
+        count = len(self.trained)
+        outputs, updated = self.function(arrays[:count], arrays[count:])
+        leaves, structure = jax.tree_util.tree_flatten(outputs)
+        self.note_outputs(leaves, lambda _: True, structure.unflatten)
+        return [*map(jnp.asarray, leaves), *updated]
+
+    def _pullback(self, arrays: list[jax.Array], upstream: list[jax.Array]) -> list[jax.Array]:
+        sources = self.sources([dtype_of(x) for x in arrays])
+
+        def run(moving: list[jax.Array]) -> list[jax.Array]:
+            values = list(arrays)
+            for i, x in zip(sources, moving, strict=True):
+                values[i] = x
+            results = self._run(values)
+            return [results[i] for i in self.targets([dtype_of(x) for x in results])]
+
+        _, pullback = jax.vjp(run, [arrays[i] for i in sources])
+        return pullback(upstream)[0]
+
+    def forward(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        """Run the compiled function."""
+        return [np.asarray(x) for x in self._forward(list(arrays))]
+
+    def vjp(self, arrays: list[np.ndarray], upstream: list[np.ndarray]) -> list[np.ndarray]:
+        """Run the compiled gradient, which computes the function again."""
+        return [np.asarray(x) for x in self._vjp(list(arrays), list(upstream))]
+
+    def infer(self, specs: list[Spec]) -> list[Spec]:
+        """Trace the function."""
+        arrays = [jax.ShapeDtypeStruct(shape, native(name)) for shape, name in specs]
+        return [(x.shape, dtype_of(x)) for x in jax.eval_shape(self._run, arrays)]

@@ -2,14 +2,23 @@
 
 import base64
 import io
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from keraslite.backend.torch.tensors import default_device, native
+from keraslite.backend.foreign import ForeignFunction, Spec
+from keraslite.backend.torch.engine import abstract
+from keraslite.backend.torch.tensors import default_device, dtype_of, from_numpy, native, to_numpy
+
+# Held while modules run for other backends: these call from several threads, and whether a module
+# is in train mode is a setting of the module.
+_LOCK = threading.RLock()
 
 
 def prepared(module: Any) -> torch.nn.Module:
@@ -102,11 +111,75 @@ def run(
     return outputs, replaced
 
 
+@contextmanager
+def seeded(seed: torch.Tensor | None) -> Iterator[None]:
+    """Let torch's generator begin from a pair of integers inside a block; None changes nothing."""
+    if seed is None or isinstance(seed, FakeTensor):
+        yield
+        return
+    first, second = (int(number) % 2**32 for number in seed.tolist())
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(first << 31 ^ second)
+        yield
+
+
 def _autocast(values: dict[str, torch.Tensor], compute: str | None) -> AbstractContextManager:
     if compute is None:
         return nullcontext()
     device = next((x.device.type for x in values.values()), "cpu")
     return torch.autocast(device, native(compute))
+
+
+class TorchFunction(ForeignFunction):
+    """A function of torch, such as the call of a module, for the backends of other frameworks."""
+
+    def _run(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        pytree, count = torch.utils._pytree, len(self.trained)
+        outputs, updated = self.function(tensors[:count], tensors[count:])
+        leaves, structure = pytree.tree_flatten(outputs)
+        is_tensor = lambda x: isinstance(x, torch.Tensor)  # noqa: E731
+        rebuild: Callable = lambda leaves: pytree.tree_unflatten(leaves, structure)  # noqa: E731
+        return [*self.note_outputs(leaves, is_tensor, rebuild), *updated]
+
+    def _tensors(self, arrays: Any) -> list[torch.Tensor]:
+        """Make tensors of arrays; a module may overwrite its inputs, which are another's memory."""
+        count = len(self.trained)
+        arrays = [*arrays[:count], *(np.array(x) for x in arrays[count:])]
+        return [from_numpy(x) for x in arrays]
+
+    def forward(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        """Run the function."""
+        with _LOCK, torch.no_grad():
+            return [to_numpy(x) for x in self._run(self._tensors(arrays))]
+
+    def vjp(self, arrays: list[np.ndarray], upstream: list[np.ndarray]) -> list[np.ndarray]:
+        """Run the function again, and backwards."""
+        with _LOCK, torch.enable_grad():
+            tensors = self._tensors(arrays)
+            moving = self.sources([dtype_of(x) for x in tensors])
+            leaves = [tensors[i].requires_grad_() for i in moving]
+            for i in moving:
+                if i >= len(self.trained):
+                    tensors[i] = tensors[i].clone()  # a leaf may not be overwritten
+            results = self._run(tensors)
+            targets = [results[i] for i in self.targets([dtype_of(x) for x in results])]
+            pairs = [
+                (x, from_numpy(g))
+                for x, g in zip(targets, upstream, strict=True)
+                if x.requires_grad
+            ]
+            if not pairs:
+                return [np.zeros_like(arrays[i]) for i in moving]
+            outputs, above = zip(*pairs, strict=True)
+            found = torch.autograd.grad(outputs, leaves, above, allow_unused=True)
+        zeros = [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found)]
+        return [to_numpy(x.to_dense() if x.is_sparse else x) for x in zeros]
+
+    def infer(self, specs: list[Spec]) -> list[Spec]:
+        """Run the function on tensors without data."""
+        results = abstract(lambda *tensors: self._run(list(tensors)), specs)
+        return [(tuple(x.shape), dtype_of(x)) for x in results]
 
 
 def pickled(module: torch.nn.Module) -> str:

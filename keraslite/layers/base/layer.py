@@ -84,8 +84,10 @@ class Layer(Tracked, Operation):
     [2.0, 4.0]
     """
 
-    # The framework whose code its calls run: the one backend that instances can be of.
+    # The framework whose code its calls run, on whatever backend; None where it is keraslite's.
     _kl_framework: str | None = None
+    # Whether XLA can compile its calls; a step that is to be compiled runs without it otherwise.
+    supports_jit: bool = True
     # Makes a layer of a torch.nn.Module that becomes an attribute, as in Keras.
     _kl_wrapped_module: Any = None
     _kl_hooked = False  # whether it has hooks of torch.nn.Module

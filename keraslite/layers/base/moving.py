@@ -9,7 +9,7 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite.layers.base.tracking import all_metrics, all_variables, flatten_layers
-from keraslite.registry import derived_class, public_class
+from keraslite.registry import derived_class
 
 
 def class_for_backend(cls: type, name: str) -> type:
@@ -17,16 +17,7 @@ def class_for_backend(cls: type, name: str) -> type:
 
     Under torch a layer is a torch.nn.Module and under TensorFlow a tf.Module. The class that a
     user wrote stays free of frameworks: one derived from it and the framework's is made once.
-
-    Raises:
-        NotImplementedError: the layer runs code of one framework, and this is another's backend.
     """
-    own = public_class(cls)._kl_framework
-    if own not in (None, name):
-        raise NotImplementedError(
-            f"{public_class(cls).__name__} runs code of {own} and needs its backend, got {name!r}. "
-            f"Make it, and the model around it, under `with keraslite.use_backend({own!r}):`."
-        )
     return derived_class(cls, backends.load(name).LAYER_BASE)
 
 
@@ -69,8 +60,6 @@ def copy_for_graph(layer: Any) -> Any:
 
 def move_layer(layer: Any, name: str) -> None:
     """Move a layer and all below it, with their variables and metrics, to a backend."""
-    for inner in flatten_layers(layer):  # before anything is moved
-        class_for_backend(type(inner), name)
     for variable in all_variables(layer):
         variable.to_backend(name)
     for inner in flatten_layers(layer):

@@ -9,7 +9,7 @@ from keraslite.registry import deserialize_keras_object, safe_mode, serialize_ke
 
 
 class FlaxLayer(JaxLayer):
-    """A module of flax, of linen or of nnx, as a layer on the jax backend.
+    """A module of flax, of linen or of nnx, as a layer on every backend, as `JaxLayer` is.
 
     The method that is called takes `inputs`, and perhaps `training`. What linen keeps beside the
     collection "params", and nnx beside `nnx.Param`, are weights that are not trained. A linen
@@ -27,16 +27,12 @@ class FlaxLayer(JaxLayer):
             `module.init` of linen returns them, or nested dicts as those of an `nnx.State`.
         kwargs: those of `JaxLayer` (`seed`) and of every layer.
 
-    Raises:
-        NotImplementedError: the backend is not jax.
-
     Source: Keras 3, `keras.layers.FlaxLayer`, which takes modules of linen alone.
 
     >>> import flax.linen
-    >>> with use_backend("jax"):
-    ...     layer = FlaxLayer(flax.linen.Dense(2))
-    ...     outputs = layer(np.ones((4, 3), "float32"))
-    >>> outputs.shape, sorted(layer.params["params"]), len(layer.trainable_weights)
+    >>> layer = FlaxLayer(flax.linen.Dense(2))  # on any backend
+    >>> outputs = layer(np.ones((4, 3), "float32"))
+    >>> tuple(outputs.shape), sorted(layer.params["params"]), len(layer.trainable_weights)
     ((4, 2), ['bias', 'kernel'], 2)
     """
 

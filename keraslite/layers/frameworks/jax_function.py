@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from keraslite import dtypes, tree
+from keraslite.backend.foreign import ForeignFunction
 from keraslite.layers.base.functions import read_function, write_function
-from keraslite.layers.base.layer import Layer
+from keraslite.layers.frameworks.foreign import ForeignLayer
 from keraslite.random import SeedGenerator, make_default_seed
 from keraslite.registry import deserialize_keras_object, safe_mode
 from keraslite.variable import Variable
 
 
-class JaxLayer(Layer):
-    """A function of JAX as a layer, on the jax backend.
+class JaxLayer(ForeignLayer):
+    """A function of JAX as a layer, on every backend.
 
     `call_fn` takes any of these arguments, by these names and in any order: `params`, the weights
     that are trained; `state`, those that are not; `rng`, a key for random numbers (in training;
@@ -31,6 +32,10 @@ class JaxLayer(Layer):
     layer's dtype), anything else stays as it is. The attributes `params` and `state` hold the same
     structures of variables.
 
+    On the jax backend the function is called as it is. On the others JAX compiles it, and its
+    gradient, for each shape; a call takes about a millisecond more, and the function must give the
+    same results for the same arguments.
+
     Args:
         call_fn: the function.
         init_fn: makes the parameters and the state; not needed where they are given.
@@ -42,17 +47,15 @@ class JaxLayer(Layer):
 
     Raises:
         ValueError: a function takes other arguments, or there is nothing to make weights of.
-        NotImplementedError: the backend is not jax.
 
-    Source: Keras 3, `keras.layers.JaxLayer`.
+    Source: Keras 3, `keras.layers.JaxLayer`, which is for jax and tensorflow.
 
     >>> import jax
     >>> def init(rng, inputs):
     ...     return {"w": jax.random.normal(rng, (inputs.shape[-1], 2))}
-    >>> with use_backend("jax"):
-    ...     layer = JaxLayer(lambda params, inputs: inputs @ params["w"], init)
-    ...     outputs = layer(np.ones((4, 3), "float32"))
-    >>> outputs.shape, layer.params["w"].shape, len(layer.trainable_weights)
+    >>> layer = JaxLayer(lambda params, inputs: inputs @ params["w"], init)  # on any backend
+    >>> outputs = layer(np.ones((4, 3), "float32"))
+    >>> tuple(outputs.shape), layer.params["w"].shape, len(layer.trainable_weights)
     ((4, 2), (3, 2), 1)
     """
 
@@ -125,10 +128,11 @@ class JaxLayer(Layer):
         return self._get_init_seed()
 
     def _get_call_seed(self) -> Any:
-        """Return a new key for `call_fn`."""
+        """Return a new key for `call_fn`; off the jax backend the integers that it is made of."""
         from keraslite.backend.jax import functions
 
-        return functions.key_of(self.seed_generator.next())
+        seed = self.seed_generator.next()
+        return functions.key_of(seed) if self.at_home else seed
 
     def _get_call_rng(self, training: bool) -> Any:
         """Return the `rng` of `call_fn`: a key in training, else None."""
@@ -171,24 +175,52 @@ class JaxLayer(Layer):
         """Run the function, and assign the new state."""
         from keraslite.backend.jax import functions
 
-        def values_of(structure: Any) -> Any:
+        rng = self._get_call_rng(training) if "rng" in self.call_fn_arguments else None
+        trained, others = (
+            [v for v in part if isinstance(v, Variable)]
+            for part in (self.tracked_params, self.tracked_state)
+        )
+        weights = [*trained, *others]
+        if self.at_home:
+            values = [v.value for v in weights]
+            outputs, updated = self._run(values, inputs, rng, training)
+        else:
+
+            def describe(refill: Callable) -> ForeignFunction:
+                def function(values: list, tensors: list) -> tuple[Any, list]:
+                    call = refill(tensors)
+                    rng = functions.map_leaves(functions.key_of, call["rng"])
+                    return self._run(values, call["inputs"], rng, training)
+
+                flags = [True] * len(trained) + [False] * len(others)
+                return functions.JaxFunction(function, flags)
+
+            call = {"inputs": inputs, "rng": rng}
+            outputs, updated = self.call_carried(describe, weights, call, training)
+        for variable, value in zip(others, updated, strict=False):
+            variable.assign(value)
+        return outputs
+
+    def _run(self, values: list, inputs: Any, rng: Any, training: bool) -> tuple[Any, list]:
+        """Run the function with values of the weights, and return the new ones of the state."""
+        from keraslite.backend.jax import functions
+
+        remaining = iter(values)
+
+        def filled(structure: Any) -> Any:
             return functions.map_leaves(
-                lambda v: v.value if isinstance(v, Variable) else v, structure
+                lambda v: next(remaining) if isinstance(v, Variable) else v, structure
             )
 
-        give = {
-            "params": lambda: values_of(self.params),
-            "state": lambda: values_of(self.state),
-            "rng": lambda: self._get_call_rng(training),
-            "inputs": lambda: inputs,
-            "training": lambda: training,
-        }
-        result = self.call_fn(*(give[name]() for name in self.call_fn_arguments))
+        arguments = {"params": filled(self.params), "state": filled(self.state)}
+        arguments |= {"rng": rng, "inputs": inputs, "training": training}
+        result = self.call_fn(*(arguments[name] for name in self.call_fn_arguments))
         if not self.call_fn_has_state:
-            return result
+            return result, []
         outputs, state = result
-        functions.map_leaves(_assign, state, self.state)
-        return outputs
+        updated: list[Any] = []
+        functions.map_leaves(partial(_pair, updated), state, self.state)
+        return outputs, updated
 
     # -- configs ------------------------------------------------------------------------------
 
@@ -247,9 +279,10 @@ def _map_shapes(function: Callable, shape: Any, dtype: Any) -> Any:
     return mapped if isinstance(shape, dict) else type(shape)(mapped.values())
 
 
-def _assign(value: Any, variable: Any) -> None:
+def _pair(updated: list, value: Any, variable: Any) -> None:
+    """Add the new value of a variable to a list; what is no variable must be as it was."""
     if isinstance(variable, Variable):
-        variable.assign(value)
+        updated.append(value)
     elif type(value) is not type(variable) or value != variable:
         raise ValueError(
             "Structure mismatch: the structure of the state returned by `call_fn` does not match "

@@ -4,19 +4,18 @@ import os
 from typing import Any
 
 from keraslite.layers.base.functions import is_safe, unsafe_error
-from keraslite.layers.base.layer import Layer
+from keraslite.layers.frameworks.tensorflow_functions import TensorFlowFunctions
 from keraslite.registry import custom_object_scope, deserialize_keras_object
-from keraslite.scopes import scopes
 from keraslite.typing import Tensor
-from keraslite.variable import Variable, in_stateless_scope
 
 
-class TFSMLayer(Layer):
-    """A function of a SavedModel as a layer, on the tensorflow backend.
+class TFSMLayer(TensorFlowFunctions):
+    """A function of a SavedModel as a layer, on every backend.
 
     The variables that the function uses are the layer's weights, and are trained as it is. Nothing
     else of the saved object is left. A model that holds the layer needs the folder when it is
-    loaded again.
+    loaded again. Off the tensorflow backend TensorFlow computes outputs and gradients with the
+    values of the weights: about a millisecond more for a call.
 
     Args:
         filepath: the folder of the SavedModel.
@@ -29,23 +28,22 @@ class TFSMLayer(Layer):
 
     Raises:
         ValueError: the SavedModel has no function of that name.
-        NotImplementedError: the backend is not tensorflow.
+        NotImplementedError: off the tensorflow backend, in a call, the function draws random
+            numbers whose state is hidden.
 
-    Source: Keras 3, `keras.layers.TFSMLayer`.
+    Source: Keras 3, `keras.layers.TFSMLayer`, which is for the tensorflow backend alone.
 
     >>> import tempfile, tensorflow as tf
     >>> module = tf.Module()
     >>> module.w = tf.Variable(2.0)
     >>> spec = tf.TensorSpec((None,), "float32")
     >>> module.serve = tf.function(lambda x: x * module.w, input_signature=[spec])
-    >>> with tempfile.TemporaryDirectory() as folder, use_backend("tensorflow"):
+    >>> with tempfile.TemporaryDirectory() as folder:
     ...     tf.saved_model.save(module, folder)
-    ...     layer = TFSMLayer(folder)
-    >>> layer(np.ones(2, "float32")).numpy().tolist(), len(layer.trainable_weights)
+    ...     layer = TFSMLayer(folder)  # on any backend
+    >>> ops.convert_to_numpy(layer(np.ones(2, "float32"))).tolist(), len(layer.trainable_weights)
     ([2.0, 2.0], 1)
     """
-
-    _kl_framework = "tensorflow"
 
     def __init__(
         self, filepath: str | os.PathLike, call_endpoint: str = "serve",
@@ -53,7 +51,7 @@ class TFSMLayer(Layer):
         name: str | None = None, dtype: Any = None,
     ):  # fmt: skip
         super().__init__(trainable=trainable, name=name, dtype=dtype)
-        from keraslite.backend.tensorflow import saved_model
+        from keraslite.backend.tensorflow import functions as saved_model
 
         self._reloaded_obj = loaded = saved_model.load(os.fspath(filepath))
         self.filepath = os.fspath(filepath)
@@ -66,37 +64,15 @@ class TFSMLayer(Layer):
                 loaded, call_training_endpoint, "call_training_endpoint"
             )
             functions.append(self.call_training_endpoint_fn)
-        self._kl_weights = [self._shared(raw) for raw in saved_model.variables_of(functions)]
+        variables = saved_model.variables_of(functions)
+        self.share_variables(variables, [v.name.replace("/", "_") for v in variables])
         self.built = True
-
-    def _shared(self, raw: Any) -> Variable:
-        """Make a weight of a variable of the SavedModel."""
-        variable = self.add_weight(
-            tuple(raw.shape), dtype=raw.dtype, trainable=raw.trainable, autocast=False,
-            name=raw.name.replace("/", "_"),
-        )  # fmt: skip
-        variable.share(raw)
-        return variable
 
     def call(self, inputs: Tensor, training: bool = False, **kwargs: Any) -> Any:
         """Run the function of the SavedModel."""
-        in_training = training and self.call_training_endpoint
+        in_training = bool(training and self.call_training_endpoint)
         function = self.call_training_endpoint_fn if in_training else self.call_endpoint_fn
-        if scopes.abstract or not (in_stateless_scope() and self._kl_weights):
-            return function(inputs, **kwargs)
-        from keraslite.backend.tensorflow import saved_model
-
-        variables = self._kl_weights
-        outputs, updated = saved_model.run_with(
-            function,
-            [v._kl_raw for v in variables],
-            [v.value for v in variables],
-            (inputs,),
-            kwargs,
-        )
-        for variable, value in zip(variables, updated, strict=True):
-            variable.assign(value)
-        return outputs
+        return self.run_function(function, in_training, (inputs,), kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the layer again, while the SavedModel is in its folder."""
