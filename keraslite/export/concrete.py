@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from keraslite import backend as backends
-from keraslite import tree
-from keraslite.export.signature import Signature
+from keraslite.export.signature import Signature, leaves_in_order
 from keraslite.optimizers import Optimizer
+from keraslite.scopes import scopes
 from keraslite.variable import StatelessScope
 
 
@@ -58,7 +58,7 @@ def named_outputs(model: Any, outputs: Any) -> dict[str, Any]:
         model: the model.
         outputs: what it returned, nested.
     """
-    leaves = tree.flatten_with_path(outputs)
+    leaves = leaves_in_order(outputs)
     names: list[str] = []
     if isinstance(outputs, dict):
         names = ["_".join(map(str, path)) for path, _ in leaves]
@@ -124,8 +124,12 @@ def tensorflow_function(model: Any, signature: Signature) -> Concrete:
     from keraslite.backend.tensorflow import export
 
     specs = [(spec.name, spec.shape, spec.dtype) for spec in signature.specs]
-    with backends.backend_scope("tensorflow"):
-        function = export.concrete_function(named, specs)
+    outer, scopes.plain_graph = scopes.plain_graph, True
+    try:
+        with backends.backend_scope("tensorflow"):
+            function = export.concrete_function(named, specs)
+    finally:
+        scopes.plain_graph = outer
     return Concrete(function, copied, signature, names)
 
 
