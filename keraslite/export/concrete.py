@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from keraslite import backend as backends
@@ -22,12 +22,14 @@ class Concrete:
         model: the copy of the model that it was made of, on the framework's backend.
         signature: the inputs.
         output_names: the names of the outputs, flat.
+        input_names: of TensorFlow the names of the inputs by those of the tensors of the graph.
     """
 
     program: Any
     model: Any
     signature: Signature
     output_names: list[str]
+    input_names: dict[str, str] = field(default_factory=dict)
 
 
 def copied_to(model: Any, backend: str) -> Any:
@@ -130,7 +132,7 @@ def tensorflow_function(model: Any, signature: Signature) -> Concrete:
             function = export.concrete_function(named, specs)
     finally:
         scopes.plain_graph = outer
-    return Concrete(function, copied, signature, names)
+    return Concrete(function, copied, signature, names, export.input_names(function))
 
 
 def torch_program(model: Any, signature: Signature, **options: Any) -> Concrete:

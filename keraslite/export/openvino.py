@@ -1,9 +1,12 @@
 """Models as OpenVINO's intermediate representation: an .xml file and a .bin file beside it."""
 
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from keraslite.backend.errors import UnsupportedOps
 from keraslite.export.concrete import tensorflow_function
 from keraslite.export.limits import refusing
 from keraslite.export.signature import Signature
@@ -23,14 +26,27 @@ def prepare(
     Raises:
         NotImplementedError: the format lacks an operation of the model.
     """
-    import openvino as ov
-
+    ov = openvino_module()
     with refusing("openvino", model):
         concrete = tensorflow_function(model, signature)
         converted = converted_model(concrete)
     for name, value in metadata.items():
         converted.set_rt_info(value, ["keraslite", name])
     return lambda path: ov.save_model(converted, str(path), compress_to_fp16=compress_to_fp16)
+
+
+def openvino_module() -> Any:
+    """Return OpenVINO; where it is not imported yet, without what reports its use over the net."""
+    name = "openvino_telemetry"
+    block = "openvino" not in sys.modules and name not in sys.modules
+    if block:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if block:
+            del sys.modules[name]
+    return openvino
 
 
 def converted_model(concrete: Any) -> Any:
@@ -42,21 +58,16 @@ def converted_model(concrete: Any) -> Any:
     Raises:
         UnsupportedOps: OpenVINO lacks an operation.
     """
-    import re
-
-    import openvino as ov
-
-    from keraslite.backend.errors import UnsupportedOps
-
+    ov = openvino_module()
     try:
         converted = ov.convert_model(concrete.program)
     except Exception as error:  # whose class is private
         text = str(error)
-        ops = re.findall(r"[Nn]o (?:translator|conversion rule) found for (?:operation\(s\): )?([\w, ]+)", text)
-        names = [name for group in ops for name in group.replace(" ", "").split(",")]
+        listed = re.findall(r"No translator found for (?:operation\(s\): )?([\w, ]+)", text)
+        names = [name for part in listed for name in part.replace(" ", "").split(",")]
         raise UnsupportedOps(names, text) from error
-    for port, name in zip(converted.inputs, sorted(concrete.signature.names), strict=True):
-        port.get_tensor().set_names({name})
-    for port, name in zip(converted.outputs, sorted(concrete.output_names), strict=True):
-        port.get_tensor().set_names({name})
+    for port in converted.inputs:  # in an order of OpenVINO's own
+        port.get_tensor().set_names({concrete.input_names[port.get_any_name()]})
+    for port in converted.outputs:
+        port.get_tensor().set_names(port.get_names() & set(concrete.output_names))
     return converted
