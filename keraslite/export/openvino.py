@@ -63,8 +63,8 @@ def converted_model(concrete: Any) -> Any:
         converted = ov.convert_model(concrete.program)
     except Exception as error:  # whose class is private
         text = str(error)
-        listed = re.findall(r"No translator found for (?:operation\(s\): )?([\w, ]+)", text)
-        names = [name for part in listed for name in part.replace(" ", "").split(",")]
+        listed = re.findall(r"No conversion rule found for operations: ([\w, ]+)", text)
+        names = [name.strip() for part in listed for name in part.split(",")]
         raise UnsupportedOps(names, text) from error
     for port in converted.inputs:  # in an order of OpenVINO's own
         port.get_tensor().set_names({concrete.input_names[port.get_any_name()]})

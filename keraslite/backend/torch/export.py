@@ -1,6 +1,7 @@
 """Models as programs of torch.export, and the files that are written of them."""
 
 import inspect
+import io
 import logging
 import re
 import warnings
@@ -114,8 +115,11 @@ def save(program: torch.export.ExportedProgram, file: Any, extra: dict[str, str]
         file: the file.
         extra: texts by the names of further files inside it.
     """
+    # In memory first: torch's writer ends the process if the disk turns out to be full.
+    buffer = io.BytesIO()
     with quiet():
-        torch.export.save(program, file, extra_files=extra)
+        torch.export.save(program, buffer, extra_files=extra)
+    file.write(buffer.getbuffer())
 
 
 def onnx_program(
