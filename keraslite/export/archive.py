@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from keraslite import backend as backends
-from keraslite import tree
 from keraslite.export.concrete import copied_to
 from keraslite.export.files import write_folder
 from keraslite.export.signature import specs_of
@@ -215,7 +214,7 @@ class ExportArchive:
         if verbose:
             endpoints = [self._tensorflow.describe(n, f) for n, f in self._endpoints.items()]
             text = "\n\n".join(endpoints)
-            message(f"Saved artifact at '{filepath}'. The following endpoints are available:\n\n{text}")
+            message(f"Saved artifact at '{filepath}'. It has these endpoints:\n\n{text}")
 
     def writer(
         self, options: Any = None, signatures: dict[str, Any] | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keraslite.backend.errors import UnsupportedOps
+from keraslite.backend.errors import UnsupportedOpsError
 from keraslite.export.concrete import tensorflow_function
 from keraslite.export.limits import refusing
 from keraslite.export.signature import Signature
@@ -56,7 +56,7 @@ def converted_model(concrete: Any) -> Any:
         concrete: what `tensorflow_function` gave.
 
     Raises:
-        UnsupportedOps: OpenVINO lacks an operation.
+        UnsupportedOpsError: OpenVINO lacks an operation.
     """
     ov = openvino_module()
     try:
@@ -65,7 +65,7 @@ def converted_model(concrete: Any) -> Any:
         text = str(error)
         listed = re.findall(r"No conversion rule found for operations: ([\w, ]+)", text)
         names = [name.strip() for part in listed for name in part.split(",")]
-        raise UnsupportedOps(names, text) from error
+        raise UnsupportedOpsError(names, text) from error
     for port in converted.inputs:  # in an order of OpenVINO's own
         port.get_tensor().set_names({concrete.input_names[port.get_any_name()]})
     for port in converted.outputs:

@@ -64,7 +64,9 @@ class Signature:
         Args:
             values: one for each input, in order or by name.
         """
-        named = values if isinstance(values, Mapping) else dict(zip(self.names, values, strict=True))
+        named = (
+            values if isinstance(values, Mapping) else dict(zip(self.names, values, strict=True))
+        )
         return tree.map_structure(lambda spec: named[spec.name], self.arguments)
 
     def flatten(self, arguments: Sequence[Any]) -> list[Any]:
@@ -188,10 +190,10 @@ def _arguments(given: Any, own: list[Any] | None) -> list[Any]:
     if not isinstance(given, list | tuple):
         return [given]
     given = list(given)
-    if own is not None and len(own) == 1 and len(given) > 1:
-        if len(tree.flatten(own)) == len(given):  # the model takes a list or a dict of them
-            ordered = iter(given)
-            return [_map_with_path(lambda path, x: next(ordered), own[0], ())]
+    takes_one = own is not None and len(own) == 1 and len(given) > 1
+    if takes_one and len(tree.flatten(own)) == len(given):  # a list or a dict of them
+        ordered = iter(given)
+        return [_map_with_path(lambda path, x: next(ordered), own[0], ())]
     return given
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keraslite.backend.errors import UnsupportedOps
+from keraslite.backend.errors import UnsupportedOpsError
 from keraslite.export.concrete import tensorflow_function
 from keraslite.export.limits import refusing
 from keraslite.export.signature import Signature
@@ -18,9 +18,7 @@ _SHARD = 4 * 1024 * 1024  # bytes, which browsers keep
 _DTYPES = {"b": "bool", "i": "int32", "u": "int32", "f": "float32", "V": "float32"}
 
 
-def prepare(
-    model: Any, signature: Signature, metadata: dict[str, str]
-) -> Callable[[Path], None]:
+def prepare(model: Any, signature: Signature, metadata: dict[str, str]) -> Callable[[Path], None]:
     """Return what writes a model as a graph model of TensorFlow.js into a folder.
 
     `tf.loadGraphModel` reads it; models with loops are run by `executeAsync`. It takes the inputs
@@ -44,7 +42,7 @@ def prepare(
         nodes = _needed(nodes, [name for name, _, _ in frozen.outputs.values()])
         missing = {node["op"] for node in nodes} - OPS
         if missing:
-            raise UnsupportedOps(missing, "operations that TensorFlow.js has not")
+            raise UnsupportedOpsError(missing, "operations that TensorFlow.js has not")
     kept = [node["name"] for node in nodes if node["op"] == "Const"]
     arrays = {name: _narrowed(constants[name]) for name in kept}
     weights = [{"name": name, "shape": list(a.shape), "dtype": a.dtype.name}
@@ -78,12 +76,16 @@ def _entries(tensors: dict[str, tuple[str, list[int | None] | None, str]]) -> di
         name: {
             "name": tensor,
             "dtype": f"DT_{_type_name(dtype)}",
-            "tensorShape": {"unknownRank": True} if shape is None else {
-                "dim": [{"size": str(-1 if n is None else n)} for n in shape]
-            },
+            "tensorShape": _shape_entry(shape),
         }
         for name, (tensor, shape, dtype) in tensors.items()
     }
+
+
+def _shape_entry(shape: list[int | None] | None) -> dict[str, Any]:
+    if shape is None:
+        return {"unknownRank": True}
+    return {"dim": [{"size": str(-1 if n is None else n)} for n in shape]}
 
 
 def _type_name(dtype: str) -> str:

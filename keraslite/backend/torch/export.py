@@ -16,7 +16,7 @@ from torch.fx.experimental.symbolic_shapes import (
     GuardOnDataDependentSymNode,
 )
 
-from keraslite.backend.errors import UnsupportedOps
+from keraslite.backend.errors import UnsupportedOpsError
 
 _UNTRACEABLE = (
     torch._dynamo.exc.UserError, torch._dynamo.exc.Unsupported, ConstraintViolationError,
@@ -77,17 +77,17 @@ def exported_program(
         options: arguments of `torch.export.export`.
 
     Raises:
-        UnsupportedOps: the function looks at values, or has a fixed size for a free axis.
+        UnsupportedOpsError: the function looks at values, or has a fixed size for a free axis.
     """
     module = _Plain(call, weights, inputs).eval()
-    dynamic = tuple({axis: torch.export.Dim.DYNAMIC for axis in axes} for axes in free_axes)
+    dynamic = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in free_axes)
     options = {"dynamic_shapes": dynamic, "strict": False} | options
     arrays = tuple(map(torch.from_numpy, examples))
     try:
         with torch.no_grad(), quiet():
             return torch.export.export(module, arrays, **options)
     except _UNTRACEABLE as error:
-        raise UnsupportedOps([], str(error)) from error
+        raise UnsupportedOpsError([], str(error)) from error
 
 
 def bounded(sizes: Sequence[dict[int, int]]) -> tuple:
@@ -135,7 +135,7 @@ def onnx_program(
         opset_version: the version of the operators; the exporter's own if None.
 
     Raises:
-        UnsupportedOps: ONNX lacks an operation.
+        UnsupportedOpsError: ONNX lacks an operation.
     """
     try:
         with quiet():
@@ -148,4 +148,4 @@ def onnx_program(
         while chain is not None:
             text, chain = f"{text} {chain}", chain.__cause__
         ops = re.findall(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", text)
-        raise UnsupportedOps(ops, text) from error
+        raise UnsupportedOpsError(ops, text) from error
