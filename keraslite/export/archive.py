@@ -188,8 +188,11 @@ class ExportArchive:
             raise ValueError(
                 f"`variables` must be a list, a tuple or a set, got {type(variables).__name__}."
             )
-        wrong = [type(v).__name__ for v in variables
-                 if not isinstance(v, Variable) and not self._tensorflow.is_trackable(v)]  # fmt: skip
+        wrong = [
+            type(v).__name__
+            for v in variables
+            if not isinstance(v, Variable) and not self._tensorflow.is_trackable(v)
+        ]
         if wrong:
             raise ValueError(f"`variables` must be variables, got {sorted(set(wrong))}.")
         self._collections[name] = [_raw(v) for v in variables]
