@@ -1,0 +1,73 @@
+"""Models as OpenVINO's intermediate representation: an .xml file and a .bin file beside it."""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from keraslite.backend.errors import UnsupportedOpsError
+from keraslite.export.concrete import tensorflow_function
+from keraslite.export.limits import refusing
+from keraslite.export.signature import Signature
+
+
+def prepare(
+    model: Any, signature: Signature, metadata: dict[str, str], compress_to_fp16: bool = False
+) -> Callable[[Path], None]:
+    """Return what writes a model as OpenVINO's files.
+
+    Args:
+        model: a built model, on any backend.
+        signature: its inputs, whose names the inputs of the file have.
+        metadata: what is written inside, as `rt_info` under "keraslite".
+        compress_to_fp16: whether weights are stored in 16 bits.
+
+    Raises:
+        NotImplementedError: the format lacks an operation of the model.
+    """
+    ov = openvino_module()
+    with refusing("openvino", model):
+        concrete = tensorflow_function(model, signature)
+        converted = converted_model(concrete)
+    for name, value in metadata.items():
+        converted.set_rt_info(value, ["keraslite", name])
+    return lambda path: ov.save_model(converted, str(path), compress_to_fp16=compress_to_fp16)
+
+
+def openvino_module() -> Any:
+    """Return OpenVINO; where it is not imported yet, without what reports its use over the net."""
+    name = "openvino_telemetry"
+    block = "openvino" not in sys.modules and name not in sys.modules
+    if block:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if block:
+            del sys.modules[name]
+    return openvino
+
+
+def converted_model(concrete: Any) -> Any:
+    """Return a model of OpenVINO, whose inputs and outputs have the names of the model's.
+
+    Args:
+        concrete: what `tensorflow_function` gave.
+
+    Raises:
+        UnsupportedOpsError: OpenVINO lacks an operation.
+    """
+    ov = openvino_module()
+    try:
+        converted = ov.convert_model(concrete.program)
+    except Exception as error:  # whose class is private
+        text = str(error)
+        listed = re.findall(r"No conversion rule found for operations: ([\w, ]+)", text)
+        names = [name.strip() for part in listed for name in part.split(",")]
+        raise UnsupportedOpsError(names, text) from error
+    for port in converted.inputs:  # in an order of OpenVINO's own
+        port.get_tensor().set_names({concrete.input_names[port.get_any_name()]})
+    for port in converted.outputs:
+        port.get_tensor().set_names(port.get_names() & set(concrete.output_names))
+    return converted
