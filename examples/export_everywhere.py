@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def torch(path: str) -> Run:
 
     def run(inputs: Arrays) -> Any:
         outputs = module(*(torch.from_numpy(x) for x in inputs.values()))
-        return torch.utils._pytree.tree_map(lambda x: x.numpy(), outputs)
+        return keras.tree.map_structure(lambda x: x.numpy(), outputs)
 
     return run
 
@@ -90,9 +91,9 @@ def torch(path: str) -> Run:
 def executorch(path: str) -> Run:
     """Open a program of ExecuTorch."""
     import torch
-    from executorch.runtime import Runtime
 
-    method = Runtime.get().load_program(path).load_method("forward")
+    runtime = import_module("executorch.runtime")  # which comes without types
+    method = runtime.Runtime.get().load_program(path).load_method("forward")
     return lambda inputs: [
         x.numpy() for x in method.execute([torch.from_numpy(x) for x in inputs.values()])
     ]
@@ -213,7 +214,7 @@ def size_of(path: Path) -> int:
 
 def main() -> None:
     """Train, export and compare."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--backend", default="torch", help="the backend that the model lives on")
     parser.add_argument("--folder", help="where the files are kept; nowhere by default")
     arguments = parser.parse_args()

@@ -6,6 +6,8 @@ import pytest
 import keraslite as keras
 from keraslite import layers
 
+STEPS = np.ones((2, 3, 4), "float32")
+
 
 class Hashed(keras.Model):
     """A model that hashes inside its step, which is compiled."""

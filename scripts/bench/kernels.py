@@ -49,15 +49,15 @@ def compare(dtype: str, rows: int, rounds: int) -> None:
     from keraslite.backend.torch.fast.products import PRODUCTS
     from keraslite.backend.torch.fast.recording import recorded
 
-    kind = getattr(torch, dtype)
+    torch_dtype = getattr(torch, dtype)
     if dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         print("No products of bfloat16: the processor would have to emulate them.")
         return
     for inputs, outputs in SHAPES:
-        size = inputs * outputs * kind.itemsize
-        weights = [torch.randn(outputs, inputs).to(kind)
+        size = inputs * outputs * torch_dtype.itemsize
+        weights = [torch.randn(outputs, inputs).to(torch_dtype)
                    for _ in range(max(2, min(_MOST, _BYTES // size)))]  # fmt: skip
-        x = torch.randn(rows, inputs).to(kind)
+        x = torch.randn(rows, inputs).to(torch_dtype)
         stored = {
             "(outputs, inputs)": [torch.nn.Parameter(w).t() for w in weights],
             "(inputs, outputs)": [torch.nn.Parameter(w.t().contiguous()) for w in weights],
@@ -77,8 +77,9 @@ def compare(dtype: str, rows: int, rounds: int) -> None:
             report(
                 f"{dtype}, {rows} rows, weights {layout} of {inputs} x {outputs}: "
                 "ours / the fastest kernel", spent / medians[fastest], "x time", "<= 1.05",
-                fastest=fastest, rule=PRODUCTS.get(kind), gb_per_s=round(size / spent / 1e9, 1),
-                gflops=round(2 * rows * size / kind.itemsize / spent / 1e9, 1),
+                fastest=fastest, rule=PRODUCTS.get(torch_dtype),
+                gb_per_s=round(size / spent / 1e9, 1),
+                gflops=round(2 * rows * size / torch_dtype.itemsize / spent / 1e9, 1),
             )  # fmt: skip
 
 
