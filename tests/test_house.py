@@ -37,6 +37,7 @@ FLOORS = {
         ["datasets", "preprocessing", "visualization"],
         ["callbacks"],
         ["training"],
+        ["export"],
         ["models"],
         ["applications", "wrappers"],
     ],

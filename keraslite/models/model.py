@@ -12,6 +12,7 @@ from keraslite import masking, quantizers, tree
 from keraslite.layers.base.building import (
     build_shapes,
     map_shapes,
+    note_first_inputs,
     restore_build_state,
     set_build_shapes,
     shapes_in,
@@ -304,6 +305,10 @@ class Model(Trainer, Layer):
         raise ValueError(
             f"Model {self.name!r} has no layer {name!r}. It has: {[x.name for x in self.layers]}."
         )
+
+    def _build(self, args: tuple, kwargs: dict) -> None:
+        super()._build(args, kwargs)
+        note_first_inputs(self, args)
 
     def build_from_config(self, config: dict[str, Any] | None) -> None:
         """Build from what `get_build_config` gave: by `build`, else by a symbolic call."""

@@ -7,10 +7,11 @@ from functools import wraps
 from typing import Any
 
 from keraslite import backend as backends
-from keraslite import tree
+from keraslite import dtypes, tree
 from keraslite.layers.base.calls import signature
 from keraslite.naming import fix_path, layer_scope
 from keraslite.scopes import state_lock
+from keraslite.symbolic import KerasTensor
 
 
 def scoped(build: Any) -> Any:
@@ -48,6 +49,25 @@ def set_build_shapes(layer: Any, shapes: dict[str, Any]) -> None:
 def build_shapes(layer: Any) -> dict[str, Any] | None:
     """Return the shapes that a layer was built with, by the names of build's arguments."""
     return layer.__dict__.get("_kl_build_shapes")
+
+
+def note_first_inputs(layer: Any, args: tuple) -> None:
+    """Note the shapes and dtypes of the call that built a layer, for signatures of exports."""
+
+    def symbol(x: Any) -> Any:
+        if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+            return None
+        text = str(x.dtype) == "object" or str(x.dtype).startswith("<U")
+        return KerasTensor(tuple(x.shape), "string" if text else dtypes.standardize(x.dtype))
+
+    layer.__dict__["_kl_first_inputs"] = tuple(tree.map_structure(symbol, x) for x in args)
+
+
+def first_inputs(layer: Any) -> tuple | None:
+    """Return symbolic tensors for what the call that built a layer had; None if none is known."""
+    inputs = layer.__dict__.get("_kl_first_inputs")
+    known = inputs and all(isinstance(x, KerasTensor) for x in tree.flatten(inputs))
+    return inputs if known else None
 
 
 def declared_input_shape(layer: Any) -> tuple | None:

@@ -1,0 +1,214 @@
+"""The inputs of a model, as an exported file names them: names, shapes with free axes, dtypes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keraslite import dtypes, tree
+from keraslite.layers.base.building import build_shapes, first_inputs, map_shapes
+
+_BATCH = 3  # sizes of free axes in examples: 0 and 1 are taken for constants by tracers
+_SEQUENCES = (5, 7, 11, 13)
+_IMAGES = (64, 96, 128)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input of an exported model.
+
+    Args:
+        name: its name in the file.
+        shape: its sizes; None for an axis of any size.
+        dtype: its dtype, "string" for texts.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    @property
+    def free_axes(self) -> list[int]:
+        """The axes of any size."""
+        return [i for i, size in enumerate(self.shape) if size is None]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs of a model in order.
+
+    Args:
+        arguments: for each argument of a call its inputs, nested as the model takes them.
+
+    >>> signature = Signature([{"a": TensorSpec("a", (None, 2), "float32")}])
+    >>> signature.names, signature.pack(["x"])
+    (['a'], [{'a': 'x'}])
+    """
+
+    arguments: list[Any]
+
+    @property
+    def specs(self) -> list[TensorSpec]:
+        """The inputs, flat."""
+        return tree.flatten(self.arguments)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the inputs."""
+        return [spec.name for spec in self.specs]
+
+    def pack(self, values: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
+        """Return the arguments of a call of the model.
+
+        Args:
+            values: one for each input, in order or by name.
+        """
+        if isinstance(values, Mapping):
+            values = [values[name] for name in self.names]
+        return tree.pack_sequence_as(self.arguments, list(values))
+
+    def examples(self) -> list[np.ndarray]:
+        """Return an array of ones for each input; free axes have small sizes, equal by place."""
+        return [_example(spec) for spec in self.specs]
+
+
+def _example(spec: TensorSpec) -> np.ndarray:
+    sizes = _IMAGES if len(spec.shape) > 3 else _SEQUENCES
+    shape = [
+        size if size is not None else (_BATCH if i == 0 else sizes[(i - 1) % len(sizes)])
+        for i, size in enumerate(spec.shape)
+    ]
+    if spec.dtype == "string":
+        return np.full(shape, "", object)
+    return np.ones(shape, dtypes.to_numpy(spec.dtype))
+
+
+def signature_of(model: Any, input_signature: Any = None) -> Signature:
+    """Return what the inputs of a model are.
+
+    Args:
+        model: a built model.
+        input_signature: a structure for each argument of a call, of what has a shape and a dtype:
+            InputSpecs, KerasTensors, `tf.TensorSpec`s, tensors or arrays. The first axis of tensors
+            and of KerasTensors is that of the batch, of any size. By default it is what the model
+            was built with.
+
+    Raises:
+        ValueError: the model is not built, nothing tells what its inputs are, or the rank or the
+            dtype of one is unknown.
+
+    Example:
+        >>> model = models.Sequential([layers.Input((4,), name="x"), layers.Dense(2)])
+        >>> signature_of(model).specs
+        [TensorSpec(name='x', shape=(None, 4), dtype='float32')]
+    """
+    if not model.built:
+        raise ValueError(
+            f"Model {model.name!r} is not built, so that it has no weights to export: call it on "
+            "data, or make it with an Input."
+        )
+    own = _own_inputs(model)
+    if input_signature is None:
+        if own is None:
+            raise ValueError(
+                f"Model {model.name!r} does not say what its inputs are: call it on data, or give "
+                "input_signature=[keras.InputSpec(shape=..., dtype=...)], one for each argument."
+            )
+        arguments = own
+    else:
+        arguments = _arguments(input_signature, own)
+    names = _names(model, arguments, own)
+    leaves = zip(names, tree.flatten(arguments), strict=True)
+    specs = [_spec(name, x, model.name) for name, x in leaves]
+    return Signature(tree.pack_sequence_as(arguments, specs))
+
+
+def _own_inputs(model: Any) -> list[Any] | None:
+    """Return the inputs that a model was made or built with; None if it does not tell."""
+    if getattr(model, "is_functional", False):
+        return [model.input]
+    inputs = first_inputs(model)
+    if inputs is not None:
+        return list(inputs)
+    shapes = build_shapes(model)
+    if not shapes:
+        return None
+    return [map_shapes(lambda s: _Shaped(s, model.input_dtype), s) for s in shapes.values()]
+
+
+@dataclass
+class _Shaped:
+    """A shape, whose first axis is that of the batch, and a dtype."""
+
+    shape: tuple
+    dtype: str
+    name: None = None
+
+
+def _arguments(given: Any, own: list[Any] | None) -> list[Any]:
+    """Return a structure for each argument, also of a signature without the outer list."""
+    if not isinstance(given, list | tuple):
+        return [given]
+    given = list(given)
+    if own is not None and len(own) == 1 and len(given) > 1:
+        if len(tree.flatten(own)) == len(given):  # the model takes a list or a dict of them
+            return [tree.pack_sequence_as(own[0], given)]
+    return given
+
+
+def _names(model: Any, arguments: list[Any], own: list[Any] | None) -> list[str]:
+    """Return a name for each input: a key of its dict, its own name, or the argument's."""
+    leaves = tree.flatten_with_path(arguments)
+    own_names = [None] * len(leaves)
+    if own is not None and len(tree.flatten(own)) == len(leaves):
+        own_names = [_own_name(x) for x in tree.flatten(own)]
+    named = getattr(model, "_kl_spec", None)
+    call_names = list(named.names) if named is not None else []
+    names: list[str] = []
+    for (path, leaf), own_name in zip(leaves, own_names, strict=True):
+        argument = call_names[path[0]] if path[0] < len(call_names) else f"input_{path[0]}"
+        keys = [str(part) for part in path[1:]]
+        name = next((part for part in reversed(path) if isinstance(part, str)), None)
+        name = name or _own_name(leaf) or own_name
+        full_name = "_".join([argument, *keys])
+        names.append(full_name if name is None or name in names else name)
+    return names
+
+
+def _own_name(x: Any) -> str | None:
+    """Return the name of a spec or a symbolic tensor; None if nobody gave it one."""
+    name = getattr(x, "name", None)
+    return name if isinstance(name, str) and name != "keras_tensor" else None
+
+
+def _spec(name: str, x: Any, model_name: str) -> TensorSpec:
+    shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
+    if dtype is None or not hasattr(x, "shape"):
+        raise ValueError(
+            f"Input {name!r} of model {model_name!r}: expected an InputSpec with shape and dtype, "
+            f"a KerasTensor, or a tensor, got {x!r}."
+        )
+    try:
+        sizes = None if shape is None else [None if s is None else int(s) for s in shape]
+    except (TypeError, ValueError):  # a tf.TensorShape of unknown rank
+        sizes = None
+    if sizes is None:
+        raise ValueError(
+            f"Input {name!r} of model {model_name!r} has an unknown rank: give "
+            "input_signature=[keras.InputSpec(shape=(None, ...), dtype=...)] with a size or None "
+            "for each axis."
+        )
+    is_spec = type(x).__name__ in ("InputSpec", "TensorSpec")
+    if sizes and not is_spec:  # the axis of the batch
+        sizes[0] = None
+    dtype = getattr(dtype, "name", dtype)  # of a tf.DType
+    return TensorSpec(name, tuple(sizes), "string" if _is_text(dtype) else _standard(dtype))
+
+
+def _is_text(dtype: Any) -> bool:
+    return str(dtype) in ("string", "object", "str") or str(dtype).startswith("<U")
+
+
+def _standard(dtype: Any) -> str:
+    return dtypes.standardize(dtype)
