@@ -1,0 +1,291 @@
+"""Compiled predictors: a model's `predict`, run by OpenVINO or onnxruntime."""
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from keraslite import backend as backends
+from keraslite import dtypes, tree
+from keraslite.export.onnxruntime import OnnxSession
+from keraslite.export.openvino import OpenVINOSession
+from keraslite.export.signature import Signature, TensorSpec, signature_of
+from keraslite.scopes import scopes
+from keraslite.symbolic import KerasTensor
+from keraslite.training.steps import on_backend
+from keraslite.training.trainer import Trainer
+from keraslite.utils.data import unpack_x_y_sample_weight
+
+# By engine: what checks a precision, and what makes a session of a model.
+ENGINES: dict[str, type] = {"openvino": OpenVINOSession, "onnxruntime": OnnxSession}
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
+class CompiledPredictor:
+    """A model's `predict` on another engine; `Model.compiled_for` makes one.
+
+    It takes what `Model.predict` takes, in the same batches, and gives the same nested arrays. Where
+    the weights of the model were changed since, by training, loading or assignment, the network is
+    made anew at the next call, which takes as long as the first time.
+
+    Args:
+        model: a built model.
+        engine: "openvino" or "onnxruntime".
+        precision: "float32", "bfloat16" or "int8".
+        calibration: inputs as for `predict`, by which OpenVINO's "int8" quantizes activations too.
+        input_signature: what the inputs are, as for `Model.export`.
+
+    Attributes:
+        model: the model.
+        engine: as given.
+        precision: as given.
+        builds: how often a network was made.
+    """
+
+    def __init__(
+        self, model: Any, engine: str, precision: str = "float32", calibration: Any = None,
+        input_signature: Any = None,
+    ):  # fmt: skip
+        _check_arguments(engine, precision, calibration)
+        _check_model(model)
+        self.model, self.engine, self.precision = model, engine, precision
+        self.builds = 0
+        self._calibration = calibration
+        self._session = ENGINES[engine]
+        self._session.check(precision)
+        self._signature = _signature(model, input_signature)
+        self._networks: dict[tuple[str, ...], _Network] = {}  # by the names of the inputs
+        self._lock = threading.RLock()
+        self._watches: list[tuple[Any, Callable]] | None = None
+        self._network(self._signature)
+
+    def __repr__(self) -> str:
+        return f"<CompiledPredictor of {self.model.name!r}, {self.engine} {self.precision}>"
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the model's `predict` does, whose arguments it takes."""
+        with self.scope():
+            return self.model.predict(*args, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Return the outputs for one batch, as numpy arrays.
+
+        Args:
+            x: as for the model's `predict_on_batch`.
+        """
+        with self.scope():
+            return self.model.predict_on_batch(x)
+
+    def __call__(self, x: Any) -> Any:
+        """Return the outputs for one batch of ready inputs, as numpy arrays.
+
+        Args:
+            x: as the model is called with: arrays or tensors, nested.
+        """
+        return self.run_batch(tree.map_structure(np.asarray, x))
+
+    @contextmanager
+    def scope(self) -> Iterator["CompiledPredictor"]:
+        """Have all methods of the model that call its `predict` run this network in a block.
+
+        In this thread alone.
+
+        >>> fast = models.Sequential([layers.Input((2,)), layers.Dense(1)]).compiled_for("openvino")
+        >>> with fast.scope():
+        ...     fast.model.predict(np.ones((3, 2)), verbose=0).shape
+        (3, 1)
+        """
+        self.refresh()
+        outer, scopes.predictor = scopes.predictor, self
+        try:
+            yield self
+        finally:
+            scopes.predictor = outer
+
+    def refresh(self) -> bool:
+        """Drop the networks if the weights of the model have changed; return whether they have."""
+        with self._lock:
+            if self._is_current():
+                return False
+            self._networks.clear()
+            return True
+
+    def step(self, data: Any) -> Any:
+        """Return the outputs for a batch, as the compiled predict step of the model does.
+
+        Args:
+            data: (x, y, sample_weight) or x.
+        """
+        return self.run_batch(unpack_x_y_sample_weight(data)[0])
+
+    def run_batch(self, x: Any) -> Any:
+        """Return the outputs for the inputs of a batch, as arrays.
+
+        Args:
+            x: nested arrays or tensors.
+
+        Raises:
+            ValueError: they are not nested as the inputs of the model are.
+        """
+        signature = _matching(self._signature, x, self.model.name)
+        return self._network(signature).run(x)
+
+    def _network(self, signature: Signature) -> "_Network":
+        key = tuple(signature.names)
+        network = self._networks.get(key)
+        if network is not None:
+            return network
+        with self._lock:
+            if key not in self._networks:
+                if not self._networks:
+                    self._watches = _watches(self.model)
+                self._networks[key] = self._made(signature)
+            return self._networks[key]
+
+    def _made(self, signature: Signature) -> "_Network":
+        batches = None
+        if self._calibration is not None:
+            batches = self._calibration_batches(signature)
+        self.builds += 1
+        outputs = _outputs(self.model, signature)
+        session = self._session.make(self.model, signature, self.precision, batches)
+        return _Network(session, signature, outputs)
+
+    def _calibration_batches(self, signature: Signature) -> list[list[np.ndarray]]:
+        """Return the inputs of the network for the data of the calibration, batch by batch."""
+        recorder = _Recorder(self.model, signature)
+        outer, scopes.predictor = scopes.predictor, recorder
+        try:
+            self.model.predict(self._calibration, verbose=0)
+        finally:
+            scopes.predictor = outer
+        return recorder.batches
+
+    def _is_current(self) -> bool:
+        watches, weights = self._watches or [], self.model.weights
+        return len(watches) == len(weights) and all(
+            this() is v and unchanged(v._kl_raw)
+            for (this, unchanged), v in zip(watches, weights, strict=True)
+        )
+
+
+class _Network:
+    """A session with the nesting of what it takes and gives."""
+
+    def __init__(self, session: Any, signature: Signature, outputs: Any):
+        self._session, self._signature, self._outputs = session, signature, outputs
+
+    def run(self, x: Any) -> Any:
+        return tree.pack_sequence_as(self._outputs, self._session.run(_flat(self._signature, x)))
+
+
+class _Recorder:
+    """What keeps the inputs of a network, while the model itself computes."""
+
+    def __init__(self, model: Any, signature: Signature):
+        self.model, self._signature = model, signature
+        self.batches: list[list[np.ndarray]] = []
+
+    def step(self, data: Any) -> Any:
+        x = unpack_x_y_sample_weight(data)[0]
+        self.batches.append([np.array(a) for a in _flat(self._signature, x)])
+        with backends.load(self.model.backend).no_grad():
+            return self.model(on_backend(x, self.model.backend), training=False)
+
+
+def _check_arguments(engine: str, precision: str, calibration: Any) -> None:
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {sorted(ENGINES)}, got {engine!r}.")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {list(PRECISIONS)}, got {precision!r}.")
+    if calibration is not None and (engine, precision) != ("openvino", "int8"):
+        raise ValueError(
+            "calibration is for engine='openvino' with precision='int8': onnxruntime finds the "
+            f"ranges of values as it runs. Got engine={engine!r}, precision={precision!r}."
+        )
+
+
+def _check_model(model: Any) -> None:
+    if not model.built or not all(layer.built for layer in model.flatten_layers()):
+        raise ValueError(
+            f"Model {model.name!r} is not built: call it on data, or make it with an Input."
+        )
+    if type(model).predict_step is not Trainer.predict_step:
+        raise NotImplementedError(
+            f"{type(model).__name__} has a predict_step of its own, which an engine cannot run: a "
+            "compiled predictor runs the model's call. Write call, or use Model.predict."
+        )
+
+
+def _signature(model: Any, input_signature: Any) -> Signature:
+    """Return the inputs of a model; of one with a part on the host those behind that part."""
+    between = model.preprocessed_inputs()
+    if between is None:
+        return signature_of(model, input_signature)
+    names = iter(range(len(tree.flatten(between))))
+    return Signature(
+        [
+            tree.map_structure(
+                lambda x: TensorSpec(f"input_{next(names)}", (None, *x.shape[1:]), x.dtype), between
+            )
+        ]
+    )
+
+
+def _matching(signature: Signature, x: Any, name: str) -> Signature:
+    """Return the part of a signature that inputs are for: some may be left out of a dict.
+
+    What the signature does not name is added to it: an input that few calls have.
+    """
+    arguments = signature.arguments
+    if isinstance(x, dict) and len(arguments) == 1 and isinstance(arguments[0], dict):
+        if set(x) == set(arguments[0]):
+            return signature
+        known = arguments[0]
+        return Signature([{key: known.get(key) or _spec_of(key, x[key]) for key in sorted(x)}])
+    expected, got = len(signature.specs), len(tree.flatten(x))
+    if expected != got:
+        raise ValueError(
+            f"Model {name!r} takes the inputs {signature.names}, got {got} of them: nest them as "
+            "for `predict`."
+        )
+    return signature
+
+
+def _spec_of(name: str, x: Any) -> TensorSpec:
+    if tree.is_nested(x):
+        raise ValueError(f"Input {name!r} must be an array, got {type(x).__name__}.")
+    array = backends.to_numpy(x)
+    return TensorSpec(name, (None,) * array.ndim, dtypes.standardize(array.dtype))
+
+
+def _flat(signature: Signature, x: Any) -> list[np.ndarray]:
+    """Return inputs as contiguous arrays of the dtypes that a network takes, in its order."""
+    argument = signature.arguments[0]
+    if isinstance(x, dict) and not isinstance(argument, dict):
+        x = [x[name] for name in signature.names]
+    elif isinstance(argument, dict) and not isinstance(x, dict):
+        x = dict(zip(argument, tree.flatten(x), strict=True))
+    leaves = zip(tree.flatten(x), signature.specs, strict=True)
+    return [
+        np.ascontiguousarray(backends.to_numpy(v), dtypes.to_numpy(spec.dtype)).reshape(
+            np.shape(v) if len(np.shape(v)) == len(spec.shape) else (*np.shape(v), 1)
+        )
+        for v, spec in leaves
+    ]
+
+
+def _outputs(model: Any, signature: Signature) -> Any:
+    """Return symbolic outputs, nested as the model gives them."""
+    with backends.backend_scope(model.backend):
+        symbols = [KerasTensor(spec.shape, spec.dtype) for spec in signature.specs]
+        return model(*signature.pack(symbols), training=False)
+
+
+def _watches(model: Any) -> list[tuple[Any, Callable]]:
+    """Return for each weight a reference, and what says whether it still has its value."""
+    module = backends.load(model.backend)
+    return [(weakref.ref(v), module.watch(v._kl_raw)) for v in model.weights]

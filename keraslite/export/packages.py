@@ -1,0 +1,28 @@
+"""Packages that exports need, with the extras that bring them."""
+
+import importlib
+from typing import Any
+
+_EXTRAS = {"openvino": "openvino", "nncf": "openvino", "onnx": "onnx", "onnxruntime": "onnx"}
+
+
+def required(name: str) -> Any:
+    """Return a module of an optional package.
+
+    Args:
+        name: of the module.
+
+    Raises:
+        ImportError: it is not installed; the message names the extra.
+
+    >>> required("json").dumps([1])
+    '[1]'
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0]:
+            raise
+        extra = _EXTRAS.get(name.partition(".")[0])
+        bring = f"pip install 'keraslite-hub[{extra}]'" if extra else f"pip install {name}"
+        raise ImportError(f"{name!r} is not installed, which this needs: {bring}.") from error
