@@ -1,11 +1,26 @@
 """Classify the errors of frameworks; each backend names its own classes and phrases."""
 
+from collections.abc import Iterable
+
 # Errors that say something about the arguments, in every framework and in Python itself.
 _PLAIN = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError)
 # Words of TypeErrors that complain about shapes.
 _ABOUT_SHAPES = (
     "shape", "broadcast", "axis", "axes", "dim", "size", "index", "out of range", "must match",
 )  # fmt: skip
+
+
+class UnsupportedOps(Exception):
+    """A format has no form of some operations of a program that is to be exported.
+
+    Args:
+        ops: their names, as far as they are known.
+        text: what the exporter said.
+    """
+
+    def __init__(self, ops: Iterable[str], text: str):
+        super().__init__(text)
+        self.ops = sorted(set(ops))
 
 
 def first_line(error: Exception) -> str:

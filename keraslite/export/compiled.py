@@ -10,8 +10,9 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import dtypes, tree
-from keraslite.export.onnxruntime import OnnxSession
-from keraslite.export.openvino import OpenVINOSession
+from keraslite.export.concrete import named_outputs
+from keraslite.export.onnx_session import OnnxSession
+from keraslite.export.openvino_session import OpenVINOSession
 from keraslite.export.signature import Signature, TensorSpec, signature_of
 from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor
@@ -154,7 +155,7 @@ class CompiledPredictor:
         session = self._session.make(self.model, signature, self.precision, batches)
         return _Network(session, signature, outputs)
 
-    def _calibration_batches(self, signature: Signature) -> list[list[np.ndarray]]:
+    def _calibration_batches(self, signature: Signature) -> list[dict[str, np.ndarray]]:
         """Return the inputs of the network for the data of the calibration, batch by batch."""
         recorder = _Recorder(self.model, signature)
         outer, scopes.predictor = scopes.predictor, recorder
@@ -179,7 +180,8 @@ class _Network:
         self._session, self._signature, self._outputs = session, signature, outputs
 
     def run(self, x: Any) -> Any:
-        return tree.pack_sequence_as(self._outputs, self._session.run(_flat(self._signature, x)))
+        values = self._session.run(_by_name(self._signature, x))
+        return tree.map_structure(values.__getitem__, self._outputs)
 
 
 class _Recorder:
@@ -187,11 +189,12 @@ class _Recorder:
 
     def __init__(self, model: Any, signature: Signature):
         self.model, self._signature = model, signature
-        self.batches: list[list[np.ndarray]] = []
+        self.batches: list[dict[str, np.ndarray]] = []
 
     def step(self, data: Any) -> Any:
         x = unpack_x_y_sample_weight(data)[0]
-        self.batches.append([np.array(a) for a in _flat(self._signature, x)])
+        arrays = _by_name(self._signature, x)
+        self.batches.append({name: np.array(array) for name, array in arrays.items()})
         with backends.load(self.model.backend).no_grad():
             return self.model(on_backend(x, self.model.backend), training=False)
 
@@ -262,27 +265,28 @@ def _spec_of(name: str, x: Any) -> TensorSpec:
     return TensorSpec(name, (None,) * array.ndim, dtypes.standardize(array.dtype))
 
 
-def _flat(signature: Signature, x: Any) -> list[np.ndarray]:
-    """Return inputs as contiguous arrays of the dtypes that a network takes, in its order."""
+def _by_name(signature: Signature, x: Any) -> dict[str, np.ndarray]:
+    """Return inputs by name, as contiguous arrays of the dtypes that a network takes."""
     argument = signature.arguments[0]
-    if isinstance(x, dict) and not isinstance(argument, dict):
-        x = [x[name] for name in signature.names]
-    elif isinstance(argument, dict) and not isinstance(x, dict):
+    if isinstance(argument, dict) and not isinstance(x, dict):
         x = dict(zip(argument, tree.flatten(x), strict=True))
-    leaves = zip(tree.flatten(x), signature.specs, strict=True)
-    return [
-        np.ascontiguousarray(backends.to_numpy(v), dtypes.to_numpy(spec.dtype)).reshape(
-            np.shape(v) if len(np.shape(v)) == len(spec.shape) else (*np.shape(v), 1)
-        )
-        for v, spec in leaves
-    ]
+    elif isinstance(x, dict) and not isinstance(argument, dict):
+        x = [x[name] for name in signature.names]
+    arrays = {}
+    for spec, value in zip(signature.specs, signature.flatten([x]), strict=True):
+        array = np.ascontiguousarray(backends.to_numpy(value), dtypes.to_numpy(spec.dtype))
+        # A column of numbers may come without its last axis, as models take it too.
+        arrays[spec.name] = array[..., None] if array.ndim == len(spec.shape) - 1 else array
+    return arrays
 
 
 def _outputs(model: Any, signature: Signature) -> Any:
-    """Return symbolic outputs, nested as the model gives them."""
+    """Return the names of the outputs, nested as the model gives them."""
     with backends.backend_scope(model.backend):
         symbols = [KerasTensor(spec.shape, spec.dtype) for spec in signature.specs]
-        return model(*signature.pack(symbols), training=False)
+        outputs = model(*signature.pack(symbols), training=False)
+    names = {id(x): name for name, x in named_outputs(model, outputs).items()}
+    return tree.map_structure(lambda x: names[id(x)], outputs)
 
 
 def _watches(model: Any) -> list[tuple[Any, Callable]]:

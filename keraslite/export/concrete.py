@@ -102,15 +102,6 @@ def _check_updates(model: Any, scope: StatelessScope) -> None:
         )
 
 
-def _in_order(outputs: Any) -> Any:
-    """Return nested outputs with the keys of dicts sorted, as names are: torch takes them as set."""
-    if isinstance(outputs, dict):
-        return {key: _in_order(outputs[key]) for key in sorted(outputs)}
-    if isinstance(outputs, list | tuple) and not hasattr(outputs, "_fields"):
-        return type(outputs)(map(_in_order, outputs))
-    return outputs
-
-
 def tensorflow_function(model: Any, signature: Signature) -> Concrete:
     """Return a model as a concrete function of TensorFlow.
 
@@ -155,7 +146,7 @@ def torch_program(model: Any, signature: Signature, **options: Any) -> Concrete:
     names: list[str] = []
 
     def named(inputs: Sequence[Any], values: Sequence[Any]) -> Any:
-        outputs = _in_order(call(inputs, values))
+        outputs = call(inputs, values)
         names[:] = named_outputs(copied, outputs)
         return outputs
 

@@ -68,6 +68,10 @@ class Signature:
             values = [values[name] for name in self.names]
         return tree.pack_sequence_as(self.arguments, list(values))
 
+    def flatten(self, arguments: Sequence[Any]) -> list[Any]:
+        """Return the inputs in the arguments of a call, flat."""
+        return tree.flatten(list(arguments))
+
     def examples(self) -> list[np.ndarray]:
         """Return an array of ones for each input; free axes have small sizes, equal by place."""
         return [_example(spec) for spec in self.specs]
@@ -138,6 +142,16 @@ def _own_inputs(model: Any) -> list[Any] | None:
     return [map_shapes(lambda s: _Shaped(s, model.input_dtype), s) for s in shapes.values()]
 
 
+def specs_of(input_signature: Any) -> list[Any]:
+    """Return a structure of TensorSpecs for each argument of a function.
+
+    Args:
+        input_signature: as of `signature_of`. Names that nobody gave are None.
+    """
+    given = input_signature if isinstance(input_signature, list | tuple) else [input_signature]
+    return [tree.map_structure(lambda x: _spec(_own_name(x), x, None), part) for part in given]
+
+
 @dataclass
 class _Shaped:
     """A shape, whose first axis is that of the batch, and a dtype."""
@@ -183,11 +197,12 @@ def _own_name(x: Any) -> str | None:
     return name if isinstance(name, str) and name != "keras_tensor" else None
 
 
-def _spec(name: str, x: Any, model_name: str) -> TensorSpec:
+def _spec(name: Any, x: Any, model_name: str | None) -> TensorSpec:
+    where = f"Input {name!r}" + (f" of model {model_name!r}" if model_name else "")
     shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
     if dtype is None or not hasattr(x, "shape"):
         raise ValueError(
-            f"Input {name!r} of model {model_name!r}: expected an InputSpec with shape and dtype, "
+            f"{where}: expected an InputSpec with shape and dtype, "
             f"a KerasTensor, or a tensor, got {x!r}."
         )
     try:
@@ -196,7 +211,7 @@ def _spec(name: str, x: Any, model_name: str) -> TensorSpec:
         sizes = None
     if sizes is None:
         raise ValueError(
-            f"Input {name!r} of model {model_name!r} has an unknown rank: give "
+            f"{where} has an unknown rank: give "
             "input_signature=[keras.InputSpec(shape=(None, ...), dtype=...)] with a size or None "
             "for each axis."
         )

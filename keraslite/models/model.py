@@ -5,7 +5,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from keraslite import backend as backends
 from keraslite import masking, quantizers, tree
@@ -23,6 +23,7 @@ from keraslite.layers.base.quantized import Quantized
 from keraslite.layers.base.symbolic_call import add_node
 from keraslite.layers.base.tracking import LayerList
 from keraslite.models.calibration import calibrate, layers_of, structure_of
+from keraslite.models.exportable import Exportable
 from keraslite.models.folding import folded_calls
 from keraslite.models.graph import (
     Graph,
@@ -50,10 +51,6 @@ from keraslite.typing import overridable
 from keraslite.utils.progress import message
 from keraslite.utils.summary import summary_table
 
-if TYPE_CHECKING:
-    from keraslite.export.compiled import CompiledPredictor
-
-
 class graph_property:  # noqa: N801 - used like `property`
     """A property of models with a graph.
 
@@ -76,7 +73,7 @@ class graph_property:  # noqa: N801 - used like `property`
         return self.function(model)
 
 
-class Model(Trainer, Layer):
+class Model(Exportable, Trainer, Layer):
     """A network: functional as `Model(inputs, outputs)`, or a subclass that writes `call`.
 
     Args:
@@ -460,61 +457,6 @@ class Model(Trainer, Layer):
             kwargs: further arguments of `keraslite.saving.load_weights`.
         """
         load_weights(self, filepath, skip_mismatch, **kwargs)
-
-    def export_inputs(self) -> list[Any] | None:
-        """Return symbolic inputs, nested, for each argument of a call that an export has.
-
-        Sizes that differ between the `symbolic_inputs` of a subclass are free. None where nothing
-        but the calls of the model tells what it takes.
-        """
-        if self._graph is not None:
-            return [self._graph.inputs]
-        first, *others = self.symbolic_inputs() or [None]
-        if not others:
-            return None
-
-        def merged(x: Any, *more: Any) -> KerasTensor:
-            sizes = zip(*(y.shape for y in (x, *more)), strict=True)
-            shape = tuple(size[0] if len({*size}) == 1 else None for size in sizes)
-            return KerasTensor(shape, x.dtype)
-
-        return [tree.map_structure(merged, first, *others)]
-
-    def compiled_for(
-        self, engine: str, precision: str = "float32", calibration: Any = None,
-        input_signature: Any = None,
-    ) -> "CompiledPredictor":  # fmt: skip
-        """Return a predictor that runs a copy of the model on another engine, on the CPU.
-
-        The network is made anew at the next call after the weights of the model have changed.
-
-        Args:
-            engine: "openvino" (which needs TensorFlow too) or "onnxruntime" (torch).
-            precision: "float32"; "bfloat16", if the processor has it; or "int8", for OpenVINO its
-                weights, for onnxruntime products too.
-            calibration: some inputs as for `predict`, with which OpenVINO's "int8" computes in
-                int8 too.
-            input_signature: what the inputs are, where the model does not tell: a KerasTensor or
-                InputSpec for each, nested.
-
-        Returns:
-            A callable with `predict`, which takes and gives what `Model.predict` does.
-
-        Raises:
-            ImportError: the engine is not installed.
-            NotImplementedError: the engine lacks an operation of the model, or the precision.
-            ValueError: there is no such engine or precision, or the model is not built.
-
-        Example:
-            >>> model = Sequential([layers.Input((4,)), layers.Dense(2)])
-            >>> fast = model.compiled_for("openvino")
-            >>> x = np.ones((3, 4), "float32")
-            >>> bool(np.allclose(fast.predict(x, verbose=0), model.predict(x, verbose=0)))
-            True
-        """
-        from keraslite.export.compiled import CompiledPredictor
-
-        return CompiledPredictor(self, engine, precision, calibration, input_signature)
 
     def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
         """Return the values of all variables: nested dicts by the names in their paths.

@@ -2,11 +2,23 @@
 
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch.fx.experimental.symbolic_shapes import (
+    ConstraintViolationError,
+    GuardOnDataDependentSymNode,
+)
+
+from keraslite.backend.errors import UnsupportedOps
+
+_UNTRACEABLE = (
+    torch._dynamo.exc.UserError, torch._dynamo.exc.Unsupported, ConstraintViolationError,
+    GuardOnDataDependentSymNode,
+)  # fmt: skip
 
 
 class _Plain(torch.nn.Module):
@@ -47,9 +59,75 @@ def exported_program(
         examples: an array for each.
         free_axes: the axes of each that may have any size.
         options: arguments of `torch.export.export`.
+
+    Raises:
+        UnsupportedOps: the function looks at values, or has a fixed size for a free axis.
     """
     module = _Plain(call, weights, inputs).eval()
     dynamic = tuple({axis: torch.export.Dim.DYNAMIC for axis in axes} for axes in free_axes)
     options = {"dynamic_shapes": dynamic, "strict": False} | options
-    with torch.no_grad():
-        return torch.export.export(module, tuple(map(torch.from_numpy, examples)), **options)
+    arrays = tuple(map(torch.from_numpy, examples))
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, arrays, **options)
+    except _UNTRACEABLE as error:
+        raise UnsupportedOps([], str(error)) from error
+
+
+def bounded(sizes: Sequence[dict[int, int]]) -> tuple:
+    """Return dynamic shapes with largest sizes.
+
+    Args:
+        sizes: of the free axes of each input.
+    """
+    return tuple(
+        {axis: torch.export.Dim.DYNAMIC(min=1, max=most) for axis, most in row.items()}
+        for row in sizes
+    )
+
+
+def num_bytes(program: torch.export.ExportedProgram) -> int:
+    """Return the size of the weights of a program."""
+    return sum(x.numel() * x.element_size() for x in program.state_dict.values())
+
+
+def save(program: torch.export.ExportedProgram, file: Any, extra: dict[str, str]) -> None:
+    """Write a program into an open file.
+
+    Args:
+        program: the program.
+        file: the file.
+        extra: texts by the names of further files inside it.
+    """
+    torch.export.save(program, file, extra_files=extra)
+
+
+def onnx_program(
+    program: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str],
+    opset_version: int | None,
+) -> Any:  # fmt: skip
+    """Translate a program to ONNX.
+
+    Args:
+        program: the program.
+        inputs: the names of its inputs.
+        outputs: the names of its outputs.
+        opset_version: the version of the operators; the exporter's own if None.
+
+    Raises:
+        UnsupportedOps: ONNX lacks an operation.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.onnx.export(
+                program, (), input_names=list(inputs), output_names=list(outputs), dynamo=True,
+                opset_version=opset_version, verbose=False,
+            )  # fmt: skip
+    except torch.onnx.errors.OnnxExporterError as error:
+        chain, text = error, ""
+        while chain is not None:
+            text, chain = f"{text} {chain}", chain.__cause__
+        ops = re.findall(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", text)
+        raise UnsupportedOps(ops, text) from error

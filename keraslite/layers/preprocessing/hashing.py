@@ -7,9 +7,11 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import config as settings
+from keraslite import ops
 from keraslite.layers.preprocessing import texts
 from keraslite.layers.preprocessing.categories import (
     check_output_mode,
+    encode,
     encode_on_host,
     encoded_shape,
 )
@@ -73,6 +75,11 @@ class _Hashed(HostLayer):
             function, inputs, shape, self.output_mode, self.num_bins, self.dtype, self.sparse
         )
 
+    def _encoded_in_saved_graph(self, numbers: Any) -> Any:
+        if self.sparse:
+            raise self.no_graph_form("its outputs are sparse")
+        return encode(numbers, self.output_mode, self.num_bins, self.dtype)
+
     def _symbol(self, symbol: KerasTensor) -> KerasTensor:
         dims = encoded_shape(symbol.dims, self.output_mode, self.num_bins)
         return KerasTensor(dims, self.output_dtype, sparse=self.sparse)
@@ -134,6 +141,16 @@ class Hashing(_Hashed):
             bins += 1
             bins[np.fromiter((v == masked for v in values), bool, len(values))] = 0
         return bins[codes].reshape(shape)
+
+    def call_in_saved_graph(self, inputs: Any) -> Any:
+        """Hash by operations of TensorFlow."""
+        from keraslite.backend.tensorflow import texts as graph
+
+        masks = self.mask_value is not None and self.num_bins > 1
+        bins = graph.buckets(inputs, self.num_bins - masks, self.salt)
+        if masks:
+            bins = ops.where(graph.same(inputs, self.mask_value), 0, bins + 1)
+        return self._encoded_in_saved_graph(bins)
 
     def call(self, inputs: Any) -> Any:
         """Hash the inputs, and encode the bins."""
@@ -205,6 +222,13 @@ class HashedCrossing(_Hashed):
             _check_shapes(shapes)
             hashes = joint_fingerprints(hashes, feature)
         return (hashes % np.uint64(self.num_bins)).astype(np.int64).reshape(shapes[0])
+
+    def call_in_saved_graph(self, inputs: Any) -> Any:
+        """Cross the features by operations of TensorFlow."""
+        from keraslite.backend.tensorflow import texts as graph
+
+        _check_shapes([tuple(x.shape) for x in inputs])
+        return self._encoded_in_saved_graph(graph.crossed(inputs, self.num_bins, _CROSS_KEY))
 
     def call(self, inputs: Any) -> Any:
         """Cross the features, and encode the bins."""

@@ -67,6 +67,8 @@ class HostLayer(DataLayer):
         first = inputs[0] if several else inputs
         if isinstance(first, KerasTensor):
             return super().__call__(inputs, *args, **kwargs)
+        if scopes.tables is not None:
+            return self.call_in_saved_graph(inputs)
         name = backends.of(first)
         if backends.in_graph(getattr(first, "flat_values", first)):
             backend = "tensorflow"
@@ -84,6 +86,28 @@ class HostLayer(DataLayer):
             return self.call(inputs)
         finally:
             scopes.backend = outer
+
+    def call_in_saved_graph(self, inputs: Any) -> Any:
+        """Compute by nodes of a graph of TensorFlow that is saved.
+
+        Args:
+            inputs: tensors of the graph.
+
+        Raises:
+            NotImplementedError: the layer has no such form.
+        """
+        raise self.no_graph_form("it computes with NumPy")
+
+    def no_graph_form(self, reason: str) -> NotImplementedError:
+        """Return the error that the layer cannot be part of a SavedModel.
+
+        Args:
+            reason: why.
+        """
+        return NotImplementedError(
+            f"Layer {self.name!r} of the class {type(self).__name__} cannot be part of an exported "
+            f"file: {reason}. Export the model behind it, and call the layer before."
+        )
 
     def refuse_to_encode(self, form: str) -> None:
         """Raise NotImplementedError if the layer encodes, which it does for dense tensors alone.

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keraslite import backend as backends
-from keraslite.layers.preprocessing.lookup import UNKNOWN, IndexLookup, buckets
+from keraslite.layers.preprocessing.graph_lookup import UNKNOWN
+from keraslite.layers.preprocessing.lookup import IndexLookup, buckets
 
 _DENSE = 1 << 20  # a table of so many integers is small
 

@@ -18,12 +18,12 @@ from keraslite.layers.preprocessing.categories import (
     encoded_shape,
 )
 from keraslite.layers.preprocessing.fingerprints import farm_fingerprints, sip_fingerprints
-from keraslite.layers.preprocessing.host import HostLayer, on_host, static_shape
+from keraslite.layers.preprocessing.graph_lookup import MASKED, UNKNOWN, GraphLookup
+from keraslite.layers.preprocessing.host import on_host, static_shape
 from keraslite.layers.preprocessing.texts import TokenCounts, Tokens
 from keraslite.symbolic import KerasTensor
 from keraslite.typing import Shape
 
-UNKNOWN, _MASKED = -1, -2  # places of terms that are not in the vocabulary
 _ROWS = 1 << 16  # of an array that are counted at once
 
 
@@ -62,7 +62,7 @@ def buckets(strings: Sequence[bytes], count: int, salt: Sequence[int] | None) ->
     return (hashes % np.uint64(count)).astype(np.int64)
 
 
-class IndexLookup(HostLayer):
+class IndexLookup(GraphLookup):
     """The base of layers that look terms up in a vocabulary.
 
     Subclasses say how terms are read, found and hashed.
@@ -180,7 +180,7 @@ class IndexLookup(HostLayer):
         self._kl_terms = terms
         places = np.arange(len(terms), dtype=np.int64) + len(self._specials)
         if self.mask_token is not None:
-            masked = 0 if self.output_mode == "int" else _MASKED
+            masked = 0 if self.output_mode == "int" else MASKED
             terms, places = [*terms, self.mask_token], np.append(places, masked)
         self._kl_index = self.make_index(terms, places)
 
@@ -423,9 +423,9 @@ class IndexLookup(HostLayer):
         places = on_host(self._lookup, values, [np.zeros(0, np.int64)], [static_shape(values)])
         # Where there is no element, there is none to encode.
         shifted = type(inputs)(
-            inputs.indices, ops.convert_to_tensor(places) - _MASKED, inputs.dense_shape
+            inputs.indices, ops.convert_to_tensor(places) - MASKED, inputs.dense_shape
         )
-        numbers = ops.convert_to_tensor(shifted, sparse=False) + _MASKED
+        numbers = ops.convert_to_tensor(shifted, sparse=False) + MASKED
         return self.encoded(backends.to_numpy, numbers, static_shape(numbers))
 
     def _call_ragged(self, inputs: Any) -> Any:
@@ -436,7 +436,7 @@ class IndexLookup(HostLayer):
         outputs = inputs.with_flat_values(ops.convert_to_tensor(flat))
         if self.output_mode == "int":
             return outputs
-        numbers = outputs.to_tensor(_MASKED)
+        numbers = outputs.to_tensor(MASKED)
         return self.encoded(backends.to_numpy, numbers, static_shape(numbers))
 
     def encoded(self, function: Callable, inputs: Any, shape: tuple | None) -> Any:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from keraslite.layers.preprocessing import texts
-from keraslite.layers.preprocessing.lookup import UNKNOWN, IndexLookup, buckets
+from keraslite.layers.preprocessing.graph_lookup import UNKNOWN
+from keraslite.layers.preprocessing.lookup import IndexLookup, buckets
 
 
 class _Table(dict):
@@ -87,6 +88,21 @@ class StringLookup(IndexLookup):
     def numbered(self, terms: list[str]) -> tuple[list[str], np.ndarray]:
         """Return the distinct texts, and which each is."""
         return texts.numbered(terms)
+
+    def numbers_in_saved_graph(self, terms: Any) -> Any:
+        """Return the numbers of texts in a graph that is saved."""
+        from keraslite.backend.tensorflow import texts as graph
+
+        terms = graph.standardized(terms, lower=False, strip=False, encoding=self.encoding)
+        return self.numbers_of_utf8(terms)
+
+    def numbers_of_utf8(self, terms: Any) -> Any:
+        """Return the numbers of texts in a graph that is saved.
+
+        Args:
+            terms: in UTF-8.
+        """
+        return super().numbers_in_saved_graph(terms)
 
     def oov_buckets(self, terms: Sequence[str]) -> np.ndarray:
         """Return the buckets of texts."""

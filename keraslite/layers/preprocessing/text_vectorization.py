@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from keraslite import backend as backends
+from keraslite import ops
 from keraslite.layers.preprocessing import texts
 from keraslite.layers.preprocessing.adapting import adapt_batches
 from keraslite.layers.preprocessing.categories import OUTPUT_MODES, check_output_mode
@@ -203,6 +204,34 @@ class TextVectorization(HostLayer):
         elif shape and length is not None:
             shape = (*shape[:-1], length)
         return self._lookup_layer.encoded(self._numbers, inputs, shape)
+
+    def call_in_saved_graph(self, inputs: Any) -> Any:
+        """Turn texts into numbers by operations of TensorFlow."""
+        from keraslite.backend.tensorflow import texts as graph
+
+        for name in ("standardize", "split"):
+            if callable(getattr(self, name)):
+                raise self.no_graph_form(f"`{name}` is a function of arrays")
+        rank, names = len(inputs.shape), self.standardize or ""
+        if self.split is not None and rank > 1:
+            inputs = ops.squeeze(inputs, -1)
+        if not rank or len(inputs.shape) > 2:
+            raise self.no_graph_form("its inputs must have the shape (batch,) or (batch, 1)")
+        texts = graph.standardized(
+            inputs, "lower" in names, names.endswith("strip_punctuation"), self.encoding
+        )
+        lookup, length = self._lookup_layer, self.output_sequence_length
+        if self.split is None and self.ngrams is None and length is None:
+            return lookup.encoded_in_saved_graph(lookup.numbers_of_utf8(texts))
+        many = isinstance(self.ngrams, tuple) or self.ngrams is None
+        tokens = graph.tokens_of(
+            texts, self.split, self.ngrams if many else range(1, self.ngrams + 1)
+        )
+        numbers = tokens.with_flat_values(lookup.numbers_of_utf8(tokens.flat_values))
+        if self.ragged:
+            return numbers[:, :length]
+        fill = 0 if self.output_mode == "int" else _NOWHERE
+        return lookup.encoded_in_saved_graph(numbers.to_tensor(fill, (None, length)))
 
     def _numbers_and_lengths(self, inputs: Any) -> tuple[np.ndarray, np.ndarray]:
         tokens, _ = self._tokens(inputs)

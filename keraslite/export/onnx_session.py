@@ -1,7 +1,7 @@
 """Models as sessions of onnxruntime, on the CPU."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,18 +20,17 @@ class OnnxSession:
 
     Args:
         path: of an ONNX file.
-        inputs: the names of the inputs, in the order of those of `run`.
     """
 
-    def __init__(self, path: Path, inputs: Sequence[str]):
+    def __init__(self, path: Path):
         runtime = required("onnxruntime")
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # it warns of initializers that it removes
         self._session = runtime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        own = [x.name for x in self._session.get_inputs()]
-        self._inputs = [name if name in own else None for name in inputs]  # unused ones are gone
+        self._inputs = {x.name for x in self._session.get_inputs()}  # unused ones are gone
+        self._outputs = [x.name for x in self._session.get_outputs()]
 
     @staticmethod
     def check(precision: str) -> None:
@@ -66,16 +65,17 @@ class OnnxSession:
             write(path)
             if precision == "int8":
                 path = _quantized(path)
-            return cls(path, signature.names)
+            return cls(path)
 
-    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the outputs for inputs in order.
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the outputs by name.
 
         Args:
-            arrays: of the dtypes of the inputs.
+            arrays: the inputs by name, of the dtypes of the network.
         """
-        pairs = zip(self._inputs, arrays, strict=True)
-        return self._session.run(None, {name: x for name, x in pairs if name is not None})
+        inputs = {name: array for name, array in arrays.items() if name in self._inputs}
+        outputs = self._session.run(self._outputs, inputs)
+        return dict(zip(self._outputs, outputs, strict=True))
 
 
 def _quantized(path: Path) -> Path:
