@@ -6,6 +6,7 @@ from typing import Any
 
 from keraslite.export.concrete import tensorflow_function
 from keraslite.export.limits import refusing
+from keraslite.export.packages import without_telemetry
 from keraslite.export.signature import Signature
 
 
@@ -49,7 +50,8 @@ def converted_model(concrete: Any) -> Any:
     from keraslite.backend.errors import UnsupportedOps
 
     try:
-        converted = ov.convert_model(concrete.program)
+        with without_telemetry():
+            converted = ov.convert_model(concrete.program)
     except Exception as error:  # whose class is private
         text = str(error)
         ops = re.findall(r"[Nn]o (?:translator|conversion rule) found for (?:operation\(s\): )?([\w, ]+)", text)

@@ -1,6 +1,9 @@
 """Networks of OpenVINO: their weights compressed, and compiled for the CPU."""
 
-from collections.abc import Mapping, Sequence
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, Self
 
 import numpy as np
@@ -8,7 +11,7 @@ import numpy as np
 from keraslite.export.concrete import tensorflow_function
 from keraslite.export.limits import refusing
 from keraslite.export.openvino import converted_model
-from keraslite.export.packages import required
+from keraslite.export.packages import required, without_telemetry
 from keraslite.export.signature import Signature
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # what is not int8 stays float32
@@ -25,13 +28,26 @@ def _in_int8(network: Any, batches: Sequence[Mapping[str, np.ndarray]] | None) -
     Raises:
         ImportError: nncf is not installed.
     """
-    nncf = required("nncf")
-    if batches is None:
-        return nncf.compress_weights(network, mode=nncf.CompressWeightsMode.INT8_ASYM)
-    family = nncf.ModelType.TRANSFORMER if _has_attention(network) else None
-    return nncf.quantize(
-        network, nncf.Dataset(batches), model_type=family, subset_size=len(batches)
-    )
+    with without_telemetry(), _silent() as nncf:
+        if batches is None:
+            return nncf.compress_weights(network, mode=nncf.CompressWeightsMode.INT8_ASYM)
+        family = nncf.ModelType.TRANSFORMER if _has_attention(network) else None
+        return nncf.quantize(
+            network, nncf.Dataset(batches), model_type=family, subset_size=len(batches)
+        )
+
+
+@contextmanager
+def _silent() -> Iterator[Any]:
+    """Give nncf, which else prints tables and bars."""
+    with redirect_stdout(io.StringIO()):
+        nncf = required("nncf")
+        level = logging.getLogger("nncf").level
+        nncf.set_log_level(logging.ERROR)
+        try:
+            yield nncf
+        finally:
+            nncf.set_log_level(level)
 
 
 def _has_attention(network: Any) -> bool:
@@ -83,7 +99,8 @@ class OpenVINOSession:
         """
         core = required("openvino").Core()
         if precision == "int8":
-            required("nncf")
+            with without_telemetry():
+                required("nncf")
         able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bfloat16" and "BF16" not in able:
             raise NotImplementedError(
