@@ -28,6 +28,17 @@ class _Scopes(threading.local):
 
 scopes = _Scopes()
 
+
+def predictor_of(model: Any) -> Any:
+    """Return the compiled predictor in whose scope a model is; None outside of any.
+
+    Args:
+        model: the model.
+    """
+    predictor = scopes.predictor
+    return predictor if predictor is not None and predictor.model is model else None
+
+
 # Held while state that threads share comes to be: variables, the weights of layers, steps that take
 # the memory of variables over. What exists is read without it.
 state_lock = threading.RLock()

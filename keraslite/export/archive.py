@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from keraslite import backend as backends
-from keraslite import tree
 from keraslite.export.concrete import copied_to
 from keraslite.export.files import write_folder
 from keraslite.export.signature import specs_of

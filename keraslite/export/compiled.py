@@ -10,12 +10,11 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import dtypes, tree
-from keraslite.export.concrete import named_outputs
+from keraslite.export.concrete import nested_output_names
 from keraslite.export.onnx_session import OnnxSession
 from keraslite.export.openvino_session import OpenVINOSession
 from keraslite.export.signature import Signature, TensorSpec, signature_of
 from keraslite.scopes import scopes
-from keraslite.symbolic import KerasTensor
 from keraslite.training.steps import on_backend
 from keraslite.training.trainer import Trainer
 from keraslite.utils.data import unpack_x_y_sample_weight
@@ -50,13 +49,17 @@ class CompiledPredictor:
         self, model: Any, engine: str, precision: str = "float32", calibration: Any = None,
         input_signature: Any = None,
     ):  # fmt: skip
-        _check_arguments(engine, precision, calibration)
+        check_engine(engine, precision)
+        if calibration is not None and (engine, precision) != ("openvino", "int8"):
+            raise ValueError(
+                "calibration is for engine='openvino' with precision='int8': onnxruntime finds the "
+                f"ranges of values as it runs. Got engine={engine!r}, precision={precision!r}."
+            )
         _check_model(model)
         self.model, self.engine, self.precision = model, engine, precision
         self.builds = 0
         self._calibration = calibration
         self._session = ENGINES[engine]
-        self._session.check(precision)
         self._signature = _signature(model, input_signature)
         self._networks: dict[tuple[str, ...], _Network] = {}  # by the names of the inputs
         self._lock = threading.RLock()
@@ -151,7 +154,7 @@ class CompiledPredictor:
         if self._calibration is not None:
             batches = self._calibration_batches(signature)
         self.builds += 1
-        outputs = _outputs(self.model, signature)
+        outputs = nested_output_names(self.model, signature)
         session = self._session.make(self.model, signature, self.precision, batches)
         return _Network(session, signature, outputs)
 
@@ -199,16 +202,23 @@ class _Recorder:
             return self.model(on_backend(x, self.model.backend), training=False)
 
 
-def _check_arguments(engine: str, precision: str, calibration: Any) -> None:
+def check_engine(engine: str, precision: str) -> None:
+    """Raise an error if there is no such engine, or it cannot run a precision here.
+
+    Args:
+        engine: a name of `ENGINES`.
+        precision: one of `PRECISIONS`.
+
+    Raises:
+        ValueError: there is no such engine or precision.
+        ImportError: the engine is not installed.
+        NotImplementedError: the engine or the processor has no such precision.
+    """
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {sorted(ENGINES)}, got {engine!r}.")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {list(PRECISIONS)}, got {precision!r}.")
-    if calibration is not None and (engine, precision) != ("openvino", "int8"):
-        raise ValueError(
-            "calibration is for engine='openvino' with precision='int8': onnxruntime finds the "
-            f"ranges of values as it runs. Got engine={engine!r}, precision={precision!r}."
-        )
+    ENGINES[engine].check(precision)
 
 
 def _check_model(model: Any) -> None:
@@ -278,15 +288,6 @@ def _by_name(signature: Signature, x: Any) -> dict[str, np.ndarray]:
         # A column of numbers may come without its last axis, as models take it too.
         arrays[spec.name] = array[..., None] if array.ndim == len(spec.shape) - 1 else array
     return arrays
-
-
-def _outputs(model: Any, signature: Signature) -> Any:
-    """Return the names of the outputs, nested as the model gives them."""
-    with backends.backend_scope(model.backend):
-        symbols = [KerasTensor(spec.shape, spec.dtype) for spec in signature.specs]
-        outputs = model(*signature.pack(symbols), training=False)
-    names = {id(x): name for name, x in named_outputs(model, outputs).items()}
-    return tree.map_structure(lambda x: names[id(x)], outputs)
 
 
 def _watches(model: Any) -> list[tuple[Any, Callable]]:

@@ -9,6 +9,7 @@ from keraslite import backend as backends
 from keraslite import tree
 from keraslite.export.signature import Signature
 from keraslite.optimizers import Optimizer
+from keraslite.symbolic import KerasTensor
 from keraslite.variable import StatelessScope
 
 
@@ -67,6 +68,35 @@ def named_outputs(model: Any, outputs: Any) -> dict[str, Any]:
     if len(set(names)) != len(leaves):
         names = [f"output_{i}" for i in range(len(leaves))]
     return dict(zip(names, [x for _, x in leaves], strict=True))
+
+
+def _symbolic_outputs(model: Any, signature: Signature) -> Any:
+    """Return the outputs of a model for symbolic inputs."""
+    with backends.backend_scope(model.backend):
+        symbols = [KerasTensor(spec.shape, spec.dtype) for spec in signature.specs]
+        return model(*signature.pack(symbols), training=False)
+
+
+def output_specs(model: Any, signature: Signature) -> dict[str, Any]:
+    """Return a symbolic tensor for each output by its name.
+
+    Args:
+        model: a built model.
+        signature: its inputs.
+    """
+    return named_outputs(model, _symbolic_outputs(model, signature))
+
+
+def nested_output_names(model: Any, signature: Signature) -> Any:
+    """Return the names of the outputs, nested as the model gives them.
+
+    Args:
+        model: a built model.
+        signature: its inputs.
+    """
+    outputs = _symbolic_outputs(model, signature)
+    names = {id(x): name for name, x in named_outputs(model, outputs).items()}
+    return tree.map_structure(lambda x: names[id(x)], outputs)
 
 
 def predict_call(

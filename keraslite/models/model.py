@@ -51,6 +51,7 @@ from keraslite.typing import overridable
 from keraslite.utils.progress import message
 from keraslite.utils.summary import summary_table
 
+
 class graph_property:  # noqa: N801 - used like `property`
     """A property of models with a graph.
 

@@ -1,7 +1,6 @@
 """Functions of JAX as programs of StableHLO."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 from jax import export

@@ -64,7 +64,7 @@ def exported_program(
         UnsupportedOps: the function looks at values, or has a fixed size for a free axis.
     """
     module = _Plain(call, weights, inputs).eval()
-    dynamic = tuple({axis: torch.export.Dim.DYNAMIC for axis in axes} for axes in free_axes)
+    dynamic = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in free_axes)
     options = {"dynamic_shapes": dynamic, "strict": False} | options
     arrays = tuple(map(torch.from_numpy, examples))
     try:
