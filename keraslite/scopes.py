@@ -23,6 +23,7 @@ class _Scopes(threading.local):
     seeds: Any = None  # a random.Random that default seeds come from, if somebody says so
     losses: Any = None  # the losses that layers added in this thread's calls, by layer
     tables: Any = None  # the vocabularies of the graph that is traced to be saved, if one is
+    plain_graph: bool = False  # whether the graph that is traced is for another program
     dropout_masks: Any = None  # what recurrent cells drew in this thread, by cell
 
 

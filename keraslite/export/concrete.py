@@ -7,8 +7,9 @@ from typing import Any
 
 from keraslite import backend as backends
 from keraslite import tree
-from keraslite.export.signature import Signature
+from keraslite.export.signature import Signature, leaves_in_order
 from keraslite.optimizers import Optimizer
+from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor
 from keraslite.variable import StatelessScope
 
@@ -59,7 +60,7 @@ def named_outputs(model: Any, outputs: Any) -> dict[str, Any]:
         model: the model.
         outputs: what it returned, nested.
     """
-    leaves = tree.flatten_with_path(outputs)
+    leaves = leaves_in_order(outputs)
     names: list[str] = []
     if isinstance(outputs, dict):
         names = ["_".join(map(str, path)) for path, _ in leaves]
@@ -154,8 +155,12 @@ def tensorflow_function(model: Any, signature: Signature) -> Concrete:
     from keraslite.backend.tensorflow import export
 
     specs = [(spec.name, spec.shape, spec.dtype) for spec in signature.specs]
-    with backends.backend_scope("tensorflow"):
-        function = export.concrete_function(named, specs)
+    outer, scopes.plain_graph = scopes.plain_graph, True
+    try:
+        with backends.backend_scope("tensorflow"):
+            function = export.concrete_function(named, specs)
+    finally:
+        scopes.plain_graph = outer
     return Concrete(function, copied, signature, names)
 
 

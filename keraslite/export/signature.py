@@ -1,6 +1,6 @@
 """The inputs of a model, as an exported file names them: names, shapes with free axes, dtypes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +50,8 @@ class Signature:
 
     @property
     def specs(self) -> list[TensorSpec]:
-        """The inputs, flat."""
-        return tree.flatten(self.arguments)
+        """The inputs, flat, in the order of the lists and dicts that hold them."""
+        return [spec for _, spec in leaves_in_order(self.arguments)]
 
     @property
     def names(self) -> list[str]:
@@ -64,17 +64,35 @@ class Signature:
         Args:
             values: one for each input, in order or by name.
         """
-        if isinstance(values, Mapping):
-            values = [values[name] for name in self.names]
-        return tree.pack_sequence_as(self.arguments, list(values))
+        named = values if isinstance(values, Mapping) else dict(zip(self.names, values, strict=True))
+        return tree.map_structure(lambda spec: named[spec.name], self.arguments)
 
     def flatten(self, arguments: Sequence[Any]) -> list[Any]:
         """Return the inputs in the arguments of a call, flat."""
-        return tree.flatten(list(arguments))
+        leaves = zip(tree.flatten(self.arguments), tree.flatten(list(arguments)), strict=True)
+        named = {spec.name: value for spec, value in leaves}
+        return [named[name] for name in self.names]
 
     def examples(self) -> list[np.ndarray]:
         """Return an array of ones for each input; free axes have small sizes, equal by place."""
         return [_example(spec) for spec in self.specs]
+
+
+def leaves_in_order(structure: Any, path: tuple = ()) -> list[tuple[tuple, Any]]:
+    """Return (path, leaf) of nested lists, tuples and dicts, these in the order of their keys.
+
+    (`tree.flatten` sorts them; whoever reads an exported file knows nothing of that.)
+
+    >>> leaves_in_order({"b": 1, "a": [2]})
+    [(('b',), 1), (('a', 0), 2)]
+    """
+    if isinstance(structure, dict):
+        items: Any = structure.items()
+    elif isinstance(structure, list | tuple):
+        items = enumerate(structure)
+    else:
+        return [(path, structure)]
+    return [leaf for key, part in items for leaf in leaves_in_order(part, (*path, key))]
 
 
 def _example(spec: TensorSpec) -> np.ndarray:
@@ -123,9 +141,9 @@ def signature_of(model: Any, input_signature: Any = None) -> Signature:
     else:
         arguments = _arguments(input_signature, own)
     names = _names(model, arguments, own)
-    leaves = zip(names, tree.flatten(arguments), strict=True)
-    specs = [_spec(name, x, model.name) for name, x in leaves]
-    return Signature(tree.pack_sequence_as(arguments, specs))
+    return Signature(
+        _map_with_path(lambda path, x: _spec(names[path], x, model.name), arguments, ())
+    )
 
 
 def _own_inputs(model: Any) -> list[Any] | None:
@@ -168,27 +186,39 @@ def _arguments(given: Any, own: list[Any] | None) -> list[Any]:
     given = list(given)
     if own is not None and len(own) == 1 and len(given) > 1:
         if len(tree.flatten(own)) == len(given):  # the model takes a list or a dict of them
-            return [tree.pack_sequence_as(own[0], given)]
+            ordered = iter(given)
+            return [_map_with_path(lambda path, x: next(ordered), own[0], ())]
     return given
 
 
-def _names(model: Any, arguments: list[Any], own: list[Any] | None) -> list[str]:
-    """Return a name for each input: a key of its dict, its own name, or the argument's."""
-    leaves = tree.flatten_with_path(arguments)
-    own_names = [None] * len(leaves)
+def _names(model: Any, arguments: list[Any], own: list[Any] | None) -> dict[tuple, str]:
+    """Return a name for the path of each input: a key of its dict, its own, or the argument's."""
+    leaves = leaves_in_order(arguments)
+    own_names: list[str | None] = [None] * len(leaves)
     if own is not None and len(tree.flatten(own)) == len(leaves):
-        own_names = [_own_name(x) for x in tree.flatten(own)]
+        own_names = [_own_name(x) for _, x in leaves_in_order(own)]
     named = getattr(model, "_kl_spec", None)
     call_names = list(named.names) if named is not None else []
-    names: list[str] = []
+    names: dict[tuple, str] = {}
     for (path, leaf), own_name in zip(leaves, own_names, strict=True):
         argument = call_names[path[0]] if path[0] < len(call_names) else f"input_{path[0]}"
         keys = [str(part) for part in path[1:]]
         name = next((part for part in reversed(path) if isinstance(part, str)), None)
         name = name or _own_name(leaf) or own_name
         full_name = "_".join([argument, *keys])
-        names.append(full_name if name is None or name in names else name)
+        names[path] = full_name if name is None or name in names.values() else name
     return names
+
+
+def _map_with_path(function: Callable, structure: Any, path: tuple) -> Any:
+    """Apply a function of path and leaf to nested lists, tuples and dicts."""
+    if isinstance(structure, dict):
+        return {k: _map_with_path(function, v, (*path, k)) for k, v in structure.items()}
+    if isinstance(structure, list | tuple):
+        return type(structure)(
+            _map_with_path(function, v, (*path, i)) for i, v in enumerate(structure)
+        )
+    return function(path, structure)
 
 
 def _own_name(x: Any) -> str | None:

@@ -123,7 +123,7 @@ def _needed(nodes: list[dict], outputs: list[str]) -> list[dict]:
             continue
         needed.add(name)
         inputs = [x for x in by_name[name].get("input", ())
-                  if not (x.startswith("^") and by_name[x[1:]]["op"] in ("Assert", "NoOp"))]  # fmt: skip
+                  if not (x.startswith("^") and by_name[x[1:]]["op"] == "Assert")]  # fmt: skip
         by_name[name]["input"] = inputs
         stack += [_node_name(x) for x in inputs]
     return [node for node in nodes if node["name"] in needed or node["op"] == "Placeholder"]

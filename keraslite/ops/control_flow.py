@@ -221,9 +221,10 @@ def scan(
 
 def _scan_length(xs: Any, length: int | None) -> Any:
     leaves = [] if xs is None else tree.flatten(xs)
-    sizes = {x.shape[0] for x in leaves} - {None}
-    if length is not None:
-        sizes.add(length)
+    sizes: list[Any] = []  # no set: symbolic sizes have no hash
+    for size in (*(x.shape[0] for x in leaves), length):
+        if size is not None and size not in sizes:
+            sizes.append(size)
     if len(sizes) > 1 or not (sizes or leaves):
         raise ValueError(
             f"ops.scan: xs and length must give one length, got {sorted(sizes) or 'neither'}."

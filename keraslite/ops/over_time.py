@@ -88,8 +88,8 @@ def _runs_op_by_op(state: Any, xs: Any) -> bool:
     return (
         module.COMPILES_OPS
         and not scopes.abstract
-        and xs.shape[0] <= _MOST_STEPS
         and not module.is_traced(k.zeros_like(state))  # which shows it in a traced function
+        and xs.shape[0] <= _MOST_STEPS
     )
 
 

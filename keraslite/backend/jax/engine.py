@@ -160,7 +160,24 @@ def while_loop(test: Callable, body: Callable, state: tuple, maximum_iterations:
 
 def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: Any) -> Any:
     """Thread a carry along the leading axis and stack what each step gives."""
+    if not isinstance(length, int):  # a symbol, in a program that is exported
+        return _loop(f, init, xs, length, reverse)
     return jax.lax.scan(f, init, xs=xs, length=length, reverse=reverse, unroll=unroll)
+
+
+def _loop(f: Callable, init: Any, xs: Any, length: Any, reverse: bool) -> Any:
+    """`scan` over any number of steps, without a gradient."""
+    take = lambda i: None if xs is None else jax.tree.map(lambda x: x[i], xs)  # noqa: E731
+    carry, first = jax.eval_shape(f, init, take(0))
+    stacked = jax.tree.map(lambda y: jnp.zeros((length, *y.shape), y.dtype), first)
+    init = jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), init, carry)
+
+    def step(k: Any, state: tuple) -> tuple:
+        i = length - 1 - k if reverse else k
+        carry, y = f(state[0], take(i))
+        return carry, jax.tree.map(lambda all_, one: all_.at[i].set(one), state[1], y)
+
+    return jax.lax.fori_loop(0, length, step, (init, stacked))
 
 
 def vmap(fn: Callable, in_axes: Any, out_axes: Any) -> Callable:

@@ -14,6 +14,7 @@ from tensorflow.python.eager import record
 
 from keraslite.backend.tensorflow.module import TensorFlowLayer, TensorFlowOptimizer
 from keraslite.backend.tensorflow.tensors import convert, native, under_xla
+from keraslite.scopes import scopes
 
 __all__ = [
     "ABSTRACT", "COMPILES", "COMPILES_OPS", "FUNCTIONAL", "FUSED", "LAYER_BASE", "LOOPS_IN_PYTHON",
@@ -318,6 +319,8 @@ def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: An
         return carry0, None
     if unroll is True and isinstance(length, int):  # laid out in the graph, step by step
         return _unrolled(f, carry0, take, range(length - 1, -1, -1) if reverse else range(length))
+    if scopes.plain_graph:
+        return _scan_without_arrays(f, carry0, take, length, reverse)
     carry, first = f(carry0, take(start))
     flat = [] if first is None else [convert(v) for v in tf.nest.flatten(first)]
     arrays = tuple(
@@ -340,6 +343,34 @@ def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: An
     if first is None:
         return carry, None
     return carry, tf.nest.pack_sequence_as(first, [a.stack() for a in arrays])
+
+
+def _scan_without_arrays(
+    f: Callable, carry0: Any, take: Callable, length: Any, reverse: bool
+) -> Any:  # fmt: skip
+    """`scan` by operations that other programs have as well: without lists of tensors."""
+    carry, first = f(carry0, take(length - 1 if reverse else 0))
+    flat = [] if first is None else [convert(v) for v in tf.nest.flatten(first)]
+    places = tf.range(length)
+
+    def written(stacked: tf.Tensor, value: Any, i: Any) -> tf.Tensor:
+        here = tf.reshape(tf.equal(places, i), [-1] + [1] * (stacked.shape.rank - 1))
+        return tf.where(here, tf.expand_dims(convert(value), 0), stacked)
+
+    start = length - 1 if reverse else 0
+    zeros = [tf.zeros(tf.concat([[length], tf.shape(v)], 0), v.dtype) for v in flat]
+    stacked = [written(z, v, start) for z, v in zip(zeros, flat, strict=True)]
+
+    def body(k: Any, carry: Any, stacked: list) -> tuple:
+        i = length - 1 - k if reverse else k
+        carry, y = f(carry, take(i))
+        ys = [] if y is None else tf.nest.flatten(y)
+        stacked = [written(s, v, i) for s, v in zip(stacked, ys, strict=True)]
+        return k + 1, tf.nest.map_structure(convert, carry), stacked
+
+    state = (tf.constant(1), tf.nest.map_structure(convert, carry), stacked)
+    _, carry, stacked = tf.while_loop(lambda k, *_: k < length, body, state)
+    return carry, None if first is None else tf.nest.pack_sequence_as(first, stacked)
 
 
 def _unrolled(f: Callable, carry: Any, take: Callable, order: range) -> Any:

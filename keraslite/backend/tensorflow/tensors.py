@@ -134,9 +134,12 @@ def from_numpy(array: np.ndarray) -> tf.Tensor:
 
 def from_dlpack(x: Any) -> tf.Tensor:
     """Take another framework's tensor without a copy."""
-    on_cpu = x.__dlpack_device__()[0] == 1
-    if on_cpu and np.from_dlpack(x).ctypes.data % 64:
-        raise BufferError("TensorFlow's kernels abort on memory that is not aligned to 64 bytes.")
+    if x.__dlpack_device__()[0] == 1:
+        array = np.from_dlpack(x)
+        if array.ctypes.data % 64:
+            raise BufferError("TensorFlow's kernels abort on memory not aligned to 64 bytes.")
+        if not array.flags.c_contiguous:
+            raise BufferError("TensorFlow takes no tensor whose elements are out of order.")
     return tf.experimental.dlpack.from_dlpack(x.__dlpack__())
 
 

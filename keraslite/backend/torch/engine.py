@@ -329,6 +329,8 @@ def while_loop(test: Callable, body: Callable, state: tuple, maximum_iterations:
 def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: Any) -> Any:
     """Thread a carry along the leading axis and stack what each step gives."""
     tree = torch.utils._pytree
+    if torch.compiler.is_exporting() and type(length) is not int and xs is not None:
+        return _scan_in_graph(f, init, xs, reverse)
     carry, ys = init, []
     for i in range(length - 1, -1, -1) if reverse else range(length):
         step = None if xs is None else tree.tree_map(lambda x, i=i: x[i], xs)
@@ -341,6 +343,27 @@ def scan(f: Callable, init: Any, xs: Any, length: int, reverse: bool, unroll: An
     leaves, spec = zip(*(tree.tree_flatten(y) for y in ys), strict=True)
     stacked = [torch.stack([convert(v) for v in column]) for column in zip(*leaves, strict=True)]
     return carry, tree.tree_unflatten(stacked, spec[0])
+
+
+def _scan_in_graph(f: Callable, init: Any, xs: Any, reverse: bool) -> Any:
+    """Scan over any number of steps in a program that is exported."""
+    tree = torch.utils._pytree
+    leaves, spec = tree.tree_flatten(init)
+    _, y = f(init, tree.tree_map(lambda x: x[0], xs))  # for its form; nothing else is kept
+    form = None if y is None else tree.tree_flatten(y)[1]
+    dtypes = [x.dtype for x in leaves]
+
+    def step(carry: list, x: Any) -> tuple[list, list]:
+        carry, y = f(tree.tree_unflatten(carry, spec), x)
+        after = [v.to(d).clone() for v, d in zip(tree.tree_leaves(carry), dtypes, strict=True)]
+        # The graph's own function must not return one tensor twice.
+        return after, [v.clone() for v in (after[:1] if y is None else tree.tree_leaves(y))]
+
+    carry, stacked = torch._higher_order_ops.scan(
+        step, [x.clone() for x in leaves], xs, dim=0, reverse=reverse
+    )
+    ys = None if form is None else tree.tree_unflatten(list(stacked), form)
+    return tree.tree_unflatten(list(carry), spec), ys
 
 
 def vmap(fn: Callable, in_axes: Any, out_axes: Any) -> Callable:

@@ -38,6 +38,8 @@ def take(x: Tensor, indices: Tensor, axis: Any = None) -> Tensor:
     if x.is_cuda:
         return _take_or_fill(x, indices, axis % x.ndim)
     if torch.compiler.is_compiling():  # no error is raised inside a compiled function
+        if torch.compiler.is_exporting():
+            indices = indices.long()  # ONNX's GatherND takes no others
         return x[(slice(None),) * (axis % x.ndim) + (indices,)]
     try:
         if axis == 0 and x.ndim == 2:

@@ -231,7 +231,7 @@ class TextVectorization(HostLayer):
         if self.ragged:
             return numbers[:, :length]
         fill = 0 if self.output_mode == "int" else _NOWHERE
-        return lookup.encoded_in_saved_graph(numbers.to_tensor(fill, (None, length)))
+        return lookup.encoded_in_saved_graph(numbers.to_tensor(fill, shape=(None, length)))
 
     def _numbers_and_lengths(self, inputs: Any) -> tuple[np.ndarray, np.ndarray]:
         tokens, _ = self._tokens(inputs)
