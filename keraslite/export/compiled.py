@@ -10,7 +10,6 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import dtypes, tree
-from keraslite.export.concrete import nested_output_names
 from keraslite.export.onnx_session import OnnxSession
 from keraslite.export.openvino_session import OpenVINOSession
 from keraslite.export.signature import Signature, TensorSpec, signature_of
@@ -154,9 +153,8 @@ class CompiledPredictor:
         if self._calibration is not None:
             batches = self._calibration_batches(signature)
         self.builds += 1
-        outputs = nested_output_names(self.model, signature)
         session = self._session.make(self.model, signature, self.precision, batches)
-        return _Network(session, signature, outputs)
+        return _Network(session, signature)
 
     def _calibration_batches(self, signature: Signature) -> list[dict[str, np.ndarray]]:
         """Return the inputs of the network for the data of the calibration, batch by batch."""
@@ -179,12 +177,12 @@ class CompiledPredictor:
 class _Network:
     """A session with the nesting of what it takes and gives."""
 
-    def __init__(self, session: Any, signature: Signature, outputs: Any):
-        self._session, self._signature, self._outputs = session, signature, outputs
+    def __init__(self, session: Any, signature: Signature):
+        self._session, self._signature = session, signature
 
     def run(self, x: Any) -> Any:
         values = self._session.run(_by_name(self._signature, x))
-        return tree.map_structure(values.__getitem__, self._outputs)
+        return tree.map_structure(values.__getitem__, self._session.outputs)
 
 
 class _Recorder:

@@ -24,12 +24,14 @@ class Concrete:
         model: the copy of the model that it was made of, on the framework's backend.
         signature: the inputs.
         output_names: the names of the outputs, flat.
+        nested_names: likewise, nested as the model returns the outputs.
     """
 
     program: Any
     model: Any
     signature: Signature
     output_names: list[str]
+    nested_names: Any
 
 
 def copied_to(model: Any, backend: str) -> Any:
@@ -71,13 +73,6 @@ def named_outputs(model: Any, outputs: Any) -> dict[str, Any]:
     return dict(zip(names, [x for _, x in leaves], strict=True))
 
 
-def _symbolic_outputs(model: Any, signature: Signature) -> Any:
-    """Return the outputs of a model for symbolic inputs."""
-    with backends.backend_scope(model.backend):
-        symbols = [KerasTensor(spec.shape, spec.dtype) for spec in signature.specs]
-        return model(*signature.pack(symbols), training=False)
-
-
 def output_specs(model: Any, signature: Signature) -> dict[str, Any]:
     """Return a symbolic tensor for each output by its name.
 
@@ -85,18 +80,14 @@ def output_specs(model: Any, signature: Signature) -> dict[str, Any]:
         model: a built model.
         signature: its inputs.
     """
-    return named_outputs(model, _symbolic_outputs(model, signature))
+    with backends.backend_scope(model.backend):
+        symbols = [KerasTensor(spec.shape, spec.dtype) for spec in signature.specs]
+        return named_outputs(model, model(*signature.pack(symbols), training=False))
 
 
-def nested_output_names(model: Any, signature: Signature) -> Any:
-    """Return the names of the outputs, nested as the model gives them.
-
-    Args:
-        model: a built model.
-        signature: its inputs.
-    """
-    outputs = _symbolic_outputs(model, signature)
-    names = {id(x): name for name, x in named_outputs(model, outputs).items()}
+def _nested_names(outputs: Any, named: dict[str, Any]) -> Any:
+    """Return outputs with the names in the place of tensors."""
+    names = {id(x): name for name, x in named.items()}
     return tree.map_structure(lambda x: names[id(x)], outputs)
 
 
@@ -146,11 +137,13 @@ def tensorflow_function(model: Any, signature: Signature) -> Concrete:
     copied = copied_to(model, "tensorflow")
     call = predict_call(copied, signature)
     names: list[str] = []
+    nested: list[Any] = []
 
     def named(inputs: Sequence[Any]) -> dict[str, Any]:
-        outputs = named_outputs(copied, call(inputs))
-        names[:] = outputs
-        return outputs
+        outputs = call(inputs)
+        results = named_outputs(copied, outputs)
+        names[:], nested[:] = results, [_nested_names(outputs, results)]
+        return results
 
     from keraslite.backend.tensorflow import export
 
@@ -161,7 +154,7 @@ def tensorflow_function(model: Any, signature: Signature) -> Concrete:
             function = export.concrete_function(named, specs)
     finally:
         scopes.plain_graph = outer
-    return Concrete(function, copied, signature, names)
+    return Concrete(function, copied, signature, names, nested[0])
 
 
 def torch_program(model: Any, signature: Signature, **options: Any) -> Concrete:
@@ -179,10 +172,12 @@ def torch_program(model: Any, signature: Signature, **options: Any) -> Concrete:
     paths, weights = zip(*copied.named_weights(), strict=True) if copied.weights else ((), ())
     call = predict_call(copied, signature, weights)
     names: list[str] = []
+    nested: list[Any] = []
 
     def named(inputs: Sequence[Any], values: Sequence[Any]) -> Any:
         outputs = call(inputs, values)
-        names[:] = named_outputs(copied, outputs)
+        results = named_outputs(copied, outputs)
+        names[:], nested[:] = results, [_nested_names(outputs, results)]
         return outputs
 
     from keraslite.backend.torch import export
@@ -194,4 +189,4 @@ def torch_program(model: Any, signature: Signature, **options: Any) -> Concrete:
             named, dict(zip(paths, values, strict=True)), signature.names,
             signature.examples(), free, options,
         )  # fmt: skip
-    return Concrete(program, copied, signature, names)
+    return Concrete(program, copied, signature, names, nested[0])

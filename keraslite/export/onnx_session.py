@@ -20,9 +20,14 @@ class OnnxSession:
 
     Args:
         path: of an ONNX file.
+        outputs: the names of its outputs, nested as the model gives them.
+
+    Attributes:
+        outputs: as given.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, outputs: Any):
+        self.outputs = outputs
         runtime = required("onnxruntime")
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # it warns of initializers that it removes
@@ -30,7 +35,7 @@ class OnnxSession:
             str(path), options, providers=["CPUExecutionProvider"]
         )
         self._inputs = {x.name for x in self._session.get_inputs()}  # unused ones are gone
-        self._outputs = [x.name for x in self._session.get_outputs()]
+        self._names = [x.name for x in self._session.get_outputs()]
 
     @staticmethod
     def check(precision: str) -> None:
@@ -59,13 +64,13 @@ class OnnxSession:
             precision: "float32", or "int8" for products in int8, whose ranges are found as it runs.
             batches: none.
         """
-        write = onnx.prepare(model, signature, {})
+        write, outputs = onnx.writer(model, signature, {})
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.onnx")
             write(path)
             if precision == "int8":
                 path = _quantized(path)
-            return cls(path)
+            return cls(path, outputs)
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the outputs by name.
@@ -74,8 +79,8 @@ class OnnxSession:
             arrays: the inputs by name, of the dtypes of the network.
         """
         inputs = {name: array for name, array in arrays.items() if name in self._inputs}
-        outputs = self._session.run(self._outputs, inputs)
-        return dict(zip(self._outputs, outputs, strict=True))
+        outputs = self._session.run(self._names, inputs)
+        return dict(zip(self._names, outputs, strict=True))
 
 
 def _quantized(path: Path) -> Path:

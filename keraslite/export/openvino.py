@@ -1,6 +1,7 @@
 """Models as OpenVINO's intermediate representation: an .xml file and a .bin file beside it."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,6 @@ def converted_model(concrete: Any) -> Any:
     Raises:
         UnsupportedOps: OpenVINO lacks an operation.
     """
-    import re
-
     import openvino as ov
 
     from keraslite.backend.errors import UnsupportedOps
@@ -57,8 +56,17 @@ def converted_model(concrete: Any) -> Any:
         ops = re.findall(r"[Nn]o (?:translator|conversion rule) found for (?:operation\(s\): )?([\w, ]+)", text)
         names = [name for group in ops for name in group.replace(" ", "").split(",")]
         raise UnsupportedOps(names, text) from error
-    for port, name in zip(converted.inputs, sorted(concrete.signature.names), strict=True):
-        port.get_tensor().set_names({name})
-    for port, name in zip(converted.outputs, sorted(concrete.output_names), strict=True):
-        port.get_tensor().set_names({name})
+    _name_ports(converted.inputs, concrete.signature.names)
+    _name_ports(converted.outputs, concrete.output_names)
     return converted
+
+
+def _name_ports(ports: Sequence[Any], names: Sequence[str]) -> None:
+    """Give ports the names of inputs or outputs, which they have in TensorFlow's form."""
+    by_name = {
+        own.partition(":")[0]: port
+        for port in ports
+        for own in (*port.get_names(), port.get_node().get_friendly_name())
+    }
+    for name in names:
+        by_name[re.sub(r"[^\w.]", "_", name)].get_tensor().set_names({name})

@@ -74,16 +74,21 @@ class OpenVINOSession:
     Args:
         network: an `openvino.Model`.
         precision: "float32", "bfloat16" or "int8".
+        outputs: the names of its outputs, nested as the model gives them.
+
+    Attributes:
+        outputs: as given.
     """
 
-    def __init__(self, network: Any, precision: str):
+    def __init__(self, network: Any, precision: str, outputs: Any):
+        self.outputs = outputs
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY",
         }  # fmt: skip
         self._compiled = required("openvino").Core().compile_model(network, "CPU", settings)
         # By number, at a tenth of the cost of a name.
         self._inputs = {x.get_any_name(): i for i, x in enumerate(network.inputs)}
-        self._outputs = [(x.get_names(), i) for i, x in enumerate(network.outputs)]
+        self._places = [(x.get_names(), i) for i, x in enumerate(network.outputs)]
         self._idle: list[Any] = []  # requests that no thread runs
 
     @staticmethod
@@ -120,10 +125,11 @@ class OpenVINOSession:
             batches: inputs by name, by which int8 is calibrated; None for weights in int8 alone.
         """
         with refusing("openvino", model):
-            network = converted_model(tensorflow_function(model, signature))
+            concrete = tensorflow_function(model, signature)
+            network = converted_model(concrete)
         if precision == "int8":
             network = _in_int8(network, batches)
-        return cls(network, precision)
+        return cls(network, precision, concrete.nested_names)
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the outputs by name.
@@ -137,6 +143,6 @@ class OpenVINOSession:
             request = self._compiled.create_infer_request()
         inputs = {self._inputs[name]: array for name, array in arrays.items()}
         outputs = request.infer(inputs, share_inputs=True)
-        results = {name: outputs[i] for names, i in self._outputs for name in names}
+        results = {name: outputs[i] for names, i in self._places for name in names}
         self._idle.append(request)
         return results

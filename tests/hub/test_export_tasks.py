@@ -63,7 +63,7 @@ NETWORKS = {
     "bert": (lambda: hub.TextClassifier(hub.BertBackbone(20, **SIZES), 3), SEGMENTS),
     "gpt2": (lambda: hub.CausalLM(hub.GPT2Backbone(20, **SIZES)), TEXTS),
     "t5": (t5_encoder, TEXTS),
-    "clip": (clip, {"images": pictures(2, 8, 8, 3), **TEXTS}),
+    "clip": (clip, {"images": pictures(3, 8, 8, 3), **TEXTS}),
     "vit": (vit, pictures(3, 16, 16, 3)),
     "resnet": (resnet, pictures(3, 40, 32, 3)),
     "yolo": (yolo, pictures(2, 64, 32, 3)),
