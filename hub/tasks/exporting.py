@@ -11,7 +11,7 @@ from typing import Any
 import keraslite as keras
 from hub.files import write_json
 from hub.preprocessing.summary import parts_of
-from keraslite.export.concrete import output_specs
+from keraslite.export.concrete import output_ranks
 from keraslite.export.files import write_folder
 from keraslite.export.formats import FORMATS, export_model
 from keraslite.export.signature import signature_of
@@ -110,15 +110,14 @@ def _endings() -> set[str]:
 
 
 def _described(part: Any) -> dict[str, Any]:
-    """Return the names, shapes and dtypes of inputs and outputs."""
+    """Return the names, shapes or ranks, and dtypes of inputs and outputs."""
     signature = signature_of(part)
-    sides = {
-        "inputs": {spec.name: spec for spec in signature.specs},
-        "outputs": output_specs(part, signature),
-    }
+    outputs = output_ranks(part, signature)
     return {
-        side: {name: {"shape": list(x.shape), "dtype": x.dtype} for name, x in specs.items()}
-        for side, specs in sides.items()
+        "inputs": {
+            spec.name: {"shape": list(spec.shape), "dtype": spec.dtype} for spec in signature.specs
+        },
+        "outputs": {name: {"rank": rank, "dtype": dtype} for name, (rank, dtype) in outputs.items()},
     }
 
 

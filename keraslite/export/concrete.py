@@ -73,16 +73,20 @@ def named_outputs(model: Any, outputs: Any) -> dict[str, Any]:
     return dict(zip(names, [x for _, x in leaves], strict=True))
 
 
-def output_specs(model: Any, signature: Signature) -> dict[str, Any]:
-    """Return a symbolic tensor for each output by its name.
+def output_ranks(model: Any, signature: Signature) -> dict[str, tuple[int, str]]:
+    """Return the rank and the dtype of each output by its name.
 
     Args:
         model: a built model.
         signature: its inputs.
     """
     with backends.backend_scope(model.backend):
-        symbols = [KerasTensor(spec.shape, spec.dtype) for spec in signature.specs]
-        return named_outputs(model, model(*signature.pack(symbols), training=False))
+        symbols = [
+            KerasTensor(array.shape, spec.dtype)
+            for spec, array in zip(signature.specs, signature.examples(), strict=True)
+        ]
+        outputs = named_outputs(model, model(*signature.pack(symbols), training=False))
+    return {name: (len(x.shape), x.dtype) for name, x in outputs.items()}
 
 
 def _nested_names(outputs: Any, named: dict[str, Any]) -> Any:

@@ -118,6 +118,10 @@ def test_a_compiled_network_predicts_as_the_model_does(name, engine):
 # -- tasks ----------------------------------------------------------------------------------------
 
 
+def expected_classes(answers):
+    return [["bad", "good", "mixed"].index(row[0]["label"]) for row in answers]
+
+
 def prepared(folder):
     return json.loads((folder / "preparation.json").read_text())
 
@@ -182,12 +186,9 @@ def test_a_compiled_classifier_takes_texts(bert_folder):
     assert [[x["label"] for x in row] for row in answers] == [
         [x["label"] for x in row] for row in expected
     ]
-    weights = task.compiled_for("onnxruntime", precision="int8")
     rounded = task.compiled_for("openvino", precision="int8", calibration=texts)
-    best = task.predict(texts, verbose=0).argmax(-1)
-    for quantized in (weights, rounded):
-        agreement = (quantized.predict(texts, verbose=0).argmax(-1) == best).mean()
-        assert agreement > 0.6, agreement  # of three texts
+    agreement = rounded.predict(texts, verbose=0).argmax(-1) == expected_classes(expected)
+    assert agreement.mean() > 0.6  # of three texts
 
 
 def test_a_detector_and_a_classifier_take_pictures(tmp_path):
@@ -228,7 +229,8 @@ def test_the_towers_of_clip_are_two_files(tmp_path):
     pixels = [_rng.integers(0, 256, (20, 31, 3), "uint8") for _ in range(2)]
     labels = ["cat", "photo"]
     images = opened(tmp_path / "served", "image")({"images": task.preprocessor.images(pixels)})
-    texts = task.preprocessor([f"a photo of a {label}." for label in labels])
+    encodings = task.preprocessor.encode([f"a photo of a {label}." for label in labels])
+    texts = task.preprocessor.pack(encodings)
     texts = opened(tmp_path / "served", "text")(
         {name: texts[name].astype("int32") for name in ("token_ids", "padding_mask")}
     )
