@@ -26,10 +26,12 @@ env: .venv/.env
 
 # torch is installed by its exact version first: a range may bring gigabytes of CUDA libraries.
 # timm, an oracle of the tests, would bring torchvision, which the tests do without.
+# Where npm and its registry are to be had, exported models are run by TensorFlow.js as well.
 .venv/.env: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
 	$(PIP) -e '.[jax,torch,tensorflow,demo,test]'
 	$(PIP) --no-deps timm==$$(sed -n 's/^timm==//p' constraints.txt)
+	-command -v npm && npm install --silent --prefix .venv @tensorflow/tfjs@4.22.0
 	touch $@
 
 .venv/.demo-$(BACKEND): pyproject.toml constraints.txt | .venv/bin/python

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from keraslite import backend as backends
@@ -25,6 +25,7 @@ class Concrete:
         signature: the inputs.
         output_names: the names of the outputs, flat.
         nested_names: likewise, nested as the model returns the outputs.
+        input_names: of TensorFlow the names of the inputs by those of the tensors of the graph.
     """
 
     program: Any
@@ -32,6 +33,7 @@ class Concrete:
     signature: Signature
     output_names: list[str]
     nested_names: Any
+    input_names: dict[str, str] = field(default_factory=dict)
 
 
 def copied_to(model: Any, backend: str) -> Any:
@@ -158,7 +160,8 @@ def tensorflow_function(model: Any, signature: Signature) -> Concrete:
             function = export.concrete_function(named, specs)
     finally:
         scopes.plain_graph = outer
-    return Concrete(function, copied, signature, names, nested[0])
+    input_names = export.input_names(function)
+    return Concrete(function, copied, signature, names, nested[0], input_names)
 
 
 def torch_program(model: Any, signature: Signature, **options: Any) -> Concrete:

@@ -19,6 +19,9 @@ _OTHERS = {
 }
 
 
+_SHORT = 100  # characters of what an exporter says, which a message can hold
+
+
 def others(format: str) -> str:
     """Return formats that may hold what another cannot, as words."""
     return " or ".join(map(repr, _OTHERS[format]))
@@ -40,7 +43,9 @@ def refusing(format: str, model: Any) -> Iterator[None]:
     except UnsupportedOps as error:
         said = " ".join(str(error).split())[:400]
         many = "operations" if len(error.ops) > 1 else "operation"
-        lacks = f"it lacks the {many} {', '.join(error.ops)}" if error.ops else said
+        lacks = f"it lacks the {many} {', '.join(error.ops)}"
+        if len(said) < _SHORT or not error.ops:
+            lacks = f"{lacks} ({said})" if error.ops else said
         raise NotImplementedError(
             f"Format {format!r} cannot hold model {model.name!r}: {lacks}. Try format "
             f"{others(format)}."

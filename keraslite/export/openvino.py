@@ -1,10 +1,12 @@
 """Models as OpenVINO's intermediate representation: an .xml file and a .bin file beside it."""
 
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from keraslite.backend.errors import UnsupportedOps
 from keraslite.export.concrete import tensorflow_function
 from keraslite.export.limits import refusing
 from keraslite.export.packages import without_telemetry
@@ -25,14 +27,27 @@ def prepare(
     Raises:
         NotImplementedError: the format lacks an operation of the model.
     """
-    import openvino as ov
-
+    ov = openvino_module()
     with refusing("openvino", model):
         concrete = tensorflow_function(model, signature)
         converted = converted_model(concrete)
     for name, value in metadata.items():
         converted.set_rt_info(value, ["keraslite", name])
     return lambda path: ov.save_model(converted, str(path), compress_to_fp16=compress_to_fp16)
+
+
+def openvino_module() -> Any:
+    """Return OpenVINO; where it is not imported yet, without what reports its use over the net."""
+    name = "openvino_telemetry"
+    block = "openvino" not in sys.modules and name not in sys.modules
+    if block:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if block:
+            del sys.modules[name]
+    return openvino
 
 
 def converted_model(concrete: Any) -> Any:
@@ -44,29 +59,17 @@ def converted_model(concrete: Any) -> Any:
     Raises:
         UnsupportedOps: OpenVINO lacks an operation.
     """
-    import openvino as ov
-
-    from keraslite.backend.errors import UnsupportedOps
-
+    ov = openvino_module()
     try:
         with without_telemetry():
             converted = ov.convert_model(concrete.program)
     except Exception as error:  # whose class is private
         text = str(error)
-        ops = re.findall(r"[Nn]o (?:translator|conversion rule) found for (?:operation\(s\): )?([\w, ]+)", text)
-        names = [name for group in ops for name in group.replace(" ", "").split(",")]
+        listed = re.findall(r"No translator found for (?:operation\(s\): )?([\w, ]+)", text)
+        names = [name for part in listed for name in part.replace(" ", "").split(",")]
         raise UnsupportedOps(names, text) from error
-    _name_ports(converted.inputs, concrete.signature.names)
-    _name_ports(converted.outputs, concrete.output_names)
+    for port in converted.inputs:  # in an order of OpenVINO's own
+        port.get_tensor().set_names({concrete.input_names[port.get_any_name()]})
+    for port in converted.outputs:
+        port.get_tensor().set_names(port.get_names() & set(concrete.output_names))
     return converted
-
-
-def _name_ports(ports: Sequence[Any], names: Sequence[str]) -> None:
-    """Give ports the names of inputs or outputs, which they have in TensorFlow's form."""
-    by_name = {
-        own.partition(":")[0]: port
-        for port in ports
-        for own in (*port.get_names(), port.get_node().get_friendly_name())
-    }
-    for name in names:
-        by_name[re.sub(r"[^\w.]", "_", name)].get_tensor().set_names({name})

@@ -39,6 +39,13 @@ def concrete_function(
     return tf.function(function, input_signature=[named], autograph=False).get_concrete_function()
 
 
+def input_names(function: Any) -> dict[str, str]:
+    """Return the names of the inputs of a concrete function by those of its graph's tensors."""
+    names = sorted(function.structured_input_signature[0][0])
+    tensors = function.graph.inputs  # those that are captured stand behind
+    return {x.name: name for name, x in zip(names, tensors, strict=False)}
+
+
 def graph_ops(function: Any) -> dict[str, int]:
     """Return how often each op occurs in a concrete function and the functions that it calls."""
     graph = function.graph.as_graph_def()
@@ -151,8 +158,8 @@ def frozen_graph(function: Any) -> FrozenGraph:
         if node.op == "Const":
             constants.append((node.name, tf.make_ndarray(node.attr["value"].tensor)))
             del node.attr["value"]
-    input_names = sorted(function.structured_input_signature[0][0])
-    inputs = zip(input_names, function.graph.inputs, strict=False)  # captures stand behind
+    tensors = {x.name: x for x in function.graph.inputs}
+    inputs = [(name, tensors[tensor]) for tensor, name in input_names(function).items()]
     outputs = zip(sorted(function.structured_outputs), frozen.outputs, strict=True)
     return FrozenGraph(
         json_format.MessageToDict(graph), constants,

@@ -1,9 +1,11 @@
 """Models as programs of torch.export, and the files that are written of them."""
 
 import inspect
+import logging
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,19 @@ _UNTRACEABLE = (
 )  # fmt: skip
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the remarks of exporters, which are about their own code, off the screen."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 class _Plain(torch.nn.Module):
     """A function of inputs and weights as a module of flat parameters with named arguments."""
 
@@ -33,7 +48,7 @@ class _Plain(torch.nn.Module):
             while hasattr(self, name):
                 name += "_"
             self.names.append(name)
-            self.register_buffer(name, value.detach())
+            self.register_buffer(name, value.detach().contiguous())
         arguments = [re.sub(r"\W|^(?=\d)", "_", name) for name in inputs]
 
         def forward(*args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
@@ -68,8 +83,7 @@ def exported_program(
     options = {"dynamic_shapes": dynamic, "strict": False} | options
     arrays = tuple(map(torch.from_numpy, examples))
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), quiet():
             return torch.export.export(module, arrays, **options)
     except _UNTRACEABLE as error:
         raise UnsupportedOps([], str(error)) from error
@@ -100,7 +114,8 @@ def save(program: torch.export.ExportedProgram, file: Any, extra: dict[str, str]
         file: the file.
         extra: texts by the names of further files inside it.
     """
-    torch.export.save(program, file, extra_files=extra)
+    with quiet():
+        torch.export.save(program, file, extra_files=extra)
 
 
 def onnx_program(
@@ -119,8 +134,7 @@ def onnx_program(
         UnsupportedOps: ONNX lacks an operation.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return torch.onnx.export(
                 program, (), input_names=list(inputs), output_names=list(outputs), dynamo=True,
                 opset_version=opset_version, verbose=False,
