@@ -26,9 +26,9 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 class CompiledPredictor:
     """A model's `predict` on another engine; `Model.compiled_for` makes one.
 
-    It takes what `Model.predict` takes, in the same batches, and gives the same nested arrays. Where
-    the weights of the model were changed since, by training, loading or assignment, the network is
-    made anew at the next call, which takes as long as the first time.
+    It takes what `Model.predict` takes, in the same batches, and gives the same nested arrays.
+    Where the weights of the model were changed since, by training, loading or assignment, the
+    network is made anew at the next call, which takes as long as the first time.
 
     Args:
         model: a built model.
@@ -62,7 +62,7 @@ class CompiledPredictor:
         self._signature = _signature(model, input_signature)
         self._networks: dict[tuple[str, ...], _Network] = {}  # by the names of the inputs
         self._lock = threading.RLock()
-        self._watches: list[tuple[Any, Callable]] | None = None
+        self._watch = _Watch()
         self._network(self._signature)
 
     def __repr__(self) -> str:
@@ -111,7 +111,7 @@ class CompiledPredictor:
     def refresh(self) -> bool:
         """Drop the networks if the weights of the model have changed; return whether they have."""
         with self._lock:
-            if self._is_current():
+            if self._watch.is_current(self.model):
                 return False
             self._networks.clear()
             return True
@@ -144,7 +144,7 @@ class CompiledPredictor:
         with self._lock:
             if key not in self._networks:
                 if not self._networks:
-                    self._watches = _watches(self.model)
+                    self._watch.start(self.model)
                 self._networks[key] = self._made(signature)
             return self._networks[key]
 
@@ -166,12 +166,39 @@ class CompiledPredictor:
             scopes.predictor = outer
         return recorder.batches
 
-    def _is_current(self) -> bool:
-        watches, weights = self._watches or [], self.model.weights
-        return len(watches) == len(weights) and all(
-            this() is v and unchanged(v._kl_raw)
-            for (this, unchanged), v in zip(watches, weights, strict=True)
+
+class _Watch:
+    """What says whether a model has the weights, and they have the values, of a moment."""
+
+    def __init__(self) -> None:
+        self._weights: list[tuple[Any, Callable]] = []
+        # What the weights hang from: the attributes of layers, the lists and dicts in them.
+        self._attributes: list[tuple[dict[str, Any], list[int]]] = []
+        self._containers: list[tuple[Any, int]] = []
+
+    def start(self, model: Any) -> None:
+        """Note the weights and their values."""
+        module = backends.load(model.backend)
+        self._weights = [(weakref.ref(v), module.watch(v._kl_raw)) for v in model.weights]
+        self._note_structure(model)
+
+    def is_current(self, model: Any) -> bool:
+        """Return whether nothing has changed, at some microseconds a layer."""
+        same = all(list(map(id, held.values())) == ids for held, ids in self._attributes)
+        if not (same and all(len(held) == count for held, count in self._containers)):
+            held, weights = [ref() for ref, _ in self._weights], model.weights
+            if len(held) != len(weights) or any(a is not b for a, b in zip(held, weights)):
+                return False
+            self._note_structure(model)  # other attributes were set
+        return all(
+            (v := ref()) is not None and unchanged(v._kl_raw) for ref, unchanged in self._weights
         )
+
+    def _note_structure(self, model: Any) -> None:
+        layers = model.flatten_layers()
+        self._attributes = [(x.__dict__, list(map(id, x.__dict__.values()))) for x in layers]
+        values = [v for x in layers for v in x.__dict__.values()]
+        self._containers = [(v, len(v)) for v in values if isinstance(v, list | dict) and v]
 
 
 class _Network:
@@ -286,9 +313,3 @@ def _by_name(signature: Signature, x: Any) -> dict[str, np.ndarray]:
         # A column of numbers may come without its last axis, as models take it too.
         arrays[spec.name] = array[..., None] if array.ndim == len(spec.shape) - 1 else array
     return arrays
-
-
-def _watches(model: Any) -> list[tuple[Any, Callable]]:
-    """Return for each weight a reference, and what says whether it still has its value."""
-    module = backends.load(model.backend)
-    return [(weakref.ref(v), module.watch(v._kl_raw)) for v in model.weights]
