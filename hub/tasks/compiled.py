@@ -38,6 +38,11 @@ class CompiledParts:
         self._compiled: dict[str, CompiledPredictor] = {}
         self._lock = threading.Lock()
 
+    @property
+    def builds(self) -> int:
+        """How often a network was made."""
+        return sum(part.builds for part in self._compiled.values())
+
     def run(self, name: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         """Return the outputs of a part, by name.
 

@@ -117,7 +117,9 @@ def _described(part: Any) -> dict[str, Any]:
         "inputs": {
             spec.name: {"shape": list(spec.shape), "dtype": spec.dtype} for spec in signature.specs
         },
-        "outputs": {name: {"rank": rank, "dtype": dtype} for name, (rank, dtype) in outputs.items()},
+        "outputs": {
+            name: {"rank": rank, "dtype": dtype} for name, (rank, dtype) in outputs.items()
+        },
     }
 
 

@@ -24,7 +24,10 @@ from keraslite.training import CompiledFunctions, inference
 
 TEMPLATE = "a photo of a {}."
 # By the method of the backbone the part that an engine runs, and the name of its input.
-_PARTS = {"get_vision_embeddings": ("image", "images"), "get_text_embeddings": ("text", "token_ids")}
+_PARTS = {
+    "get_vision_embeddings": ("image", "images"),
+    "get_text_embeddings": ("text", "token_ids"),
+}
 _AT_ONCE = 32  # images or texts
 
 

@@ -112,7 +112,9 @@ def _address(value: tf.Tensor) -> int | None:
     """Where a tensor lies in the memory of the host; None for another device."""
     if "CPU" not in value.device:
         return None
-    return int(value._numpy().ctypes.data)
+    if value.dtype.as_numpy_dtype.__module__ != "numpy":  # bfloat16, which no buffer may hold
+        value = tf.bitcast(value, {1: "uint8", 2: "uint16"}[value.dtype.size])
+    return int(np.asarray(memoryview(value)).ctypes.data)
 
 
 def _digest(value: tf.Tensor) -> int:
