@@ -120,6 +120,18 @@ def expected_classes(answers):
     return [["bad", "good", "mixed"].index(row[0]["label"]) for row in answers]
 
 
+def test_large_products_are_exported_as_torch_has_them(tmp_path):
+    """Where oneDNN is faster, products of such a size are its own, which no other program has."""
+    with keras.use_backend("torch"):
+        model = keras.Sequential([keras.Input((512,)), keras.layers.Dense(512)])
+        assert model.weights[0].shape[0] * model.weights[0].shape[1] >= 2**17
+        x = pictures(3, 512)
+        fast = model.compiled_for("onnxruntime")
+        np.testing.assert_allclose(
+            fast.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-5
+        )
+
+
 def prepared(folder):
     return json.loads((folder / "preparation.json").read_text())
 
