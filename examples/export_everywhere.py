@@ -30,6 +30,7 @@ Run = Callable[[Arrays], Any]
 
 
 def tensorflow(path: str) -> Run:
+    """Open a SavedModel."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
@@ -44,6 +45,7 @@ def tensorflow(path: str) -> Run:
 
 
 def onnxruntime(path: str) -> Run:
+    """Open an ONNX file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -52,6 +54,7 @@ def onnxruntime(path: str) -> Run:
 
 
 def openvino(path: str) -> Run:
+    """Open OpenVINO's files."""
     import openvino as ov
 
     compiled = ov.Core().compile_model(path, "CPU")
@@ -64,6 +67,7 @@ def openvino(path: str) -> Run:
 
 
 def litert(path: str) -> Run:
+    """Open a LiteRT file."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=path)
@@ -71,6 +75,7 @@ def litert(path: str) -> Run:
 
 
 def torch(path: str) -> Run:
+    """Open a program of torch.export; it takes the inputs in order."""
     import torch
 
     module = torch.export.load(path).module()
@@ -83,6 +88,7 @@ def torch(path: str) -> Run:
 
 
 def executorch(path: str) -> Run:
+    """Open a program of ExecuTorch."""
     import torch
     from executorch.runtime import Runtime
 
@@ -93,6 +99,7 @@ def executorch(path: str) -> Run:
 
 
 def jax(path: str) -> Run:
+    """Open a program of jax.export; it is called as the model is."""
     import jax
 
     program = jax.export.deserialize(bytearray(Path(path).read_bytes()))
@@ -142,6 +149,7 @@ def node_modules() -> str | None:
 
 
 def tfjs(path: str) -> Run:
+    """Open a folder of TensorFlow.js, in node."""
     environment = {**os.environ, "NODE_PATH": node_modules() or ""}
 
     def run(inputs: Arrays) -> Arrays:
@@ -180,11 +188,11 @@ def trained_model() -> keras.Model:
     ids = keras.Input((None,), dtype="int32", name="token_ids")
     h = layers.Embedding(21, 16, mask_zero=True)(ids)
     h = layers.LayerNormalization()(h + layers.MultiHeadAttention(2, 8)(h, h))
-    h = layers.Bidirectional(layers.LSTM(8))(h)
+    h = layers.GlobalAveragePooling1D()(h)
     model = keras.Model(ids, layers.Dense(2, activation="softmax", name="scores")(h))
     x, y = samples(512, 12)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(x, y, batch_size=64, epochs=5, verbose=0)
+    model.fit(x, y, batch_size=32, epochs=10, verbose=0)
     return model
 
 
@@ -204,6 +212,7 @@ def size_of(path: Path) -> int:
 
 
 def main() -> None:
+    """Train, export and compare."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--backend", default="torch", help="the backend that the model lives on")
     parser.add_argument("--folder", help="where the files are kept; nowhere by default")

@@ -88,9 +88,9 @@ __all__ = [
     "Input", "InputSpec", "KerasTensor", "Layer", "Loss", "Metric", "Model", "Operation",
     "Optimizer", "Quantizer", "Regularizer", "SeedGenerator", "Sequential", "StatelessScope",
     "Variable", "activations", "applications", "backend", "callbacks", "checkpoint", "cond",
-    "config", "constraints", "custom_gradient", "datasets", "device", "dtype_policies", "export", "grad",
-    "initializers", "jit", "jvp", "layers", "losses", "metrics", "mixed_precision", "models",
-    "name_scope", "no_grad", "ops", "optimizers", "preprocessing", "quantizers", "random",
+    "config", "constraints", "custom_gradient", "datasets", "device", "dtype_policies", "export",
+    "grad", "initializers", "jit", "jvp", "layers", "losses", "metrics", "mixed_precision",
+    "models", "name_scope", "no_grad", "ops", "optimizers", "preprocessing", "quantizers", "random",
     "regularizers", "remat", "saving", "scan", "stop_gradient", "to_backend", "tree", "use_backend",
     "utils", "value_and_grad", "version", "visualization", "vjp", "vmap", "while_loop", "wrappers",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ _ABOUT_SHAPES = (
 )  # fmt: skip
 
 
-class UnsupportedOps(Exception):
+class UnsupportedOpsError(Exception):
     """A format has no form of some operations of a program that is to be exported.
 
     Args:

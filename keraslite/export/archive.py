@@ -188,8 +188,11 @@ class ExportArchive:
             raise ValueError(
                 f"`variables` must be a list, a tuple or a set, got {type(variables).__name__}."
             )
-        wrong = [type(v).__name__ for v in variables
-                 if not isinstance(v, Variable) and not self._tensorflow.is_trackable(v)]  # fmt: skip
+        wrong = [
+            type(v).__name__
+            for v in variables
+            if not isinstance(v, Variable) and not self._tensorflow.is_trackable(v)
+        ]
         if wrong:
             raise ValueError(f"`variables` must be variables, got {sorted(set(wrong))}.")
         self._collections[name] = [_raw(v) for v in variables]
@@ -214,7 +217,7 @@ class ExportArchive:
         if verbose:
             endpoints = [self._tensorflow.describe(n, f) for n, f in self._endpoints.items()]
             text = "\n\n".join(endpoints)
-            message(f"Saved artifact at '{filepath}'. The following endpoints are available:\n\n{text}")
+            message(f"Saved artifact at '{filepath}'. It has these endpoints:\n\n{text}")
 
     def writer(
         self, options: Any = None, signatures: dict[str, Any] | None = None

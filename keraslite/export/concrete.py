@@ -8,6 +8,7 @@ from typing import Any
 from keraslite import backend as backends
 from keraslite import tree
 from keraslite.export.signature import Signature, leaves_in_order
+from keraslite.layers.base.tracking import RANDOM_STATE
 from keraslite.optimizers import Optimizer
 from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor
@@ -121,8 +122,7 @@ def predict_call(
 
 
 def _check_updates(model: Any, scope: StatelessScope) -> None:
-    weights = {id(v) for v in model.weights}
-    changed = [v.path for v, _ in scope.updates() if id(v) in weights]
+    changed = [v.path for v, _ in scope.updates() if v.name != RANDOM_STATE]
     if changed:
         raise NotImplementedError(
             f"Model {model.name!r} keeps state from call to call ({', '.join(changed[:5])}), which "

@@ -106,7 +106,10 @@ def _check_place(path: Path, is_folder: bool) -> None:
 
 
 def _check_packages(format: str, chosen: Format) -> None:
-    for package, extra in ((chosen.home, chosen.home), *((p, chosen.extra) for p in chosen.packages)):
+    for package, extra in (
+        (chosen.home, chosen.home),
+        *((p, chosen.extra) for p in chosen.packages),
+    ):
         if find_spec(package) is None:
             raise ImportError(
                 f"Format {format!r} needs the package {package!r}, which is not installed: "

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from keraslite.backend.errors import UnsupportedOps
+from keraslite.backend.errors import UnsupportedOpsError
 
 # Formats that hold more than another: what to try where it refuses a model.
 _OTHERS = {
@@ -40,7 +40,7 @@ def refusing(format: str, model: Any) -> Iterator[None]:
     """
     try:
         yield
-    except UnsupportedOps as error:
+    except UnsupportedOpsError as error:
         said = " ".join(str(error).split())[:400]
         many = "operations" if len(error.ops) > 1 else "operation"
         lacks = f"it lacks the {many} {', '.join(error.ops)}"

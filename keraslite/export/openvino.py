@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keraslite.backend.errors import UnsupportedOps
+from keraslite.backend.errors import UnsupportedOpsError
 from keraslite.export.concrete import tensorflow_function
 from keraslite.export.limits import refusing
 from keraslite.export.packages import required, without_telemetry
@@ -42,7 +42,7 @@ def converted_model(concrete: Any) -> Any:
         concrete: what `tensorflow_function` gave.
 
     Raises:
-        UnsupportedOps: OpenVINO lacks an operation.
+        UnsupportedOpsError: OpenVINO lacks an operation.
     """
     ov = required("openvino")
     try:
@@ -50,9 +50,9 @@ def converted_model(concrete: Any) -> Any:
             converted = ov.convert_model(concrete.program)
     except Exception as error:  # whose class is private
         text = str(error)
-        listed = re.findall(r"No translator found for (?:operation\(s\): )?([\w, ]+)", text)
-        names = [name for part in listed for name in part.replace(" ", "").split(",")]
-        raise UnsupportedOps(names, text) from error
+        listed = re.findall(r"No conversion rule found for operations: ([\w, ]+)", text)
+        names = [name.strip() for part in listed for name in part.split(",")]
+        raise UnsupportedOpsError(names, text) from error
     for port in converted.inputs:  # in an order of OpenVINO's own
         port.get_tensor().set_names({concrete.input_names[port.get_any_name()]})
     for port in converted.outputs:

@@ -64,7 +64,9 @@ class Signature:
         Args:
             values: one for each input, in order or by name.
         """
-        named = values if isinstance(values, Mapping) else dict(zip(self.names, values, strict=True))
+        named = (
+            values if isinstance(values, Mapping) else dict(zip(self.names, values, strict=True))
+        )
         return tree.map_structure(lambda spec: named[spec.name], self.arguments)
 
     def flatten(self, arguments: Sequence[Any]) -> list[Any]:
@@ -75,7 +77,8 @@ class Signature:
 
     def examples(self) -> list[np.ndarray]:
         """Return an array of ones for each input; free axes have small sizes, equal by place."""
-        return [_example(spec) for spec in self.specs]
+        batches = [spec.shape[0] for spec in self.specs if spec.shape and spec.shape[0] is not None]
+        return [_example(spec, batches[0] if batches else _BATCH) for spec in self.specs]
 
 
 def leaves_in_order(structure: Any, path: tuple = ()) -> list[tuple[tuple, Any]]:
@@ -95,10 +98,10 @@ def leaves_in_order(structure: Any, path: tuple = ()) -> list[tuple[tuple, Any]]
     return [leaf for key, part in items for leaf in leaves_in_order(part, (*path, key))]
 
 
-def _example(spec: TensorSpec) -> np.ndarray:
+def _example(spec: TensorSpec, batch: int) -> np.ndarray:
     sizes = _IMAGES if len(spec.shape) > 3 else _SEQUENCES
     shape = [
-        size if size is not None else (_BATCH if i == 0 else sizes[(i - 1) % len(sizes)])
+        size if size is not None else (batch if i == 0 else sizes[(i - 1) % len(sizes)])
         for i, size in enumerate(spec.shape)
     ]
     if spec.dtype == "string":
@@ -141,8 +144,12 @@ def signature_of(model: Any, input_signature: Any = None) -> Signature:
     else:
         arguments = _arguments(input_signature, own)
     names = _names(model, arguments, own)
+    # A functional model whose Input has a batch size takes no other.
+    keeps_batch = input_signature is None and getattr(model, "is_functional", False)
     return Signature(
-        _map_with_path(lambda path, x: _spec(names[path], x, model.name), arguments, ())
+        _map_with_path(
+            lambda path, x: _spec(names[path], x, model.name, keeps_batch), arguments, ()
+        )
     )
 
 
@@ -184,10 +191,10 @@ def _arguments(given: Any, own: list[Any] | None) -> list[Any]:
     if not isinstance(given, list | tuple):
         return [given]
     given = list(given)
-    if own is not None and len(own) == 1 and len(given) > 1:
-        if len(tree.flatten(own)) == len(given):  # the model takes a list or a dict of them
-            ordered = iter(given)
-            return [_map_with_path(lambda path, x: next(ordered), own[0], ())]
+    takes_one = own is not None and len(own) == 1 and len(given) > 1
+    if takes_one and len(tree.flatten(own)) == len(given):  # a list or a dict of them
+        ordered = iter(given)
+        return [_map_with_path(lambda path, x: next(ordered), own[0], ())]
     return given
 
 
@@ -227,7 +234,9 @@ def _own_name(x: Any) -> str | None:
     return name if isinstance(name, str) and name != "keras_tensor" else None
 
 
-def _spec(name: Any, x: Any, model_name: str | None) -> TensorSpec:
+def _spec(
+    name: Any, x: Any, model_name: str | None, keeps_batch: bool = False
+) -> TensorSpec:  # fmt: skip
     where = f"Input {name!r}" + (f" of model {model_name!r}" if model_name else "")
     shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
     if dtype is None or not hasattr(x, "shape"):
@@ -246,7 +255,7 @@ def _spec(name: Any, x: Any, model_name: str | None) -> TensorSpec:
             "for each axis."
         )
     is_spec = type(x).__name__ in ("InputSpec", "TensorSpec")
-    if sizes and not is_spec:  # the axis of the batch
+    if sizes and not is_spec and not keeps_batch:
         sizes[0] = None
     dtype = getattr(dtype, "name", dtype)  # of a tf.DType
     return TensorSpec(name, tuple(sizes), "string" if _is_text(dtype) else _standard(dtype))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 from jax import export
 
-from keraslite.backend.errors import UnsupportedOps
+from keraslite.backend.errors import UnsupportedOpsError
 
 
 def serialized(
@@ -26,7 +26,7 @@ def serialized(
         max_sizes: the largest size of free axes, by their place.
 
     Raises:
-        UnsupportedOps: the function cannot be traced so.
+        UnsupportedOpsError: the function cannot be traced so.
     """
     failures: list[Exception] = []
     for is_shared in (False, True):
@@ -39,14 +39,17 @@ def serialized(
         except Exception as error:  # whose class says little
             failures.append(error)
     error = failures[0]
-    raise UnsupportedOps([], f"{type(error).__name__}: {error}") from error
+    raise UnsupportedOpsError([], f"{type(error).__name__}: {error}") from error
 
 
 def _structs(
     specs: Sequence[tuple[tuple, str]], is_shared: bool, max_sizes: dict[int, int]
 ) -> list[jax.ShapeDtypeStruct]:
     names = [
-        [_name(i, axis, is_shared) if size is None else str(size) for axis, size in enumerate(shape)]
+        [
+            _name(i, axis, is_shared) if size is None else str(size)
+            for axis, size in enumerate(shape)
+        ]
         for i, (shape, _) in enumerate(specs)
     ]
     free = {name: axis for row in names for axis, name in enumerate(row) if not name.isdigit()}

@@ -361,6 +361,8 @@ def _scan_without_arrays(
 
     start = length - 1 if reverse else 0
     zeros = [tf.zeros(tf.concat([[length], tf.shape(v)], 0), v.dtype) for v in flat]
+    for z, v in zip(zeros, flat, strict=True):
+        z.set_shape([None, *v.shape])
     stacked = [written(z, v, start) for z, v in zip(zeros, flat, strict=True)]
 
     def body(k: Any, carry: Any, stacked: list) -> tuple:

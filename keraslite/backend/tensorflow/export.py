@@ -132,14 +132,14 @@ class FrozenGraph:
     Args:
         graph: a GraphDef as JSON has it, without the values of constants.
         constants: (the name of a node, its value).
-        inputs: (tensor in the graph, shape, dtype) by the name of the input.
+        inputs: (tensor in the graph, shape or None, dtype) by the name of the input.
         outputs: the same of the outputs.
     """
 
     graph: dict[str, Any]
     constants: list[tuple[str, np.ndarray]]
-    inputs: dict[str, tuple[str, list[int | None], str]]
-    outputs: dict[str, tuple[str, list[int | None], str]]
+    inputs: dict[str, tuple[str, list[int | None] | None, str]]
+    outputs: dict[str, tuple[str, list[int | None] | None, str]]
 
 
 def frozen_graph(function: Any) -> FrozenGraph:
@@ -159,14 +159,18 @@ def frozen_graph(function: Any) -> FrozenGraph:
             constants.append((node.name, tf.make_ndarray(node.attr["value"].tensor)))
             del node.attr["value"]
     tensors = {x.name: x for x in function.graph.inputs}
-    inputs = [(name, tensors[tensor]) for tensor, name in input_names(function).items()]
-    outputs = zip(sorted(function.structured_outputs), frozen.outputs, strict=True)
+    inputs = {
+        name: _tensor_info(tensor, tensors[tensor])
+        for tensor, name in input_names(function).items()
+    }
+    outputs = {  # in the order in which TensorFlow flattens a dict
+        name: _tensor_info(x.name, function.structured_outputs[name])
+        for name, x in zip(sorted(function.structured_outputs), frozen.outputs, strict=True)
+    }
     return FrozenGraph(
-        json_format.MessageToDict(graph), constants,
-        {name: _tensor_info(x) for name, x in inputs},
-        {name: _tensor_info(x) for name, x in outputs},
+        json_format.MessageToDict(graph), constants, inputs, outputs
     )  # fmt: skip
 
 
-def _tensor_info(x: Any) -> tuple[str, list[int | None], str]:
-    return x.name, x.shape.as_list(), x.dtype.name
+def _tensor_info(name: str, x: Any) -> tuple[str, list[int | None] | None, str]:
+    return name, None if x.shape.rank is None else x.shape.as_list(), x.dtype.name

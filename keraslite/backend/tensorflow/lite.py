@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
-from keraslite.backend.errors import UnsupportedOps
+from keraslite.backend.errors import UnsupportedOpsError
 
 _LARGE = 200_000_000  # bytes, from which on the metadata is not worth the time to write it
 
@@ -28,7 +28,7 @@ def converted(
             TensorFlow, which need its own runtime.
 
     Raises:
-        UnsupportedOps: the format lacks an op.
+        UnsupportedOpsError: the format lacks an op.
         ValueError: the converter has no such attribute.
     """
     root = tf.__internal__.tracking.AutoTrackable()
@@ -52,7 +52,7 @@ def converted(
             warnings.simplefilter("ignore")
             data = converter.convert()
     except Exception as error:  # of several classes, some of them private
-        raise UnsupportedOps(_names(str(error)), str(error)) from error
+        raise UnsupportedOpsError(_names(str(error)), str(error)) from error
     return data if len(data) > _LARGE else _with_metadata(data, metadata)
 
 

@@ -67,7 +67,9 @@ def same(terms: tf.Tensor, value: Any) -> tf.Tensor:
 def check_known(numbers: tf.Tensor, name: str) -> tf.Tensor:
     """Return numbers in a graph that fails where one is of no term."""
     message = f"Layer {name!r} has num_oov_indices=0, so all inputs must be in the vocabulary."
-    check = tf.debugging.assert_none_equal(numbers, tf.cast(_UNKNOWN, numbers.dtype), message)
+    check = tf.debugging.assert_none_equal(
+        numbers, tf.cast(_UNKNOWN, numbers.dtype), message=message
+    )
     with tf.control_dependencies([check]):
         return tf.identity(numbers)
 

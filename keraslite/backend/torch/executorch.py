@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from keraslite.backend.errors import UnsupportedOps
+from keraslite.backend.errors import UnsupportedOpsError
 from keraslite.backend.torch.export import quiet
 
 
@@ -17,14 +17,16 @@ def lowered(program: torch.export.ExportedProgram, partitioner: Any = None) -> b
         partitioner: a list of partitioners; XNNPACK's by default.
 
     Raises:
-        UnsupportedOps: ExecuTorch lacks an operation.
+        UnsupportedOpsError: ExecuTorch lacks an operation.
     """
     with quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
     if any("scan" in str(node.target) for node in program.graph.nodes):
-        raise UnsupportedOps(["scan"], "a loop over a free axis; input_signature can fix its size")
+        raise UnsupportedOpsError(
+            ["scan"], "a loop over a free axis; input_signature can fix its size"
+        )
     partitioner = [XnnpackPartitioner()] if partitioner is None else partitioner
     try:
         with quiet():
@@ -32,4 +34,4 @@ def lowered(program: torch.export.ExportedProgram, partitioner: Any = None) -> b
             return edge.to_executorch().buffer
     except Exception as error:  # of many classes
         ops = re.findall(r"Operator torch\._ops\.([\w.]+) is not", str(error))
-        raise UnsupportedOps(ops, f"{type(error).__name__}: {error}") from error
+        raise UnsupportedOpsError(ops, f"{type(error).__name__}: {error}") from error

@@ -1,6 +1,7 @@
 """Models as programs of torch.export, and the files that are written of them."""
 
 import inspect
+import io
 import logging
 import re
 import warnings
@@ -15,7 +16,7 @@ from torch.fx.experimental.symbolic_shapes import (
     GuardOnDataDependentSymNode,
 )
 
-from keraslite.backend.errors import UnsupportedOps
+from keraslite.backend.errors import UnsupportedOpsError
 
 _UNTRACEABLE = (
     torch._dynamo.exc.UserError, torch._dynamo.exc.Unsupported, ConstraintViolationError,
@@ -76,7 +77,7 @@ def exported_program(
         options: arguments of `torch.export.export`.
 
     Raises:
-        UnsupportedOps: the function looks at values, or has a fixed size for a free axis.
+        UnsupportedOpsError: the function looks at values, or has a fixed size for a free axis.
     """
     module = _Plain(call, weights, inputs).eval()
     dynamic = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in free_axes)
@@ -86,7 +87,7 @@ def exported_program(
         with torch.no_grad(), quiet():
             return torch.export.export(module, arrays, **options)
     except _UNTRACEABLE as error:
-        raise UnsupportedOps([], str(error)) from error
+        raise UnsupportedOpsError([], str(error)) from error
 
 
 def bounded(sizes: Sequence[dict[int, int]]) -> tuple:
@@ -114,8 +115,11 @@ def save(program: torch.export.ExportedProgram, file: Any, extra: dict[str, str]
         file: the file.
         extra: texts by the names of further files inside it.
     """
+    # In memory first: torch's writer ends the process if the disk turns out to be full.
+    buffer = io.BytesIO()
     with quiet():
-        torch.export.save(program, file, extra_files=extra)
+        torch.export.save(program, buffer, extra_files=extra)
+    file.write(buffer.getbuffer())
 
 
 def onnx_program(
@@ -131,7 +135,7 @@ def onnx_program(
         opset_version: the version of the operators; the exporter's own if None.
 
     Raises:
-        UnsupportedOps: ONNX lacks an operation.
+        UnsupportedOpsError: ONNX lacks an operation.
     """
     try:
         with quiet():
@@ -144,4 +148,4 @@ def onnx_program(
         while chain is not None:
             text, chain = f"{text} {chain}", chain.__cause__
         ops = re.findall(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", text)
-        raise UnsupportedOps(ops, text) from error
+        raise UnsupportedOpsError(ops, text) from error

@@ -27,7 +27,8 @@ class LayerList(list):
 # The names of variables that are no weights: states of random numbers, and of stateful recurrent
 # layers, which belong to one batch size and are not saved.
 _OF_A_BATCH = "rnn_state"
-_NO_WEIGHTS = ("seed_generator_state", _OF_A_BATCH)
+RANDOM_STATE = "seed_generator_state"  # the name of the state of a random generator
+_NO_WEIGHTS = (RANDOM_STATE, _OF_A_BATCH)
 
 # Attributes that hold no state, whatever stands in them.
 _NOT_STATE = {"built", "backend", "dtype_policy", "input_spec", "activity_regularizer",
