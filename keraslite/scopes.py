@@ -18,6 +18,7 @@ class _Scopes(threading.local):
     call: Any = None  # what the outermost call hands to the layers inside it
     abstract: bool = False  # whether tensors have no values: shapes alone are asked for
     value_of: Any = None  # gives the value of a symbolic tensor, in functions that use one
+    predictor: Any = None  # what runs the `predict` of its model, if a block has one
     predicting: bool = False  # whether a step of `predict` runs, which nothing is to observe
     seeds: Any = None  # a random.Random that default seeds come from, if somebody says so
     losses: Any = None  # the losses that layers added in this thread's calls, by layer
@@ -27,6 +28,17 @@ class _Scopes(threading.local):
 
 
 scopes = _Scopes()
+
+
+def predictor_of(model: Any) -> Any:
+    """Return the compiled predictor in whose scope a model is; None outside of any.
+
+    Args:
+        model: the model.
+    """
+    predictor = scopes.predictor
+    return predictor if predictor is not None and predictor.model is model else None
+
 
 # Held while state that threads share comes to be: variables, the weights of layers, steps that take
 # the memory of variables over. What exists is read without it.

@@ -52,7 +52,7 @@ def code_blocks(page: Path, fence: str = "python") -> list[str]:
 
 
 # What these pages compile takes a minute on jax and tensorflow, where tests/hub compiles it too.
-TORCH_ONLY = {"detection", "diffusion", "image_data", "segmentation", "text"}
+TORCH_ONLY = {"detection", "diffusion", "engines", "image_data", "segmentation", "text"}
 WITH_CODE = [page for page in PAGES if code_blocks(page)]
 
 

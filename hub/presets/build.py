@@ -258,6 +258,18 @@ def detect_prefix(family: Family, table: WeightTable, names: Iterable[str]) -> s
     )
 
 
+def origin_of(files: PresetFiles) -> dict[str, Any]:
+    """Return the preset that files are of, and its licence where that is known.
+
+    Args:
+        files: of a checkpoint; of a local folder nothing is told.
+    """
+    row = files.row or {}
+    if not row and files.commit is None:
+        return {}
+    return {"preset": files.handle, "commit": files.commit, "license": row.get("license")}
+
+
 def _check_dtype(dtype: Any) -> None:
     policy = keras.dtype_policies.get(dtype)
     if not keras.backend.is_float_dtype(policy.compute_dtype):
@@ -413,6 +425,7 @@ def load(
                 kwargs.setdefault(path, any(name.startswith(start) for name in weights))
         backbone = family.backbone(**kwargs, dtype=dtype)
         backbone.source_config = checkpoint.config
+        backbone.source_preset = origin_of(checkpoint.files)
         model = backbone if assemble is None else assemble(backbone, weights)
         if weights is None:
             return model, []

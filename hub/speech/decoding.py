@@ -21,6 +21,7 @@ from hub.speech.alignment import AlignedWord, align
 from hub.speech.rules import TimestampRules
 from hub.speech.special_tokens import SpecialTokens, as_ids
 from keraslite import ops
+from keraslite.scopes import predictor_of
 from keraslite.training import CompiledFunctions, inference
 
 _WIDTHS = (4, 64, 128)  # of prompts, beside the longest: few, since each is compiled
@@ -203,7 +204,11 @@ class WindowDecoder:
         batch = np.zeros((self._rows(len(features)), length, features[0].shape[1]), "float32")
         for row, window in zip(batch, features, strict=False):
             row[: len(window)] = window
+        predictor = predictor_of(self.model)
         with inference(self.model.backend):
+            if predictor is not None:
+                encoded = predictor.run("encoder", {"encoder_features": batch})
+                return ops.convert_to_tensor(encoded["encoder_sequence_output"])
             return self.functions.run(self.model, self.model.backbone.encode, batch)
 
     def _rows(self, count: int) -> int:

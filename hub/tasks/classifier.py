@@ -181,6 +181,10 @@ class Classifier:
     def _gives_logits(self) -> bool:
         return self.activation is None or self.activation is keras.activations.linear
 
+    def export_answers(self) -> dict[str, Any]:
+        """Return the names of the classes, and whether the outputs are logits."""
+        return {"labels": self.labels, "logits": self._gives_logits()}
+
     def _defaults(self) -> dict[str, Any]:
         return {
             "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=self._gives_logits()),

@@ -14,6 +14,7 @@ from hub.presets.files import PresetFiles, resolve
 from hub.presets.save import config_of, write_preset
 from hub.tasks.discovery import all_tasks
 from hub.tasks.docstrings import class_docstring
+from hub.tasks.exporting import export_task
 from hub.weights import adapters
 from hub.weights.tables import WeightTable
 from keraslite.naming import to_snake_case
@@ -50,6 +51,7 @@ class Task(keras.Model):
         head_options: the options that a family's `Head` for it may have.
         may_be_new: prefixes of paths of weights that a checkpoint may lack, all of a prefix or
             none, to be trained.
+        answers_compiled: whether `answers` runs the network of `compiled_for` in its scope.
     """
 
     task: str = ""
@@ -63,6 +65,7 @@ class Task(keras.Model):
     command_options: Mapping[str, Mapping[str, Any]] = {}
     head_options: tuple[str, ...] = ()
     may_be_new: tuple[str, ...] = ("head", "hidden")
+    answers_compiled = True
     replays_predict = True
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
@@ -298,6 +301,41 @@ class Task(keras.Model):
     def symbolic_inputs(self) -> list[Any]:
         """Return symbolic inputs of `call`, of two sizes."""
         return self.backbone.symbolic_inputs()
+
+    # -- other programs -----------------------------------------------------------------------
+
+    def export_inputs(self) -> list[Any] | None:
+        """Return symbolic inputs of `call`, whose free sizes are None."""
+        own = super().export_inputs()
+        return self.backbone.export_inputs() if own is None else own
+
+    def export_parts(self) -> dict[str, Any]:
+        """Return the models that `export` writes, by name: the task, or parts of it."""
+        return {"model": self}
+
+    def export_answers(self) -> dict[str, Any]:
+        """Return what a program must know to read the outputs of the network, for JSON."""
+        return {}
+
+    def export(
+        self, filepath: Any, format: str = "tf_saved_model", verbose: bool | None = None,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Write the network for another program, and beside it how its inputs are prepared.
+
+        Args:
+            filepath: a folder, for the network ("model", or its parts), the files of the tokenizer
+                and of the preprocessing, and `preparation.json`.
+            format: as for `Model.export`: "onnx", "openvino", "tf_saved_model" ...
+            verbose: whether a line says what was written; True by default.
+            kwargs: as for `Model.export`.
+
+        Raises:
+            ValueError: there is no such format, or the folder has the name of a file.
+            NotImplementedError: the format cannot hold the network.
+            OSError: it could not be written; what was there before is unchanged.
+        """
+        export_task(self, filepath, format, verbose, **kwargs)
 
     # -- the command line ---------------------------------------------------------------------
 

@@ -140,6 +140,9 @@ class Backend(Protocol):
     def duplicate(self, raw: Storage) -> Tensor:
         """Return the value in memory of its own, to be given away."""
 
+    def watch(self, raw: Storage) -> Callable[[Storage], bool]:
+        """Return whether a storage is this one, with the value of now, as a function of it."""
+
     def set_trainable(self, raw: Storage, trainable: bool) -> None:
         """Have gradients recorded for a storage, or not."""
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keraslite import backend as backends
+from keraslite import tree
 from keraslite.export.signature import Signature, leaves_in_order
 from keraslite.layers.base.tracking import RANDOM_STATE
 from keraslite.optimizers import Optimizer
 from keraslite.scopes import scopes
+from keraslite.symbolic import KerasTensor
 from keraslite.variable import StatelessScope
 
 
@@ -23,6 +25,7 @@ class Concrete:
         model: the copy of the model that it was made of, on the framework's backend.
         signature: the inputs.
         output_names: the names of the outputs, flat.
+        nested_names: likewise, nested as the model returns the outputs.
         input_names: of TensorFlow the names of the inputs by those of the tensors of the graph.
     """
 
@@ -30,6 +33,7 @@ class Concrete:
     model: Any
     signature: Signature
     output_names: list[str]
+    nested_names: Any
     input_names: dict[str, str] = field(default_factory=dict)
 
 
@@ -70,6 +74,28 @@ def named_outputs(model: Any, outputs: Any) -> dict[str, Any]:
     if len(set(names)) != len(leaves):
         names = [f"output_{i}" for i in range(len(leaves))]
     return dict(zip(names, [x for _, x in leaves], strict=True))
+
+
+def output_ranks(model: Any, signature: Signature) -> dict[str, tuple[int, str]]:
+    """Return the rank and the dtype of each output by its name.
+
+    Args:
+        model: a built model.
+        signature: its inputs.
+    """
+    with backends.backend_scope(model.backend):
+        symbols = [
+            KerasTensor(array.shape, spec.dtype)
+            for spec, array in zip(signature.specs, signature.examples(), strict=True)
+        ]
+        outputs = named_outputs(model, model(*signature.pack(symbols), training=False))
+    return {name: (len(x.shape), x.dtype) for name, x in outputs.items()}
+
+
+def _nested_names(outputs: Any, named: dict[str, Any]) -> Any:
+    """Return outputs with the names in the place of tensors."""
+    names = {id(x): name for name, x in named.items()}
+    return tree.map_structure(lambda x: names[id(x)], outputs)
 
 
 def predict_call(
@@ -117,11 +143,13 @@ def tensorflow_function(model: Any, signature: Signature) -> Concrete:
     copied = copied_to(model, "tensorflow")
     call = predict_call(copied, signature)
     names: list[str] = []
+    nested: list[Any] = []
 
     def named(inputs: Sequence[Any]) -> dict[str, Any]:
-        outputs = named_outputs(copied, call(inputs))
-        names[:] = outputs
-        return outputs
+        outputs = call(inputs)
+        results = named_outputs(copied, outputs)
+        names[:], nested[:] = results, [_nested_names(outputs, results)]
+        return results
 
     from keraslite.backend.tensorflow import export
 
@@ -132,7 +160,8 @@ def tensorflow_function(model: Any, signature: Signature) -> Concrete:
             function = export.concrete_function(named, specs)
     finally:
         scopes.plain_graph = outer
-    return Concrete(function, copied, signature, names, export.input_names(function))
+    input_names = export.input_names(function)
+    return Concrete(function, copied, signature, names, nested[0], input_names)
 
 
 def torch_program(model: Any, signature: Signature, **options: Any) -> Concrete:
@@ -150,10 +179,12 @@ def torch_program(model: Any, signature: Signature, **options: Any) -> Concrete:
     paths, weights = zip(*copied.named_weights(), strict=True) if copied.weights else ((), ())
     call = predict_call(copied, signature, weights)
     names: list[str] = []
+    nested: list[Any] = []
 
     def named(inputs: Sequence[Any], values: Sequence[Any]) -> Any:
         outputs = call(inputs, values)
-        names[:] = named_outputs(copied, outputs)
+        results = named_outputs(copied, outputs)
+        names[:], nested[:] = results, [_nested_names(outputs, results)]
         return outputs
 
     from keraslite.backend.torch import export
@@ -165,4 +196,4 @@ def torch_program(model: Any, signature: Signature, **options: Any) -> Concrete:
             named, dict(zip(paths, values, strict=True)), signature.names,
             signature.examples(), free, options,
         )  # fmt: skip
-    return Concrete(program, copied, signature, names)
+    return Concrete(program, copied, signature, names, nested[0])

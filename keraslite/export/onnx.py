@@ -25,6 +25,24 @@ def prepare(
     Raises:
         NotImplementedError: the format lacks an operation of the model.
     """
+    write, _ = writer(model, signature, metadata, opset_version)
+    return write
+
+
+def writer(
+    model: Any, signature: Signature, metadata: dict[str, str], opset_version: int | None = None
+) -> tuple[Callable[[Path], None], Any]:
+    """Return what writes a model as an ONNX file, and the names of its outputs, nested.
+
+    Args:
+        model: as of `prepare`.
+        signature: as of `prepare`.
+        metadata: as of `prepare`.
+        opset_version: as of `prepare`.
+
+    Raises:
+        NotImplementedError: as of `prepare`.
+    """
     from keraslite.backend.torch import export
 
     with refusing("onnx", model):
@@ -34,4 +52,4 @@ def prepare(
         )
     large = export.num_bytes(concrete.program) > _LARGE
     program.model.metadata_props.update(metadata)
-    return lambda path: program.save(path, external_data=large)
+    return lambda path: program.save(path, external_data=large), concrete.nested_names

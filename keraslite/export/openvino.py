@@ -1,7 +1,6 @@
 """Models as OpenVINO's intermediate representation: an .xml file and a .bin file beside it."""
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from keraslite.backend.errors import UnsupportedOpsError
 from keraslite.export.concrete import tensorflow_function
 from keraslite.export.limits import refusing
+from keraslite.export.packages import required, without_telemetry
 from keraslite.export.signature import Signature
 
 
@@ -26,27 +26,13 @@ def prepare(
     Raises:
         NotImplementedError: the format lacks an operation of the model.
     """
-    ov = openvino_module()
+    ov = required("openvino")
     with refusing("openvino", model):
         concrete = tensorflow_function(model, signature)
         converted = converted_model(concrete)
     for name, value in metadata.items():
         converted.set_rt_info(value, ["keraslite", name])
     return lambda path: ov.save_model(converted, str(path), compress_to_fp16=compress_to_fp16)
-
-
-def openvino_module() -> Any:
-    """Return OpenVINO; where it is not imported yet, without what reports its use over the net."""
-    name = "openvino_telemetry"
-    block = "openvino" not in sys.modules and name not in sys.modules
-    if block:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        import openvino
-    finally:
-        if block:
-            del sys.modules[name]
-    return openvino
 
 
 def converted_model(concrete: Any) -> Any:
@@ -58,9 +44,10 @@ def converted_model(concrete: Any) -> Any:
     Raises:
         UnsupportedOpsError: OpenVINO lacks an operation.
     """
-    ov = openvino_module()
+    ov = required("openvino")
     try:
-        converted = ov.convert_model(concrete.program)
+        with without_telemetry():
+            converted = ov.convert_model(concrete.program)
     except Exception as error:  # whose class is private
         text = str(error)
         listed = re.findall(r"No conversion rule found for operations: ([\w, ]+)", text)

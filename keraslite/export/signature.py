@@ -155,8 +155,9 @@ def signature_of(model: Any, input_signature: Any = None) -> Signature:
 
 def _own_inputs(model: Any) -> list[Any] | None:
     """Return the inputs that a model was made or built with; None if it does not tell."""
-    if getattr(model, "is_functional", False):
-        return [model.input]
+    own = getattr(model, "export_inputs", None)
+    if own is not None and (symbols := own()) is not None:
+        return symbols
     inputs = first_inputs(model)
     if inputs is not None:
         return list(inputs)

@@ -98,6 +98,15 @@ def as_preprocessed(values: Any) -> dict[str, Any]:
     return {_PREPROCESSED: values}
 
 
+def inputs_between(parts: tuple[Graph, Graph] | None) -> dict[str, Any] | None:
+    """Return symbolic values in the form that `preprocessed` recognizes; None without a host part.
+
+    Args:
+        parts: what `split` returned.
+    """
+    return None if parts is None else as_preprocessed(parts[1].flat_inputs)
+
+
 def preprocessed(inputs: Any) -> Any:
     """Return the values in what `preprocess` gave; None for any other inputs."""
     return inputs.get(_PREPROCESSED) if type(inputs) is dict else None

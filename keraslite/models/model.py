@@ -23,6 +23,7 @@ from keraslite.layers.base.quantized import Quantized
 from keraslite.layers.base.symbolic_call import add_node
 from keraslite.layers.base.tracking import LayerList
 from keraslite.models.calibration import calibrate, layers_of, structure_of
+from keraslite.models.exportable import Exportable
 from keraslite.models.folding import folded_calls
 from keraslite.models.graph import (
     Graph,
@@ -32,7 +33,7 @@ from keraslite.models.graph import (
     rebuild_graph,
     run_graph,
 )
-from keraslite.models.host_part import preprocess, preprocessed, split
+from keraslite.models.host_part import inputs_between, preprocess, preprocessed, split
 from keraslite.models.state_tree import get_state_tree, set_state_tree
 from keraslite.operation import Operation
 from keraslite.optimizers import Optimizer
@@ -74,7 +75,7 @@ class graph_property:  # noqa: N801 - used like `property`
         return self.function(model)
 
 
-class Model(Trainer, Layer):
+class Model(Exportable, Trainer, Layer):
     """A network: functional as `Model(inputs, outputs)`, or a subclass that writes `call`.
 
     Args:
@@ -226,6 +227,10 @@ class Model(Trainer, Layer):
             return inputs
         with backends.backend_scope(self.backend):
             return preprocess(self._host_parts[0], inputs, self.name)
+
+    def preprocessed_inputs(self) -> Any:
+        """Return symbolic values of what `preprocess` gives; None if nothing runs on the host."""
+        return inputs_between(self._host_parts)
 
     def _transform(self, training: bool) -> Callable | None:
         if self._host_parts is None:
@@ -462,58 +467,6 @@ class Model(Trainer, Layer):
             kwargs: further arguments of `keraslite.saving.load_weights`.
         """
         load_weights(self, filepath, skip_mismatch, **kwargs)
-
-    def export(
-        self, filepath: Any, format: str = "tf_saved_model", verbose: bool | None = None,
-        input_signature: Any = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        """Write a copy of the model for another program to run, whatever backend it lives on.
-
-        Inputs and outputs have the model's names, and free axes stay free. Random state and
-        metrics are left out; the model itself is unchanged.
-
-        Args:
-            filepath: the file; for "tf_saved_model" and "tfjs" the folder.
-            format: "tf_saved_model", "onnx", "openvino" (.xml), "litert" (.tflite), "tfjs", "torch"
-                (.pt2), "executorch" (.pte) or "stablehlo".
-            verbose: whether a line says what was written; True by default.
-            input_signature: a structure for each argument of a call, of InputSpecs, KerasTensors or
-                tensors; what the model was built with by default.
-            kwargs: options of the format: `opset_version` of "onnx"; attributes of
-                `tf.lite.TFLiteConverter` for "litert"; `compress_to_fp16` of "openvino"; arguments
-                of `torch.export.export` for "torch"; `max_sizes` (by axis) and `partitioner` of
-                "executorch"; `max_sizes`, `platforms` and `vjp_order` of "stablehlo"; `options`
-                (`tf.saved_model.SaveOptions`) of "tf_saved_model".
-
-        Raises:
-            ValueError: there is no such format, the file's name has another ending, or the model is
-                not built.
-            ImportError: a package that the format needs is not installed.
-            NotImplementedError: the format cannot hold a layer or an operation of the model.
-            OSError: the file could not be written; what was there before is unchanged.
-
-        Source: Keras 3, `keras.Model.export`.
-
-        Example:
-            >>> import tempfile, tensorflow as tf
-            >>> model = Sequential([layers.Input((4,), name="x"), layers.Dense(2)])
-            >>> with tempfile.TemporaryDirectory() as folder:
-            ...     model.export(folder, verbose=False)
-            ...     tf.saved_model.load(folder).serve(tf.ones((3, 4))).shape.as_list()
-            [3, 2]
-        """
-        from keraslite.export.formats import export_model
-
-        export_model(self, filepath, format, verbose, input_signature, **kwargs)
-
-    def export_metadata(self) -> dict[str, str]:
-        """Return what exported files say of the model beside its name, such as labels, as texts.
-
-        Example:
-            >>> Model().export_metadata()
-            {}
-        """
-        return {}
 
     def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
         """Return the values of all variables: nested dicts by the names in their paths.

@@ -12,7 +12,7 @@ from keraslite import backend as backends
 from keraslite import config, tree
 from keraslite.layers.base.layer import Layer
 from keraslite.layers.base.tracking import held_structure
-from keraslite.scopes import scopes
+from keraslite.scopes import predictor_of, scopes
 from keraslite.training.data import batches
 from keraslite.training.steps import batch_symbol, grouped, on_backend
 from keraslite.utils.data import pack_x_y_sample_weight
@@ -90,6 +90,8 @@ def step_function(model: Any, mode: str, batch: tuple) -> Callable:
         mode: "train", "test" or "predict".
         batch: (x, y, sample_weight).
     """
+    if mode == "predict" and predictor_of(model) is not None:  # it is built already
+        return model.make_predict_function()
     with held_structure(model):
         prepare(model, batch, mode != "predict")
         return getattr(model, f"make_{mode}_function")()

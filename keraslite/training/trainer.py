@@ -17,6 +17,7 @@ from keraslite.layers.base import tracking
 from keraslite.layers.base.layer import Layer
 from keraslite.metrics import Mean
 from keraslite.registry import deserialize_keras_object, serialize_keras_object
+from keraslite.scopes import predictor_of
 from keraslite.training.class_weights import class_weighting
 from keraslite.training.compiled import CompiledFunctions
 from keraslite.training.data import Continued, Mapped, adapt, read_ahead
@@ -299,8 +300,9 @@ class Trainer(StatelessLoss):
         return self._function("test", self.test_step)
 
     def make_predict_function(self, force: bool = False) -> Callable:
-        """The compiled predict step."""
-        return self._function("predict", self.predict_step)
+        """The compiled predict step; inside the scope of a compiled predictor its own."""
+        predictor = predictor_of(self)
+        return predictor.step if predictor else self._function("predict", self.predict_step)
 
     def _function(self, name: str, step: Callable) -> Callable:
         functions = self.__dict__.setdefault("_kl_functions", CompiledFunctions())

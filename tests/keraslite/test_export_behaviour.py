@@ -12,7 +12,8 @@ from export_cases import MODELS, can_open, inputs_of, model_on, opened
 import keraslite as keras
 from keraslite import layers as L
 from keraslite import ops
-from keraslite.export import formats, openvino
+from keraslite.export import formats
+from keraslite.export.packages import required
 from keraslite.export.signature import TensorSpec, signature_of
 
 LIVE = BACKENDS[0]
@@ -184,7 +185,7 @@ def _lite_metadata(path):
 
 
 def _openvino_metadata(path):
-    info = openvino.openvino_module().Core().read_model(path).get_rt_info()["keraslite"]
+    info = required("openvino").Core().read_model(path).get_rt_info()["keraslite"]
     return {key: value.astype(str) for key, value in info.items()}
 
 

@@ -32,6 +32,7 @@ from hub.speech.special_tokens import TASKS, SpecialTokens, as_ids, complete_con
 from hub.speech.voice_activity import FRAMES_PER_SECOND
 from hub.speech.writers import WRITERS, output_files
 from hub.tasks.audio.audio_task import AudioTask
+from hub.tasks.audio.speech_parts import SpeechParts
 from hub.tasks.text.language_model import LanguageModel
 from hub.tasks.text.text_task import text_preprocessor
 from keraslite import ops
@@ -45,7 +46,7 @@ _PENALTIES = (
 _TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-class SpeechToText(AudioTask, LanguageModel):
+class SpeechToText(SpeechParts, AudioTask, LanguageModel):
     """An encoder that reads a recording and a decoder that writes its text, in the language that is
     spoken or in English.
 

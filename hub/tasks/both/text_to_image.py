@@ -94,6 +94,7 @@ class TextToImage(StableDiffusionPipeline):
     """
 
     task = "TextToImage"
+    answers_compiled = False
     pipeline = "text-to-image"
     aliases = ("StableDiffusionTextToImage",)
     command_options = {

@@ -2,23 +2,32 @@
 arXiv:2103.00020).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 import keraslite as keras
+from hub.models.clip_towers import unit_vectors
 from hub.preprocessing.image import ImagePreprocessor, ImageTextPreprocessor
 from hub.preprocessing.image_inputs import list_images
 from hub.preprocessing.text import TextPreprocessor
 from hub.tasks.batches import padded, round_up
+from hub.tasks.compiled import CompiledParts
+from hub.tasks.exporting import NetworkPart
 from hub.tasks.task import Task
 from hub.tasks.text.text_task import text_preprocessor
 from keraslite import ops
 from keraslite.saving import replacing_folder
+from keraslite.scopes import predictor_of
 from keraslite.training import CompiledFunctions, inference
 
 TEMPLATE = "a photo of a {}."
+# By the method of the backbone the part that an engine runs, and the name of its input.
+_PARTS = {
+    "get_vision_embeddings": ("image", "images"),
+    "get_text_embeddings": ("text", "token_ids"),
+}
 _AT_ONCE = 32  # images or texts
 
 
@@ -95,6 +104,43 @@ class ZeroShotImageClassifier(Task):
             if self.preprocessor is not None:
                 self.preprocessor.images.save(folder)
             super().save_to_preset(folder)
+
+    # -- other programs -----------------------------------------------------------------------
+
+    def export_parts(self) -> dict[str, Any]:
+        """Return the two towers, whose vectors have length 1."""
+        backbone = self.backbone
+        inputs = backbone.export_inputs()[0]
+        towers = {
+            "image": (_image_vectors, backbone.vision_encoder, backbone.visual_projection),
+            "text": (_text_vectors, backbone.text_encoder, backbone.text_projection),
+        }
+        with keras.use_backend(self.backend):
+            return {
+                name: NetworkPart(
+                    function, {"encoder": encoder, "projection": projection},
+                    {k: x for k, x in inputs.items() if (k == "images") == (name == "image")},
+                    name=name, dtype=self.dtype_policy,
+                )
+                for name, (function, encoder, projection) in towers.items()
+            }  # fmt: skip
+
+    def export_answers(self) -> dict[str, Any]:
+        """Return the scale of the products of vectors, of which the logits are."""
+        return {"logit_scale": float(np.exp(self.backbone.logit_scale.numpy())),
+                "template": TEMPLATE}  # fmt: skip
+
+    def compiled_for(self, engine: str, precision: str = "float32", **kwargs: Any) -> Any:
+        """Return a predictor that runs both towers on another engine, on the CPU.
+
+        Args:
+            engine: as for `Model.compiled_for`.
+            precision: as for `Model.compiled_for`.
+            kwargs: nothing: `calibration` and `input_signature` must be None.
+        """
+        if any(value is not None for value in kwargs.values()):
+            raise ValueError(f"compiled_for of two towers takes no {sorted(kwargs)}.")
+        return CompiledParts(self, engine, precision)
 
     # -- answers ------------------------------------------------------------------------------
 
@@ -267,6 +313,11 @@ class ZeroShotImageClassifier(Task):
     def _encoded(self, method: str, rows: np.ndarray, total: int, batch_size: int) -> np.ndarray:
         """Return vectors of length 1 of a batch out of `total` rows, in batches of one size."""
         count = len(rows)
+        predictor = predictor_of(self)
+        if predictor is not None:
+            name, key = _PARTS[method]
+            inputs = {key: rows}
+            return _unit(next(iter(predictor.run(name, inputs).values())))
         if keras.backend.compiles(self.backend):
             size = batch_size if total > batch_size else min(round_up(count), batch_size)
             rows = padded({"": rows}, size)[""]
@@ -282,6 +333,16 @@ class ZeroShotImageClassifier(Task):
                 ops.cast(ops.convert_to_tensor(vectors), "float32") for vectors in (images, texts)
             )
             return ops.convert_to_numpy(self.backbone.compare(images, texts))
+
+
+def _image_vectors(parts: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    pooled = parts["encoder"](inputs["images"])["pooled_output"]
+    return {"image_embeddings": unit_vectors(parts["projection"](pooled))}
+
+
+def _text_vectors(parts: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    pooled = parts["encoder"](inputs)["pooled_output"]
+    return {"text_embeddings": unit_vectors(parts["projection"](pooled))}
 
 
 def _is_named(labels: Any) -> bool:

@@ -85,6 +85,10 @@ class ImageEmbedder(ImageTask):
             return {"architectures": [family.architecture]}
         return {"projection_dim": self.projection_dim}
 
+    def export_answers(self) -> dict[str, Any]:
+        """Return whether the vectors have length 1."""
+        return {"normalized": self.normalize}
+
     def answers(self, inputs: list[str], options: Any) -> list[dict[str, Any]]:
         """Return the vector of each image."""
         vectors = np.asarray(self.predict(list_images(inputs), verbose=0), "float64")

@@ -62,6 +62,7 @@ class ImageSegmenter(SegmenterTraining, ImageTask):
     """
 
     task = "ImageSegmenter"
+    answers_compiled = False
     pipeline = "mask-generation"
     transformers_class = "AutoModelForMaskGeneration"
     command_options = {

@@ -493,6 +493,15 @@ class ObjectDetector(Classifier, DetectorEvaluation, ImageTask):
         """
         return DetectionPreprocessor.from_files(files)
 
+    def export_answers(self) -> dict[str, Any]:
+        """Return the names of the classes, and what the outputs are at which positions."""
+        strides = [int(2 ** int(level.removeprefix("P"))) for level in self.head.levels]
+        return {
+            **super().export_answers(), "strides": strides,
+            "boxes": "logits of the distances to the left, top, right and bottom edges in strides: "
+            "of each the expected number of its bins, from 0 on",
+        }  # fmt: skip
+
     def config_json(self) -> dict[str, Any]:
         """Return the keys of config.json that name the classes, and the sizes of the head."""
         return {**label_config(self), "num_classes": self.num_classes, **self._head_sizes()}

@@ -29,6 +29,7 @@ class LanguageModel(TextTask):
     """
 
     may_be_new = ()
+    answers_compiled = False
     command_options = {"--max-new-tokens": {"type": int, "help": "the most tokens of an answer"}}
 
     def __init__(

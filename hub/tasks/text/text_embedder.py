@@ -134,6 +134,10 @@ class TextEmbedder(TextTask):
                 (folder / name).parent.mkdir(exist_ok=True)
                 write_json(folder / name, content)
 
+    def export_answers(self) -> dict[str, Any]:
+        """Return how the vectors were made."""
+        return {"pooling": self.pooling, "normalized": self.normalize}
+
     def answers(self, inputs: list[str], options: Any) -> list[dict[str, Any]]:
         """Return the vector of each text."""
         vectors = np.asarray(self.predict(inputs, verbose=0), "float64")

@@ -1,6 +1,7 @@
 """ENGINE: variables, gradients, compilation and control flow on JAX."""
 
 import warnings
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -16,7 +17,7 @@ __all__ = [
     "check_training", "checkpoint", "cond", "custom_gradient", "dense_gradient", "duplicate",
     "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
-    "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
+    "value_and_grad", "vjp", "vmap", "watch", "while_loop", "zeros",
 ]  # fmt: skip
 
 ABSTRACT = True
@@ -61,6 +62,12 @@ def assign_add(raw: jax.Array, value: jax.Array) -> jax.Array:
 def duplicate(raw: jax.Array) -> jax.Array:
     """The same values in memory of their own, to be donated."""
     return jnp.array(raw, copy=True)
+
+
+def watch(raw: jax.Array) -> Callable[[Any], bool]:
+    """Whether a storage is this one: no other value is ever written into an array."""
+    this = weakref.ref(raw)
+    return lambda now: this() is now
 
 
 def dense_gradient(gradient: Any) -> Any:

@@ -1,5 +1,6 @@
 """ENGINE: variables and control flow on numpy, which runs models but does not differentiate."""
 
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -15,7 +16,7 @@ __all__ = [
     "check_training", "checkpoint", "cond", "custom_gradient", "dense_gradient", "duplicate",
     "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
-    "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
+    "value_and_grad", "vjp", "vmap", "watch", "while_loop", "zeros",
 ]  # fmt: skip
 
 ABSTRACT = False
@@ -64,6 +65,12 @@ def zeros(shape: tuple, dtype: str) -> np.ndarray:
 def duplicate(raw: np.ndarray) -> np.ndarray:
     """The same values in memory of their own."""
     return raw.copy()
+
+
+def watch(raw: np.ndarray) -> Callable[[Any], bool]:
+    """Whether a storage is this one: no other value is ever written into an array."""
+    this = weakref.ref(raw)
+    return lambda now: this() is now
 
 
 def dense_gradient(gradient: Any) -> Any:

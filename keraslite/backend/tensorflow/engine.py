@@ -1,10 +1,13 @@
 """ENGINE: variables, gradients, compilation and control flow on TensorFlow."""
 
+import weakref
+import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from types import CellType
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.autograph.core import config as autograph
 from tensorflow.python.eager import record
@@ -19,7 +22,7 @@ __all__ = [
     "check_training", "checkpoint", "cond", "custom_gradient", "dense_gradient", "duplicate",
     "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
-    "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
+    "value_and_grad", "vjp", "vmap", "watch", "while_loop", "zeros",
 ]  # fmt: skip
 
 ABSTRACT = True
@@ -93,6 +96,37 @@ def zeros(shape: tuple, dtype: str) -> tf.Tensor:
 def duplicate(raw: tf.Tensor) -> tf.Tensor:
     """The same values in memory of their own."""
     return tf.identity(raw)
+
+
+def watch(raw: tf.Variable) -> Callable[[Any], bool]:
+    """Whether a storage is this one, into which nothing was written since.
+
+    A variable has no version. But a tensor that was read shares its memory, so that a write, which
+    must leave that tensor as it is, gives the variable other memory.
+    """
+    this, value = weakref.ref(raw), raw.read_value()
+    at = _address(value)
+    if at is None or at != _address(raw.read_value()):  # every read copies
+        digest = _digest(value)
+        return lambda now: this() is now and _digest(now.read_value()) == digest
+
+    def unchanged(now: Any, held: tf.Tensor = value) -> bool:
+        return this() is now and _address(now.read_value()) == at
+
+    return unchanged
+
+
+def _address(value: tf.Tensor) -> int | None:
+    """Where a tensor lies in the memory of the host; None for another device."""
+    if "CPU" not in value.device:
+        return None
+    if value.dtype.as_numpy_dtype.__module__ != "numpy":  # bfloat16, which no buffer may hold
+        value = tf.bitcast(value, {1: "uint8", 2: "uint16"}[value.dtype.size])
+    return int(np.asarray(memoryview(value)).ctypes.data)
+
+
+def _digest(value: tf.Tensor) -> int:
+    return zlib.crc32(np.ascontiguousarray(value.numpy()).view("uint8").reshape(-1))
 
 
 def dense_gradient(gradient: Any) -> Any:

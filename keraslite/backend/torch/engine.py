@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import count
@@ -26,7 +27,7 @@ __all__ = [
     "check_training", "checkpoint", "cond", "custom_gradient", "dense_gradient", "duplicate",
     "gradients_of", "jit", "jvp",
     "new_variable", "no_grad", "profile", "read", "scan", "set_seed", "set_trainable",
-    "value_and_grad", "vjp", "vmap", "while_loop", "zeros",
+    "value_and_grad", "vjp", "vmap", "watch", "while_loop", "zeros",
 ]  # fmt: skip
 
 LAYER_BASE = TorchLayer
@@ -87,6 +88,12 @@ def zeros(shape: tuple, dtype: str) -> torch.Tensor:
 def duplicate(raw: torch.Tensor) -> torch.Tensor:
     """The same values in memory of their own."""
     return raw.detach().clone()
+
+
+def watch(raw: torch.nn.Parameter) -> Callable[[Any], bool]:
+    """Whether a storage is this one, into which nothing was written since."""
+    this, version, at = weakref.ref(raw), raw._version, raw.data_ptr()
+    return lambda now: this() is now and now._version == version and now.data_ptr() == at
 
 
 def dense_gradient(gradient: Any) -> Any:

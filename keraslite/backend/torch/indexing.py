@@ -76,7 +76,14 @@ def take_along_axis(x: Tensor, indices: Tensor, axis: Any = None) -> Tensor:
     if axis is None:
         x, indices, axis = x.reshape(-1), indices.reshape(-1), 0
     indices = indices.long()
-    return torch.take_along_dim(x, torch.where(indices < 0, indices + x.shape[axis], indices), axis)
+    indices = torch.where(indices < 0, indices + x.shape[axis], indices)
+    if torch.compiler.is_exporting():  # torch's own broadcasting takes free sizes for constants
+        axis %= x.ndim
+        sizes = [(a if a != 1 else b) for a, b in zip(x.shape, indices.shape, strict=True)]
+        source, places = list(sizes), list(sizes)
+        source[axis], places[axis] = x.shape[axis], indices.shape[axis]
+        return torch.gather(x.expand(source), axis, indices.expand(places))
+    return torch.take_along_dim(x, indices, axis)
 
 
 @primitive(TABLE)

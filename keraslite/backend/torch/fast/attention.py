@@ -23,11 +23,11 @@ def takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Return whether attention in blocks is the faster one of (batch, length, heads, n)."""
     keys = key.shape[1]
     return (
-        query.is_cpu
+        not torch.compiler.is_compiling()  # first: sizes may be free
+        and query.is_cpu
         and PRODUCTS.get(query.dtype) == ONEDNN
         and query.shape[1] * keys >= _LEAST_SCORES
         and keys >= _LEAST_KEYS
-        and not torch.compiler.is_compiling()
         and all(type(x) is Tensor for x in (query, key, value))
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)))
         and not in_transform()

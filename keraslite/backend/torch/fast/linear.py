@@ -23,7 +23,10 @@ def linear(
     x: Tensor, kernel: Tensor, bias: Tensor | None = None, activation: str | None = None
 ) -> Tensor:
     """`activation(x @ kernel + bias)` with a kernel of shape (inputs, outputs)."""
-    large = kernel.numel() >= _LEAST_WEIGHTS or x.numel() * kernel.shape[-1] >= _LEAST
+    # Other programs lack oneDNN's product, and a choice by size would be a bound on free sizes.
+    large = not torch.compiler.is_exporting() and (
+        kernel.numel() >= _LEAST_WEIGHTS or x.numel() * kernel.shape[-1] >= _LEAST
+    )
     if large and x.is_cpu and activation in _NAMES:
         product = PRODUCTS.get(x.dtype, TORCH)
         if product != TORCH and _takes(x, kernel) and _is_fast(product, x, kernel):
