@@ -13,6 +13,8 @@ from keraslite.scopes import scopes
 from keraslite.utils.progress import message
 from keraslite.variable import Variable
 
+_HOME = "tensorflow"  # the backend on which endpoints run
+
 
 class ExportArchive:
     """A SavedModel with endpoints of one's own, for TensorFlow Serving or `tf.saved_model.load`.
@@ -36,7 +38,8 @@ class ExportArchive:
         >>> _ = archive.add_endpoint("serve", model.call, [layers.InputSpec("float32", (None, 2))])
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     archive.write_out(folder, verbose=False)
-        ...     tf.saved_model.load(folder).serve(tf.ones((3, 2))).shape.as_list()
+        ...     served = tf.saved_model.load(folder)
+        >>> served.serve(tf.ones((3, 2))).shape.as_list()
         [3, 1]
     """
 
@@ -97,10 +100,10 @@ class ExportArchive:
 
     def _on_tensorflow(self, layer: Layer) -> Layer:
         """Return a layer, or if it is of another backend one copy of it."""
-        if layer.backend == "tensorflow":
+        if layer.backend == _HOME:
             return layer
         if id(layer) not in self._copies:
-            self._copies[id(layer)] = layer, copied_to(layer, "tensorflow")
+            self._copies[id(layer)] = layer, copied_to(layer, _HOME)
         return self._copies[id(layer)][1]
 
     def add_endpoint(
@@ -152,7 +155,7 @@ class ExportArchive:
         """Trace a function of TensorFlow; lookup layers in it leave their tables here."""
         outer, scopes.tables = scopes.tables, self._tables
         try:
-            with backends.backend_scope("tensorflow"):
+            with backends.backend_scope(_HOME):
                 return trace()
         finally:
             scopes.tables = outer
@@ -268,7 +271,7 @@ def _raw(variable: Any) -> Any:
     """Return TensorFlow's own variable of one; a copy, if it is of another backend."""
     if not isinstance(variable, Variable):
         return variable
-    if variable.backend == "tensorflow":
+    if variable.backend == _HOME:
         return variable._kl_raw
-    with backends.backend_scope("tensorflow"):
+    with backends.backend_scope(_HOME):
         return Variable(variable.numpy(), trainable=variable.trainable, name=variable.name)._kl_raw

@@ -48,7 +48,8 @@ class Exportable:
             >>> model = models.Sequential([layers.Input((4,), name="x"), layers.Dense(2)])
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     model.export(folder, verbose=False)
-            ...     tf.saved_model.load(folder).serve(tf.ones((3, 4))).shape.as_list()
+            ...     served = tf.saved_model.load(folder)
+            >>> served.serve(tf.ones((3, 4))).shape.as_list()
             [3, 2]
         """
         from keraslite.export.formats import export_model
