@@ -51,6 +51,7 @@ def test_the_file_predicts_what_the_model_does(model, format, backend, tmp_path)
     check(model, format, backend, tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:This API is experimental")
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["convnet", "attention"])
 def test_executorch(model, tmp_path):
