@@ -47,7 +47,8 @@ def converted_model(concrete: Any) -> Any:
     ov = required("openvino")
     try:
         with without_telemetry():
-            converted = ov.convert_model(concrete.program)
+            # With weights of its own: shared ones would end with the function.
+            converted = ov.convert_model(concrete.program, share_weights=False)
     except Exception as error:  # whose class is private
         text = str(error)
         listed = re.findall(r"No conversion rule found for operations: ([\w, ]+)", text)

@@ -1,9 +1,6 @@
-"""Networks of OpenVINO: their weights compressed, and compiled for the CPU."""
+"""Networks of OpenVINO, compiled for the CPU."""
 
-import io
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -11,61 +8,10 @@ import numpy as np
 from keraslite.export.concrete import tensorflow_function
 from keraslite.export.limits import refusing
 from keraslite.export.openvino import converted_model
-from keraslite.export.packages import required, without_telemetry
+from keraslite.export.packages import required
 from keraslite.export.signature import Signature
 
-_HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # what is not int8 stays float32
-
-
-def _in_int8(network: Any, batches: Sequence[Mapping[str, np.ndarray]] | None) -> Any:
-    """Return a network in int8: its weights, or with data for calibration all that is fast in it.
-
-    Args:
-        network: an `openvino.Model`.
-        batches: inputs by name; None to compress the weights alone, which are multiplied in
-            float32.
-
-    Raises:
-        ImportError: nncf is not installed.
-    """
-    with without_telemetry(), _silent() as nncf:
-        if batches is None:
-            return nncf.compress_weights(network, mode=nncf.CompressWeightsMode.INT8_ASYM)
-        family = nncf.ModelType.TRANSFORMER if _has_attention(network) else None
-        return nncf.quantize(
-            network, nncf.Dataset(batches), model_type=family, subset_size=len(batches)
-        )
-
-
-@contextmanager
-def _silent() -> Iterator[Any]:
-    """Give nncf, which else prints tables and bars."""
-    with redirect_stdout(io.StringIO()):
-        nncf = required("nncf")
-        level = logging.getLogger("nncf").level
-        nncf.set_log_level(logging.ERROR)
-        try:
-            yield nncf
-        finally:
-            nncf.set_log_level(level)
-
-
-def _has_attention(network: Any) -> bool:
-    """Return whether two computed values are multiplied as matrices."""
-    return any(
-        op.get_type_name() == "ScaledDotProductAttention"
-        or (
-            op.get_type_name() == "MatMul"
-            and not any(_is_constant(x.get_source_output().get_node()) for x in op.inputs())
-        )
-        for op in network.get_ops()
-    )
-
-
-def _is_constant(node: Any) -> bool:
-    while node.get_type_name() in ("Convert", "Reshape", "Transpose") and node.inputs():
-        node = node.input(0).get_source_output().get_node()
-    return node.get_type_name() == "Constant"
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVINOSession:
@@ -73,7 +19,7 @@ class OpenVINOSession:
 
     Args:
         network: an `openvino.Model`.
-        precision: "float32", "bfloat16" or "int8".
+        precision: "float32" or "bfloat16".
         outputs: the names of its outputs, nested as the model gives them.
 
     Attributes:
@@ -99,13 +45,16 @@ class OpenVINOSession:
             precision: "float32", "bfloat16" or "int8".
 
         Raises:
-            ImportError: openvino is not installed, or what compresses weights.
-            NotImplementedError: the processor would have to emulate the precision.
+            ImportError: openvino is not installed.
+            NotImplementedError: the engine has no such precision, or the processor would have to
+                emulate it.
         """
         core = required("openvino").Core()
         if precision == "int8":
-            with without_telemetry():
-                required("nncf")
+            raise NotImplementedError(
+                "int8 runs on engine='onnxruntime' alone: nncf, which quantizes networks of "
+                "OpenVINO, damages the memory of a process that holds other frameworks too."
+            )
         able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bfloat16" and "BF16" not in able:
             raise NotImplementedError(
@@ -115,20 +64,17 @@ class OpenVINOSession:
             )
 
     @classmethod
-    def make(cls, model: Any, signature: Signature, precision: str, batches: Any) -> Self:
+    def make(cls, model: Any, signature: Signature, precision: str) -> Self:
         """Return the session of a model.
 
         Args:
             model: a built model.
             signature: its inputs.
-            precision: "float32", "bfloat16" or "int8".
-            batches: inputs by name, by which int8 is calibrated; None for weights in int8 alone.
+            precision: "float32" or "bfloat16".
         """
         with refusing("openvino", model):
             concrete = tensorflow_function(model, signature)
             network = converted_model(concrete)
-        if precision == "int8":
-            network = _in_int8(network, batches)
         return cls(network, precision, concrete.nested_names)
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

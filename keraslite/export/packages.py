@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_EXTRAS = {"openvino": "openvino", "nncf": "openvino", "onnx": "onnx", "onnxruntime": "onnx"}
+_EXTRAS = {"openvino": "openvino", "onnx": "onnx", "onnxruntime": "onnx"}
 
 
 def required(name: str) -> Any:

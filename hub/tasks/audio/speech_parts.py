@@ -50,7 +50,7 @@ class SpeechParts:
         Args:
             engine: as for `Model.compiled_for`.
             precision: as for `Model.compiled_for`.
-            kwargs: nothing: `calibration` and `input_signature` must be None.
+            kwargs: nothing: `input_signature` must be None.
         """
         if any(value is not None for value in kwargs.values()):
             raise ValueError(f"compiled_for of encoder and decoder takes no {sorted(kwargs)}.")

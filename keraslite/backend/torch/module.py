@@ -144,8 +144,13 @@ class TorchLayer(torch.nn.Module):
         state = self.__dict__
         parts = name.split("_")
         starts = ["_".join(parts[:i]) for i in range(1, len(parts))]
+        # Names in a graph are those of layers, or automatic ones, made of their classes'.
+        in_graph = any(
+            type(x).__name__.lower().startswith(parts[0]) or name.startswith(x.name)
+            for x in state.get("_layers_in_order", ())
+        )
         if (
-            "_layers_in_order" in state
+            in_graph
             or any(s in state or f"_{s}" in state for s in starts)
             or any("." in v.name for v in state.get("_kl_added", ()))
         ):
