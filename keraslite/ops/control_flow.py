@@ -221,13 +221,13 @@ def scan(
 
 def _scan_length(xs: Any, length: int | None) -> Any:
     leaves = [] if xs is None else tree.flatten(xs)
-    sizes: list[Any] = []  # no set: symbolic sizes have no hash
+    sizes: list[Any] = []  # symbolic sizes have no hash, and torch.compile finds none in a list
     for size in (*(x.shape[0] for x in leaves), length):
-        if size is not None and size not in sizes:
+        if size is not None and not any(size == known for known in sizes):
             sizes.append(size)
     if len(sizes) > 1 or not (sizes or leaves):
         raise ValueError(
-            f"ops.scan: xs and length must give one length, got {sorted(sizes) or 'neither'}."
+            f"ops.scan: xs and length must give one length, got {sizes or 'neither'}."
         )
     if not sizes:  # known when a graph of TensorFlow runs
         return shape(leaves[0])[0]

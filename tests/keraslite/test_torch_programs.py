@@ -146,6 +146,8 @@ def test_masks_go_into_and_out_of_compiled_functions():
     expected = recurrent(embedding(x))
     compiled = torch.compile(recurrent, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(embedding(x)), expected)
+    longer = torch.tensor([[1, 2, 0, 0], [3, 1, 1, 0]])  # whose length is a symbol
+    torch.testing.assert_close(compiled(embedding(longer)), recurrent(embedding(longer)))
     compiled = torch.compile(embedding, fullgraph=True, backend="eager")
     torch.testing.assert_close(recurrent(compiled(x)), expected)
 
