@@ -226,9 +226,7 @@ def _scan_length(xs: Any, length: int | None) -> Any:
         if size is not None and not any(size == known for known in sizes):
             sizes.append(size)
     if len(sizes) > 1 or not (sizes or leaves):
-        raise ValueError(
-            f"ops.scan: xs and length must give one length, got {sizes or 'neither'}."
-        )
+        raise ValueError(f"ops.scan: xs and length must give one length, got {sizes or 'neither'}.")
     if not sizes:  # known when a graph of TensorFlow runs
         return shape(leaves[0])[0]
     return sizes.pop()

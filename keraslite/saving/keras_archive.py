@@ -14,7 +14,6 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -377,6 +376,8 @@ class ArchiveWriter:
         end = file.tell()
         info.file_size = info.compress_size = end - start
         file.seek(start)
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(1) as pool:
             on_disk = pool.submit(os.fsync, file.fileno())  # while the sum is computed
             while block := file.read(2**20):

@@ -3,14 +3,16 @@
 import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import count, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keraslite.backend.counter import MASK, hashed, keys
 from keraslite.backend.workers import process_context
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 def permutation(count: int, seed: int, counter: int) -> np.ndarray:
@@ -21,7 +23,7 @@ def permutation(count: int, seed: int, counter: int) -> np.ndarray:
 
 
 def map_ahead(
-    function: Callable, items: Iterable, workers: int, ahead: int, pool: Executor | None = None
+    function: Callable, items: Iterable, workers: int, ahead: int, pool: "Executor | None" = None
 ) -> Generator[Any, None, None]:
     """Yield the results of a function in order, which workers make ahead.
 
@@ -36,7 +38,10 @@ def map_ahead(
     [1, 2, 3]
     """
     items = iter(items)
-    pool = ThreadPoolExecutor(workers) if pool is None else pool
+    if pool is None:
+        from concurrent.futures import ThreadPoolExecutor  # a twentieth of the package's import
+
+        pool = ThreadPoolExecutor(workers)
     try:
         waiting = deque(pool.submit(function, x) for x in islice(items, max(ahead, 1)))
         while waiting:
@@ -48,7 +53,7 @@ def map_ahead(
 
 
 def read_batches(
-    read: Callable, rows: Sequence, size: int, workers: int, pool: Executor | None = None
+    read: Callable, rows: Sequence, size: int, workers: int, pool: "Executor | None" = None
 ) -> Iterator[tuple[Sequence, list]]:
     """Yield batches of rows and of what a function reads for them, made ahead by workers.
 
@@ -135,7 +140,7 @@ class PyDataset:
 _data_set: PyDataset | None = None  # of a worker process
 
 
-def _processes(data_set: PyDataset, workers: int) -> Executor:
+def _processes(data_set: PyDataset, workers: int) -> "Executor":
     """Return worker processes that hold a data set, as it is now."""
     from concurrent.futures import ProcessPoolExecutor  # a tenth of the package's import
 

@@ -1,7 +1,6 @@
 """The backend of a layer: the class it has there, the move to another one, copies and pickles."""
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -51,6 +50,8 @@ def copy_for_graph(layer: Any) -> Any:
         for variable in all_variables(twin):
             variable.materialize()
         return twin
+
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as outside:  # a graph is that of a thread
         twin = outside.submit(make).result()
