@@ -47,7 +47,13 @@ def _hidden_random_state():
         layers.TFModuleLayer(Drop())(STEPS)
 
 
+def _int8_on_openvino():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    model.compiled_for("openvino", precision="int8")
+
+
 GAPS = {
+    "int8 on OpenVINO": _int8_on_openvino,
     "second derivatives of a torch module on jax": lambda: _second_derivative("jax"),
     "second derivatives of a torch module on tensorflow": lambda: _second_derivative("tensorflow"),
     "tf.nn.dropout in a tf.Module on torch": _hidden_random_state,

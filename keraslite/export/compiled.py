@@ -146,7 +146,7 @@ class CompiledPredictor:
 
 
 class _Watch:
-    """What says whether a model has the weights, and they have the values, of a moment."""
+    """Detects changes of the weights of a model since `start`."""
 
     def __init__(self) -> None:
         self._weights: list[tuple[Any, Callable]] = []

@@ -1,4 +1,4 @@
-"""What formats cannot hold, and which others can."""
+"""Errors for models that a format cannot hold, with formats that can."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

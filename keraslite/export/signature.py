@@ -84,7 +84,7 @@ class Signature:
 def leaves_in_order(structure: Any, path: tuple = ()) -> list[tuple[tuple, Any]]:
     """Return (path, leaf) of nested lists, tuples and dicts, these in the order of their keys.
 
-    (`tree.flatten` sorts them; whoever reads an exported file knows nothing of that.)
+    `tree.flatten` sorts keys, but a file lists its inputs in the order of the model.
 
     >>> leaves_in_order({"b": 1, "a": [2]})
     [(('b',), 1), (('a', 0), 2)]

@@ -56,7 +56,7 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
 
 
 def _compilation_of(model: Any) -> Any:
-    """What `compile` asked for, unless layers cannot be compiled; that is said once."""
+    """Return whether to compile steps with XLA; warn once if a layer cannot be compiled."""
     asked = getattr(model, "jit_compile", "auto")
     if asked in (True, "xla"):
         refusing = [layer.name for layer in model.flatten_layers() if not layer.supports_jit]

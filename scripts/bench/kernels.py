@@ -42,7 +42,7 @@ def kernels(x, weights: list) -> dict[str, Callable[[], list]]:
 
 
 def compare(dtype: str, rows: int, rounds: int) -> None:
-    """What the rule takes, over the fastest kernel, for each shape of weights."""
+    """Report the time of the chosen kernel relative to the fastest, for each shape."""
     import torch
 
     from keraslite.backend.torch.fast.linear import linear

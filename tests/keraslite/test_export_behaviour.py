@@ -1,4 +1,4 @@
-"""What is inside exported files, what formats refuse, and what is left where an export fails."""
+"""Exported files: signatures and metadata, errors of formats, and failed exports."""
 
 import errno
 import json

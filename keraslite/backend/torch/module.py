@@ -187,7 +187,7 @@ def _split(named: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, A
 
 
 class _Part(torch.nn.Module):
-    """What has names that begin alike, up to a dot: the weights of a module of torch's."""
+    """A module of the variables and layers whose names share the part before a dot."""
 
     def __init__(self, named: dict[str, Any]):
         super().__init__()

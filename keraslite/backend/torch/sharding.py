@@ -1,4 +1,4 @@
-"""What `torch.distributed.fsdp.fully_shard` needs to know of layers."""
+"""Support of `torch.distributed.fsdp.fully_shard` for layers."""
 
 from dataclasses import replace
 from types import SimpleNamespace

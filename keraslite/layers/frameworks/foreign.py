@@ -1,4 +1,4 @@
-"""What layers of one framework's code share: calls from the backends of the others, and weights."""
+"""Base class of the layers that run code of another framework."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What layers of TensorFlow's functions share: their variables as weights, and calls."""
+"""Base class of the layers that call functions of TensorFlow."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
