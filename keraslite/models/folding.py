@@ -54,8 +54,12 @@ def _find(graph: Graph, training: bool) -> dict[Node, Callable]:
         candidates = users.get(id(x), [])
         return candidates[0] if len(candidates) == 1 and id(x) not in outputs else None
 
+    makers = {id(x): node for node in graph.nodes for x in node.outputs}
     calls: dict[Node, Callable] = {}
     for node in graph.nodes:
+        if _is_padding(node, makers):
+            calls |= _padded_pool(node, only_user(node))
+            continue
         if training:
             norm = node
         elif not _is_convolution(node):
@@ -98,6 +102,24 @@ def _activated(node: Node, following: Node | None) -> dict[Node, Callable]:
         node: partial(_run, conv, None, [x.operation for x in last], activation, None)
     }
     return calls | dict.fromkeys(last, _same)
+
+
+def _padded_pool(node: Node, pool: Node | None) -> dict[Node, Callable]:
+    """Return what is called for a padding with zeros of what an activation gives, and its pooling.
+
+    Behind relu zeros are as good a padding for maxima as any, the gradients being the same: none
+    passes the activation where it gave zero.
+    """
+    if pool is None or not _is_max_pooling(pool):
+        return {}
+    return {node: _same, pool: partial(_pool, node.operation, pool.operation)}
+
+
+def _pool(padding: Any, pool: Any, x: Any) -> Any:
+    """Run a padding with zeros and the pooling behind it."""
+    if any(map(_is_changed, (padding, pool))) or masking.get_mask(x) is not None:
+        return pool(padding(x))
+    return ops.max_pool(x, pool.pool_size, pool.strides, padding.padding, "channels_last")
 
 
 def _same(x: Any) -> Any:
@@ -153,6 +175,27 @@ def _is_convolution(node: Node) -> bool:
         public_class(type(layer)) in _CONVOLUTIONS
         and layer.data_format == "channels_last"
         and layer.compute_dtype == layer.variable_dtype == "float32"
+        and _is_plain(node)
+    )
+
+
+def _is_padding(node: Node, makers: dict[int, Node]) -> bool:
+    """Whether a node pads with zeros what was rectified."""
+    layer = node.operation
+    if public_class(type(layer)) is not layers.ZeroPadding2D or not _is_plain(node):
+        return False
+    maker = makers.get(id(node.inputs[0]))
+    rectified = maker is not None and maker.inputs and _activation(maker) in ("relu", "relu6")
+    return rectified and layer.data_format == "channels_last"
+
+
+def _is_max_pooling(node: Node) -> bool:
+    """Whether a node takes maxima of channels that come last, without padding."""
+    layer = node.operation
+    return (
+        public_class(type(layer)) is layers.MaxPooling2D
+        and layer.padding == "valid"
+        and layer.data_format == "channels_last"
         and _is_plain(node)
     )
 

@@ -45,6 +45,14 @@ def other_axes(x):
     return normalize(layers.Conv2D(10, 3, padding="same")(x), axis=1)
 
 
+def pooling(x):
+    """Zeros are a padding for maxima behind relu alone."""
+    x = layers.ReLU()(normalize(layers.Conv2D(6, 3, padding="same")(x)))
+    x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(((1, 1), (0, 1)))(x))
+    x = layers.ZeroPadding2D(1)(layers.Conv2D(5, 1)(x))
+    return layers.MaxPooling2D(3, 2)(x)
+
+
 # What stands behind an Input, and how many of its convolutions are folded on torch.
 NETWORKS = {
     "a residual block": (residual, 4),
@@ -60,6 +68,7 @@ NETWORKS = {
     "another activation": (lambda x: layers.Conv2D(6, 3, activation="tanh")(x), 0),
     "one convolution twice": (shared, 2),
     "channels that come first": (other_axes, 1),
+    "pooling": (pooling, 2),
     "a sum that broadcasts": (lambda x: layers.Add()([
         normalize(layers.Conv2D(6, 3, padding="same")(x)),
         layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(6, 1)(x))]), 2),
@@ -174,7 +183,17 @@ def test_a_model_that_predicts_in_training_mode_is_not_folded(backend, folds):
     assert not folds and not np.allclose(out, backends.to_numpy(model(X)), atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["a residual block", "branches", "relu6", "one convolution twice"])
+def test_zeros_behind_relu_are_padded_by_the_pooling(backend, monkeypatch):
+    model, calls = network("pooling"), []
+    padding = layers.ZeroPadding2D.call
+    monkeypatch.setattr(layers.ZeroPadding2D, "call", lambda *a: calls.append(1) or padding(*a))
+    model.predict_on_batch(X)
+    assert len(calls) == (1 if backend == "torch" else 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["a residual block", "branches", "relu6", "one convolution twice", "pooling"]
+)
 def test_training_by_chains_is_training_by_layers(backend, name, monkeypatch):
     if backend == "numpy":
         return
