@@ -263,7 +263,8 @@ class Variable:
 
     def assign_add(self, value: Any) -> Any:
         """Add to the value."""
-        if scopes.state is None and backends.OF.get(type(value)) == self.backend:
+        live = scopes.state is None
+        if live and (type(value) is int or backends.OF.get(type(value)) == self.backend):
             self._raw = self._module.assign_add(self._kl_raw, value)
             return self._raw
         return self.assign(self.uncast_value() + self._converted(value))

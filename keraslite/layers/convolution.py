@@ -66,12 +66,18 @@ class _Convolution(ConfigLayer):
             "strides": self.strides, "padding": self.padding,
             "data_format": self.data_format, "dilation_rate": self.dilation_rate,
         }  # fmt: skip
-        out = self._convolve(inputs, arguments)
+        return self._convolve(inputs, arguments)
+
+    def _finish(self, out: Tensor) -> Tensor:
+        """Add the bias, and activate."""
         if self.bias is not None:
             bias = self.bias.value
             if self.data_format == "channels_first":
                 bias = ops.reshape(bias, (-1, *(1,) * self.rank))
             out = ops.add(out, bias)
+        return self._activate(out)
+
+    def _activate(self, out: Tensor) -> Tensor:
         if self.activation is None or self.activation is activations.linear:
             return out
         return self.activation(out)
@@ -123,7 +129,13 @@ class _Plain(_Convolution, LoRA):
             first = self.data_format == "channels_first"
             pads = ((0, 0), (0, 0), before) if first else ((0, 0), before, (0, 0))
             inputs, arguments = ops.pad(inputs, pads), arguments | {"padding": "valid"}
-        return ops.conv(inputs, self.effective_weight(), **arguments)
+        kernel = self.effective_weight()
+        if self.bias is None:
+            return self._activate(ops.conv(inputs, kernel, **arguments))
+        fused = self.activation is activations.relu
+        arguments |= {"activation": "relu" if fused else None}
+        out = ops.biased_conv(inputs, kernel, self.bias.value, **arguments)
+        return out if fused else self._activate(out)
 
 
 class _Depthwise(_Convolution):
@@ -133,7 +145,7 @@ class _Depthwise(_Convolution):
         return channels * self.depth_multiplier
 
     def _convolve(self, inputs: Any, arguments: dict[str, Any]) -> Any:
-        return ops.depthwise_conv(inputs, self.kernel.value, **arguments)
+        return self._finish(ops.depthwise_conv(inputs, self.kernel.value, **arguments))
 
 
 class _Separable(_Convolution):
@@ -146,7 +158,8 @@ class _Separable(_Convolution):
 
     def _convolve(self, inputs: Any, arguments: dict[str, Any]) -> Any:
         depthwise, pointwise = self.depthwise_kernel.value, self.pointwise_kernel.value
-        return ops.separable_conv(inputs, depthwise, pointwise, **arguments)
+        out = ops.separable_conv(inputs, depthwise, pointwise, **arguments)
+        return self._finish(out)
 
 
 class _Transposed(_Convolution):
@@ -171,9 +184,10 @@ class _Transposed(_Convolution):
         return None
 
     def _convolve(self, inputs: Any, arguments: dict[str, Any]) -> Any:
-        return ops.conv_transpose(
+        out = ops.conv_transpose(
             inputs, self.kernel.value, output_padding=self.output_padding, **arguments
         )
+        return self._finish(out)
 
 
 # What an argument means; `_family` has their order.

@@ -81,6 +81,11 @@ class Mean(Metric):
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Take values of shape (batch, ...) into account."""
+        if type(sample_weight) is int and getattr(values, "shape", None) == ():  # a loss, of rows
+            (values,) = self.to_tensors(values, dtype=self.dtype)
+            self.total.assign_add(values * sample_weight)
+            self.count.assign_add(sample_weight)
+            return
         values, weight = _samplewise(*_weighted(self, values, sample_weight), ops.mean)
         self.total.assign_add(ops.sum(values))
         if weight is not None:

@@ -70,9 +70,15 @@ def conv(
     >>> print(convert_to_numpy(conv([[[1.0], [2.0], [3.0]]], [[[1.0]], [[1.0]]]))[0, :, 0])
     [3. 5.]
     """
-    rank = _rank(inputs, "conv")
     first = is_channels_first(data_format)
     x = channels_to_last(inputs) if first else inputs
+    out = _conv(x, kernel, *_settled(x, kernel, strides, padding, dilation_rate))
+    return channels_to_first(out) if first else out
+
+
+def _settled(x: Any, kernel: Any, strides: Any, padding: Any, dilation_rate: Any) -> tuple:
+    """Return strides, padding, dilation and groups of a convolution of channels-last data."""
+    rank = _rank(x, "conv")
     channels, part = x.shape[-1], kernel.shape[-2]
     if channels % part or kernel.shape[-1] % (channels // part):
         raise ValueError(
@@ -81,8 +87,57 @@ def conv(
         )
     padding, dilation = _padding(padding, rank), as_tuple(dilation_rate, rank, "dilation_rate")
     _fit(x, kernel.shape[:-2], padding, dilation)
-    out = _conv(x, kernel, as_tuple(strides, rank, "strides"), padding, dilation, channels // part)
+    return as_tuple(strides, rank, "strides"), padding, dilation, channels // part
+
+
+@op("promote_float", tensors=3)
+def biased_conv(
+    inputs: Tensor,
+    kernel: Tensor,
+    bias: Tensor,
+    strides: int | Sequence[int] = 1,
+    padding: str | Sequence = "valid",
+    data_format: str | None = None,
+    dilation_rate: int | Sequence[int] = 1,
+    activation: str | None = None,
+) -> Tensor:
+    """`activation(conv(...) + bias)`, in one kernel where the backend has it.
+
+    Args:
+        inputs: (batch, *spatial, channels).
+        kernel: (*spatial, channels / groups, filters).
+        bias: (filters,).
+        strides: as for `conv`.
+        padding: as for `conv`.
+        data_format: as for `conv`.
+        dilation_rate: as for `conv`.
+        activation: None, "relu", "relu6" or "silu".
+
+    Raises:
+        ValueError: there is no such activation, or the shapes do not fit.
+
+    >>> print(convert_to_numpy(biased_conv([[[1.0], [2.0]]], [[[3.0]]], [0.5]))[0, :, 0])
+    [3.5 6.5]
+    """
+    if activation not in CONV_ACTIVATIONS:
+        raise ValueError(
+            f"biased_conv: activation must be one of {list(CONV_ACTIVATIONS)}, got {activation!r}."
+        )
+    first = is_channels_first(data_format)
+    x = channels_to_last(inputs) if first else inputs
+    settled = _settled(x, kernel, strides, padding, dilation_rate)
+    out = _biased_conv(x, kernel, bias, *settled, activation)
     return channels_to_first(out) if first else out
+
+
+@op("same", tensors=3)
+def _biased_conv(
+    x: Any, kernel: Any, bias: Any, strides: tuple, padding: Any, dilation: tuple, groups: int,
+    activation: str | None,
+) -> Any:  # fmt: skip
+    """`biased_conv` on channels-last data with settled arguments."""
+    out = k.add(_conv(x, kernel, strides, padding, dilation, groups), bias)
+    return CONV_ACTIVATIONS[activation](out)
 
 
 @op("same", tensors=2)
@@ -356,6 +411,6 @@ def adaptive_max_pool(
 
 
 __all__ = [
-    "adaptive_average_pool", "adaptive_max_pool", "average_pool", "conv", "conv_transpose",
-    "depthwise_conv", "max_pool", "normalized_conv", "separable_conv",
+    "adaptive_average_pool", "adaptive_max_pool", "average_pool", "biased_conv", "conv",
+    "conv_transpose", "depthwise_conv", "max_pool", "normalized_conv", "separable_conv",
 ]  # fmt: skip

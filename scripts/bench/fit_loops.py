@@ -41,8 +41,10 @@ def torch_model(layers: Layers, shape: tuple):
         if what == "dense":
             modules += [nn.Linear(width, sizes[0]), *[nn.ReLU()] * sizes[1]]
         elif what == "conv":
-            conv = nn.Conv2d(width, sizes[0], 3, sizes[1], padding=1)
-            modules += [conv, nn.ReLU()]
+            # "same" as in Keras, JAX and TensorFlow: where the step is 2, padding stands behind alone.
+            modules += [nn.ZeroPad2d((0, 1, 0, 1))] * (sizes[1] == 2)
+            padding = 1 if sizes[1] == 1 else 0
+            modules += [nn.Conv2d(width, sizes[0], 3, sizes[1], padding), nn.ReLU()]
         else:
             modules.append(Mean() if what == "mean" else LastOfLSTM(width, sizes[0]))
         width = sizes[0] if sizes else width

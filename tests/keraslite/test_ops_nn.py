@@ -51,6 +51,7 @@ def test_signatures_are_keras():
     for name in NAMES:
         if not hasattr(keras.ops, name):
             ours = (
+                "biased_conv",
                 "grid_attention",
                 "linear",
                 "normalize_batch",

@@ -6,6 +6,7 @@ size 1.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,11 @@ from keraslite.backend.torch.tracing import in_transform
 from keraslite.backend.windows import output_size, padding_pairs
 
 TABLE: dict[str, Any] = {}
+_IN_PLACE = {
+    "relu": torch.relu_, "relu6": partial(F.relu6, inplace=True),
+    "silu": partial(F.silu, inplace=True),
+}  # fmt: skip
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the rank
 
 
 def _planes(x: Tensor) -> Tensor:
@@ -52,22 +58,32 @@ def _no_padding(padding: Any) -> bool:
 def _conv(
     x: Tensor, kernel: Tensor, strides: tuple, padding: Any, dilation: tuple, groups: int
 ) -> Tensor:
+    return _biased_conv(x, kernel, None, strides, padding, dilation, groups, None)
+
+
+@primitive(TABLE)
+def _biased_conv(
+    x: Tensor, kernel: Tensor, bias: Tensor | None, strides: tuple, padding: Any, dilation: tuple,
+    groups: int, activation: str | None,
+) -> Tensor:  # fmt: skip
     rank, window = len(strides), kernel.shape[:-2]
-    pointwise = groups == 1 and not any(k > 1 for k in window) and _no_padding(padding)
+    pointwise = groups == 1 and max(window) == 1 and _no_padding(padding)
     if pointwise and x.is_cpu and (rank != 2 or torch.get_num_threads() == 1):
         # A product over channels. Of images, torch's convolution has slow kernels in one thread,
         # and faster ones in several.
         x = x[(slice(None), *(slice(None, None, s) for s in strides))]
-        return linear(x, kernel.reshape(kernel.shape[-2:]))
+        out = linear(x, kernel.reshape(kernel.shape[-2:]), bias)
+        return out if activation is None else _IN_PLACE[activation](out)
     pairs = padding_pairs(padding, x.shape[1:-1], window, strides, dilation)
     if any(a != b for a, b in pairs):
         x, pairs = _pad(x, pairs), [(0, 0)] * rank
     fn = F.conv3d if rank == 3 else F.conv2d
     before = _two([a for a, _ in pairs], 0)
     out = fn(
-        _planes(x), _filters(kernel), None, _two(strides, 1), before, _two(dilation, 1), groups
+        _planes(x), _filters(kernel), bias, _two(strides, 1), before, _two(dilation, 1), groups
     )
-    return _rows(out, rank)
+    # Nothing else has seen the result, and the gradient of a convolution does not need it.
+    return _rows(out if activation is None else _IN_PLACE[activation](out), rank)
 
 
 @primitive(TABLE)
@@ -98,7 +114,7 @@ def _filters(kernel: Tensor) -> Tensor:
     """
     spatial = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
     filters = spatial.movedim((-1, -2), (0, 1))
-    if kernel.numel() < 2**15 or filters.movedim(1, -1).is_contiguous():
+    if kernel.numel() < 2**8 or filters.is_contiguous(memory_format=_LAST[filters.ndim]):
         return filters
     variable = _is_variable(kernel)
     if not variable and not kernel.is_contiguous():

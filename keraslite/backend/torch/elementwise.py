@@ -52,6 +52,12 @@ def absolute(x: Tensor) -> Tensor:
 
 
 @primitive(TABLE)
+def divide_no_nan(x1: Tensor, x2: Tensor) -> Tensor:
+    zero = x2 == 0
+    return (x1 / x2.masked_fill(zero, 1)).masked_fill(zero, 0)
+
+
+@primitive(TABLE)
 def sign(x: Tensor) -> Tensor:
     if x.dtype is torch.bool:
         raise TypeError("booleans must be cast to a number, or be used in a logical op")

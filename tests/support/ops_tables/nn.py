@@ -448,6 +448,13 @@ _ODD = ((3,), (3, 2), (2, 3, 2))
 _POOLS = [(2, None, "valid"), (3, 1, "same"), (3, 2, "same"), (2, 3, "valid")]
 
 
+def biased_conv(x, w, bias, strides, padding, data_format=None, dilation=1, activation=None):
+    out = conv(x, w, strides, padding, data_format, dilation)
+    first = data_format == "channels_first"
+    out += bias.reshape(-1, *[1] * (x.ndim - 2)) if first else bias
+    return out if activation is None else _PLAIN[activation](out)
+
+
 def normalized_conv(
     x, w, mean, variance, bias=None, offset=None, scale=None, residual=None, strides=1,
     padding="valid", dilation=1, epsilon=1e-3, activation=None, depthwise_=False,
@@ -481,6 +488,13 @@ WINDOWS = [
     row("conv", image(2)[:, :2, :2], kernel(3, 3, 4, 6), 1, "same", oracle=conv, grad=(0, 1),
         graph=False, rtol=3e-5, atol=1e-5),
     row("conv", half(image(2)), half(kernel(3, 3, 4, 6)), oracle=wide(conv), **VALUE),
+    *(row("biased_conv", image(2), kernel(size, size, 4 // g, 4), B4, s, p, None, d, activation,
+          grad=(0, 1, 2), oracle=biased_conv, graph=False, rtol=3e-5, atol=1e-5)
+      for size, s, p, d, g, activation in (
+          (3, 2, "same", 1, 1, "relu"), (3, 1, "valid", 2, 2, "silu"), (1, 1, "same", 1, 1, "relu6"),
+      )),
+    row("biased_conv", image(1).transpose(0, 2, 1), kernel(3, 4, 4), B4, 2, "same",
+        "channels_first", grad=(0, 1, 2), oracle=biased_conv, graph=False, rtol=3e-5, atol=1e-5),
     row("normalized_conv", image(2), kernel(3, 3, 4, 4), M4, V4, B4, G4, V4, image(2), 1, "same", 1,
         1e-5, "relu", oracle=normalized_conv, grad=(0, 1, 4, 5, 6), graph=False, rtol=3e-5,
         atol=2e-5),
