@@ -66,16 +66,15 @@ def prepare(model: Any, batch: tuple, objectives: bool = True) -> None:
     """
     x, y, _ = batch
     own = model.__dict__.get("_kl_objectives") if objectives and model.compiled else None
-    judges = own is not None and not own.built and y is not None
+    judges = own is not None and own.has_loss and not own.built and y is not None
     with backends.backend_scope(model.backend), held_structure(model) as seen:
         # A model whose train_step calls its parts, and not itself, has no `call`.
         if type(model).call is not Layer.call and (judges or not _all_built(model)):
             symbols = tree.map_structure(batch_symbol, on_backend(x, model.backend))
             y_pred = model(symbols)
-            if judges and any(v is not None for v in tree.flatten(own.arguments[0])):
+            if judges:
                 names = getattr(model, "output_names", None)
                 own.build(tree.map_structure(batch_symbol, y), y_pred, names)
-            if judges:
                 own.limit_labels(y, y_pred)
             seen.clear()
         if objectives and model.optimizer is not None and not model.optimizer.built:

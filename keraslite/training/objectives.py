@@ -138,6 +138,7 @@ class Objectives:
 
     def __init__(self, loss: Any, loss_weights: Any, metrics: Any, weighted_metrics: Any):
         self.arguments = (loss, loss_weights, metrics, weighted_metrics)
+        self.has_loss = any(v is not None for v in tree.flatten(loss))
         self.built = False
         self.losses: list[OutputLoss] = []
         self.metrics: list[tuple[int, Any, bool]] = []  # (output, metric, whether weighted)

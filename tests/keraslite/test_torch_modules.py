@@ -121,3 +121,13 @@ def test_fit_in_several_processes_says_that_each_trains_alone(monkeypatch):
     model.compile("sgd", "mse")
     with pytest.warns(UserWarning, match="each trains a model of its own"):
         model.fit(X, X, verbose=0)
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+def test_gradients_are_cleared_below(to_none):
+    model = keras.Sequential([graph_model(), torch.nn.Linear(4, 1)])
+    model(X).sum().backward()
+    parameters = list(model.parameters())
+    assert len(parameters) == 6 and all(p.grad.abs().sum() > 0 for p in parameters)
+    model.zero_grad(set_to_none=to_none)
+    assert all(p.grad is None if to_none else not p.grad.any() for p in parameters)

@@ -108,6 +108,23 @@ class TorchLayer(torch.nn.Module):
             self.dtype_policy = after
         return self
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of all variables below.
+
+        A step calls this, in which the variables are known: torch's own goes through all modules.
+
+        Args:
+            set_to_none: whether they are dropped, or else filled with zeros.
+        """
+        for variable in self.variables:
+            grad = variable._kl_raw.grad
+            if grad is None:
+                continue
+            if set_to_none:
+                variable._kl_raw.grad = None
+            else:
+                grad.detach_().zero_()
+
     def _kl_call_with_hooks(self, args: tuple, kwargs: dict) -> Any:
         """Call the layer as torch does: hooks, `forward`, hooks."""
         return torch.nn.Module.__call__(self, *args, **kwargs)
