@@ -48,6 +48,20 @@ def test_an_error_of_a_call_names_the_class(make, message):
         make()
 
 
+@pytest.mark.parametrize(("name", "arguments"), [
+    ("Layer", ()), ("Dense", (3,)), ("Conv2D", (3, 3)), ("LSTM", (3,)), ("Add", ()),
+])  # fmt: skip
+def test_unknown_arguments_are_refused_as_by_keras(name, arguments):
+    errors = []
+    for module in (layers, keras.layers):
+        with pytest.raises(ValueError) as error:
+            getattr(module, name)(*arguments, units_=1, rate="x")
+        errors.append(str(error.value))
+    assert errors[0] == errors[1]
+    with pytest.raises(TypeError, match=f"{name} cannot be made from the config .*units_"):
+        getattr(layers, name).from_config({"units_": 1})
+
+
 def test_masks_that_do_not_fit_the_inputs_of_a_merge_are_refused(backend):
     x, mask = np.ones((2, 3), "float32"), np.ones((2, 3), bool)
     add = layers.Add()
