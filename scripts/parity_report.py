@@ -45,8 +45,8 @@ units of the spacing of the result's dtype at 1 (2^-23 for float32): 0.5 is corr
 no difference at all. Results that are not floats must be equal: a figure there counts the elements
 that are not. The last column names the worst case, with the largest difference of one element in
 units in its own last place (ulp), which cancellation makes large near zero. Attention and softmax
-have more where the scores are large: an error of a unit in 32 is 32 units at 1, and
-its weight moves by up to a quarter of that. Keras in float32 shows the same.
+have more where scores are large: the rounding of a score of 32 is 32 units at 1, and its weight
+moves by up to a quarter of that. Keras in float32 shows the same.
 
 """
 

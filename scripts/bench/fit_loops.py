@@ -41,7 +41,7 @@ def torch_model(layers: Layers, shape: tuple):
         if what == "dense":
             modules += [nn.Linear(width, sizes[0]), *[nn.ReLU()] * sizes[1]]
         elif what == "conv":
-            # "same" as in Keras, JAX and TensorFlow: where the step is 2, padding stands behind alone.
+            # "same" as in Keras: with a step of 2 the padding is at the end alone.
             modules += [nn.ZeroPad2d((0, 1, 0, 1))] * (sizes[1] == 2)
             padding = 1 if sizes[1] == 1 else 0
             modules += [nn.Conv2d(width, sizes[0], 3, sizes[1], padding), nn.ReLU()]

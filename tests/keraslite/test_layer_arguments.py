@@ -54,7 +54,7 @@ def test_an_error_of_a_call_names_the_class(make, message):
 def test_unknown_arguments_are_refused_as_by_keras(name, arguments):
     errors = []
     for module in (layers, keras.layers):
-        with pytest.raises(ValueError) as error:
+        with pytest.raises(ValueError, match="units_") as error:
             getattr(module, name)(*arguments, units_=1, rate="x")
         errors.append(str(error.value))
     assert errors[0] == errors[1]

@@ -65,7 +65,7 @@ def _call_spec(cls: type) -> CallSpec:
     return CallSpec(cls.call, cls.compute_mask not in FOLLOW_MASKS)
 
 
-class _UnknownArguments(ValueError):
+class _UnknownArgumentsError(ValueError):
     """A constructor got keywords that nobody takes."""
 
 
@@ -126,7 +126,8 @@ class Layer(Tracked, Operation):
             self._kl_input_shape = (kwargs.pop("batch_size", None), *shape)
         if kwargs:
             cls = public_class(type(self)).__name__
-            raise _UnknownArguments(f"Unrecognized keyword arguments passed to {cls}: {kwargs}")
+            message = f"Unrecognized keyword arguments passed to {cls}: {kwargs}"
+            raise _UnknownArgumentsError(message)
         if not isinstance(trainable, bool):
             raise ValueError(f"`trainable` must be a boolean, got {trainable!r}.")
         self._name = name or auto_name(to_snake_case(type(self).__name__))
@@ -512,7 +513,7 @@ class Layer(Tracked, Operation):
         """The layer of a config."""
         try:
             return cls(**{k: deserialize_keras_object(v) for k, v in config.items()})
-        except (TypeError, _UnknownArguments) as error:
+        except (TypeError, _UnknownArgumentsError) as error:
             raise TypeError(
                 f"{cls.__name__} cannot be made from the config {sorted(config)}: {error}. Write "
                 "get_config() and from_config() so that they match its __init__()."
