@@ -1,7 +1,8 @@
 """Arrays of files whose format is a pickle, read without running any of its code.
 
-A pickle names functions that are to be called. Those of NumPy's arrays are answered by classes of
-this file, which only take down what they are given; any other name is an error.
+A pickle names functions that are to be called. Those of NumPy's arrays are answered by classes that
+only take down what they are given; any other name is an error. Python's own unpickler follows them:
+a data set has millions of numbers, and its check sum is known.
 """
 
 import io
@@ -12,51 +13,16 @@ from typing import Any
 
 import numpy as np
 
-_CODES = {"O", "O8", "b1", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f4", "f8"}
-
-
-class _Dtype:
-    """A dtype of a pickle: its code, and its byte order as the state."""
-
-    def __init__(self, code: Any, *_: Any):
-        self.code, self.order = code, "="
-
-    def __setstate__(self, state: Any) -> None:
-        self.order = state[1]
-
-    def made(self) -> np.dtype:
-        code, order = (x.decode() if isinstance(x, bytes) else x for x in (self.code, self.order))
-        if code not in _CODES or order not in ("<", ">", "=", "|"):
-            raise pickle.UnpicklingError(f"An array has the dtype {code!r}.")
-        return np.dtype("O") if code[0] == "O" else np.dtype(code).newbyteorder(order)
-
-
-class _Array:
-    """An array of a pickle, whose shape, dtype and content are the state."""
-
-    def __init__(self, *_: Any):
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def made(self) -> np.ndarray:
-        _, shape, dtype, is_fortran, content = self.state
-        order, dtype = "F" if is_fortran else "C", dtype.made()
-        if dtype.kind != "O":
-            return np.frombuffer(content, dtype).reshape(shape, order=order)
-        array = np.empty(len(content), "O")
-        array[:] = [_made(x) for x in content]
-        return array.reshape(shape, order=order)
+from keraslite.saving.pickled_arrays import NUMPY_CALLS, PickledArray, read_npy_header
 
 
 def _made(x: Any) -> Any:
     """Return what was unpickled with arrays in the place of what the pickle says of them."""
     if isinstance(x, dict):
         return {key: _made(value) for key, value in x.items()}
-    if isinstance(x, list) and any(isinstance(value, _Array) for value in x):
+    if isinstance(x, list) and any(isinstance(value, PickledArray) for value in x):
         return [_made(value) for value in x]
-    return x.made() if isinstance(x, _Array) else x
+    return x.array(_made) if isinstance(x, PickledArray) else x
 
 
 def _encode(text: str, _: str) -> bytes:
@@ -64,22 +30,20 @@ def _encode(text: str, _: str) -> bytes:
 
 
 _ANSWERS = {
-    ("_codecs", "encode"): _encode,
-    ("numpy", "dtype"): _Dtype,
-    ("numpy", "ndarray"): _Array,  # an argument of _reconstruct alone
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    **NUMPY_CALLS,
+    "_codecs encode": _encode,
+    "numpy ndarray": PickledArray,  # an argument of _reconstruct alone
 }
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ANSWERS:
+        if f"{module} {name}" not in _ANSWERS:
             raise pickle.UnpicklingError(
                 f"It calls {module}.{name}, which a file of arrays does not need: it is damaged or "
                 "hostile, and nothing of it was run."
             )
-        return _ANSWERS[module, name]
+        return _ANSWERS[f"{module} {name}"]
 
 
 def unpickle(file: Any, encoding: str = "ASCII") -> Any:
@@ -127,13 +91,7 @@ def read_npz(path: str | PathLike) -> dict[str, np.ndarray]:
 
 def _read_npy(content: bytes) -> np.ndarray:
     file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    # Version 3 differs from 2 by the encoding of names of fields, which are none here.
-    is_short = version == (1, 0)
-    read_header = (
-        np.lib.format.read_array_header_1_0 if is_short else np.lib.format.read_array_header_2_0
-    )
-    _, _, dtype = read_header(file)
+    _, dtype = read_npy_header(file)
     if dtype.hasobject:
         return unpickle(file)
     return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)

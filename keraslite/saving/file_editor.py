@@ -11,9 +11,10 @@ from keraslite.saving.archive import CONFIG, METADATA, VERSION, WEIGHTS, open_mo
 from keraslite.saving.atomic import replacing_folder
 from keraslite.saving.h5_files import H5Tensors
 from keraslite.saving.h5_writing import write_h5
-from keraslite.saving.keras_archive import H5_WEIGHTS, is_keras_file, no_weights, open_keras
+from keraslite.saving.keras_archive import is_keras_file, open_keras
 from keraslite.saving.keras_layout import layout_of
-from keraslite.saving.keras_weights import is_h5_index, open_h5_weights
+from keraslite.saving.keras_weights import is_h5_index, open_h5_weights, open_member
+from keraslite.saving.npz_weights import NpzTensors
 from keraslite.saving.safetensors import open_safetensors, save_safetensors
 from keraslite.saving.weight_files import WEIGHT_ENDINGS, WEIGHTS_METADATA, open_weights, weights_of
 
@@ -67,7 +68,7 @@ class KerasFileEditor:
             self._open_keras(path)
         elif self.filepath.endswith(".weights.h5") or is_h5_index(path):
             with open_h5_weights(path) as tensors:
-                self._take_h5(tensors)
+                self._take(tensors)
         elif self.filepath.endswith(_OUR_ENDINGS) or path.is_dir():
             self._open_own(path)
         else:
@@ -83,27 +84,23 @@ class KerasFileEditor:
     # -- reading ------------------------------------------------------------------------------
 
     def _open_keras(self, path: Path) -> None:
-        with open_keras(path) as members:
+        with open_keras(path) as members, open_member(members) as tensors:
             self.config, self.metadata = members.json(CONFIG), members.json(METADATA)
-            if H5_WEIGHTS in members:
-                with members.open(H5_WEIGHTS) as file:
-                    source = (str(path), file, members.size(H5_WEIGHTS))
-                    with H5Tensors([], True, source) as tensors:
-                        self._take_h5(tensors)
-            elif WEIGHTS in members:
-                tensors = open_safetensors(*members.spans[WEIGHTS])
-                self._version = VERSION
-                self.weights_dict = _nested({name: tensors[name] for name in tensors})
+            if tensors is not None:
+                self._take(tensors)
             else:
-                raise no_weights(members)
+                mapped = open_safetensors(*members.spans[WEIGHTS])
+                self._version = VERSION
+                self.weights_dict = _nested({name: mapped[name] for name in mapped})
 
-    def _take_h5(self, tensors: H5Tensors) -> None:
+    def _take(self, tensors: H5Tensors | NpzTensors) -> None:
         arrays = {}
         for name in tensors:
             *groups, last = name.split("/")
             objects = [g for i, g in enumerate(groups) if g != "vars" or i < len(groups) - 1]
             arrays["/".join([*objects, last])] = tensors[name]
-            said = tensors.text("/".join(groups), "name")
+            is_h5 = isinstance(tensors, H5Tensors)
+            said = tensors.text("/".join(groups), "name") if is_h5 else None
             if said:
                 self.object_metadata["/".join(objects)] = {"name": said}
         self.weights_dict = _nested(arrays)

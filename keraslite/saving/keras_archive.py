@@ -21,7 +21,6 @@ from typing import Any, BinaryIO
 from keraslite.saving.archive import (
     CONFIG,
     METADATA,
-    WEIGHTS,
     aligned_member,
     bad_model,
     check_overlaps,
@@ -158,22 +157,6 @@ class FileSlice(io.RawIOBase):
         if not self.closed and self._length is not None:
             self._file.close()
         super().close()
-
-
-def no_weights(members: KerasMembers) -> ValueError:
-    """Return the error for a model without weights that can be read.
-
-    Keras's weights in npz are pickled variables, which Keras itself does not open any more.
-
-    Args:
-        members: the members of the model.
-    """
-    if NPZ_WEIGHTS in members:
-        return ValueError(
-            f"{members.path} holds pickled objects as {NPZ_WEIGHTS}, which are not read: save it "
-            "in Keras with weights_format='h5'."
-        )
-    return bad_model(members.path, f"it has neither {H5_WEIGHTS} nor {WEIGHTS}")
 
 
 # -- reading --------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from keraslite import registry
 from keraslite.registry import serialize_keras_object
 from keraslite.saving.archive import CONFIG, METADATA, OPTIMIZER, WEIGHTS
 from keraslite.saving.atomic import replacing, replacing_folder
-from keraslite.saving.h5_files import H5Tensors
 from keraslite.saving.keras_archive import (
     ASSETS,
     H5_WEIGHTS,
@@ -25,11 +24,10 @@ from keraslite.saving.keras_archive import (
     ArchiveWriter,
     FolderWriter,
     KerasMembers,
-    no_weights,
     open_keras,
 )
 from keraslite.saving.keras_layout import saved_objects
-from keraslite.saving.keras_weights import counts_variables, load_state, write_state
+from keraslite.saving.keras_weights import counts_variables, load_state, open_member, write_state
 from keraslite.saving.safetensors import open_safetensors, serialized
 from keraslite.saving.weight_files import assign_own, assign_strictly, optimizer_state, weights_of
 from keraslite.variable import Variable
@@ -202,19 +200,14 @@ def named(path: Path) -> Iterator[None]:
 
 def _load_weights(model: Any, members: KerasMembers, weights: dict[str, Variable]) -> None:
     path = members.path
-    if H5_WEIGHTS in members:
-        with (
-            members.open(H5_WEIGHTS) as file,
-            H5Tensors([], True, (str(path), file, members.size(H5_WEIGHTS))) as tensors,
-        ):
+    with open_member(members) as tensors:
+        if tensors is not None:
             load_state(model, tensors, path)
-    elif WEIGHTS in members:
-        assign_strictly(weights, open_safetensors(*members.spans[WEIGHTS]), where=path)
-        if OPTIMIZER in members and getattr(model, "compiled", False):
-            tensors = open_safetensors(*members.spans[OPTIMIZER])
-            assign_strictly(optimizer_state(model), tensors, where=path)
-    else:
-        raise no_weights(members)
+        else:
+            assign_strictly(weights, open_safetensors(*members.spans[WEIGHTS]), where=path)
+            if OPTIMIZER in members and getattr(model, "compiled", False):
+                state = open_safetensors(*members.spans[OPTIMIZER])
+                assign_strictly(optimizer_state(model), state, where=path)
     assign_own(weights, members)
 
 

@@ -1,4 +1,4 @@
-"""The weights of Keras's HDF5 files: numbered arrays in a group `vars` for each object of a model.
+"""The weights of Keras's files: numbered arrays in a group `vars` for each object of a model.
 
 `keras_layout` says which group an object has. Arrays are read and written one at a time.
 """
@@ -6,16 +6,20 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keraslite import backend as backends
+from keraslite.saving.archive import WEIGHTS, bad_model
 from keraslite.saving.atomic import finish_replacing, replacing, replacing_folder
 from keraslite.saving.h5_files import H5Tensors, import_h5py
 from keraslite.saving.h5_writing import write_array
+from keraslite.saving.keras_archive import H5_WEIGHTS, NPZ_WEIGHTS, KerasMembers
 from keraslite.saving.keras_layout import saved_objects
+from keraslite.saving.npz_weights import NpzTensors
 
 _VARS = "vars"
 _OLD_LAYERS = "_layer_checkpoint_dependencies"  # of the first files of version 3
@@ -262,6 +266,31 @@ class _Shards:
 
 
 # -- reading --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def open_member(members: KerasMembers) -> Iterator[H5Tensors | NpzTensors | None]:
+    """Give the weights of a model as Keras keeps them, for the time of a `with` statement.
+
+    Args:
+        members: of the model; None is given where its weights are safetensors.
+
+    Raises:
+        ValueError: they are damaged, or there are none.
+    """
+    path = members.path
+    if H5_WEIGHTS in members:
+        source = (str(path), members.open(H5_WEIGHTS), members.size(H5_WEIGHTS))
+        with source[1], H5Tensors([], True, source) as tensors:
+            yield tensors
+    elif NPZ_WEIGHTS in members:
+        with members.open(NPZ_WEIGHTS) as file:
+            arrays = NpzTensors(path, file, members.size(NPZ_WEIGHTS))
+        yield arrays
+    elif WEIGHTS in members:
+        yield None
+    else:
+        raise bad_model(path, f"it has neither {H5_WEIGHTS} nor {WEIGHTS}")
 
 
 def open_h5_weights(path: Path) -> H5Tensors:

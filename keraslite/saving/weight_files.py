@@ -14,19 +14,12 @@ import numpy as np
 from keraslite.layers.base.tracking import variable_paths
 from keraslite.saving.archive import VERSION, WEIGHTS, open_model, unknown_version
 from keraslite.saving.atomic import finish_replacing, replacing_folder
-from keraslite.saving.h5_files import H5Tensors
-from keraslite.saving.keras_archive import (
-    H5_WEIGHTS,
-    OWN,
-    KerasMembers,
-    is_keras_file,
-    no_weights,
-    open_keras,
-)
+from keraslite.saving.keras_archive import OWN, KerasMembers, is_keras_file, open_keras
 from keraslite.saving.keras_weights import (
     is_h5_index,
     load_state,
     open_h5_weights,
+    open_member,
     save_weights_h5,
 )
 from keraslite.saving.legacy_h5 import is_legacy_h5, load_legacy_weights
@@ -279,18 +272,14 @@ def _load_keras(model: Any, path: Path, skip_mismatch: bool, skip: Iterable[Any]
     if _is_h5(path):
         with open_h5_weights(path) as tensors:
             return load_state(model, tensors, path, skip_mismatch, skip)
-    with open_keras(path) as members:
-        if H5_WEIGHTS in members:
-            source = (str(path), members.open(H5_WEIGHTS), members.size(H5_WEIGHTS))
-            with source[1], H5Tensors([], True, source) as tensors:
-                load_state(model, tensors, path, skip_mismatch, skip)
+    with open_keras(path) as members, open_member(members) as tensors:
+        if tensors is not None:
+            load_state(model, tensors, path, skip_mismatch, skip)
             return assign_own(_split(weights_of(model), skip)[0], members)
-        if WEIGHTS not in members:
-            raise no_weights(members)
-        tensors = open_safetensors(*members.spans[WEIGHTS])
+        mapped = open_safetensors(*members.spans[WEIGHTS])
         variables, skipped = _split(weights_of(model), skip)
-        names = [name for name in tensors if name not in skipped]
-        assign_strictly(variables, tensors, names, path, skip_mismatch)
+        names = [name for name in mapped if name not in skipped]
+        assign_strictly(variables, mapped, names, path, skip_mismatch)
 
 
 def assign_own(weights: dict[str, Variable], members: KerasMembers) -> None:

@@ -101,14 +101,20 @@ def test_folders_and_weights_of_keras_are_read(trains, form, theirs):
         assert_same({"0": got}, {"0": np.load(folder / f"{name}.npz")["0"]})
 
 
-def test_pickled_weights_are_refused(theirs):
-    path = theirs("torch") / f"{cases.NPZ_CASE}.npz.keras"
-    cases.objects(keraslite)
-    with (
-        keraslite.use_backend("numpy"),
-        pytest.raises(ValueError, match=r"npz\.keras holds pickled objects"),
-    ):
-        saving.load_model(path)
+@pytest.mark.parametrize("source", THEIRS)
+def test_pickled_weights_are_read(trains, source, theirs):
+    folder = theirs(source)
+    data = pickle.loads((folder / "data.pkl").read_bytes())
+    for name in set(cases.NPZ_CASES) & set(THEIRS[source]):
+        own = cases.custom_objects(cases.objects(keraslite))
+        path = folder / f"{name}.npz.keras"
+        model = saving.load_model(path, own)
+        want = dict(np.load(folder / f"{name}.npz"))
+        assert_same(cases.results(keraslite, model, *data[name], name), want)
+    for weight in model.weights:
+        weight.assign(np.zeros(weight.shape, weight.dtype))
+    model.load_weights(path)
+    assert all(w.any() for w in model.get_weights()[:1])
 
 
 @pytest.mark.parametrize(("target", "name"), SOURCES)

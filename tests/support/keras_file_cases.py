@@ -489,7 +489,7 @@ def results(k, model, x, y, name):
 
 
 FORMS = ("folder", "weights.h5", "weights.json")  # in which some cases are saved too
-NPZ_CASE = "subclassed"
+NPZ_CASES = ("dense", "subclassed", "half", "loss_scaled")  # whose weights are pickled too
 FORM_CASES = ("dense", "subclassed")
 
 
@@ -523,10 +523,11 @@ def save(k, folder, names):
         model.save(Path(folder, f"{name}.keras"))
         for form in FORMS if name in FORM_CASES else ():
             save_form(model, folder, name, form)
-        if name == NPZ_CASE and k.__name__ == "keras":
+        if name in NPZ_CASES and k.__name__ == "keras":
             from keras.src.saving import saving_lib
 
-            saving_lib.save_model(model, Path(folder, f"{name}.npz.keras"), weights_format="npz")
+            with open(Path(folder, f"{name}.npz.keras"), "wb") as file:
+                saving_lib._save_model_to_fileobj(model, file, weights_format="npz")
         np.savez(Path(folder, f"{name}.npz"), **results(k, model, *data[name], name))
     Path(folder, "data.pkl").write_bytes(pickle.dumps(data))
 
