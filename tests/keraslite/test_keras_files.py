@@ -31,13 +31,25 @@ THEIRS = {
         "many_outputs",
         "loss_scaled",
         "attention",
+        "masked",
+        "words",
     ],
+}
+# Steps that Keras makes otherwise on one backend, and why: the loss before is the same, and the one
+# after would agree if Keras were mended. Of `words`, by SGD, all losses agree.
+OTHERWISE = {
+    ("tensorflow", "masked"): "Adam squares the gradient of an Embedding for each place where a "
+    "word stands (`IndexedSlices`) and sums the squares, not the gradients, into its velocity",
 }
 SOURCES = [(source, name) for source, names in THEIRS.items() for name in names]
 
 
-def assert_same(got, want):
+def assert_same(got, want, otherwise=None):
     """Outputs agree to 1e-6 of the largest, and the losses of further steps to 1e-5."""
+    if otherwise:
+        (_, second), (_, other) = want["losses"], got["losses"]
+        assert abs(second - other) > 1e-4 * abs(other), f"Keras does not do any more: {otherwise}"
+        got, want = ({**x, "losses": x["losses"][:1]} for x in (got, want))
     for key, value in want.items():
         rtol = 1e-5 if key == "losses" else 1e-6
         assert got[key].shape == value.shape
@@ -86,9 +98,10 @@ def test_what_keras_saved_is_opened(source, name, theirs):
             own = cases.custom_objects(cases.objects(keraslite))
             model = saving.load_model(folder / f"{name}.keras", own)
             assert model.backend == backend
+            otherwise = OTHERWISE.get((source, name))
             if backend not in TRAINABLE:
-                y, _ = None, want.pop("losses", None)
-            assert_same(cases.results(keraslite, model, x, y, name), want)
+                y, otherwise, _ = None, None, want.pop("losses", None)
+            assert_same(cases.results(keraslite, model, x, y, name), want, otherwise)
 
 
 @pytest.mark.parametrize("form", cases.FORMS)
@@ -123,7 +136,7 @@ def test_what_we_save_keras_opens(target, name, ours, theirs):
     error = ours / f"{name}.{target}.error"
     assert not error.exists(), error.read_text()
     want, got = np.load(ours / f"{name}.npz"), np.load(ours / f"{name}.{target}.npz")
-    assert_same(got, want)
+    assert_same(got, want, OTHERWISE.get((target, name)))
     for form in cases.FORMS if name in cases.FORM_CASES else ():
         assert_same({"0": got[form]}, {"0": want["0"]})
 

@@ -179,6 +179,12 @@ def masked(k, o):
     return trained(model, IDS, TARGETS, optimizer)
 
 
+def words(k, o):
+    L = k.layers
+    model = sequential(k, L.Embedding(7, 4, mask_zero=True), L.LSTM(3), shape=(5,))
+    return trained(model, IDS, TARGETS, k.optimizers.SGD(0.1, clipnorm=1.0))
+
+
 def op_nodes(k, o):
     ops = k.ops
     x = k.Input((5, 4), name="steps")
@@ -455,7 +461,7 @@ OPTIMIZERS = ("Adadelta", "Adafactor", "Adagrad", "AdamW", "Adamax", "Ftrl", "La
 CASES = {
     f.__name__: f
     for f in (
-        dense, convolutions, convolutions_1d_3d, recurrent, cells, attention, masked, op_nodes,
+        dense, convolutions, convolutions_1d_3d, recurrent, cells, attention, masked, words, op_nodes,
         nested, shared, many_outputs, subclassed, custom_layer, custom_model, custom_functions,
         statistics, vectorized, lookups, images, quantized, quantized_int4, lora, half, loss_scaled,
         policies, scheduled, accumulated, regularized, normalized, activations, reshaped,
