@@ -120,8 +120,18 @@ def adamax(p: Any, g: Any, s: Slots, h: dict) -> tuple[Any, Slots]:
     return p - change, {"momentum": m, "norm": norm}
 
 
+def nadam_momentum(beta_1: Any, step: Any) -> Any:
+    """Return the momentum of Nadam at a step, which grows up to `beta_1`.
+
+    Args:
+        beta_1: its limit.
+        step: the number of the step, 1 of the first.
+    """
+    return beta_1 * (1.0 - 0.5 * 0.96**step)
+
+
 def _nadam_factors(h: dict) -> dict:
-    now, after = (h["beta_1"] * (1.0 - 0.5 * ops.power(0.96, h["step"] + i)) for i in (0.0, 1.0))
+    now, after = (nadam_momentum(h["beta_1"], h["step"] + i) for i in (0.0, 1.0))
     product = h["u_product"] * now
     return _corrections(h) | {
         "u_product": product,

@@ -93,6 +93,7 @@ ARGUMENTS: dict[str, Rules] = {
     "RandomBrightness": _RANDOM, "RandomContrast": _RANDOM, "RandomCrop": _RANDOM,
     "RandomFlip": _RANDOM, "RandomRotation": _RANDOM, "RandomTranslation": _RANDOM,
     "RandomZoom": _RANDOM,
+    "Nadam": {"decay": ANY},  # of its momentum, not of the rate
     "ReLU": {"theta": "threshold"},
     "SeparableConv1D": _SEPARABLE, "SeparableConv2D": _SEPARABLE,
     "SpatialDropout1D": _SPATIAL, "SpatialDropout2D": _SPATIAL, "SpatialDropout3D": _SPATIAL,

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keraslite import backend as backends
 from keraslite import losses, metrics, optimizers, registry
+from keraslite.optimizers.formulas import nadam_momentum
 from keraslite.registry import custom_object_scope
 from keraslite.saving.h5_files import H5Tensors
 from keraslite.saving.legacy_config import compile_arguments, upgrade_config
@@ -26,6 +29,7 @@ _GET = {"optimizers": optimizers.get, "losses": losses.get, "metrics": metrics.g
 _Slots = dict[str, tuple[str, ...]]
 _MOMENTS: _Slots = {"momentum": ("m",), "velocity": ("v",), "velocity_hat": ("vhat",)}
 SLOTS: dict[str, _Slots] = {
+    "Adafactor": {"r": ("r",), "c": ("c",), "velocity": ("v",)},
     "Adadelta": {
         "accumulated_grad": ("accumulated_grad", "accum_grad"),
         "accumulated_delta_var": ("accumulated_delta_var", "accum_var"),
@@ -36,6 +40,7 @@ SLOTS: dict[str, _Slots] = {
     "Adamax": {"momentum": ("m",), "norm": ("u", "v")},
     "Ftrl": {"accumulator": ("accumulator",), "linear": ("linear",)},
     "Lion": {"momentum": ("m",)},
+    "Nadam": _MOMENTS,
     "RMSprop": {
         "velocity": ("velocity", "rms"), "momentum": ("momentum",),
         "average_gradient": ("average_gradient", "mg"),
@@ -43,6 +48,7 @@ SLOTS: dict[str, _Slots] = {
     "SGD": {"momentum": ("m", "momentum")},
 }  # fmt: skip
 _STEPS = ("iteration", "iter", "iterations")
+_MOST_MOMENTA = 10**6  # of Nadam, whose product is zero long before
 
 
 def load_legacy_model(
@@ -194,6 +200,11 @@ def _restore_optimizer(path: Path, optimizer: Any, tensors: H5Tensors, pairs: li
         )
         return
     assign_arrays([(v, tensors[f"optimizer_weights/{name}"]) for v, name in places.items()])
+    product = inner.shared_variables.get("u_product")
+    if product is not None and product not in places:  # of Nadam, which tf_keras does not save
+        count = min(int(tensors[f"optimizer_weights/{places[inner.step_count]}"]), _MOST_MOMENTA)
+        momenta = nadam_momentum(inner.beta_1, np.arange(1.0, count + 1.0))
+        product.assign(np.prod(momenta).astype(product.dtype))
 
 
 def _in_order(optimizer: Any, names: list[str]) -> dict[Variable, str]:
@@ -217,10 +228,13 @@ def _places(optimizer: Any, names: list[str], pairs: list[Pair]) -> dict[Variabl
     slots_of = SLOTS.get(registry.public_class(type(optimizer)).__name__, {})
     weights = {id(v): _weight_name(name) for v, name in pairs}
     places = {optimizer.step_count: plain[steps[0]]}
+    not_saved = {*optimizer.shared_variables.values(), optimizer.rate_source}
     for slot, column in optimizer.slot_variables.items():
+        is_factor = slot in optimizer.formula.shapes  # for the columns and rows of matrices alone
         for variable, i in optimizer.variable_indices.items():
             state = column[i]
-            if state is None:
+            if state is None or (is_factor and len(variable.shape) < 2):
+                not_saved.add(state)
                 continue
             weight = weights.get(id(variable), "")
             ends = [
@@ -232,8 +246,14 @@ def _places(optimizer: Any, names: list[str], pairs: list[Pair]) -> dict[Variabl
             if not ends or not fitting:
                 return {}
             places[state] = plain[fitting[0]]
-    known = {optimizer.step_count, *places, optimizer.rate_source}
-    return places if all(v in known for v in optimizer.variables) else {}
+    averaged = optimizer.averaged_variables() if optimizer.use_ema else ()
+    for variable, average in averaged:
+        name = plain.get(f"{optimizer.name}/average/{weights.get(id(variable), '')}")
+        if name is None:
+            return {}
+        places[average] = name
+    is_whole = set(places.values()) == set(names)  # a legacy Nadam has a schedule of its own
+    return places if is_whole and {*places, *not_saved} >= set(optimizer.variables) else {}
 
 
 def _weight_name(name: str) -> str:

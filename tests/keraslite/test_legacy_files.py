@@ -294,7 +294,7 @@ def test_the_other_optimizers_of_tf_keras_go_on(folder):
             steps = [float(to_numpy(model.train_on_batch(file["x"], file["y"]))) for _ in range(3)]
             rtol = 2e-3 if name == "mixed_Adam" else 1e-5  # float16 has eleven bits
             assert_close(np.array(steps), file[name], rtol=rtol, message=name)
-    assert new == {"legacy_Nadam", "new_Nadam", "new_Adafactor"}
+    assert new == {"legacy_Nadam"}  # whose momentum had another schedule
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")

@@ -257,13 +257,17 @@ def functions(k, tf):
     return k.Model({"a": a, "b": b}, outputs), {"a": (2, 3, 4), "b": (2, 3, 4)}, None
 
 
+OPTIONS = {"SGD": {"momentum": 0.9}, "RMSprop": {"momentum": 0.9, "centered": True},
+           "Adam": {"amsgrad": True}}  # fmt: skip
+
+
 def optimizers(k, folder):
     """Write a small model with each other optimizer, after two of its steps, and its next losses."""
     x, y = np.eye(4, 3, dtype="float32") + 0.1, np.arange(8, dtype="float32").reshape(4, 2) / 8
     losses = {}
     for place, names in (
-        ("new", "Adadelta Adafactor Adagrad Ftrl Lion Nadam SGD"),
-        ("legacy", "Adadelta Adagrad Adamax Ftrl Nadam"),
+        ("new", "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lion Nadam RMSprop SGD"),
+        ("legacy", "Adadelta Adagrad Adam Adamax Ftrl Nadam RMSprop SGD"),
         ("mixed", "Adam"),
     ):
         k.mixed_precision.set_global_policy("mixed_float16" if place == "mixed" else "float32")
@@ -271,7 +275,7 @@ def optimizers(k, folder):
             k.utils.set_random_seed(SEED)
             model = k.Sequential([k.layers.Dense(3, input_shape=(3,)), k.layers.Dense(2)])
             cls = getattr(k.optimizers.legacy if place == "legacy" else k.optimizers, name)
-            options = {"momentum": 0.9} if name == "SGD" else {}
+            options = OPTIONS.get(name, {}) | ({"use_ema": True} if name == "AdamW" else {})
             model.compile(cls(0.05, **options), "mse", run_eagerly=True)
             for _ in range(2):
                 model.train_on_batch(x, y)
