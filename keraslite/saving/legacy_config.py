@@ -160,6 +160,8 @@ def upgrade_config(config: Any, module: str = "keras.layers") -> Any:
     if not isinstance(config, dict) or "class_name" not in config or "config" not in config:
         raise ValueError(f"an object must be described by its class and config, got {config!r:.80}")
     written, arguments = config["class_name"], config["config"]
+    if str(config.get("module")).startswith("keras.src.ops."):  # which Keras 2 has not
+        return config
     name, registered = _registered(written, config.get("registered_name"))
     if registered is None:
         name = CLASSES.get(name, name)
@@ -237,7 +239,8 @@ def _upgraded(key: str, value: Any) -> Any:
     if isinstance(value, dict) and "class_name" in value:
         if value["class_name"] in ("__tuple__", "TensorShape") and "items" in value:
             return [_upgraded("", x) for x in value["items"] or ()]
-        if "config" in value and not str(value["class_name"]).startswith("__"):
+        is_function = value["class_name"] == "function"
+        if "config" in value and not is_function and not str(value["class_name"]).startswith("__"):
             module = _MODULE_OF.get(key.rpartition("_")[2])
             return upgrade_config(value, module or value.get("module") or "keras.layers")
         return value
@@ -284,6 +287,35 @@ def _lambda(arguments: dict[str, Any]) -> dict[str, Any]:
             config = dict(zip(("code", "defaults", "closure"), value, strict=True))
             kept[name] = {"class_name": "__lambda__", "config": config}
     return kept
+
+
+def of_keras_3(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a model in a `.h5` file of Keras 3, which lacks modules, as in others.
+
+    Args:
+        config: as the file has it.
+    """
+    arguments = config["config"]
+    layers = arguments.get("layers") if isinstance(arguments, dict) else None
+    if isinstance(layers, list) and all("module" in x for x in layers):
+        name, registered = _registered(config["class_name"], None)
+        module = None if registered else "keras.models"
+        return config | {"module": module, "class_name": name, "registered_name": registered}
+    return upgrade_config(_with_marked_functions(config))
+
+
+def _with_marked_functions(config: Any) -> Any:
+    """Return a config with the activations of Keras 3 marked: some had other meanings before."""
+    if isinstance(config, list):
+        return [_with_marked_functions(x) for x in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: {"module": "keras.activations", "class_name": "function", "config": value,
+              "registered_name": "function"}
+        if key in _ACTIVATIONS and isinstance(value, str) else _with_marked_functions(value)
+        for key, value in config.items()
+    }  # fmt: skip
 
 
 # -- compile --------------------------------------------------------------------------------------

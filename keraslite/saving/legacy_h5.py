@@ -7,23 +7,22 @@ group a layer, named by its class and number.
 
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keraslite.naming import to_snake_case
-from keraslite.registry import public_class
 from keraslite.saving.h5_files import H5Tensors
+from keraslite.saving.keras_layout import saved_objects
 from keraslite.variable import Pending, Variable
 
 ENDINGS = (".h5", ".hdf5")
-_TOP_LEVEL = "top_level_model_weights"
+TOP_LEVEL, MODEL_WEIGHTS = "top_level_model_weights", "model_weights"  # groups
 _LISTED = 12  # names in an error
 # Weights that layers had in Keras 2 and have no more: states of random numbers, and the number of
 # values that a Normalization has seen.
 _GONE = re.compile(r"(^|/)(StateVar|count)(_\d+)?:0$")
+_OF_LAYERS = re.compile(r"(layers|vars)/(?!.*\bseed_generator/)")
 Pair = tuple[Variable, str]
 
 
@@ -131,7 +130,7 @@ def match_weights(
         MisfitError: the file does not fit.
     """
     # Files of whole models have the weights in a group of them.
-    for prefix in ("", "model_weights/"):
+    for prefix in ("", f"{MODEL_WEIGHTS}/"):
         if tensors.strings(prefix, "layer_names") is not None:
             return list(_by_layers(model, tensors, prefix, by_name, skip_mismatch))
     if by_name:
@@ -201,7 +200,7 @@ def _by_layers(
     missing = [name for names in saved.values() for name in names if name not in tensors]
     if missing:
         raise MisfitError(f"it lists {abbreviate(missing)}, which it does not hold")
-    expected = [(x.name, x.trainable_weights + x.non_trainable_weights) for x in model.layers]
+    expected = layer_weights(model)
     if by_name:
         matches = [(*row, row[0], saved[row[0]]) for row in expected if row[0] in saved]
     else:
@@ -219,14 +218,27 @@ def _by_layers(
             if not (by_name and skip_mismatch):
                 raise
             yield str(error)
-    names = tensors.strings(prefix + _TOP_LEVEL, "weight_names") or []
+    names = tensors.strings(prefix + TOP_LEVEL, "weight_names") or []
     if names and not by_name:
-        top = [f"{prefix}{_TOP_LEVEL}/{name}" for name in names]
-        yield from _pair(_own_weights(model), top, "the model itself", _TOP_LEVEL)
+        top = [f"{prefix}{TOP_LEVEL}/{name}" for name in names]
+        yield from _pair(own_weights(model), top, "the model itself", TOP_LEVEL)
 
 
-def _own_weights(layer: Any) -> list[Any]:
-    """Return the weights of a layer itself, those that can be trained first."""
+def layer_weights(model: Any) -> list[tuple[str, list[Variable]]]:
+    """Return (name, weights) of a model's layers in the order of files: those trained first.
+
+    Args:
+        model: a built model.
+    """
+    return [(x.name, x.trainable_weights + x.non_trainable_weights) for x in model.layers]
+
+
+def own_weights(layer: Any) -> list[Variable]:
+    """Return the weights of a layer itself, those that can be trained first.
+
+    Args:
+        layer: a built layer or model.
+    """
     own = {id(v) for _, v in layer.own_variables()}
     return [v for v in layer.weights if id(v) in own]
 
@@ -243,23 +255,18 @@ def _pair(variables: list, names: list[str], where: str, group: str) -> list[Pai
 
 
 def _by_paths(model: Any, tensors: H5Tensors) -> Iterator[Pair]:
-    """(variable, name in the file) for a model whose layers have no others inside."""
-    places = dict(_paths(model, ""))
-    of_file = {name for name in tensors if re.match(r"(layers|vars)/", name)}
-    of_file = {name for name in of_file if "/seed_generator/" not in name}
+    """(variable, name in the file) of all weights; states of random numbers are left out."""
+    places = {
+        name: variable
+        for path, item in saved_objects(model)
+        if hasattr(item, "saved_variables")
+        for i, variable in enumerate(item.saved_variables())
+        if _OF_LAYERS.match(name := f"{path}/vars/{i}".lstrip("/"))
+    }
+    of_file = {name for name in tensors if _OF_LAYERS.match(name)}
     if places.keys() != of_file:
         raise MisfitError(
             f"it lacks {abbreviate(sorted(places.keys() - of_file))}, and the model has no place "
             f"for {abbreviate(sorted(of_file - places.keys()))}"
         )
     yield from ((variable, name) for name, variable in places.items())
-
-
-def _paths(layer: Any, path: str) -> Iterator[tuple[str, Any]]:
-    for i, variable in enumerate(_own_weights(layer)):
-        yield f"{path}vars/{i}", variable
-    counts: Counter[str] = Counter()
-    for child in getattr(layer, "layers", ()):
-        name = to_snake_case(public_class(type(child)).__name__)
-        number, counts[name] = counts[name], counts[name] + 1
-        yield from _paths(child, f"{path}layers/{name}{f'_{number}' if number else ''}/")

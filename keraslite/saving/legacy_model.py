@@ -14,7 +14,7 @@ from keraslite import losses, metrics, optimizers, registry
 from keraslite.optimizers.formulas import nadam_momentum
 from keraslite.registry import custom_object_scope
 from keraslite.saving.h5_files import H5Tensors
-from keraslite.saving.legacy_config import compile_arguments, upgrade_config
+from keraslite.saving.legacy_config import compile_arguments, of_keras_3, upgrade_config
 from keraslite.saving.legacy_h5 import MisfitError, Pair, assign_arrays, fitting_pairs, misfit
 from keraslite.variable import Variable
 
@@ -131,7 +131,9 @@ def _make(path: Path, config: dict[str, Any], tensors: H5Tensors, safe_mode: boo
     token = registry.safe_mode.set(safe_mode and registry.safe_mode.get())
     try:
         _check_sizes(config, numbers)
-        model = registry.deserialize_keras_object(upgrade_config(config))
+        is_keras_3 = (tensors.text("/", "keras_version") or "2").startswith("3")
+        config = of_keras_3(config) if is_keras_3 else upgrade_config(config)
+        model = registry.deserialize_keras_object(config)
     except _FAULTS as error:
         raise ValueError(
             f"{path}: the config of its model cannot be read: {error!s:.1000}"
@@ -165,7 +167,8 @@ def _compile(path: Path, model: Any, config: dict[str, Any]) -> None:
         return _GET[module](value)
 
     try:
-        arguments = compile_arguments(config, model.output_names, read)
+        names = model.output_names if hasattr(model, "output_names") else []
+        arguments = compile_arguments(config, names, read)
         model.compile(**arguments)
         model.optimizer.build(model.trainable_variables)
     except _FAULTS as error:

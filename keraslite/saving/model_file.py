@@ -22,8 +22,9 @@ from keraslite.saving.archive import (
 )
 from keraslite.saving.keras_archive import is_keras_file
 from keraslite.saving.keras_file import load_keras, named, save_keras
-from keraslite.saving.legacy_h5 import is_legacy_h5
+from keraslite.saving.legacy_h5 import ENDINGS, is_legacy_h5
 from keraslite.saving.legacy_model import load_legacy_model
+from keraslite.saving.legacy_writing import save_legacy_model
 from keraslite.saving.orbax import (
     assign_checkpoint,
     is_checkpoint,
@@ -67,7 +68,8 @@ def save_model(
 
     Args:
         model: a built model, or a layer.
-        filepath: the file, which ends with `.keras`, or the folder.
+        filepath: the file, which ends with `.keras`, or the folder; with `.h5` it is in the format
+            of Keras 2, as Keras 3 writes it.
         overwrite: whether an existing file is replaced.
         zipped: False for a folder of files in the place of one file.
         include_optimizer: whether the optimizer's state is saved, so that training can go on.
@@ -93,6 +95,9 @@ def save_model(
             f"{Path(filepath).stem}.keras, with weights_format='safetensors' for weights that are "
             "mapped."
         )
+    if is_legacy_h5(Path(filepath)) and zipped is None:
+        path = target(filepath, overwrite, ENDINGS)
+        return save_legacy_model(model, path, include_optimizer)
     if zipped is False:
         path = _folder(filepath, overwrite)
     else:

@@ -137,8 +137,8 @@ def check_ending(path: Any, endings: tuple[str, ...]) -> None:
         path: the file name.
         endings: those that it may have, the usual one first.
     """
-    check_filename(path, endings[0])
     if not str(os.fspath(path)).endswith(endings):
+        check_filename(path, endings[0])
         raise ValueError(
             f"The name of the file must end with {' or '.join(endings)}, got {os.fspath(path)!r}."
         )

@@ -139,6 +139,46 @@ def test_what_we_save_keras_opens(target, name, ours, theirs):
     assert_same(got, want, OTHERWISE.get((target, name)))
     for form in cases.FORMS if name in cases.FORM_CASES else ():
         assert_same({"0": got[form]}, {"0": want["0"]})
+    legacy = {k.removeprefix("legacy/"): v for k, v in got.items() if k.startswith("legacy/")}
+    assert bool(legacy) == (name in cases.LEGACY_CASES)
+    assert_same(legacy, {k: want[k] for k in legacy})
+
+
+@pytest.mark.filterwarnings("ignore:.*does not say how the model was compiled")
+@pytest.mark.parametrize("name", [*cases.LEGACY_CASES, *cases.OWN_LEGACY])
+def test_legacy_files_of_ours_are_opened(name, ours):
+    backend = "torch" if "torch" in BACKENDS else BACKENDS[0]
+    x, y = pickle.loads((ours / "data.pkl").read_bytes())[name]
+    want = dict(np.load(ours / f"{name}.npz"))
+    with keraslite.use_backend(backend):
+        own = cases.custom_objects(cases.objects(keraslite))
+        model = saving.load_model(ours / f"{name}.h5", own)
+        if backend not in TRAINABLE:
+            y, _ = None, want.pop("losses", None)
+        assert_same(cases.results(keraslite, model, x, y, name), want)
+
+
+@pytest.mark.filterwarnings("ignore:.*is in the format of Keras 2")
+def test_what_a_legacy_file_holds(tmp_path):
+    with keraslite.use_backend("numpy"):
+        model = models.Sequential([layers.Input((4,)), layers.Dense(3)])
+        model.save(tmp_path / "m.h5")
+        with pytest.warns(UserWarning, match="does not say how the model was compiled"):
+            saving.load_model(tmp_path / "m.h5")
+        with pytest.raises(FileExistsError):
+            model.save(tmp_path / "m.h5", overwrite=False)
+        model.layers[0].enable_lora(2)
+        with pytest.raises(ValueError, match=r"no place for low-rank updates.*save it as n\.keras"):
+            model.save(tmp_path / "n.h5")
+        assert os.listdir(tmp_path) == ["m.h5"]
+        many = [layers.Identity(name=f"{'long' * 40}{i}") for i in range(400)]
+        model = models.Sequential([layers.Input((4,)), *many, layers.Dense(3, name="last")])
+        model.save(tmp_path / "m.h5")
+        with pytest.warns(UserWarning, match="does not say how the model was compiled"):
+            again = saving.load_model(tmp_path / "m.h5")
+        assert np.array_equal(again.get_weights()[0], model.get_weights()[0])
+        with pytest.warns(UserWarning, match="is in the format of Keras 2, which holds neither"):
+            model.save(tmp_path / "m.h5")
 
 
 # -- what Keras has no place for ------------------------------------------------------------------

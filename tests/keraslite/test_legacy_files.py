@@ -42,6 +42,9 @@ def folder(tmp_path_factory):
         if not target.exists():
             partial = base / "legacy_models_partial"
             partial.mkdir()
+            with keraslite.use_backend("numpy"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                legacy_models.plain(keraslite).save(partial / "plain_of_keraslite.h5")
             environment = os.environ | {"TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": ""}
             command = [sys.executable, str(SCRIPT), str(partial)]
             subprocess.run(command, check=True, env=environment, capture_output=True)
@@ -202,6 +205,12 @@ def test_weights_of_a_model_with_its_own_call(folder, name):
     model = legacy_models.subclass(keraslite)
     model.load_weights(folder / name)
     assert_same_outputs(model, x, expected)
+
+
+@on_numpy_alone
+def test_tf_keras_reads_the_weights_of_our_files(folder):
+    x, _, answer, _ = stored(folder / "plain.npz")
+    assert_same_outputs(legacy_models.plain(keraslite), x, answer)
 
 
 def small(units=3, last="d"):

@@ -6,6 +6,7 @@ the models and what they compute into a folder, and opens what keraslite wrote i
 
 import pickle
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -497,6 +498,10 @@ def results(k, model, x, y, name):
 FORMS = ("folder", "weights.h5", "weights.json")  # in which some cases are saved too
 NPZ_CASES = ("dense", "subclassed", "half", "loss_scaled")  # whose weights are pickled too
 FORM_CASES = ("dense", "subclassed")
+# Those that are saved as `.h5` too; of `OWN_LEGACY` Keras does not open what it writes itself.
+LEGACY_CASES = ("dense", "convolutions", "recurrent", "nested", "many_outputs", "custom_layer",
+                "custom_functions", "half", "quantized", "activations", "reshaped")  # fmt: skip
+OWN_LEGACY = ("op_nodes", "subclassed", "with_lamb")
 
 
 def save_form(model, folder, name, form):
@@ -529,6 +534,10 @@ def save(k, folder, names):
         model.save(Path(folder, f"{name}.keras"))
         for form in FORMS if name in FORM_CASES else ():
             save_form(model, folder, name, form)
+        if name in (*LEGACY_CASES, *OWN_LEGACY) and k.__name__ == "keraslite":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.save(Path(folder, f"{name}.h5"))
         if name in NPZ_CASES and k.__name__ == "keras":
             from keras.src.saving import saving_lib
 
@@ -554,6 +563,10 @@ def open_all(k, folder, names):
             for form in FORMS if name in FORM_CASES else ():
                 other = open_form(k, folder, name, form)
                 made[form] = outputs_of(k, other, data[name][0], name)[0]
+            if name in LEGACY_CASES:  # whose optimizer Keras builds for no variables
+                model = k.saving.load_model(Path(folder, f"{name}.h5"), custom_objects(own))
+                outputs = results(k, model, data[name][0], None, name)
+                made |= {f"legacy/{i}": value for i, value in outputs.items()}
             np.savez(Path(folder, f"{name}.{backend}.npz"), **made)
         except Exception as error:  # all are told at once
             text = f"{type(error).__name__}: {error}"

@@ -317,6 +317,27 @@ def write_subclass(k, folder):
     np.savez(folder / "subclass.npz", **{"x/0": x, "out/0": model(x)})
 
 
+def plain(k):
+    """Return a model that either library can make, with numbers as its weights."""
+    x = k.Input((6, 4), name="x")
+    y = k.layers.LSTM(3, return_sequences=True)(k.layers.Conv1D(4, 2, name="b")(x))
+    inner = k.Sequential([k.layers.Dense(3, "tanh", name="d"), k.layers.BatchNormalization()])
+    model = k.Model(x, k.layers.Dense(2, name="a")(inner(y)))
+    rng = np.random.default_rng(SEED)
+    model.set_weights([rng.uniform(0.1, 0.9, w.shape) for w in model.get_weights()])
+    return model
+
+
+def read_plain(k, folder):
+    """Write what `plain` answers with the weights of a file of keraslite."""
+    model = plain(k)
+    for weight in model.weights:
+        weight.assign(np.zeros(weight.shape))
+    model.load_weights(folder / "plain_of_keraslite.h5")
+    x = np.random.default_rng(SEED).normal(size=(3, 6, 4)).astype("float32")
+    np.savez(folder / "plain.npz", **{"x/0": x, "out/0": model(x)})
+
+
 def make_older(path):
     """Write the config of a file as Keras 2.2 did: other names of classes and arguments."""
     import h5py
@@ -470,6 +491,7 @@ def main(folder):
     write(functions, k, tf, folder)
     optimizers(k, folder)
     write_subclass(k, folder)
+    read_plain(k, folder)
     make_older(folder / "custom.h5")
     model = k.Sequential([k.layers.Lambda(lambda x: x * 3, input_shape=(2,))])
     model.save(folder / "lambda.h5")
