@@ -1,9 +1,16 @@
 """The gaps that no table of operations covers: each fails today, and its row goes when it works."""
 
+import json
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import hub
 import keraslite as keras
+from hub.convert.kerashub import convert_kerashub
+from hub.presets.files import resolve
 from keraslite import layers
 
 STEPS = np.ones((2, 3, 4), "float32")
@@ -52,7 +59,27 @@ def _int8_on_openvino():
     model.compiled_for("openvino", precision="int8")
 
 
+def _image_preset_to_kerashub():
+    with keras.use_backend("numpy"), tempfile.TemporaryDirectory() as folder:
+        sizes = {"hidden_dim": 8, "num_layers": 1, "num_heads": 2, "intermediate_dim": 8}
+        model = hub.ViTBackbone(image_size=8, patch_size=4, **sizes)
+        hub.export_to_kerashub(model, f"{folder}/preset")
+
+
+def _image_preset_of_kerashub():
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "source")
+        source.mkdir()
+        record = {"registered_name": "keras_hub>ViTBackbone", "class_name": "ViTBackbone",
+                  "config": {}}  # fmt: skip
+        (source / "config.json").write_text(json.dumps(record))
+        (source / "model.weights.h5").write_bytes(b"")
+        convert_kerashub(resolve(source), Path(folder, "target"))
+
+
 GAPS = {
+    "image models as presets of KerasHub": _image_preset_to_kerashub,
+    "presets of KerasHub's image models": _image_preset_of_kerashub,
     "int8 on OpenVINO": _int8_on_openvino,
     "second derivatives of a torch module on jax": lambda: _second_derivative("jax"),
     "second derivatives of a torch module on tensorflow": lambda: _second_derivative("tensorflow"),
