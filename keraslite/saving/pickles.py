@@ -4,7 +4,6 @@ An instance of a class that is not known becomes a record of the class's name, i
 state: nothing is imported, and no code of the file or for its classes runs.
 """
 
-import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
@@ -93,6 +92,8 @@ class PickleMachine:
         Raises:
             BadFileError: the pickle is damaged, or does what is not allowed.
         """
+        import pickletools  # which takes longer to load than most of the package
+
         self.stack, self.memo = [], {}
         at = steps = 0
         try:
