@@ -58,7 +58,8 @@ def openvino(path: str) -> Run:
     """Open OpenVINO's files."""
     import openvino as ov
 
-    compiled = ov.Core().compile_model(path, "CPU")
+    # By itself it takes bfloat16 where the processor has it.
+    compiled = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(inputs: Arrays) -> Arrays:
         outputs = compiled(inputs)

@@ -138,7 +138,8 @@ def prepared(folder):
 
 def opened(folder, name="model"):
     """A network of OpenVINO's files, as a function of inputs by name that gives outputs by name."""
-    network = openvino.Core().compile_model(folder / f"{name}.xml", "CPU")
+    hint = {"INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16, where the processor has it
+    network = openvino.Core().compile_model(folder / f"{name}.xml", "CPU", hint)
     outputs = prepared(folder)["networks"][name]["outputs"]
 
     def run(inputs):
