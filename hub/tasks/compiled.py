@@ -20,6 +20,10 @@ class CompiledParts:
         precision: as for `Model.compiled_for`.
         together: a function of this and of ready inputs that gives the outputs of the task; None
             where its `predict` runs the parts by itself.
+        others: further arguments of `Model.compiled_for`, each None: parts take no others.
+
+    Raises:
+        ValueError: another argument is not None, or as for `Model.compiled_for`.
 
     Attributes:
         model: as given.
@@ -29,12 +33,17 @@ class CompiledParts:
 
     def __init__(
         self, model: Any, engine: str, precision: str = "float32",
-        together: Callable[["CompiledParts", Any], Any] | None = None,
+        together: Callable[["CompiledParts", Any], Any] | None = None, **others: Any,
     ):  # fmt: skip
         check_engine(engine, precision)
+        self._parts = model.export_parts()
+        given = sorted(name for name, value in others.items() if value is not None)
+        if given:
+            raise ValueError(
+                f"compiled_for of {' and '.join(self._parts)}, two networks, takes no {given}."
+            )
         self.model, self.engine, self.precision = model, engine, precision
         self._together = together
-        self._parts = model.export_parts()
         self._compiled: dict[str, CompiledPredictor] = {}
         self._lock = threading.Lock()
 

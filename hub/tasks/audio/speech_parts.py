@@ -50,11 +50,9 @@ class SpeechParts:
         Args:
             engine: as for `Model.compiled_for`.
             precision: as for `Model.compiled_for`.
-            kwargs: nothing: `input_signature` must be None.
+            kwargs: nothing: `calibration` and `input_signature` must be None.
         """
-        if any(value is not None for value in kwargs.values()):
-            raise ValueError(f"compiled_for of encoder and decoder takes no {sorted(kwargs)}.")
-        return CompiledParts(self, engine, precision, _logits)
+        return CompiledParts(self, engine, precision, _logits, **kwargs)
 
 
 def _logits(compiled: CompiledParts, inputs: Mapping[str, Any]) -> Any:

@@ -136,11 +136,9 @@ class ZeroShotImageClassifier(Task):
         Args:
             engine: as for `Model.compiled_for`.
             precision: as for `Model.compiled_for`.
-            kwargs: nothing: `input_signature` must be None.
+            kwargs: nothing: `calibration` and `input_signature` must be None.
         """
-        if any(value is not None for value in kwargs.values()):
-            raise ValueError(f"compiled_for of two towers takes no {sorted(kwargs)}.")
-        return CompiledParts(self, engine, precision)
+        return CompiledParts(self, engine, precision, **kwargs)
 
     # -- answers ------------------------------------------------------------------------------
 
