@@ -178,7 +178,8 @@ class Attention(layers.Layer):
             keys: the keys and values of another sequence, as `project` returns them: of as many
                 rows, or of one row for several of `hidden` that follow each other.
             cache: a dict of keys and values, written from `index` on; the result is then a pair
-                with the new cache. At index 0 only the new keys are attended to.
+                with the new cache. At index 0 only the new keys are attended to. Without an index
+                the new ones are appended, to an empty dict too.
             index: the position of the first query.
         """
         if self.fused:
@@ -187,7 +188,11 @@ class Attention(layers.Layer):
         else:
             query = self._heads(self.query(hidden))
             keys = self.project(hidden) if keys is None else keys
-        if cache is not None:
+        if cache is not None and index is None:
+            cache = keys = {
+                n: ops.concatenate([cache[n], x], axis=1) if cache else x for n, x in keys.items()
+            }
+        elif cache is not None:
             start = (0, index, 0, 0)
             cache = {n: ops.overwrite(cache[n], start, keys[n]) for n in ("key", "value")}
             if not is_empty_cache(index):

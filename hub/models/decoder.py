@@ -183,3 +183,26 @@ class Decoder(Backbone):
         hidden = self._embed(token_ids, positions)
         hidden, caches = decode_blocks(self.blocks, hidden, attention_mask, cache, index)
         return self._finish(hidden), caches
+
+    def call_with_past(
+        self, token_ids: Any, attention_mask: Any, past: Sequence[dict[str, Any]] | None = None
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """Return hidden states of tokens, and the keys and values with those of the tokens.
+
+        Unlike `call_with_cache` it allocates nothing: what it returns is longer than the past.
+
+        Args:
+            token_ids: (batch, length) of prompts; after a past (batch, 1).
+            attention_mask: (batch, all tokens) of booleans: False for padding.
+            past: keys and values (batch, past tokens, heads, head_dim), one dict a block; None for
+                prompts.
+        """
+        positions, mask = sequence_positions(attention_mask), attention_mask
+        if past is not None:
+            positions, mask = positions[:, -1:], ops.expand_dims(attention_mask, (1, 2))
+        hidden, present = self._embed(token_ids, positions), []
+        for i, block in enumerate(self.blocks):
+            cache = {} if past is None else past[i]
+            hidden, cache = block(hidden, mask, causal=past is None, cache=cache)
+            present.append(cache)
+        return self._finish(hidden), present

@@ -66,8 +66,9 @@ class NetworkPart(keras.Model):
 
 
 def export_task(
-    task: Any, folder: Any, format: str, verbose: bool | None = None, **options: Any
-) -> None:
+    task: Any, folder: Any, format: str, verbose: bool | None = None,
+    parts: Mapping[str, Any] | None = None, **options: Any,
+) -> None:  # fmt: skip
     """Write the networks of a task into a folder, with the files that prepare their inputs.
 
     Args:
@@ -75,6 +76,7 @@ def export_task(
         folder: made if need be; what it holds under other names stays.
         format: as for `Model.export`.
         verbose: as for `Model.export`.
+        parts: the networks by name; the task's `export_parts` by default.
         options: as for `Model.export`.
 
     Raises:
@@ -92,7 +94,7 @@ def export_task(
         )
     with replacing_folder(folder) as new:
         networks = {}
-        for name, part in task.export_parts().items():
+        for name, part in (parts or task.export_parts()).items():
             file = name + _ending(format)
             export_model(part, new / file, format, verbose, **options)
             networks[name] = {"file": file, **_described(part)}

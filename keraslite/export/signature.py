@@ -78,7 +78,10 @@ class Signature:
     def examples(self) -> list[np.ndarray]:
         """Return an array of ones for each input; free axes have small sizes, equal by place."""
         batches = [spec.shape[0] for spec in self.specs if spec.shape and spec.shape[0] is not None]
-        return [_example(spec, batches[0] if batches else _BATCH) for spec in self.specs]
+        has_sequences = any(len(x.shape) in (2, 3) and 1 in x.free_axes for x in self.specs)
+        return [
+            _example(spec, batches[0] if batches else _BATCH, has_sequences) for spec in self.specs
+        ]
 
 
 def leaves_in_order(structure: Any, path: tuple = ()) -> list[tuple[tuple, Any]]:
@@ -98,8 +101,10 @@ def leaves_in_order(structure: Any, path: tuple = ()) -> list[tuple[tuple, Any]]
     return [leaf for key, part in items for leaf in leaves_in_order(part, (*path, key))]
 
 
-def _example(spec: TensorSpec, batch: int) -> np.ndarray:
-    sizes = _IMAGES if len(spec.shape) > 3 else _SEQUENCES
+def _example(spec: TensorSpec, batch: int, has_sequences: bool) -> np.ndarray:
+    # Of four axes with a free one after the batch: beside sequences the keys of tokens, say.
+    is_image = len(spec.shape) > 3 and not (has_sequences and spec.free_axes[-1:] == [1])
+    sizes = _IMAGES if is_image else _SEQUENCES
     shape = [
         size if size is not None else (batch if i == 0 else sizes[(i - 1) % len(sizes)])
         for i, size in enumerate(spec.shape)

@@ -254,6 +254,79 @@ def test_the_towers_of_clip_are_two_files(tmp_path):
         task.compiled_for("openvino", calibration=pixels)
 
 
+def of_saved_model(path):
+    import tensorflow as tf
+
+    served = tf.saved_model.load(path).signatures["serving_default"]
+    return lambda inputs: {
+        name: x.numpy()
+        for name, x in served(**{k: tf.constant(v) for k, v in inputs.items()}).items()
+    }
+
+
+def of_onnx(path):
+    session = onnxruntime.InferenceSession(path)
+    names = [x.name for x in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(None, inputs), strict=True))
+
+
+def of_torch(path):
+    import torch
+
+    module = torch.export.load(path).module()
+    return lambda inputs: {
+        name: x.numpy() for name, x in module(*map(torch.from_numpy, inputs.values())).items()
+    }
+
+
+def of_stablehlo(path):
+    import jax
+
+    return jax.export.deserialize(bytearray(path.read_bytes())).call
+
+
+def of_openvino(path):
+    return opened(path.parent, path.stem)
+
+
+DECODERS = {
+    "onnx": of_onnx, "openvino": of_openvino, "tf_saved_model": of_saved_model, "torch": of_torch,
+    "stablehlo": of_stablehlo,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("format", DECODERS)
+def test_gpt2_generates_where_it_is_served(format, tmp_path):
+    """Greedily, with keys and values in the hands of the program, two prompts of other lengths."""
+    with keras.use_backend(BACKENDS[list(DECODERS).index(format) % len(BACKENDS)]):
+        task = random_weights(hub.CausalLM(hub.GPT2Backbone(20, **{**SIZES, "num_layers": 2})))
+        ids = _rng.integers(1, 20, (2, 4)).astype("int32")
+        mask = np.array([[0, 1, 1, 1], [1, 1, 1, 1]], "int32")
+        expected = task.generate(
+            {"token_ids": ids, "padding_mask": mask}, max_new_tokens=5, stop_token_ids=None,
+            sampler="greedy", strip_prompt=True, return_ids=True,
+        )["token_ids"]  # fmt: skip
+        task.export(tmp_path, format=format, with_past=True, verbose=False)
+    networks = prepared(tmp_path)["networks"]
+    first, step = (
+        DECODERS[format](tmp_path / networks[name]["file"])
+        for name in ("decoder", "decoder_with_past")
+    )
+    outputs, tokens = first({"token_ids": ids, "padding_mask": mask}), []
+    while True:
+        tokens.append(np.asarray(outputs["logits"]).argmax(-1).astype("int32"))
+        if len(tokens) == 5:
+            break
+        past = {
+            f"past_key_values.{i}.{kind}": np.asarray(outputs[f"present.{i}.{kind}"])
+            for i in range(2) for kind in ("key", "value")
+        }  # fmt: skip
+        outputs = step({"token_ids": tokens[-1][:, None], "padding_mask": mask, **past})
+        mask = np.pad(mask, ((0, 0), (0, 1)), constant_values=1)
+    assert np.stack(tokens, 1).tolist() == expected.tolist()
+    assert outputs["present.1.value"].shape == (2, 8, 2, 4)
+
+
 def test_the_encoder_and_the_decoder_of_whisper_are_two_files(tmp_path):
     whisper_checkpoints.make(tmp_path / "whisper")
     with keras.use_backend("torch"):
