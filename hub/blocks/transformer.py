@@ -199,7 +199,7 @@ class Attention(layers.Layer):
                 keys = cache
         mask = padding_mask
         if mask is not None and len(mask.shape) == 2:
-            mask = mask[:, None, None, :]
+            mask = ops.expand_dims(mask, (1, 2))  # LiteRT has no new axes of booleans by slices
         rate = self.dropout.rate if training else 0.0
         seed = self.dropout.seed_generator if rate else None
         key, value = keys["key"], keys["value"]

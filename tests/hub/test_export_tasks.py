@@ -7,6 +7,7 @@ import json
 
 import bert_checkpoints
 import clip_checkpoints
+import export_cases
 import numpy as np
 import onnxruntime
 import openvino
@@ -111,6 +112,27 @@ def test_a_compiled_network_predicts_as_the_model_does(name, engine):
         if name != "clip":  # whose logits are of all pairs of a batch
             assert_equal(fast.predict(x, batch_size=2, verbose=0), expected)
         assert fast.builds == 1
+
+
+PLACES = [(format, BACKENDS[i % len(BACKENDS)]) for i, format in enumerate(
+    ("tf_saved_model", "tfjs", "torch", "stablehlo")
+)] + [("litert", backend) for backend in BACKENDS]  # fmt: skip
+
+
+@pytest.mark.parametrize(("format", "backend"), PLACES)
+def test_bert_is_a_file_of_each_format(format, backend, tmp_path):
+    if not export_cases.can_open(format):
+        pytest.skip(f"{format} is not to be had here")
+    with keras.use_backend(backend):
+        model = random_weights(hub.TextClassifier(hub.BertBackbone(20, **SIZES), 3))
+        path = tmp_path / f"bert{export_cases.EXAMPLE.OPENERS[format][0]}"
+        options = {"max_sizes": {1: 512}} if format == "stablehlo" else {}
+        keras.Model.export(model, path, format=format, verbose=False, **options)
+        expected = model.predict(SEGMENTS, verbose=0)
+    run = export_cases.opened(path, format)
+    inputs = {**SEGMENTS, "padding_mask": MASK.astype("int32")}
+    (logits,) = export_cases.as_dict(run(inputs), ["logits"]).values()
+    assert_equal(np.asarray(logits), expected)
 
 
 # -- tasks ----------------------------------------------------------------------------------------
@@ -254,51 +276,13 @@ def test_the_towers_of_clip_are_two_files(tmp_path):
         task.compiled_for("openvino", calibration=pixels)
 
 
-def of_saved_model(path):
-    import tensorflow as tf
-
-    served = tf.saved_model.load(path).signatures["serving_default"]
-    return lambda inputs: {
-        name: x.numpy()
-        for name, x in served(**{k: tf.constant(v) for k, v in inputs.items()}).items()
-    }
+SERVED = ("onnx", "openvino", "tf_saved_model", "torch", "stablehlo")
 
 
-def of_onnx(path):
-    session = onnxruntime.InferenceSession(path)
-    names = [x.name for x in session.get_outputs()]
-    return lambda inputs: dict(zip(names, session.run(None, inputs), strict=True))
-
-
-def of_torch(path):
-    import torch
-
-    module = torch.export.load(path).module()
-    return lambda inputs: {
-        name: x.numpy() for name, x in module(*map(torch.from_numpy, inputs.values())).items()
-    }
-
-
-def of_stablehlo(path):
-    import jax
-
-    return jax.export.deserialize(bytearray(path.read_bytes())).call
-
-
-def of_openvino(path):
-    return opened(path.parent, path.stem)
-
-
-DECODERS = {
-    "onnx": of_onnx, "openvino": of_openvino, "tf_saved_model": of_saved_model, "torch": of_torch,
-    "stablehlo": of_stablehlo,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("format", DECODERS)
+@pytest.mark.parametrize("format", SERVED)
 def test_gpt2_generates_where_it_is_served(format, tmp_path):
     """Greedily, with keys and values in the hands of the program, two prompts of other lengths."""
-    with keras.use_backend(BACKENDS[list(DECODERS).index(format) % len(BACKENDS)]):
+    with keras.use_backend(BACKENDS[SERVED.index(format) % len(BACKENDS)]):
         task = random_weights(hub.CausalLM(hub.GPT2Backbone(20, **{**SIZES, "num_layers": 2})))
         ids = _rng.integers(1, 20, (2, 4)).astype("int32")
         mask = np.array([[0, 1, 1, 1], [1, 1, 1, 1]], "int32")
@@ -309,7 +293,7 @@ def test_gpt2_generates_where_it_is_served(format, tmp_path):
         task.export(tmp_path, format=format, with_past=True, verbose=False)
     networks = prepared(tmp_path)["networks"]
     first, step = (
-        DECODERS[format](tmp_path / networks[name]["file"])
+        export_cases.opened(tmp_path / networks[name]["file"], format)
         for name in ("decoder", "decoder_with_past")
     )
     outputs, tokens = first({"token_ids": ids, "padding_mask": mask}), []
