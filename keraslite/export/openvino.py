@@ -35,20 +35,6 @@ def prepare(
     return lambda path: ov.save_model(converted, str(path), compress_to_fp16=compress_to_fp16)
 
 
-def _conversions() -> list[Any]:
-    """Return how operations of TensorFlow are written that OpenVINO has in a slower form."""
-    conversion = required("openvino.frontend.tensorflow").ConversionExtension
-    ops = required("openvino.opset14")
-
-    def erfc(node: Any) -> list[Any]:
-        """As 1 + erf(-x): with the factors around it OpenVINO knows GELU by that, and fuses it."""
-        x = node.get_input(0)
-        one = ops.convert_like(ops.constant(1.0), x)
-        return ops.add(one, ops.erf(ops.negative(x))).outputs()
-
-    return [conversion("Erfc", erfc)]
-
-
 def converted_model(concrete: Any) -> Any:
     """Return a model of OpenVINO, whose inputs and outputs have the names of the model's.
 
@@ -62,9 +48,7 @@ def converted_model(concrete: Any) -> Any:
     try:
         with without_telemetry():
             # With weights of its own: shared ones would end with the function.
-            converted = ov.convert_model(
-                concrete.program, share_weights=False, extension=_conversions()
-            )
+            converted = ov.convert_model(concrete.program, share_weights=False)
     except Exception as error:  # whose class is private
         text = str(error)
         listed = re.findall(r"No conversion rule found for operations: ([\w, ]+)", text)

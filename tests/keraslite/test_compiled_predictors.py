@@ -9,9 +9,6 @@ import pytest
 import keraslite as keras
 from keraslite import layers
 from keraslite.export.compiled import CompiledPredictor
-from keraslite.export.concrete import tensorflow_function
-from keraslite.export.openvino import converted_model
-from keraslite.export.signature import signature_of
 
 _rng = np.random.default_rng(0)
 X = {"b": _rng.normal(size=(5, 3)).astype("float32"), "a": _rng.normal(size=(5, 4))}
@@ -150,21 +147,6 @@ def test_errors():
     own = OwnStep(model.inputs, model.outputs)
     with pytest.raises(NotImplementedError, match="predict_step of its own"):
         own.compiled_for("openvino")
-
-
-def test_openvino_fuses_layer_normalization_and_gelu():
-    openvino = pytest.importorskip("openvino")
-    with keras.use_backend("torch"):
-        hidden = layers.Activation("gelu")(inputs := keras.Input((None, 8)))
-        model = keras.Model(inputs, layers.LayerNormalization()(hidden))
-    network = converted_model(tensorflow_function(model, signature_of(model)))
-    compiled = openvino.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    kinds = [op.get_rt_info()["layerType"].astype(str) for op in
-             compiled.get_runtime_model().get_ops()]  # fmt: skip
-    assert sorted(set(kinds) - {"Const"}) == ["Eltwise", "Input", "MVN", "Output"]
-    assert kinds.count("Eltwise") == 1  # GELU alone
-    x = _rng.normal(size=(2, 3, 8)).astype("float32")
-    assert_equal(model.compiled_for("openvino").predict(x, verbose=0), model.predict(x, verbose=0))
 
 
 def test_bfloat16_runs_where_the_processor_has_it_and_nowhere_else():
