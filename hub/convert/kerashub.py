@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import keraslite as keras
-from hub.convert.kerashub_families import ACTIVATIONS, BACKBONES, LEFT, TASKS, KerasHubFamily
+from hub.convert.kerashub_families import ACTIVATIONS, LEFT, TASKS, KerasHubFamily
+from hub.convert.kerashub_image_families import EVERY_BACKBONE
+from hub.convert.kerashub_images import write_image_files
 from hub.convert.kerashub_speech import generation_config, write_speech_files
 from hub.convert.kerashub_tokenizers import read_tokenizer, write_tokenizer
 from hub.convert.kerashub_weights import (
@@ -26,16 +28,20 @@ from hub.convert.kerashub_weights import (
 )
 from hub.convert.safetensors import check_target
 from hub.families import family_of
+from hub.models.image_backbone import has_arguments
 from hub.presets import build, save
 from hub.presets.files import PresetFiles, resolve
 from hub.tasks.discovery import find_class
 from hub.weights.loading import layer_storages, weight_variables
 from hub.weights.reader import open_weights
-from hub.weights.storage import DENSE
+from hub.weights.storage import AS_IS
 from hub.weights.tables import WeightTable, name_tensors
 from keraslite.saving import replacing_folder
 
-_WORDS = {int: "a positive int", float: "a float", bool: "a bool", str: "a string"}
+_WORDS = {
+    int: "a positive int", float: "a float", bool: "a bool", str: "a string",
+    list: "a list of positive ints",
+}  # fmt: skip
 _COMMON = ("name", "trainable", "dtype")  # of any Keras config, of no use here
 
 
@@ -94,7 +100,9 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
     theirs, config_of_preset = _class_of(source)
     ours = read_arguments(theirs, config_of_preset, f"config.json of {source.location}")
     with KerasHubWeights(source) as tensors, keras.use_backend("numpy"):
-        depth = ours.get("num_groups", ours["num_layers"]) * ours.get("num_inner_repetitions", 1)
+        depth = ours.get("num_groups", ours.get("num_layers", 0))
+        depth *= ours.get("num_inner_repetitions", 1)
+        depth += sum(ours.get("stackwise_num_blocks", ()))
         if depth > len(tensors):
             raise ValueError(f"The config has {depth} layers, the file {len(tensors)} tensors.")
         task, settings, why = _task_of(theirs, source, config_of_preset, ours)
@@ -102,7 +110,9 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
         dtypes = {tensors.dtype(name) for name in learned} & set(FLOATS)
         dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
         longest = ours.get("max_sequence_length", ours.get("max_decoder_sequence_length", 512))
-        tokenizer = read_tokenizer(source, theirs.tokenizer, theirs.model_type, longest)
+        tokenizer = None
+        if theirs.tokenizer:
+            tokenizer = read_tokenizer(source, theirs.tokenizer, theirs.model_type, longest)
         if task == "SpeechToText":
             if tokenizer is None:
                 task = "Backbone"  # which has no special tokens to decode with
@@ -118,6 +128,8 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
                 write_tokenizer(source, theirs.tokenizer, tokenizer, folder)
             if task == "SpeechToText":
                 write_speech_files(source, model, folder)
+            if not theirs.tokenizer:
+                write_image_files(source, folder)
             save.write_preset(folder, model, table, config, None)
         report = []
         matches = name_tensors(layer_storages(model), table)
@@ -125,7 +137,7 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
         written = open_weights(resolve(target))
         for path, steps in done.items():
             name, storage = stored[path]
-            words = ", ".join([*steps, "transposed"] if storage == DENSE else steps) or "as it is"
+            words = ", ".join(steps if storage == AS_IS else [*steps, "transposed"]) or "as it is"
             row = (written.shape(name), written.dtype(name), words)
             report.append(Converted(" + ".join(plan[path]), name, *row))
         return report + [
@@ -140,14 +152,14 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
 def _class_of(source: PresetFiles) -> tuple[KerasHubFamily, dict[str, Any]]:
     record = source.json("config.json")
     name, config = record.get("class_name"), record.get("config")
-    if not isinstance(name, str) or name not in BACKBONES:
+    if not isinstance(name, str) or name not in EVERY_BACKBONE:
         raise ValueError(
             f"{source.location} is a {name!r} of KerasHub, which is not converted. Supported: "
-            f"{', '.join(BACKBONES)}."
+            f"{', '.join(EVERY_BACKBONE)}."
         )
     if not isinstance(config, dict):
         raise ValueError(f"config.json of {source.location} has no 'config' of its {name}.")
-    return BACKBONES[name], config
+    return EVERY_BACKBONE[name], config
 
 
 def read_arguments(theirs: KerasHubFamily, config: Mapping, place: str) -> dict[str, Any]:
@@ -182,12 +194,21 @@ def read_arguments(theirs: KerasHubFamily, config: Mapping, place: str) -> dict[
         elif value is None and key == "key_value_dim":
             continue
         elif type(value) not in ((int, float) if cls is float else (cls,)) or (
-            cls is int and not 0 < value < 2**31
+            cls in (int, list) and not _are_sizes(value, key)
         ):
             raise ValueError(f"config.json has {key}={value!r}, expected {_WORDS[cls]}.")
         arguments[key] = value
+    if theirs.read is not None:
+        return theirs.read(arguments)
     arguments |= theirs.fixed
     return arguments | {ours: arguments[other] for ours, other in theirs.same.items()}
+
+
+def _are_sizes(value: int | list, key: str) -> bool:
+    """Return whether an int is positive, or all in a list are; images may be of any size."""
+    sizes = value if isinstance(value, list) else [value]
+    sizes = [n for n in sizes if n is not None or key != "image_shape"]
+    return bool(sizes) and all(type(n) is int and 0 < n < 2**31 for n in sizes)
 
 
 def _task_of(
@@ -205,13 +226,18 @@ def _task_of(
     task = next((TASKS[end] for end in TASKS if name.endswith(end)), "")
     head: Any = theirs.heads.get(task, f"there is no task like {name} for {theirs.model_type}")
     head = theirs.inexact.get(task, head)
-    if config.get("hidden_dim") not in (None, preset["hidden_dim"]):
+    if config.get("hidden_dim") not in (None, preset.get("hidden_dim")):
         head = f"its hidden_dim={config['hidden_dim']} is not that of the backbone"
+    for key, only in theirs.head_config.items():
+        if config.get(key, only) != only:
+            head = f"its {key}={config[key]!r} is not {only!r}, as in a {theirs.model_type}"
     if isinstance(head, str):
         return theirs.task, {}, {r"task/layers/.*": head}
-    if task != "TextClassifier":
+    if task not in ("TextClassifier", "ImageClassifier"):
         return task, {}, {}
-    if config.get("activation", "linear") != "linear":
+    # The softmax of a classifier of images is ours by default.
+    softmax = ("softmax",) if task == "ImageClassifier" else ()
+    if config.get("activation") not in (None, "linear", *softmax):
         raise ValueError(
             f"task.json has activation={config['activation']!r}, but the head of a checkpoint of "
             "transformers gives logits. Save the task with activation=None."
@@ -226,15 +252,15 @@ def _model(
     theirs: KerasHubFamily, task: str, ours: dict, settings: dict, dtype: str, tokenizer: Any
 ) -> tuple[Any, WeightTable, dict]:
     """Return the model without weights, the names of its weights, and its config."""
-    family = family_of(theirs.model_type)
-    backbone = family.backbone(**ours, dtype=dtype)
+    backbone = family_of(theirs.model_type).backbone(**ours, dtype=dtype)
+    family = family_of(backbone.family)
     special = getattr(tokenizer, "special_tokens", {})
     ids = {f"{role}_id": tokenizer.token_to_id(token) for role, token in special.items()}
     roles = ("bos_token_id", "eos_token_id", "pad_token_id")
     backbone.source_config = {**theirs.stated, **{r: ids[r] for r in roles if r in ids}}
     if theirs.start and tokenizer is not None:
         backbone.source_config["decoder_start_token_id"] = tokenizer.token_to_id(theirs.start)
-    model, table, extra = backbone, family.weights, {}
+    model, table, extra = backbone, family.table(backbone.get_config()), {}
     if task != "Backbone":
         if task == "Seq2SeqLM":
             settings = {**settings, "start_token_id": ids.get("pad_token_id", 0)}
@@ -243,7 +269,8 @@ def _model(
     architecture = None if task == "Backbone" else family.heads[task].architecture
     config = save.config_of(family, backbone, architecture, extra)
     said = build.arguments(family, config)
-    wrong = [k for k in sorted(said.keys() & ours.keys()) if said[k] != ours[k]]
+    shared = sorted(said.keys() & ours.keys())
+    wrong = [key for key in shared if not has_arguments(ours, {key: said[key]})]
     if wrong:
         words = ", ".join(f"{key}={ours[key]!r}" for key in wrong)
         raise ValueError(f"The config.json of a {family.model_type} cannot say {words}.")

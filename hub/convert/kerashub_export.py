@@ -6,7 +6,7 @@ its answers are ours. The weights are written one at a time.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ import numpy as np
 import keraslite as keras
 from hub.blocks.transformer import activation_of
 from hub.convert.kerashub import Converted, read_arguments
-from hub.convert.kerashub_families import BACKBONES, KerasHubFamily, without_underscores
+from hub.convert.kerashub_families import KerasHubFamily, without_underscores
+from hub.convert.kerashub_image_families import EVERY_BACKBONE
+from hub.convert.kerashub_images import CONVERTER, converter_config
 from hub.convert.kerashub_records import (
     backbone_config,
     metadata,
@@ -30,7 +32,9 @@ from hub.convert.safetensors import check_target
 from hub.families import family_of
 from hub.files import write_json
 from hub.models.backbone import Backbone
+from hub.models.image_backbone import has_arguments
 from hub.preprocessing.audio_converter import WhisperAudioConverter
+from hub.preprocessing.image import ImagePreprocessor
 from hub.tasks.task import Task
 from hub.tokenizers import Tokenizer
 from hub.weights.loading import merged_weights
@@ -95,12 +99,12 @@ def export_to_kerashub(model: Any, folder: Any) -> list[Converted]:
 
 def _family(model_type: str | None, subject: str) -> tuple[str, KerasHubFamily]:
     """Return the prefix of KerasHub's classes of a family, and its table."""
-    for name, theirs in BACKBONES.items():
-        if theirs.model_type == model_type:
+    for name, theirs in EVERY_BACKBONE.items():
+        if model_type in (theirs.model_type, *theirs.others):
             return name.removesuffix("Backbone"), theirs
     listed = ", ".join(
         f"{theirs.model_type} ({name})" if theirs.model_type not in name.lower() else name
-        for name, theirs in BACKBONES.items()
+        for name, theirs in EVERY_BACKBONE.items()
     )
     raise ValueError(
         f"The model type of {subject} is {model_type!r}, which is not written as a preset of "
@@ -115,16 +119,16 @@ class _Preset:
         prefix: of the names of KerasHub's classes.
         theirs: the architecture.
         task: the name of our task that KerasHub has too, else "Backbone".
-        rows: of the head.
     """
 
     def __init__(self, model: Any):
         self.model = model
         self.backbone = model.backbone if isinstance(model, Task) else model
         self.prefix, self.theirs = _family(self.backbone.family, type(model).__name__)
-        self.task, self.rows = "Backbone", {}
+        self.task = "Backbone"
         if isinstance(model, Task) and model.task != _SPEECH:
-            self.task, self.rows = model.task, self._head(model.task)
+            self._check_head(model.task)
+            self.task = model.task
         self.preprocessor = getattr(model, "preprocessor", None)
         self.config, self.arguments = self._configure()
         self.weights = self._weights()
@@ -133,20 +137,19 @@ class _Preset:
         unnamed = [p for p in self.left if not p.removeprefix("backbone/").startswith("pooler/")]
         if unnamed:
             raise ValueError(f"KerasHub's {self.prefix}{self.task} has no place for {unnamed[:8]}.")
+        if self.task in self.theirs.inexact:
+            self._warn(self.theirs.inexact[self.task], 4)
 
-    def _head(self, task: str) -> Mapping[str, str]:
+    def _check_head(self, task: str) -> None:
         if task not in self.theirs.tasks():
             tasks = f", and the tasks {names}" if (names := self.theirs.tasks()) else ""
             raise ValueError(
                 f"KerasHub has no {task} of {self.theirs.model_type}. Its backbone can be written "
                 f"(export_to_kerashub(model.backbone, ...)){tasks}."
             )
-        if task in self.theirs.inexact:
-            self._warn(self.theirs.inexact[task])
-        return self.theirs.heads.get(task, {})
 
-    def _warn(self, why: str) -> None:
-        warnings.warn(f"KerasHub's answers will differ a little: {why}.", stacklevel=5)
+    def _warn(self, why: str, level: int) -> None:
+        warnings.warn(f"KerasHub's answers will differ a little: {why}.", stacklevel=level)
 
     # -- configs ----------------------------------------------------------------------------------
 
@@ -162,14 +165,15 @@ class _Preset:
         wrong = {}
         for key in sorted(ours.keys() - set(_FREE)):
             said, meant = ours[key], again.get(key)
-            if said == meant or (
+            if has_arguments(ours, {key: meant}) or (
                 key == "activation" and activation_of(said) == activation_of(meant)
             ):
                 continue
             if (said, meant) in _NEAR:
                 self._warn(
-                    f"its {self.prefix}Backbone has the tanh form of GELU, this model the exact one"
-                )
+                    f"its {self.prefix}Backbone has the tanh form of GELU, this model the exact "
+                    "one", 5,
+                )  # fmt: skip
             else:
                 wrong[key] = said, meant
         if wrong:
@@ -246,7 +250,7 @@ class _Preset:
                     write_h5(new / file, chain(arrays, self._optimizer() if top else ()))
             preprocessor = self._write_preprocessor(new, dtype)
             if self.task != "Backbone":
-                settings = task_config(self.model, self.rows)
+                settings = task_config(self.model, self.theirs)
                 parts = {"backbone": backbone, "preprocessor": preprocessor}
                 named = record(prefix, f"{prefix}{self.task}", {})
                 named["config"] = {**parts, **named["config"], **settings}
@@ -281,6 +285,8 @@ class _Preset:
         """Write tokenizer, converter and preprocessor; return the record of the last."""
         if self.preprocessor is None:
             return None
+        if isinstance(self.preprocessor, ImagePreprocessor) and not self.theirs.tokenizer:
+            return self._write_image_preprocessor(folder, dtype)
         if not isinstance(getattr(self.preprocessor, "tokenizer", None), Tokenizer):
             raise ValueError(
                 "A preprocessor of KerasHub has a tokenizer, got "
@@ -297,6 +303,19 @@ class _Preset:
         name = f"{self.prefix}{self.task}Preprocessor"
         config = preprocessor_config(self.preprocessor, self.task)
         made = record(self.prefix, name, {"tokenizer": tokenizer, **config}, dtype)
+        write_json(folder / "preprocessor.json", made)
+        return made
+
+    def _write_image_preprocessor(self, folder: Path, dtype: str) -> dict[str, Any]:
+        """Write converter and preprocessor of images; return the record of the latter."""
+        config, differs = converter_config(self.preprocessor)
+        if differs:
+            self._warn(differs, 6)
+        converter = record(self.prefix, f"{self.prefix}ImageConverter", config, dtype)
+        write_json(folder / CONVERTER, converter)
+        config = {"image_converter": converter, "config_file": "preprocessor.json"}
+        name = f"{self.prefix}{self.task}Preprocessor"
+        made = record(self.prefix, name, config, dtype)
         write_json(folder / "preprocessor.json", made)
         return made
 

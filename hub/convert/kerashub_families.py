@@ -8,14 +8,17 @@ heads; tables of positions lack the two rows that RoBERTa and OPT begin with; BE
 ELECTRA have the tanh form of GELU, whatever their papers say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hub.weights.tables import row_pattern
 
 # Our leaf -> its number among the variables of a layer.
-_LEAVES = {"kernel": 0, "bias": 1, "gamma": 0, "beta": 1, "embeddings": 0, "scale": 0}
+_LEAVES = {
+    "kernel": 0, "bias": 1, "gamma": 0, "beta": 1, "embeddings": 0, "scale": 0, "moving_mean": 2,
+    "moving_variance": 3,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,12 @@ class KerasHubFamily:
 
     Attributes:
         model_type: our name of it.
-        config: the keys of its config, which are our arguments, and their types.
+        config: the keys of its config, which are our arguments unless there is a `read`, and their
+            types.
         rows: our path below the backbone -> theirs; of three paths the kernels are joined. The
             numbers stand for `{i}`, `{i}` and `{j}` counted through, `{i}` after the encoder, and
-            1 where the embeddings are projected.
-        tokenizer: the class of its tokenizer.
+            1 where the embeddings are projected. A function of our arguments may return them.
+        tokenizer: the class of its tokenizer; "" if it reads no text.
         fixed: arguments of ours that KerasHub fixes.
         same: arguments of ours that equal another argument in KerasHub.
         leading: unused rows of the table of positions that KerasHub leaves out.
@@ -41,11 +45,15 @@ class KerasHubFamily:
         left: patterns of tensors that are not taken along, and why.
         start: the token that a decoder begins with, where the tokenizer has no role for it.
         identities: our dense layers that KerasHub always has, and ours may lack.
+        read: return our arguments for its config, whose keys and types are right.
+        write: return its config for our arguments; the inverse of `read`.
+        others: further model types of ours that are written as it.
+        head_config: arguments of KerasHub's task -> the only values that ours can have.
     """
 
     model_type: str
     config: Mapping[str, type]
-    rows: Mapping[str, str | tuple[str, ...]]
+    rows: Mapping[str, str | tuple[str, ...]] | Callable[[Mapping[str, Any]], Mapping[str, Any]]
     tokenizer: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     same: Mapping[str, str] = field(default_factory=dict)
@@ -58,6 +66,10 @@ class KerasHubFamily:
     left: Mapping[str, str] = field(default_factory=dict)
     start: str = ""
     identities: tuple[str, ...] = ()
+    read: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    write: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    others: tuple[str, ...] = ()
+    head_config: Mapping[str, Any] = field(default_factory=dict)
 
     def tasks(self) -> list[str]:
         """Return the names of the tasks that KerasHub has for it.
@@ -98,13 +110,14 @@ class KerasHubFamily:
             >>> BACKBONES["BertBackbone"].paths(path, "Backbone", {"num_layers": 2})
             ['layers/transformer_encoder/_self_attention_layer_norm/vars/0']
         """
-        rows = dict(self.rows)
+        rows = dict(self.rows(config) if callable(self.rows) else self.rows)
         if task != "Backbone":
             rows = {f"backbone/{ours}": theirs for ours, theirs in rows.items()}
             rows |= self.heads.get(task, {})
         if path.removeprefix("backbone/") in self.zeros:
             return []
-        for ours, theirs in rows.items():
+        owner = path.rpartition("/")[0]
+        for ours, theirs in ({owner: rows[owner]} if owner in rows else rows).items():
             match = row_pattern(ours).fullmatch(path)
             if match is None:
                 continue
@@ -112,7 +125,7 @@ class KerasHubFamily:
             i, j = int(named.get("i") or 0), int(named.get("j") or 0)
             numbers = {
                 "i": i, "ij": i * config.get("num_inner_repetitions", 1) + j,
-                "after": config["num_layers"] + i,
+                "after": config.get("num_layers", 0) + i,
                 "projected": int(config.get("embedding_dim") != config.get("hidden_dim")),
             }  # fmt: skip
             counted = {name: f"_{n}" if n else "" for name, n in numbers.items()}
@@ -323,7 +336,8 @@ LEFT = {
 }
 # The end of the name of KerasHub's class -> our task; KerasNLP left out "Text".
 TASKS = {
-    "TextClassifier": "TextClassifier", "Classifier": "TextClassifier", "MaskedLM": "MaskedLM",
-    "CausalLM": "CausalLM", "Seq2SeqLM": "Seq2SeqLM",
+    "TextClassifier": "TextClassifier", "ImageClassifier": "ImageClassifier",
+    "Classifier": "TextClassifier", "MaskedLM": "MaskedLM", "CausalLM": "CausalLM",
+    "Seq2SeqLM": "Seq2SeqLM",
 }  # fmt: skip
 ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": "gelu", "gelu_approximate": "gelu_new"}

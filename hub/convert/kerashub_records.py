@@ -14,6 +14,8 @@ from keraslite.naming import to_snake_case
 
 # The versions whose presets are written.
 _KERAS, _KERAS_HUB = "3.15.1", "0.32.0"
+# The prefixes of classes whose modules are not called as Keras calls their objects.
+_FOLDERS = {"ViT": "vit", "ResNet": "resnet"}
 # Arguments of a masked LM's preprocessor of KerasHub that are fixed in ours.
 _MASKING = {"mask_token_rate": 0.8, "random_token_rate": 0.1}
 _GELU = {"module": "builtins", "class_name": "function", "registered_name": "function"}
@@ -34,9 +36,10 @@ def record(
     >>> made["module"], made["config"]
     ('keras_hub.src.models.t5.t5_seq_2_seq_lm', {'name': 't5_seq2_seq_lm'})
     """
-    own = to_snake_case(name)
-    place = f"{to_snake_case(prefix)}.{own.replace('seq2_seq', 'seq_2_seq')}"
-    base: dict[str, Any] = {"name": own}
+    folder = _FOLDERS.get(prefix, to_snake_case(prefix))
+    file = f"{folder}_{to_snake_case(name.removeprefix(prefix))}"
+    place = f"{folder}.{file.replace('seq2_seq', 'seq_2_seq')}"
+    base: dict[str, Any] = {"name": to_snake_case(name)}
     if dtype is not None:
         policy = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": dtype}}
         base |= {"trainable": True, "dtype": {**policy, "registered_name": None}}
@@ -56,6 +59,8 @@ def backbone_config(
         arguments: of our backbone.
         settings: what KerasHub's backbone says of the head: `tie_embedding_weights`.
     """
+    if theirs.write is not None:
+        return theirs.write(arguments)
     config = {key: {**arguments, **settings}[key] for key in theirs.config}
     names = {ours: name for name, ours in ACTIVATIONS.items()}
     names["gelu_pytorch_tanh"] = names["gelu_new"]
@@ -67,23 +72,25 @@ def backbone_config(
     return config
 
 
-def task_config(task: Any, rows: Mapping[str, Any]) -> dict[str, Any]:
+def task_config(task: Any, theirs: KerasHubFamily) -> dict[str, Any]:
     """Return the arguments of KerasHub's task beside backbone and preprocessor.
 
     Args:
         task: ours.
-        rows: of its head, as `KerasHubFamily.heads` has them.
+        theirs: the architecture.
     """
     if task.task == "TextEmbedder":
         return {"pooling_mode": task.pooling, "normalize": task.normalize}
-    if task.task != "TextClassifier":
+    if task.task not in ("TextClassifier", "ImageClassifier"):
         return {}
     config = {
         "num_classes": task.num_classes,
         "activation": keras.activations.serialize(task.activation),
         "dropout": task.dropout.rate,
     }
-    return config | ({"hidden_dim": task.backbone.hidden_dim} if "hidden" in rows else {})
+    if "hidden" in theirs.heads[task.task]:
+        config["hidden_dim"] = task.backbone.hidden_dim
+    return {**config, **theirs.head_config}
 
 
 def preprocessor_config(preprocessor: Any, task: str) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def fill(
     variable.assign(Pending(shape, take) if names else np.zeros(shape, variable.dtype))
     return [
         *([f"{count} joined"] if count > 1 else []),
-        *(["heads joined"] if any(storage != AS_IS for storage in storages.values()) else []),
+        *(["heads joined"] if set(storages.values()) - {AS_IS, _POSITIONS} else []),
         *([f"{rows} rows of zeros before it"] if rows else []),
         *(["zeros, which change nothing"] if not names else []),
     ]
@@ -209,33 +209,38 @@ def split_weight(
     array = array[theirs.leading if "position_embedding" in path else 0 :]
     for name, part in zip(names, np.split(array, len(names), axis=-1), strict=True):
         storage, shape = _storage_of(name), list(part.shape)
-        if storage != AS_IS:
+        if storage == _POSITIONS:
+            shape = shape[1:]
+        elif storage != AS_IS:
             axes = storage.pattern.split()
             at, heads = axes.index("heads") if "heads" in axes else 0, ours["num_heads"]
             shape[at : at + 1] = heads, shape[at] // heads
         yield np.ascontiguousarray(storage.from_checkpoint(part, shape))
 
 
-# The tensors that have an axis of heads in KerasHub, by name -> the storage that joins it.
-_HEADS = {
+_POSITIONS = Storage("positions width -> 1 positions width")
+# The tensors that have other axes in KerasHub, by name -> the storage that makes them ours: those
+# of heads are joined.
+_OTHER_AXES = {
+    r".*/vi_t_patching_and_embedding/position_embedding/vars/0": _POSITIONS,
     r".*/(query|key|value)_dense/vars/0": Storage("inputs heads size -> inputs (heads size)"),
     r".*/(query|key|value)_dense/vars/1": FLAT,
-    r".*/(self|cross)_attention_layer/output_dense/vars/0": Storage(
+    r".*/((self|cross)_attention_layer|mha)/output_dense/vars/0": Storage(
         "heads size outputs -> (heads size) outputs"
     ),
 }
 
 
 def _storage_of(name: str) -> Storage:
-    return next((s for pattern, s in _HEADS.items() if re.fullmatch(pattern, name)), AS_IS)
+    return next((s for pattern, s in _OTHER_AXES.items() if re.fullmatch(pattern, name)), AS_IS)
 
 
 def _fits(
     shape: tuple[int, ...], ours: tuple[int, ...], storage: Storage, config: Mapping[str, Any]
 ) -> bool:
     """Return whether a tensor, its heads joined, has our shape."""
-    if storage == AS_IS:
-        return shape == ours
+    if storage in (AS_IS, _POSITIONS):
+        return (1,) * (storage == _POSITIONS) + shape == ours
     heads = (config["num_heads"], config["hidden_dim"] // config["num_heads"])
     split = heads in pairwise(shape) and len(shape) == len(ours) + 1
     return split and storage.stored_shape(shape) == ours

@@ -84,6 +84,11 @@ class ImagePreprocessor:
             "ConvNext" and "timm" `crop_pct`, the part of the resized image that is left by the
             crop, of "timm" `crop_mode` ("center" or "squash").
 
+    Attributes:
+        resized: what images are resized to, `{"shortest_edge": n}` or a height and a width; None
+            where they are not.
+        cropped: the height and the width of the center that is left; None where all of it is.
+
     Raises:
         ValueError: a setting is unknown, or has a value that is not valid.
 
@@ -119,7 +124,7 @@ class ImagePreprocessor:
                 f"resample must be one of {filters}, got {values['resample']!r}."
             ) from error
         self.settings: dict[str, Any] = values
-        self._resized, self._cropped = _geometry(processor, values)
+        self.resized, self.cropped = _geometry(processor, values)
         self._pixel_values = self._pixel_table()
 
     @property
@@ -281,14 +286,14 @@ class ImagePreprocessor:
                 f"{name} must be of mode 'RGB', got mode {image.mode!r}; convert it, or set "
                 "do_convert_rgb."
             )
-        if self._resized is not None:
-            height, width = _resized_shape(image.height, image.width, self._resized)
+        if self.resized is not None:
+            height, width = _resized_shape(image.height, image.width, self.resized)
             image = image.resize((width, height), settings["resample"])
         pixels = np.asarray(image)
-        if self._cropped is not None:
+        if self.cropped is not None:
             # Of an odd rest timm cuts half, rounded to even, where transformers rounds down.
             pixels = _center_crop(
-                pixels, self._cropped["height"], self._cropped["width"], self.processor == "timm"
+                pixels, self.cropped["height"], self.cropped["width"], self.processor == "timm"
             )
         return self.values(pixels)
 

@@ -2,8 +2,9 @@
 
 python tests/support/kerashub_opens.py FOLDER
 
-Of each folder `<name>` with a batch beside it, `<name>.batch.npz`, the outputs go to `<name>.out.npz`, and
-what KerasHub made of the texts of `<name>.texts.json` to `<name>.ids.json`. `again.json` says how
+Of each folder `<name>` with a batch beside it, `<name>.batch.npz`, the outputs go to `<name>.out.npz`,
+what KerasHub made of its `pictures` to `<name>.pictures.npy`, and what it made of the texts of
+`<name>.texts.json` to `<name>.ids.json`. `again.json` says how
 what KerasHub saves of the model differs from what we wrote.
 """
 
@@ -14,7 +15,10 @@ from pathlib import Path
 import numpy as np
 
 # KerasHub's general classes, which find the class of a preset.
-_CLASSES = ("Backbone", "TextClassifier", "TextEmbedder", "MaskedLM", "CausalLM", "Seq2SeqLM")
+_CLASSES = (
+    "Backbone", "TextClassifier", "TextEmbedder", "MaskedLM", "CausalLM", "Seq2SeqLM",
+    "ImageClassifier",
+)  # fmt: skip
 _SET_ANEW = ("date_saved", "name")  # of a file, and of an object in a process
 
 
@@ -83,13 +87,16 @@ def main(folder: Path) -> None:
         stated = json.loads((preset / ("task.json" if is_task else "config.json")).read_text())
         general = next(base for base in _CLASSES if stated["class_name"].endswith(base))
         model = getattr(models, general).from_preset(str(preset))
-        out = model(batch)
+        pictures = {key: batch.pop(key) for key in list(batch) if key.endswith("pictures")}
+        out = model(batch.get("images", batch))
         out = out if isinstance(out, dict) else {"output": out}
         np.savez(
             folder / f"{name}.out.npz", **{k: keras.ops.convert_to_numpy(v) for k, v in out.items()}
         )
         again = folder / "again" / name
         model.save_to_preset(again)
+        for key, value in pictures.items():
+            np.save(folder / f"{name}.{key}.npy", np.asarray(model.preprocessor(value)))
         texts_file = folder / f"{name}.texts.json"
         if texts_file.exists():
             tokenizer = models.Tokenizer.from_preset(str(preset))

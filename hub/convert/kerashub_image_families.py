@@ -1,0 +1,170 @@
+"""How KerasHub keeps the architectures of images that are ours too: configs and weights, as data.
+
+Traps: layers are counted as Keras sorts a graph, by the distance from the outputs, so that the
+convolution of a shortcut stands before the last convolution of its block; the layers of a ResNet
+have no bias and an epsilon of 1e-5; a basic block of its variant "vd" has a convolution in the
+shortcut that no other library has.
+"""
+
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+from hub.convert.kerashub_families import BACKBONES, KerasHubFamily
+
+_DENSE = {"ImageClassifier": {"head": "task/layers/dense"}}
+
+
+def _check(config: Mapping[str, Any], supported: Mapping[str, tuple]) -> None:
+    """Raise ValueError if keys of a config have other values than the supported ones."""
+    for key, values in supported.items():
+        if config[key] not in values:
+            words = " or ".join(map(repr, values))
+            raise ValueError(f"config.json has {key}={config[key]!r}, supported is {words}.")
+
+
+# -- ViT ------------------------------------------------------------------------------------------
+
+_VIT_NAMES = {
+    "num_layers": "num_layers", "num_heads": "num_heads", "hidden_dim": "hidden_dim",
+    "mlp_dim": "intermediate_dim", "dropout_rate": "dropout",
+    "attention_dropout": "attention_dropout", "layer_norm_epsilon": "layer_norm_epsilon",
+}  # fmt: skip
+_VIT_FIXED = ("use_mha_bias", "use_mlp_bias", "use_class_token", "use_patch_bias")
+
+
+def _read_vit(config: Mapping[str, Any]) -> dict[str, Any]:
+    _check(config, dict.fromkeys(_VIT_FIXED, (True,)))
+    shape, patch = config["image_shape"], config["patch_size"]
+    is_square = len(shape) == 3 and shape[0] == shape[1] and len(patch) == 2
+    if not is_square or None in shape or patch[0] != patch[1] or shape[0] % patch[0]:
+        raise ValueError(
+            f"config.json has image_shape={shape} and patch_size={patch}, expected (height, width, "
+            "channels) of a square that such patches fill."
+        )
+    return {
+        **{ours: config[theirs] for theirs, ours in _VIT_NAMES.items()},
+        "image_size": shape[0], "num_channels": shape[2], "patch_size": patch[0],
+    }  # fmt: skip
+
+
+def _write_vit(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    size = arguments["image_size"]
+    return {
+        "image_shape": [size, size, arguments["num_channels"]],
+        "patch_size": [arguments["patch_size"]] * 2,
+        **{theirs: arguments[ours] for theirs, ours in _VIT_NAMES.items()},
+        **dict.fromkeys(_VIT_FIXED, True),
+    }
+
+
+_EMBEDDING, _ENCODER = "layers/vi_t_patching_and_embedding", "layers/vi_t_encoder"
+_VIT_BLOCK = f"{_ENCODER}/encoder_layers/vi_t_encoder_block{{i}}"
+_VIT_ROWS = {
+    "patch_embedding": f"{_EMBEDDING}/patch_embedding",
+    "class_token": f"{_EMBEDDING}/vars/0",
+    "position_embedding": f"{_EMBEDDING}/position_embedding/vars/0",
+    **{
+        f"blocks/{{i}}/{ours}": f"{_VIT_BLOCK}/{theirs}"
+        for ours, theirs in {
+            "attention_norm": "layer_norm_1", "output_norm": "layer_norm_2",
+            "attention/query": "mha/query_dense", "attention/key": "mha/key_dense",
+            "attention/value": "mha/value_dense", "attention/output_dense": "mha/output_dense",
+            "intermediate": "mlp/dense_1", "output_dense": "mlp/dense_2",
+        }.items()
+    },
+    "final_norm": f"{_ENCODER}/layer_norm",
+}  # fmt: skip
+
+
+# -- ResNet ---------------------------------------------------------------------------------------
+
+_RESNET_NAMES = (
+    "stackwise_num_filters", "stackwise_num_blocks", "use_pre_activation", "image_shape",
+)  # fmt: skip
+
+
+def _read_resnet(config: Mapping[str, Any]) -> dict[str, Any]:
+    filters, blocks = config["input_conv_filters"], config["stackwise_num_blocks"]
+    is_deep = len(filters) > 1
+    newer = ("bottleneck_block_vd",) if is_deep else ()
+    basic = () if config["use_pre_activation"] else ("basic_block",)
+    _check(config, {
+        "input_conv_kernel_sizes": ([3] * len(filters) if is_deep else [7],),
+        "stackwise_num_strides": ([1] + [2] * (len(blocks) - 1),),
+        "block_type": (*basic, "bottleneck_block", *newer),
+        "use_pre_activation": (False,) if is_deep else (False, True),
+    })  # fmt: skip
+    if config["stackwise_num_filters"][0] != 64:
+        raise ValueError(
+            "A ResNet of KerasHub has 64 filters in its first stage, got stackwise_num_filters="
+            f"{config['stackwise_num_filters']}."
+        )
+    return {
+        **{key: config[key] for key in _RESNET_NAMES},
+        "block_type": config["block_type"].removesuffix("_vd"),
+        "pool_in_shortcut": config["block_type"].endswith("_vd"),
+        "input_conv_filters": filters if is_deep else filters[0],
+    }
+
+
+def _write_resnet(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    filters = arguments["input_conv_filters"]
+    is_deep = not isinstance(filters, int)
+    filters = list(filters) if is_deep else [filters]
+    values = {key: arguments[key] for key in _RESNET_NAMES}
+    return {
+        "input_conv_filters": filters,
+        "input_conv_kernel_sizes": [3] * len(filters) if is_deep else [7],
+        "stackwise_num_strides": [1] + [2] * (len(arguments["stackwise_num_blocks"]) - 1),
+        "block_type": arguments["block_type"] + "_vd" * arguments["pool_in_shortcut"],
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()},
+    }
+
+
+def _resnet_rows(arguments: Mapping[str, Any]) -> dict[str, str]:
+    is_v2, stem = arguments["use_pre_activation"], arguments["input_conv_filters"]
+    is_basic = arguments["block_type"] == "basic_block"
+    names = ["conv1"] if isinstance(stem, int) else [f"conv1_{i + 1}" for i in range(len(stem))]
+    convolutions, norms = list(names), [] if is_v2 else list(names)
+    for stage, blocks in enumerate(arguments["stackwise_num_blocks"]):
+        for i in range(blocks):
+            has_shortcut = i == 0 and not (is_basic and stage == 0)
+            parts = ["1", *([] if is_basic else ["2"]), *(["0"] if has_shortcut else [])]
+            parts += ["2" if is_basic else "3"]
+            block = f"conv{stage + 2}_block{i + 1}"
+            convolutions += [f"{block}_{part}" for part in parts]
+            norms += [f"{block}_{part}" for part in (("preact", "1", "2") if is_v2 else parts)]
+    norms += ["post"] if is_v2 else []
+    return {
+        f"{name}_{ours}": f"layers/{theirs}{f'_{n}' if n else ''}"
+        for ours, theirs, every in (
+            ("conv", "conv2d", convolutions), ("bn", "batch_normalization", norms),
+        )
+        for n, name in zip(count(), every)
+    }  # fmt: skip
+
+
+# -- all ------------------------------------------------------------------------------------------
+
+# KerasHub's class -> what it is.
+IMAGE_BACKBONES = {
+    "ViTBackbone": KerasHubFamily(
+        "vit",
+        {"image_shape": list, "patch_size": list, "num_layers": int, "num_heads": int,
+         "hidden_dim": int, "mlp_dim": int, "dropout_rate": float, "attention_dropout": float,
+         "layer_norm_epsilon": float, **dict.fromkeys(_VIT_FIXED, bool)},
+        _VIT_ROWS, "", read=_read_vit, write=_write_vit, others=("timm_vit",), heads=_DENSE,
+        head_config={"pooling": "token", "intermediate_dim": None},
+    ),
+    "ResNetBackbone": KerasHubFamily(
+        "resnet",
+        {"input_conv_filters": list, "input_conv_kernel_sizes": list,
+         "stackwise_num_filters": list, "stackwise_num_blocks": list,
+         "stackwise_num_strides": list, "block_type": str, "use_pre_activation": bool,
+         "image_shape": list},
+        _resnet_rows, "", read=_read_resnet, write=_write_resnet,
+        others=("timm_resnet", "timm_resnetv2"), heads=_DENSE, head_config={"pooling": "avg"},
+    ),
+}  # fmt: skip
+EVERY_BACKBONE = {**BACKBONES, **IMAGE_BACKBONES}
