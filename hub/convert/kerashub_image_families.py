@@ -7,6 +7,7 @@ shortcut that no other library has.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -23,18 +24,24 @@ def _check(config: Mapping[str, Any], supported: Mapping[str, tuple]) -> None:
             raise ValueError(f"config.json has {key}={config[key]!r}, supported is {words}.")
 
 
-# -- ViT ------------------------------------------------------------------------------------------
+# -- ViT and DeiT ---------------------------------------------------------------------------------
 
 _VIT_NAMES = {
     "num_layers": "num_layers", "num_heads": "num_heads", "hidden_dim": "hidden_dim",
     "mlp_dim": "intermediate_dim", "dropout_rate": "dropout",
     "attention_dropout": "attention_dropout", "layer_norm_epsilon": "layer_norm_epsilon",
 }  # fmt: skip
-_VIT_FIXED = ("use_mha_bias", "use_mlp_bias", "use_class_token", "use_patch_bias")
+_DEIT_NAMES = {
+    ours if ours == "intermediate_dim" else theirs: ours for theirs, ours in _VIT_NAMES.items()
+}
+_VIT_BIASES = ("use_mha_bias", "use_mlp_bias", "use_class_token", "use_patch_bias")
+_DEIT_BIASES = ("use_mha_bias",)
 
 
-def _read_vit(config: Mapping[str, Any]) -> dict[str, Any]:
-    _check(config, dict.fromkeys(_VIT_FIXED, (True,)))
+def _read_vit(
+    names: Mapping[str, str], biases: tuple[str, ...], is_distilled: bool, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    _check(config, dict.fromkeys(biases, (True,)))
     shape, patch = config["image_shape"], config["patch_size"]
     is_square = len(shape) == 3 and shape[0] == shape[1] and len(patch) == 2
     if not is_square or None in shape or patch[0] != patch[1] or shape[0] % patch[0]:
@@ -43,38 +50,56 @@ def _read_vit(config: Mapping[str, Any]) -> dict[str, Any]:
             "channels) of a square that such patches fill."
         )
     return {
-        **{ours: config[theirs] for theirs, ours in _VIT_NAMES.items()},
+        **{ours: config[theirs] for theirs, ours in names.items()},
         "image_size": shape[0], "num_channels": shape[2], "patch_size": patch[0],
+        "use_distillation_token": is_distilled,
     }  # fmt: skip
 
 
-def _write_vit(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _write_vit(
+    names: Mapping[str, str], biases: tuple[str, ...], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
     size = arguments["image_size"]
     return {
         "image_shape": [size, size, arguments["num_channels"]],
         "patch_size": [arguments["patch_size"]] * 2,
-        **{theirs: arguments[ours] for theirs, ours in _VIT_NAMES.items()},
-        **dict.fromkeys(_VIT_FIXED, True),
+        **{theirs: arguments[ours] for theirs, ours in names.items()},
+        **dict.fromkeys(biases, True),
     }
 
 
-_EMBEDDING, _ENCODER = "layers/vi_t_patching_and_embedding", "layers/vi_t_encoder"
-_VIT_BLOCK = f"{_ENCODER}/encoder_layers/vi_t_encoder_block{{i}}"
-_VIT_ROWS = {
-    "patch_embedding": f"{_EMBEDDING}/patch_embedding",
-    "class_token": f"{_EMBEDDING}/vars/0",
-    "position_embedding": f"{_EMBEDDING}/position_embedding/vars/0",
-    **{
-        f"blocks/{{i}}/{ours}": f"{_VIT_BLOCK}/{theirs}"
-        for ours, theirs in {
-            "attention_norm": "layer_norm_1", "output_norm": "layer_norm_2",
-            "attention/query": "mha/query_dense", "attention/key": "mha/key_dense",
-            "attention/value": "mha/value_dense", "attention/output_dense": "mha/output_dense",
-            "intermediate": "mlp/dense_1", "output_dense": "mlp/dense_2",
-        }.items()
+def _vit_rows(name: str, embeddings: Mapping[str, str], parts: Mapping[str, str]) -> dict[str, str]:
+    """Return rows: of the embeddings below their layer, and of a block below it."""
+    block = f"layers/{name}_encoder/encoder_layers/{name}_encoder_block{{i}}"
+    parts = {
+        "attention_norm": "layer_norm_1", "output_norm": "layer_norm_2",
+        "attention/query": "mha/query_dense", "attention/key": "mha/key_dense",
+        "attention/value": "mha/value_dense", "attention/output_dense": "mha/output_dense", **parts,
+    }  # fmt: skip
+    return {
+        **{ours: f"layers/{name}_{theirs}" for ours, theirs in embeddings.items()},
+        **{f"blocks/{{i}}/{ours}": f"{block}/{theirs}" for ours, theirs in parts.items()},
+        "final_norm": f"layers/{name}_encoder/layer_norm",
+    }
+
+
+_VIT_ROWS = _vit_rows(
+    "vi_t",
+    {
+        "patch_embedding": "patching_and_embedding/patch_embedding",
+        "class_token": "patching_and_embedding/vars/0",
+        "position_embedding": "patching_and_embedding/position_embedding/vars/0",
     },
-    "final_norm": f"{_ENCODER}/layer_norm",
-}  # fmt: skip
+    {"intermediate": "mlp/dense_1", "output_dense": "mlp/dense_2"},
+)
+_DEIT_ROWS = _vit_rows(
+    "dei_t",
+    {
+        "patch_embedding": "embeddings/patch_embedding", "class_token": "embeddings/vars/0",
+        "distillation_token": "embeddings/vars/1", "position_embedding": "embeddings/vars/2",
+    },
+    {"intermediate": "mlp/dense", "output_dense": "output_layer/dense"},
+)  # fmt: skip
 
 
 # -- ResNet ---------------------------------------------------------------------------------------
@@ -147,15 +172,29 @@ def _resnet_rows(arguments: Mapping[str, Any]) -> dict[str, str]:
 
 # -- all ------------------------------------------------------------------------------------------
 
+_VIT_TYPES = {
+    "image_shape": list, "patch_size": list, "num_layers": int, "num_heads": int,
+    "hidden_dim": int, "dropout_rate": float, "attention_dropout": float,
+    "layer_norm_epsilon": float,
+}  # fmt: skip
 # KerasHub's class -> what it is.
 IMAGE_BACKBONES = {
     "ViTBackbone": KerasHubFamily(
         "vit",
-        {"image_shape": list, "patch_size": list, "num_layers": int, "num_heads": int,
-         "hidden_dim": int, "mlp_dim": int, "dropout_rate": float, "attention_dropout": float,
-         "layer_norm_epsilon": float, **dict.fromkeys(_VIT_FIXED, bool)},
-        _VIT_ROWS, "", read=_read_vit, write=_write_vit, others=("timm_vit",), heads=_DENSE,
+        {**_VIT_TYPES, "mlp_dim": int, **dict.fromkeys(_VIT_BIASES, bool)},
+        _VIT_ROWS, "", read=partial(_read_vit, _VIT_NAMES, _VIT_BIASES, False),
+        write=partial(_write_vit, _VIT_NAMES, _VIT_BIASES), others=("timm_vit",), heads=_DENSE,
         head_config={"pooling": "token", "intermediate_dim": None},
+    ),
+    "DeiTBackbone": KerasHubFamily(
+        "deit", {**_VIT_TYPES, "intermediate_dim": int, **dict.fromkeys(_DEIT_BIASES, bool)},
+        _DEIT_ROWS, "", read=partial(_read_vit, _DEIT_NAMES, _DEIT_BIASES, True),
+        write=partial(_write_vit, _DEIT_NAMES, _DEIT_BIASES), others=("timm_deit_distilled",),
+        heads=_DENSE,
+        inexact={
+            "ImageClassifier": "KerasHub's head is over the class token alone, this family has one "
+            "over the token of the distillation too"
+        },
     ),
     "ResNetBackbone": KerasHubFamily(
         "resnet",

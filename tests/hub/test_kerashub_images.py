@@ -31,6 +31,7 @@ _DEEP = {**_RESNET, "input_conv_filters": (4, 6, 64)}
 WRITTEN = {
     "vit": ("ViT", _VIT, None, "jax"),
     "vit-classes": ("ViT", _VIT, ("ViT", {"size": 16}), "torch"),
+    "deit": ("DeiT", _VIT, None, "torch"),
     "resnet": ("ResNet", {**_RESNET, "block_type": "basic_block"}, None, "tensorflow"),
     "resnet-classes": (
         "ResNet", _RESNET, ("Bit", {"size": 32, "crop_size": 32, "resample": 2}), "torch"
@@ -46,7 +47,10 @@ LEVELS = 2.5  # of 256: both sides round to bytes where they resize, Pillow alon
 def written_model(name):
     """A random model of ours."""
     prefix, sizes, images, _ = WRITTEN[name]
-    model = getattr(hub, f"{prefix}Backbone")(**sizes)
+    if prefix == "DeiT":
+        model = hub.ViTBackbone(**sizes, use_distillation_token=True)
+    else:
+        model = getattr(hub, f"{prefix}Backbone")(**sizes)
     if images is not None:
         preprocessor = hub.ImagePreprocessor(images[0], **images[1])
         model = hub.ImageClassifier(model, 3, preprocessor)
@@ -63,7 +67,7 @@ def both(tmp_path_factory):
     for name, (_, _, images, backend) in WRITTEN.items():
         with keras.use_backend(backend if backend in BACKENDS else BACKENDS[-1]):
             model = written_model(name)
-            is_vit = WRITTEN[name][0] == "ViT"
+            is_vit = WRITTEN[name][0] in ("ViT", "DeiT")
             batch = {"images": tiny.images((16, 16, 3) if is_vit else (48, 40, 3))}
             answers[name] = keras.ops.convert_to_numpy(model(batch["images"]))
             hub.export_to_kerashub(model, folder / "exported" / name)
@@ -227,6 +231,13 @@ def test_models_are_refused(tmp_path, given, words):
     with keras.use_backend("numpy"), pytest.raises(ValueError, match=words):
         hub.export_to_kerashub(hub.ViTBackbone(**{**_VIT, **given}), tmp_path / "out")
     assert list(tmp_path.glob("out/*")) == []
+
+
+def test_the_second_head_of_a_deit_is_refused(tmp_path):
+    with keras.use_backend("numpy"):
+        model = hub.ImageClassifier(hub.ViTBackbone(**_VIT, use_distillation_token=True), 2)
+    with pytest.raises(ValueError, match="DeiTImageClassifier has no place for .'head_dist/kernel"):
+        hub.export_to_kerashub(model, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,10 @@ _SQUEEZED = {
 MADE = {
     "vit": ("ViT", _VIT, None, None),
     "vit-classes": ("ViT", _VIT, {"num_classes": 3, "activation": "softmax"}, _CROPPED),
+    "deit": (
+        "DeiT", {("intermediate_dim" if k == "mlp_dim" else k): v for k, v in _VIT.items()}, None,
+        None,
+    ),
     "resnet": ("ResNet", {**_RESNET, "stackwise_num_blocks": [2, 1]}, None, None),
     "resnet-classes": (
         "ResNet", {**_RESNET, "block_type": "bottleneck_block"}, {"num_classes": 3}, _SQUEEZED,
