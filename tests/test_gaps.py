@@ -19,7 +19,6 @@ STEPS = np.ones((2, 3, 4), "float32")
 # Backbones of images that KerasHub has too, but whose presets are not read or written: small ones.
 ELSEWHERE_IN_KERASHUB = {
     "DenseNetBackbone": {"stackwise_num_repeats": (1,), "growth_rate": 4},
-    "EfficientNetBackbone": {},
     "MobileNetBackbone": {},
     "VGGBackbone": {"stackwise_num_repeats": (1,), "stackwise_num_filters": (4,),
                     "pooling_hidden_dim": 4},
@@ -77,6 +76,15 @@ def _to_kerashub(name):
         hub.export_to_kerashub(model, f"{folder}/preset")
 
 
+def _fused_to_kerashub():
+    with keras.use_backend("numpy"), tempfile.TemporaryDirectory() as folder:
+        stages = {"block_types": "fused", "output_filters": 8, "num_repeats": 1,
+                  "kernel_sizes": 3, "expansion_ratios": 1, "strides": 1}  # fmt: skip
+        sizes = {f"stackwise_{name}": (value,) for name, value in stages.items()}
+        model = hub.EfficientNetBackbone(**sizes, padding="symmetric")
+        hub.export_to_kerashub(model, f"{folder}/preset")
+
+
 def _of_kerashub(name):
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "source")
@@ -124,6 +132,7 @@ GAPS = {
         )
         for name in ELSEWHERE_IN_KERASHUB
     },
+    "EfficientNetBackbone of V2 as a preset of KerasHub": _fused_to_kerashub,
     "fit under tf.distribute.MirroredStrategy": _fit_by_replicas,
     "torch.export(strict=True) of BatchNormalization in a list of layers": (
         _statistics_by_strict_export

@@ -42,6 +42,7 @@ _WORDS = {
     int: "a positive int", float: "a float", bool: "a bool", str: "a string",
     list: "a list of positive ints",
 }  # fmt: skip
+_SHAPES = ("image_shape", "input_shape")  # None where images may be of any size
 _COMMON = ("name", "trainable", "dtype")  # of any Keras config, of no use here
 
 
@@ -102,7 +103,7 @@ def convert_kerashub(source: PresetFiles, target: Path) -> list[Converted]:
     with KerasHubWeights(source) as tensors, keras.use_backend("numpy"):
         depth = ours.get("num_groups", ours.get("num_layers", 0))
         depth *= ours.get("num_inner_repetitions", 1)
-        depth += sum(ours.get("stackwise_num_blocks", ()))
+        depth += sum(ours.get("stackwise_num_blocks", ours.get("stackwise_num_repeats", ())))
         if depth > len(tensors):
             raise ValueError(f"The config has {depth} layers, the file {len(tensors)} tensors.")
         task, settings, why = _task_of(theirs, source, config_of_preset, ours)
@@ -185,7 +186,7 @@ def read_arguments(theirs: KerasHubFamily, config: Mapping, place: str) -> dict[
     arguments = {}
     for key, cls in theirs.config.items():
         value = config.get(key)
-        if key == "activation":
+        if key == "activation" and theirs.read is None:
             name = value.get("config") if isinstance(value, dict) else value
             name = name.rpartition(">")[2] if isinstance(name, str) else None
             if name not in ACTIVATIONS:
@@ -193,6 +194,8 @@ def read_arguments(theirs: KerasHubFamily, config: Mapping, place: str) -> dict[
             value = ACTIVATIONS[name]
         elif value is None and key == "key_value_dim":
             continue
+        elif cls is object:
+            pass
         elif type(value) not in ((int, float) if cls is float else (cls,)) or (
             cls in (int, list) and not _are_sizes(value, key)
         ):
@@ -205,9 +208,9 @@ def read_arguments(theirs: KerasHubFamily, config: Mapping, place: str) -> dict[
 
 
 def _are_sizes(value: int | list, key: str) -> bool:
-    """Return whether an int is positive, or all in a list are; images may be of any size."""
+    """Return whether an int is positive, or all in a list are."""
     sizes = value if isinstance(value, list) else [value]
-    sizes = [n for n in sizes if n is not None or key != "image_shape"]
+    sizes = [n for n in sizes if n is not None or key not in _SHAPES]
     return bool(sizes) and all(type(n) is int and 0 < n < 2**31 for n in sizes)
 
 

@@ -286,7 +286,7 @@ class _Preset:
         if self.preprocessor is None:
             return None
         if isinstance(self.preprocessor, ImagePreprocessor) and not self.theirs.tokenizer:
-            return self._write_image_preprocessor(folder, dtype)
+            return self._write_image_preprocessor(folder)
         if not isinstance(getattr(self.preprocessor, "tokenizer", None), Tokenizer):
             raise ValueError(
                 "A preprocessor of KerasHub has a tokenizer, got "
@@ -306,16 +306,16 @@ class _Preset:
         write_json(folder / "preprocessor.json", made)
         return made
 
-    def _write_image_preprocessor(self, folder: Path, dtype: str) -> dict[str, Any]:
+    def _write_image_preprocessor(self, folder: Path) -> dict[str, Any]:
         """Write converter and preprocessor of images; return the record of the latter."""
         config, differs = converter_config(self.preprocessor)
         if differs:
             self._warn(differs, 6)
-        converter = record(self.prefix, f"{self.prefix}ImageConverter", config, dtype)
+        converter = record(self.prefix, f"{self.prefix}ImageConverter", config, "float32")
         write_json(folder / CONVERTER, converter)
         config = {"image_converter": converter, "config_file": "preprocessor.json"}
         name = f"{self.prefix}{self.task}Preprocessor"
-        made = record(self.prefix, name, config, dtype)
+        made = record(self.prefix, name, config, "float32")
         write_json(folder / "preprocessor.json", made)
         return made
 

@@ -28,7 +28,7 @@ class KerasHubFamily:
     Attributes:
         model_type: our name of it.
         config: the keys of its config, which are our arguments unless there is a `read`, and their
-            types.
+            types; object for a value that `read` checks.
         rows: our path below the backbone -> theirs; of three paths the kernels are joined. The
             numbers stand for `{i}`, `{i}` and `{j}` counted through, `{i}` after the encoder, and
             1 where the embeddings are projected. A function of our arguments may return them.

@@ -3,15 +3,16 @@
 Traps: layers are counted as Keras sorts a graph, by the distance from the outputs, so that the
 convolution of a shortcut stands before the last convolution of its block; the layers of a ResNet
 have no bias and an epsilon of 1e-5; a basic block of its variant "vd" has a convolution in the
-shortcut that no other library has.
+shortcut that no other library has; of EfficientNet's blocks those called "v1" are timm's.
 """
 
+import math
 from collections.abc import Mapping
 from functools import partial
-from itertools import count
 from typing import Any
 
 from hub.convert.kerashub_families import BACKBONES, KerasHubFamily
+from hub.models.applications.efficientnet import block_name
 
 _DENSE = {"ImageClassifier": {"head": "task/layers/dense"}}
 
@@ -22,6 +23,19 @@ def _check(config: Mapping[str, Any], supported: Mapping[str, tuple]) -> None:
         if config[key] not in values:
             words = " or ".join(map(repr, values))
             raise ValueError(f"config.json has {key}={config[key]!r}, supported is {words}.")
+
+
+def _counted(every: Mapping[str, list[str]]) -> dict[str, str]:
+    """Return our layer -> theirs: a class, and a number that the first layer lacks.
+
+    Args:
+        every: the class in KerasHub -> our layers in the order in which they are counted there.
+    """
+    return {
+        name: f"layers/{theirs}{f'_{n}' if n else ''}"
+        for theirs, names in every.items()
+        for n, name in enumerate(names)
+    }
 
 
 # -- ViT and DeiT ---------------------------------------------------------------------------------
@@ -161,13 +175,80 @@ def _resnet_rows(arguments: Mapping[str, Any]) -> dict[str, str]:
             convolutions += [f"{block}_{part}" for part in parts]
             norms += [f"{block}_{part}" for part in (("preact", "1", "2") if is_v2 else parts)]
     norms += ["post"] if is_v2 else []
-    return {
-        f"{name}_{ours}": f"layers/{theirs}{f'_{n}' if n else ''}"
-        for ours, theirs, every in (
-            ("conv", "conv2d", convolutions), ("bn", "batch_normalization", norms),
-        )
-        for n, name in zip(count(), every)
+    return _counted(
+        {"conv2d": [f"{name}_conv" for name in convolutions],
+         "batch_normalization": [f"{name}_bn" for name in norms]}
+    )  # fmt: skip
+
+
+# -- EfficientNet ---------------------------------------------------------------------------------
+
+# Their keys of stages -> ours.
+_STAGES = {
+    f"stackwise_{name}": f"stackwise_{name}"
+    for name in ("kernel_sizes", "num_repeats", "output_filters", "expansion_ratios", "strides")
+}
+_EFFICIENT_NAMES = {
+    **_STAGES, "dropout": "dropout", "depth_divisor": "depth_divisor", "activation": "activation",
+    "cap_round_filter_decrease": "cap_round_filter_decrease", "input_shape": "image_shape",
+    "batch_norm_momentum": "batch_norm_momentum", "batch_norm_epsilon": "batch_norm_epsilon",
+}  # fmt: skip
+# Their keys that repeat a number for each stage -> ours.
+_REPEATED = {
+    "stackwise_width_coefficients": "width_coefficient",
+    "stackwise_depth_coefficients": "depth_coefficient",
+    "stackwise_squeeze_and_excite_ratios": "squeeze_and_excite_ratio",
+}
+# What it must have else, of the keys that are no list.
+_EFFICIENT_FIXED = {
+    "include_stem_padding": True, "use_depth_divisor_as_min_depth": True,
+    "stem_conv_padding": "valid", "projection_activation": None,
+}  # fmt: skip
+
+
+def _read_efficientnet(config: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = {}
+    for theirs, ours in _REPEATED.items():
+        numbers[ours] = config[theirs][0] if isinstance(config[theirs], list) else None
+        if type(numbers[ours]) not in (int, float) or not 0 < numbers[ours] < 100:
+            raise ValueError(f"config.json has {theirs}={config[theirs]!r}, expected numbers.")
+    stem = config["stackwise_input_filters"][0]
+    arguments = {ours: config[theirs] for theirs, ours in _EFFICIENT_NAMES.items()} | numbers
+    arguments |= {
+        "input_conv_filters": stem, "padding": "symmetric", "symmetric_blocks": [],
+        "stackwise_block_types": ["unfused"] * len(config["stackwise_strides"]),
     }  # fmt: skip
+    written = _write_efficientnet(arguments)
+    _check(config, {k: (v,) for k, v in written.items() if k != "min_depth"})
+    return arguments
+
+
+def _write_efficientnet(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    config = {theirs: arguments[ours] for theirs, ours in _EFFICIENT_NAMES.items()}
+    config = {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
+    filters, stages = config["stackwise_output_filters"], len(config["stackwise_strides"])
+    return {
+        **config, **_EFFICIENT_FIXED, "min_depth": None,
+        **{theirs: [arguments[ours]] * stages for theirs, ours in _REPEATED.items()},
+        "stackwise_input_filters": [arguments["input_conv_filters"], *filters[:-1]],
+        "stackwise_block_types": ["v1"] * stages, "stackwise_force_input_filters": [0] * stages,
+    }  # fmt: skip
+
+
+def _efficientnet_rows(arguments: Mapping[str, Any]) -> dict[str, str]:
+    convolutions, norms, depthwise = ["stem_conv"], ["stem_bn"], []
+    columns = (arguments["stackwise_num_repeats"], arguments["stackwise_expansion_ratios"])
+    for stage, (repeats, ratio) in enumerate(zip(*columns, strict=True)):
+        for i in range(math.ceil(arguments["depth_coefficient"] * repeats)):
+            block, expand = block_name(stage, i), [] if ratio == 1 else ["expand_"]
+            parts = [f"{part}conv" for part in expand] + ["se_reduce", "se_expand", "project_conv"]
+            convolutions += [f"{block}{part}" for part in parts]
+            norms += [f"{block}{part}bn" for part in (*expand, "", "project_")]
+            depthwise.append(f"{block}dwconv")
+    return _counted({
+        "conv2d": [*convolutions, "top_conv"], "batch_normalization": [*norms, "top_bn"],
+        "depthwise_conv2d": depthwise,
+    })  # fmt: skip
 
 
 # -- all ------------------------------------------------------------------------------------------
@@ -204,6 +285,16 @@ IMAGE_BACKBONES = {
          "image_shape": list},
         _resnet_rows, "", read=_read_resnet, write=_write_resnet,
         others=("timm_resnet", "timm_resnetv2"), heads=_DENSE, head_config={"pooling": "avg"},
+    ),
+    "EfficientNetBackbone": KerasHubFamily(
+        "timm_efficientnet",
+        {**dict.fromkeys(_STAGES, list), **dict.fromkeys((*_REPEATED, *_EFFICIENT_FIXED), object),
+         "stackwise_input_filters": list, "stackwise_block_types": object,
+         "stackwise_force_input_filters": object, "min_depth": object, "dropout": float,
+         "depth_divisor": int, "activation": str, "cap_round_filter_decrease": bool,
+         "input_shape": list, "batch_norm_momentum": float, "batch_norm_epsilon": float},
+        _efficientnet_rows, "", read=_read_efficientnet, write=_write_efficientnet,
+        others=("efficientnet",), heads=_DENSE, head_config={"pooling": "avg"},
     ),
 }  # fmt: skip
 EVERY_BACKBONE = {**BACKBONES, **IMAGE_BACKBONES}

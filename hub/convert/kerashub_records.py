@@ -15,7 +15,7 @@ from keraslite.naming import to_snake_case
 # The versions whose presets are written.
 _KERAS, _KERAS_HUB = "3.15.1", "0.32.0"
 # The prefixes of classes whose modules are not called as Keras calls their objects.
-_FOLDERS = {"ViT": "vit", "DeiT": "deit", "ResNet": "resnet"}
+_FOLDERS = {"ViT": "vit", "DeiT": "deit", "ResNet": "resnet", "EfficientNet": "efficientnet"}
 # Arguments of a masked LM's preprocessor of KerasHub that are fixed in ours.
 _MASKING = {"mask_token_rate": 0.8, "random_token_rate": 0.1}
 _GELU = {"module": "builtins", "class_name": "function", "registered_name": "function"}

@@ -26,6 +26,12 @@ _VIT = {
 }  # fmt: skip
 _RESNET = {"stackwise_num_filters": (64, 8), "stackwise_num_blocks": (1, 2)}
 _DEEP = {**_RESNET, "input_conv_filters": (4, 6, 64)}
+_EFFICIENT = {
+    "stackwise_output_filters": (16, 24), "stackwise_num_repeats": (1, 2),
+    "stackwise_kernel_sizes": (3, 5), "stackwise_expansion_ratios": (1, 4),
+    "stackwise_strides": (1, 2), "stackwise_block_types": ("unfused", "unfused"),
+    "depth_coefficient": 1.2, "width_coefficient": 0.5, "padding": "symmetric",
+}  # fmt: skip
 # Name -> the prefix of the classes, arguments of the backbone, the preprocessor of a classifier or
 # None, and the backend.
 WRITTEN = {
@@ -39,8 +45,9 @@ WRITTEN = {
     "resnet-v2": ("ResNet", {**_RESNET, "use_pre_activation": True}, None, "torch"),
     "resnet-deep": ("ResNet", {**_DEEP, "block_type": "basic_block"}, None, "torch"),
     "resnet-vd": ("ResNet", {**_DEEP, "pool_in_shortcut": True}, None, "torch"),
+    "efficientnet": ("EfficientNet", _EFFICIENT, None, "torch"),
 }  # fmt: skip
-IN_TIMM = ("resnet-v2", "resnet-vd")
+IN_TIMM = ("resnet-v2", "resnet-vd", "efficientnet")
 LEVELS = 2.5  # of 256: both sides round to bytes where they resize, Pillow along each axis
 
 
@@ -186,6 +193,14 @@ REFUSED = {
         ("config.json", {"block_type": "basic_block_vd"}, "supported is 'basic_block' or"),
         ("config.json", {"use_pre_activation": True}, "supported is 'bottleneck_block'"),
         ("config.json", {"stackwise_num_blocks": [2, 2]}, "do not fit"),
+    ],
+    "efficientnet": [
+        ("config.json", {"stackwise_block_types": ["fused"] * 7}, "stackwise_block_types=.'fused'"),
+        ("config.json", {"stackwise_squeeze_and_excite_ratios": [0] * 7}, "expected numbers"),
+        ("config.json", {"stackwise_width_coefficients": [1] * 6 + [2]}, "width_coefficients=.1"),
+        ("config.json", {"projection_activation": "relu"}, "projection_activation='relu'"),
+        ("config.json", {"stackwise_input_filters": [8] * 7}, "stackwise_input_filters=.8"),
+        ("config.json", {"activation": "gelu"}, "timm has no architecture with"),
     ],
 }  # fmt: skip
 

@@ -22,6 +22,17 @@ _RESNET = {
     "stackwise_num_strides": [1, 2], "block_type": "basic_block",
 }  # fmt: skip
 _TIMM = {"stackwise_num_filters": [64, 128, 256, 512], "stackwise_num_strides": [1, 2, 2, 2]}
+_B0 = {
+    "stackwise_kernel_sizes": [3, 3, 5, 3, 5, 5, 3],
+    "stackwise_num_repeats": [1, 2, 2, 3, 3, 4, 1],
+    "stackwise_input_filters": [32, 16, 24, 40, 80, 112, 192],
+    "stackwise_output_filters": [16, 24, 40, 80, 112, 192, 320],
+    "stackwise_expansion_ratios": [1, 6, 6, 6, 6, 6, 6],
+    "stackwise_strides": [1, 2, 2, 2, 1, 2, 1], "stackwise_block_types": ["v1"] * 7,
+    "stackwise_width_coefficients": [1.0] * 7, "stackwise_depth_coefficients": [1.0] * 7,
+    "stackwise_squeeze_and_excite_ratios": [0.25] * 7, "min_depth": None, "dropout": 0,
+    "use_depth_divisor_as_min_depth": True, "cap_round_filter_decrease": True,
+}  # fmt: skip
 _CROPPED = {"image_size": (16, 16), "scale": 1 / 127.5, "offset": -1, "antialias": True}
 _SQUEEZED = {
     "image_size": (32, 24), "scale": [0.01, 0.02, 0.03], "offset": [1, 2, 3], "antialias": True,
@@ -52,6 +63,7 @@ MADE = {
          "input_conv_filters": [32, 32, 64], "input_conv_kernel_sizes": [3, 3, 3]},
         {"num_classes": 3}, None,
     ),
+    "efficientnet": ("EfficientNet", _B0, {"num_classes": 3}, None),
 }  # fmt: skip
 
 
@@ -79,7 +91,7 @@ def pictures(size):
 
 def images(shape, count=2):
     """Ready inputs of a model."""
-    sizes = [48 if n is None else n for n in shape]
+    sizes = [64 if n is None else n for n in shape]
     return np.random.default_rng(0).normal(size=(count, *sizes)).astype("float32")
 
 
@@ -91,7 +103,7 @@ def main(folder: Path) -> None:
     models, generator = keras_hub.models, np.random.default_rng(1)
     for name, (family, given, task, converter) in MADE.items():
         model = backbone = getattr(models, f"{family}Backbone")(**given)
-        found = {"images": images(backbone.image_shape)}
+        found = {"images": images(backbone.input.shape[1:])}
         if task is not None:
             preprocessor = None
             if converter is not None:

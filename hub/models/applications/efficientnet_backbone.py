@@ -86,6 +86,8 @@ class EfficientNetBackbone(ImageBackbone):
         if padding not in _PADDINGS:
             raise ValueError(f"padding must be one of {_PADDINGS}, got {padding!r}.")
         layout = _layout(self.keep_config(locals()))
+        if padding != "bottom_right":  # which transformers has alone
+            self.default_family = "timm_efficientnet"
         super().__init__(partial(features, layout=layout), image_shape, **kwargs)
 
 
