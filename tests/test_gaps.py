@@ -17,6 +17,8 @@ from keraslite import layers
 
 STEPS = np.ones((2, 3, 4), "float32")
 # Backbones of images that KerasHub has too, but whose presets are not read or written: small ones.
+# KerasHub has the layers before the classes of VGG and MobileNet in its classifier, pads DenseNet
+# as TensorFlow does, and has Keras's epsilon in Xception, which no checkpoint of timm has.
 ELSEWHERE_IN_KERASHUB = {
     "DenseNetBackbone": {"stackwise_num_repeats": (1,), "growth_rate": 4},
     "MobileNetBackbone": {},
