@@ -50,8 +50,8 @@ def read_image_converter(source: PresetFiles) -> ImagePreprocessor | None:
     mean = -np.broadcast_to(0.0 if config.get("offset") is None else config["offset"], 3) * std
     settings: dict[str, Any] = {
         "rescale_factor": _SCALE, "resample": _FILTERS[interpolation],
-        "image_mean": [float(f"{value:.9g}") for value in mean],
-        "image_std": [float(f"{value:.9g}") for value in std],
+        "image_mean": [float(f"{value:.7g}") for value in mean],
+        "image_std": [float(f"{value:.7g}") for value in std],
     }  # fmt: skip
     if size is None:
         return ImagePreprocessor("ViT", do_resize=False, **settings)

@@ -135,8 +135,9 @@ def assert_same_pixels(preprocessor, theirs):
     black, next_to = (preprocessor.values(np.full((1, 1, 3), v, "uint8")) for v in (0, 1))
     for key, size in tiny.sizes_of_pictures(preprocessor.image_size).items():
         ours = preprocessor(list(tiny.pictures(size)))
-        levels = LEVELS if key == "larger_pictures" else 1e-4
-        assert_close(ours / (next_to - black), theirs[key] / (next_to - black), 0, levels)
+        levels = LEVELS if key == "larger_pictures" else 0.0
+        step = next_to - black
+        assert_close(ours / step, theirs[key] / step, rtol=1e-5, atol=levels, share=1e-5)
 
 
 @pytest.mark.parametrize("name", ["vit-classes", "resnet-classes"])
