@@ -28,6 +28,14 @@ from keraslite.backend.freed_memory import release_freed_memory
 pytest_plugins = ["hub_server", "kerashub_presets"]
 
 
+@pytest.fixture(autouse=True)
+def _no_compilations_left():
+    """Forget what torch.compile made: of the functions that layers share it makes a few, no more."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request):
     """The name of a backend, which is the current one during the test."""

@@ -625,7 +625,6 @@ def test_a_compiled_model_has_no_graph_break(on_torch):
     ])  # fmt: skip
     ids = torch.from_numpy(RNG.integers(0, 11, (4, 5)).astype("int32"))
     want = model(ids)
-    torch._dynamo.reset()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(ids), want)
     torch.testing.assert_close(compiled(ids), want)
@@ -644,7 +643,6 @@ def test_a_compiled_model_has_no_graph_break(on_torch):
 def test_models_of_all_kinds_compile_without_a_graph_break(on_torch, make):
     model = make()
     want = model(X)
-    torch._dynamo.reset()
     x = torch.from_numpy(X)
     torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(x), want)
 
@@ -661,7 +659,6 @@ def test_fit_can_compile_its_step(on_torch, monkeypatch):
         model.compile(optimizers.SGD(0.1), "mse", **arguments)
         return model.fit(X, X[:, :2], epochs=3, verbose=0, shuffle=False).history["loss"]
 
-    torch._dynamo.reset()
     np.testing.assert_allclose(losses_of(jit_compile=True), losses_of(), rtol=1e-4)
 
 
