@@ -272,8 +272,8 @@ def test_the_towers_of_clip_are_two_files(tmp_path):
     expected = task.predict(pixels, labels=labels, verbose=0)
     assert_equal(scores, expected)
     assert_equal(task.compiled_for("openvino").predict(pixels, labels=labels, verbose=0), expected)
-    with pytest.raises(ValueError, match=r"image and text.* takes no \['calibration'\]"):
-        task.compiled_for("openvino", calibration=pixels)
+    with pytest.raises(ValueError, match=r"image and text.* takes no \['input_signature'\]"):
+        task.compiled_for("openvino", input_signature=pixels)
 
 
 SERVED = ("onnx", "openvino", "tf_saved_model", "torch", "stablehlo")
