@@ -82,6 +82,7 @@ def _members(path: Path, file: Any, size: int) -> Iterator[tuple[str, bytes]]:
             check_overlaps(path, [(path, *stored_span(path, file, i, size)) for i in infos])
             for info in infos:
                 yield info.filename.removesuffix(".npy"), archive.read(info)  # looks at its sum
+    # zipfile raises NotImplementedError for an unknown compression, RuntimeError for encryption.
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise BadFileError(f"they are no .npz file, or cut off ({error})") from error
 

@@ -44,7 +44,7 @@ class PickledDtype(Record):
         """Return the dtype.
 
         Raises:
-            BadFileError: it is none of numbers or Python objects.
+            BadFileError: the dtype is neither a number nor a Python object.
         """
         code, order = self.arguments[0], self.state[1] if self.state else "="
         code, order = (x.decode() if isinstance(x, bytes) else x for x in (code, order))

@@ -15,7 +15,7 @@ class BadFileError(ValueError):
 
 
 class Global(NamedTuple):
-    """What a pickle names: `module name`, which stays a name."""
+    """A class or function that a pickle names, as `module name`; it is never imported."""
 
     name: str
 

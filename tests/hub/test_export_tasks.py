@@ -122,7 +122,7 @@ PLACES = [(format, BACKENDS[i % len(BACKENDS)]) for i, format in enumerate(
 @pytest.mark.parametrize(("format", "backend"), PLACES)
 def test_bert_is_a_file_of_each_format(format, backend, tmp_path):
     if not export_cases.can_open(format):
-        pytest.skip(f"{format} is not to be had here")
+        pytest.skip(f"the packages that open {format} are not installed")
     with keras.use_backend(backend):
         model = random_weights(hub.TextClassifier(hub.BertBackbone(20, **SIZES), 3))
         path = tmp_path / f"bert{export_cases.EXAMPLE.OPENERS[format][0]}"

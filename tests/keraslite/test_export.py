@@ -29,7 +29,7 @@ CASES = [
 
 def check(model, format, backend, tmp_path):
     if not can_open(format):
-        pytest.skip(f"{format} is not to be had here")
+        pytest.skip(f"the packages that open {format} are not installed")
     if (model, format) == ("lstm", "tfjs") and EXAMPLE.node_modules() is None:
         pytest.skip("TensorFlow itself does not run the loops that are written for TensorFlow.js")
     path = tmp_path / f"model{EXAMPLE.OPENERS[format][0]}"

@@ -18,7 +18,9 @@ from keraslite.export.signature import TensorSpec, signature_of
 
 LIVE = BACKENDS[0]
 needs = {
-    format: pytest.mark.skipif(not can_open(format), reason=f"{format} is not to be had here")
+    format: pytest.mark.skipif(
+        not can_open(format), reason=f"the packages that open {format} are not installed"
+    )
     for format in formats.FORMATS
 }
 

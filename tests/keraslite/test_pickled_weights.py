@@ -38,7 +38,7 @@ def config(tmp_path_factory):
 
 
 def npz(**objects):
-    """What Keras writes for the dicts of objects."""
+    """Return the bytes of an .npz file of dicts of arrays, pickled as Keras does."""
     file = io.BytesIO()
     np.savez(file, **{"layers/dense": {"0": KERNEL, "1": KERNEL[0]}} | objects)
     return file.getvalue()
