@@ -10,6 +10,9 @@ from keraslite.registry import deserialize_keras_object, serialize_keras_object
 from keraslite.scopes import scopes
 from keraslite.symbolic import KerasTensor, Node, infer, values_of
 
+# What calls leave behind, which a copy has no part in.
+_NOT_COPIED = ("_kl_first_call", "_kl_losses", "_kl_dropout_masks")
+
 
 class first_call_property:  # noqa: N801 - used like `property`
     """A property of an operation's first symbolic call.
@@ -105,7 +108,7 @@ class Operation:
 
     def __getstate__(self) -> dict[str, Any]:
         # Without the graph, which a copy of an operation is not part of; a graph's copies tell.
-        return {k: v for k, v in self.__dict__.items() if k != "_kl_first_call"}
+        return {k: v for k, v in self.__dict__.items() if k not in _NOT_COPIED}
 
     # -- calls ----------------------------------------------------------------------------------
 

@@ -21,10 +21,12 @@ class _Scopes(threading.local):
     predictor: Any = None  # what runs the `predict` of its model, if a block has one
     predicting: bool = False  # whether a step of `predict` runs, which nothing is to observe
     seeds: Any = None  # a random.Random that default seeds come from, if somebody says so
-    losses: Any = None  # the losses that layers added in this thread's calls, by layer
+    losses: bool = False  # whether layers added losses in this thread's calls
     tables: Any = None  # the vocabularies of the graph that is traced to be saved, if one is
     plain_graph: bool = False  # whether the graph that is traced is for another program
-    dropout_masks: Any = None  # what recurrent cells drew in this thread, by cell
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()  # run once in each thread
 
 
 scopes = _Scopes()

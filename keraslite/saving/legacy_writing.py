@@ -76,28 +76,30 @@ def _training_config(model: Any) -> dict[str, Any] | None:
         return None
     optimizer = config["optimizer"]
     name = optimizer.get("registered_name") or optimizer["class_name"]
-    modules = {"loss": losses, "metrics": metrics, "weighted_metrics": metrics}
+    registries = {"loss": losses, "metrics": metrics, "weighted_metrics": metrics}
     return {
-        key: _named(value, modules.get(key)) for key, value in config.items() if key != "optimizer"
+        key: _named(value, registries.get(key))
+        for key, value in config.items()
+        if key != "optimizer"
     } | {"optimizer_config": {"class_name": name, "config": optimizer["config"]}}
 
 
-def _named(value: Any, module: Any) -> Any:
+def _named(value: Any, registry: Any) -> Any:
     """Return losses and metrics as Keras reads them here: objects, and a user's functions by name.
 
     Keras does not read the names that it writes itself, such as "mse".
     """
-    if isinstance(value, str) and module is not None and value not in _BY_SHAPES:
-        function = getattr(module.get(value), "__name__", value).replace("_", "").lower()
-        for name in module.__all__:
-            if name.lower() == function and isinstance(getattr(module, name), type):
-                config = {"name": value} if module is metrics else {}
+    if isinstance(value, str) and registry is not None and value not in _BY_SHAPES:
+        function = getattr(registry.get(value), "__name__", value).replace("_", "").lower()
+        for name in registry.__all__:
+            if name.lower() == function and isinstance(getattr(registry, name), type):
+                config = {"name": value} if registry is metrics else {}
                 return {"class_name": name, "config": config}
     if isinstance(value, dict) and value.get("class_name") == "function":
         return value["config"]
     if isinstance(value, dict) and "class_name" not in value:
-        return {key: _named(x, module) for key, x in value.items()}
-    return [_named(x, module) for x in value] if isinstance(value, list | tuple) else value
+        return {key: _named(x, registry) for key, x in value.items()}
+    return [_named(x, registry) for x in value] if isinstance(value, list | tuple) else value
 
 
 def _write_weights(group: Any, variables: Iterable[Variable]) -> None:

@@ -1,5 +1,7 @@
 """Layers in programs of torch's world, as modules like any other; what torch does is the oracle."""
 
+import copy
+import gc
 import subprocess
 import sys
 import warnings
@@ -137,6 +139,25 @@ def test_masks_in_compiled_functions(make, x):
         masks = [keras.masking.get_mask(v) for v in (out, expected)]
         assert (masks[0] is None) == (masks[1] is None)
         assert masks[0] is None or masks[0].equal(masks[1])
+
+
+def test_a_model_with_losses_may_die_while_another_is_compiled():
+    def penalized():
+        return keras.Sequential([layers.Dense(3, activity_regularizer="l2")])
+
+    others, model, x = [penalized()], penalized(), torch.ones(2, 4)
+    others[0](x)
+    expected = model(x), model.losses[0]
+
+    def backend(graph_module, _):
+        others.clear()
+        gc.collect()
+        return graph_module.forward
+
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    for _ in range(2):
+        torch.testing.assert_close((compiled(x), *model.losses), expected)
+    assert len(copy.deepcopy(model)(x)) == 2 and not others
 
 
 @torch.no_grad()

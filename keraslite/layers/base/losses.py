@@ -1,6 +1,5 @@
 """Losses that layers add in a call, and the penalties on their variables."""
 
-import weakref
 from typing import Any
 
 from keraslite import tree
@@ -12,15 +11,18 @@ from keraslite.scopes import scopes
 
 def add_loss(layer: Any, loss: Any) -> None:
     """Keep scalars, nested or not, until the layer's next call from outside in this thread."""
-    if scopes.losses is None:
-        scopes.losses = weakref.WeakKeyDictionary()
-    scopes.losses.setdefault(layer, []).extend(tree.flatten(loss))
+    # By thread, in the layer itself: a table of layers would change while torch.compile guards it.
+    by_thread = layer.__dict__.setdefault("_kl_losses", {})
+    by_thread.setdefault(scopes.thread, []).extend(tree.flatten(loss))
+    scopes.losses = True
 
 
 def all_losses(layer: Any) -> list[Any]:
     """Return the losses that were added below a layer, and the penalties on its variables."""
-    by_layer = scopes.losses or {}
-    added = [x for inner in flatten_layers(layer) for x in by_layer.get(inner, ())]
+    added = []
+    if scopes.losses:
+        for inner in flatten_layers(layer):
+            added += inner.__dict__.get("_kl_losses", {}).get(scopes.thread, [])
     penalties = [
         variable.regularizer(variable.value)
         for variable, trained in tracked_variables(layer)
@@ -33,7 +35,8 @@ def clear_losses(layer: Any) -> None:
     """Forget the losses that were added below a layer."""
     if scopes.losses:
         for inner in flatten_layers(layer):
-            scopes.losses.pop(inner, None)
+            if "_kl_losses" in inner.__dict__:
+                inner.__dict__["_kl_losses"].pop(scopes.thread, None)
 
 
 def penalize_outputs(layer: Any, outputs: Any) -> None:

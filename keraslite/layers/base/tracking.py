@@ -46,10 +46,9 @@ def attribute_state(layer: Any) -> Iterator[tuple[str, Any]]:
     """
     for key, value in list(layer.__dict__.items()):
         role = _roles.get(type(value)) or _role(value)
-        # A torch.nn.Module has a dozen empty dicts.
-        if role is _OTHER or not (role is _STATE or value):
+        if role is _OTHER or key in _NOT_STATE or key.startswith("_kl_"):
             continue
-        if key in _NOT_STATE or key.startswith("_kl_"):
+        if not (role is _STATE or value):  # a torch.nn.Module has a dozen empty dicts
             continue
         if role is _STATE:
             yield key, value

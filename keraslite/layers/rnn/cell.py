@@ -1,6 +1,5 @@
 """The base of the package's recurrent cells: weights, and dropout masks that all steps share."""
 
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -241,6 +240,4 @@ class RecurrentCell(ConfigLayer):
 
 def _masks(cell: RecurrentCell) -> dict[str, Any]:
     """The dropout masks that a cell drew in this thread."""
-    if scopes.dropout_masks is None:
-        scopes.dropout_masks = weakref.WeakKeyDictionary()
-    return scopes.dropout_masks.setdefault(cell, {})
+    return cell.__dict__.setdefault("_kl_dropout_masks", {}).setdefault(scopes.thread, {})
