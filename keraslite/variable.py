@@ -422,6 +422,15 @@ class Pending:
     ):
         self.shape, self.take, self.done = shape, take, done or (lambda: None)
 
+    @classmethod
+    def of(cls, array: np.ndarray) -> "Pending":
+        """Return an array as a value whose memory the variable takes over.
+
+        Args:
+            array: the array, which nobody else has.
+        """
+        return cls(array.shape, lambda: array)
+
 
 class StatelessScope:
     """A block in which reads and assignments of variables go to a mapping instead.

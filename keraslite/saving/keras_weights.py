@@ -20,6 +20,7 @@ from keraslite.saving.h5_writing import write_array
 from keraslite.saving.keras_archive import H5_WEIGHTS, NPZ_WEIGHTS, KerasMembers
 from keraslite.saving.keras_layout import saved_objects
 from keraslite.saving.npz_weights import NpzTensors
+from keraslite.variable import Pending
 
 _VARS = "vars"
 _OLD_LAYERS = "_layer_checkpoint_dependencies"  # of the first files of version 3
@@ -47,6 +48,10 @@ class _Group(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def pending(self, name: str) -> Pending:
+        """Return an array as a value whose memory a variable takes over without a copy."""
+        return Pending.of(self[name])
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an array without reading it."""

@@ -8,7 +8,6 @@ group a layer, named by its class and number.
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +107,7 @@ def assign_arrays(values: Iterable[tuple[Variable, Any]]) -> None:
         values: (variable, array) of each.
     """
     for variable, array in values:
-        variable.assign(Pending(array.shape, partial(_itself, array)))
-
-
-def _itself(array: Any) -> Any:
-    return array
+        variable.assign(Pending.of(array))
 
 
 def match_weights(

@@ -465,5 +465,6 @@ class Tracked:
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         """Take the layer's own weights from a mapping, by number."""
+        take = getattr(store, "pending", store.__getitem__)  # files give arrays away
         for i, variable in enumerate(self.saved_variables()):
-            variable.assign(store[str(i)])
+            variable.assign(take(str(i)))
