@@ -16,7 +16,7 @@ from keraslite.ops.core import cast
 from keraslite.ops.math import top_k
 from keraslite.typing import Tensor
 
-_BLOCK = 96  # candidates that are compared with each other at a time on the host
+_BLOCK = 64  # candidates that are compared with each other at a time on the host: bits of a word
 
 
 def non_max_suppression(
@@ -189,39 +189,51 @@ def _greedy(corners: np.ndarray, labels: Any, threshold: float, size: int) -> li
         threshold: of the intersection over union.
         size: the largest number of boxes.
     """
-    zero, tiny = np.float32(0), np.float32(epsilon())  # numbers of Python are slower
+    if labels is not None and (labels == labels[:1]).all():
+        labels = None
     areas = (corners[2] - corners[0]) * (corners[3] - corners[1])
 
-    def overlap(first: Any, second: Any) -> np.ndarray:
-        a, b = corners[:, first, None], corners[:, None, second]
-        shared = np.minimum(a[2], b[2])
-        shared -= np.maximum(a[0], b[0])
-        np.maximum(shared, zero, out=shared)
-        height = np.minimum(a[3], b[3])
-        height -= np.maximum(a[1], b[1])
-        np.maximum(height, zero, out=height)
-        shared *= height
-        union = np.add(areas[first, None], areas[second], out=height)
-        union -= shared
-        union += tiny
-        shared /= union
-        result = shared > threshold
-        if labels is not None:
-            result &= labels[first, None] == labels[second]
-        return result
+    def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        if labels is None:
+            return _iou(corners[:, first, None], areas[first, None], corners[:, second],
+                        areas[second]) > threshold  # fmt: skip
+        overlaps = labels[first, None] == labels[second]
+        rows, columns = np.nonzero(overlaps)  # few of many pairs are of one class
+        i, j = first[rows], second[columns]
+        overlaps[rows, columns] = _iou(corners[:, i], areas[i], corners[:, j], areas[j]) > threshold
+        return overlaps
 
     kept: list[int] = []
     for start in range(0, corners.shape[1], _BLOCK):
         block = np.arange(start, min(start + _BLOCK, corners.shape[1]))
         if kept:
             block = block[~overlap(block, np.array(kept)).any(1)]
-        # A row of bits says which boxes one suppresses.
-        rows = np.packbits(overlap(block, block), axis=1, bitorder="little")
+        # The bits of a word say which boxes one suppresses.
+        overlaps = np.zeros((len(block), _BLOCK), bool)
+        overlaps[:, : len(block)] = overlap(block, block)
+        words = np.packbits(overlaps, axis=1, bitorder="little").view("<u8")[:, 0].tolist()
         suppressed = 0
         for i, place in enumerate(block.tolist()):
             if not suppressed >> i & 1:
-                suppressed |= int.from_bytes(rows[i].tobytes(), "little")
+                suppressed |= words[i]
                 kept.append(place)
                 if len(kept) == size:
                     return kept
     return kept
+
+
+def _iou(a: np.ndarray, a_areas: np.ndarray, b: np.ndarray, b_areas: np.ndarray) -> np.ndarray:
+    """Return the intersection over union of corners (4, ...) that broadcast."""
+    zero = np.float32(0)  # a number of Python is slower
+    shared = np.minimum(a[2], b[2])
+    shared -= np.maximum(a[0], b[0])
+    np.maximum(shared, zero, out=shared)
+    height = np.minimum(a[3], b[3])
+    height -= np.maximum(a[1], b[1])
+    np.maximum(height, zero, out=height)
+    shared *= height
+    union = np.add(a_areas, b_areas, out=height)
+    union -= shared
+    union += np.float32(epsilon())
+    shared /= union
+    return shared
