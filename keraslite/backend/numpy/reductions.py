@@ -34,13 +34,18 @@ def _moment(fn: Callable) -> Callable:
     return call
 
 
-def _extreme(fn: Callable) -> Callable:
+def _extreme(fn: np.ufunc) -> Callable:
     @in_float32
     def call(
         x: np.ndarray, axis: Any = None, keepdims: bool = False, initial: Any = None
     ) -> np.ndarray:
+        last = x.ndim > 1 and axis in (-1, x.ndim - 1)
+        if last and initial is None and x.size and x.flags.c_contiguous:
+            # Twice as fast as `reduce` along the last axis.
+            out = fn.reduceat(x.reshape(-1), np.arange(0, x.size, x.shape[-1]))
+            return out.reshape(*x.shape[:-1], 1) if keepdims else out.reshape(x.shape[:-1])
         options = {} if initial is None else {"initial": initial}
-        return fn(x, axis=_axis(axis), keepdims=keepdims, **options)
+        return fn.reduce(x, axis=_axis(axis), keepdims=keepdims, **options)
 
     return call
 
@@ -69,8 +74,8 @@ TABLE: dict[str, Any] = {
     "var": _moment(np.var),
     "std": _moment(np.std),
     "median": _moment(np.median),
-    "max": _extreme(np.max),
-    "min": _extreme(np.min),
+    "max": _extreme(np.maximum),
+    "min": _extreme(np.minimum),
     "nanmax": _reduction(np.fmax.reduce),
     "nanmin": _reduction(np.fmin.reduce),
     "argmax": _arg(np.argmax),
