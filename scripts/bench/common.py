@@ -78,7 +78,7 @@ def ratio(runs: dict[str, Callable[[], object]], rounds: int = 7) -> tuple[float
     return statistics.median(p[1] / p[0] for p in pairs), medians
 
 
-def bare_kernels(run: Callable[[], object]) -> Callable[[], None]:
+def bare_kernels(run: Callable[[], object], names: tuple = KERNELS) -> Callable[[], None]:
     """Return a function that does the products and convolutions of a torch function, and no more.
 
     What a library of kernels leaves to be had: the same kernels in the same order, on the same
@@ -91,7 +91,7 @@ def bare_kernels(run: Callable[[], object]) -> Callable[[], None]:
 
     class Keep(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            if any(name in func._schema.name for name in KERNELS):
+            if any(name in func._schema.name for name in names):
                 calls.append((getattr(func, "_op", func), args, kwargs or {}))
             return func(*args, **(kwargs or {}))
 
