@@ -111,7 +111,7 @@ class Task(keras.Model):
         backend: str | None = None,
         dtype: Any = None,
         load_weights: bool = True,
-        load_head: bool = True,
+        load_head: bool | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
         variant: str | None = None,
@@ -124,7 +124,8 @@ class Task(keras.Model):
             backend: the backend it lives on; the current one by default.
             dtype: a dtype or policy.
             load_weights: whether weights are loaded, or all of them new.
-            load_head: whether the head is taken from the checkpoint where that has one.
+            load_head: whether the head is taken from the checkpoint where that has one; by default
+                unless an image classifier is asked for another number of classes.
             revision: a branch, tag or commit of the repository.
             token: a token for the Hub.
             variant: of several weights in one folder, such as "fp16".
@@ -141,7 +142,8 @@ class Task(keras.Model):
         chosen = cls.for_family(checkpoint.family.model_type)
         head = checkpoint.family.head(cls.task)
         table = head.weights or WeightTable({})
-        if not load_head or _has_another_head(checkpoint, head):
+        keeps = chosen.keeps_head(checkpoint, kwargs) if load_head is None else load_head
+        if not keeps or _has_another_head(checkpoint, head):
             table = table.prefixed("", "-/")  # no tensor has such a name
             new: tuple[str, ...] = ()
         else:
@@ -215,6 +217,16 @@ class Task(keras.Model):
             family: of the backbone.
         """
         return False
+
+    @classmethod
+    def keeps_head(cls, checkpoint: Checkpoint, arguments: Mapping[str, Any]) -> bool:
+        """Return whether the head of a checkpoint is loaded where `load_head` is not given.
+
+        Args:
+            checkpoint: the checkpoint.
+            arguments: those of the task that the caller gave.
+        """
+        return True
 
     @classmethod
     def kept_of_head(

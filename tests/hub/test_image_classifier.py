@@ -200,6 +200,21 @@ def test_a_new_head_learns_names_of_classes(trains, checkpoint):
     assert [answer["label"] for answer in model.classify([dark[0], light[0]])] == ["dark", "light"]
 
 
+@pytest.mark.parametrize("name", ["resnet, basic", "resnet18"])
+@pytest.mark.parametrize("classes", [{"num_classes": 3}, {"labels": ["a", "b", "c"]}])
+def test_another_number_of_classes_begins_a_new_head(name, classes, checkpoint):
+    folder, _ = checkpoint(name)
+    with keras.use_backend("torch"):
+        model = hub.ImageClassifier.from_preset(folder, **classes)
+        whole = hub.ImageClassifier.from_preset(folder, num_classes=CLASSES)
+        assert model.predict(pictures(2), verbose=0).shape == (2, 3)
+        assert model.labels == classes.get("labels", ["LABEL_0", "LABEL_1", "LABEL_2"])
+        assert sorted(model.new_weights) == ["head/bias", "head/kernel"]
+        assert whole.new_weights == []
+        kept, read = (m.backbone.get_layer("conv1_conv").kernel for m in (model, whole))
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (kept, read)))
+
+
 def test_a_task_is_saved_whole(backend, checkpoint, tmp_path):
     model = hub.load(checkpoint("resnet, basic")[0])
     model.save(tmp_path / "model.keras")
@@ -288,7 +303,7 @@ def test_a_new_efficientnet_of_version_2_is_no_checkpoint_of_transformers(tmp_pa
 def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
     folder, _ = checkpoint("resnet, basic")
     with pytest.raises(ValueError, match="classifies into 5 classes, but num_classes=3"):
-        hub.ImageClassifier.from_preset(folder, num_classes=3)
+        hub.ImageClassifier.from_preset(folder, num_classes=3, load_head=True)
     config = json.loads((checkpoint("resnet18")[0] / "config.json").read_text())
     for change, message in (
         ({"architecture": "seresnet50"}, "seresnet50' of timm is not supported"),

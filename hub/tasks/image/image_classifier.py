@@ -1,7 +1,7 @@
 """ImageClassifier: classes of images."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -74,6 +74,19 @@ class ImageClassifier(Classifier, ImageTask):
         self.head_dist = None
         self.set_classes(num_classes, labels, activation)
         self.built = True
+
+    @classmethod
+    def keeps_head(cls, checkpoint: Any, arguments: Mapping[str, Any]) -> bool:
+        """Return whether the classes of a checkpoint are as many as the caller asked for.
+
+        Args:
+            checkpoint: the checkpoint.
+            arguments: those of the task that the caller gave.
+        """
+        labels = arguments.get("labels")
+        asked = arguments.get("num_classes", None if labels is None else len(labels))
+        stated = cls.checkpoint_arguments(checkpoint.files, checkpoint.config)["num_classes"]
+        return asked is None or stated is None or asked == stated
 
     def new_head(self) -> layers.Dense:
         """Return the dense layer of the classes, built; a distilled DeiT has a second one."""
