@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 _EXPECTED = (
     "Expected images: paths, bytes, files, Pillow images, arrays (height, width), (height, width, "
@@ -159,6 +159,10 @@ def _decoded(file: Any, name: str) -> Image.Image:
             image.load()
     except FileNotFoundError:
         raise FileNotFoundError(f"{name}: there is no file {path}.") from None
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"{name}: Pillow cannot read {path}: it is no image, or of a format that Pillow lacks."
+        ) from None
     except (OSError, SyntaxError) as error:  # Pillow's own errors have no errno
         if getattr(error, "errno", None) is not None:
             raise
@@ -194,9 +198,10 @@ def _white_value(pixels: np.ndarray, name: str) -> int:
         white = 65535 if _is_uint16(pixels) else 255
     low, high = pixels.min(), pixels.max()
     if pixels.dtype.kind not in "iuf" or not (low >= 0 and high <= white):
+        is_byte = pixels.dtype.kind == "f" and low >= 0 and 1 < high <= 255
         raise ValueError(
             f"{name} must have integers from 0 to 255, uint16 from 0 to 65535, or floats from 0 to "
-            f"1, got {pixels.dtype} from {low} to {high}."
+            f"1, got {pixels.dtype} from {low} to {high}{': divide by 255' if is_byte else ''}."
         )
     return white
 
@@ -211,6 +216,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Args:
         image: a Pillow image of any mode.
     """
+    if image.mode == "La":  # with its greys multiplied by alpha, which becomes no colour at once
+        image = image.convert("LA")
     if "A" in image.getbands() or image.info.get("transparency") is not None:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))

@@ -3,8 +3,10 @@
 import json
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorflow as tf
 import torch
 import transformers
 from backends import BACKENDS
@@ -160,6 +162,11 @@ def test_images_come_in_every_form(checkpoint, tmp_path):
         (images[1], [1]),
         (same_size, [0, 0, 0]),
         ([paths[1], images[0]], [1, 0]),
+        (torch.tensor(same_size), [0, 0, 0]),
+        (torch.tensor(same_size[0]), [0]),
+        (tf.constant(same_size[0]), [0]),
+        (jnp.asarray(same_size[0]), [0]),
+        (tf.data.Dataset.from_tensors(same_size), [0, 0, 0]),
     ):
         np.testing.assert_allclose(model.predict(x, verbose=0), expected[rows], rtol=1e-5)
     batches = torch.utils.data.DataLoader(list(map(str, paths * 2)), batch_size=4)
@@ -169,6 +176,20 @@ def test_images_come_in_every_form(checkpoint, tmp_path):
     np.testing.assert_allclose(model.predict(ready, verbose=0), expected, rtol=1e-5)
     for x in (paths, paths[0], images):
         with pytest.raises(TypeError, match="has no preprocessor, so images must be arrays"):
+            model.predict(x, verbose=0)
+
+
+def test_what_is_no_image_is_named(checkpoint):
+    model = hub.ImageClassifier.from_preset(checkpoint("vit")[0])
+    single = tf.data.Dataset.from_tensor_slices(np.zeros((2, 9, 8, 3), "uint8"))
+    for x, error, message in (
+        (3, TypeError, "Expected images: paths, .*, got int"),
+        (None, TypeError, "Expected images: paths, .*, got NoneType"),
+        ({"a": 1}, TypeError, "Expected images: paths, .*, got dict"),
+        (iter(pictures(1)), ValueError, r"must yield batches of images, got one .*\(70, 91, 3\)"),
+        (single, ValueError, r"must yield batches of images, got one .*\(9, 8, 3\)"),
+    ):
+        with pytest.raises(error, match=message):
             model.predict(x, verbose=0)
 
 

@@ -43,6 +43,8 @@ def images():
         "square": Image.fromarray(pixels(224, 224)), "L": rgb.convert("L"), "1": rgb.convert("1"),
         "RGBA": Image.fromarray(pixels(31, 45, 4)), "P": rgb.quantize(32), "keyed": keyed,
         "LA": Image.fromarray(pixels(31, 45, 2)), "CMYK": rgb.convert("CMYK"), "I": rgb.convert("I"),
+        "PA": keyed.convert("PA"), "RGBa": Image.fromarray(pixels(31, 45, 4)).convert("RGBa"),
+        "YCbCr": rgb.convert("YCbCr"), "HSV": rgb.convert("HSV"),
     }  # fmt: skip
 
 
@@ -129,6 +131,12 @@ def test_transparency_of_every_strength():
     expected = theirs(CLIPImageProcessorPil(**raw), Image.fromarray(array))
     ours = hub.ImagePreprocessor("CLIP", **raw)
     np.testing.assert_array_equal(ours(array), expected)
+
+
+def test_transparent_greys_multiplied_by_alpha():
+    image = Image.fromarray(pixels(20, 30, 2)).convert("La")
+    ours = hub.ImagePreprocessor("CLIP", do_resize=False, do_center_crop=False)
+    np.testing.assert_array_equal(ours(image), ours(image.convert("LA")))
 
 
 # Files of older versions of the library: sizes are numbers, names are others.
@@ -245,7 +253,7 @@ WRONG = [
     ([], ValueError, "Expected images: .*got none"),
     (5, TypeError, "got int"),
     ({"a": 1}, TypeError, "got dict"),
-    (b"abc", ValueError, "Image 0: Pillow cannot read the bytes"),
+    (b"abc", ValueError, "Image 0: Pillow cannot read the bytes: it is no image"),
     (io.BytesIO(b"abc"), ValueError, "Image 0: Pillow cannot read a file"),
     (np.zeros((3, 20, 20)), ValueError, r"channels last; got an array of shape \(3, 20, 20\)"),
     (np.zeros((2, 3, 4, 4, 3)), ValueError, r"shape \(2, 3, 4, 4, 3\)"),
@@ -253,7 +261,7 @@ WRONG = [
     (
         [np.zeros((4, 4, 3)), np.full((4, 4, 3), 99.0)],
         ValueError,
-        "Image 1 must have .*got float64 from 99",
+        "Image 1 must have .*got float64 from 99.0 to 99.0: divide by 255",
     ),
     (np.full((4, 4, 3), np.nan), ValueError, "floats from 0 to 1"),
     (np.full((4, 4, 3), 256), ValueError, "int64 from 256 to 256"),
@@ -279,6 +287,14 @@ def test_encoded_images(tmp_path):
     np.testing.assert_array_equal(ours(io.BytesIO(content)), expected)
     with open(tmp_path / "a.png", "rb") as file:
         np.testing.assert_array_equal(ours([content, file]), np.concatenate([expected] * 2))
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "tif"])
+def test_the_first_picture_of_several_counts(ending, tmp_path):
+    first, second = (Image.new("RGB", (12, 9), colour) for colour in ("#ff0000", "#0000ff"))
+    first.save(tmp_path / f"a.{ending}", save_all=True, append_images=[second])
+    ours = hub.ImagePreprocessor("ViT", size=8)
+    np.testing.assert_allclose(ours(tmp_path / f"a.{ending}"), ours(first), atol=0.02)
 
 
 def test_bad_files(tmp_path):

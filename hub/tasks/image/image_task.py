@@ -12,6 +12,7 @@ from hub.preprocessing.image_folder import DEFAULT_BATCH_SIZE, as_folder, is_fol
 from hub.preprocessing.image_inputs import is_single_image, list_images, readable_images
 from hub.presets.files import PresetFiles
 from hub.tasks.task import Task
+from keraslite import ops
 from keraslite.saving import replacing_folder
 from keraslite.training.data import StreamData
 
@@ -169,6 +170,8 @@ class ImageTask(Task):
                     "hub.ImagePreprocessor."
                 )
             return x, y
+        if x is None or isinstance(x, int | float | Mapping):  # list_images says what is expected
+            return list_images(x), y
         if not is_images(x):
             return x, y
         rows = list_images(x)
@@ -181,6 +184,12 @@ class ImageTask(Task):
             return None
 
         def prepare(x: Any, y: Any, sample_weight: Any) -> tuple:
+            shape = getattr(x, "shape", ())
+            if len(shape) == 3 and shape[-1] in (3, 4):  # no batch of grey images is as narrow
+                raise ValueError(
+                    f"Data must yield batches of images, got one image of shape {tuple(shape)}: "
+                    "batch the data, such as dataset.batch(32)."
+                )
             return self.preprocessor(list(x)), y, sample_weight
 
         return prepare
@@ -208,7 +217,8 @@ def is_images(x: Any) -> bool:
         return True
     if isinstance(x, list | tuple):
         return bool(x) and all(map(_is_image, x))
-    return isinstance(x, np.ndarray) and x.dtype != object and x.ndim in (2, 3, 4)
+    is_array = x.dtype != object if isinstance(x, np.ndarray) else ops.is_tensor(x)
+    return is_array and len(x.shape) in (2, 3, 4)
 
 
 def _is_image(x: Any) -> bool:
