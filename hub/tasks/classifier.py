@@ -17,6 +17,16 @@ from hub.tasks.classes import (
 )
 from keraslite import layers
 
+# Losses that compare probabilities of all classes, such as with label smoothing.
+_ONE_HOT_LOSSES = (
+    keras.losses.CategoricalCrossentropy, keras.losses.CategoricalFocalCrossentropy,
+    keras.losses.CategoricalHinge,
+)  # fmt: skip
+_ONE_HOT_FUNCTIONS = (
+    keras.losses.categorical_crossentropy, keras.losses.categorical_focal_crossentropy,
+    keras.losses.categorical_hinge,
+)  # fmt: skip
+
 
 class Classifier:
     """The part of a task that classifies: a base class beside that of its modality.
@@ -75,7 +85,8 @@ class Classifier:
 
         Args:
             x: texts or images, as the task takes them, or ready inputs.
-            y: labels, one an input. Names are those of `labels`; where the checkpoint has none and
+            y: labels, one an input; for a categorical crossentropy, as of label smoothing, they
+                are made one-hot. Names are those of `labels`; where the checkpoint has none and
                 `num_classes` was not given, the classes are the names in y.
             kwargs: as for `Model.fit`.
 
@@ -137,8 +148,15 @@ class Classifier:
         if y is None:
             return None
         loss = self.loss if self.compiled else None
+        if isinstance(loss, str):
+            loss = keras.losses.get(loss)
+        one_hot = loss in _ONE_HOT_FUNCTIONS or isinstance(loss, _ONE_HOT_LOSSES)
         sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
-        return encode_labels(y, self.labels, sparse)
+        y = encode_labels(y, self.labels, sparse or one_hot)
+        is_column = isinstance(y, np.ndarray) and y.dtype.kind in "iu" and y.size == len(y)
+        if not (one_hot and is_column):
+            return y
+        return np.eye(self.num_classes, dtype="float32")[y.reshape(-1)]
 
     def label_scores(self, scores: np.ndarray, top_k: int | None) -> list[Any]:
         """Return the labels of each row of scores.

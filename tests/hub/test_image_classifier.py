@@ -236,6 +236,28 @@ def test_another_number_of_classes_begins_a_new_head(name, classes, checkpoint):
         np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (kept, read)))
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_labels_are_smoothed(named, trains, checkpoint):
+    model = hub.ImageClassifier.from_preset(checkpoint("vit")[0])
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.2)
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    images, numbers = pictures(4), np.array([3, 0, 2, 3])
+    labels = [model.labels[i] for i in numbers] if named else numbers
+    scores = model.predict(images, verbose=0)
+    smooth = np.eye(CLASSES)[numbers] * 0.8 + 0.2 / CLASSES
+    expected = -(smooth * np.log(scores)).sum(-1).mean()
+    before = model.evaluate(images, labels, verbose=0, return_dict=True)
+    assert before["loss"] == pytest.approx(expected, rel=1e-5)
+    assert before["accuracy"] == pytest.approx((scores.argmax(-1) == numbers).mean())
+    loader = torch.utils.data.DataLoader(
+        list(zip(images, labels, strict=True)), batch_size=4, collate_fn=lambda rows: (*zip(*rows),)
+    )
+    assert model.evaluate(loader, verbose=0) == pytest.approx(list(before.values()), rel=1e-5)
+    weights = dict.fromkeys(range(CLASSES), 1.0)
+    model.fit(images, labels, class_weight=weights, epochs=3, verbose=0)
+    assert model.evaluate(images, labels, verbose=0)[0] < before["loss"]
+
+
 def test_a_task_is_saved_whole(backend, checkpoint, tmp_path):
     model = hub.load(checkpoint("resnet, basic")[0])
     model.save(tmp_path / "model.keras")
