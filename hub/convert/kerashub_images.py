@@ -89,7 +89,9 @@ def converter_config(preprocessor: ImagePreprocessor) -> tuple[dict[str, Any], s
     names = {number: name for name, number in _FILTERS.items()}
     resample = preprocessor.settings["resample"]
     size = cropped or resized or {}
-    if resample not in names or "shortest_edge" in size or (cropped and not resized):
+    if resample not in names or "shortest_edge" in size or (cropped and not resized) or (
+        "max_height" in (resized or {})
+    ):
         raise ValueError(
             f"KerasHub cannot resize images to {resized} with filter {resample} and crop {cropped}:"
             " it resizes to a height and a width, by one of "
@@ -103,6 +105,6 @@ def converter_config(preprocessor: ImagePreprocessor) -> tuple[dict[str, Any], s
         "image_size": [size["height"], size["width"]] if size else None,
         "scale": [float(v) for v in (white - black) / 255], "offset": [float(v) for v in black],
         "interpolation": names[resample], "antialias": bool(resample),
-        "crop_to_aspect_ratio": bool(resized) and "shortest_edge" in resized,
+        "crop_to_aspect_ratio": bool(resized) and "height" not in resized,
         "pad_to_aspect_ratio": False, "bounding_box_format": "yxyx",
     }, differs  # fmt: skip

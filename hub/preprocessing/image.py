@@ -82,11 +82,13 @@ class ImagePreprocessor:
             filter of Pillow's, by its number), `do_center_crop`, `crop_size`, `do_rescale`,
             `rescale_factor`, `do_normalize`, `image_mean`, `image_std`, `do_convert_rgb`; of
             "ConvNext" and "timm" `crop_pct`, the part of the resized image that is left by the
-            crop, of "timm" `crop_mode` ("center" or "squash").
+            crop, of "timm" `crop_mode`: "center", "squash" (both edges are resized, whatever the
+            aspect) or "border" (the whole image, on a ground of the mean colour).
 
     Attributes:
-        resized: what images are resized to, `{"shortest_edge": n}` or a height and a width; None
-            where they are not.
+        resized: what images are resized to, `{"shortest_edge": n}`, a height and a width, or those
+            that it covers (`min_height`, `min_width`) or fits into (`max_height`, `max_width`);
+            None where they are not.
         cropped: the height and the width of the center that is left; None where all of it is.
 
     Raises:
@@ -293,8 +295,9 @@ class ImagePreprocessor:
         if self.cropped is not None:
             # Of an odd rest timm cuts half, rounded to even, where transformers rounds down.
             pixels = _center_crop(
-                pixels, self.cropped["height"], self.cropped["width"], self.processor == "timm"
-            )
+                pixels, self.cropped["height"], self.cropped["width"], self.processor == "timm",
+                settings["image_mean"] if settings.get("crop_mode") == "border" else 0,
+            )  # fmt: skip
         return self.values(pixels)
 
     def values(self, pixels: np.ndarray) -> np.ndarray:
@@ -335,15 +338,13 @@ def _geometry(
         whole = {"height": edge, "width": edge}
         return ({"shortest_edge": int(edge / share)}, whole) if edge < 384 else (whole, None)
     if processor == "timm":
-        mode, (height, width) = settings["crop_mode"], (size["height"], size["width"])
-        if mode not in ("center", "squash") or (mode == "center" and height != width):
-            raise ValueError(
-                "crop_mode must be 'center', of squares, or 'squash', got "
-                f"{mode!r} for {height} x {width}."
-            )
-        scaled = {"height": int(height / share), "width": int(width / share)}
-        resized = {"shortest_edge": scaled["height"]} if mode == "center" else scaled
-        return resized, {"height": height, "width": width}
+        if (mode := settings["crop_mode"]) not in ("center", "squash", "border"):
+            raise ValueError(f"crop_mode must be 'center', 'squash' or 'border', got {mode!r}.")
+        scaled = {edge: int(length / share) for edge, length in size.items()}
+        if mode == "center" and len(set(scaled.values())) == 1:
+            return {"shortest_edge": scaled["height"]}, size
+        prefix = {"center": "min_", "squash": "", "border": "max_"}[mode]
+        return {f"{prefix}{edge}": length for edge, length in scaled.items()}, size
     return (
         size if settings["do_resize"] else None,
         settings["crop_size"] if settings["do_center_crop"] else None,
@@ -354,28 +355,37 @@ def _resized_shape(height: int, width: int, size: dict[str, int]) -> tuple[int, 
     """Return height and width after resizing; the longer edge is rounded down."""
     if "height" in size:
         return size["height"], size["width"]
+    if "shortest_edge" not in size:
+        choose, kind = (min, "min") if "min_height" in size else (max, "max")
+        ratio = choose(height / size[f"{kind}_height"], width / size[f"{kind}_width"])
+        return round(height / ratio), round(width / ratio)
     short = size["shortest_edge"]
     long = int(short * max(height, width) / min(height, width))
     return (short, long) if height < width else (long, short)
 
 
-def _center_crop(pixels: np.ndarray, height: int, width: int, to_even: bool) -> np.ndarray:
-    """Return the center of an image, padded with black where the image is smaller."""
+def _center_crop(
+    pixels: np.ndarray, height: int, width: int, as_timm: bool, ground: Any
+) -> np.ndarray:
+    """Return the center of an image, on a ground from 0 to 1 where the image is smaller."""
     (top, bottom, pad_top), (left, right, pad_left) = (
-        _window(*pair, to_even) for pair in zip(pixels.shape, (height, width), strict=False)
+        _window(*pair, as_timm) for pair in zip(pixels.shape, (height, width), strict=False)
     )
     cropped = pixels[top:bottom, left:right]
     if cropped.shape[:2] == (height, width):
         return cropped
-    out = np.zeros((height, width, pixels.shape[2]), pixels.dtype)
+    out = np.empty((height, width, pixels.shape[2]), pixels.dtype)
+    out[:] = np.rint(np.multiply(ground, 255))
     out[pad_top : pad_top + len(cropped), pad_left : pad_left + cropped.shape[1]] = cropped
     return out
 
 
-def _window(size: int, target: int, to_even: bool) -> tuple[int, int, int]:
+def _window(size: int, target: int, as_timm: bool) -> tuple[int, int, int]:
     """Return start and end of the center along an axis, and the padding before it."""
-    # Rounded down, odd padding is larger before than after.
-    offset = round((size - target) / 2) if to_even else (size - target) // 2
+    # Odd padding is larger before than after, but in timm.
+    offset = (size - target) // 2
+    if as_timm:
+        offset = round((size - target) / 2) if size > target else -((target - size) // 2)
     start = max(offset, 0)
     return start, start + min(target, size), max(-offset, 0)
 

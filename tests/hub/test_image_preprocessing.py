@@ -8,10 +8,12 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
+from timm_oracle import evaluate_pixels
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 import hub
+from hub.convert.kerashub_images import converter_config
 from hub.preprocessing.image_inputs import load_images, load_masks
 from hub.presets import resolve
 
@@ -102,24 +104,19 @@ def test_pixels_are_those_of_other_processors(name, tmp_path):
     np.testing.assert_array_equal(theirs(again, image), theirs(processor, image))
 
 
-@pytest.mark.parametrize("mode", ["center", "squash"])
-def test_pixels_are_those_of_the_evaluation_transform_of_timm(mode):
-    """The transform by its definition: the shorter edge becomes size / crop_pct, and the center of
-    it is cut out; "squash" resizes both edges.
-    """
+@pytest.mark.parametrize("size", [(25, 25), (24, 33)])
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+def test_pixels_are_those_of_the_evaluation_transform_of_timm(mode, size):
     settings = {
-        "input_size": [3, 20, 20], "test_input_size": [3, 25, 25], "crop_pct": 0.9,
-        "interpolation": "bilinear", "crop_mode": mode, "mean": [0.5, 0.4, 0.3],
+        "crop_pct": 0.9, "interpolation": "bilinear", "crop_mode": mode, "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.3, 0.4],
     }  # fmt: skip
-    ours = hub.ImagePreprocessor.from_timm(settings)
-    for height, width, resized in ((37, 53, (27, 38)), (80, 31, (69, 27)), (25, 25, (27, 27))):
+    ours = hub.ImagePreprocessor.from_timm(
+        {"input_size": [3, 20, 20], "test_input_size": [3, *size], **settings}
+    )
+    for height, width in ((37, 53), (80, 31), (25, 25), (90, 64)):
         image = Image.fromarray(pixels(height, width))
-        resized = resized if mode == "center" else (27, 27)
-        whole = np.asarray(image.resize(resized[::-1], Image.Resampling.BILINEAR))
-        top, left = (round((edge - 25) / 2) for edge in resized)
-        cut = whole[top : top + 25, left : left + 25] / 255
-        expected = (cut - settings["mean"]) / settings["std"]
+        expected = evaluate_pixels(image, img_size=size, **settings)
         np.testing.assert_allclose(ours(image)[0], expected, rtol=0, atol=2e-6)
 
 
@@ -342,6 +339,10 @@ def test_bad_arguments():
         hub.ImagePreprocessor("Clip")
     with pytest.raises(ValueError, match=r"Settings must be among .*got \['sizes'\]"):
         hub.ImagePreprocessor(sizes=3)
+    with pytest.raises(ValueError, match="crop_mode must be 'center', 'squash' or 'border', got"):
+        hub.ImagePreprocessor("timm", crop_mode="edge")
+    with pytest.raises(ValueError, match="KerasHub cannot resize images to {'max_height': 256"):
+        converter_config(hub.ImagePreprocessor("timm", crop_mode="border"))
     ours = hub.ImagePreprocessor(do_convert_rgb=False, size=4, crop_size=4)
     assert ours(pixels(4, 4)).shape == (1, 4, 4, 3)
     with pytest.raises(ValueError, match="mode 'L'"):
