@@ -13,7 +13,7 @@ import numpy as np
 from hub.preprocessing.image_inputs import is_read, open_image, outcome, to_rgb
 from keraslite.random import make_default_seed
 from keraslite.utils.data import map_ahead, permutation, read_batches
-from keraslite.utils.folders import index_directory
+from keraslite.utils.folders import class_folders, files_below, index_directory
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 DEFAULT_BATCH_SIZE = 32
@@ -307,6 +307,20 @@ def is_folder(x: Any) -> bool:
     (True, False)
     """
     return isinstance(x, ImageFolder) or (isinstance(x, str | os.PathLike) and os.path.isdir(x))
+
+
+def unsorted_pictures(x: Any) -> list[str]:
+    """Return the paths, in order, of the pictures in a folder that has no folders; else none.
+
+    Args:
+        x: what `is_folder` takes.
+
+    >>> unsorted_pictures(".")
+    []
+    """
+    if isinstance(x, ImageFolder) or class_folders(x):
+        return []
+    return list(files_below(os.fspath(x), ENDINGS, follow_links=False))
 
 
 def as_folder(x: Any, on_error: str = "raise") -> ImageFolder:

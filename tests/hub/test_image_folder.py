@@ -161,6 +161,17 @@ def test_a_resumed_training_sees_the_same_batches(folder, tmp_path):
     np.testing.assert_allclose(rest[-2:], whole[-2:], rtol=1e-5)
 
 
+def test_pictures_without_classes_are_predicted(folder):
+    model = classifier(3)
+    flat = folder / "rose"
+    paths = sorted(flat.glob("*.png"))
+    (flat / "notes.txt").write_text("no picture")
+    np.testing.assert_array_equal(model.predict(flat, verbose=0), model.predict(paths, verbose=0))
+    assert model.classify(str(flat)) == model.classify(paths)
+    with pytest.raises(ValueError, match="must have a folder for each class"):
+        model.fit(flat)
+
+
 def test_classes_must_be_the_folders(folder):
     with keras.use_backend("torch"):
         wrong = classifier(labels=["daisy", "rose", "lily"])

@@ -8,7 +8,12 @@ import numpy as np
 
 from hub.families import Family
 from hub.preprocessing.image import ImagePreprocessor
-from hub.preprocessing.image_folder import DEFAULT_BATCH_SIZE, as_folder, is_folder
+from hub.preprocessing.image_folder import (
+    DEFAULT_BATCH_SIZE,
+    as_folder,
+    is_folder,
+    unsorted_pictures,
+)
 from hub.preprocessing.image_inputs import is_single_image, list_images, readable_images
 from hub.presets.files import PresetFiles
 from hub.tasks.task import Task
@@ -94,12 +99,14 @@ class ImageTask(Task):
         """Return the outputs of images, or of those of a folder in the order of its paths.
 
         Args:
-            x: as for `fit`.
+            x: as for `fit`; a folder may have its pictures without folders of classes.
             batch_size: the number of images of a batch.
             args: as for `Model.predict`.
             kwargs: as for `Model.predict`.
         """
-        if is_folder(x):
+        if is_folder(x) and (paths := unsorted_pictures(x)):
+            x = paths
+        elif is_folder(x):
             x = self.folder_data(x, batch_size, class_names=as_folder(x).class_names)
         return super().predict(x, batch_size, *args, **kwargs)
 
