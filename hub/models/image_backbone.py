@@ -19,6 +19,9 @@ class ImageBackbone(Backbone):
         image_shape: the shape of an image, None where sizes vary.
         dtype: a dtype or policy.
 
+    Raises:
+        ValueError: the shape has no channels where `image_data_format` has them.
+
     Attributes:
         default_family: the model type of checkpoints that a new model is saved as.
         pyramid_outputs: the symbolic features of each level:
@@ -40,6 +43,14 @@ class ImageBackbone(Backbone):
         dtype: Any = None,
         **kwargs: Any,
     ):
+        data_format = keras.config.image_data_format()
+        first = data_format == "channels_first"
+        if len(image_shape) != 3 or image_shape[0 if first else -1] is None:
+            raise ValueError(
+                f"image_shape must be {'(3, height, width)' if first else '(height, width, 3)'}, "
+                f"as image_data_format is {data_format!r}, got {tuple(image_shape)}. Presets are "
+                "channels last: keraslite.config.set_image_data_format('channels_last')."
+            )
         with dtype_policy_scope(dtype):
             images = keras.Input(tuple(image_shape), name="images")
             levels = features(images)
@@ -47,7 +58,6 @@ class ImageBackbone(Backbone):
         super().__init__(images, outputs, dtype=dtype, **kwargs)
         self.pyramid_outputs = levels
         self.pyramid = keras.Function(images, levels)
-        first = keras.config.image_data_format() == "channels_first"
         self.hidden_dim = self.pooled_dim = outputs.shape[1 if first else -1]
         self.spatial_axes = (2, 3) if first else (1, 2)
 

@@ -128,8 +128,18 @@ class ViTBackbone(Backbone):
             training: whether to apply dropout.
             output_hidden_states: whether to return a dict of these as `sequence_output` and of the
                 `hidden_states` of every layer.
+
+        Raises:
+            ValueError: the images are smaller than a patch, or have other channels.
         """
         images = ops.convert_to_tensor(inputs["images"] if isinstance(inputs, dict) else inputs)
+        shape, channels = tuple(images.shape), self.image_shape[2]
+        small = any(isinstance(edge, int) and edge < self.patch_size for edge in shape[1:3])
+        if len(shape) != 4 or shape[3] != channels or small:
+            raise ValueError(
+                f"Images must have the shape (batch, height, width, {channels}), with "
+                f"{self.patch_size} pixels in height and width at least, got {shape}."
+            )
         patches = self.patch_embedding(ops.cast(images, self.compute_dtype))
         batch_size, height, width, _ = ops.shape(patches)
         patches = ops.reshape(patches, (batch_size, height * width, self.hidden_dim))

@@ -18,7 +18,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 import keraslite
 from hub.models.applications import frame
-from hub.models.applications.resnet import ResNet50
+from hub.models.applications.resnet import ResNet50, ResNetBackbone
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")
 FORMATS = ("channels_last", "channels_first")
@@ -172,6 +172,8 @@ def test_unusual_channels_are_warned_of(data_format):
     ("arguments", "match"),
     [
         ({"weights": "absent.h5"}, "weights must be None, 'imagenet' or the path"),
+        ({"weights": 3}, "weights must be None, 'imagenet' or the path"),
+        ({"weights": None, "classes": 0}, "classes must be a positive integer, got 0"),
         ({"weights": "imagenet", "classes": 10}, "classes must be 1000 with weights='imagenet'"),
         ({"weights": None, "input_shape": (16, 16, 3)}, "at least 32 x 32"),
         ({"weights": None, "input_shape": (None, None, 3)}, "must have no None"),
@@ -187,8 +189,9 @@ def test_unusual_channels_are_warned_of(data_format):
 def test_arguments(arguments, match):
     with pytest.raises(ValueError, match=match):
         ResNet50(**arguments)
-    if "pooling" not in arguments:  # Keras takes an unknown one for None
-        argument = next(reversed(arguments))  # which Keras names too
+    if "pooling" not in arguments and arguments["weights"] != 3:
+        # Keras takes an unknown pooling for None, and a number for an open file.
+        argument = next(reversed(arguments)).replace("classes", "classes|units")  # Keras names it
         with pytest.raises(ValueError, match=argument.replace("input_shape", "input|Input")):
             keras.applications.ResNet50(**arguments)
 
@@ -358,3 +361,11 @@ def test_all_weights_of_keras_are_listed():
         for part in row.values():
             part += [part[0].rpartition("/")[2]] if len(part) == 2 else []
     assert rows == expected
+
+
+@pytest.mark.parametrize(
+    ("data_format", "shape"), [("channels_first", (None, None, 3)), ("channels_last", (3, 8))]
+)
+def test_channels_of_a_backbone_where_the_config_has_them(data_format, shape):
+    with using(data_format), pytest.raises(ValueError, match=f"as image_data_format is '{data_format}'"):
+        ResNetBackbone((4, 8), (1, 1), "basic_block", input_conv_filters=4, image_shape=shape)

@@ -146,6 +146,13 @@ def test_positions_are_interpolated_for_images_of_another_size(backend, name, ch
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_images_that_no_patch_fits_into(backend, checkpoint):
+    model = hub.ImageClassifier.from_preset(checkpoint("vit")[0], preprocessor=None)
+    for shape in ((1, 7, 32, 3), (1, 32, 32, 1)):
+        with pytest.raises(ValueError, match=f"with 8 pixels .* got {re.escape(str(shape))}"):
+            model.predict(np.zeros(shape, "float32"), verbose=0)
+
+
 def test_images_come_in_every_form(checkpoint, tmp_path):
     model = hub.ImageClassifier.from_preset(checkpoint("vit")[0])
     images = pictures(2)

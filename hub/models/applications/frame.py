@@ -317,10 +317,13 @@ _DOCUMENTATION = """Return {function} as `keras.applications` builds it.
 def _check(
     weights: Any, include_top: bool, classes: int, classifier_activation: Any, pooling: Any
 ) -> None:
-    if weights not in (None, "imagenet") and not os.path.exists(weights):
+    is_path = isinstance(weights, str | os.PathLike)
+    if weights is not None and not (is_path and (weights == "imagenet" or os.path.exists(weights))):
         raise ValueError(
             f"weights must be None, 'imagenet' or the path of an existing file, got {weights!r}."
         )
+    if include_top and (not isinstance(classes, int | np.integer) or classes < 1):
+        raise ValueError(f"classes must be a positive integer, got {classes!r}.")
     if weights == "imagenet" and include_top and classes != CLASSES:
         raise ValueError(
             f"classes must be {CLASSES} with weights='imagenet' and include_top=True, got {classes}"
