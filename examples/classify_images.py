@@ -107,8 +107,9 @@ def main() -> None:
         preprocessor=hub.ImagePreprocessor("ViT", size=SIZE, **mean),
     )  # fmt: skip
     steps = epochs * -(-len(images) // 32)
+    warm_up = min(WARM_UP, steps // 2)
     rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - WARM_UP, warmup_target=1e-3, warmup_steps=WARM_UP
+        0.0, steps - warm_up, warmup_target=1e-3, warmup_steps=warm_up
     )
     classifier.compile(optimizer=keras.optimizers.AdamW(rate, weight_decay=0.05))
     start = time.perf_counter()

@@ -123,6 +123,16 @@ def test_a_figure_of_small_models_is_measured(command):
 
 
 @pytest.mark.slow
+def test_the_example_classifies_shapes(tmp_path):
+    options = {"--network": "vit", "--pictures": "10", "--epochs": "1"}
+    options["--sheet"] = str(tmp_path / "a.png")
+    command = [sys.executable, EXAMPLES / "classify_images.py", *sum(options.items(), ())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.search(r"Held-out accuracy: \d+\.\d%", done.stdout), done.stdout
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
 def test_the_example_transcribes(tmp_path):
     speech_checkpoints.make(tmp_path / "model", "english")
     path, sound = tmp_path / "a.wav", speech_checkpoints.sound(3.0)
