@@ -89,8 +89,11 @@ def converter_config(preprocessor: ImagePreprocessor) -> tuple[dict[str, Any], s
     names = {number: name for name, number in _FILTERS.items()}
     resample = preprocessor.settings["resample"]
     size = cropped or resized or {}
-    if resample not in names or "shortest_edge" in size or (cropped and not resized) or (
-        "max_height" in (resized or {})
+    if (
+        resample not in names
+        or "shortest_edge" in size
+        or (cropped and not resized)
+        or ("max_height" in (resized or {}))
     ):
         raise ValueError(
             f"KerasHub cannot resize images to {resized} with filter {resample} and crop {cropped}:"

@@ -367,5 +367,8 @@ def test_all_weights_of_keras_are_listed():
     ("data_format", "shape"), [("channels_first", (None, None, 3)), ("channels_last", (3, 8))]
 )
 def test_channels_of_a_backbone_where_the_config_has_them(data_format, shape):
-    with using(data_format), pytest.raises(ValueError, match=f"as image_data_format is '{data_format}'"):
+    with (
+        using(data_format),
+        pytest.raises(ValueError, match=f"as image_data_format is '{data_format}'"),
+    ):
         ResNetBackbone((4, 8), (1, 1), "basic_block", input_conv_filters=4, image_shape=shape)

@@ -36,9 +36,7 @@ def trained(backend):
         )
         preprocessor = hub.ImagePreprocessor("ViT", size=32)
         model = hub.ImageClassifier(backbone, labels=NAMES, preprocessor=preprocessor)
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0, 160, warmup_target=2e-3, warmup_steps=30
-        )
+        rate = keras.optimizers.schedules.CosineDecay(0.0, 160, warmup_target=2e-3, warmup_steps=30)
         model.compile(keras.optimizers.AdamW(rate))
         turned = [each for image in images for each in example["orientations"](image)]
         repeated = [name for name in names for _ in range(8)]
