@@ -6,14 +6,13 @@ way between one pair of backends; between the others they take turns.
 
 import os
 import pickle
-import subprocess
-import sys
 import zipfile
 
 import keras_file_cases as cases
 import numpy as np
 import pytest
 from backends import BACKENDS, TRAINABLE
+from keras_process import run_with_keras
 
 import keraslite
 from keraslite import callbacks, layers, models, saving
@@ -73,12 +72,8 @@ def theirs(tmp_path_factory, ours):
     def folder(backend):
         if backend not in made:
             made[backend] = tmp_path_factory.mktemp(backend)
-            environment = {**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "",
-                           "TF_CPP_MIN_LOG_LEVEL": "3"}  # fmt: skip
-            folders = [str(made[backend]), str(ours)]
-            command = [sys.executable, cases.__file__, *folders, *THEIRS[backend]]
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
-            assert done.returncode == 0, done.stderr[-3000:]
+            words = (made[backend], ours, *THEIRS[backend])
+            run_with_keras(cases.__file__, *words, backend=backend)
         return made[backend]
 
     return folder
