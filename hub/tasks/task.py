@@ -68,6 +68,12 @@ class Task(keras.Model):
     answers_compiled = True
     replays_predict = True
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Register our tasks, so that a file can name the class of no family too."""
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("hub."):
+            keras.saving.register_keras_serializable("hub")(cls)
+
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
         self._check_head(getattr(backbone, "family", None))
         kwargs.setdefault("dtype", backbone.dtype_policy)

@@ -463,7 +463,7 @@ class Model(Exportable, Trainer, Layer):
 
         Args:
             filepath: the file.
-            skip_mismatch: whether weights that do not fit are left as they are.
+            skip_mismatch: whether weights that do not fit are left as they are, with a warning.
             kwargs: further arguments of `keraslite.saving.load_weights`.
         """
         load_weights(self, filepath, skip_mismatch, **kwargs)

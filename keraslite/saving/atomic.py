@@ -65,7 +65,7 @@ def replacing_folder(folder: str | os.PathLike) -> Iterator[Path]:
     Files of other names that are there already stay.
 
     Args:
-        folder: made if need be.
+        folder: made if need be, and removed again if nothing was saved.
 
     Raises:
         OSError: a file could not be written; what was there before is unchanged.
@@ -81,6 +81,7 @@ def replacing_folder(folder: str | os.PathLike) -> Iterator[Path]:
     """
     folder = Path(folder)
     staging = _temporary(folder / "save")
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         finish_replacing(folder)
@@ -91,6 +92,7 @@ def replacing_folder(folder: str | os.PathLike) -> Iterator[Path]:
         for path in (*staging.rglob("*"), staging):
             _sync(path)
         _commit(staging, folder)
+        made = []  # it stays
     except OSError as error:
         place = Path(error.filename or folder)
         if place.is_relative_to(staging):
@@ -102,6 +104,9 @@ def replacing_folder(folder: str | os.PathLike) -> Iterator[Path]:
         raise OSError(error.errno, message, str(place)) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        with suppress(OSError):  # something else is in it by now
+            for path in made:
+                path.rmdir()
     finish_replacing(folder)
 
 

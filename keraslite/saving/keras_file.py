@@ -159,6 +159,12 @@ def load_keras(
         ValueError: it is damaged, or does not fit the model that its config describes.
     """
     with open_keras(path) as members:
+        version = members.json(METADATA).get("keras_version") if METADATA in members else None
+        if str(version).startswith("2."):
+            raise ValueError(
+                f"{path} was saved by tf.keras {version:.20}, whose .keras files are not those of "
+                "Keras 3: save the model as .h5 with tf_keras, which is opened here."
+            )
         config = members.json(CONFIG)
         own = config.pop(_ENTRY, None) or {}
         compile_config = config.pop("compile_config", None)

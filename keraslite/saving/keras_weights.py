@@ -19,6 +19,7 @@ from keraslite.saving.h5_files import H5Tensors, import_h5py
 from keraslite.saving.h5_writing import write_array
 from keraslite.saving.keras_archive import H5_WEIGHTS, NPZ_WEIGHTS, KerasMembers
 from keraslite.saving.keras_layout import saved_objects
+from keraslite.saving.legacy_h5 import warn_of_skipped
 from keraslite.saving.npz_weights import NpzTensors
 from keraslite.variable import Pending
 
@@ -92,7 +93,7 @@ def load_state(
         model: a built model.
         tensors: the arrays by their paths, with `shape` and `dtype`.
         where: the name of the file in errors.
-        skip_mismatch: whether objects that do not fit are left as they are.
+        skip_mismatch: whether objects that do not fit are left as they are, with a warning.
         skip: objects that are left as they are, with all inside them.
 
     Raises:
@@ -126,6 +127,8 @@ def load_state(
                 f"{where} does not fit the model: {type(item).__name__} at {path!r} cannot take "
                 f"what is there, {list(group)} ({error!r:.200})."
             ) from error
+    if problems:
+        warn_of_skipped(Path(where), problems, 6)
 
 
 def _is_optimizer(item: Any) -> bool:

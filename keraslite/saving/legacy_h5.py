@@ -87,16 +87,18 @@ def misfit(path: Path, model: Any, error: MisfitError) -> ValueError:
     )
 
 
-def warn_of_skipped(path: Path, skipped: list[str]) -> None:
+def warn_of_skipped(path: Path, skipped: list[str], stacklevel: int = 5) -> None:
     """Warn of the weights that skip_mismatch=True left as they are.
 
     Args:
         path: the file.
         skipped: what does not fit.
+        stacklevel: as for `warnings.warn`.
     """
+    texts = abbreviate([text.rstrip(".") for text in skipped])
     warnings.warn(
-        f"{path.name}: weights that do not fit are left as they are: {abbreviate(skipped)}.",
-        stacklevel=5,
+        f"{path.name}: weights that do not fit are left as they are: {texts}.",
+        stacklevel=stacklevel,
     )
 
 

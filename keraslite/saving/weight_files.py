@@ -22,7 +22,7 @@ from keraslite.saving.keras_weights import (
     open_member,
     save_weights_h5,
 )
-from keraslite.saving.legacy_h5 import is_legacy_h5, load_legacy_weights
+from keraslite.saving.legacy_h5 import is_legacy_h5, load_legacy_weights, warn_of_skipped
 from keraslite.saving.orbax import assign_checkpoint, is_checkpoint, read_checkpoint
 from keraslite.saving.paths_v1 import weights_v1
 from keraslite.saving.safetensors import open_safetensors, save_safetensors
@@ -84,7 +84,7 @@ def assign_strictly(
         tensors: a `SafetensorsFile`, or `Shards`.
         names: the tensors that must be used; all of the file's by default.
         where: the name of the file in errors; its path by default.
-        skip_mismatch: whether variables that do not fit are left as they are.
+        skip_mismatch: whether variables that do not fit are left as they are, with a warning.
 
     Raises:
         ValueError: lists every missing, unused and mis-shaped tensor.
@@ -95,23 +95,29 @@ def assign_strictly(
     unused = [n for n in names if n not in variables]
     shapes = {n: (v.shape, tensors.shape(n)) for n, v in variables.items() if n in in_file}
     wrong = {n: pair for n, pair in shapes.items() if pair[0] != pair[1]}
-    if (missing or unused or wrong) and not skip_mismatch:
-        raise ValueError(_misfit(where or tensors.path, missing, unused, wrong))
+    problems = _misfits(missing, unused, wrong)
+    where = where or tensors.path
+    if problems and not skip_mismatch:
+        lines = "\n".join(problems)
+        raise ValueError(f"{where} does not fit the model; nothing was loaded.\n{lines}")
     for name, variable in variables.items():
         if name in in_file and name not in wrong:
             take, done = partial(tensors.__getitem__, name), partial(tensors.release, name)
             variable.assign(Pending(tensors.shape(name), take, done))
+    if problems:
+        warn_of_skipped(Path(where), problems)
 
 
-def _misfit(where: Any, missing: list, unused: list, wrong: dict) -> str:
-    lines = [f"{where} does not fit the model; nothing was loaded."]
+def _misfits(missing: list, unused: list, wrong: dict) -> list[str]:
+    """Return in words how the tensors of a file are not those of a model."""
+    lines = []
     if missing:
         lines.append(f"The file lacks: {', '.join(missing)}.")
     if unused:
         lines.append(f"The model has no place for: {', '.join(unused)}.")
     for name, (expected, got) in wrong.items():
         lines.append(f"{name}: the model's shape is {expected}, the file's {got}.")
-    return "\n".join(lines)
+    return lines
 
 
 def check_filename(path: Any, extension: str) -> None:
@@ -229,7 +235,7 @@ def load_weights(
             `.h5` file of Keras 2, or the prefix of a checkpoint of tf.keras or the folder of its
             SavedModel. Keras's files and checkpoints of orbax set the state of a built optimizer
             too.
-        skip_mismatch: whether weights that do not fit are left as they are.
+        skip_mismatch: whether weights that do not fit are left as they are, with a warning.
         objects_to_skip: layers and variables that are left as they are.
         by_name: whether the layers of a `.h5` file are matched by their names, and others left as
             they are.

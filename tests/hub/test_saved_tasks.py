@@ -46,6 +46,18 @@ def test_a_saved_task_reads_texts_in_a_fresh_process(backend, folder, tmp_path):
     assert again.config_json()["id2label"] == {"0": "bad", "1": "good", "2": "odd"}
 
 
+def test_a_task_of_no_family_is_saved(backend, folder, tmp_path):
+    path = tmp_path / "task.keras"
+    model = hub.BertTextClassifier.from_preset(folder)
+    task = hub.TextClassifier(model.backbone, num_classes=2, preprocessor=model.preprocessor)
+    task.save(path)
+    result = _in_a_fresh_process(path, "hub")
+    assert result.returncode == 0, result.stderr
+    expected = task.predict(tiny.TEXTS, verbose=0)
+    np.testing.assert_allclose(np.load(f"{path}.npy"), expected, atol=1e-5)
+    assert type(keras.saving.load_model(path)).__name__ == "TextClassifier"
+
+
 def test_without_hub_the_error_says_to_import_it(folder, tmp_path):
     path = tmp_path / "task.keras"
     hub.BertTextClassifier.from_preset(folder).save(path)

@@ -194,3 +194,22 @@ def test_crash_free_failures_leave_a_folder_as_it_was(tmp_path):
     assert (folder / "a").read_text() == "1"
     with pytest.raises(FileExistsError, match="nothing was saved"), replacing_folder(folder / "a"):
         pass
+
+
+def test_crash_free_failures_leave_no_empty_folders(tmp_path):
+    (tmp_path / "there").mkdir()
+
+    def fail(folder):
+        with replacing_folder(folder) as new:
+            (new / "a").write_text("1")
+            raise ValueError("refused")
+
+    with pytest.raises(ValueError, match="refused"):
+        fail(tmp_path / "there" / "new" / "inner")
+    assert os.listdir(tmp_path / "there") == []  # what was there before stays
+    with pytest.raises(ValueError, match="refused"):
+        fail(tmp_path / "there")
+    assert os.listdir(tmp_path) == ["there"]
+    with replacing_folder(tmp_path / "empty"):
+        pass
+    assert (tmp_path / "empty").is_dir()

@@ -68,6 +68,11 @@ def with_h5(folder, whole, change):
     return written(folder, members | {WEIGHTS: buffer.getvalue()})
 
 
+def test_files_of_tf_keras_say_what_to_do(whole, tmp_path):
+    members = members_of(whole) | {"metadata.json": json.dumps({"keras_version": "2.15.0"})}
+    assert_refused(written(tmp_path, members), r"saved by tf.keras 2.15.0.*save the model as \.h5")
+
+
 def test_files_that_are_cut_off(whole, tmp_path):
     data = whole.read_bytes()
     path = tmp_path / "cut.keras"

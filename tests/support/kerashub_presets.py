@@ -8,13 +8,12 @@ test may use the fixture `presets`.
 """
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from keras_process import run_with_keras
 
 TEXTS = ["the movie was good!", "bad film", "An amazing movie was not bad"]
 WORDS = ["the", "movie", "was", "good", "bad", "an", "amazing", "film", "##s", "!", ".", "not"]
@@ -76,11 +75,7 @@ PRESETS = {
 def presets(tmp_path_factory):
     """The folder with all of them."""
     folder = tmp_path_factory.mktemp("kerashub")
-    made = subprocess.run(
-        [sys.executable, __file__, str(folder)], capture_output=True, text=True,
-        env={**os.environ, "KERAS_BACKEND": "numpy"},
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr
+    run_with_keras(__file__, folder, backend="numpy")
     return folder
 
 
