@@ -109,14 +109,14 @@ def assign_strictly(
 
 
 def _misfits(missing: list, unused: list, wrong: dict) -> list[str]:
-    """Return in words how the tensors of a file are not those of a model."""
+    """Return in words how the tensors of a file are not those of a model; long names are cut."""
     lines = []
     if missing:
-        lines.append(f"The file lacks: {', '.join(missing)}.")
+        lines.append(f"The file lacks: {', '.join(f'{n:.200}' for n in missing)}.")
     if unused:
-        lines.append(f"The model has no place for: {', '.join(unused)}.")
+        lines.append(f"The model has no place for: {', '.join(f'{n:.200}' for n in unused)}.")
     for name, (expected, got) in wrong.items():
-        lines.append(f"{name}: the model's shape is {expected}, the file's {got}.")
+        lines.append(f"{name:.200}: the model's shape is {expected}, the file's {got}.")
     return lines
 
 
