@@ -22,7 +22,8 @@ def required(name: str) -> Any:
     '[1]'
     """
     try:
-        return importlib.import_module(name)
+        with without_telemetry():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name.partition(".")[0]:
             raise
@@ -35,9 +36,9 @@ def required(name: str) -> Any:
 def without_telemetry() -> Iterator[None]:
     """Have OpenVINO's tools send nothing in a block.
 
-    Unasked they report each conversion to their authors, from a process that they fork: with the
-    threads of JAX that may never return, and without a network it takes seconds. The switch that
-    they have is the variable by which continuous integration is known.
+    Unasked they report their import and each conversion to their authors, from a process that they
+    fork: with the threads of JAX that may never return, and without a network it takes seconds. The
+    switch that they have is the variable by which continuous integration is known.
     """
     before = os.environ.get("CI")
     os.environ["CI"] = "true"

@@ -10,7 +10,6 @@ import clip_checkpoints
 import export_cases
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 import speech_checkpoints
 import transformers
@@ -21,6 +20,7 @@ import hub
 import keraslite as keras
 from hub.cli import main
 from hub.tasks.exporting import NetworkPart
+from keraslite.export.packages import required
 
 _rng = np.random.default_rng(0)
 SIZES = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
@@ -161,7 +161,7 @@ def prepared(folder):
 def opened(folder, name="model"):
     """A network of OpenVINO's files, as a function of inputs by name that gives outputs by name."""
     hint = {"INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16, where the processor has it
-    network = openvino.Core().compile_model(folder / f"{name}.xml", "CPU", hint)
+    network = required("openvino").Core().compile_model(folder / f"{name}.xml", "CPU", hint)
     outputs = prepared(folder)["networks"][name]["outputs"]
 
     def run(inputs):

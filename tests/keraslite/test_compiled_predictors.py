@@ -1,5 +1,7 @@
 """Model.compiled_for: what it takes and gives, changes of weights, precisions, errors."""
 
+import os
+import subprocess
 import sys
 import threading
 
@@ -9,6 +11,7 @@ import pytest
 import keraslite as keras
 from keraslite import layers
 from keraslite.export.compiled import CompiledPredictor
+from keraslite.export.packages import required
 
 _rng = np.random.default_rng(0)
 X = {"b": _rng.normal(size=(5, 3)).astype("float32"), "a": _rng.normal(size=(5, 4))}
@@ -149,9 +152,30 @@ def test_errors():
         own.compiled_for("openvino")
 
 
+OF_OPENVINO = """
+import os, threading
+import keraslite as keras
+
+forks = []
+os.register_at_fork(before=lambda: forks.append(threading.current_thread().name))
+keras.use_backend("numpy")
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+model.compiled_for("openvino").predict([[1.0, 2.0, 3.0, 4.0]], verbose=0)
+
+from openvino_telemetry import Telemetry
+Telemetry().sender.executor.shutdown()
+assert not forks and not Telemetry().consent, forks
+"""
+
+
+def test_openvino_reports_nothing(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "CI"} | {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", OF_OPENVINO], env=environment, check=True)
+    assert not list(tmp_path.glob("*intel*"))
+
+
 def test_bfloat16_runs_where_the_processor_has_it_and_nowhere_else():
-    openvino = pytest.importorskip("openvino")
-    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = required("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
     if "BF16" not in able:
         with pytest.raises(NotImplementedError, match="no bfloat16 instructions"):
