@@ -67,6 +67,19 @@ def make_data(folder: Path, count: int) -> Path:
     return folder / "data.yaml"
 
 
+def make_detector() -> hub.YOLOV8Detector:
+    """Return a new detector of the nano size, compiled."""
+    nano = SIZES["n"]
+    detector = hub.YOLOV8Detector(
+        hub.YOLOV8Backbone(nano["stackwise_channels"], nano["stackwise_depth"]),
+        preprocessor=hub.DetectionPreprocessor(SIZE),
+        labels=NAMES,
+        fpn_depth=nano["fpn_depth"],
+    )
+    detector.compile(keras.optimizers.AdamW(2e-3, weight_decay=5e-4, global_clipnorm=10.0))
+    return detector
+
+
 def main() -> None:
     """Make the data, train, evaluate and draw."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -77,14 +90,7 @@ def main() -> None:
     epochs = int(os.environ.get("EXAMPLE_EPOCHS", "30"))
     data = make_data(out / "data", int(os.environ.get("EXAMPLE_PICTURES", "400")))
 
-    nano = SIZES["n"]
-    detector = hub.YOLOV8Detector(
-        hub.YOLOV8Backbone(nano["stackwise_channels"], nano["stackwise_depth"]),
-        preprocessor=hub.DetectionPreprocessor(SIZE),
-        labels=NAMES,
-        fpn_depth=nano["fpn_depth"],
-    )
-    detector.compile(keras.optimizers.AdamW(2e-3, weight_decay=5e-4, global_clipnorm=10.0))
+    detector = make_detector()
     keras.visualization.plot_image_gallery(
         augmented(data), cols=4, path=str(out / "augmented.png"), value_range=(0, 255)
     )

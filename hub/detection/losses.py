@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import keraslite as keras
 from hub.detection.anchors import boxes_to_distances, distances_to_boxes
 from hub.detection.assignment import assign
 from keraslite import ops
@@ -64,7 +65,7 @@ def detection_losses(
         candidates: the largest number of positions of a box.
 
     Returns:
-        A dict of the float32 scalars "box_loss", "class_loss" and "dfl_loss".
+        A dict of the scalars "box_loss", "class_loss" and "dfl_loss", of float32 or better.
 
     Raises:
         ValueError: another name of a loss.
@@ -77,8 +78,10 @@ def detection_losses(
     ['box_loss', 'class_loss', 'dfl_loss']
     """
     check_losses(box_loss, classification_loss)
-    box_logits, class_logits = (ops.cast(outputs[x], "float32") for x in ("boxes", "classes"))
-    boxes, labels = ops.cast(targets["boxes"], "float32"), ops.cast(targets["labels"], "int32")
+    dtype = keras.backend.result_type("float32", ops.dtype(outputs["boxes"]))
+    box_logits, class_logits = (ops.cast(outputs[x], dtype) for x in ("boxes", "classes"))
+    boxes, labels = ops.cast(targets["boxes"], dtype), ops.cast(targets["labels"], "int32")
+    points, strides = (np.asarray(x, dtype) for x in (points, strides))
     if not labels.shape[1]:
         boxes = ops.pad(boxes, ((0, 0), (0, 1), (0, 0)))
         labels = ops.pad(labels, ((0, 0), (0, 1)), constant_values=_PADDING)

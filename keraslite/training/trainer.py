@@ -242,7 +242,8 @@ class Trainer(StatelessLoss):
         """
         self._build_objectives(y, y_pred)
         values = self._kl_objectives.loss(y, y_pred, sample_weight)
-        values += [ops.cast(ops.sum(v), "float32") for v in self.losses]
+        dtype = backends.result_type("float32", config.floatx())
+        values += [ops.cast(ops.sum(v), dtype) for v in self.losses]
         if not values:
             raise ValueError("There is no loss: give compile(loss=...), or call add_loss().")
         total = values[0]

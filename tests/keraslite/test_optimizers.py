@@ -135,6 +135,19 @@ def test_fused_and_pure_agree(name, arguments, monkeypatch):
             np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("rule", ["clipnorm", "global_clipnorm"])
+def test_float64_is_clipped_in_float64(rule, backend):
+    grads = [np.random.default_rng(n).normal(size=n) for n in (3, 4)]
+    variables = [Variable(np.zeros(len(g)), dtype="float64") for g in grads]
+    optimizers.SGD(1.0, **{rule: 0.1}).apply(
+        [ops.convert_to_tensor(g, dtype="float64") for g in grads], variables
+    )
+    norms = [np.linalg.norm(g if rule == "clipnorm" else np.concatenate(grads)) for g in grads]
+    rtol = 1e-6 if ops.dtype(variables[0].value) == "float32" else 1e-14  # JAX has 32 bits here
+    for v, g, norm in zip(variables, grads, norms, strict=True):
+        np.testing.assert_allclose(v.numpy(), -g * 0.1 / norm, rtol=rtol)
+
+
 def test_fused_with_foreign_layouts():
     """Transposed parameters, expanded gradients, gradients of another dtype."""
     torch = pytest.importorskip("torch")

@@ -194,8 +194,8 @@ class ObjectDetector(Classifier, DetectorEvaluation, ImageTask):
         losses = detection_losses(y_pred, y, *grid, **self._kl_losses)
         for metric in self.loss_parts:
             metric.update_state(ops.stop_gradient(losses[metric.name]))
-        own = [ops.cast(ops.sum(v), "float32") for v in self.losses]
-        return sum(own, sum(losses.values()))
+        total = sum(losses.values())
+        return sum([ops.cast(ops.sum(v), ops.dtype(total)) for v in self.losses], total)
 
     def fit(
         self, x: Any = None, y: Any = None, *, augment: Any = "auto",

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from keraslite.config import epsilon
+from keraslite.config import epsilon, floatx
+from keraslite.dtypes import result_type
 from keraslite.ops import numpy as k
 from keraslite.ops.bounding_boxes.formats import as_boxes, columns, convert_format
 from keraslite.typing import Tensor
@@ -18,7 +19,7 @@ def image_size(image_shape: Sequence | None) -> tuple[Any, Any]:
 def _corners(boxes: Any, name: str, image_shape: Sequence | None) -> list[Tensor]:
     """Return left, top, right and bottom of boxes, without their last axis."""
     height, width = image_size(image_shape)
-    boxes = convert_format(boxes, name, "xyxy", height, width)
+    boxes = convert_format(boxes, name, "xyxy", height, width, result_type("float32", floatx()))
     return [x[..., 0] for x in columns(boxes)]
 
 

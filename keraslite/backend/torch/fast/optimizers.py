@@ -117,7 +117,8 @@ def _clipped(grads: list, rule: str, limit: float) -> list:
         low = torch._foreach_maximum(grads, -limit)
         torch._foreach_minimum_(low, limit)
         return low
-    norms = torch._foreach_norm(grads, 2, torch.float32)
+    is_double = any(g.dtype == torch.float64 for g in grads)
+    norms = torch._foreach_norm(grads, 2, torch.float64 if is_double else torch.float32)
     if rule == "global_clipnorm":
         norm = torch.linalg.vector_norm(torch.stack(norms))
         # An infinite norm must show as NaN.
