@@ -19,16 +19,11 @@ from hub.weights import adapters
 from hub.weights.tables import WeightTable
 from keraslite.naming import to_snake_case
 
-# Losses that take logits or probabilities, by the names that `compile` takes.
-_OF_LOGITS = {
-    "binary_crossentropy": "BinaryCrossentropy",
-    "binary_focal_crossentropy": "BinaryFocalCrossentropy",
-    "categorical_crossentropy": "CategoricalCrossentropy",
-    "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
-    "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
-}
-
-
+# Losses that take logits or probabilities.
+_OF_LOGITS = (
+    "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy", "SparseCategoricalCrossentropy",
+)  # fmt: skip
 # Of `hub run`, for tasks that write images.
 OUT_OPTION: Mapping[str, Any] = {"type": Path, "help": "a folder for images"}
 
@@ -594,7 +589,8 @@ def _of_logits(loss: Any) -> Any:
         return {name: _of_logits(value) for name, value in loss.items()}
     if isinstance(loss, list | tuple):
         return [_of_logits(value) for value in loss]
-    for name, cls in _OF_LOGITS.items():
+    for cls in _OF_LOGITS:
+        name = to_snake_case(cls)
         if (isinstance(loss, str) and loss in (name, cls)) or loss is getattr(keras.losses, name):
             return getattr(keras.losses, cls)(from_logits=True)
     return loss
