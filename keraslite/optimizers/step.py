@@ -4,12 +4,11 @@ One way is pure: new values are worked out by ops and assigned, in a StatelessSc
 the backend has a fused form of the formula, that updates live variables in place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keraslite import backend as backends
 from keraslite import ops
-from keraslite.dtypes import result_type
 from keraslite.optimizers.schedules import BUILT_IN, rate_on_host
 from keraslite.optimizers.state import OptimizerState
 from keraslite.variable import StatelessScope, Variable
@@ -117,18 +116,23 @@ def clipped(o: OptimizerState, grads: list[Any]) -> list[Any]:
 
 def _shortened(grads: list[Any], limit: float) -> list[Any]:
     """Gradients scaled so that their common norm is at most the limit."""
-    wide = result_type("float32", *map(ops.dtype, grads))
+    wide = _wide(map(ops.dtype, grads))
     squares = [ops.sum(ops.square(ops.cast(g, wide))) for g in grads]
     norm = ops.sqrt(sum(squares[1:], squares[0]))
     scale = limit / ops.maximum(norm, limit) + (norm - norm)  # an infinite norm must show as NaN
     return [g * ops.cast(scale, ops.dtype(g)) for g in grads]
 
 
+def _wide(dtypes: Iterable[str]) -> str:
+    """The dtype of scalars and norms for parameters of these dtypes."""
+    return "float64" if "float64" in dtypes else "float32"
+
+
 def hyper(o: OptimizerState, dtype: str, learning_rate: Any) -> dict[str, Any]:
     """The formula's scalars for parameters of a dtype, worked out once a step."""
     scalars = {} if o.step_scalars is None else o.step_scalars
     # Half precision could hold neither the step nor one minus a power of beta.
-    wide = result_type("float32", dtype)
+    wide = _wide([dtype])
     if wide not in scalars:
         h = {name: getattr(o, name) for name in o.formula_arguments}
         h["learning_rate"] = ops.cast(learning_rate, wide)
