@@ -64,9 +64,9 @@ class Task(keras.Model):
     replays_predict = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Register our tasks, so that a file can name the class of no family too."""
+        """Register our tasks, those of families and of none, so that a file can name them."""
         super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("hub."):
+        if cls.__module__.partition(".")[0] == "hub":
             keras.saving.register_keras_serializable("hub")(cls)
 
     def __init__(self, backbone: Any, preprocessor: Any = None, **kwargs: Any):
@@ -571,8 +571,7 @@ def _class_over(task: type[Task], model_type: str) -> type[Task]:
     name = backbone.__name__.removesuffix("Backbone") + task.task
     attributes = {"family": model_type, "__module__": "hub"}
     attributes["__doc__"] = class_docstring(task, name, backbone, model_type)
-    cls = type(task)(name, (task,), attributes)
-    return keras.saving.register_keras_serializable("hub")(cls)
+    return type(task)(name, (task,), attributes)
 
 
 def _has_another_head(checkpoint: Checkpoint, head: Head) -> bool:
