@@ -428,6 +428,9 @@ class Pending:
 
         Args:
             array: the array, which nobody else has.
+
+        >>> Pending.of(np.ones((2, 3))).shape
+        (2, 3)
         """
         return cls(array.shape, lambda: array)
 

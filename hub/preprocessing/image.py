@@ -356,8 +356,8 @@ def _resized_shape(height: int, width: int, size: dict[str, int]) -> tuple[int, 
     if "height" in size:
         return size["height"], size["width"]
     if "shortest_edge" not in size:
-        choose, kind = (min, "min") if "min_height" in size else (max, "max")
-        ratio = choose(height / size[f"{kind}_height"], width / size[f"{kind}_width"])
+        choose, bound = (min, "min") if "min_height" in size else (max, "max")
+        ratio = choose(height / size[f"{bound}_height"], width / size[f"{bound}_width"])
         return round(height / ratio), round(width / ratio)
     short = size["shortest_edge"]
     long = int(short * max(height, width) / min(height, width))
