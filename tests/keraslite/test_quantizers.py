@@ -182,6 +182,35 @@ def test_products_of_int8_are_exact(backend):
         np.testing.assert_array_equal(numpy_of(found), a.astype("int64") @ b.astype("int64"))
 
 
+@pytest.mark.parametrize("case", ["dense", "einsum"])
+def test_kernels_on_torch_lie_by_outputs_once(case, monkeypatch):
+    from keraslite.backend.torch import products
+
+    monkeypatch.setattr(products, "_int8_kernel", lambda: True)
+    x = np.random.default_rng(0).normal(size=(2, 3, 8)).astype("float32")
+
+    def outputs(backend):
+        with keraslite.use_backend(backend), keraslite.no_grad():
+            keraslite.utils.set_random_seed(0)
+            layer = layers.Dense(6) if case == "dense" else layers.EinsumDense(
+                "abc,cde->abde", (None, 2, 3)
+            )  # fmt: skip
+            layer.build(x.shape)
+            layer.quantize("int8")
+            kernel = layer.kernel.numpy()
+            out = keraslite.ops.convert_to_numpy(layer(x))
+            np.testing.assert_array_equal(layer.kernel.numpy(), kernel)
+            return layer, out
+
+    layer, out = outputs("torch")
+    np.testing.assert_allclose(out, outputs("numpy")[1], rtol=1e-5, atol=1e-6)
+    kernel = layer.kernel.value
+    assert kernel.reshape(8, -1).t().is_contiguous()
+    with keraslite.no_grad():
+        layer(x)
+    assert layer.kernel.value.data_ptr() == kernel.data_ptr()
+
+
 def test_half_precision(backend):
     for case in ("dense", "heads", "embedding"):
         layer = quantized(layers, case, dtype="mixed_bfloat16")

@@ -17,7 +17,7 @@ from keraslite.backend.primitives import primitive
 from keraslite.backend.torch.fast.convolution import fused_conv
 from keraslite.backend.torch.fast.linear import linear
 from keraslite.backend.torch.fast.planes import planes
-from keraslite.backend.torch.tracing import in_transform
+from keraslite.backend.torch.tracing import is_variable
 from keraslite.backend.windows import output_size, padding_pairs
 
 TABLE: dict[str, Any] = {}
@@ -116,7 +116,7 @@ def _filters(kernel: Tensor) -> Tensor:
     filters = spatial.movedim((-1, -2), (0, 1))
     if kernel.numel() < 2**8 or filters.is_contiguous(memory_format=_LAST[filters.ndim]):
         return filters
-    variable = _is_variable(kernel)
+    variable = is_variable(kernel)
     if not variable and not kernel.is_contiguous():
         return filters
     if kernel.is_contiguous():
@@ -130,13 +130,6 @@ def _filters(kernel: Tensor) -> Tensor:
     kernel.data = ordered.movedim(0, -1).view(kernel.shape)
     spatial = kernel.unsqueeze(0) if kernel.ndim == 3 else kernel
     return spatial.movedim((-1, -2), (0, 1))
-
-
-def _is_variable(x: Tensor) -> bool:
-    """Whether a tensor is a variable of this process alone, outside transforms and traces."""
-    if torch.compiler.is_compiling() or type(x) is not torch.nn.Parameter:
-        return False
-    return not in_transform() and not x.is_shared()
 
 
 @primitive(TABLE)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from keraslite.backend.integers import int8_product
 from keraslite.backend.primitives import primitive
+from keraslite.backend.torch.tracing import is_variable
 
 
 def _tuple(fn: Any) -> Any:
@@ -25,7 +26,7 @@ def matmul(x1: Tensor, x2: Tensor) -> Tensor:
         return torch.matmul(x1, x2)
     if dtype is torch.int8 and x1.ndim and x2.ndim > 1:
         if x2.ndim == 2 and x1.is_cpu and x1.numel() and _int8_kernel():
-            out = torch._int_mm(x1.reshape(-1, x1.shape[-1]), x2)
+            out = torch._int_mm(x1.reshape(-1, x1.shape[-1]), _by_outputs(x2))
             return out.reshape(*x1.shape[:-1], x2.shape[1])
         return int8_product(x1, x2, _by_floats)
     wide = torch.float64 if x1.is_cuda else torch.int32 if dtype.itemsize < 8 else dtype
@@ -40,6 +41,21 @@ def _by_floats(x1: Tensor, x2: Tensor) -> Tensor:
 def _int8_kernel() -> bool:
     """Whether this processor multiplies int8 in hardware; without, floats are quicker."""
     return getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
+
+
+def _by_outputs(kernel: Tensor) -> Tensor:
+    """A kernel (inputs, outputs) of int8, in memory one output after the other.
+
+    The product of few rows reads it so at twice to six times the rate. A variable is laid out once,
+    for all calls.
+    """
+    variable = kernel if kernel._base is None else kernel._base
+    by_inputs = kernel.is_contiguous() and variable.is_contiguous()
+    if not (by_inputs and is_variable(variable) and variable.numel() == kernel.numel()):
+        return kernel
+    ordered = kernel.t().contiguous().t()
+    variable.data = ordered.view(variable.shape)
+    return ordered
 
 
 def _product(dtype: torch.dtype) -> torch.dtype:

@@ -48,3 +48,10 @@ def levels() -> list[str]:
     if not in_transform():
         return []
     return [level.key().name for level in torch._C._functorch.get_interpreter_stack()]
+
+
+def is_variable(x: torch.Tensor) -> bool:
+    """Whether a tensor is a variable of this process alone, outside transforms and traces."""
+    if torch.compiler.is_compiling() or type(x) is not torch.nn.Parameter:
+        return False
+    return not in_transform() and not x.is_shared()
