@@ -1,6 +1,8 @@
 """Benchmark text models with random weights: classification, generation, training, loading.
 
 Ratios within one run, against transformers on torch and against KerasHub on each backend.
+
+    python scripts/bench/text.py [--only generation]
 """
 
 import argparse
@@ -11,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import in_process, interleaved, loading, ratio, report
+from common import in_process, interleaved, loading, machine, ratio, report
 
 generator = np.random.default_rng(0)
 WORDS = [f"w{i}" for i in range(30000)]
@@ -21,39 +23,44 @@ NEW = 64
 BACKENDS = ("torch", "jax", "tensorflow")
 
 
-def make(folder: Path) -> None:
-    """The checkpoints, as transformers writes them; a vocabulary of words for BERT."""
+def make(folder: Path, name: str) -> None:
+    """A checkpoint of random weights, as transformers writes it."""
     import torch
     import transformers
 
     torch.manual_seed(0)
-    base = transformers.BertConfig()
-    small = transformers.BertConfig(
-        hidden_size=512, num_hidden_layers=4, num_attention_heads=8, intermediate_size=2048
-    )
-    for name, config in (("bert_base", base), ("bert_small", small)):
-        transformers.BertForSequenceClassification(config).save_pretrained(folder / name)
+    if name.startswith("bert"):
+        small = {
+            "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8,
+            "intermediate_size": 2048,
+        }  # fmt: skip
+        config = transformers.BertConfig(**small if name == "bert_small" else {})
+        model = transformers.BertForSequenceClassification(config)
         specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         words = specials + WORDS + [f"[unused{i}]" for i in range(30522 - 5 - len(WORDS))]
+        (folder / name).mkdir()
         (folder / name / "vocab.txt").write_text("\n".join(words) + "\n")
         (folder / name / "tokenizer_config.json").write_text('{"do_lower_case": true}')
-    for name, model in (
-        ("gpt2", transformers.GPT2LMHeadModel(transformers.GPT2Config())),
-        ("opt_125m", transformers.OPTForCausalLM(transformers.OPTConfig())),
-        ("t5_small", transformers.T5ForConditionalGeneration(transformers.T5Config(
+    elif name == "gpt2":
+        model = transformers.GPT2LMHeadModel(transformers.GPT2Config())
+    elif name == "opt_125m":
+        model = transformers.OPTForCausalLM(transformers.OPTConfig())
+    elif name == "t5_small":
+        model = transformers.T5ForConditionalGeneration(transformers.T5Config(
             d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_heads=8, vocab_size=32128,
             decoder_start_token_id=0,
-        ))),
-    ):  # fmt: skip
+        ))  # fmt: skip
+    else:
+        config = transformers.OPTConfig(
+            hidden_size=2048, num_hidden_layers=24, ffn_dim=8192, num_attention_heads=32,
+            word_embed_proj_dim=2048,
+        )  # fmt: skip
+        with torch.device("meta"):
+            model = transformers.OPTForCausalLM(config)
+        model = model.half().to_empty(device="cpu")
+    if not name.startswith("bert"):
         model.generation_config.eos_token_id = None
-        model.save_pretrained(folder / name)
-    config = transformers.OPTConfig(
-        hidden_size=2048, num_hidden_layers=24, ffn_dim=8192, num_attention_heads=32,
-        word_embed_proj_dim=2048,
-    )  # fmt: skip
-    with torch.device("meta"):
-        large = transformers.OPTForCausalLM(config)
-    large.half().to_empty(device="cpu").save_pretrained(folder / "opt_1.3b")
+    model.save_pretrained(folder / name)
 
 
 def bandwidth() -> float:
@@ -115,9 +122,9 @@ def generation(name: str, folder: Path, rows: int) -> None:
     ours_on_torch = runner("torch")
     new = ours_on_torch()[0, -NEW + 8 :]
     same = bool((their_tokens()[0, -NEW + 8 :].numpy() == new).all()) or "not the same tokens"
-    found, medians = ratio({"ours": ours_on_torch, "theirs": their_tokens}, rounds=3)
+    speed, medians = ratio({"ours": ours_on_torch, "theirs": their_tokens}, rounds=3)
     goal = {"t5_small": ">= 2"}.get(name, ">= 1.6" if rows == 8 else "")
-    report(f"{name} x{rows}: keraslite on torch / transformers", found, "x speed", goal,
+    report(f"{name} x{rows}: keraslite on torch / transformers", speed, "x speed", goal,
            same=same, ms_a_token=round(1e3 * medians["ours"] / NEW, 2))  # fmt: skip
     if rows == 1 and not seq2seq:
         size = sum(p.numel() for p in theirs.parameters()) * 4
@@ -128,6 +135,26 @@ def generation(name: str, folder: Path, rows: int) -> None:
             spent = interleaved({"run": run}, rounds=3)["run"]
             report(f"{name} x1 on {backend}: memory floor / time", floor / spent, "share",
                    ">= 0.9", ms_a_token=round(1e3 * spent / NEW, 2))  # fmt: skip
+
+
+def integers(name: str, folder: Path, rows: int) -> None:
+    """Tokens of our model in int8 on torch against the same in float32, and those that agree."""
+    import keraslite as keras
+
+    keras.use_backend("torch")
+    how = {"max_new_tokens": NEW, "stop_token_ids": None}
+    runs, tokens = {}, {}
+    for dtype in ("int8", "float32"):
+        model = ours("CausalLM", folder / name)
+        if dtype == "int8":
+            model.quantize("int8")
+        runs[dtype] = lambda model=model: model.generate(inputs(name, rows), **how)["token_ids"]
+        tokens[dtype] = runs[dtype]()[:, -NEW:]
+    speed, medians = ratio(runs, rounds=3)
+    agreeing = float((tokens["int8"] == tokens["float32"]).mean())
+    report(f"{name} x{rows}: int8 / float32, on torch", speed, "x speed",
+           ">= 1.8" if rows == 1 else "> 1", same_tokens=round(agreeing, 2),
+           ms_a_token=round(1e3 * medians["int8"] / NEW, 2))  # fmt: skip
 
 
 def classification(folder: Path) -> None:
@@ -141,14 +168,14 @@ def classification(folder: Path) -> None:
     pipeline = transformers.pipeline(
         "text-classification", model=str(folder / "bert_base"), device="cpu"
     )
-    found, medians = ratio(
+    speed, medians = ratio(
         {
             "ours": lambda: model.predict(TEXTS, verbose=0),
             "theirs": lambda: pipeline(TEXTS, batch_size=32),
         },
         rounds=1,
     )
-    report("BERT-base 512 texts: keraslite on torch / the pipeline", found, "x speed", ">= 4",
+    report("BERT-base 512 texts: keraslite on torch / the pipeline", speed, "x speed", ">= 4",
            texts_per_s=round(len(TEXTS) / medians["ours"], 1))  # fmt: skip
 
 
@@ -176,10 +203,10 @@ def training(folder: Path) -> None:
         theirs(**given).loss.backward()
         optimizer.step()
 
-    found, _ = ratio(
+    speed, _ = ratio(
         {"ours": lambda: model.train_on_batch(batch, labels), "theirs": their_step}, rounds=9
     )
-    report("BERT-small step: keraslite on torch / transformers", found, "x speed", ">= 1.6")
+    report("BERT-small step: keraslite on torch / transformers", speed, "x speed", ">= 1.6")
 
 
 def rate(which: str, what: str, backend: str, folder: Path) -> None:
@@ -272,44 +299,69 @@ def load(folder: Path, backend: str) -> None:
     )  # fmt: skip
 
 
+def against_kerashub(folder: Path) -> None:
+    """Ours and KerasHub's on each backend, each in a process of its own."""
+    for what, goal in (
+        ("texts", ">= 3"), ("gpt2:1", "> 1 on jax"), ("gpt2:8", ">= 3 on torch"), ("step", "> 1"),
+    ):  # fmt: skip
+        for backend in BACKENDS:
+            spent = [
+                in_process([sys.argv[0], "--run", "rate", which, what, backend, str(folder)])
+                for which in ("keraslite", "keras_hub")
+            ]
+            if all(spent):
+                speed = spent[1][-1]["value"] / spent[0][-1]["value"]
+                report(f"{what} on {backend}: keraslite / KerasHub", speed, "x speed", goal)
+
+
+def run(what: str, *rest: str) -> None:
+    """Do one thing, in this process."""
+    *rest, last = rest
+    folder = Path(last)
+    if what == "make":
+        make(folder, rest[0])
+    elif what in ("generation", "integers"):
+        {"generation": generation, "integers": integers}[what](rest[0], folder, int(rest[1]))
+    elif what == "rate":
+        rate(*rest, folder)
+    elif what == "loading":
+        load(folder, rest[0])
+    else:
+        {"classification": classification, "training": training,
+         "kerashub": against_kerashub}[what](folder)  # fmt: skip
+
+
+ROWS = ("1", "8")
+# part -> the checkpoints that it needs, and what it runs
+PARTS = {
+    "classification": (["bert_base"], [["classification"]]),
+    "generation": (
+        ["gpt2", "opt_125m", "t5_small"],
+        [["generation", name, rows] for name in ("gpt2", "opt_125m", "t5_small") for rows in ROWS]
+        + [["integers", name, rows] for name in ("gpt2", "opt_125m") for rows in ROWS],
+    ),
+    "training": (["bert_small"], [["training"]]),
+    "loading": (["opt_125m", "opt_1.3b"], [["loading", backend] for backend in BACKENDS]),
+    "kerashub": (["bert_base", "bert_small", "gpt2"], [["kerashub"]]),
+}  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", metavar="WHAT")
-    only = parser.parse_args().only
-    if only:
-        what, *rest = only
-        folder = Path(rest.pop())
-        if what == "generation":
-            generation(rest[0], folder, int(rest[1]))
-        elif what == "rate":
-            rate(*rest, folder)
-        elif what == "loading":
-            load(folder, rest[0])
-        else:
-            {"classification": classification, "training": training, "make": make}[what](folder)
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--run", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        run(*options.run)
         return
+    print(machine())
+    parts = [PARTS[name] for name in options.only]
     with tempfile.TemporaryDirectory() as folder:
-        script = [sys.argv[0], "--only"]
-        in_process([*script, "make", folder])
-        in_process([*script, "classification", folder])
-        for name in ("gpt2", "opt_125m", "t5_small"):
-            for rows in ("1", "8"):
-                in_process([*script, "generation", name, rows, folder])
-        in_process([*script, "training", folder])
-        for backend in BACKENDS:
-            in_process([*script, "loading", backend, folder])
-        for what, goal in (
-            ("texts", ">= 3"), ("gpt2:1", "> 1 on jax"), ("gpt2:8", ">= 3 on torch"),
-            ("step", "> 1"),
-        ):  # fmt: skip
-            for backend in BACKENDS:
-                spent = [
-                    in_process([*script, "rate", which, what, backend, folder])
-                    for which in ("keraslite", "keras_hub")
-                ]
-                if all(spent):
-                    found = spent[1][-1]["value"] / spent[0][-1]["value"]
-                    report(f"{what} on {backend}: keraslite / KerasHub", found, "x speed", goal)
+        for name in sorted({name for names, _ in parts for name in names}):
+            in_process([sys.argv[0], "--run", "make", name, folder])
+        for _, commands in parts:
+            for command in commands:
+                in_process([sys.argv[0], "--run", *command, folder])
 
 
 if __name__ == "__main__":
