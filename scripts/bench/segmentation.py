@@ -10,6 +10,7 @@ on a grid of `--points` along a side.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from common import in_process, interleaved, peak_memory, ratio, report
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 BACKENDS = ("torch", "jax", "tensorflow")
+_CHECKPOINT = "SAM_CHECKPOINT"  # the variable that names its folder to the processes
 # size -> the vision config and the mask decoder's, as transformers has them
 SIZES = {
     "base": ({"image_size": 1024}, {}),
@@ -57,19 +59,25 @@ def theirs(size: str):
     return SamModel(config(size)).eval()
 
 
-def ours(size: str, backend: str):
-    """Our segmenter, loaded from a checkpoint: weights lie in memory as in one."""
+def write_checkpoint(size: str, folder: str) -> None:
+    """Write random weights as a checkpoint, so that those of the figures lie as in one."""
     import hub
     import keraslite as keras
     from hub.families import family_of
     from hub.presets.build import arguments
 
-    keras.use_backend(backend)
+    keras.use_backend("torch")
     keras.utils.set_random_seed(0)
-    backbone = hub.SAMBackbone(**arguments(family_of("sam"), config(size).to_dict()))
-    with tempfile.TemporaryDirectory() as folder:
-        backbone.save_to_preset(folder)
-        backbone = hub.SAMBackbone.from_preset(folder, backend=backend)
+    hub.SAMBackbone(**arguments(family_of("sam"), config(size).to_dict())).save_to_preset(folder)
+
+
+def ours(size: str, backend: str):
+    """Our segmenter, loaded from the checkpoint."""
+    import hub
+    import keraslite as keras
+
+    keras.use_backend(backend)
+    backbone = hub.SAMBackbone.from_preset(os.environ[_CHECKPOINT], backend=backend)
     side = SIZES[size][0]["image_size"]
     return hub.SAMImageSegmenter(backbone, hub.SegmentationPreprocessor(side, side // 4))
 
@@ -211,22 +219,29 @@ def main() -> None:
     parser.add_argument("--backends", nargs="+", default=list(BACKENDS))
     parser.add_argument("--only", nargs="+", help="a figure, and perhaps its backend")
     args = parser.parse_args()
-    if args.only:
-        name, *rest = args.only
-        if name == "everything":
-            everything(args.size, args.points, args.rounds)
-        elif name == "memory":
-            memory(args.size, *rest)
-        else:
-            figures = {"encoder": encoder, "kerashub": kerashub, "prompt": prompt}
-            figures[name](args.size, *rest, args.rounds)
+    if _CHECKPOINT not in os.environ:
+        settings = ["--size", args.size, "--rounds", str(args.rounds), "--points", str(args.points)]
+        figures = [args.only] if args.only else [
+            *([figure, backend] for backend in args.backends
+              for figure in ("encoder", "kerashub", "prompt", "memory")),
+            ["everything"],
+        ]  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            for figure in (["checkpoint"], *figures):
+                backend = {"KERAS_BACKEND": figure[1]} if len(figure) > 1 else {}
+                command = [__file__, *settings, "--only", *figure]
+                in_process(command, **{_CHECKPOINT: folder}, **backend)
         return
-    settings = ["--size", args.size, "--rounds", str(args.rounds), "--points", str(args.points)]
-    for backend in args.backends:
-        for figure in ("encoder", "kerashub", "prompt", "memory"):
-            command = [__file__, *settings, "--only", figure, backend]
-            in_process(command, KERAS_BACKEND=backend)
-    in_process([__file__, *settings, "--only", "everything"])
+    name, *rest = args.only
+    if name == "checkpoint":
+        write_checkpoint(args.size, os.environ[_CHECKPOINT])
+    elif name == "everything":
+        everything(args.size, args.points, args.rounds)
+    elif name == "memory":
+        memory(args.size, *rest)
+    else:
+        figures = {"encoder": encoder, "kerashub": kerashub, "prompt": prompt}
+        figures[name](args.size, *rest, args.rounds)
 
 
 if __name__ == "__main__":
