@@ -230,6 +230,7 @@ def _in_a_row(module: Any, fn: Callable, state: Callable[[], list[Variable]]) ->
             out = fn(batch)
         return out
 
+    several.__name__ = getattr(fn, "__name__", several.__name__)
     return several
 
 
@@ -278,6 +279,7 @@ class _Threaded:
                 return out, [scope.get(v) for v in variables]
             return out, {listed[id(v)]: value for v, value in assigned}
 
+        pure.__name__ = getattr(self.fn, "__name__", pure.__name__)  # as profiles name it
         return variables, self.module.jit(pure, donate=self.donate)
 
     def run(self, variables: list[Variable], program: Callable, args: tuple, kwargs: dict) -> Any:

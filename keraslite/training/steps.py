@@ -10,6 +10,7 @@ import numpy as np
 
 from keraslite import backend as backends
 from keraslite import ops, tree
+from keraslite.backend.compile_notice import announced
 from keraslite.ops.transforms import threaded_jit
 from keraslite.registry import public_class
 from keraslite.scopes import scopes
@@ -49,9 +50,13 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
         step = _predicting(step)
     if name != "train":
         step = _without_gradients(module, step)
+    step.__name__ = f"{name}_step"  # in profiles, and where its compilation is announced
     repeat = 1 if name == "predict" else getattr(model, "steps_per_execution", 1)
     donate = name != "predict"  # it runs in several threads at once
     function = threaded_jit(module, step, state, compile=compile, repeat=repeat, donate=donate)
+    by_default = module.COMPILES and not module.FUNCTIONAL  # JAX announces its own
+    if (by_default and compile) or (module.COMPILES_PYTHON and compile is True):
+        function = announced(function, f"{name}_step on {model.backend}")
     return _without_gradients(module, function) if compile == "record" else function
 
 
