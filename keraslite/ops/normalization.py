@@ -10,6 +10,7 @@ from keraslite.ops.activation import relu, silu
 from keraslite.ops.core import cast, dtype, shape, stop_gradient
 from keraslite.ops.op import op
 from keraslite.ops.precision import from_float32, to_float32
+from keraslite.scopes import scopes
 from keraslite.typing import Tensor
 
 
@@ -204,8 +205,12 @@ def layer_normalization(
     epsilon = config.epsilon() if epsilon is None else epsilon
     x, name = to_float32(x)
     deviation = k.subtract(x, k.mean(x, axis=axes, keepdims=True))
-    factor = m.rsqrt(k.mean(k.square(deviation), axis=axes, keepdims=True) + epsilon)
-    out = k.multiply(deviation if centred else x, factor)
+    variance = k.mean(k.square(deviation), axis=axes, keepdims=True) + epsilon
+    centre = deviation if centred else x
+    if scopes.plain_graph:  # in the form that other programs know, and fuse
+        out = k.divide(centre, k.sqrt(variance))
+    else:
+        out = k.multiply(centre, m.rsqrt(variance))
     return from_float32(_affine(out, gamma, beta if centred else None, axes), name)
 
 

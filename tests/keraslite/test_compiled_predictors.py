@@ -11,7 +11,10 @@ import pytest
 import keraslite as keras
 from keraslite import layers
 from keraslite.export.compiled import CompiledPredictor
+from keraslite.export.concrete import tensorflow_function
+from keraslite.export.openvino import converted_model
 from keraslite.export.packages import required
+from keraslite.export.signature import signature_of
 
 _rng = np.random.default_rng(0)
 X = {"b": _rng.normal(size=(5, 3)).astype("float32"), "a": _rng.normal(size=(5, 4))}
@@ -172,6 +175,21 @@ def test_openvino_reports_nothing(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "CI"} | {"HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", OF_OPENVINO], env=environment, check=True)
     assert not list(tmp_path.glob("*intel*"))
+
+
+def test_openvino_fuses_layer_normalization_and_gelu():
+    with keras.use_backend("torch"):
+        hidden = layers.Activation("gelu")(inputs := keras.Input((None, 8)))
+        model = keras.Model(inputs, layers.LayerNormalization()(hidden))
+    network = converted_model(tensorflow_function(model, signature_of(model)))
+    hint = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = required("openvino").Core().compile_model(network, "CPU", hint)
+    kinds = [op.get_rt_info()["layerType"].astype(str) for op in
+             compiled.get_runtime_model().get_ops()]  # fmt: skip
+    assert sorted(set(kinds) - {"Const"}) == ["Eltwise", "Input", "MVN", "Output"]
+    assert kinds.count("Eltwise") == 1  # GELU alone
+    x = _rng.normal(size=(2, 3, 8)).astype("float32")
+    assert_equal(model.compiled_for("openvino").predict(x, verbose=0), model.predict(x, verbose=0))
 
 
 def test_bfloat16_runs_where_the_processor_has_it_and_nowhere_else():

@@ -7,6 +7,15 @@ import tensorflow as tf
 
 from keraslite.backend.primitives import primitive
 from keraslite.backend.tensorflow.tensors import shape_of
+from keraslite.scopes import scopes
+
+
+def _gelu(x: tf.Tensor, approximate: bool = True) -> tf.Tensor:
+    """`tf.nn.gelu`; in graphs for other programs in the form that these know and fuse."""
+    if approximate or not scopes.plain_graph:
+        return tf.nn.gelu(x, approximate)
+    return 0.5 * x * (1 + tf.math.erf(x / 2**0.5))
+
 
 TABLE: dict[str, Any] = {
     "relu": tf.nn.relu,
@@ -17,7 +26,7 @@ TABLE: dict[str, Any] = {
     "silu": lambda x: tf.nn.silu(x),
     "log_sigmoid": tf.math.log_sigmoid,
     "leaky_relu": lambda x, negative_slope=0.2: tf.nn.leaky_relu(x, negative_slope),
-    "gelu": lambda x, approximate=True: tf.nn.gelu(x, approximate),
+    "gelu": _gelu,
 }
 
 
@@ -59,7 +68,7 @@ def linear(
     if activation == "relu":
         out = tf.nn.relu(out)
     elif activation == "gelu":
-        out = tf.nn.gelu(out, approximate=False)
+        out = _gelu(out, approximate=False)
     elif activation is not None:
         raise ValueError(
             f"ops.linear: activation must be None, 'relu' or 'gelu', got {activation!r}."
