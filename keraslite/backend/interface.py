@@ -156,8 +156,11 @@ class Backend(Protocol):
             NotImplementedError: there is no profiler.
         """
 
-    def check_training(self) -> None:
+    def check_training(self, weights: list[Storage]) -> None:
         """Look at whether `fit` would train what was asked for.
+
+        Args:
+            weights: the storages of what it trains.
 
         Raises:
             NotImplementedError: it would not train, or under a strategy of the framework.

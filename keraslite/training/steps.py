@@ -34,7 +34,7 @@ def compiled_step(model: Any, name: str, step: Callable, state: Callable) -> Cal
     eager = getattr(model, "run_eagerly", False)
     compile = False if eager else _compilation_of(model)
     if name == "train":
-        module.check_training()
+        module.check_training([v._kl_raw for v in model.trainable_variables])
     replays = name == "predict" and (model.replays_predict or _is_built_in(model))
     replays = replays and not module.COMPILES
     if replays and compile == "auto":

@@ -168,6 +168,21 @@ data = strategy.experimental_distribute_dataset(
 losses = [float(step(*batch)) for batch in data]
 assert strategy.num_replicas_in_sync == 2
 np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+def refusal():
+    try:
+        model.compile("sgd", "mse")
+        model.fit(x, y, verbose=0)
+    except NotImplementedError as error:
+        return str(error)
+
+before = model.get_weights()
+outside = refusal()
+with strategy.scope():
+    inside = refusal()
+assert outside == inside and "under a MirroredStrategy" in inside, (outside, inside)
+for one, other in zip(before, model.get_weights()):
+    np.testing.assert_array_equal(one, other)
 print("equal")
 """
 

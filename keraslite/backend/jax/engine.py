@@ -84,7 +84,7 @@ def profile(folder: str) -> Any:
     return jax.profiler.trace(folder)
 
 
-def check_training() -> None:
+def check_training(weights: list) -> None:
     """Warn where several processes would each train a model of their own."""
     if jax.process_count() > 1:
         warnings.warn(

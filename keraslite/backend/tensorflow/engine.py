@@ -72,13 +72,16 @@ def assign_add(raw: tf.Variable, value: tf.Tensor) -> tf.Variable:
     return raw
 
 
-def check_training() -> None:
-    """Refuse strategies of TensorFlow, under which a step would run on one replica's variables."""
+def check_training(weights: list[tf.Variable]) -> None:
+    """Refuse strategies of TensorFlow, under which a step would be that of one replica."""
+    # The weights know the strategy in whose scope they were made, as is usual before `fit`.
+    strategies = [v.distribute_strategy for v in weights if hasattr(v, "distribute_strategy")]
     if tf.distribute.has_strategy():
-        strategy = type(tf.distribute.get_strategy()).__name__
+        strategies.append(tf.distribute.get_strategy())
+    if strategies:
         raise NotImplementedError(
-            f"fit does not run under a {strategy}: make the model outside of its scope, or write a "
-            "loop with strategy.run."
+            f"fit does not run under a {type(strategies[0]).__name__}: make the model outside of "
+            "its scope, or write a loop with strategy.run."
         )
 
 

@@ -114,7 +114,7 @@ def profile(folder: str) -> Iterator[None]:
         yield
 
 
-def check_training() -> None:
+def check_training(weights: list) -> None:
     """Warn where several processes would each train a model of their own."""
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
