@@ -32,6 +32,7 @@ from keraslite.saving.orbax import (
     restore_paths,
 )
 from keraslite.saving.paths_v1 import restore_quantized_v1
+from keraslite.saving.tensorflow_files import is_saved_model
 from keraslite.saving.weight_files import (
     assign_strictly,
     check_filename,
@@ -132,9 +133,16 @@ def load_model(
         backend: the backend to load on; the current one by default.
 
     Raises:
-        ValueError: the file is damaged, or names something that is not registered.
+        ValueError: the file is damaged, names something that is not registered, or is a SavedModel.
     """
     path = Path(filepath)
+    if is_saved_model(path):
+        raise ValueError(
+            f"{path} is a SavedModel of TensorFlow, which has functions and no config of a model: "
+            f"run it by keraslite.layers.TFSMLayer({str(path)!r}, call_endpoint='serve' or "
+            "'serving_default'), on any backend. If tf.keras saved it, make the model by code, and "
+            "its load_weights() of this folder takes the weights."
+        )
     if is_legacy_h5(path):
         return load_legacy_model(path, custom_objects, compile, safe_mode, backend)
     check_filename(path, ".keras")

@@ -22,6 +22,18 @@ _OTHER_NAMES = {"kernel": "depthwise_kernel"}  # of a depthwise convolution
 _NOT_SAVED = ("seed_generator_state", "rnn_state")  # what tf.keras has otherwise, or not at all
 
 
+def is_saved_model(path: Path) -> bool:
+    """Return whether a path is the folder of a SavedModel.
+
+    Args:
+        path: the path.
+
+    >>> is_saved_model(Path("model.klm"))
+    False
+    """
+    return (path / _SAVED_MODEL).is_file()
+
+
 def is_tensorflow_checkpoint(path: Path) -> bool:
     """Return whether a path is the prefix of a checkpoint, its folder, or that of a SavedModel.
 
@@ -32,7 +44,7 @@ def is_tensorflow_checkpoint(path: Path) -> bool:
     False
     """
     if path.is_dir():
-        return (path / _SAVED_MODEL).is_file() or (path / "checkpoint").is_file()
+        return is_saved_model(path) or (path / "checkpoint").is_file()
     return path.with_name(f"{path.name}.index").is_file()
 
 
@@ -59,8 +71,8 @@ def load_tensorflow_checkpoint(model: Any, path: Path, skip_mismatch: bool = Fal
 
     prefix = str(path)
     if path.is_dir():
-        is_model = (path / _SAVED_MODEL).is_file()
-        last = str(path / "variables" / "variables") if is_model else checkpoints.latest(prefix)
+        inside = str(path / "variables" / "variables")
+        last = inside if is_saved_model(path) else checkpoints.latest(prefix)
         if last is None:
             raise ValueError(f"{path} names no checkpoint that is there.")
         prefix = last

@@ -1,6 +1,7 @@
 """TFSMLayer against TensorFlow's own gradients, and against the installed Keras on TensorFlow."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -142,6 +143,14 @@ def test_files(folder, tmp_path):
     other = models.Sequential([layers.Input((3,)), both(folder)])
     other.load_weights(tmp_path / "w.safetensors")
     assert_close(other.predict(X, verbose=0), wanted)
+
+
+def test_load_model_says_what_to_do_with_a_saved_model(folder):
+    with pytest.raises(ValueError, match="is a SavedModel.*has functions.*load_weights") as error:
+        saving.load_model(folder)
+    advice = re.search(r"TFSMLayer\('(.+)', call_endpoint='(\w+)' or", str(error.value))
+    module = Centered()
+    assert_close(layers.TFSMLayer(*advice.groups())(X), module.serve(X))
 
 
 def test_what_is_refused(folder):
