@@ -50,7 +50,7 @@ class SpeechParts:
         Args:
             engine: as for `Model.compiled_for`.
             precision: as for `Model.compiled_for`.
-            kwargs: nothing: `input_signature` must be None.
+            kwargs: nothing: `calibration` and `input_signature` must be None.
         """
         return CompiledParts(self, engine, precision, _logits, **kwargs)
 
