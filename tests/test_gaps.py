@@ -111,15 +111,6 @@ def _statistics_by_strict_export():
             torch.export.export(model, (torch.ones(2, 2),), strict=True)  # not the default
 
 
-def _steps_of_whisper_elsewhere():
-    sizes = {"vocabulary_size": 10, "num_layers": 1, "num_heads": 2, "hidden_dim": 8}
-    backbone = hub.WhisperBackbone(**sizes, intermediate_dim=8)
-    tokens = {"decoder_start_token_id": 6, "eos_token_id": 5, "no_timestamps_token_id": 8}
-    with tempfile.TemporaryDirectory() as folder:
-        task = hub.SpeechToText(backbone, generation_config=tokens)
-        task.export(folder, format="torch", with_past=True)
-
-
 GAPS = {
     **{
         f"{name} {words}": functools.partial(function, name)
@@ -134,7 +125,6 @@ GAPS = {
     "torch.export(strict=True) of BatchNormalization in a list of layers": (
         _statistics_by_strict_export
     ),
-    "the decode step of Whisper for other programs": _steps_of_whisper_elsewhere,
     "second derivatives of a torch module on jax": lambda: _second_derivative("jax"),
     "second derivatives of a torch module on tensorflow": lambda: _second_derivative("tensorflow"),
     "tf.nn.dropout in a tf.Module on torch": _hidden_random_state,

@@ -203,6 +203,33 @@ class WhisperDecoder(layers.Layer):
         )
         return self.final_norm(hidden), {**cache, "self": caches}
 
+    def decode_with_past(
+        self, embeddings: Any, attention_mask: Any, sources: Sequence[dict[str, Any]],
+        past: Sequence[dict[str, Any]] | None = None,
+    ) -> tuple[Any, list[dict[str, Any]]]:  # fmt: skip
+        """Return hidden states of tokens, and the keys and values with those of the tokens.
+
+        Unlike `decode` it allocates nothing: what it returns is longer than the past.
+
+        Args:
+            embeddings: (batch, length, hidden_dim) of prompts; after a past (batch, 1, hidden_dim).
+            attention_mask: (batch, all tokens) of booleans: False for padding.
+            sources: keys and values of the encoder's output, as `project` of each block's
+                `cross_attention` returns them.
+            past: keys and values (batch, past tokens, heads, head_dim), one dict a block; None for
+                prompts.
+        """
+        positions, mask = sequence_positions(attention_mask), attention_mask
+        if past is not None:
+            positions, mask = positions[:, -1:], ops.expand_dims(attention_mask, (1, 2))
+        hidden, present = embeddings + self.position_embedding(positions), []
+        for i, (block, source) in enumerate(zip(self.blocks, sources, strict=True)):
+            cache = {} if past is None else past[i]
+            hidden, cache = block.self_attend(hidden, mask, causal=past is None, cache=cache)
+            hidden = block.feed_forward(block.cross_attend(hidden, source))
+            present.append(cache)
+        return self.final_norm(hidden), present
+
 
 class WhisperBackbone(Backbone):
     """The Whisper encoder of speech and decoder of texts.

@@ -65,6 +65,22 @@ class NetworkPart(keras.Model):
         return [self._kl_inputs]
 
 
+def network_parts(
+    task: Any, networks: Mapping[str, tuple[Any, dict[str, Any], dict[str, Any]]]
+) -> dict[str, NetworkPart]:
+    """Return networks by name.
+
+    Args:
+        task: the task.
+        networks: for each the arguments of its `NetworkPart`.
+    """
+    with keras.use_backend(task.backend):
+        return {
+            name: NetworkPart(*arguments, name=name, dtype=task.dtype_policy)
+            for name, arguments in networks.items()
+        }
+
+
 def export_task(
     task: Any, folder: Any, format: str, verbose: bool | None = None,
     parts: Mapping[str, Any] | None = None, **options: Any,

@@ -311,12 +311,19 @@ def test_gpt2_generates_where_it_is_served(format, tmp_path):
     assert outputs["present.1.value"].shape == (2, 8, 2, 4)
 
 
-def test_the_encoder_and_the_decoder_of_whisper_are_two_files(tmp_path):
-    whisper_checkpoints.make(tmp_path / "whisper")
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whisper")
+    whisper_checkpoints.make(folder)
     with keras.use_backend("torch"):
-        backbone = hub.WhisperBackbone.from_preset(tmp_path / "whisper")
+        backbone = hub.WhisperBackbone.from_preset(folder)
         tokens = {"decoder_start_token_id": 3, "eos_token_id": 2, "no_timestamps_token_id": 50}
-        task = hub.SpeechToText(backbone, generation_config=tokens)
+        return hub.SpeechToText(backbone, generation_config=tokens)
+
+
+def test_the_encoder_and_the_decoder_of_whisper_are_two_files(tmp_path, whisper):
+    task = whisper
+    with keras.use_backend("torch"):
         task.export(tmp_path / "served", format="openvino", verbose=False)
         inputs = whisper_checkpoints.inputs()[0]
         inputs = {**inputs, "decoder_padding_mask": inputs["decoder_padding_mask"].astype("int32")}
@@ -328,6 +335,34 @@ def test_the_encoder_and_the_decoder_of_whisper_are_two_files(tmp_path):
     assert_equal(logits, expected)
     stated = prepared(tmp_path / "served")["answers"]["generation_config"]
     assert stated["decoder_start_token_id"] == 3
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino", "stablehlo"])
+def test_whisper_writes_where_it_is_served(format, tmp_path, whisper):
+    """With keys and values in the hands of the program: two texts of other lengths."""
+    ids = np.array([[0, 3, 17], [3, 9, 20]], "int32")
+    mask, features = (ids != 0).astype("int32"), whisper_checkpoints.features(rows=2)
+    whisper.export(tmp_path, format=format, with_past=True, verbose=False)
+    networks = prepared(tmp_path)["networks"]
+    encoder, first, step = (
+        export_cases.opened(tmp_path / networks[name]["file"], format)
+        for name in ("encoder", "decoder", "decoder_with_past")
+    )
+    texts = {"decoder_token_ids": ids, "decoder_padding_mask": mask}
+    outputs = first({**texts, **encoder({"encoder_features": features})})
+    past = {}
+    for _ in range(3):
+        texts = {"decoder_token_ids": ids, "decoder_padding_mask": mask}
+        expected = whisper.predict_on_batch({"encoder_features": features, **texts})[:, -1]
+        assert_equal(np.asarray(outputs["logits"]), expected)
+        tokens = expected.argmax(-1).astype("int32")[:, None]
+        past |= {name.replace("present", "past_key_values"): np.asarray(value)
+                 for name, value in outputs.items() if name != "logits"}  # fmt: skip
+        inputs = {"decoder_token_ids": tokens, "decoder_padding_mask": mask, **past}
+        outputs = step(inputs)
+        ids, mask = np.hstack([ids, tokens]), np.hstack([mask, np.ones_like(tokens)])
+    assert outputs["present.1.decoder.value"].shape == (2, 6, 3, 4)
+    assert not any("encoder" in name for name in outputs)
 
 
 def test_recordings_are_encoded_by_an_engine(tmp_path):

@@ -14,7 +14,7 @@ from hub.preprocessing.image_inputs import list_images
 from hub.preprocessing.text import TextPreprocessor
 from hub.tasks.batches import padded, round_up
 from hub.tasks.compiled import CompiledParts
-from hub.tasks.exporting import NetworkPart
+from hub.tasks.exporting import network_parts
 from hub.tasks.task import Task
 from hub.tasks.text.text_task import text_preprocessor
 from keraslite import ops
@@ -115,15 +115,16 @@ class ZeroShotImageClassifier(Task):
             "image": (_image_vectors, backbone.vision_encoder, backbone.visual_projection),
             "text": (_text_vectors, backbone.text_encoder, backbone.text_projection),
         }
-        with keras.use_backend(self.backend):
-            return {
-                name: NetworkPart(
+        return network_parts(
+            self,
+            {
+                name: (
                     function, {"encoder": encoder, "projection": projection},
                     {k: x for k, x in inputs.items() if (k == "images") == (name == "image")},
-                    name=name, dtype=self.dtype_policy,
                 )
                 for name, (function, encoder, projection) in towers.items()
-            }  # fmt: skip
+            },
+        )  # fmt: skip
 
     def export_answers(self) -> dict[str, Any]:
         """Return the scale of the products of vectors, of which the logits are."""

@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 
 from hub.preprocessing.text import CausalLMPreprocessor
-from hub.tasks.exporting import export_task
-from hub.tasks.text.decoding_parts import decoding_parts
+from hub.tasks.text.decoding_parts import DecodingExport, text_decoding_parts
 from hub.tasks.text.language_model import LanguageModel
 
 
-class CausalLM(LanguageModel):
+class CausalLM(DecodingExport, LanguageModel):
     """A decoder that predicts the next token.
 
     `fit` takes a list of texts; or a dict of two lists, `prompts` and `responses`, or a list of
@@ -63,30 +62,9 @@ class CausalLM(LanguageModel):
 
     # -- other programs -----------------------------------------------------------------------
 
-    def export(
-        self, filepath: Any, format: str = "tf_saved_model", verbose: bool | None = None,
-        with_past: bool = False, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        """Write the network for another program, and beside it how its inputs are prepared.
-
-        Args:
-            filepath: as for `Task.export`.
-            format: as for `Model.export`.
-            verbose: whether a line says what was written; True by default.
-            with_past: whether to write two networks for generation in the place of one for whole
-                texts: `decoder` takes prompts and `decoder_with_past` one more token of each, with
-                the keys and values of those before as `past_key_values.{layer}.key` and `.value`.
-                Both return `logits` of the next token, and all keys and values as
-                `present.{layer}.key` and `.value`.
-            kwargs: as for `Model.export`.
-
-        Raises:
-            ValueError: there is no such format, or the folder has the name of a file.
-            NotImplementedError: the format cannot hold the network.
-            OSError: it could not be written; what was there before is unchanged.
-        """
-        parts = decoding_parts(self) if with_past else None
-        export_task(self, filepath, format, verbose, parts, **kwargs)
+    def decoding_parts(self) -> dict[str, Any]:
+        """Return the decoder of prompts, and that of one more token."""
+        return text_decoding_parts(self)
 
     # -- for the generator --------------------------------------------------------------------
 
