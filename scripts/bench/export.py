@@ -2,7 +2,8 @@
 
 BERT-base (2 x 128 tokens) and ResNet50 with random weights through OpenVINO, in turns with OpenVINO
 fed by hand; BERT-base in int8, in turns with our own float32 on torch; the export of BERT-base to
-each format; and a torch module in a model on another backend, in turns with the bare module.
+each format; and modules of torch, TensorFlow and JAX in models on another backend, forwards and
+with the gradient, in turns with their bare calls.
 
     python scripts/bench/export.py [--only bert|resnet|int8|foreign|export ...] [--rounds 9]
 """
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,9 @@ FORMATS = (
 )  # fmt: skip
 ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "torch": ".pt2",
            "executorch": ".pte", "stablehlo": ".stablehlo"}  # fmt: skip
+# Largest sizes of free axes, by their place, for formats that must know them.
+OPTIONS = {"executorch": {"max_sizes": {0: 8, 1: 512}}, "stablehlo": {"max_sizes": {1: 512}}}
+WIDTH = 64  # of foreign modules
 generator = np.random.default_rng(0)
 
 
@@ -124,20 +129,24 @@ def vnni() -> list[str]:
     return [name for name in names if name in flags.split()]
 
 
-def in_int8(rounds: int) -> None:
-    """BERT-base in int8 on onnxruntime, in turns with our own float32 on torch."""
+def in_int8(engine: str, is_calibrated: bool, rounds: int) -> None:
+    """BERT-base in int8, in turns with our own float32 on torch."""
     model, x = bert(), texts()
+    calibration = texts() if is_calibrated else None  # of a batch: minutes of more of them
     start = time.perf_counter()
-    fast = model.compiled_for("onnxruntime", precision="int8")
+    fast = model.compiled_for(engine, precision="int8", calibration=calibration)
     seconds = time.perf_counter() - start
     runs = {
         "fast": lambda: fast.predict(x, verbose=0), "ours": lambda: model.predict(x, verbose=0),
     }  # fmt: skip
-    exact, rounded = runs["ours"](), runs["fast"]()
+    many = [texts() for _ in range(16)]
+    exact, rounded = (np.concatenate([each.predict(x, verbose=0) for x in many])
+                      for each in (model, fast))  # fmt: skip
     medians = interleaved(runs, rounds)
     has_vnni = any("vnni" in name or "amx" in name for name in vnni())
-    goal = ">= 2.5" if has_vnni else ""
-    report("BERT-base int8 through onnxruntime / keraslite on torch in float32",
+    how = "calibrated" if is_calibrated else "dynamic" if engine == "onnxruntime" else "weights"
+    goal = ">= 2.5" if has_vnni and how != "weights" else ""
+    report(f"BERT-base int8 through {engine} ({how}) / keraslite on torch in float32",
            medians["ours"] / medians["fast"], "x speed", goal, made_s=round(seconds, 1),
            same_class=float((exact.argmax(-1) == rounded.argmax(-1)).mean()),
            difference=float(np.abs(exact - rounded).max()), cpu=vnni())  # fmt: skip
@@ -150,13 +159,12 @@ def export(format: str) -> None:
     """The export of BERT-base: seconds, and bytes of the files over those of the weights."""
     model = bert()
     weights = sum(v.numpy().nbytes for v in model.weights)
-    options = {"max_sizes": {0: 8, 1: 512}} if format == "executorch" else {}
     import keraslite as keras
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model" + ENDINGS.get(format, ""))
         start = time.perf_counter()
-        keras.Model.export(model, path, format=format, verbose=False, **options)
+        keras.Model.export(model, path, format=format, verbose=False, **OPTIONS.get(format, {}))
         seconds = time.perf_counter() - start
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     report(f"BERT-base as {format}", seconds, "s", "<= 60")
@@ -166,39 +174,121 @@ def export(format: str) -> None:
 # -- foreign modules ------------------------------------------------------------------------------
 
 
-def foreign(backend: str, rounds: int) -> None:
-    """A torch module as a layer of another backend, in turns with the bare module."""
+def torch_mlp() -> tuple[Callable, Callable, Callable]:
+    """A layer of a torch module, the bare call of arrays, and that with the gradient."""
     import torch
 
     import keraslite as keras
 
-    keras.use_backend(backend)
     torch.manual_seed(0)
-    module = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 8))
-    x = generator.normal(size=(32, 64)).astype("float32")
-    inputs = keras.Input((64,))
-    layer = keras.layers.TorchModuleWrapper(module)
-    model = keras.Model(inputs, layer(inputs))
+    linear = torch.nn.Linear
+    module = torch.nn.Sequential(linear(WIDTH, WIDTH), torch.nn.ReLU(), linear(WIDTH, 8))
+    parameters = list(module.parameters())
+
+    @torch.no_grad()
+    def forward(x):
+        return module(torch.from_numpy(x)).numpy()
+
+    def gradient(x):
+        total = module(torch.from_numpy(x)).sum()
+        return [g.numpy() for g in torch.autograd.grad(total, parameters)]
+
+    return lambda: keras.layers.TorchModuleWrapper(module), forward, gradient
+
+
+def tensorflow_mlp() -> tuple[Callable, Callable, Callable]:
+    """The same of a `tf.Module`, whose bare calls are compiled by `tf.function`."""
+    import tensorflow as tf
+
+    import keraslite as keras
+
+    class Module(tf.Module):
+        def __init__(self):
+            super().__init__()
+            sizes = ((WIDTH, WIDTH), (WIDTH,), (WIDTH, 8), (8,))
+            self.all = [tf.Variable(0.1 * generator.normal(size=s).astype("float32"))
+                        for s in sizes]  # fmt: skip
+
+        def __call__(self, x):
+            w, b, v, c = self.all
+            return tf.nn.relu(x @ w + b) @ v + c
+
+    module = Module()
+    compiled = tf.function(module.__call__)
+
+    @tf.function
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(module(x))
+        return tape.gradient(total, module.all)
+
+    return (
+        lambda: keras.layers.TFModuleLayer(module),
+        lambda x: compiled(tf.convert_to_tensor(x)).numpy(),
+        lambda x: [g.numpy() for g in gradients(tf.convert_to_tensor(x))],
+    )
+
+
+def jax_mlp() -> tuple[Callable, Callable, Callable]:
+    """The same of a function of JAX, whose bare calls are compiled by `jax.jit`."""
+    import jax
+    import jax.numpy as jnp
+
+    import keraslite as keras
+
+    sizes = {"w": (WIDTH, WIDTH), "b": (WIDTH,), "v": (WIDTH, 8), "c": (8,)}
+    values = {name: 0.1 * generator.normal(size=s).astype("float32") for name, s in sizes.items()}
+
+    def call(params, inputs):
+        hidden = jax.nn.relu(inputs @ params["w"] + params["b"])
+        return hidden @ params["v"] + params["c"]
+
+    params = jax.tree.map(jnp.asarray, values)
+    compiled = jax.jit(call)
+    gradients = jax.jit(jax.grad(lambda params, x: call(params, x).sum()))
+    return (
+        lambda: keras.layers.JaxLayer(call, params=values),
+        lambda x: np.asarray(compiled(params, x)),
+        lambda x: [np.asarray(g) for g in gradients(params, x).values()],
+    )
+
+
+WORLDS = {"torch": torch_mlp, "tensorflow": tensorflow_mlp, "jax": jax_mlp}
+
+
+def foreign(world: str, backend: str, rounds: int) -> None:
+    """A module of a framework as a layer of another backend, in turns with its bare calls."""
+    import keraslite as keras
+
+    make, forward, gradient = WORLDS[world]()
+    keras.use_backend(backend)
+    inputs = keras.Input((WIDTH,))
+    model = keras.Model(inputs, make()(inputs))
+    weights = model.trainable_variables
+    x = generator.normal(size=(32, WIDTH)).astype("float32")
     tensor = keras.ops.convert_to_tensor(x)
-    compiled = keras.ops.jit(lambda x: model(x, training=False), model.variables, donate=False)
-
-    def bare():
-        with torch.no_grad():
-            return module(torch.from_numpy(x)).numpy()
-
-    def layers():
-        return keras.ops.convert_to_numpy(compiled(tensor))
-
-    np.testing.assert_allclose(layers(), bare(), rtol=1e-5, atol=1e-5)
+    call = keras.ops.jit(lambda x: model(x, training=False), model.variables, donate=False)
+    slopes = keras.ops.jit(
+        keras.grad(lambda x: keras.ops.sum(model(x, training=False)), variables=weights),
+        model.variables, donate=False,
+    )  # fmt: skip
+    numpy = keras.ops.convert_to_numpy
+    functions = {
+        "bare": lambda: forward(x), "layer": lambda: numpy(call(tensor)),
+        "bare_gradient": lambda: gradient(x),
+        "layer_gradient": lambda: [numpy(g) for g in slopes(tensor)],
+    }  # fmt: skip
+    np.testing.assert_allclose(functions["layer"](), functions["bare"](), rtol=1e-5, atol=1e-5)
     repeats = 50
     runs = {
-        "bare": lambda: [bare() for _ in range(repeats)],
-        "layer": lambda: [layers() for _ in range(repeats)],
+        name: lambda run=run: [run() for _ in range(repeats)] for name, run in functions.items()
     }
-    medians = interleaved(runs, rounds)
-    report(f"a torch module in a compiled model on {backend}, over the bare call",
-           1e3 * (medians["layer"] - medians["bare"]) / repeats, "ms", "<= 1.2",
-           bare_ms=round(1e3 * medians["bare"] / repeats, 3))  # fmt: skip
+    medians = {name: 1e3 * s / repeats for name, s in interleaved(runs, rounds).items()}
+    where = f"a {world} module in a compiled model on {backend}"
+    report(f"{where}, over the bare call", medians["layer"] - medians["bare"], "ms", "<= 1.2",
+           bare_ms=round(medians["bare"], 3))  # fmt: skip
+    report(f"{where}, with the gradient", medians["layer_gradient"] - medians["bare_gradient"],
+           "ms", "<= 1.2", bare_ms=round(medians["bare_gradient"], 3))  # fmt: skip
 
 
 def main() -> None:
@@ -213,9 +303,15 @@ def main() -> None:
     parts = {
         "bert": [["bert"]],
         "resnet": [["resnet"]],
-        "int8": [["int8"]],
-        "foreign": [["foreign", "jax"], ["foreign", "tensorflow"]],
-        "export": [["export", format] for format in FORMATS],
+        "int8": [["int8", "onnxruntime"], ["int8", "openvino"], ["int8", "openvino", "calibrated"]],
+        "foreign": [
+            ["foreign", world, other] for world in WORLDS for other in WORLDS if other != world
+        ],
+        "export": [
+            ["export", format]
+            for format in FORMATS
+            if format != "executorch" or find_spec("executorch")
+        ],
     }
     what, *rest = options.only or [""]
     if what == "bert":
@@ -227,9 +323,9 @@ def main() -> None:
         through_openvino("ResNet50", resnet(), x, {}, options.rounds)
     elif what and rest:
         if what == "int8":
-            in_int8(options.rounds)
+            in_int8(rest[0], len(rest) > 1, options.rounds)
         elif what == "foreign":
-            foreign(rest[0], options.rounds)
+            foreign(*rest, options.rounds)
         else:
             export(rest[0])
     else:
