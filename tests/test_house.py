@@ -208,7 +208,7 @@ def private(name: str | None) -> bool:
 
 # Private names of other libraries: modules, and attributes of their objects.
 FOREIGN = {"torch", "tf", "jax", "np", "aten", "sys"}
-FOREIGN_PRIVATE = {"_version", "_schema", "_replace"}
+FOREIGN_PRIVATE = {"_base", "_version", "_schema", "_replace"}
 
 
 def defined_names(path: Path) -> set[str]:
