@@ -32,11 +32,17 @@ _NO_WEIGHTS = (RANDOM_STATE, _OF_A_BATCH)
 
 # Attributes that hold no state, whatever stands in them.
 _NOT_STATE = {"built", "backend", "dtype_policy", "input_spec", "activity_regularizer",
-              "training", "_buffers", "name", "_name", "autocast"}  # fmt: skip
+              "training", "_buffers", "name", "_name", "autocast", "_kl_init", "_kl_config",
+              "_kl_added", "_kl_build_shapes", "_backward_hooks", "_backward_pre_hooks",
+              "_forward_hooks", "_forward_hooks_always_called", "_forward_hooks_with_kwargs",
+              "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_load_state_dict_post_hooks",
+              "_load_state_dict_pre_hooks", "_state_dict_hooks",
+              "_state_dict_pre_hooks"}  # fmt: skip
 _STATE, _SEQUENCE, _MAPPING, _OTHER = "state", "sequence", "mapping", "other"
 # Values of these types are passed over at once: a large model has thousands.
-_PLAIN = {type(None), bool, int, float, str}
-_roles: dict[type, str] = dict.fromkeys(_PLAIN, _OTHER)
+_others: set[type] = {type(None), bool, int, float, str}
+_roles: dict[type, str] = {}
+_metric_types: dict[type, bool] = {}
 
 
 def attribute_state(layer: Any) -> Iterator[tuple[str, Any]]:
@@ -44,15 +50,17 @@ def attribute_state(layer: Any) -> Iterator[tuple[str, Any]]:
 
     A place is an attribute's name, followed by the indices and keys of what it holds.
     """
-    for key, value in list(layer.__dict__.items()):
+    # Every predict_on_batch comes here for each layer, which has forty attributes.
+    attributes = list(layer.__dict__.items())
+    for key, value in [
+        x for x in attributes if type(x[1]) not in _others and x[0] not in _NOT_STATE
+    ]:
         role = _roles.get(type(value)) or _role(value)
-        if role is _OTHER or key in _NOT_STATE or key.startswith("_kl_"):
-            continue
-        if not (role is _STATE or value):  # a torch.nn.Module has a dozen empty dicts
+        if role is _OTHER or key.startswith("_kl_"):
             continue
         if role is _STATE:
             yield key, value
-        else:
+        elif value:  # a torch.nn.Module has a dozen empty dicts
             yield from _within(key, value, role)
 
 
@@ -120,11 +128,17 @@ def _role(value: Any) -> str:
         else:
             role = _MAPPING if issubclass(cls, dict) else _OTHER
         _roles[cls] = role
+        if role is _OTHER:
+            _others.add(cls)
     return role
 
 
 def _is_metric(value: Any) -> bool:
-    return all(hasattr(type(value), name) for name in ("update_state", "reset_state", "result"))
+    cls = type(value)
+    if cls not in _metric_types:
+        names = "update_state", "reset_state", "result"
+        _metric_types[cls] = all(hasattr(cls, name) for name in names)
+    return _metric_types[cls]
 
 
 class _Own(NamedTuple):
