@@ -7,6 +7,7 @@ from keraslite.backend.tensorflow import (
     creation,
     crossentropy,
     elementwise,
+    image,
     indexing,
     linalg,
     math,
@@ -19,8 +20,8 @@ from keraslite.backend.tensorflow import (
 )
 
 PRIMITIVES = merged(
-    activation, convolution, creation, crossentropy, elementwise, indexing, linalg, math,
-    normalization, products, reductions, shapes, signal, slicing,
+    activation, convolution, creation, crossentropy, elementwise, image, indexing, linalg,
+    math, normalization, products, reductions, shapes, signal, slicing,
 )  # fmt: skip
 SCALARS = TAKE_NUMBERS
 SCALARS_FIRST: frozenset[str] = frozenset()

@@ -1,5 +1,6 @@
 """Images sampled at computed coordinates: affine, perspective and elastic transforms."""
 
+from collections.abc import Callable
 from typing import Any
 
 from keraslite import backend as backends
@@ -104,6 +105,33 @@ def _gathered(
 
 def _projected(x: Any, matrix: Any, interpolation: str, fill_mode: str, fill_value: Any) -> Any:
     """Sample a batch by (batch, 8) projective transforms from the result to the images."""
+
+    def by_points(x: Any, matrix: Any) -> Any:
+        return warp(x, *_points(x, matrix), interpolation, fill_mode, fill_value)
+
+    if interpolation == "nearest":  # kernels differ in the pixel that they take at a tie
+        return by_points(x, matrix)
+    return _project_linear(x, matrix, fill_mode, fill_value, by_points)
+
+
+@op("same", tensors=2)
+def _project_linear(
+    x: Any, matrix: Any, fill_mode: str, fill_value: Any, by_points: Callable
+) -> Any:
+    """Interpolate a batch by projective transforms; frameworks with a kernel for it answer.
+
+    Args:
+        x: (batch, height, width, channels) of floats.
+        matrix: (batch or 1, 8) of float32.
+        fill_mode: the value beyond the ends, as for `map_coordinates`.
+        fill_value: the constant.
+        by_points: the same as a function of `x` and `matrix`, for what a kernel cannot do.
+    """
+    return by_points(x, matrix)
+
+
+def _points(x: Any, matrix: Any) -> tuple[Any, Any]:
+    """Return the rows and columns of images where the pixels of the result come from."""
     height, width = shape(x)[1:3]
     column = cast(positions(x, width), "float32")
     row = k.expand_dims(cast(positions(x, height), "float32"), 1)
@@ -111,7 +139,7 @@ def _projected(x: Any, matrix: Any, interpolation: str, fill_mode: str, fill_val
     below = c0 * column + c1 * row + 1.0
     columns = (a0 * column + a1 * row + a2) / below
     rows = (b0 * column + b1 * row + b2) / below
-    return warp(x, rows, columns, interpolation, fill_mode, fill_value)
+    return rows, columns
 
 
 @op("same", tensors=2)
