@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keraslite import backend as backends
 from keraslite import dtypes, ops, tree
 from keraslite.layers.preprocessing.data_layer import DataLayer
 from keraslite.layers.preprocessing.image.draws import read_range, uniform
@@ -47,6 +48,8 @@ class BaseImagePreprocessingLayer(DataLayer):
 
     factor_bounds: tuple[float, float] = (-1, 1)
     draws = 0  # how many random numbers a picture needs
+    # Whether `change_images` depends on tensors of its transformation alone, and can be compiled.
+    compiles = False
 
     def __init__(
         self,
@@ -112,8 +115,20 @@ class BaseImagePreprocessingLayer(DataLayer):
     ) -> Tensor:
         """Return a batch of images, changed, in the compute dtype."""
         if training and transformation is not None:
-            images = self.in_channels_last(self.change_images, images, transformation)
+            change = self.change_compiled if self.compiles else self.change_images
+            images = self.in_channels_last(change, images, transformation)
         return self.to_compute_dtype(images)
+
+    def change_compiled(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
+        """Change images, by one compiled function where each operation is compiled anyway."""
+        images = ops.convert_to_tensor(images)
+        module = backends.module_of(images)
+        if module.COMPILES_OPS and not module.is_traced(images):
+            compiled = self.__dict__.setdefault("_kl_compiled", {})
+            if "change_images" not in compiled:
+                compiled["change_images"] = ops.jit(self.change_images)
+            return compiled["change_images"](images, transformation)
+        return self.change_images(images, transformation)
 
     def change_images(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Return a channels-last batch of images of any dtype, changed."""

@@ -18,6 +18,8 @@ from keraslite.typing import Tensor
 class ColorLayer(BaseImagePreprocessingLayer):
     """A layer that changes colours: `adjust(images, transformation)` gets float32 images."""
 
+    compiles = True
+
     def change_images(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Change the colours of images."""
         return self.adjust(ops.cast(images, "float32"), transformation)
@@ -525,7 +527,7 @@ class AutoContrast(ColorLayer):
         self, images: Tensor, transformation: Any, training: bool = True
     ) -> Tensor:
         """Stretch the channels of images."""
-        images = self.in_channels_last(self.change_images, images, {})
+        images = self.in_channels_last(self.change_compiled, images, {})
         return self.to_compute_dtype(images)
 
     def adjust(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:

@@ -98,6 +98,7 @@ class GeometricLayer(BaseImagePreprocessingLayer):
     `ops.image.affine_transform`; the transformation has the "height" and "width" too.
     """
 
+    compiles = True
     fill_mode = "constant"
 
     def set_arguments(self, arguments: dict[str, Any]) -> None:

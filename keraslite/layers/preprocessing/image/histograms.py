@@ -68,6 +68,8 @@ class Equalization(BaseImagePreprocessingLayer):
     [0.0, 255.0, 255.0]
     """
 
+    compiles = True
+
     def __init__(
         self,
         value_range: Sequence[float] = (0, 255),

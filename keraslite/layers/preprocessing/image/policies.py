@@ -46,6 +46,7 @@ class PolicyLayer(BaseImagePreprocessingLayer):
     """
 
     factor_bounds = (0, 1)
+    compiles = True
     may_skip = False  # whether nothing is one of the augmentations
 
     def set_steps(self, names: Sequence[str]) -> None:
@@ -130,21 +131,6 @@ class PolicyLayer(BaseImagePreprocessingLayer):
             images, matrix, interpolation, "reflect", 0.0, "channels_last"
         )
 
-    def combine(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
-        """Return channels-last float32 images, changed."""
-        raise NotImplementedError(f"{type(self).__name__} must have a method `combine`.")
-
-    def change_images(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
-        """Change images; compiled as a whole where else groups of each size would be."""
-        images = ops.cast(images, "float32")
-        module = backends.module_of(images)
-        if not module.COMPILES_OPS or module.is_traced(images):
-            return self.combine(images, transformation)
-        compiled = self.__dict__.setdefault("_kl_compiled", {})
-        if "combine" not in compiled:
-            compiled["combine"] = ops.jit(self.combine)
-        return compiled["combine"](images, transformation)
-
 
 def apply_steps(images: Tensor, steps: list[dict[str, Tensor]], functions: list) -> Tensor:
     """Change each picture by the functions drawn for it.
@@ -227,8 +213,9 @@ class RandAugment(PolicyLayer):
         steps = self.draw_steps(size, seed, self.num_ops)
         return {"steps": steps, "height": size.height, "width": size.width}
 
-    def combine(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
+    def change_images(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Apply the steps."""
+        images = ops.cast(images, "float32")
         return apply_steps(images, transformation["steps"], self.functions())
 
     def change_masks(self, masks: Tensor, transformation: dict[str, Any]) -> Tensor:
@@ -303,8 +290,9 @@ class AugMix(PolicyLayer):
             "weight_sample": own,
         }
 
-    def combine(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
+    def change_images(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Mix images with their chains."""
+        images = ops.cast(images, "float32")
 
         def change(chains: Tensor) -> Tensor:
             return apply_steps(chains, transformation["steps"], self.functions())
