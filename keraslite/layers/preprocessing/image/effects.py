@@ -1,5 +1,6 @@
 """Layers that blur, distort and erase parts of images in training."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ class RandomGaussianBlur(BaseImagePreprocessingLayer):
     (2, 4, 4, 3)
     """
 
+    compiles = True
     factor_bounds = (0, 1)
     draws = 4
 
@@ -113,6 +115,7 @@ class RandomElasticTransform(BaseImagePreprocessingLayer):
     (2, 4, 4, 3)
     """
 
+    compiles = True
     factor_bounds = (0, 1)
 
     def __init__(
@@ -226,6 +229,7 @@ class RandomErasing(BaseImagePreprocessingLayer):
     (2, 4, 4, 3)
     """
 
+    compiles = True
     factor_bounds = (0, 1)
 
     def __init__(
@@ -255,9 +259,21 @@ class RandomErasing(BaseImagePreprocessingLayer):
             "rectangles": random_rectangles(size, *sides, *units[4:]),
         }
         if self.fill_value is None:
-            noise = random.normal(tuple(size), dtype="float32", seed=second)
-            out["noise"] = ops.clip(noise * self.value_range[1], *self.value_range)
+            out["noise"] = self._noise(size, second)
         return out
+
+    def _noise(self, size: ImageSize, seed: Any) -> Tensor:
+        """Return noise for the images: repeated, but no value twice in the largest rectangle."""
+        part = max(math.sqrt(self.scale[1]), 1e-2)
+        height, width = (
+            math.ceil(n * part) if isinstance(n, int)
+            else ops.cast(ops.ceil(ops.cast(n, "float32") * part), "int32")
+            for n in size[1:3]
+        )  # fmt: skip
+        noise = random.normal((size.batch, height, width, size.channels), dtype="float32", seed=seed)
+        noise = ops.clip(noise * self.value_range[1], *self.value_range)
+        repeats = math.ceil(1 / part)
+        return ops.tile(noise, (1, repeats, repeats, 1))[:, : size.height, : size.width]
 
     def change_images(self, images: Tensor, transformation: dict[str, Any]) -> Tensor:
         """Erase the rectangles of the chosen images."""
