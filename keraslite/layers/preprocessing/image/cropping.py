@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keraslite import backend as backends
 from keraslite import ops
 from keraslite.layers.preprocessing.image.base import BaseImagePreprocessingLayer, ImageSize
 from keraslite.ops.image.resizing import aspect_window
@@ -246,6 +247,13 @@ class RandomCrop(CenterCrop):
         """Cut each of channels-last images at its place."""
         if "window" in transformation:
             return super().cut(images, transformation, interpolation)
+        module = backends.module_of(images)
+        if not (module.is_traced(images) or module.accelerated() or module.COMPILES_OPS):
+            places = [ops.convert_to_numpy(transformation[name]) for name in ("top", "left")]
+            return ops.stack([
+                image[top : top + self.height, left : left + self.width]
+                for image, top, left in zip(images, *places, strict=True)
+            ])
         batch, height, width, channels = ops.shape(images)
         rows, columns = (
             ops.expand_dims(transformation[name], 1) + ops.arange(count, dtype="int32")
