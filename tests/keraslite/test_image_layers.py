@@ -188,13 +188,22 @@ def test_formats_of_boxes_give_the_same_boxes(backend):
 
 
 def test_errors_name_the_argument(backend):
-    boxes = {"boxes": np.zeros((3, 1, 4)), "labels": np.zeros((3, 1))}
+    boxes = {"boxes": np.zeros((4, 1, 4)), "labels": np.zeros((4, 1))}
     with pytest.raises(ValueError, match="format of the bounding boxes must be set"):
         layers.RandomFlip()({"images": PICTURES, "bounding_boxes": boxes})
     with pytest.raises(ValueError, match='must be a dict of "boxes" and "labels"'):
         layers.RandomFlip(bounding_box_format="xyxy")(
             {"images": PICTURES, "bounding_boxes": {"boxes": [[1, 2, 3, 4]]}}
         )
+    layer = layers.RandomFlip(bounding_box_format="xyxy")
+    for field, message in (
+        ({"segmentation_masks": PICTURES[:, :4]}, r"size of the images .* got .*\(4, 4, 10, 3\)"),
+        ({"segmentation_masks": PICTURES[..., 0]}, r"an axis of channels.* got .*\(4, 8, 10\)"),
+        ({"labels": np.zeros(3)}, r'"labels" must have a row for each of 4 images.*\(3,\)'),
+        ({"bounding_boxes": {**boxes, "boxes": np.zeros((3, 1, 4))}}, r'"bounding_boxes" must have a row .*\(3, 1, 4\)'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            layer({"images": PICTURES, **field})
     with pytest.raises(ValueError, match="must have 3 channels"):
         layers.RandomHue(0.1)(PICTURES[..., :1])
     with pytest.raises(ValueError, match="height, width, channels"):

@@ -198,10 +198,30 @@ class BaseImagePreprocessingLayer(DataLayer):
             )
         if rank == 3:
             fields = tree.map_structure(lambda x: ops.expand_dims(x, 0), fields)
+        self._check_sizes(fields)
         out = self._transformed(fields, training)
         if rank == 3:
             out = tree.map_structure(lambda x: ops.squeeze(x, 0), out)
         return out if isinstance(data, dict) else out["images"]
+
+    def _check_sizes(self, fields: dict[str, Any]) -> None:
+        """Raise a ValueError for what goes with a batch of images, and does not fit them."""
+        shape = tuple(fields["images"].shape)
+        for name in ("labels", "bounding_boxes"):
+            for own in map(_shape, tree.flatten(fields.get(name))):
+                if own is not None and _differ(own[:1], shape[:1]):
+                    raise ValueError(
+                        f'"{name}" must have a row for each of {shape[0]} images, got a shape of '
+                        f"{own}."
+                    )
+        masks = _shape(fields.get("segmentation_masks")) or shape
+        first = self.data_format == "channels_first"
+        without_channels = [(s[0], *s[2:]) if first else s[:-1] for s in (masks, shape)]
+        if len(masks) != 4 or _differ(*without_channels):
+            raise ValueError(
+                f'"segmentation_masks" must have the size of the images and an axis of channels, '
+                f"as these of shape {shape}, got a shape of {masks}."
+            )
 
     def _transformed(self, fields: dict[str, Any], training: bool) -> dict[str, Any]:
         options = {"transformation": self.get_random_transformation(fields, training=training)}
@@ -270,6 +290,18 @@ class BaseImagePreprocessingLayer(DataLayer):
                 hidden = ops.expand_dims(hidden, -1)
             out = {**out, "labels": ops.where(hidden, ops.full_like(labels, -1), labels)}
         return boxes_ops.convert_format(out, "xyxy", name, *after)
+
+
+def _shape(x: Any) -> tuple | None:
+    """Return the shape of a tensor; None for what has none, or is of unknown rank."""
+    shape = getattr(x, "shape", None)
+    return None if shape is None or getattr(shape, "rank", 0) is None else tuple(shape)
+
+
+def _differ(a: tuple, b: tuple) -> bool:
+    """Return whether two shapes differ, as far as their sizes are known."""
+    known = [(m, n) for m, n in zip(a, b) if isinstance(m, int) and isinstance(n, int)]
+    return len(a) != len(b) or any(m != n for m, n in known)
 
 
 def _area(boxes: Tensor) -> Tensor:
