@@ -234,13 +234,15 @@ class Mapped:
     Args:
         data: the data.
         function: gives the new (x, y, sample_weight).
+        pure: whether it gives the same for the same batch; one that draws random numbers, one after
+            the other, does not.
     """
 
     host_work = True
-    by_number = False  # the function may draw random numbers, one after the other
 
-    def __init__(self, data: Any, function: Callable):
-        self.data, self.function = data, function
+    def __init__(self, data: Any, function: Callable, pure: bool = False):
+        self.data, self.function, self.pure = data, function, pure
+        self.by_number = pure and (data.by_number or isinstance(data, ArrayData))
 
     @property
     def num_batches(self) -> int | None:
@@ -268,7 +270,8 @@ class Mapped:
     def split(self, fraction: float) -> tuple[Any, Any]:
         """Return the first part and the last `fraction` of the rows."""
         first, last = self.data.split(fraction)
-        return Mapped(first, self.function), Mapped(last, self.function)
+        first, last = (Mapped(half, self.function, self.pure) for half in (first, last))
+        return first, last
 
 
 class Continued:

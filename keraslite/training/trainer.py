@@ -447,7 +447,7 @@ class Trainer(StatelessLoss):
         shapes = self._kl_objectives.shapes
         weigh = class_weighting(class_weight, shapes[0] if len(shapes) == 1 else None)
         weigh(*first)  # what cannot be weighted is told here, and not by the thread that reads
-        return Mapped(data, weigh)
+        return Mapped(data, weigh, pure=True)
 
     def _validate(
         self, data: Any, batch_size: int | None, steps: int | None, container: Any

@@ -1,5 +1,9 @@
 """Folders of pictures: read lazily, split by class, and what `fit` of a classifier makes of them."""
 
+import threading
+import tracemalloc
+import weakref
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -133,6 +137,65 @@ def test_held_out_pictures_are_not_transformed(folder):
     with keras.use_backend("torch"):
         classifier().fit(hub.ImageFolder(folder, note), validation_split=0.4, verbose=0)
     assert len(seen) == 9  # of 15, 6 are held out
+
+
+def note(picture):
+    """A picture as it is: something to augment with."""
+    return picture
+
+
+class Reading(keras.callbacks.Callback):
+    """Counts the pictures that are read, and those alive, and waits for the next epoch's."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch, self.read, self.alive, self.most, self.memory = batch, 0, 0, 0, []
+        self.changed = threading.Condition()
+
+    def transform(self, picture):
+        """Count a picture until nobody has it."""
+        with self.changed:
+            self.read, self.alive = self.read + 1, self.alive + 1
+            self.most = max(self.most, self.alive)
+            self.changed.notify_all()
+        weakref.finalize(picture, self.drop)
+        return picture
+
+    def drop(self):
+        self.alive -= 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.memory.append(tracemalloc.get_traced_memory()[0])
+        if epoch + 1 < self.params["epochs"]:
+            wanted = 15 * (epoch + 1) + self.batch
+            with self.changed:
+                assert self.changed.wait_for(lambda: self.read >= wanted, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {}, {"mixup": 0.2}, {"augment": note, "repeats": 2}, {"class_weight": {0: 1, 1: 2, 2: 1}},
+    ],
+    ids=lambda recipe: "-".join(recipe),
+)  # fmt: skip
+def test_the_first_batch_is_read_while_an_epoch_ends_and_nothing_is_kept(folder, recipe):
+    """The training waits at the end of an epoch until the next one has a batch, and goes on."""
+    size = 2
+    reading = Reading(size)
+    with keras.use_backend("torch"):
+        model = classifier()
+        tracemalloc.start()
+        try:
+            model.fit(
+                hub.ImageFolder(folder, reading.transform, workers=2), epochs=8, verbose=0,
+                batch_size=size * recipe.get("repeats", 1), callbacks=[reading], **recipe,
+            )  # fmt: skip
+        finally:
+            tracemalloc.stop()
+    assert 8 * 15 <= reading.read <= 8 * 15 + 2 * size + 2  # the model is built with a batch
+    assert reading.most <= 15 // 2  # the workers' and what waits to be prepared
+    assert reading.memory[-1] - reading.memory[2] < 2**16
 
 
 def test_a_resumed_training_sees_the_same_batches(folder, tmp_path):

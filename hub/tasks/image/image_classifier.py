@@ -217,7 +217,7 @@ class ImageClassifier(Classifier, ImageTask):
             different = recipe.images_in(batch_size)
             data = self.folder_data(folder, different, shuffle, prepare=np.asarray)
             if recipe.repeats > 1:
-                data = Mapped(data, _flat_repeats)
+                data = Mapped(data, _flat_repeats, pure=True)
         data = self._mixed(data, recipe)
         return {**kwargs, "x": data, "validation_data": validation_data}
 
@@ -241,7 +241,7 @@ class ImageClassifier(Classifier, ImageTask):
         if recipe.augment is not None:
             data = SeededBatches(data, self._augmenting(recipe))
         elif ready:
-            data = Mapped(data, ready)
+            data = Mapped(data, ready, pure=True)
         return {
             **kwargs, "x": self._mixed(data, recipe), "on_error": on_error,
             "validation_data": validation_data,

@@ -13,7 +13,7 @@ from hub.preprocessing.image_folder import DEFAULT_BATCH_SIZE, transformed
 from hub.preprocessing.image_inputs import open_image, to_rgb
 from hub.tasks.image.rates import recipe_callbacks
 from keraslite.random import make_default_seed
-from keraslite.training.data import ArrayData, Mapped
+from keraslite.training.data import Mapped
 from keraslite.utils.data import map_ahead
 
 
@@ -268,8 +268,7 @@ class SeededBatches(Mapped):
     """
 
     def __init__(self, data: Any, function: Callable):
-        super().__init__(data, function)
-        self.by_number = data.by_number or isinstance(data, ArrayData)
+        super().__init__(data, function, pure=True)
         self._own_seed = make_default_seed()  # of data without one
 
     def first(self) -> tuple:
