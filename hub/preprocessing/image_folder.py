@@ -13,10 +13,15 @@ import numpy as np
 from hub.preprocessing.image_inputs import is_read, open_image, outcome, to_rgb
 from keraslite.random import make_default_seed
 from keraslite.utils.data import map_ahead, permutation, read_batches
-from keraslite.utils.folders import class_folders, files_below, index_directory
+from keraslite.utils.folders import index_directory
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 DEFAULT_BATCH_SIZE = 32
+
+
+def default_workers() -> int:
+    """Return how many threads read images where nothing else is said."""
+    return min(os.cpu_count() or 1, 8)
 
 
 class ImageFolder:
@@ -74,7 +79,7 @@ class ImageFolder:
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
         self.directory = os.fspath(directory)
         self.transform, self.on_error, self.processes = transform, on_error, processes
-        self.workers = workers or min(os.cpu_count() or 1, 8)
+        self.workers = workers or default_workers()
         paths, numbers, names = index_directory(
             directory, "inferred", ENDINGS, class_names, follow_links
         )
@@ -128,8 +133,10 @@ class ImageFolder:
             raise ValueError(f"fraction must be between 0 and 1, got {fraction!r}.")
         labels = np.array(self.labels)
         held_out: list[int] = []
-        for number, name in enumerate(self.class_names):
+        for number, name in enumerate(self.class_names or sorted(set(self.labels))):
             rows = np.flatnonzero(labels == name)
+            if not len(rows):  # of a data set that names more classes than it has
+                continue
             if len(rows) < 2:
                 raise ValueError(
                     f"A split needs two pictures of each class, {name!r} has {len(rows)} in "
@@ -141,7 +148,7 @@ class ImageFolder:
         return self._part(rest), self._part(sorted(held_out))
 
     def _part(self, rows: list[int]) -> "ImageFolder":
-        part = ImageFolder.__new__(ImageFolder)
+        part = type(self).__new__(type(self))
         part.__dict__.update(self.__dict__)
         part.paths = [self.paths[i] for i in rows]
         part.labels = [self.labels[i] for i in rows]
@@ -196,15 +203,16 @@ class FolderBatches:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be a positive int, got {batch_size!r}.")
         names = list(class_names or folder.class_names)
-        if missing := sorted(set(folder.labels) - set(names)):
+        numbers: dict[Any, int] = {name: i for i, name in enumerate(names)}
+        numbers |= {i: i for i in range(len(names))}  # of data sets whose classes have no names
+        if missing := sorted(set(folder.labels) - set(numbers), key=str):
             raise ValueError(
-                f"The folders of {folder.directory} must be named as the classes, {names}: got "
-                f"{missing}."
+                f"The labels of {folder.directory}, or its folders, must be named as the classes, "
+                f"{names}: got {missing}."
             )
         self.folder, self.batch_size, self.preprocessor = folder, batch_size, preprocessor
         self.class_names, self.shuffle = names, shuffle
         self.seed = make_default_seed() if seed is None else seed
-        numbers = {name: i for i, name in enumerate(names)}
         self._numbers = np.array([numbers[name] for name in folder.labels], "int32")
         self._next_epoch = 0
 
@@ -298,36 +306,3 @@ def _read_row(
     if isinstance(picture, Exception):
         return picture
     return np.asarray(picture) if preprocessor is None else preprocessor(picture)
-
-
-def is_folder(x: Any) -> bool:
-    """Return whether an argument is an `ImageFolder` or the path of a folder.
-
-    >>> is_folder("."), is_folder(["a.png"])
-    (True, False)
-    """
-    return isinstance(x, ImageFolder) or (isinstance(x, str | os.PathLike) and os.path.isdir(x))
-
-
-def unsorted_pictures(x: Any) -> list[str]:
-    """Return the paths, in order, of the pictures in a folder that has no folders; else none.
-
-    Args:
-        x: what `is_folder` takes.
-
-    >>> unsorted_pictures(".")
-    []
-    """
-    if isinstance(x, ImageFolder) or class_folders(x):
-        return []
-    return list(files_below(os.fspath(x), ENDINGS, follow_links=False))
-
-
-def as_folder(x: Any, on_error: str = "raise") -> ImageFolder:
-    """Return an `ImageFolder`, or that of a path.
-
-    Args:
-        x: what `is_folder` takes.
-        on_error: of that of a path.
-    """
-    return x if isinstance(x, ImageFolder) else ImageFolder(x, on_error=on_error)

@@ -17,6 +17,38 @@ _EXPECTED = (
 )
 
 
+class RowImage:
+    """The image of a row of a data set, read when it is opened.
+
+    Args:
+        read: a function from the number of a row to its image, as for `open_image`.
+        row: the number.
+
+    >>> open_image(RowImage([Image.new("RGB", (6, 4))].__getitem__, 0)).size
+    (6, 4)
+    """
+
+    def __init__(self, read: Callable, row: int):
+        self.read_row, self.row = read, row
+
+    def __str__(self) -> str:
+        return f"Row {self.row}"
+
+    def image(self, name: str) -> Any:
+        """Return the image.
+
+        Args:
+            name: of the image in error messages.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        try:
+            return self.read_row(self.row)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ValueError(f"{name}: row {self.row} cannot be read: {error}") from error
+
+
 def is_single_image(x: Any) -> bool:
     """Return whether an argument is one image that is no array: encoded, or of Pillow's.
 
@@ -26,7 +58,8 @@ def is_single_image(x: Any) -> bool:
     >>> is_single_image("a.jpg"), is_single_image(b"..."), is_single_image(["a.jpg"])
     (True, True, False)
     """
-    return isinstance(x, str | os.PathLike | bytes | Image.Image) or hasattr(x, "read")
+    own = str | os.PathLike | bytes | Image.Image | RowImage
+    return isinstance(x, own) or hasattr(x, "read")
 
 
 def outcome(read: Callable, *arguments: Any, **options: Any) -> Any:
@@ -106,6 +139,8 @@ def open_image(image: Any, name: str = "The image") -> Image.Image:
     >>> open_image(np.zeros((4, 6, 3), "uint8")).size
     (6, 4)
     """
+    if isinstance(image, RowImage):
+        image = image.image(name)
     if is_single_image(image) and not isinstance(image, Image.Image):
         return _to_8_bits(_decoded(image, name), name)
     if isinstance(image, Image.Image):
@@ -163,7 +198,8 @@ def _decoded(file: Any, name: str) -> Image.Image:
         raise ValueError(
             f"{name}: Pillow cannot read {path}: it is no image, or of a format that Pillow lacks."
         ) from None
-    except (OSError, SyntaxError) as error:  # Pillow's own errors have no errno
+    # Pillow's own errors have no errno.
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         if getattr(error, "errno", None) is not None:
             raise
         raise ValueError(f"{name}: Pillow cannot read {path}: {error}") from error

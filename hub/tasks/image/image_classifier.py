@@ -9,8 +9,8 @@ import numpy as np
 
 from hub.families import family_of
 from hub.models.inputs import check_not_none
-from hub.preprocessing.image_folder import as_folder, is_folder
-from hub.preprocessing.image_inputs import list_images
+from hub.preprocessing.image_inputs import RowImage, list_images, open_image
+from hub.preprocessing.labeled_images import as_labeled, is_labeled
 from hub.tasks.classes import encode_labels, label_config
 from hub.tasks.classifier import Classifier
 from hub.tasks.image.image_task import ImageTask
@@ -124,9 +124,11 @@ class ImageClassifier(Classifier, ImageTask):
 
         Args:
             x: images, as for `predict`; a `hub.ImageFolder`, or the path of a folder, whose folders
-                are named as the classes; or data as for `Model.fit`. The names of the folders are
-                those of the classes where the checkpoint has none, and are kept in the config.
-            y: labels, one an image: class numbers or names; none for a folder.
+                are named as the classes; a data set whose rows are an image and its label: of
+                Hugging Face, of torch, or a list of pairs; or data as for `Model.fit`. The names
+                of folders and labels are those of the classes where the checkpoint has none, and
+                are kept in the config.
+            y: labels, one an image: class numbers or names; none for what has them.
             augment: what happens to each picture before it is normalised. "auto": a random resized
                 crop, a flip and RandAugment (`hub.preprocessing.image_augment.AutoAugment`). A
                 layer or `Pipeline` of keraslite for pixels from 0 to 255, which runs on NumPy. A
@@ -172,9 +174,9 @@ class ImageClassifier(Classifier, ImageTask):
             keep_average(self.optimizer, ema)
         if layer_decay is not None:
             self.optimizer = decay_rates(self.optimizer, self._stages(), layer_decay)
-        if is_folder(x):
+        if is_labeled(x):
             if y is not None or kwargs.get("sample_weight") is not None:
-                raise ValueError("The folders are the labels: y and sample_weight must be None.")
+                raise ValueError("x has the labels: y and sample_weight must be None.")
             kwargs, y = self._folder_arguments(x, recipe, **kwargs), None
             x = kwargs.pop("x")
         elif recipe.augment is not None or recipe.mixes:
@@ -197,15 +199,15 @@ class ImageClassifier(Classifier, ImageTask):
         validation_batch_size: int | None = None, **kwargs: Any,
     ) -> dict[str, Any]:  # fmt: skip
         """Return the arguments of `fit` on ready data for those on a folder."""
-        folder = as_folder(x, on_error)
+        folder = as_labeled(x, on_error)
         self.learn_names(folder.class_names)
         if validation_split:
             if validation_data is not None:
                 raise ValueError("Give validation_split or validation_data, not both.")
             folder, validation_data = folder.split(validation_split)
             validation_data.transform = None
-        if is_folder(validation_data):
-            held_out = as_folder(validation_data, on_error)
+        if is_labeled(validation_data):
+            held_out = as_labeled(validation_data, on_error)
             validation_data = self.folder_data(held_out, validation_batch_size or batch_size)
         if recipe.augment is None or self.preprocessor is None:
             data = self.folder_data(folder, batch_size, shuffle)
@@ -338,7 +340,7 @@ class ImageClassifier(Classifier, ImageTask):
         scores = self._probabilities(images, batch_size, verbose)
         answers = self.label_scores(scores, top_k)
         several = isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
-        single = not several and not is_folder(images)
+        single = not several and not is_labeled(images)
         return answers[0] if single else answers
 
     def _probabilities(
@@ -352,8 +354,8 @@ class ImageClassifier(Classifier, ImageTask):
 
     def _with_labels(self, x: Any, y: Any) -> tuple[list[Any], np.ndarray]:
         """Return images and their class numbers, of a folder or of two columns."""
-        if is_folder(x):
-            folder = as_folder(x)
+        if is_labeled(x):
+            folder = as_labeled(x)
             x, y = folder.paths, folder.labels
             if folder.on_error == "skip":
                 x, y, _ = self.readable(x, y, None, "x")
@@ -380,7 +382,9 @@ class ImageClassifier(Classifier, ImageTask):
         """
         images, numbers = self._with_labels(x, y)
         rows = worst_mistakes(self._probabilities(images, batch_size), numbers, self.labels, count)
-        return [{"image": images[row["row"]], **row} for row in rows]
+        shown = [images[row["row"]] for row in rows]
+        shown = [open_image(x) if isinstance(x, RowImage) else x for x in shown]
+        return [{"image": x, **row} for x, row in zip(shown, rows, strict=True)]
 
     def plot_mistakes(
         self, x: Any, y: Any = None, count: int = 12, path: Any = None,

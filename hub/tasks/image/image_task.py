@@ -8,13 +8,9 @@ import numpy as np
 
 from hub.families import Family
 from hub.preprocessing.image import ImagePreprocessor
-from hub.preprocessing.image_folder import (
-    DEFAULT_BATCH_SIZE,
-    as_folder,
-    is_folder,
-    unsorted_pictures,
-)
+from hub.preprocessing.image_folder import DEFAULT_BATCH_SIZE
 from hub.preprocessing.image_inputs import is_single_image, list_images, readable_images
+from hub.preprocessing.labeled_images import as_labeled, is_labeled, without_labels
 from hub.presets.files import PresetFiles
 from hub.tasks.task import Task
 from keraslite import ops
@@ -91,7 +87,7 @@ class ImageTask(Task):
             batch_size: the number of images of a batch.
             kwargs: as for `Model.evaluate`.
         """
-        if is_folder(x):
+        if is_labeled(x):
             x = self.folder_data(x, batch_size)
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)
 
@@ -104,10 +100,12 @@ class ImageTask(Task):
             args: as for `Model.predict`.
             kwargs: as for `Model.predict`.
         """
-        if is_folder(x) and (paths := unsorted_pictures(x)):
+        if is_labeled(x) and (paths := without_labels(x)):
             x = paths
-        elif is_folder(x):
-            x = self.folder_data(x, batch_size, class_names=as_folder(x).class_names)
+        elif is_labeled(x):
+            x = as_labeled(x)
+            names = x.class_names or [str(i) for i in range(max(x.labels) + 1)]
+            x = self.folder_data(x, batch_size, class_names=names)
         return super().predict(x, batch_size, *args, **kwargs)
 
     def folder_data(
@@ -130,7 +128,7 @@ class ImageTask(Task):
         if self.preprocessor is None:
             raise ValueError("A folder of images needs a preprocessor, which the task lacks.")
         names = class_names or self.labels  # type: ignore[attr-defined]
-        batches = as_folder(folder).batches(
+        batches = as_labeled(folder).batches(
             batch_size or DEFAULT_BATCH_SIZE, prepare or self.preprocessor.pixels, names, shuffle
         )
         return StreamData(batches)
