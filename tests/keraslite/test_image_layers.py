@@ -200,7 +200,10 @@ def test_errors_name_the_argument(backend):
         ({"segmentation_masks": PICTURES[:, :4]}, r"size of the images .* got .*\(4, 4, 10, 3\)"),
         ({"segmentation_masks": PICTURES[..., 0]}, r"an axis of channels.* got .*\(4, 8, 10\)"),
         ({"labels": np.zeros(3)}, r'"labels" must have a row for each of 4 images.*\(3,\)'),
-        ({"bounding_boxes": {**boxes, "boxes": np.zeros((3, 1, 4))}}, r'"bounding_boxes" must have a row .*\(3, 1, 4\)'),
+        (
+            {"bounding_boxes": {**boxes, "boxes": np.zeros((3, 1, 4))}},
+            r'"bounding_boxes" must have a row .*\(3, 1, 4\)',
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             layer({"images": PICTURES, **field})

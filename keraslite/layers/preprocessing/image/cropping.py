@@ -250,10 +250,12 @@ class RandomCrop(CenterCrop):
         module = backends.module_of(images)
         if not (module.is_traced(images) or module.accelerated() or module.COMPILES_OPS):
             places = [ops.convert_to_numpy(transformation[name]) for name in ("top", "left")]
-            return ops.stack([
-                image[top : top + self.height, left : left + self.width]
-                for image, top, left in zip(images, *places, strict=True)
-            ])
+            return ops.stack(
+                [
+                    image[top : top + self.height, left : left + self.width]
+                    for image, top, left in zip(images, *places, strict=True)
+                ]
+            )
         batch, height, width, channels = ops.shape(images)
         rows, columns = (
             ops.expand_dims(transformation[name], 1) + ops.arange(count, dtype="int32")

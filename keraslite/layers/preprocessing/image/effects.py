@@ -270,7 +270,8 @@ class RandomErasing(BaseImagePreprocessingLayer):
             else ops.cast(ops.ceil(ops.cast(n, "float32") * part), "int32")
             for n in size[1:3]
         )  # fmt: skip
-        noise = random.normal((size.batch, height, width, size.channels), dtype="float32", seed=seed)
+        shape = size.batch, height, width, size.channels
+        noise = random.normal(shape, dtype="float32", seed=seed)
         noise = ops.clip(noise * self.value_range[1], *self.value_range)
         repeats = math.ceil(1 / part)
         return ops.tile(noise, (1, repeats, repeats, 1))[:, : size.height, : size.width]
