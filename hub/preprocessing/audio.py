@@ -29,6 +29,7 @@ _EXPECTED = (
 _CHUNK = 1 << 18  # samples that are read at a time
 _DECODED = 1 << 15  # of a file: of a damaged one as many are lost
 _MAX_CHANNELS = 32
+_LOUDEST = 64.0  # of floats from -1 to 1, with room for clipped ones; those of int16 are hundreds
 _BYTES = bytes | bytearray | memoryview
 _UNKNOWN_LENGTH = 1 << 62  # libsndfile says more where a header has no length
 
@@ -70,7 +71,8 @@ def load_audio(
         FileNotFoundError: the file does not exist.
         ImportError: soundfile or soxr is needed and not installed.
         TypeError: the source is of another type.
-        ValueError: the source cannot be read, is empty, or has NaN or infinite samples.
+        ValueError: the source cannot be read, is empty, has NaN or infinite samples, or floats with
+            the scale of integers.
 
     >>> load_audio((8000, np.zeros((800, 2), "int16"))).shape
     (1600,)
@@ -166,6 +168,20 @@ def is_single_audio(x: Any) -> bool:
     return len(shape) < 2
 
 
+def audio_name(source: Any, name: str = "The audio") -> str:
+    """Return the name of a recording in messages, with its path if it has one.
+
+    Args:
+        source: as for `load_audio`.
+        name: its name among others.
+
+    >>> audio_name("a.wav", "Audio 3"), audio_name(np.zeros(9))
+    ('Audio 3 (a.wav)', 'The audio')
+    """
+    source = _split_rate(source)[1]
+    return f"{name} ({os.fspath(source)})" if _is_path(source) else name
+
+
 def is_live(source: Any) -> bool:
     """Return whether a recording is an iterator of chunks, whose length is unknown.
 
@@ -189,9 +205,8 @@ def _opened(
     source: Any, sample_rate: float, pcm: Any, channels: int, name: str
 ) -> Iterator[_Audio]:
     """Open any source, and close it in the end if it was opened here."""
+    name = audio_name(source, name)
     rate, source = _split_rate(source)
-    if _is_path(source):
-        name = f"{name} ({os.fspath(source)})"
     with ExitStack() as stack:
         if pcm is not None:
             rate = rate or sample_rate
@@ -248,8 +263,9 @@ def _open_file(source: Any, name: str, stack: ExitStack) -> _Audio:
         if file.seek(0, os.SEEK_END) == 0:
             raise ValueError(f"{name} is empty: it has no bytes.") from error
         raise ValueError(
-            f"{name} must be a file that libsndfile reads (wav, flac, ogg, mp3 ...), or raw "
-            f"samples with pcm: {getattr(error, 'error_string', error)}"
+            f"{name} must be a file that libsndfile reads (wav, flac, ogg, mp3 ...; make one of "
+            "m4a, mp4 or webm by `ffmpeg -i IN OUT.wav`), or raw samples with pcm: "
+            f"{getattr(error, 'error_string', error)}"
         ) from error
 
     length = sound.frames if sound.frames < _UNKNOWN_LENGTH else None
@@ -396,8 +412,14 @@ def _mono_chunks(audio: _Audio) -> Iterator[np.ndarray]:
         chunk = _to_float(chunk, audio.name)
         with np.errstate(invalid="ignore"):  # infinite ones are refused by their place
             chunk = chunk.mean(axis=1 - axis) if chunk.ndim == 2 else chunk
-        finite = np.isfinite(chunk)
-        if not finite.all():
+        peak = max(chunk.max(), -chunk.min())  # NaN where a sample is
+        if not peak <= _LOUDEST:
+            finite = np.isfinite(chunk)
+            if finite.all():
+                raise ValueError(
+                    f"{audio.name} must have floats from -1 to 1, got {peak:g}: leave integers as "
+                    "they are, or divide those of 16 bits by 32768."
+                )
             seconds = (position + int(finite.argmin())) / audio.rate
             raise ValueError(f"{audio.name} has a NaN or infinite sample at {seconds:.3f} s.")
         position += len(chunk)

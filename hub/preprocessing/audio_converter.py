@@ -5,6 +5,7 @@ preprocessor_config.json of the checkpoint, as transformers writes it.
 """
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +14,7 @@ import numpy as np
 
 import keraslite as keras
 from hub.files import Files, write_json
-from hub.preprocessing.audio import is_single_audio, load_audio, read_blocks
+from hub.preprocessing.audio import audio_name, is_live, is_single_audio, load_audio, read_blocks
 from hub.preprocessing.log_mel import LogMelReader
 from hub.presets import resolve
 
@@ -187,7 +188,7 @@ class WhisperAudioConverter(AudioConverter):
     # -- audio ------------------------------------------------------------------------------------
 
     def __call__(
-        self, audio: Any, *, padding: str = "max_length", truncation: bool = True
+        self, audio: Any, *, padding: str = "max_length", truncation: bool | str = True
     ) -> np.ndarray:
         """Return log-mel spectrograms, float32 (batch, frames, mels).
 
@@ -197,8 +198,8 @@ class WhisperAudioConverter(AudioConverter):
                 these, of any lengths, or an array (batch, samples).
             padding: "max_length" pads with silence to `max_audio_length`, "longest" to the longest
                 recording of the batch.
-            truncation: cut longer recordings to `max_audio_length`; if False, they are padded to
-                the longest one.
+            truncation: cut longer recordings to `max_audio_length`, where it is "warn" with a
+                warning; if False, they are padded to the longest one.
 
         Raises:
             FileNotFoundError: a file does not exist.
@@ -208,6 +209,8 @@ class WhisperAudioConverter(AudioConverter):
         """
         if padding not in ("max_length", "longest"):
             raise ValueError(f"padding must be 'max_length' or 'longest', got {padding!r}.")
+        if truncation not in (True, False, "warn"):
+            raise ValueError(f"truncation must be True, False or 'warn', got {truncation!r}.")
         rows = {"The audio": audio}
         if not is_single_audio(audio):
             rows = {f"Audio {i}": row for i, row in enumerate(audio)}
@@ -257,10 +260,18 @@ class WhisperAudioConverter(AudioConverter):
         reader.close()
         return reader
 
-    def _load(self, source: Any, name: str, truncation: bool) -> np.ndarray:
+    def _load(self, source: Any, name: str, truncation: bool | str) -> np.ndarray:
         if not truncation:
             return load_audio(source, self.sampling_rate, name=name)
-        return next(read_blocks(source, self.sampling_rate, self.max_audio_length, name=name))
+        blocks = read_blocks(source, self.sampling_rate, self.max_audio_length, name=name)
+        samples = next(blocks)
+        if truncation == "warn" and not is_live(source) and next(blocks, None) is not None:
+            warnings.warn(
+                f"{audio_name(source, name)} is longer than the {self.max_audio_length} s that the "
+                "model reads at once: the rest is left out. `transcribe` reads all of it; to train "
+                "on it, cut it and its text.", stacklevel=2,
+            )  # fmt: skip
+        return samples
 
     def _features(self, samples: np.ndarray, length: int) -> np.ndarray:
         reader = self.reader(length)

@@ -99,7 +99,7 @@ class SpeechToTextPreprocessor:
             sample_weight: weights of the texts.
         """
         x, _ = self.columns(x, y)
-        features = self.audio(list(x["audio"]))
+        features = self.audio(list(x["audio"]), truncation="warn")
         if self.augment is not None:
             features = self.augment(features)
         rows = [self.token_ids(text) for text in x["text"]]

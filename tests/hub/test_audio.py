@@ -292,6 +292,7 @@ def not_finite(value):
 
 BAD = {
     "no audio": (b"no audio at all", {}, "libsndfile reads .* with pcm: Format not recognised"),
+    "m4a": (b"\0\0\0\x20ftypM4A ", {}, "one of m4a, mp4 or webm by `ffmpeg -i IN OUT.wav`"),
     "no bytes": (b"", {}, "is empty: it has no bytes"),
     "empty array": (np.zeros(0, "float32"), {}, "is empty"),
     "empty stereo": (np.zeros((0, 2), "float32"), {}, "is empty"),
@@ -300,6 +301,7 @@ BAD = {
     "NaN": (not_finite(np.nan), {}, r"NaN or infinite sample at 0\.250 s"),
     "infinite": ((32000, not_finite(np.inf)), {}, r"at 0\.125 s"),
     "too large": (np.full(9, 1e300), {}, "NaN or infinite"),
+    "integers as floats": (np.full(9, -32768.0), {}, "floats from -1 to 1, got 32768: leave int"),
     "wide integers": (np.zeros(9, "int64"), {}, "8, 16 or 32 bits"),
     "complex": (np.zeros(9, "complex64"), {}, "floats from -1 to 1"),
     "booleans": (np.zeros(9, bool), {}, "floats from -1 to 1"),

@@ -105,13 +105,14 @@ class AudioTask(Task):
         reader = converter.reader(min_samples=converter.num_fft_bins)
         return reader, read_blocks(audio, converter.sampling_rate, block_seconds, name=name)
 
-    def features(self, audio: Any) -> np.ndarray:
+    def features(self, audio: Any, truncation: bool | str = True) -> np.ndarray:
         """Return the spectrograms (batch, frames, mels) of recordings, cut to what is read at once.
 
         Args:
             audio: a recording, or a list of them.
+            truncation: True, or "warn" for a warning where a recording is cut.
         """
-        return self._converter()(audio)
+        return self._converter()(audio, truncation=truncation)
 
     def _converter(self) -> Any:
         if self.preprocessor is None:
