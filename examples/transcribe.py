@@ -76,18 +76,17 @@ def main() -> None:
     model = hub.SpeechToText.from_preset(preset, backend=options.backend)
     for source in audio:
         segments = []
-        for segment in model.transcribe(
+        stream = model.transcribe(
             source, options.language, word_timestamps=options.word_timestamps, stream=True
-        ):
+        )
+        for segment in stream:
             segments.append(segment)
             print(f"[{segment.start:7.2f} -> {segment.end:7.2f}]{segment.text}", flush=True)
             for word in segment.words or ():
                 print(
                     f"    {word.start:7.2f} -> {word.end:7.2f} {word.probability:5.0%}{word.word}"
                 )
-        duration = segments[-1].end if segments else 0.0
-        language = options.language or "en"
-        result = hub.Transcription.from_segments(segments, language=language, duration=duration)
+        result = hub.Transcription.from_segments(segments, stream.language, stream.duration)
         result.save(options.out / "out.srt")
         print(f"{options.out / 'out.srt'}: {len(segments)} subtitles of {source}")
 

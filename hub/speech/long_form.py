@@ -6,10 +6,11 @@ One after the other is what Whisper's authors do (Radford et al., 2022, arXiv:22
 its prompt. Windows cut at silences do not wait for each other.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import keraslite as keras
 from hub.generation.sampling import Sampling
 from hub.speech.alignment import add_words
 from hub.speech.decoding import DecodingOptions, DecodingResult, Window, WindowDecoder
@@ -93,20 +94,31 @@ def split_segments(decoder: WindowDecoder, result: DecodingResult, seek: int, si
 
 @dataclass
 class Recording:
-    """A recording, and what is known of it.
+    """What is known of a recording.
 
     Attributes:
-        features: its frames, a `LogMelReader`.
         number: its number among several.
         language: its code; None until it is detected.
         language_probability: None where the language was not detected.
-        blocks: the samples that are still to be read, of live input.
+        duration: in seconds; None of live input.
     """
 
-    features: Any
     number: int = 0
     language: str | None = None
     language_probability: float | None = None
+    duration: float | None = None
+
+
+@dataclass
+class Frames:
+    """The frames of a recording, of live input as they are asked for.
+
+    Attributes:
+        features: a `LogMelReader`.
+        blocks: the samples that are still to be read.
+    """
+
+    features: Any
     blocks: Iterator[Any] = field(default_factory=lambda: iter(()))
 
     def read_to(self, start: int, end: int) -> int:
@@ -131,32 +143,42 @@ class Reading:
 
     Args:
         recording: the recording.
+        frames: of the recording.
         clips: (start, end) in frames; an end of None is that of the recording.
         decoder: the decoder of windows.
         options: how it is read.
         decoding: how windows are decoded.
+        number: its number among the readings of the recording.
 
     Attributes:
         position: the frame at which the next window begins.
     """
 
     def __init__(
-        self, recording: Recording, clips: Sequence[tuple[int, int | None]],
+        self, recording: Recording, frames: Frames, clips: Sequence[tuple[int, int | None]],
         decoder: WindowDecoder, options: LongFormOptions, decoding: DecodingOptions,
+        number: int = 0,
     ):  # fmt: skip
-        self.recording, self.clips, self.decoder = recording, list(clips), decoder
+        self.recording, self.frames, self.number = recording, frames, number
+        self.clips, self.decoder = list(clips), decoder
         self.options, self.decoding = options, decoding
         self.size = decoder.model.backbone.max_encoder_sequence_length
         self.position = self.clips[0][0] if self.clips else 0
+        self._seek = self.position
         self._last_speech = self._end = 0.0
         self._tokens: list[int] = list(options.initial_prompt)
+
+    @property
+    def advance(self) -> int:
+        """The number of frames by which the last window moved the position."""
+        return self.position - self._seek
 
     def window(self) -> tuple[int, int] | None:
         """Return the first frame and the length of the next window; None at the end."""
         while self.clips:
             start, end = self.clips[0]
             self.position = max(self.position, start)
-            total = self.recording.read_to(self.position, self.position + self.size)
+            total = self.frames.read_to(self.position, self.position + self.size)
             rest = (total if end is None else min(end, total)) - self.position
             if rest > self.options.min_rest:
                 return self.position, min(self.size, rest)
@@ -171,7 +193,7 @@ class Reading:
         """
         recording, limit = self.recording, self.decoder.previous_length()
         previous = prompt_tokens(self.options.hotwords, self._tokens, limit)
-        features = recording.features.window(*window)
+        features = self.frames.features.window(*window)
         return Window(features, previous, recording.language, recording.number)
 
     def accept(self, window: tuple[int, int], result: DecodingResult) -> list[Segment]:
@@ -181,7 +203,7 @@ class Reading:
             window: as `window` returned it.
             result: its text.
         """
-        seek, size = window
+        self._seek, size = seek, _ = window
         if self.recording.language is None:
             self.recording.language = result.language
             self.recording.language_probability = result.language_probability
@@ -253,7 +275,7 @@ class Reading:
                 )
                 if silent_before and silent_after:
                     self.position = round(max(start + 1, segment.start) * FRAMES_PER_SECOND)
-                    features = self.recording.features
+                    features = self.frames.features
                     rest = features.num_frames / FRAMES_PER_SECOND - segment.end
                     if features.is_closed and rest < threshold:
                         self.position = features.num_frames
@@ -322,13 +344,14 @@ def prompt_tokens(hotwords: Sequence[int], text: Sequence[int], limit: int) -> t
 
 
 def readings_of(
-    recording: Recording, decoder: WindowDecoder, options: LongFormOptions,
+    recording: Recording, frames: Frames, decoder: WindowDecoder, options: LongFormOptions,
     decoding: DecodingOptions, levels: Any = None,
 ) -> list[Reading]:  # fmt: skip
     """Return the readings of a recording: one, or one of each stretch of speech.
 
     Args:
         recording: the recording.
+        frames: of the recording.
         decoder: the decoder of windows.
         options: how it is read.
         decoding: how windows are decoded.
@@ -336,8 +359,8 @@ def readings_of(
             speech is found and packed into windows that do not wait for each other.
     """
     if levels is None:
-        return [Reading(recording, options.clips, decoder, options, decoding)]
-    total = recording.features.num_frames
+        return [Reading(recording, frames, options.clips, decoder, options, decoding)]
+    total = frames.features.num_frames
     clips = [(a, total if b is None else min(b, total)) for a, b in options.clips]
     clips = [(a, b) for a, b in clips if a < b]
     options = replace(options, min_rest=_MIN_REST)
@@ -348,41 +371,94 @@ def readings_of(
         parts = [(max(a, start), min(b, end)) for a, b in speech if a < end and b > start]
         for a, b in chunk_windows(parts, longest, levels):
             clip = round(a * FRAMES_PER_SECOND), min(round(b * FRAMES_PER_SECOND), last)
-            readings.append(Reading(recording, [clip], decoder, options, decoding))
+            reading = Reading(recording, frames, [clip], decoder, options, decoding, len(readings))
+            readings.append(reading)
     return readings
 
 
 def read_all(
-    readings: Sequence[Reading], sampling: Sampling, batch_size: int
-) -> Iterator[tuple[int, list[Segment]]]:
-    """Yield the number of a reading and its next segments, in any order of the readings.
+    readings: Iterable[Reading], sampling: Sampling, batch_size: int
+) -> Iterator[tuple[Reading, list[Segment]]]:
+    """Yield a reading and its next segments, in any order of the readings.
 
     Args:
-        readings: of one decoder.
+        readings: of one decoder; taken as others end, and not kept after their ends.
         sampling: as for `WindowDecoder`.
         batch_size: the maximum number of windows that are decoded at a time.
     """
-    waiting = list(range(len(readings)))
-    while waiting:
-        batch = []
-        for i in list(waiting):
-            if len(batch) == batch_size:
+    waiting, active = iter(readings), []
+    while True:
+        windows = [(reading, reading.window()) for reading in active]
+        while len(batch := [pair for pair in windows if pair[1] is not None]) < batch_size:
+            reading = next(waiting, None)
+            if reading is None:
                 break
-            window = readings[i].window()
-            if window is None:
-                waiting.remove(i)
-            else:
-                batch.append((i, window))
+            windows.append((reading, reading.window()))
         if not batch:
             return
-        requests = [readings[i].request(window) for i, window in batch]
-        results = readings[0].decoder(requests, readings[0].decoding, sampling)
-        for (i, window), result in zip(batch, results, strict=True):
-            yield i, readings[i].accept(window, result)
+        active = [reading for reading, _ in batch]
+        requests = [reading.request(window) for reading, window in batch]
+        results = active[0].decoder(requests, active[0].decoding, sampling)
+        for (reading, window), result in zip(batch, results, strict=True):
+            yield reading, reading.accept(window, result)
+
+
+def with_progress(
+    steps: Iterator[tuple[Reading, list[Segment]]], duration: int | None
+) -> Iterator[tuple[Reading, list[Segment]]]:
+    """Yield steps, and show how many seconds of all recordings are done.
+
+    Args:
+        steps: as `read_all` yields them.
+        duration: of all recordings in seconds; None of live input.
+    """
+    bar = keras.utils.Progbar(duration, unit_name="second")
+    done = 0
+    for reading, segments in steps:
+        done += reading.advance
+        seconds = done // FRAMES_PER_SECOND
+        bar.update(seconds if duration is None else min(seconds, duration))
+        yield reading, segments
+    bar.update(duration or done // FRAMES_PER_SECOND, finalize=True)
+
+
+class SegmentStream(Iterator[Segment]):
+    """The segments of a recording as they come, and what is known of the recording so far.
+
+    Args:
+        segments: the segments.
+        recording: the recording.
+
+    Attributes:
+        language: its code; None until it is detected, in the first window.
+        language_probability: None where the language was not detected.
+        duration: in seconds; None of live input.
+    """
+
+    def __init__(self, segments: Iterator[Segment], recording: Recording):
+        self._segments, self._recording = segments, recording
+
+    def __next__(self) -> Segment:
+        return next(self._segments)
+
+    @property
+    def language(self) -> str | None:
+        """The code of the language."""
+        return self._recording.language
+
+    @property
+    def language_probability(self) -> float | None:
+        """The probability of the language."""
+        return self._recording.language_probability
+
+    @property
+    def duration(self) -> float | None:
+        """The duration in seconds."""
+        return self._recording.duration
 
 
 def in_order(
-    steps: Iterator[tuple[int, list[Segment]]], readings: Sequence[Reading]
+    steps: Iterator[tuple[Reading, list[Segment]]], readings: Sequence[Reading]
 ) -> Iterator[Segment]:
     """Yield the segments of one recording in their order, with their numbers, as soon as possible.
 
@@ -392,8 +468,8 @@ def in_order(
     """
     held: list[list[Segment]] = [[] for _ in readings]
     current = count = 0
-    for i, segments in steps:
-        held[i] += segments
+    for reading, segments in steps:
+        held[reading.number] += segments
         while current < len(readings):
             for segment in held[current]:
                 yield replace(segment, id=count)

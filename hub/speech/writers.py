@@ -8,9 +8,9 @@ and the columns of TSV are those of openai-whisper.
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from hub.speech.results import Segment, Transcription
@@ -236,6 +236,23 @@ WRITERS: dict[str, Callable[..., str]] = {
     "tsv": write_tsv,
     "json": write_json,
 }
+
+
+# Options of subtitles, which need the times of words.
+STYLES = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words")
+
+
+def style_of(format: str, style: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a format: those of subtitles, or none.
+
+    Args:
+        format: of a file.
+        style: options of subtitles.
+
+    >>> style_of("vtt", {"max_line_width": 40}), style_of("json", {"max_line_width": 40})
+    ({'max_line_width': 40}, {})
+    """
+    return dict(style) if format in ("srt", "vtt") else {}
 
 
 def output_files(

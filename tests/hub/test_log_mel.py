@@ -14,7 +14,7 @@ import hub
 import keraslite as keras
 from hub.preprocessing.log_mel import LogMelReader, mel_filters
 from hub.presets import resolve
-from hub.speech.long_form import Recording
+from hub.speech.long_form import Frames
 
 RANDOM = np.random.default_rng(0)
 
@@ -178,14 +178,14 @@ def test_a_long_recording_costs_its_frames():
 def test_live_input_costs_the_frames_of_its_window():
     blocks, reader = itertools.repeat(speech(1), 300), hub.WhisperAudioConverter().reader()
     tracemalloc.start()
-    recording = Recording(reader, blocks=blocks)
+    frames = Frames(reader, blocks)
     for start in range(0, 27000, 2500):
-        assert recording.read_to(start, start + 3000) >= start + 3000
+        assert frames.read_to(start, start + 3000) >= start + 3000
         reader.window(start, 3000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 3 * 3000 * 80 * 4 + 4e6 < 30000 * 80 * 4
-    assert recording.read_to(27000, 10**9) == 30000 and reader.is_closed
+    assert frames.read_to(27000, 10**9) == 30000 and reader.is_closed
     assert reader.window(27000, 3000).shape == (3000, 80)
     with pytest.raises(ValueError, match="Frames before 27000 were discarded, got start 26999"):
         reader.window(26999, 1)

@@ -139,6 +139,27 @@ def test_a_moment_of_sound_is_no_error(multilingual):
     assert result.duration == pytest.approx(5 / 16000)
 
 
+def test_what_is_cut_off_is_told(multilingual, tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tiny.sound(2.5), 16000)
+    settings = {"language": "en", "max_new_tokens": 2}
+    with pytest.warns(UserWarning, match=r"The audio \(.*a\.wav\) is longer than the 2 s that"):
+        cut = multilingual.generate(path, **settings)
+    assert cut == multilingual.generate(soundfile.read(path)[0][:32000], **settings)
+    with pytest.warns(UserWarning, match="Audio 1 is longer .* to train on it, cut it and its"):
+        multilingual.preprocessor([SOUND, tiny.sound(2.1)], ["a", "b"])
+    assert len(multilingual.detect_language([path, SOUND])) == 2  # of the beginning, as it says
+    with pytest.raises(ValueError, match="truncation must be True, False or 'warn', got 'cut'"):
+        multilingual.preprocessor.audio(SOUND, truncation="cut")
+
+
+def test_silence_has_the_language_of_the_model(english, multilingual):
+    silence, settings = np.zeros(16000, "float32"), {"batch_size": np.int64(2), "temperature": 0.0}
+    assert english.transcribe(silence, **settings).language == "en"
+    assert multilingual.transcribe(silence, "german", **settings).language == "de"
+    assert multilingual.transcribe(silence, **settings).language is None
+
+
 def test_other_numbers_of_mels_are_refused(checkpoints, multilingual, tmp_path):
     folder, _ = checkpoints()
     for file in folder.iterdir():
@@ -180,6 +201,12 @@ def test_recordings_on_the_command_line(checkpoints, multilingual, tmp_path, cap
     assert printed == {"input": path, **json.loads(json.dumps(expected.to_dict()))}
     assert main([*words, "--language", "de", "--format", "srt"]) == 0
     assert capsys.readouterr().out == multilingual.transcribe(path, "de").to_string("srt")
+    narrow = ["--max-line-width", "9", "--max-line-count", "1", "--progress"]
+    assert main([*words, "--language", "de", "--format", "vtt", *narrow]) == 0
+    captured = capsys.readouterr()
+    timed = multilingual.transcribe(path, "de", word_timestamps=True)
+    assert captured.out == timed.to_string("vtt", max_line_width=9, max_line_count=1)
+    assert "3/3" in captured.err
     assert main([*words, "--language", "xx"]) == 1
     assert "language must be one of" in capsys.readouterr().err
 

@@ -1,9 +1,11 @@
 """SpeechToText: the text of a recording, with the times of its parts and words."""
 
+import contextlib
 import functools
 import itertools
 import math
 import numbers
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,24 +15,27 @@ import keraslite as keras
 from hub.families import Family
 from hub.files import write_json
 from hub.generation.sampling import Sampling
-from hub.preprocessing.audio import is_live, is_single_audio
+from hub.preprocessing.audio import audio_duration, is_live, is_single_audio
 from hub.preprocessing.speech import COLUMNS, SpeechToTextPreprocessor
 from hub.presets.files import PresetFiles
 from hub.speech.alignment import default_alignment_heads
 from hub.speech.decoding import DecodingOptions, WindowDecoder, is_number
 from hub.speech.long_form import (
+    Frames,
     LongFormOptions,
     Reading,
     Recording,
+    SegmentStream,
     in_order,
     read_all,
     readings_of,
+    with_progress,
 )
 from hub.speech.results import Segment, Transcription
 from hub.speech.rules import TimestampRules
 from hub.speech.special_tokens import TASKS, SpecialTokens, as_ids, complete_config, text_tokens
 from hub.speech.voice_activity import FRAMES_PER_SECOND
-from hub.speech.writers import WRITERS, output_files
+from hub.speech.writers import STYLES, WRITERS, output_files, style_of
 from hub.tasks.audio.audio_task import AudioTask
 from hub.tasks.audio.speech_parts import SpeechParts
 from hub.tasks.text.language_model import LanguageModel
@@ -100,6 +105,11 @@ class SpeechToText(SpeechParts, AudioTask, LanguageModel):
         "--batch-size": {"type": int, "help": "windows of a recording that are read at once"},
         "--beam-size": {"type": int, "default": 1, "help": "beams of a recording's text"},
         "--initial-prompt": {"help": "a text that stands before a recording's"},
+        "--progress": {"action": "store_true", "help": "show the seconds that are done"},
+        "--max-line-width": {"type": int, "help": "characters of a line of srt and vtt"},
+        "--max-line-count": {"type": int, "help": "lines of a subtitle of srt and vtt"},
+        "--max-words-per-line": {"type": int, "help": "words of a subtitle of srt and vtt"},
+        "--highlight-words": {"action": "store_true", "help": "underline words while spoken"},
     }  # fmt: skip
 
     def __init__(
@@ -257,7 +267,8 @@ class SpeechToText(SpeechParts, AudioTask, LanguageModel):
                 `no_repeat_ngram_size`, as of `hub.Sampling`.
 
         Returns:
-            A `hub.Transcription`, or a list of them; with `stream` an iterator of `hub.Segment`.
+            A `hub.Transcription`, or a list of them; with `stream` an iterator of `hub.Segment`,
+            whose `language`, `language_probability` and `duration` are what is known so far.
 
         Raises:
             TypeError: a setting has another name.
@@ -271,9 +282,10 @@ class SpeechToText(SpeechParts, AudioTask, LanguageModel):
             logprob_threshold=logprob_threshold, no_speech_threshold=no_speech_threshold, seed=seed,
         )  # fmt: skip
         self.special_tokens.check_task(task)
-        if language is not None:
-            language = self.special_tokens.language_code(language)
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        if language is not None or not self.special_tokens.is_multilingual:
+            language = self.special_tokens.language_code("en" if language is None else language)
+        is_count = isinstance(batch_size, int | np.integer) and batch_size >= 1
+        if batch_size is not None and not is_count:
             raise ValueError(f"batch_size must be None or at least 1, got {batch_size!r}.")
         if hallucination_silence_threshold is not None:
             if not word_timestamps:
@@ -299,38 +311,42 @@ class SpeechToText(SpeechParts, AudioTask, LanguageModel):
             clips=_clips(clip_timestamps),
         )  # fmt: skip
         sampling = self._decoding_sampling(**settings)
-        recordings, readings, durations = [], [], []
-        for i, source in enumerate([audio] if single else audio):
-            name = "The audio" if single else f"Audio {i}"
-            if stream and is_live(source):
-                (features, blocks), levels = self.open_live(source, name), None
-                recordings.append(Recording(features, language=language, blocks=blocks))
-            else:
-                features, levels = self.read(source, name, with_loudness=batch_size is not None)
-                durations.append(features.num_samples / self.preprocessor.audio.sampling_rate)
-                recordings.append(Recording(features, number=i, language=language))
-            readings += readings_of(recordings[i], self._kl_decoder, options, decoding, levels)
-        steps = read_all(readings, sampling, batch_size or _RECORDINGS_AT_ONCE)
-        total = math.ceil(sum(durations)) or None
-        steps = _with_progress(steps, readings, total) if verbose else steps
-        if stream:
-            return in_order(steps, readings)
-        segments: list[list[Segment]] = [[] for _ in readings]
-        for i, new in steps:
-            segments[i] += new
-        results = []
-        for recording, duration in zip(recordings, durations, strict=True):
-            parts = [
-                segment
-                for reading, own in zip(readings, segments, strict=True)
-                if reading.recording is recording
-                for segment in own
-            ]
-            results.append(
-                Transcription.from_segments(
-                    parts, recording.language, duration, recording.language_probability
+        sources = {"The audio": audio}
+        if not single:
+            sources = {f"Audio {i}": source for i, source in enumerate(audio)}
+        durations = [_stated_duration(source, name) for name, source in sources.items()]
+        recordings = [Recording(i, language) for i in range(len(sources))]
+
+        def opened() -> Iterator[Reading]:
+            """Yield the readings of each recording, which is read when its turn comes."""
+            for recording, (name, source) in zip(recordings, sources.items(), strict=True):
+                if stream and is_live(source):
+                    frames, levels = Frames(*self.open_live(source, name)), None
+                else:
+                    reader, levels = self.read(source, name, with_loudness=batch_size is not None)
+                    recording.duration = reader.num_samples / self.preprocessor.audio.sampling_rate
+                    frames = Frames(reader)
+                yield from readings_of(
+                    recording, frames, self._kl_decoder, options, decoding, levels
                 )
+
+        readings = list(opened()) if stream else opened()
+        steps = read_all(readings, sampling, batch_size or _RECORDINGS_AT_ONCE)
+        if verbose:
+            total = 0 if None in durations else math.ceil(sum(durations))
+            steps = with_progress(steps, total or None)
+        if stream:
+            return SegmentStream(in_order(steps, readings), recordings[0])
+        parts: list[dict[int, list[Segment]]] = [{} for _ in recordings]
+        for reading, new in steps:
+            parts[reading.recording.number].setdefault(reading.number, []).extend(new)
+        results = [
+            Transcription.from_segments(
+                [segment for _, segments in sorted(own.items()) for segment in segments],
+                recording.language, recording.duration, recording.language_probability,
             )
+            for recording, own in zip(recordings, parts, strict=True)
+        ]  # fmt: skip
         return results[0] if single else results
 
     def detect_language(self, audio: Any) -> Any:
@@ -414,7 +430,8 @@ class SpeechToText(SpeechParts, AudioTask, LanguageModel):
         if not isinstance(inputs, Mapping):
             is_ready = len(getattr(inputs, "shape", ())) == 3
             single = not is_ready and is_single_audio(inputs)
-            inputs = {"encoder_features": inputs if is_ready else self.features(inputs)}
+            features = inputs if is_ready else self.features(inputs, truncation="warn")
+            inputs = {"encoder_features": features}
         inputs = self._named_inputs({k: np.asarray(v) for k, v in inputs.items()})
         if "decoder_token_ids" not in inputs:
             prompts = self._language_prompts(inputs["encoder_features"], language, task, timestamps)
@@ -530,19 +547,24 @@ class SpeechToText(SpeechParts, AudioTask, LanguageModel):
     def answers(self, inputs: list[str], options: Any) -> Iterator[Any]:
         """Yield the text of each recording: a dict, or the content of a file of `--format`."""
         files = output_files(inputs, options.output_dir, options.format)
+        style = {name: getattr(options, name) for name in STYLES if getattr(options, name)}
         for name, paths in zip(inputs, files, strict=True):
-            result = self.transcribe(
-                name, options.language, options.speech_task,
-                word_timestamps=options.word_timestamps, batch_size=options.batch_size,
-                beam_size=options.beam_size, initial_prompt=options.initial_prompt,
-                seed=options.seed,
-            )  # fmt: skip
+            with contextlib.redirect_stdout(sys.stderr):  # of the progress: answers are printed
+                result = self.transcribe(
+                    name, options.language, options.speech_task,
+                    word_timestamps=options.word_timestamps or bool(style),
+                    batch_size=options.batch_size, beam_size=options.beam_size,
+                    initial_prompt=options.initial_prompt, seed=options.seed,
+                    verbose=options.progress,
+                )  # fmt: skip
             for path in paths:
-                result.save(path)
+                result.save(path, **style_of(path.suffix[1:], style))
             if paths:
                 yield {"text": result.text, "files": [str(path) for path in paths]}
+            elif options.format:
+                yield result.to_string(options.format, **style_of(options.format, style))
             else:
-                yield result.to_string(options.format) if options.format else result.to_dict()
+                yield result.to_dict()
 
     def workload(self, count: int) -> tuple[Any, int, str]:
         """Return the transcription of noise, its seconds, and the unit.
@@ -567,16 +589,6 @@ def _clips(times: Sequence[float]) -> list[tuple[int, int | None]]:
     return list(itertools.zip_longest(frames[::2], frames[1::2]))
 
 
-def _with_progress(
-    steps: Iterator[tuple[int, list[Segment]]], readings: list[Reading], duration: int | None
-) -> Iterator[tuple[int, list[Segment]]]:
-    """Show how many seconds of all recordings are done; None is the duration of live input."""
-    bar = keras.utils.Progbar(duration, unit_name="second")
-    done, starts = 0, [reading.position for reading in readings]
-    for i, segments in steps:
-        done += readings[i].position - starts[i]
-        starts[i] = readings[i].position
-        seconds = done // FRAMES_PER_SECOND
-        bar.update(seconds if duration is None else min(seconds, duration))
-        yield i, segments
-    bar.update(duration or done // FRAMES_PER_SECOND, finalize=True)
+def _stated_duration(source: Any, name: str) -> float | None:
+    """Return the seconds of a recording by its header, after a look at it; None of streams."""
+    return None if hasattr(source, "read") else audio_duration(source, name=name)
