@@ -25,6 +25,7 @@ from keraslite.scopes import predictor_of
 from keraslite.training import CompiledFunctions, inference
 
 _WIDTHS = (4, 64, 128)  # of prompts, beside the longest: few, since each is compiled
+_ENCODED_AT_ONCE = 2  # windows: their 1,500 positions are enough for a product, and less memory
 _SEEDS = 1 << 16  # between the draws at two temperatures
 _THRESHOLDS = ("compression_ratio_threshold", "logprob_threshold", "no_speech_threshold")
 
@@ -209,7 +210,13 @@ class WindowDecoder:
             if predictor is not None:
                 encoded = predictor.run("encoder", {"encoder_features": batch})
                 return ops.convert_to_tensor(encoded["encoder_sequence_output"])
-            return self.functions.run(self.model, self.model.backbone.encode, batch)
+            parts = [
+                self.functions.run(
+                    self.model, self.model.backbone.encode, batch[i : i + _ENCODED_AT_ONCE]
+                )
+                for i in range(0, len(batch), _ENCODED_AT_ONCE)
+            ]
+            return ops.concatenate(parts, axis=0) if len(parts) > 1 else parts[0]
 
     def _rows(self, count: int) -> int:
         """Return the number of rows of a batch: where it is compiled, the next power of two."""

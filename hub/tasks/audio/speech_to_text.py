@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-import keraslite as keras
 from hub.families import Family
 from hub.files import write_json
 from hub.generation.sampling import Sampling
