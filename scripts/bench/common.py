@@ -120,6 +120,39 @@ def in_process(arguments: list[str], **environment: str) -> list[dict]:
     return lines
 
 
+class Elsewhere:
+    """A function in a process of its own, which waits while others run.
+
+    In one process the threads of two libraries get into each other's way, for twice the time.
+    """
+
+    def __init__(self, arguments: list[str]):
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __call__(self) -> dict:
+        """Run the function once: its `seconds`, and what it gives."""
+        print(file=self.process.stdin, flush=True)
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"{self.process.args[1:]} ended with {self.process.wait()}")
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(run: Callable[[], dict]) -> None:
+    """Run a function for each line of the standard input, for `Elsewhere`."""
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        out = run()
+        print(json.dumps({"seconds": time.perf_counter() - start, **out}), flush=True)
+
+
 def loading(
     name: str, files: list[Path], make: Callable[[], list], memory: str, rounds: int = 5
 ) -> None:

