@@ -135,6 +135,7 @@ def only(library: str, word: str, folder: Path, small: bool) -> None:
         else:
             touch(keras.saving.load_model(path))
 
+    os.sync()  # what other processes have not written yet
     before = peak_memory()
     first = seconds(run)
     size = Path(path).stat().st_size
