@@ -67,9 +67,8 @@ def _label(value: Any, row: int, names: Sequence[str] | None) -> Any:
 
 def _of_columns(rows: Any) -> tuple[Callable, Any, Any]:
     """Return a function from a row to its image, the labels and the names of their classes."""
-    kinds = {name: type(feature).__name__ for name, feature in rows.features.items()}
-    image = _column(kinds, "Image", _IMAGE_COLUMNS)
-    label = _column(kinds, "ClassLabel", _LABEL_COLUMNS)
+    image = _column(rows.features, "Image", _IMAGE_COLUMNS)
+    label = _column(rows.features, "ClassLabel", _LABEL_COLUMNS)
     images = rows.with_format(None).select_columns([image])
     labels = None if label is None else rows.with_format(None)[label][:]
     if labels is not None and set(labels) == {_NO_LABEL}:
@@ -78,11 +77,11 @@ def _of_columns(rows: Any) -> tuple[Callable, Any, Any]:
     return lambda i: images[i][image], labels, names
 
 
-def _column(kinds: Mapping[str, str], kind: str, usual: Sequence[str]) -> Any:
-    """Return the column of a kind, else of a usual name; None if there is none."""
-    found = [name for name, own in kinds.items() if own == kind]
-    named = [name for name in usual if name in (found or kinds)]
-    return (named or found or [None])[0]
+def _column(features: Mapping[str, Any], feature: str, usual: Sequence[str]) -> Any:
+    """Return the column of a class of features, else of a usual name; None if there is none."""
+    columns = [name for name, own in features.items() if type(own).__name__ == feature]
+    named = [name for name in usual if name in (columns or features)]
+    return (named or columns or [None])[0]
 
 
 def _of_pairs(rows: Any) -> tuple[Callable, Any, Any]:
@@ -97,8 +96,8 @@ def _has_rows(x: Any) -> bool:
     """Return whether an argument is a data set of images, or gives pairs of one and its label."""
     if is_hugging_face(x):
         features = getattr(x, "features", None) or {}
-        kinds = {name: type(feature).__name__ for name, feature in features.items()}
-        return hasattr(x, "column_names") and _column(kinds, "Image", _IMAGE_COLUMNS) is not None
+        column = _column(features, "Image", _IMAGE_COLUMNS)
+        return hasattr(x, "column_names") and column is not None
     has_places = hasattr(x, "__getitem__") and hasattr(x, "__len__") and not hasattr(x, "shape")
     # What iterates as well gives batches.
     if not has_places or (hasattr(x, "__iter__") and not isinstance(x, list)) or not len(x):

@@ -211,10 +211,10 @@ def test_openvino_fuses_layer_normalization_and_gelu():
     network = converted_model(tensorflow_function(model, signature_of(model)))
     hint = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = required("openvino").Core().compile_model(network, "CPU", hint)
-    kinds = [op.get_rt_info()["layerType"].astype(str) for op in
+    layer_types = [op.get_rt_info()["layerType"].astype(str) for op in
              compiled.get_runtime_model().get_ops()]  # fmt: skip
-    assert sorted(set(kinds) - {"Const"}) == ["Eltwise", "Input", "MVN", "Output"]
-    assert kinds.count("Eltwise") == 1  # GELU alone
+    assert sorted(set(layer_types) - {"Const"}) == ["Eltwise", "Input", "MVN", "Output"]
+    assert layer_types.count("Eltwise") == 1  # GELU alone
     x = _rng.normal(size=(2, 3, 8)).astype("float32")
     assert_equal(model.compiled_for("openvino").predict(x, verbose=0), model.predict(x, verbose=0))
 

@@ -192,11 +192,11 @@ def _direct(graph: Any) -> Callable[[list[tf.Tensor]], list[tf.Tensor]]:
 
     It takes half the time of a call of the function, which binds arguments and checks them first.
     """
-    captured, kinds = list(graph.captured_inputs), [x.dtype for x in graph.outputs]
+    captured, dtypes = list(graph.captured_inputs), [x.dtype for x in graph.outputs]
 
     def call(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         return tf.raw_ops.StatefulPartitionedCall(
-            args=[*tensors, *captured], Tout=kinds, f=graph.name
+            args=[*tensors, *captured], Tout=dtypes, f=graph.name
         )
 
     return call
