@@ -287,8 +287,9 @@ def foreign(world: str, backend: str, rounds: int) -> None:
     where = f"a {world} module in a compiled model on {backend}"
     report(f"{where}, over the bare call", medians["layer"] - medians["bare"], "ms", "<= 1.2",
            bare_ms=round(medians["bare"], 3))  # fmt: skip
+    # Two calls: the module, and its gradient.
     report(f"{where}, with the gradient", medians["layer_gradient"] - medians["bare_gradient"],
-           "ms", "<= 1.2", bare_ms=round(medians["bare_gradient"], 3))  # fmt: skip
+           "ms", "<= 2.4", bare_ms=round(medians["bare_gradient"], 3))  # fmt: skip
 
 
 def main() -> None:
