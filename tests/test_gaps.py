@@ -67,6 +67,11 @@ def _hidden_random_state():
         layers.TFModuleLayer(Drop())(STEPS)
 
 
+def _int8_on_openvino():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    model.compiled_for("openvino", precision="int8")
+
+
 def _to_kerashub(name):
     with keras.use_backend("numpy"), tempfile.TemporaryDirectory() as folder:
         model = getattr(hub, name)(**ELSEWHERE_IN_KERASHUB[name])
@@ -125,6 +130,7 @@ GAPS = {
     "torch.export(strict=True) of BatchNormalization in a list of layers": (
         _statistics_by_strict_export
     ),
+    "int8 on OpenVINO": _int8_on_openvino,
     "second derivatives of a torch module on jax": lambda: _second_derivative("jax"),
     "second derivatives of a torch module on tensorflow": lambda: _second_derivative("tensorflow"),
     "tf.nn.dropout in a tf.Module on torch": _hidden_random_state,

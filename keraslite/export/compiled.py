@@ -14,7 +14,6 @@ from keraslite.export.onnx_session import OnnxSession
 from keraslite.export.openvino_session import OpenVINOSession
 from keraslite.export.signature import Signature, TensorSpec, signature_of
 from keraslite.scopes import scopes
-from keraslite.training.steps import on_backend
 from keraslite.training.trainer import Trainer
 from keraslite.utils.data import unpack_x_y_sample_weight
 
@@ -34,7 +33,6 @@ class CompiledPredictor:
         model: a built model.
         engine: "openvino" or "onnxruntime".
         precision: "float32", "bfloat16" or "int8".
-        calibration: inputs as for `predict`, by which OpenVINO's "int8" quantizes activations too.
         input_signature: what the inputs are, as for `Model.export`.
 
     Attributes:
@@ -45,19 +43,12 @@ class CompiledPredictor:
     """
 
     def __init__(
-        self, model: Any, engine: str, precision: str = "float32", calibration: Any = None,
-        input_signature: Any = None,
+        self, model: Any, engine: str, precision: str = "float32", input_signature: Any = None
     ):  # fmt: skip
         check_engine(engine, precision)
-        if calibration is not None and (engine, precision) != ("openvino", "int8"):
-            raise ValueError(
-                "calibration is for engine='openvino' with precision='int8': onnxruntime finds the "
-                f"ranges of values as it runs. Got engine={engine!r}, precision={precision!r}."
-            )
         _check_model(model)
         self.model, self.engine, self.precision = model, engine, precision
         self.builds = 0
-        self._calibration = calibration
         self._session = ENGINES[engine]
         self._signature = _signature(model, input_signature)
         self._networks: dict[tuple[str, ...], _Network] = {}  # by the names of the inputs
@@ -149,22 +140,9 @@ class CompiledPredictor:
             return self._networks[key]
 
     def _made(self, signature: Signature) -> "_Network":
-        batches = None
-        if self._calibration is not None:
-            batches = self._calibration_batches(signature)
         self.builds += 1
-        session = self._session.make(self.model, signature, self.precision, batches)
+        session = self._session.make(self.model, signature, self.precision)
         return _Network(session, signature)
-
-    def _calibration_batches(self, signature: Signature) -> list[dict[str, np.ndarray]]:
-        """Return the inputs of the network for the data of the calibration, batch by batch."""
-        recorder = _Recorder(self.model, signature)
-        outer, scopes.predictor = scopes.predictor, recorder
-        try:
-            self.model.predict(self._calibration, verbose=0)
-        finally:
-            scopes.predictor = outer
-        return recorder.batches
 
 
 class _Watch:
@@ -210,33 +188,6 @@ class _Network:
     def run(self, x: Any) -> Any:
         values = self._session.run(_by_name(self._signature, x))
         return tree.map_structure(values.__getitem__, self._session.outputs)
-
-
-class _Recorder:
-    """A predictor that keeps the inputs of a network, while the model itself computes."""
-
-    def __init__(self, model: Any, signature: Signature):
-        self.model, self._signature = model, signature
-        self.batches: list[dict[str, np.ndarray]] = []
-
-    def step(self, data: Any) -> Any:
-        x = unpack_x_y_sample_weight(data)[0]
-        arrays = _by_name(self._signature, self._needed(x))
-        self.batches.append({name: np.array(array) for name, array in arrays.items()})
-        with backends.load(self.model.backend).no_grad():
-            return self.model(on_backend(x, self.model.backend), training=False)
-
-    def _needed(self, x: Any) -> Any:
-        """Return inputs without those of a dict that the network does not take."""
-        argument = self._signature.arguments[0]
-        if not (isinstance(x, dict) and isinstance(argument, dict)):
-            return x
-        if not set(argument) <= set(x):
-            raise ValueError(
-                f"calibration must have the inputs {sorted(argument)}, as the call does; got "
-                f"{sorted(x)}."
-            )
-        return {name: x[name] for name in argument}
 
 
 def check_engine(engine: str, precision: str) -> None:

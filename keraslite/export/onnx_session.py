@@ -55,14 +55,13 @@ class OnnxSession:
             )
 
     @classmethod
-    def make(cls, model: Any, signature: Signature, precision: str, batches: None) -> Self:
+    def make(cls, model: Any, signature: Signature, precision: str) -> Self:
         """Return the session of a model.
 
         Args:
             model: a built model.
             signature: its inputs.
             precision: "float32", or "int8" for products in int8, whose ranges are found as it runs.
-            batches: none.
         """
         write, outputs = onnx.writer(model, signature, {})
         with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """Networks of OpenVINO, compiled for the CPU."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -8,11 +8,10 @@ import numpy as np
 from keraslite.export.concrete import tensorflow_function
 from keraslite.export.limits import refusing
 from keraslite.export.openvino import converted_model
-from keraslite.export.openvino_int8 import in_int8
-from keraslite.export.packages import check_installed, required
+from keraslite.export.packages import required
 from keraslite.export.signature import Signature
 
-_HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # what is not int8 stays float32
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVINOSession:
@@ -20,7 +19,7 @@ class OpenVINOSession:
 
     Args:
         network: an `openvino.Model`.
-        precision: "float32", "bfloat16" or "int8".
+        precision: "float32" or "bfloat16".
         outputs: the names of its outputs, nested as the model gives them.
 
     Attributes:
@@ -46,12 +45,16 @@ class OpenVINOSession:
             precision: "float32", "bfloat16" or "int8".
 
         Raises:
-            ImportError: openvino is not installed, or nncf, which int8 needs.
-            NotImplementedError: the processor would have to emulate the precision.
+            ImportError: openvino is not installed.
+            NotImplementedError: the engine has no such precision, or the processor would have to
+                emulate it.
         """
         core = required("openvino").Core()
         if precision == "int8":
-            check_installed("nncf")
+            raise NotImplementedError(
+                "int8 runs on engine='onnxruntime' alone: nncf, which quantizes networks of "
+                "OpenVINO, damages the memory of a process that holds other frameworks too."
+            )
         able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bfloat16" and "BF16" not in able:
             raise NotImplementedError(
@@ -61,23 +64,17 @@ class OpenVINOSession:
             )
 
     @classmethod
-    def make(
-        cls, model: Any, signature: Signature, precision: str,
-        batches: Sequence[Mapping[str, np.ndarray]] | None,
-    ) -> Self:  # fmt: skip
+    def make(cls, model: Any, signature: Signature, precision: str) -> Self:
         """Return the session of a model.
 
         Args:
             model: a built model.
             signature: its inputs.
-            precision: "float32", "bfloat16" or "int8".
-            batches: inputs by name, by which int8 is calibrated; None for weights in int8 alone.
+            precision: "float32" or "bfloat16".
         """
         with refusing("openvino", model):
             concrete = tensorflow_function(model, signature)
             network = converted_model(concrete)
-        if precision == "int8":
-            network = in_int8(network, batches)
         return cls(network, precision, concrete.nested_names)
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

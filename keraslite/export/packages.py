@@ -4,10 +4,9 @@ import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
-_EXTRAS = {"openvino": "openvino", "nncf": "openvino", "onnx": "onnx", "onnxruntime": "onnx"}
+_EXTRAS = {"openvino": "openvino", "onnx": "onnx", "onnxruntime": "onnx"}
 
 
 def required(name: str) -> Any:
@@ -28,28 +27,9 @@ def required(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != name.partition(".")[0]:
             raise
-        raise _missing(name) from error
-
-
-def check_installed(name: str) -> None:
-    """Raise the error of `required` if a package is not installed, and do not import it.
-
-    Args:
-        name: of its module.
-
-    Raises:
-        ImportError: it is not installed; the message names the extra.
-
-    >>> check_installed("json")
-    """
-    if find_spec(name) is None:
-        raise _missing(name)
-
-
-def _missing(name: str) -> ImportError:
-    extra = _EXTRAS.get(name.partition(".")[0])
-    bring = f"pip install 'keraslite-hub[{extra}]'" if extra else f"pip install {name}"
-    return ImportError(f"{name!r} is not installed, which this needs: {bring}.")
+        extra = _EXTRAS.get(name.partition(".")[0])
+        bring = f"pip install 'keraslite-hub[{extra}]'" if extra else f"pip install {name}"
+        raise ImportError(f"{name!r} is not installed, which this needs: {bring}.") from error
 
 
 @contextmanager

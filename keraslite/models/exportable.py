@@ -86,8 +86,7 @@ class Exportable:
         return [tree.map_structure(merged, first, *others)]
 
     def compiled_for(
-        self, engine: str, precision: str = "float32", calibration: Any = None,
-        input_signature: Any = None,
+        self, engine: str, precision: str = "float32", input_signature: Any = None
     ) -> "CompiledPredictor":  # fmt: skip
         """Return a predictor that runs a copy of the model on another engine, on the CPU.
 
@@ -95,10 +94,8 @@ class Exportable:
 
         Args:
             engine: "openvino" (which needs TensorFlow too) or "onnxruntime" (torch).
-            precision: "float32"; "bfloat16" on OpenVINO, if the processor has it; or "int8", for
-                OpenVINO its weights, for onnxruntime products too.
-            calibration: some inputs as for `predict`, with which OpenVINO's "int8" computes in
-                int8 too.
+            precision: "float32"; "bfloat16" on OpenVINO, if the processor has it; or "int8" on
+                onnxruntime, for products.
             input_signature: what the inputs are, where the model does not tell: a KerasTensor or
                 InputSpec for each, nested.
 
@@ -119,4 +116,4 @@ class Exportable:
         """
         from keraslite.export.compiled import CompiledPredictor
 
-        return CompiledPredictor(self, engine, precision, calibration, input_signature)
+        return CompiledPredictor(self, engine, precision, input_signature)

@@ -106,37 +106,10 @@ def test_int8_chooses_what_float32_does():
         model = keras.Sequential([keras.Input((16,)), layers.Dense(32, "relu"), layers.Dense(4)])
         x = _rng.normal(size=(64, 16)).astype("float32")
         best = model.predict(x, verbose=0).argmax(-1)
-        for engine, calibration in (("openvino", None), ("openvino", x), ("onnxruntime", None)):
-            fast = model.compiled_for(engine, precision="int8", calibration=calibration)
-            got = fast.predict(x, verbose=0)
-            assert (got.argmax(-1) == best).mean() > 0.8
-            assert not np.allclose(got, model.predict(x, verbose=0), rtol=1e-6)  # it is no float32
-
-
-def test_openvino_in_int8_keeps_names_and_nesting_and_notices_changes():
-    with keras.use_backend("torch"):
-        model = two_by_two()
-        fast = model.compiled_for("openvino", precision="int8", calibration=X)
-
-        def check():
-            keras.tree.map_structure(
-                lambda p, q: np.testing.assert_allclose(p, q, rtol=0.05, atol=0.05),
-                fast.predict(X, verbose=0), model.predict(X, verbose=0),
-            )  # fmt: skip
-
-        check()
-        model.get_layer("first").bias.assign(np.full(5, 3, "float32"))
-        check()
-        assert fast.builds == 2
-
-
-def test_the_process_that_quantizes_says_what_failed(monkeypatch, tmp_path):
-    with pytest.raises(ValueError, match=r"calibration must have the inputs \['a', 'b'\].*\['a'\]"):
-        two_by_two().compiled_for("openvino", precision="int8", calibration={"a": X["a"]})
-    (tmp_path / "nncf.py").write_text("raise OSError('libfoo.so is broken')")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RuntimeError, match=r"(?s)ended with status 1.*libfoo.so is broken"):
-        two_by_two().compiled_for("openvino", precision="int8")
+        fast = model.compiled_for("onnxruntime", precision="int8")
+        got = fast.predict(x, verbose=0)
+        assert (got.argmax(-1) == best).mean() > 0.8
+        assert not np.allclose(got, model.predict(x, verbose=0), rtol=1e-6)  # it is no float32
 
 
 def test_threads_run_it_at_once_and_leave_each_others_models_alone():
@@ -171,8 +144,8 @@ def test_errors():
         model.compiled_for("tensorrt")
     with pytest.raises(ValueError, match=r"precision must be one of .* got 'int4'"):
         model.compiled_for("openvino", precision="int4")
-    with pytest.raises(ValueError, match="calibration is for engine='openvino'"):
-        model.compiled_for("onnxruntime", precision="int8", calibration=np.ones((2, 4)))
+    with pytest.raises(NotImplementedError, match="int8 runs on engine='onnxruntime'"):
+        model.compiled_for("openvino", precision="int8")
     with pytest.raises(NotImplementedError, match="onnxruntime has no bfloat16"):
         model.compiled_for("onnxruntime", precision="bfloat16")
     with pytest.raises(ValueError, match="is not built"):
@@ -190,7 +163,7 @@ forks = []
 os.register_at_fork(before=lambda: forks.append(threading.current_thread().name))
 keras.use_backend("numpy")
 model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-model.compiled_for("openvino", "int8").predict([[1.0, 2.0, 3.0, 4.0]], verbose=0)
+model.compiled_for("openvino").predict([[1.0, 2.0, 3.0, 4.0]], verbose=0)
 
 from openvino_telemetry import Telemetry
 Telemetry().sender.executor.shutdown()
@@ -237,7 +210,6 @@ def test_bfloat16_runs_where_the_processor_has_it_and_nowhere_else():
     ("package", "engine", "precision", "extra"),
     [
         ("openvino", "openvino", "float32", "openvino"),
-        ("nncf", "openvino", "int8", "openvino"),
         ("onnxruntime", "onnxruntime", "float32", "onnx"),
     ],
 )

@@ -78,7 +78,7 @@ class SpeechParts(DecodingExport):
         Args:
             engine: as for `Model.compiled_for`.
             precision: as for `Model.compiled_for`.
-            kwargs: nothing: `calibration` and `input_signature` must be None.
+            kwargs: nothing: `input_signature` must be None.
         """
         return CompiledParts(self, engine, precision, _logits, **kwargs)
 

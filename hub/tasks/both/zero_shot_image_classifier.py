@@ -137,7 +137,7 @@ class ZeroShotImageClassifier(Task):
         Args:
             engine: as for `Model.compiled_for`.
             precision: as for `Model.compiled_for`.
-            kwargs: nothing: `calibration` and `input_signature` must be None.
+            kwargs: nothing: `input_signature` must be None.
         """
         return CompiledParts(self, engine, precision, **kwargs)
 
