@@ -129,12 +129,11 @@ def vnni() -> list[str]:
     return [name for name in names if name in flags.split()]
 
 
-def in_int8(engine: str, is_calibrated: bool, rounds: int) -> None:
-    """BERT-base in int8, in turns with our own float32 on torch."""
+def in_int8(rounds: int) -> None:
+    """BERT-base in int8 through onnxruntime, in turns with our own float32 on torch."""
     model, x = bert(), texts()
-    calibration = texts() if is_calibrated else None  # of a batch: minutes of more of them
     start = time.perf_counter()
-    fast = model.compiled_for(engine, precision="int8", calibration=calibration)
+    fast = model.compiled_for("onnxruntime", precision="int8")
     seconds = time.perf_counter() - start
     runs = {
         "fast": lambda: fast.predict(x, verbose=0), "ours": lambda: model.predict(x, verbose=0),
@@ -144,10 +143,9 @@ def in_int8(engine: str, is_calibrated: bool, rounds: int) -> None:
                       for each in (model, fast))  # fmt: skip
     medians = interleaved(runs, rounds)
     has_vnni = any("vnni" in name or "amx" in name for name in vnni())
-    how = "calibrated" if is_calibrated else "dynamic" if engine == "onnxruntime" else "weights"
-    goal = ">= 2.5" if has_vnni and how != "weights" else ""
-    report(f"BERT-base int8 through {engine} ({how}) / keraslite on torch in float32",
-           medians["ours"] / medians["fast"], "x speed", goal, made_s=round(seconds, 1),
+    report("BERT-base int8 through onnxruntime / keraslite on torch in float32",
+           medians["ours"] / medians["fast"], "x speed", ">= 2.5" if has_vnni else "",
+           made_s=round(seconds, 1),
            same_class=float((exact.argmax(-1) == rounded.argmax(-1)).mean()),
            difference=float(np.abs(exact - rounded).max()), cpu=vnni())  # fmt: skip
 
@@ -304,7 +302,7 @@ def main() -> None:
     parts = {
         "bert": [["bert"]],
         "resnet": [["resnet"]],
-        "int8": [["int8", "onnxruntime"], ["int8", "openvino"], ["int8", "openvino", "calibrated"]],
+        "int8": [["int8"]],
         "foreign": [
             ["foreign", world, other] for world in WORLDS for other in WORLDS if other != world
         ],
@@ -322,10 +320,10 @@ def main() -> None:
     elif what == "resnet":
         x = generator.normal(size=(1, 224, 224, 3)).astype("float32")
         through_openvino("ResNet50", resnet(), x, {}, options.rounds)
+    elif what == "int8":
+        in_int8(options.rounds)
     elif what and rest:
-        if what == "int8":
-            in_int8(rest[0], len(rest) > 1, options.rounds)
-        elif what == "foreign":
+        if what == "foreign":
             foreign(*rest, options.rounds)
         else:
             export(rest[0])
